@@ -1,0 +1,72 @@
+"""Write aside, then rename: a reader sees the old file or the new one, never half of one.
+
+`os.replace` within one folder is atomic on POSIX and on Windows; the fsync before it keeps a power cut from
+leaving a file that has its new name and none of its bytes.
+"""
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+TEMPORARY = ".tmp-"     # names that begin with this are leftovers of a killed writer: readers skip them
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`, with the same ending; rename it on success.
+
+    The folder is created when it is missing. When the body raises (Ctrl-C included) the temporary file is
+    removed and `path` is left as it was. When the body writes nothing, OSError: several writers (OpenCV,
+    Open3D) report failure by a return value only.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex[:12]}-{path.name}"
+    try:
+        yield temporary
+        if not temporary.is_file():
+            raise OSError(f"{path}: nothing was written")
+        _flush(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush(path.parent)
+
+
+def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> None:
+    """Call `write(temporary)` inside `atomic_path(path)`."""
+    with atomic_path(path) as temporary:
+        write(temporary)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8 with \\n line ends on every system, atomically."""
+    write_atomic(path, lambda temporary: temporary.write_bytes(text.encode("utf-8")))
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> int:
+    """Delete temporary files that a killed writer left in `folder` (not below it); return how many.
+
+    Call it only where no other writer is at work.
+    """
+    leftovers = [p for p in Path(folder).glob(f"{TEMPORARY}*") if p.is_file()]
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def _flush(path: Path) -> None:
+    """Push a file (or, where the system allows it, a folder) to the disk."""
+    if path.is_dir() and os.name == "nt":       # Windows cannot open a folder
+        return
+    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    except OSError:         # some network file systems refuse it; the rename is atomic all the same
+        pass
+    finally:
+        os.close(handle)

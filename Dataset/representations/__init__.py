@@ -1,0 +1,1 @@
+"""Encode a face as what a network predicts, and decode it back to points."""

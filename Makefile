@@ -1,0 +1,40 @@
+# Two commands on a fresh Debian/Ubuntu machine:  make demo   make test
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LIBRARIES := python3-venv libusb-1.0-0 libgl1 libegl1 libgomp1 libglib2.0-0
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_ENABLE_ONEDNN_OPTS ?= 1
+
+.PHONY: demo test test-slow bench lint install clean
+
+install: $(VENV)/.installed
+
+# The stamp depends on setup.cfg: a changed dependency is installed by the next make.
+$(VENV)/.installed: setup.cfg
+	@sh .ci/system-libraries $(LIBRARIES)
+	@sh .ci/find-python $(PYTHON) > /dev/null
+	"$$(sh .ci/find-python $(PYTHON))" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --prefer-binary -e '.[test]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m demo --first-run
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -m "not slow and not bench"
+
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -m "slow"
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m tests.bench.network_step
+	$(BIN)/python -m tests.bench.evaluation
+	$(BIN)/python -m tests.bench.generators
+
+lint: $(VENV)/.installed
+	$(BIN)/python -m flake8
+
+clean:
+	rm -rf build *.egg-info .pytest_cache

@@ -1,0 +1,164 @@
+"""The run folder: weights, resolved config, history, versions, and the state that a run is resumed from.
+
+    config.json             network, preset, every setting, versions of the packages, shape of the data
+    history.csv             one row per epoch; derived from the state, written anew each time
+    best_validation.keras   the thesis's model.h5: the best validation loss
+    best_training.keras     the thesis's trainmodel.h5: the best training loss
+    last.keras              the weights of the last state
+    state.npz               weights, optimizer, progress: the one truth for --resume
+    loss.png                Figure 22
+
+Files of strangers: a `.keras` file is opened for its weights, which are read into our own model; where no config.json
+lies beside it, Keras's safe mode reads it. A `.h5` file is read through h5py as arrays; the config in it, which can
+hold code, is never looked at.
+"""
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import platform
+import zipfile
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from Dataset.atomic import atomic_path, remove_leftovers, write_text
+from Network import get_network
+from Network.flags import from_dict
+
+CHECKPOINTS = ("best_validation", "best_training", "last")
+PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python", "open3d")
+
+
+@dataclass
+class Progress:
+    """Where a run stands. `batch` counts loader batches done in the current (0-based) epoch."""
+
+    epoch: int = 0
+    batch: int = 0
+    updates: int = 0
+    loss_sum: float = 0.0
+    samples: int = 0
+    best_validation: float = float("inf")
+    best_training: float = float("inf")
+    stale: int = 0
+    history: list[dict] = field(default_factory=list)
+
+    @property
+    def loss(self) -> float:
+        """Mean training loss of the current epoch so far; NaN before the first batch."""
+        return self.loss_sum / self.samples if self.samples else float("nan")
+
+    def add(self, loss: float, samples: int, batches: int) -> None:
+        self.loss_sum += loss * samples
+        self.samples += samples
+        self.batch += batches
+        self.updates += 1
+
+    def next_epoch(self) -> None:
+        self.epoch, self.batch, self.loss_sum, self.samples = self.epoch + 1, 0, 0.0, 0
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that shape a result."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    """Every variable under a stable key: models and optimizers of one config list theirs in one order."""
+    named = {f"model/{i:04d}": v for i, v in enumerate(model.variables)}
+    named.update({f"optimizer/{i:04d}": v for i, v in enumerate(optimizer.variables)})
+    return named
+
+
+class RunFolder:
+    """One run on disk. Nothing is created before the first write."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def start(self, config: dict[str, Any]) -> None:
+        """Begin a run: write config.json. ValueError when the folder already holds a run."""
+        if (self.path / "config.json").exists():
+            raise ValueError(f"{self.path}: holds a run already; go on with --resume, or name another --run folder")
+        write_text(self.path / "config.json", json.dumps({**config, "versions": versions()}, indent=1) + "\n")
+
+    def config(self) -> dict[str, Any]:
+        """The resolved settings. ValueError when there is no readable config.json."""
+        path = self.path / "config.json"
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            raise ValueError(f"{self.path}: is no run folder: config.json is missing") from None
+        except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+            raise ValueError(f"{path}: is not readable JSON: {error}") from None
+
+    def save_weights(self, model: keras.Model, name: str) -> Path:
+        """Write `<name>.keras` aside and rename it."""
+        path = self.path / f"{name}.keras"
+        with atomic_path(path) as temporary:
+            model.save(temporary)
+        return path
+
+    def save_state(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, progress: Progress) -> None:
+        """Write last.keras, state.npz, history.csv, each atomically; state.npz alone decides where a run resumes."""
+        remove_leftovers(self.path)
+        self.save_weights(model, "last")
+        arrays = {key: np.asarray(v.numpy()) for key, v in _variables(model, optimizer).items()}
+        arrays["progress"] = np.array(json.dumps(dataclasses.asdict(progress)))
+        with atomic_path(self.path / "state.npz") as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+        self.write_history(progress.history)
+
+    def load_state(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Progress:
+        """Fill the model and the optimizer and say where to go on. ValueError when nothing fits."""
+        path = self.path / "state.npz"
+        if not path.exists():       # killed before the first state: the run begins again, from the same seed
+            self.config()
+            return Progress()
+        variables = _variables(model, optimizer)
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                if set(stored.files) != set(variables) | {"progress"}:
+                    raise ValueError(f"{path}: holds {len(stored.files) - 1} variables, "
+                                     f"this model and optimizer have {len(variables)}")
+                for key, variable in variables.items():
+                    value = stored[key]
+                    if value.shape != tuple(variable.shape):
+                        raise ValueError(f"{path}: {key} has shape {value.shape}, the model wants {tuple(variable.shape)}")
+                    variable.assign(value)
+                progress = Progress(**json.loads(str(stored["progress"])))
+        except (zipfile.BadZipFile, EOFError, KeyError, OSError, TypeError) as error:
+            raise ValueError(f"{path}: is no state of this program: {error}") from None
+        self.write_history(progress.history)
+        return progress
+
+    def write_history(self, history: list[dict]) -> None:
+        """history.csv: one row per finished epoch."""
+        if history:
+            text = io.StringIO()
+            table = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+            table.writeheader()
+            table.writerows(history)
+            write_text(self.path / "history.csv", text.getvalue())
+
+
+def model_from_config(config: dict[str, Any]) -> keras.Model:
+    """A new model of a run's config.json. ValueError for an unknown network or setting."""
+    try:
+        network = get_network(config["network"])
+        return network.build(from_dict(network.Config, config["model"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"config.json: not a config of this program: {error}") from None

@@ -1,0 +1,110 @@
+"""Model files -> models, whoever wrote them: run folders, `.keras`, the thesis's `.h5`.
+
+Nothing in a file is ever run: a `.keras` file beside a config.json gives its weights to a model of our own; one alone
+is read in Keras's safe mode; of an `.h5` file only the arrays are read, through h5py, in the order in which its
+layers were listed.
+"""
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import keras
+import numpy as np
+
+from Network import NETWORKS, get_network
+from Network.checkpoints import CHECKPOINTS, RunFolder, model_from_config
+
+
+class Loaded(NamedTuple):
+    """A model and what is known of it. `config` is {} for a bare file; `points` is N of its output (B, N, 3);
+    `image_size` the side of its square input; `images` its number of images, None for any number;
+    `order` "grid" when a point's index means a place on the face, else "random"."""
+
+    model: keras.Model
+    config: dict[str, Any]
+    source: Path
+    points: int
+    image_size: int
+    images: int | None
+    order: str
+
+
+def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
+    """Load a run folder's checkpoint `which`, a `.keras` file, or an `.h5` file of the thesis's network.
+
+    ValueError, in one line that names the file, for anything else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if which not in CHECKPOINTS:
+            raise ValueError(f"checkpoint must be one of {', '.join(CHECKPOINTS)}, got {which!r}")
+        RunFolder(path).config()        # names what is wrong with a folder that is no run
+        file = path / f"{which}.keras"
+        if not file.exists():
+            raise ValueError(f"{path}: holds no {file.name} yet")
+        return load_model(file)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such model file or run folder")
+    config = RunFolder(path.parent).config() if (path.parent / "config.json").is_file() else {}
+    readers = {".keras": _read_keras, ".h5": _read_h5}
+    if path.suffix not in readers:
+        raise ValueError(f"{path}: a model is a run folder, a .keras or an .h5 file")
+    try:
+        model = readers[path.suffix](path, config)
+    except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError, EOFError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path}: is no model of this project: {reason}") from None
+    return describe(model, config, path)
+
+
+def describe(model: keras.Model, config: dict[str, Any], source: Path) -> Loaded:
+    """Read sizes off a model. ValueError when it does not turn (B, T, H, W, 3) into (B, N, 3)."""
+    takes, gives = tuple(model.input_shape), tuple(model.output_shape)
+    if len(takes) != 5 or takes[-1] != 3 or len(gives) != 3 or gives[-1] != 3:
+        raise ValueError(f"{source}: must map (B, T, H, W, 3) images to (B, N, 3) points, maps {takes} to {gives}")
+    return Loaded(model, config, source, gives[1], takes[2], takes[1], config.get("data", {}).get("order", "random"))
+
+
+def _read_keras(path: Path, config: dict[str, Any]) -> keras.Model:
+    if config:
+        model = model_from_config(config)
+        model.load_weights(path)
+        return model
+    for name in NETWORKS:               # registers the layers that a bare file may name
+        get_network(name)
+    return keras.models.load_model(path, compile=False, safe_mode=True)
+
+
+def _read_h5(path: Path, config: dict[str, Any]) -> keras.Model:
+    if config:
+        model = model_from_config(config)
+    else:                               # the thesis's model.h5; it runs on any number of images
+        network = get_network("convlstm")
+        model = network.build(network.THESIS)
+    weights = read_h5_weights(path)
+    if weights is None:                 # Keras 3's .weights.h5: arrays only, no config in it
+        model.load_weights(path)
+        return model
+    shapes, wanted = [w.shape for w in weights], [tuple(w.shape) for w in model.weights]
+    if shapes != wanted:
+        at = next((i for i, (a, b) in enumerate(zip(shapes, wanted)) if a != b), min(len(shapes), len(wanted)))
+        raise ValueError(f"its {len(shapes)} weights do not fit the network's {len(wanted)}; first difference at {at}")
+    model.set_weights(weights)
+    return model
+
+
+def read_h5_weights(path: Path) -> list[np.ndarray] | None:
+    """The arrays of a Keras 2 `.h5` file in the order of its layers; None when the file is not laid out so."""
+    with h5py.File(path, "r") as file:
+        root = file["model_weights"] if "model_weights" in file else file
+        if "layer_names" not in root.attrs:
+            return None
+        return [np.asarray(root[_text(layer)][_text(name)])
+                for layer in root.attrs["layer_names"] for name in root[_text(layer)].attrs["weight_names"]]
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode("utf-8") if isinstance(name, bytes) else str(name)

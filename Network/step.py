@@ -1,0 +1,144 @@
+"""One gradient step of a custom training loop: TensorFlow's GradientTape inside tf.function.
+
+Thesis, listing B-4, took the same step eagerly. What is added: gradient accumulation, float16 loss scaling,
+XLA as a flag, and replicas. Under tf.distribute Keras *sums* gradients over replicas, so every loss is divided by
+the sample count of the whole update, over micro-batches and replicas alike: one update is the same update,
+however it is cut up (but for BatchNormalization, whose statistics are those of a micro-batch).
+"""
+from __future__ import annotations
+
+from typing import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+Batch = tuple[np.ndarray, np.ndarray]
+#: loss(y_true, y_pred) -> (B,) float32, one value per sample
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+STRATEGIES = ("none", "mirrored", "multiworker")
+
+
+def make_strategy(name: str) -> tf.distribute.Strategy:
+    """`none` (the default strategy), `mirrored` (this machine's GPUs) or `multiworker` (TF_CONFIG names the workers).
+
+    ValueError for another name. A multi-worker strategy must be made before TensorFlow runs anything else.
+    """
+    if name == "none":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if name == "multiworker":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {name!r}")
+
+
+def worker_of(strategy: tf.distribute.Strategy) -> tuple[int, int]:
+    """(index of this worker process, number of worker processes)."""
+    resolver = strategy.cluster_resolver
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None or not resolver.task_type:
+        return 0, 1
+    spec = resolver.cluster_spec().as_dict()
+    chiefs, workers = len(spec.get("chief", [])), len(spec.get("worker", []))
+    index = resolver.task_id + (chiefs if resolver.task_type == "worker" else 0)
+    return index, chiefs + workers
+
+
+class GradientStep:
+    """Trains and evaluates a model on batches.
+
+    model      built inside `strategy.scope()`; `model(x, training=...)` -> (B, ...) float32
+    optimizer  a keras optimizer, made inside the same scope; with float16 a keras LossScaleOptimizer
+    loss       one value per sample
+    jit        compile the step by XLA. For GPUs: on CPUs it compiled for minutes and ran slower (docs/results.md)
+    strategy   from `make_strategy`
+    """
+
+    def __init__(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, loss: Loss, *, jit: bool = False,
+                 strategy: tf.distribute.Strategy | None = None) -> None:
+        self.model, self.optimizer, self.loss = model, optimizer, loss
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self.worker, self.workers = worker_of(self.strategy)
+        self.local_replicas = max(1, self.strategy.num_replicas_in_sync // self.workers)
+        self._accumulators: list[tf.Variable] | None = None
+        with self.strategy.scope():
+            if not optimizer.built:
+                optimizer.build(model.trainable_variables)
+
+        def gradients(x: tf.Tensor, y: tf.Tensor, count: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+            with tf.GradientTape() as tape:
+                share = tf.reduce_sum(self.loss(y, self.model(x, training=True))) / count
+                scaled = self.optimizer.scale_loss(share)
+            return tape.gradient(scaled, self.model.trainable_variables), share
+
+        def update(x: tf.Tensor, y: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+            grads, share = gradients(x, y, count)
+            self.optimizer.apply(grads, self.model.trainable_variables)
+            return share
+
+        def accumulate(x: tf.Tensor, y: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+            grads, share = gradients(x, y, count)
+            for total, grad in zip(self._accumulators or (), grads):
+                total.assign_add(grad)
+            return share
+
+        def apply() -> None:
+            grads = [total.read_value() for total in self._accumulators or ()]
+            self.optimizer.apply(grads, self.model.trainable_variables)
+            for total in self._accumulators or ():
+                total.assign(tf.zeros_like(total))
+
+        compiled = dict(reduce_retracing=True, jit_compile=jit or None)
+        self._update = tf.function(self._replicated(update), **compiled)
+        self._accumulate = tf.function(self._replicated(accumulate), **compiled)
+        self._apply = tf.function(self._replicated(apply))
+        self._evaluate = tf.function(lambda x, y: self.loss(y, self.model(x, training=False)), **compiled)
+
+    def _replicated(self, function: Callable) -> Callable:
+        """Run on every replica and add up what they return; the plain function where there is one replica."""
+        if self.strategy.num_replicas_in_sync == 1:
+            return function
+
+        def run(*args):
+            result = self.strategy.run(function, args=args)
+            return None if result is None else self.strategy.reduce(tf.distribute.ReduceOp.SUM, result, axis=None)
+        return run
+
+    def _split(self, array: np.ndarray) -> tf.Tensor:
+        """This worker's part of a batch, cut into equal slices for its replicas."""
+        if self.local_replicas == 1:
+            return tf.convert_to_tensor(array)
+        if len(array) % self.local_replicas:
+            raise ValueError(f"a batch must divide by the {self.local_replicas} replicas, got {len(array)} samples")
+        parts = np.split(np.asarray(array), self.local_replicas)
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: tf.convert_to_tensor(parts[context.replica_id_in_sync_group % self.local_replicas]))
+
+    def train(self, batches: Sequence[Batch]) -> float:
+        """One update from one or more micro-batches: x (B, ...) float32, y (B, ...) float32, this worker's part.
+
+        Returns the mean loss over all samples of the update, over all workers, from before the update.
+        """
+        count = tf.constant(sum(len(x) for x, _ in batches) * self.workers, tf.float32)
+        if len(batches) == 1:
+            return float(self._update(*map(self._split, batches[0]), count))
+        if self._accumulators is None:      # made once, on the first update that needs them
+            with self.strategy.scope():
+                self._accumulators = [tf.Variable(
+                    tf.zeros(v.shape, v.dtype), trainable=False, synchronization=tf.VariableSynchronization.ON_READ,
+                    aggregation=tf.VariableAggregation.SUM) for v in self.model.trainable_variables]
+        total = sum(float(self._accumulate(*map(self._split, batch), count)) for batch in batches)
+        self._apply()
+        return total
+
+    def evaluate(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """(B,) float32 losses without training; every worker evaluates all it is given."""
+        return np.asarray(self._evaluate(tf.convert_to_tensor(x), tf.convert_to_tensor(y)))
+
+    def agree(self, value: float) -> float:
+        """The mean of a number over all workers, so that each takes the same decision from it."""
+        if self.workers == 1:
+            return value
+        per_replica = self.strategy.run(lambda: tf.constant(value, tf.float64))
+        return float(self.strategy.reduce(tf.distribute.ReduceOp.MEAN, per_replica, axis=None))

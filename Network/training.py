@@ -1,0 +1,188 @@
+"""Epochs around the gradient step: schedule, early stop, two best checkpoints, resume (thesis 4.3, listing B-4).
+
+The state on disk is the truth: a run that was killed at any moment, in the middle of a save too, goes on from its
+last state to the losses of an uninterrupted run, because the order of samples depends on (seed, epoch) alone.
+"""
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import signal
+import time
+from dataclasses import dataclass
+from typing import Callable, Iterable, Iterator, Protocol
+
+import numpy as np
+import tqdm
+
+from Network.checkpoints import Progress, RunFolder
+from Network.step import Batch, GradientStep
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of the loop; the defaults are the thesis's (4.3 and listing B-4)."""
+
+    epochs: int = 300
+    learning_rate: float = 1e-4
+    halve_every: int = 10           # halved after the 11th, 21st, ... epoch, as the listing does; 0: never
+    patience: int = 30              # epochs without a better validation or training loss
+    accumulate: int = 1             # batches per update
+    checkpoint_minutes: float = 10  # the state is also saved this often within an epoch
+    max_steps: int = 0              # stop after so many updates in all; 0: no limit
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+
+
+class Loader(Protocol):
+    """Where batches come from; the same (epoch, start) always gives the same batches."""
+
+    def __call__(self, epoch: int, start: int) -> Iterable[Batch]: ...
+
+
+class Stopped(Exception):
+    """Training was interrupted by a signal; the state is saved."""
+
+
+class NotFinite(Exception):
+    """A loss or a weight became infinite or NaN; the last good state is untouched."""
+
+
+def learning_rate(config: TrainConfig, epoch: int) -> float:
+    """Rate of a 0-based epoch. The listing halves *after* the 11th, 21st, ... epoch (`epoch > 0 and epoch % 10 == 0`)."""
+    if not config.halve_every:
+        return config.learning_rate
+    return config.learning_rate * 0.5 ** (max(epoch - 1, 0) // config.halve_every)
+
+
+@dataclass
+class Trainer:
+    """Trains one run folder. `write` is False on all but the first worker of a distributed run."""
+
+    step: GradientStep
+    run: RunFolder
+    config: TrainConfig
+    training: Loader
+    validation: Loader
+    steps_per_epoch: int            # batches of one epoch
+    on_epoch: Callable[[list[dict]], None] = lambda history: None
+    write: bool = True
+    progress_bar: bool = True
+
+    def fit(self, resume: bool = False) -> list[dict]:
+        """Train to the end and return the history, one dict per epoch. Raises Stopped or NotFinite."""
+        progress = self.run.load_state(self.step.model, self.step.optimizer) if resume else Progress()
+        self._signal = 0
+        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            while progress.epoch < self.config.epochs and not self._finished(progress):
+                self._epoch(progress)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        return progress.history
+
+    def _finished(self, progress: Progress) -> bool:
+        if progress.stale >= self.config.patience:
+            log.info("early stop after epoch %d: no better loss in %d epochs", progress.epoch, self.config.patience)
+            return True
+        return bool(self.config.max_steps) and progress.updates >= self.config.max_steps
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if self._signal:            # a second Ctrl-C does not wait for the step
+            raise KeyboardInterrupt
+        self._signal = number
+
+    def _epoch(self, progress: Progress) -> None:
+        """One epoch, or the rest of one that was interrupted."""
+        self.step.optimizer.learning_rate = learning_rate(self.config, progress.epoch)
+        started = saved = time.monotonic()
+        waited = 0.0
+        batches = iter(self.training(progress.epoch, progress.batch))
+        with tqdm.tqdm(total=self.steps_per_epoch, initial=progress.batch, desc=f"epoch {progress.epoch + 1}",
+                       disable=not self.progress_bar, dynamic_ncols=True) as bar:
+            while True:
+                before = time.monotonic()
+                group = list(itertools.islice(batches, self.config.accumulate))
+                waited += time.monotonic() - before
+                if not group:
+                    break
+                loss = self.step.train(group)
+                self._check_finite(loss, progress)
+                samples = sum(len(x) for x, _ in group)
+                progress.add(loss, samples, len(group))
+                bar.update(len(group))
+                bar.set_postfix(loss=f"{progress.loss:.5f}", refresh=False)
+                if self._signal:
+                    self._save(progress)
+                    raise Stopped(signal.Signals(self._signal).name)
+                if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
+                    self._save(progress)
+                    saved = time.monotonic()
+                if self.config.max_steps and progress.updates >= self.config.max_steps:
+                    break
+        seconds = time.monotonic() - started
+        self._close_epoch(progress, seconds, waited)
+
+    def _close_epoch(self, progress: Progress, seconds: float, waited: float) -> None:
+        self._check_weights(progress)
+        validation = self.step.agree(self._validate(progress.epoch))
+        training = self.step.agree(progress.loss)
+        progress.history.append({
+            "epoch": progress.epoch + 1, "loss": training, "val_loss": validation,
+            "learning_rate": learning_rate(self.config, progress.epoch), "updates": progress.updates,
+            "seconds": round(seconds, 3), "waiting_share": round(waited / max(seconds, 1e-9), 4)})
+        # the thesis's rule: the training checkpoint is looked at only where validation did not improve
+        if validation < progress.best_validation:
+            progress.best_validation, progress.stale = validation, 0
+            self._save_best("best_validation")
+        elif training < progress.best_training:
+            progress.best_training, progress.stale = training, 0
+            self._save_best("best_training")
+        else:
+            progress.stale += 1
+        progress.next_epoch()
+        self._save(progress)        # after the best weights: a kill between the two repeats the epoch, and loses nothing
+        self.on_epoch(progress.history)
+
+    def _validate(self, epoch: int) -> float:
+        """Mean loss over the samples of the validation set; NaN when there is none."""
+        total, count = 0.0, 0
+        for x, y in self.validation(epoch, 0):
+            losses = self.step.evaluate(x, y)
+            total, count = total + float(np.sum(losses, dtype=np.float64)), count + len(losses)
+        return total / count if count else math.nan
+
+    def _check_finite(self, loss: float, progress: Progress) -> None:
+        if not math.isfinite(loss):
+            raise NotFinite(f"loss is {loss} at epoch {progress.epoch + 1}, batch {progress.batch + 1}")
+
+    def _check_weights(self, progress: Progress) -> None:
+        for variable in self.step.model.variables:
+            if not np.isfinite(np.asarray(variable.numpy(), np.float64)).all():
+                raise NotFinite(f"weight {variable.path} is not finite after epoch {progress.epoch + 1}, "
+                                f"batch {progress.batch}")
+
+    def _save(self, progress: Progress) -> None:
+        self._check_weights(progress)
+        if self.write:
+            self.run.save_state(self.step.model, self.step.optimizer, progress)
+
+    def _save_best(self, name: str) -> None:
+        if self.write:
+            self.run.save_weights(self.step.model, name)
+
+
+def fixed_epoch(loader: Loader) -> Loader:
+    """The same batches after every epoch, so that validation losses of two epochs are comparable."""
+    def load(epoch: int, start: int) -> Iterator[Batch]:
+        return iter(loader(0, start))
+    return load

@@ -1,0 +1,238 @@
+"""Epochs: schedule, the thesis's checkpoint rule, state on disk, kill and resume."""
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from Network.checkpoints import Progress, RunFolder
+from Network.step import GradientStep
+from Network.training import NotFinite, Stopped, TrainConfig, Trainer, fixed_epoch, learning_rate
+from tests.test_step import data, mse, small_model
+
+CONFIG = TrainConfig(epochs=3, learning_rate=1e-2)
+
+
+def loader(epoch: int, start: int):
+    """Five batches of 4 that depend on (epoch) alone, as a SubjectSequence's do."""
+    return data(5, 4, seed=100 + epoch)[start:]
+
+
+def trainer(folder, config=CONFIG, training=loader, **more) -> Trainer:
+    model = small_model(True)
+    step = GradientStep(model, keras.optimizers.Adam(1e-2), mse)
+    return Trainer(step, RunFolder(folder), config, training, fixed_epoch(lambda e, s: data(2, 4, seed=5)[s:]), 5,
+                   progress_bar=False, **more)
+
+
+def test_learning_rate_is_the_listings():
+    """Halved after the 11th, 21st, ... epoch: 11 epochs at 1e-4, then 10 at 5e-5."""
+    rates = [learning_rate(TrainConfig(), epoch) for epoch in range(32)]
+    assert rates[:11] == [1e-4] * 11
+    assert rates[11:21] == [5e-5] * 10
+    assert rates[21:31] == [2.5e-5] * 10
+    assert rates[31] == 1.25e-5
+    assert learning_rate(TrainConfig(halve_every=0), 200) == 1e-4
+
+
+@pytest.mark.parametrize("field, value", [("epochs", 0), ("patience", 0), ("accumulate", 0), ("learning_rate", 0.0)])
+def test_bad_settings(field, value):
+    with pytest.raises(ValueError, match=field):
+        TrainConfig(**{field: value})
+
+
+class ScriptedStep:
+    """Plays given losses, so that the rule alone is tested."""
+
+    def __init__(self, training, validation):
+        self.model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        self.optimizer = keras.optimizers.SGD()
+        self.optimizer.build(self.model.trainable_variables)
+        self.training, self.validation = iter(training), iter(validation)
+
+    def train(self, batches):
+        return next(self.training)
+
+    def evaluate(self, x, y):
+        return np.array([next(self.validation)])
+
+    def agree(self, value):
+        return value
+
+
+def listing_rule(training, validation, patience):
+    """The listing's if/elif/else, word for word in its logic. Returns what was saved, epoch by epoch, to the stop."""
+    best_loss = best_train = float("inf")
+    counter, saved = 0, []
+    for t, v in zip(training, validation):
+        if v < best_loss:
+            best_loss, counter = v, 0
+            saved.append("best_validation")
+        elif t < best_train:
+            best_train, counter = t, 0
+            saved.append("best_training")
+        else:
+            counter += 1
+            saved.append(None)
+            if counter >= patience:
+                break
+    return saved
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_checkpoint_rule_is_the_listings(tmp_path, seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    training, validation = rng.random(40), rng.random(40)
+    expected = listing_rule(training, validation, 4)
+    saved = []
+    monkeypatch.setattr(RunFolder, "save_weights", lambda self, model, name: saved.append(name))
+    run = Trainer(ScriptedStep(training, validation), RunFolder(tmp_path), TrainConfig(epochs=40, patience=4),
+                  lambda e, s: [(np.zeros((1, 1)), np.zeros((1, 1)))], lambda e, s: [(np.zeros((1, 1)), np.zeros((1, 1)))],
+                  1, progress_bar=False)
+    history = run.fit()
+    assert [s for s in saved if s != "last"] == [s for s in expected if s]
+    assert len(history) == len(expected)
+
+
+def read_history(folder) -> list[dict]:
+    return list(csv.DictReader((Path(folder) / "history.csv").open()))
+
+
+def test_history_and_files(tmp_path):
+    history = trainer(tmp_path).fit()
+    assert [row["epoch"] for row in history] == [1, 2, 3] and [row["updates"] for row in history] == [5, 10, 15]
+    assert [float(row["loss"]) for row in read_history(tmp_path)] == [row["loss"] for row in history]
+    assert (tmp_path / "best_validation.keras").exists() and (tmp_path / "last.keras").exists()
+    best = keras.models.load_model(tmp_path / "best_validation.keras", compile=False)
+    losses = GradientStep(best, keras.optimizers.Adam(), mse)
+    validation = np.mean([losses.evaluate(x, y) for x, y in data(2, 4, seed=5)])
+    assert validation == pytest.approx(min(row["val_loss"] for row in history), rel=1e-6)
+
+
+def test_accumulated_updates_are_counted(tmp_path):
+    history = trainer(tmp_path, TrainConfig(epochs=1, accumulate=2)).fit()
+    assert history[0]["updates"] == 3           # 5 batches in groups of 2, 2 and 1
+
+
+def test_max_steps(tmp_path):
+    assert trainer(tmp_path, TrainConfig(epochs=9, max_steps=7)).fit()[-1]["updates"] == 7
+
+
+def losses_of(history) -> np.ndarray:
+    return np.array([[float(row["loss"]), float(row["val_loss"])] for row in history])
+
+
+@pytest.mark.parametrize("at", [1, 3, 7])
+def test_ctrl_c_saves_and_resume_gives_the_same_losses(tmp_path, at):
+    whole = trainer(tmp_path / "whole").fit()
+    seen = []
+
+    def interrupted(epoch, start):
+        for batch in loader(epoch, start):
+            seen.append(1)
+            if len(seen) == at:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+    part = tmp_path / "part"
+    with pytest.raises(Stopped, match="SIGINT"):
+        trainer(part, training=interrupted).fit()
+    np.testing.assert_allclose(losses_of(trainer(part).fit(resume=True)), losses_of(whole), atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(tmp_path):
+    def poisoned(epoch, start):
+        batches = loader(epoch, start)
+        if epoch == 1:
+            batches[2][0][0, 0] = np.nan
+        return batches
+    with pytest.raises(NotFinite, match="loss is nan at epoch 2, batch 3"):
+        trainer(tmp_path, training=poisoned).fit()
+    for name in ("best_validation", "last"):
+        model = keras.models.load_model(tmp_path / f"{name}.keras", compile=False)
+        assert all(np.isfinite(w).all() for w in model.get_weights())
+    state = trainer(tmp_path)
+    assert state.run.load_state(state.step.model, state.step.optimizer).epoch == 1
+
+
+def test_state_of_another_model_is_refused(tmp_path):
+    run = trainer(tmp_path)
+    run.run.save_state(run.step.model, run.step.optimizer, Progress())
+    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    with pytest.raises(ValueError, match=r"state.npz: holds \d+ variables, this model and optimizer have"):
+        RunFolder(tmp_path).load_state(other, keras.optimizers.SGD())
+
+
+def test_half_a_state_is_refused(tmp_path):
+    run = trainer(tmp_path)
+    run.run.save_state(run.step.model, run.step.optimizer, Progress())
+    state = tmp_path / "state.npz"
+    state.write_bytes(state.read_bytes()[:500])
+    with pytest.raises(ValueError, match="state.npz: is no state of this program"):
+        run.run.load_state(run.step.model, run.step.optimizer)
+
+
+def test_a_run_folder_is_not_taken_twice(tmp_path):
+    RunFolder(tmp_path).start({"network": "convlstm"})
+    assert "tensorflow" in json.loads((tmp_path / "config.json").read_text())["versions"]
+    with pytest.raises(ValueError, match="holds a run already"):
+        RunFolder(tmp_path).start({})
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np, tensorflow as tf, keras
+tf.config.experimental.enable_op_determinism()
+from tests.test_training import CONFIG, trainer
+from Network.checkpoints import RunFolder
+folder, moment, resume = sys.argv[1], sys.argv[2], sys.argv[3] == "resume"
+calls = {"n": 0}
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+savez, weights = np.savez, RunFolder.save_weights
+def half_state(file, **arrays):
+    calls["n"] += moment == "in_state"
+    if moment == "in_state" and calls["n"] == 2:
+        file.write(b"PK half a state"); file.flush(); die()
+    savez(file, **arrays)
+def half_weights(self, model, name):
+    weights(self, model, name)
+    if moment == "after_best" and name != "last":
+        calls["n"] += 1
+        if calls["n"] == 2:
+            die()
+if not resume:
+    np.savez, RunFolder.save_weights = half_state, half_weights
+run = trainer(folder)
+if not resume and moment == "in_epoch":
+    train = run.step.train
+    def dying(batches):
+        calls["n"] += 1
+        if calls["n"] == 8:
+            die()
+        return train(batches)
+    run.step.train = dying
+if not resume: run.run.start({"network": "test"})
+run.fit(resume=resume)
+"""
+
+
+@pytest.mark.parametrize("moment", ["in_state", "after_best", "in_epoch"])
+def test_sigkill_and_resume_give_the_losses_of_an_uninterrupted_run(tmp_path, moment):
+    folder = tmp_path / "run"
+
+    def start(mode):
+        return subprocess.run([sys.executable, "-c", KILLED, str(folder), moment, mode], capture_output=True, text=True)
+    killed = start("first")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-1500:]
+    assert keras.models.load_model(folder / "best_validation.keras", compile=False) is not None
+    resumed = start("resume")
+    assert resumed.returncode == 0, resumed.stderr[-1500:]
+    assert not [p for p in folder.iterdir() if p.name.startswith(".tmp-")]
+    whole = trainer(tmp_path / "whole").fit()
+    np.testing.assert_allclose(losses_of(read_history(folder)), losses_of(whole), atol=1e-6)
