@@ -1,15 +1,17 @@
 """Pinhole cameras: head frame to pixels and back. The only file in which an axis flips.
 
-The world here is the *posed* head frame of ``docs/conventions.md``: right-handed, millimetres, +x to the right of a
-frontal image, +y up, +z towards the camera. The camera frame is OpenCV's: +x right, +y down, +z forwards, so that
-depth is positive in front of the camera. Pixel coordinates are (x, y) with the centre of the first pixel at
-(0.5, 0.5); a box (x, y, w, h) covers the half-open pixel rectangle [x, x+w) x [y, y+h).
+The world here is the *posed* head frame of ``docs/conventions.md``: right-handed, millimetres, +x to the
+right of a frontal image, +y up, +z towards the camera. The camera frame is OpenCV's: +x right, +y down,
++z forwards, so that depth is positive in front of the camera. Pixel coordinates are (x, y) with the
+centre of the first pixel at (0.5, 0.5); a box (x, y, w, h) covers the half-open pixel rectangle [x, x+w)
+x [y, y+h).
 """
 from typing import NamedTuple
 
 import numpy as np
 
-# Head frame (y up, z to the camera) to camera frame (y down, z forwards): a half turn about x, its own inverse.
+# Head frame (y up, z to the camera) to camera frame (y down, z forwards): a half turn about x, its own
+# inverse.
 FLIP = np.diag([1.0, -1.0, -1.0])
 
 
@@ -21,8 +23,8 @@ class Projection(NamedTuple):
 
 
 class Rays(NamedTuple):
-    """Origin (3,) and directions (..., 3) in the world, float64; a direction's camera z is 1, so its parameter t *is*
-    the depth."""
+    """Origin (3,) and directions (..., 3) in the world, float64; a direction's camera z is 1, so its
+    parameter t *is* the depth."""
     origin: np.ndarray
     directions: np.ndarray
 
@@ -30,8 +32,8 @@ class Rays(NamedTuple):
 class Camera(NamedTuple):
     """A pinhole camera with square pixels: x_camera = rotation @ x_world + translation (mm).
 
-    width, height: pixels; focal: pixels; centre: principal point (x, y) in pixels; rotation: (3, 3) world to camera,
-    a proper rotation; translation: (3,) mm.
+    width, height: pixels; focal: pixels; centre: principal point (x, y) in pixels; rotation: (3, 3) world
+    to camera, a proper rotation; translation: (3,) mm.
     """
     width: int
     height: int
@@ -70,7 +72,8 @@ class Camera(NamedTuple):
         return Rays(self.position(), forwards @ self.rotation)
 
     def unproject(self, depth: np.ndarray) -> np.ndarray:
-        """A depth map (height, width) in mm to world points (height, width, 3), float64; NaN depth gives NaN points."""
+        """A depth map (height, width) in mm to world points (height, width, 3), float64; NaN depth gives
+        NaN points."""
         depth = np.asarray(depth, np.float64)
         if depth.shape != (self.height, self.width):
             raise ValueError(f"unproject: a depth map has the camera's shape {(self.height, self.width)}, "
@@ -100,8 +103,8 @@ def look_at_face(size: int, distance: float, focal: float, shift: tuple[float, f
     """A camera on the +z axis of the head frame that looks at the origin, image upright.
 
     size: side of the square image (px); distance: from the origin to the optical centre (mm); focal: pixels;
-    shift: moves the principal point by (x, y) pixels off the centre. A head's pose is a rotation of the *model*
-    (``transforms.rotation_from_euler``), the camera stays.
+    shift: moves the principal point by (x, y) pixels off the centre. A head's pose is a rotation of the
+    *model* (``transforms.rotation_from_euler``), the camera stays.
     """
     if size <= 0 or not distance > 0 or not focal > 0:
         raise ValueError(f"look_at_face: size, distance and focal are positive, received {size}, {distance}, {focal}")

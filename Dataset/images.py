@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,7 @@ Box = tuple[int, int, int, int]         # (x, y, w, h) in pixels: top left corne
 # the missing half of a cut-off JPEG grey and calls it read.
 _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 _TAIL = 64
+_FILTERS = threading.Lock()     # warning filters belong to the process: threads that meet here would leave them changed
 
 
 def read_image(path: str | os.PathLike[str], max_pixels: float = MAX_PIXELS) -> np.ndarray:
@@ -48,7 +50,7 @@ def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXEL
     """`read_image` of the bytes of a file; `name` is what error messages call it."""
     if not data:
         raise ValueError(f"{name}: is empty (0 bytes), not an image")
-    with warnings.catch_warnings():
+    with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")         # Pillow warns of large pictures; the bound below is ours
         try:
             header = Image.open(io.BytesIO(data))
@@ -90,6 +92,16 @@ def _on_white(picture: Image.Image) -> np.ndarray:
     white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
     rgb = np.asarray(Image.alpha_composite(white, picture).convert("RGB"))
     return np.ascontiguousarray(rgb[:, :, ::-1])
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(width, height) in pixels as the file's header says, before any EXIF rotation; nothing is decoded."""
+    try:
+        with warnings.catch_warnings(), Image.open(path) as header:
+            warnings.simplefilter("ignore")
+            return header.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise ValueError(f"{path}: must be an image whose header can be read") from None
 
 
 def write_image(path: str | os.PathLike[str], image: np.ndarray, quality: int = 95) -> None:

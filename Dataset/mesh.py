@@ -1,9 +1,22 @@
-"""Triangle meshes and point clouds: read, write, clean, sample."""
+"""Triangle meshes and point clouds: read, write, clean, cut. Sampling is in `Dataset.sampling`.
+
+Open3D reads .ply. It reads .wrl (VRML) as 0 vertices without an error, and .obj in another order of vertices, so
+these two go through pymeshlab, as the thesis's .wrl does (listing B-1.2). Both libraries are loaded when they are
+needed: importing them takes seconds.
+"""
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from Dataset.atomic import write_atomic
+from Dataset.plyheader import check_ply
+from Dataset.vrml import texture_corners
+
+READABLE = (".ply", ".obj", ".wrl")
 
 
 class Mesh(NamedTuple):
@@ -19,3 +32,184 @@ class Mesh(NamedTuple):
     triangles: np.ndarray = np.zeros((0, 3), np.int64)
     uv: np.ndarray | None = None
     colours: np.ndarray | None = None
+
+
+def read_mesh(path: str | os.PathLike[str]) -> Mesh:
+    """Read .ply, .obj or .wrl; vertices keep the file's order, those that no triangle uses included.
+
+    `uv` comes from .obj and .wrl, colours from .ply and .obj. A vertex whose triangles disagree about its uv (on
+    a seam) has that of the first; one without triangles has NaN. ValueError when the file is missing, cut off,
+    of another kind, without vertices, or holds coordinates that are not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    ending = path.suffix.lower()
+    if ending not in READABLE:
+        raise ValueError(f"{path}: a mesh must be one of {', '.join(READABLE)}, got {ending or 'no ending'!r}")
+    if ending == ".ply":
+        check_ply(path)
+    mesh = _read_open3d(path) if ending == ".ply" else _read_meshlab(path)
+    if len(mesh.vertices) == 0:
+        raise ValueError(f"{path}: a mesh must have vertices, this has none that can be read")
+    if not np.isfinite(mesh.vertices).all():
+        raise ValueError(f"{path}: all coordinates must be finite, "
+                         f"{np.sum(~np.isfinite(mesh.vertices).all(1))} vertices are not")
+    if mesh.triangles.size and not 0 <= mesh.triangles.min() <= mesh.triangles.max() < len(mesh.vertices):
+        raise ValueError(f"{path}: triangles must name vertices 0 to {len(mesh.vertices) - 1}, "
+                         f"found {mesh.triangles.min()} to {mesh.triangles.max()}")
+    return mesh
+
+
+def read_points(path: str | os.PathLike[str]) -> np.ndarray:
+    """The vertices of a mesh or cloud file -> (N, 3) float64, in the file's order and unit."""
+    return read_mesh(path).vertices
+
+
+def _read_open3d(path: Path) -> Mesh:
+    import open3d as o3d
+
+    with o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error):
+        read = o3d.io.read_triangle_mesh(str(path))
+    colours = np.round(np.asarray(read.vertex_colors) * 255).astype(np.uint8) if read.has_vertex_colors() else None
+    return Mesh(np.asarray(read.vertices).astype(np.float64).reshape(-1, 3),
+                np.asarray(read.triangles).astype(np.int64).reshape(-1, 3), colours=colours)
+
+
+def _read_meshlab(path: Path) -> Mesh:
+    import pymeshlab
+
+    meshes = pymeshlab.MeshSet(verbose=False)
+    try:
+        meshes.load_new_mesh(str(path))
+    except pymeshlab.PyMeshLabException as error:
+        reason = str(error).strip().splitlines()[-1].removeprefix("Error details: ")
+        what = "VRML 2 text" if path.suffix.lower() == ".wrl" else "an .obj file"
+        raise ValueError(f"{path}: must be {what}, MeshLab says: {reason}") from None
+    read = meshes.current_mesh()
+    vertices = read.vertex_matrix().astype(np.float64)
+    triangles = read.face_matrix().astype(np.int64).reshape(-1, 3)
+    corners = None
+    if read.has_wedge_tex_coord():
+        corners = read.wedge_tex_coord_matrix()
+    elif path.suffix.lower() == ".wrl":         # MeshLab drops them when the texture's picture is not there
+        corners = texture_corners(path)
+    uv = None
+    if corners is not None and len(corners) == triangles.size:
+        uv = _uv_per_vertex(len(vertices), triangles, corners)
+    colours = None
+    if read.has_vertex_color() and path.suffix.lower() == ".obj":
+        colours = np.round(read.vertex_color_matrix()[:, :3] * 255).astype(np.uint8)
+    return Mesh(vertices, triangles, uv, colours)
+
+
+def _uv_per_vertex(count: int, triangles: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Texture coordinates per corner (3F, 2) -> per vertex (V, 2): the first corner that uses the vertex."""
+    uv = np.full((count, 2), np.nan)
+    used, first = np.unique(triangles.ravel(), return_index=True)
+    uv[used] = corners.reshape(-1, 2)[first]
+    return uv
+
+
+def write_mesh(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray | None = None) -> None:
+    """Write a mesh or cloud atomically: binary .ply (float32), or .obj as text (with uv, without colours).
+
+    `normals` is (V, 3), for .ply. The same mesh gives the same bytes. ValueError for another ending, or for
+    arrays whose lengths do not fit.
+    """
+    path = Path(path)
+    vertices, triangles = np.asarray(mesh.vertices), np.asarray(mesh.triangles)
+    if vertices.ndim != 2 or vertices.shape[1] != 3 or triangles.ndim != 2 or triangles.shape[1] != 3:
+        raise ValueError(f"{path}: a mesh is written from (V, 3) vertices and (F, 3) triangles, got "
+                         f"{vertices.shape} and {triangles.shape}")
+    for what, array, width in (("uv", mesh.uv, 2), ("colours", mesh.colours, 3), ("normals", normals, 3)):
+        if array is not None and np.shape(array) != (len(vertices), width):
+            raise ValueError(f"{path}: {what} must be ({len(vertices)}, {width}), got {np.shape(array)}")
+    if path.suffix.lower() == ".ply":
+        data = _ply_bytes(mesh, normals)
+    elif path.suffix.lower() == ".obj":
+        data = _obj_bytes(mesh)
+    else:
+        raise ValueError(f"{path}: a mesh is written as .ply or .obj, got {path.suffix or 'no ending'!r}")
+    write_atomic(path, lambda temporary: temporary.write_bytes(data))
+
+
+def write_points(path: str | os.PathLike[str], points: np.ndarray, colours: np.ndarray | None = None,
+                 normals: np.ndarray | None = None) -> None:
+    """Write (N, 3) points as a binary .ply cloud, atomically; colours (N, 3) uint8 RGB, normals (N, 3)."""
+    write_mesh(path, Mesh(points, colours=colours), normals)
+
+
+def _ply_bytes(mesh: Mesh, normals: np.ndarray | None) -> bytes:
+    # Open3D writes double coordinates for meshes and names itself in the header; float32 is half the size, and
+    # bytes that do not change with a library's version can be compared.
+    columns = [(("x", "y", "z"), "float", "<f4", mesh.vertices)]
+    if normals is not None:
+        columns.append((("nx", "ny", "nz"), "float", "<f4", normals))
+    if mesh.uv is not None:
+        columns.append((("s", "t"), "float", "<f4", mesh.uv))
+    if mesh.colours is not None:
+        columns.append((("red", "green", "blue"), "uchar", "u1", mesh.colours))
+    rows = np.empty(len(mesh.vertices), [(name, dtype) for names, _, dtype, _ in columns for name in names])
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
+    for names, kind, _, values in columns:
+        for i, name in enumerate(names):
+            rows[name] = np.asarray(values)[:, i]
+            header.append(f"property {kind} {name}")
+    faces = np.empty(len(mesh.triangles), [("count", "u1"), ("corners", "<i4", 3)])
+    faces["count"], faces["corners"] = 3, mesh.triangles
+    if len(faces):
+        header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
+    return "\n".join([*header, "end_header", ""]).encode("ascii") + rows.tobytes() + faces.tobytes()
+
+
+def _obj_bytes(mesh: Mesh) -> bytes:
+    lines = ["v %.6f %.6f %.6f" % tuple(v) for v in mesh.vertices]
+    corner = "%d"
+    if mesh.uv is not None:
+        lines += ["vt %.6f %.6f" % tuple(v) for v in np.nan_to_num(mesh.uv)]
+        corner = "%d/%d"
+    for triangle in np.asarray(mesh.triangles) + 1:
+        lines.append("f " + " ".join(corner % ((i, i) if mesh.uv is not None else (i,)) for i in triangle))
+    return ("\n".join(lines) + "\n").encode("ascii")
+
+
+def clean(mesh: Mesh) -> Mesh:
+    """The thesis's cleaning (listing B-1.2): non-manifold edges, then vertices that no triangle uses, removed.
+
+    Triangles are taken from an edge with more than two, smallest area first (Open3D). ValueError if nothing is
+    left: a cloud has no triangles and would vanish.
+    """
+    import open3d as o3d
+
+    if len(mesh.triangles) == 0:
+        raise ValueError("a mesh without triangles cannot be cleaned: all its vertices are unreferenced")
+    work = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(np.asarray(mesh.vertices, np.float64)),
+                                     o3d.utility.Vector3iVector(np.asarray(mesh.triangles, np.int32)))
+    work.remove_non_manifold_edges()
+    return _keep_used(mesh._replace(triangles=np.asarray(work.triangles).astype(np.int64)))
+
+
+def crop_sphere(mesh: Mesh, centre: np.ndarray, radius: float) -> Mesh:
+    """What lies within `radius` of `centre` (3,), in the mesh's unit.
+
+    A triangle stays when its three vertices do. Of a cloud the points stay. An empty mesh when nothing is near.
+    """
+    inside = np.linalg.norm(np.asarray(mesh.vertices) - np.asarray(centre), axis=1) <= radius
+    if len(mesh.triangles) == 0:
+        return _select(mesh, inside)
+    return _keep_used(mesh._replace(triangles=mesh.triangles[inside[mesh.triangles].all(axis=1)]))
+
+
+def _keep_used(mesh: Mesh) -> Mesh:
+    used = np.zeros(len(mesh.vertices), bool)
+    used[mesh.triangles] = True
+    return _select(mesh, used)
+
+
+def _select(mesh: Mesh, keep: np.ndarray) -> Mesh:
+    """The vertices where `keep` (V,) is true, in their order; triangles, all of whose corners stay, renumbered."""
+    number = np.cumsum(keep) - 1
+    return Mesh(mesh.vertices[keep], number[mesh.triangles].reshape(-1, 3),
+                None if mesh.uv is None else mesh.uv[keep],
+                None if mesh.colours is None else mesh.colours[keep])

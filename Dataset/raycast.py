@@ -1,4 +1,5 @@
-"""Where rays meet a mesh: Open3D's RaycastingScene (Embree, no GL), and a slow twin in plain numpy as its oracle.
+"""Where rays meet a mesh: Open3D's RaycastingScene (Embree, no GL), and a slow twin in plain numpy as its
+oracle.
 
 A pixel that no triangle covers has triangle -1, weights 0 and depth NaN. Both sides of a triangle count.
 """
@@ -12,16 +13,17 @@ _MISS = np.uint32(0xFFFFFFFF)     # Embree's RTC_INVALID_GEOMETRY_ID
 
 
 class Hits(NamedTuple):
-    """triangle (...) int64, -1 where nothing is hit; barycentric (..., 3) float32, weights of the triangle's first,
-    second and third vertex; depth (...) float32 in units of the ray's direction (a camera's rays: mm along the
-    optical axis), NaN where nothing is hit."""
+    """triangle (...) int64, -1 where nothing is hit; barycentric (..., 3) float32, weights of the
+    triangle's first, second and third vertex; depth (...) float32 in units of the ray's direction (a
+    camera's rays: mm along the optical axis), NaN where nothing is hit."""
     triangle: np.ndarray
     barycentric: np.ndarray
     depth: np.ndarray
 
 
 class Scene:
-    """A mesh ready for many casts: views, shadow rays and supersamples share one BVH, built at the first cast.
+    """A mesh ready for many casts: views, shadow rays and supersamples share one BVH, built at the first
+    cast.
 
     Args:
         vertices: (V, 3) mm. The scene cannot be updated: a moved face is a new scene.
@@ -70,7 +72,8 @@ class Scene:
 
     def occluded(self, origins: np.ndarray, directions: np.ndarray, near: float = 0.0,
                  far: float = np.inf) -> np.ndarray:
-        """Whether anything lies on the rays between ``near`` and ``far`` (in lengths of the directions): bool (...)."""
+        """Whether anything lies on the rays between ``near`` and ``far`` (in lengths of the directions):
+        bool (...)."""
         rays = self._rays(origins, directions)
         if self._empty or rays.size == 0:
             return np.zeros(rays.shape[:-1], bool)
@@ -85,12 +88,14 @@ class Scene:
 
 
 def cast(vertices: np.ndarray, triangles: np.ndarray, camera: Camera) -> Hits:
-    """What ``camera`` sees of a mesh, (height, width); for several views of one mesh keep a :class:`Scene`."""
+    """What ``camera`` sees of a mesh, (height, width); for several views of one mesh keep a
+    :class:`Scene`."""
     return Scene(vertices, triangles).cast(camera)
 
 
 def interpolate(hits: Hits, triangles: np.ndarray, attribute: np.ndarray) -> np.ndarray:
-    """A vertex attribute (V,) or (V, C) at the hit points: (...) or (..., C) in its float dtype, NaN at misses."""
+    """A vertex attribute (V,) or (V, C) at the hit points: (...) or (..., C) in its float dtype, NaN at
+    misses."""
     attribute = np.asarray(attribute)
     if not np.issubdtype(attribute.dtype, np.floating):
         attribute = attribute.astype(np.float64)

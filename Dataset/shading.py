@@ -1,8 +1,9 @@
 """Surface points + material + light -> colour. Linear light inside, 8-bit BGR out.
 
-Everything works on flat lists of points, so that a caller shades only what rays hit. Diffuse light is one directional
-lamp (Lambert, optionally wrapped around the terminator as skin does it) plus an ambient environment in second-order
-spherical harmonics (Ramamoorthi and Hanrahan 2001, equations 3 and 8); the highlight is Blinn-Phong's.
+Everything works on flat lists of points, so that a caller shades only what rays hit. Diffuse light is one
+directional lamp (Lambert, optionally wrapped around the terminator as skin does it) plus an ambient
+environment in second-order spherical harmonics (Ramamoorthi and Hanrahan 2001, equations 3 and 8); the
+highlight is Blinn-Phong's.
 """
 from typing import NamedTuple
 
@@ -14,8 +15,8 @@ LUMINANCE = np.array([0.114, 0.587, 0.299])     # of BGR
 
 class Light(NamedTuple):
     """direction: (3,) unit vector *towards* the lamp; colour: (3,) BGR, its strength in linear light;
-    ambient: (9, 3) BGR, spherical-harmonic coefficients of the environment's radiance, order 1, y, z, x, xy, yz,
-    3z^2-1, xz, x^2-y^2."""
+    ambient: (9, 3) BGR, spherical-harmonic coefficients of the environment's radiance, order 1, y, z, x,
+    xy, yz, 3z^2-1, xz, x^2-y^2."""
     direction: np.ndarray
     colour: np.ndarray
     ambient: np.ndarray
@@ -31,7 +32,8 @@ class Material(NamedTuple):
 
 
 def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Smooth normals (V, 3), unit length, weighted by triangle area, outwards for counter-clockwise triangles.
+    """Smooth normals (V, 3), unit length, weighted by triangle area, outwards for counter-clockwise
+    triangles.
 
     A vertex that no triangle uses gets a zero normal.
     """
@@ -61,15 +63,16 @@ _COSINE_LOBE = np.array([np.pi] + [2 * np.pi / 3] * 3 + [np.pi / 4] * 5) / np.pi
 
 
 def ambient_light(normals: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
-    """Diffusely reflected light of a white surface, (..., 3), under an environment of radiance ``coefficients``
-    (9, 3): a constant radiance 1 (coefficient 1 / 0.282095) gives 1 everywhere. Never negative."""
+    """Diffusely reflected light of a white surface, (..., 3), under an environment of radiance
+    ``coefficients`` (9, 3): a constant radiance 1 (coefficient 1 / 0.282095) gives 1 everywhere. Never
+    negative."""
     weighted = (_COSINE_LOBE[:, None] * coefficients).astype(normals.dtype)
     return np.maximum(sh_basis(normals) @ weighted, 0)
 
 
 def lamp_light(normals: np.ndarray, light: Light, wrap: np.ndarray = np.zeros(3)) -> np.ndarray:
-    """The lamp's light on a white surface, (..., 3): colour * max(0, (n.l + w) / (1 + w)^2); the square conserves
-    energy. w = 0 is Lambert's law."""
+    """The lamp's light on a white surface, (..., 3): colour * max(0, (n.l + w) / (1 + w)^2); the square
+    conserves energy. w = 0 is Lambert's law."""
     cosine = (normals @ light.direction.astype(normals.dtype))[..., None]
     wrap = np.asarray(wrap, normals.dtype)
     return np.maximum((cosine + wrap) / (1 + wrap) ** 2, 0) * light.colour.astype(normals.dtype)
@@ -79,8 +82,8 @@ def shade(normals: np.ndarray, to_eye: np.ndarray, material: Material, light: Li
           visibility: np.ndarray | float = 1.0, openness: np.ndarray | float = 1.0) -> np.ndarray:
     """Linear BGR radiance (N, 3) of N points.
 
-    normals, to_eye: (N, 3) unit vectors; visibility: (N,) in [0, 1], how much of the lamp is seen (0 = in shadow);
-    openness: (N,) in [0, 1], how much of the environment is seen (ambient occlusion).
+    normals, to_eye: (N, 3) unit vectors; visibility: (N,) in [0, 1], how much of the lamp is seen (0 = in
+    shadow); openness: (N,) in [0, 1], how much of the environment is seen (ambient occlusion).
     """
     visibility = np.broadcast_to(np.asarray(visibility, normals.dtype), normals.shape[:1])[:, None]
     openness = np.broadcast_to(np.asarray(openness, normals.dtype), normals.shape[:1])[:, None]
@@ -95,16 +98,17 @@ def shade(normals: np.ndarray, to_eye: np.ndarray, material: Material, light: Li
 
 
 def shadow(scene, points: np.ndarray, normals: np.ndarray, direction: np.ndarray, lift: float = 0.5) -> np.ndarray:
-    """How much of a lamp N points see: (N,) float32 of 0 and 1. Rays start ``lift`` mm above the surface, so that it
-    does not shade itself. scene: a :class:`Dataset.raycast.Scene`."""
+    """How much of a lamp N points see: (N,) float32 of 0 and 1. Rays start ``lift`` mm above the surface,
+    so that it does not shade itself. scene: a :class:`Dataset.raycast.Scene`."""
     directions = np.broadcast_to(direction, points.shape)
     return 1 - scene.occluded(points + lift * normals, directions).astype(np.float32)
 
 
 def openness(scene, points: np.ndarray, normals: np.ndarray, rays: int = 64, reach: float = 80.0,
              lift: float = 0.5) -> np.ndarray:
-    """Ambient occlusion: the cosine-weighted share of the hemisphere within ``reach`` mm that N points see, (N,) in
-    [0, 1] float32. The directions are the same for all points (a Fibonacci sphere), so the result has no noise."""
+    """Ambient occlusion: the cosine-weighted share of the hemisphere within ``reach`` mm that N points
+    see, (N,) in [0, 1] float32. The directions are the same for all points (a Fibonacci sphere), so the
+    result has no noise."""
     index = np.arange(rays) + 0.5
     height = 1 - 2 * index / rays
     angle = np.pi * (1 + 5 ** 0.5) * index
@@ -119,7 +123,8 @@ def openness(scene, points: np.ndarray, normals: np.ndarray, rays: int = 64, rea
 
 
 def to_bgr8(linear: np.ndarray, contrast: float = 0.0) -> np.ndarray:
-    """Linear light (..., 3), 1 = white, to uint8 with gamma 2.2. Highlights roll off above 0.8 instead of clipping.
+    """Linear light (..., 3), 1 = white, to uint8 with gamma 2.2. Highlights roll off above 0.8 instead of
+    clipping.
 
     contrast: 0 leaves the tones alone, 1 applies a full S-curve.
     """
@@ -132,16 +137,17 @@ def to_bgr8(linear: np.ndarray, contrast: float = 0.0) -> np.ndarray:
 
 
 def background(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A calm backdrop (size, size, 3) in linear BGR float32: one dull colour, a gradient and large soft patches."""
+    """A calm backdrop (size, size, 3) in linear BGR float32: one dull colour, a gradient and large soft
+    patches."""
     import cv2
 
     grey = rng.uniform(0.06, 0.6)
-    colour = grey * (1 + rng.normal(0, 0.08, 3))
+    colour = grey * (1 + rng.normal(0, 0.06, 3))
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
     angle = rng.uniform(0, 2 * np.pi)
     tone = 1 + rng.uniform(0, 0.7) * (np.cos(angle) * x + np.sin(angle) * y)
     for cells, strength in ((3, 0.25), (6, 0.15), (14, 0.06)):
-        coarse = rng.normal(0, strength * rng.uniform(0, 1), (cells, cells, 1)) + rng.normal(0, 0.03, (cells, cells, 3))
+        coarse = rng.normal(0, strength * rng.uniform(0, 1), (cells, cells, 1)) + rng.normal(0, 0.008, (cells, cells, 3))
         tone = tone[..., None] if tone.ndim == 2 else tone
         tone = tone + cv2.resize(coarse.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     if rng.random() < 0.35:      # the edge of a wall, a door or a shelf, out of focus

@@ -33,6 +33,7 @@ from Network import get_network
 from Network.flags import from_dict
 
 CHECKPOINTS = ("best_validation", "best_training", "last")
+MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes", "max_steps")     # by a resumed run
 PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python", "open3d")
 
 
@@ -104,6 +105,19 @@ class RunFolder:
             raise ValueError(f"{self.path}: is no run folder: config.json is missing") from None
         except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
             raise ValueError(f"{path}: is not readable JSON: {error}") from None
+
+    def resumed(self, config: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
+        """The config of an old run that goes on. What only says when to stop may be changed on the command line;
+        ValueError when something else was typed that differs from the run's own config."""
+        old = self.config()
+        for name, value in typed.items():
+            part = next(p for p in ("settings", "train", "data", "model") if name in config[p])
+            if part == "train" and name in MAY_CHANGE:
+                old[part][name] = value
+            elif old[part].get(name) != json.loads(json.dumps(value)):
+                raise ValueError(f"{self.path}: was begun with {name} = {old[part].get(name)!r}, not {value!r}; "
+                                 f"a resumed run can change {', '.join(MAY_CHANGE)} only")
+        return old
 
     def save_weights(self, model: keras.Model, name: str) -> Path:
         """Write `<name>.keras` aside and rename it."""

@@ -5,17 +5,16 @@ import os
 
 import numpy as np
 
-from Dataset.detect import FRONTAL, PASSES, Detection, Pass, detect_faces, largest_face
+from Dataset.detect import FRONTAL, Detection, detect_as_published, detect_faces, largest_face
 from Dataset.images import crop
 
-__all__ = ["Detection", "PASSES", "detect_faces", "find_faces", "largest_face"]
+__all__ = ["Detection", "detect_faces", "find_faces", "largest_face"]
 
 
 def find_faces(img: np.ndarray, feature_file: str | os.PathLike[str] = FRONTAL) -> list[np.ndarray]:
     """Crops of the faces that one cascade finds in (H, W, 3) uint8, each (h, w, 3), the largest first.
 
     `feature_file` is a cascade of OpenCV's package by name, or the path of another. Where the thesis returns
-    None, which its callers then index, this returns an empty list; where it returns faces in no order, the
-    largest comes first.
+    None, which its callers then index, this returns an empty list.
     """
-    return [crop(img, d.box) for d in detect_faces(img, thesis=True, passes=(Pass("file", str(feature_file), 4),))]
+    return [crop(img, d.box) for d in detect_as_published(img, str(feature_file))]

@@ -65,7 +65,7 @@ def describe(model: keras.Model, config: dict[str, Any], source: Path) -> Loaded
     takes, gives = tuple(model.input_shape), tuple(model.output_shape)
     if len(takes) != 5 or takes[-1] != 3 or len(gives) != 3 or gives[-1] != 3:
         raise ValueError(f"{source}: must map (B, T, H, W, 3) images to (B, N, 3) points, maps {takes} to {gives}")
-    return Loaded(model, config, source, gives[1], takes[2], takes[1], config.get("data", {}).get("order", "random"))
+    return Loaded(model, config, source, gives[1], takes[2], takes[1], config.get("order", "random"))
 
 
 def _read_keras(path: Path, config: dict[str, Any]) -> keras.Model:

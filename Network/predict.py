@@ -2,23 +2,28 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Iterable, NamedTuple, Sequence
 
 import numpy as np
 
 from Dataset.detect import Detection, detect_faces
-from Dataset.images import crop_resize, minmax, read_image
+from Dataset.images import Box, crop_resize, minmax
+from Dataset.sources import Picture
 from Network.loading import Loaded
 
 log = logging.getLogger(__name__)
-Box = tuple[int, int, int, int]
+LOOK = 512      # pixels: no crop kept for a preview or for colours is larger
 
 
 class Crop(NamedTuple):
-    """A face cut out of a photo. `image` (S, S, 3) uint8 BGR; `box` (x, y, w, h) in the photo's pixels."""
+    """A face cut out of a photo.
+
+    `image` (S, S, 3) uint8 BGR for the network; `photo` (P, P, 3) uint8 BGR, P <= 512, the same square finer, for
+    people to look at; `box` (x, y, w, h) in the picture's pixels.
+    """
 
     image: np.ndarray
+    photo: np.ndarray
     box: Box
     source: str
     pass_name: str
@@ -31,38 +36,39 @@ class Prediction(NamedTuple):
     crops: list[Crop]
 
 
-def crop_faces(image: np.ndarray, size: int, source: str, *, box: Box | None = None, every_face: bool = False
-               ) -> list[Crop]:
-    """The largest face (or every face, largest first) of a BGR photo as (size, size, 3) crops; [] when none is found.
+def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_face: bool = False) -> list[Crop]:
+    """The largest face (or every face, largest first) of a picture as (size, size, 3) crops; [] when none is found.
 
-    `box` takes the place of the detector. ValueError when it lies outside the photo.
+    `box` takes the place of the detector. ValueError when it does not lie on the picture.
     """
+    name, image = picture
+    height, width = image.shape[:2]
     if box is not None:
         x, y, w, h = box
-        if w < 1 or h < 1 or x >= image.shape[1] or y >= image.shape[0] or x + w <= 0 or y + h <= 0:
-            raise ValueError(f"{source}: box {x},{y},{w},{h} is not within the photo of "
-                             f"{image.shape[1]}x{image.shape[0]} pixels")
+        if not (1 <= w <= 2 * width and 1 <= h <= 2 * height and -w < x < width and -h < y < height):
+            raise ValueError(f"{name}: box {x},{y},{w},{h} does not lie on the picture of {width}x{height} pixels")
         found = [Detection((x, y, w, h), 1.0, "by hand")]
     else:
-        found = detect_faces(image)
-    return [Crop(crop_resize(image, f.box, size), tuple(int(v) for v in f.box), source, f.pass_name)
+        found = detect_faces(image, every_pass=every_face)
+    return [Crop(crop_resize(image, f.box, size), crop_resize(image, f.box, min(max(f.box[2:]), LOOK), "area"), f.box, name, f.pass_name)
             for f in (found if every_face else found[:1])]
 
 
-def read_faces(paths: Iterable[str | Path], size: int, *, box: Box | None = None, every_face: bool = False
+def read_faces(source: Iterable[Picture], size: int, *, box: Box | None = None, every_face: bool = False
                ) -> list[list[Crop]]:
-    """Crops of each photo. A photo without a face is left out with a warning; ValueError when no photo has one."""
+    """Crops of each picture. One without a face is left out with a warning; ValueError when none has a face."""
     faces, empty = [], []
-    for path in paths:
-        crops = crop_faces(read_image(path), size, str(path), box=box, every_face=every_face)
+    for picture in source:
+        crops = crop_faces(picture, size, box=box, every_face=every_face)
         if crops:
             faces.append(crops)
         else:
-            empty.append(str(path))
+            empty.append(picture.name)
     if not faces:
-        raise ValueError(f"{', '.join(empty)}: no face found; try a larger or sharper photo, or give --box x,y,w,h")
-    for path in empty:
-        log.warning("%s: no face found; skipped", path)
+        named = ", ".join(empty[:3]) + (f" and {len(empty) - 3} more" if len(empty) > 3 else "")
+        raise ValueError(f"{named}: no face found; try a larger or sharper photo, or give --box x,y,w,h")
+    for name in empty:
+        log.warning("%s: no face found; skipped", name)
     return faces
 
 

@@ -7,17 +7,21 @@ however it is cut up (but for BatchNormalization, whose statistics are those of 
 """
 from __future__ import annotations
 
+import importlib.util
+import logging
+from pathlib import Path
 from typing import Callable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from Network.settings import STRATEGIES, Settings
+
+log = logging.getLogger(__name__)
 Batch = tuple[np.ndarray, np.ndarray]
 #: loss(y_true, y_pred) -> (B,) float32, one value per sample
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-
-STRATEGIES = ("none", "mirrored", "multiworker")
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
@@ -32,6 +36,47 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     if name == "multiworker":
         return tf.distribute.MultiWorkerMirroredStrategy()
     raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {name!r}")
+
+
+def prepare(settings: Settings) -> tf.distribute.Strategy:
+    """Set precision, seeds, determinism and GPU memory for this process, and return the strategy.
+
+    Runs on a CPU with a notice. It sets global state of Keras and TensorFlow, so only scripts call it, once.
+    """
+    strategy = make_strategy(settings.strategy)     # first: a multi-worker strategy must be made before anything runs
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:                        # the strategy has initialised the device already
+            pass
+    if not gpus:
+        log.info("no GPU found: training on the CPU")
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(settings.seed)
+    keras.config.set_dtype_policy(settings.precision)
+    return strategy
+
+
+def make_optimizer(settings: Settings) -> keras.optimizers.Optimizer:
+    """Adam with Keras's defaults (the thesis's); float16 gets a dynamic loss scale. The trainer sets the rate."""
+    adam = keras.optimizers.Adam()
+    return keras.optimizers.LossScaleOptimizer(adam) if settings.precision == "mixed_float16" else adam
+
+
+def summary_writer(folder: Path) -> Callable[[dict], None] | None:
+    """A function that writes a row of the history for TensorBoard; None when TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
+
+    def write(row: dict) -> None:
+        with writer.as_default(step=row["epoch"]):
+            for name in ("loss", "val_loss", "learning_rate"):
+                tf.summary.scalar(name, row[name])
+        writer.flush()
+    return write
 
 
 def worker_of(strategy: tf.distribute.Strategy) -> tuple[int, int]:

@@ -17,29 +17,10 @@ import numpy as np
 import tqdm
 
 from Network.checkpoints import Progress, RunFolder
+from Network.settings import TrainConfig
 from Network.step import Batch, GradientStep
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Settings of the loop; the defaults are the thesis's (4.3 and listing B-4)."""
-
-    epochs: int = 300
-    learning_rate: float = 1e-4
-    halve_every: int = 10           # halved after the 11th, 21st, ... epoch, as the listing does; 0: never
-    patience: int = 30              # epochs without a better validation or training loss
-    accumulate: int = 1             # batches per update
-    checkpoint_minutes: float = 10  # the state is also saved this often within an epoch
-    max_steps: int = 0              # stop after so many updates in all; 0: no limit
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "patience", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
 
 
 class Loader(Protocol):

@@ -1,4 +1,5 @@
-"""Dataset/camera.py: where points land, and that crops and depth maps agree with the camera they came from."""
+"""Dataset/camera.py: where points land, and that crops and depth maps agree with the camera they came
+from."""
 import numpy as np
 import pytest
 

@@ -28,7 +28,9 @@ def matt(count: int) -> shading.Material:
 def test_normals_of_a_sphere_point_outwards():
     vertices, triangles = sphere()
     normals = shading.vertex_normals(vertices, triangles)
-    assert (np.einsum("ij,ij->i", normals, vertices / 50) > 0.995).all()
+    poles = 2 * 48      # a pole is one place and many vertices, some of them in triangles without area only
+    outwards = np.einsum("ij,ij->i", normals, vertices / 50)[poles:-poles]
+    assert (outwards > 0.995).all()
     lonely = shading.vertex_normals(np.eye(3).repeat(2, 0), np.array([[0, 2, 4]]))
     assert (lonely[1] == 0).all()
 
@@ -47,7 +49,7 @@ def test_rendered_sphere_follows_lamberts_law():
     np.testing.assert_allclose(got, 0.5 * cosine[:, None] * [0.2, 0.6, 1.0], atol=0.02)
     # a convex body shades itself exactly where the cosine is negative
     lit = shading.shadow(scene, points, normals, direction)
-    clear = np.abs(points @ direction) > 5
+    clear = np.abs(points @ direction) > 8      # the lift of 0.5 mm moves the horizon by 7 mm
     np.testing.assert_array_equal(lit[clear] > 0, (points @ direction > 0)[clear])
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from Network.checkpoints import Progress, RunFolder
+from Network.settings import TrainConfig
 from Network.step import GradientStep
-from Network.training import NotFinite, Stopped, TrainConfig, Trainer, fixed_epoch, learning_rate
+from Network.training import NotFinite, Stopped, Trainer, fixed_epoch, learning_rate
 from tests.test_step import data, mse, small_model
 
 CONFIG = TrainConfig(epochs=3, learning_rate=1e-2)

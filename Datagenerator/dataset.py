@@ -1,0 +1,179 @@
+"""Subject folders -> batches: the thesis's generator (Thomassen 2022, 4.2.2 and listing B-3).
+
+A sample is T images of one person and that person's one ground truth. Left out: nothing. What differs from the
+listing, and the fields that bring it back, is in docs/deviations.md.
+"""
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterable, Sequence
+
+import cv2
+import keras
+import numpy as np
+
+from Datagenerator.buffers import BufferPool
+from Datagenerator.epoch import Groups, Shard, batch_count, batch_rows, epoch_groups, group_count, shard_rows
+from Datagenerator.image_store import CACHES, ImageStore
+from Dataset.subjects import Subject, list_subjects, read_points
+from Dataset.transforms import to_origin, to_unit_sphere
+
+log = logging.getLogger(__name__)
+
+NORMALISATIONS = ("unit_sphere", "origin")
+LAST_BATCH = ("keep", "drop")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Settings of the generator; the defaults are the thesis's (4.3 and listings B-3 and B-4)."""
+
+    images: int = 8                         # T, images of one sample
+    batch_size: int = 5                     # B, samples of a batch, over all workers
+    repeats: int = 5                        # times a person's images are shuffled and cut; 1 in the released code
+    normalisation: str = "unit_sphere"      # of the ground truth; origin: smallest x, y and z at 0, still millimetres
+    image_size: int = 256                   # pixels, square images
+    points: int = 2**14                     # N, points of a ground truth
+    seed: int = 0
+    as_published: bool = False              # the listing's index slip: an epoch sees floor(S/B) + B - 1 of S groups
+    last_batch: str = "keep"                # drop: an incomplete last batch is left out (the listing)
+    resize: bool = False                    # scale images of another size instead of refusing them
+    cache: str = "auto"                     # keep decoded images in memory: uint8, none, auto (where they fit)
+    cache_limit: int | None = None          # bytes; none: a third of the free memory
+
+    def __post_init__(self) -> None:
+        for name in ("images", "batch_size", "repeats", "image_size", "points"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
+        for name, values in (("normalisation", NORMALISATIONS), ("last_batch", LAST_BATCH), ("cache", CACHES)):
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} must be one of {', '.join(values)}, got {getattr(self, name)!r}")
+
+
+class SubjectSequence(keras.utils.Sequence):
+    """Batches of (X, Y) from subject folders, for `fit` or a loop; `pipeline.make_pipeline` is the fast way to them.
+
+    X   (B, T, S, S, 3) float32, BGR, each image alone stretched to [0, 1]
+    Y   (B, N, 3) float32, the ground truth of each sample's person: in the unit sphere, or in mm from its corner
+
+    source   a folder of subject folders, or a list of `Dataset.subjects.Subject`
+    names    only these people, in this order (a split); None: all of them
+
+    `subjects` are the people in use, `skipped` the names of those with fewer than T images (the listing drops them
+    silently; a warning is logged here). Items are those of `epoch`; `set_epoch` chooses it, in `fit` by
+    `keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: sequence.set_epoch(epoch))`.
+
+    ValueError, one line: no subjects, an unknown name, nobody with T images, fewer groups than the batch needs, a
+    ground truth of another number of points; when a batch is read, an image that is broken or of another size.
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | Iterable[Subject], config: DataConfig = DataConfig(),
+                 names: Sequence[str] | None = None, **workers: int) -> None:
+        super().__init__(**workers)
+        self.config, self.epoch = config, 0
+        people, where = _people(source, names)
+        self.subjects = [person for person in people if len(person.images) >= config.images]
+        self.skipped = tuple(person.name for person in people if len(person.images) < config.images)
+        if not self.subjects:
+            most = max(len(person.images) for person in people)
+            raise ValueError(f"{where}: a sample takes {config.images} images of one person, the most that any of "
+                             f"{len(people)} people has is {most}")
+        if self.skipped:
+            log.warning("%s: %d of %d people have fewer than %d images and are left out: %s", where,
+                        len(self.skipped), len(people), config.images, ", ".join(self.skipped))
+        self._counts = tuple(len(person.images) for person in self.subjects)
+        self._first = np.concatenate([[0], np.cumsum(self._counts)])
+        self._groups = group_count(self._counts, config.images, config.repeats)
+        if len(self) == 0:
+            raise ValueError(f"{where}: a batch takes {config.batch_size} samples, an epoch has {self._groups}")
+        self._store = ImageStore([path for person in self.subjects for path in person.images], config.image_size,
+                                 config.resize, config.cache, config.cache_limit)
+        self._buffers = BufferPool(config.batch_size * config.images * config.image_size**2 * 3)
+        self._truths = np.stack([_ground_truth(person.ground_truth, config) for person in self.subjects])
+
+    @property
+    def cached(self) -> bool:
+        """Whether decoded images are kept in memory."""
+        return self._store.cached
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        drop = self.config.as_published or self.config.last_batch == "drop"
+        return batch_count(self._groups, self.config.batch_size, drop)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.batch(self.epoch, index)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that indexing gives. `batch` names the epoch itself and is for loops with threads."""
+        if epoch < 0:
+            raise ValueError(f"epoch must be at least 0, got {epoch}")
+        self.epoch = epoch
+
+    def groups(self, epoch: int) -> Groups:
+        """All groups of an epoch in their order: indices into `subjects` and into each one's `images`."""
+        return epoch_groups(self._counts, self.config.images, self.config.repeats, self.config.seed, epoch)
+
+    def rows(self, index: int, shard: Shard = Shard()) -> range:
+        """Positions in `groups(epoch)` that stand in batch `index` (in one worker's part of it). IndexError beyond."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"batch {index} of an epoch of {len(self)}")
+        return shard_rows(batch_rows(self._groups, self.config.batch_size, index, self.config.as_published), shard)
+
+    def names(self, epoch: int, index: int, shard: Shard = Shard()) -> list[str]:
+        """The name of each sample's person in a batch."""
+        chosen = self.groups(epoch).subjects[np.asarray(self.rows(index, shard), np.int64)]
+        return [self.subjects[subject].name for subject in chosen]
+
+    def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, np.ndarray]:
+        """Batch `index` of an epoch, or one worker's part of it. Depends on its arguments alone; thread-safe."""
+        rows, groups, size = self.rows(index, shard), self.groups(epoch), self.config.image_size
+        images = self._buffers.empty((len(rows), self.config.images, size, size, 3))
+        for sample, row in enumerate(rows):
+            first = self._first[groups.subjects[row]]
+            for step, image in enumerate(groups.images[row]):
+                _minmax(self._store[first + image], images[sample, step])
+        return images, self._truths[groups.subjects[np.asarray(rows, np.int64)]]
+
+
+def _minmax(image: np.ndarray, out: np.ndarray) -> None:
+    """`Dataset.images.minmax` into a place of a batch, bit for bit, without two copies of the image on the way."""
+    cv2.normalize(image, out, 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)
+
+
+def _people(source: str | os.PathLike[str] | Iterable[Subject], names: Sequence[str] | None
+            ) -> tuple[list[Subject], str]:
+    """The chosen subjects, and what error messages call the place they come from."""
+    if isinstance(source, (str, os.PathLike)):
+        people, where = list_subjects(Path(source)), str(source)
+    else:
+        people = list(source)
+        where = str(Path(people[0].ground_truth).parent.parent) if people else "dataset"
+    if names is not None:
+        known = {person.name: person for person in people}
+        missing = [name for name in names if name not in known]
+        if missing:
+            raise ValueError(f"{where}: no subject {', '.join(missing[:5])}; it has {len(known)} subjects"
+                             + (f", {min(known)} to {max(known)}" if known else ""))
+        people = [known[name] for name in names]
+    if not people:
+        raise ValueError(f"{where}: at least one subject is needed, got none")
+    return people, where
+
+
+def _ground_truth(path: Path, config: DataConfig) -> np.ndarray:
+    """(N, 3) float32, normalised in float64 as published."""
+    points = np.asarray(read_points(path), np.float64)
+    if len(points) != config.points:
+        raise ValueError(f"{path}: a ground truth must have {config.points} points (points), this has {len(points)}: "
+                         "a dataset of another grid size?")
+    normalise = to_unit_sphere if config.normalisation == "unit_sphere" else to_origin
+    try:
+        return normalise(points)[0].astype(np.float32)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,254 @@
+"""One person in one picture: what is sampled, and how it is rendered.
+
+A :class:`View` holds everything that sets a picture apart from the next; with the person's identity and
+:class:`Dataset.skin.Look` it determines every pixel, so a picture can be rendered again from a sidecar. The
+face is seen twice: small, for the detector that frames it; then through the crop's own camera, one ray per
+pixel and more at edges, so that a crop is never resampled.
+"""
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from Dataset import dressing, shading, skin
+from Dataset.camera import Camera, look_at_face
+from Dataset.dressing import CLOTH, EYE, HAIR, MOUTH, SKIN, SOCKET, TEETH, TONGUE
+from Dataset.raycast import Hits, Scene
+from Dataset.transforms import rotation_from_euler
+
+VIEW = 176              # side of the picture the detector sees, px
+_HEAD_SHARE = 0.56      # of it that 230 mm of head take
+_WRAP = np.array([0.06, 0.12, 0.28], np.float32)     # red light creeps farthest under skin
+_SPLIT = 4              # rays for a pixel on an edge
+
+
+class View(NamedTuple):
+    """One picture. expression: (84,) float32 weights; pose: (6,) float32 yaw, pitch, roll in degrees and x, y, z in mm;
+    distance: of the camera, mm; focal: of the detector's picture, px; light_direction (3,), light_colour (3,),
+    light_ambient (9, 3): a :class:`Dataset.shading.Light`, float32; gain: (3,) BGR colour cast of the camera;
+    contrast, grain: of the camera; torso: yaw of the shoulders, degrees; seed: of background and grain."""
+    expression: np.ndarray
+    pose: np.ndarray
+    distance: np.float32
+    focal: np.float32
+    light_direction: np.ndarray
+    light_colour: np.ndarray
+    light_ambient: np.ndarray
+    gain: np.ndarray
+    contrast: np.float32
+    grain: np.float32
+    torso: np.float32
+    seed: int
+
+
+class Range(NamedTuple):
+    """Largest absolute yaw, pitch and roll in degrees."""
+    yaw: float = 45.0
+    pitch: float = 20.0
+    roll: float = 15.0
+
+
+def sample_view(rng: np.random.Generator, expression: np.ndarray, limits: Range = Range()) -> View:
+    """A random picture's settings: uniform pose, a camera 0.4 to 1.6 m away, soft near-white light."""
+    angles = rng.uniform(-1, 1, 3) * limits
+    distance = float(np.exp(rng.uniform(np.log(400), np.log(1600))))
+    focal = _HEAD_SHARE * VIEW * distance / 230 * rng.uniform(0.92, 1.08)
+    shift = np.array([*rng.uniform(-8, 8, 2), 0])
+    azimuth, height = np.radians(rng.uniform(-75, 75)), np.radians(rng.uniform(-5, 60))
+    direction = np.array([np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height)])
+    white = 1 + rng.normal(0, 0.04, 3)
+    balance = rng.uniform(0.25, 0.7)             # lamp against environment
+    level = rng.uniform(0.75, 1.1)
+    ambient = np.zeros((9, 3))
+    ambient[0] = 1 / 0.282095
+    ambient[1:4, :] = rng.normal(0, [[0.7], [0.5], [0.7]]) + [[0.5], [0.5], [0.0]]
+    ambient[4:, :] = rng.normal(0, 0.25, (5, 1))
+    ambient = ambient * (1 + rng.normal(0, 0.04, (9, 3)))
+    f32 = np.float32
+    return View(np.asarray(expression, f32), np.array([*angles, *shift], f32), f32(distance), f32(focal),
+                direction.astype(f32), (white * balance * level * 1.25).astype(f32),
+                (ambient * (1 - balance) * level * 1.15).astype(f32), np.clip(1 + rng.normal(0, 0.04, 3), 0.9, 1.1).astype(f32),
+                f32(rng.uniform(0, 0.35)), f32(rng.uniform(0.3, 2.2)), f32(0.4 * angles[0] + rng.normal(0, 6)),
+                int(rng.integers(2**31)))
+
+
+class Stage:
+    """What all pictures from one face model share: chart, scalp, materials and where light reaches.
+
+    Args: model: a :class:`Dataset.face_model.FaceModel`; threads: for rays, 1 in worker processes.
+    """
+
+    def __init__(self, model, threads: int = 0):
+        self.model, self.threads = model, threads
+        mean = np.asarray(model.mean, np.float64)
+        materials = head_materials(model)
+        self.mean, self.triangles, self.materials = mean, np.asarray(model.triangles)[materials >= 0], materials[materials >= 0]
+        self.chart = skin.Chart(model.landmarks(mean), mean[:, 1].min() - 20, mean[:, 1].max() + 12)
+        self.shell = dressing.find_shell(mean, self.triangles, self.materials, self.chart)
+        self.eyes = _eyes(mean, self.triangles[self.materials == EYE])
+        normals = shading.vertex_normals(mean, self.triangles)
+        self.openness = shading.openness(Scene(mean, self.triangles, threads), mean, normals)
+        inside = np.unique(self.triangles[np.isin(self.materials, (MOUTH, TEETH, TONGUE))])
+        skin_vertices = np.unique(self.triangles[self.materials == SKIN])
+        self.openness[np.setdiff1d(inside, skin_vertices)] = 0.3     # the mean mouth is shut, a picture's need not be
+
+
+class Actor:
+    """One person on a stage: textures and hair made once, pictures rendered from them.
+
+    Args: stage; identity: (200,) standard deviations; look: :class:`Dataset.skin.Look`.
+    """
+
+    def __init__(self, stage: Stage, identity: np.ndarray, look: skin.Look):
+        self.stage, self.identity, self.look = stage, np.asarray(identity, np.float32), look
+        self.texture = skin.skin_texture(stage.chart, look)
+        self.strands = skin.hair_strands(np.random.default_rng([look.seed, 2]))[..., None]
+        self.dressing = dressing.dress(stage.shell, stage.mean, stage.chart, look)
+        self.triangles = np.concatenate([stage.triangles, self.dressing.triangles])
+        self.materials = np.concatenate([stage.materials, self.dressing.materials])
+        places = np.concatenate([stage.mean, self.dressing.places])
+        openness = np.concatenate([stage.openness, np.ones(len(self.dressing.places))])
+        self.attributes = np.concatenate([places, openness[:, None]], 1).astype(np.float32)
+
+    def head(self, view: View) -> np.ndarray:
+        """The model's vertices (V, 3) in a picture's world: identity, expression, pose; mm, float64."""
+        head = self.stage.model.shape(self.identity, view.expression)
+        return pose_vertices(head, view.pose)
+
+    def material(self, places: np.ndarray, kinds: np.ndarray) -> shading.Material:
+        """Colours and gloss of N surface points from their places (N, 3) on the mean face and materials (N,)."""
+        look = self.look
+        texels = self.stage.chart.texels(places)
+        albedo = skin.sample_texture(self.texture, texels)
+        specular = np.full(len(kinds), 0.010 + 0.022 * look.oil, np.float32)
+        shininess = np.full(len(kinds), 14.0, np.float32)
+        flesh = skin.melanin_colour(look.melanin) * (0.55, 0.5, 0.75)
+        flat = {SOCKET: flesh, MOUTH: (0.05, 0.05, 0.22), TONGUE: (0.14, 0.14, 0.38), TEETH: (0.50, 0.60, 0.66), CLOTH: look.cloth}
+        for kind, colour in flat.items():
+            albedo[kinds == kind] = colour
+        hair = kinds == HAIR
+        albedo[hair] = skin.hair_colour(look) * skin.sample_texture(self.strands, texels[hair])
+        specular[hair], shininess[hair] = 0.02, 10
+        eye = kinds == EYE
+        offsets = places[eye][:, None] - self.stage.eyes
+        nearest = np.where(places[eye][:, :1] < 0, offsets[:, 0], offsets[:, 1])
+        albedo[eye] = skin.eye_albedo(shading.normalise(nearest), look)
+        specular[eye], shininess[eye] = 0.09, 150
+        specular[kinds == CLOTH] = 0
+        return shading.Material(albedo, specular, shininess, _WRAP)
+
+    def set(self, view: View) -> "Shot":
+        """Geometry in place for one picture."""
+        model, stage = self.stage.model, self.stage
+        head = np.asarray(model.shape(self.identity, view.expression), np.float64)
+        rotation = rotation_from_euler(*(float(a) for a in view.pose[:3]))
+        translation = view.pose[3:].astype(np.float64)
+        local = shading.vertex_normals(head, stage.triangles)
+        extra = dressing.extra_vertices(self.dressing, head, local, rotation, translation,
+                                        rotation_from_euler(float(view.torso), 0.0, 0.0))
+        return Shot(self, view, np.concatenate([head @ rotation.T + translation, extra]))
+
+
+def pose_vertices(vertices: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """Head-frame vertices (V, 3) turned and moved by a pose (6,): yaw, pitch, roll in degrees, x, y, z in mm."""
+    rotation = rotation_from_euler(*(float(a) for a in pose[:3]))
+    return np.asarray(vertices, np.float64) @ rotation.T + np.asarray(pose[3:], np.float64)
+
+
+def view_camera(view: View) -> Camera:
+    """The camera of the detector's picture, (VIEW, VIEW)."""
+    return look_at_face(VIEW, float(view.distance), float(view.focal))
+
+
+class Shot:
+    """A person in place for one picture; :meth:`render` may be called for several cameras."""
+
+    def __init__(self, actor: Actor, view: View, vertices: np.ndarray):
+        self.actor, self.view, self.vertices = actor, view, vertices
+        self.light = shading.Light(view.light_direction, view.light_colour, view.light_ambient)
+        self.scene = Scene(vertices, actor.triangles, actor.stage.threads)
+        normals = shading.vertex_normals(vertices, actor.triangles)
+        self.attributes = np.concatenate([actor.attributes, normals.astype(np.float32)], axis=1)
+
+    def render(self, camera: Camera, smooth: bool = True) -> np.ndarray:
+        """The picture (height, width, 3) uint8 BGR. smooth: more rays where a pixel holds an edge."""
+        rays = camera.rays()
+        hits = self.scene.cast_rays(rays.origin, rays.directions)
+        linear = self._behind(camera)
+        seen = hits.triangle >= 0
+        linear[seen] = self._shade(Hits(*(h[seen] for h in hits)), rays.origin, rays.directions[seen], seen)
+        if smooth:
+            self._smooth(camera, hits, linear)
+        grain = np.random.default_rng([self.view.seed, 1]).normal(0, 1, (*linear.shape[:2], 1)).astype(np.float32)
+        image = shading.to_bgr8(linear * self.view.gain, float(self.view.contrast))
+        return np.clip(np.rint(image + self.view.grain * grain), 0, 255).astype(np.uint8)
+
+    def _behind(self, camera: Camera) -> np.ndarray:
+        """The backdrop as this camera sees it: one picture, fixed to the detector's view."""
+        backdrop = shading.background(VIEW, np.random.default_rng([self.view.seed, 0]))
+        whole = view_camera(self.view)
+        scale = whole.focal / camera.focal
+        matrix = np.array([[scale, 0, whole.centre[0] - camera.centre[0] * scale + 0.5 * scale - 0.5],
+                           [0, scale, whole.centre[1] - camera.centre[1] * scale + 0.5 * scale - 0.5]])
+        return cv2.warpAffine(backdrop, matrix, (camera.width, camera.height),
+                              flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
+
+    def _shade(self, hits: Hits, origin: np.ndarray, directions: np.ndarray, seen: np.ndarray | None) -> np.ndarray:
+        """Linear BGR (N, 3) of N hits; seen: their pixels' mask, to soften shadows over neighbours."""
+        actor = self.actor
+        corners = actor.triangles[hits.triangle]
+        values = sum(self.attributes[corners[:, k]] * hits.barycentric[:, k:k + 1] for k in range(3))
+        places, open_sky, normals = values[:, :3], values[:, 3], shading.normalise(values[:, 4:])
+        directions = directions.astype(np.float32)
+        to_eye = -shading.normalise(directions)
+        away = np.einsum("ij,ij->i", normals, to_eye) < 0
+        material_of = actor.materials[hits.triangle]
+        normals = np.where((away & (material_of == HAIR))[:, None], -normals, normals)    # hair has two sides
+        points = (origin + directions * hits.depth[:, None]).astype(np.float32)
+        lit = shading.shadow(self.scene, points, normals, self.light.direction, lift=1.0)
+        if seen is not None:
+            lit = _soften(lit, seen)
+        material = actor.material(places, material_of)
+        return shading.shade(normals, to_eye, material, self.light, lit, open_sky)
+
+    def _smooth(self, camera: Camera, hits: Hits, linear: np.ndarray) -> None:
+        """Average _SPLIT rays in the pixels whose neighbour shows another material or lies much deeper, in place."""
+        kind = np.where(hits.triangle >= 0, self.actor.materials[hits.triangle], -1).astype(np.float32)
+        depth = np.where(hits.triangle >= 0, hits.depth, 1e4)
+        ring = np.ones((3, 3), np.uint8)
+        edge = cv2.dilate(kind, ring) != cv2.erode(kind, ring)
+        edge |= cv2.dilate(depth, ring) - cv2.erode(depth, ring) > 12
+        y, x = np.nonzero(edge)
+        if len(y) == 0:
+            return
+        offsets = np.array([[0.375, 0.125], [0.875, 0.375], [0.125, 0.625], [0.625, 0.875]])     # a rotated grid
+        rays = camera.rays(np.stack([x, y], -1)[:, None] + offsets)
+        hits = self.scene.cast_rays(rays.origin, rays.directions)
+        seen = hits.triangle >= 0
+        behind = self._behind(camera)[y, x]
+        colours = np.repeat(behind[:, None], _SPLIT, 1)
+        colours[seen] = self._shade(Hits(*(h[seen] for h in hits)), rays.origin, rays.directions[seen], None)
+        linear[y, x] = colours.mean(1)
+
+
+def _soften(lit: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Blur a 0/1 shadow over the pixels of a picture: a lamp is not a point."""
+    picture, weight = np.zeros(seen.shape, np.float32), seen.astype(np.float32)
+    picture[seen] = lit
+    sigma = seen.shape[0] / 80
+    blurred = cv2.GaussianBlur(picture, (0, 0), sigma) / np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)
+    return blurred[seen]
+
+
+def _eyes(mean: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Centres (2, 3) of the mean face's eyeballs, right (x < 0) and left, mm."""
+    vertices = mean[np.unique(triangles)]
+    return np.stack([(vertices[side].min(0) + vertices[side].max(0)) / 2
+                     for side in (vertices[:, 0] < 0, vertices[:, 0] > 0)])
+
+
+def head_materials(model) -> np.ndarray:
+    """The material (F,) of each of the model's triangles, from the names of its regions; -1: not drawn (lashes are
+    alpha-mapped strips, painted on the lids here)."""
+    first = {"skin": SKIN, "socket": SOCKET, "mouth": MOUTH, "eye": EYE, "teeth": TEETH, "tongue": TONGUE, "lashes": -1}
+    return np.array([first[name.split("_")[0]] for name in model.names])[model.regions]

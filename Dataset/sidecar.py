@@ -1,0 +1,99 @@
+"""What a synthetic picture was made from, one npz per person beside the pictures; from it everything else is derived.
+
+``frame_mesh`` gives a picture's camera and vertices, and with :mod:`Dataset.raycast` its depth, normals, UV, landmarks
+or volume in the crop's pixels; ``rerender`` gives the picture itself.
+"""
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from Dataset.atomic import write_atomic
+from Dataset.camera import FLIP, Camera
+from Dataset.scene import Actor, Stage, View, pose_vertices
+from Dataset.skin import Look
+
+NAME = "sidecar.npz"
+VERSION = 1
+
+
+class Sidecar(NamedTuple):
+    """One person's pictures, n of them.
+
+    identity: (200,) float32 standard deviations; look: skin, hair and eyes; views: n :class:`Dataset.scene.View`;
+    cameras: n cameras of the saved crops; boxes: (n, 4) int64 x, y, w, h of the crop in the detector's picture;
+    box_sources: n strings, the detector's pass or "predicted"; landmarks: (n, 68, 2) float32 pixels of the crop;
+    model_hash: of the face model's file; seed: (2,) the dataset's seed and the person's number.
+    """
+    identity: np.ndarray
+    look: Look
+    views: list[View]
+    cameras: list[Camera]
+    boxes: np.ndarray
+    box_sources: list[str]
+    landmarks: np.ndarray
+    model_hash: str
+    seed: np.ndarray
+
+
+def save_sidecar(path: str | os.PathLike[str], sidecar: Sidecar) -> None:
+    """Write a sidecar, atomically. Every array's first axis is the picture, but for what belongs to the person."""
+    arrays = {"version": np.array(VERSION), "identity": sidecar.identity, "boxes": sidecar.boxes,
+              "box_sources": np.array(sidecar.box_sources), "landmarks": sidecar.landmarks,
+              "model_hash": np.array(sidecar.model_hash), "seed": sidecar.seed,
+              "camera": np.array([[c.width, c.height, c.focal, *c.centre, *c.translation] for c in sidecar.cameras])}
+    for name in View._fields:
+        arrays[f"view_{name}"] = np.stack([np.asarray(getattr(v, name)) for v in sidecar.views])
+    for name in Look._fields:
+        arrays[f"look_{name}"] = np.asarray(getattr(sidecar.look, name))
+    write_atomic(path, lambda temporary: _savez(temporary, arrays))
+
+
+def load_sidecar(path: str | os.PathLike[str]) -> Sidecar:
+    """Read a sidecar (the file, or the person's folder). ValueError, naming the file, if it is none or is too new."""
+    path = Path(path)
+    path = path / NAME if path.is_dir() else path
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            data = {key: archive[key] for key in archive.files}
+        if int(data["version"]) != VERSION:
+            raise ValueError(f"{path}: a sidecar of version {VERSION} is needed, received {int(data['version'])}")
+        look = Look(*(data[f"look_{n}"] if data[f"look_{n}"].ndim else data[f"look_{n}"].item() for n in Look._fields))
+        columns = [data[f"view_{name}"] for name in View._fields]
+        views = [View(*row)._replace(seed=int(row[-1])) for row in zip(*columns)]
+        cameras = [Camera(int(c[0]), int(c[1]), float(c[2]), (float(c[3]), float(c[4])), FLIP.copy(), c[5:8])
+                   for c in data["camera"]]
+        return Sidecar(data["identity"], look, views, cameras, data["boxes"], [str(s) for s in data["box_sources"]],
+                       data["landmarks"], str(data["model_hash"]), data["seed"])
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such sidecar") from None
+    except (OSError, KeyError, EOFError) as error:
+        raise ValueError(f"{path}: not a sidecar of a synthetic person ({error})") from None
+
+
+def frame_mesh(sidecar: Sidecar, index: int, model) -> tuple[Camera, np.ndarray]:
+    """The crop's camera and the face's vertices (V, 3) in its world (posed head frame, mm, float64) of a picture.
+
+    model: the :class:`Dataset.face_model.FaceModel` that made the pictures; ValueError if it is another.
+    """
+    _check_model(sidecar, model)
+    view = sidecar.views[index]
+    return sidecar.cameras[index], pose_vertices(model.shape(sidecar.identity, view.expression), view.pose)
+
+
+def rerender(sidecar: Sidecar, index: int, stage: Stage) -> np.ndarray:
+    """The picture again, (size, size, 3) uint8 BGR: the stored one before JPEG."""
+    _check_model(sidecar, stage.model)
+    return Actor(stage, sidecar.identity, sidecar.look).set(sidecar.views[index]).render(sidecar.cameras[index])
+
+
+def _check_model(sidecar: Sidecar, model) -> None:
+    if model.hash != sidecar.model_hash:
+        raise ValueError(f"sidecar: made with face model {sidecar.model_hash[:12]}, received model {model.hash[:12]}")
+
+
+def _savez(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """np.savez with the entries' order fixed; zip entries of numpy carry no time stamp, so same arrays, same bytes."""
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **arrays)

@@ -1,0 +1,48 @@
+"""Named sets of settings. A preset says only what differs from the dataclasses' defaults, which are the papers'."""
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from Network import get_network
+from Network.flags import from_dict
+from Network.settings import Settings, TrainConfig
+
+#: fields that the network's and the generator's configs share: one flag sets both
+SHARED = ("image_size", "points", "images")
+
+#: preset -> network and what differs from the defaults of Settings, TrainConfig, the network's Config, DataConfig
+PRESETS: dict[str, dict[str, Any]] = {
+    # Thomassen 2022, 4.3 and appendix B: the defaults are the thesis's
+    "thesis": {"network": "convlstm", "settings": {}, "train": {}, "model": {}, "data": {}},
+    # the same network, small enough for two CPU cores and a few minutes; people for validation apart from the test
+    "quick": {
+        "network": "convlstm",
+        "settings": {"split": "train-validation-test"},
+        "train": {"epochs": 30, "learning_rate": 1e-3, "patience": 30},
+        "model": {},
+        "data": {"images": 4, "batch_size": 8, "repeats": 1, "image_size": 64, "points": 1024},
+    },
+}
+
+
+def resolve(preset: str, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The full config of a run: defaults, then the preset, then what was typed. ValueError for a bad value.
+
+    `typed` has any of "settings", "train", "model", "data". The data's values stay a dict, since the script makes the
+    generator's config from it.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    chosen = PRESETS[preset]
+
+    def merged(part: str) -> dict[str, Any]:
+        return {**chosen[part], **typed.get(part, {})}
+    network = get_network(chosen["network"])
+    # the network takes any number of images; sizes follow the data
+    sizes = {name: value for name, value in merged("data").items() if name in ("image_size", "points")}
+    model = {**dataclasses.asdict(network.PRESETS[preset]), **merged("model"), **sizes}
+    return {"preset": preset, "network": chosen["network"],
+            "settings": dataclasses.asdict(from_dict(Settings, merged("settings"))),
+            "train": dataclasses.asdict(from_dict(TrainConfig, merged("train"))),
+            "model": dataclasses.asdict(from_dict(network.Config, model)), "data": merged("data")}

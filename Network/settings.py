@@ -1,0 +1,46 @@
+"""Settings of a run and of its training loop, as frozen dataclasses. No Keras here: flags are read before it loads."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+STRATEGIES = ("none", "mirrored", "multiworker")
+SPLITS = ("train-test", "train-validation-test")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What belongs to the run as a whole."""
+
+    split: str = "train-test"       # the thesis chooses its checkpoint on its test people; the other split does not
+    precision: str = "float32"      # mixed_bfloat16, mixed_float16: the output layer stays float32
+    jit: bool = False               # XLA, for GPUs
+    strategy: str = "none"          # mirrored: this machine's GPUs; multiworker: TF_CONFIG
+    deterministic: bool = False     # deterministic TensorFlow ops: slower, the same losses each time
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, values in (("precision", PRECISIONS), ("split", SPLITS),
+                             ("strategy", STRATEGIES)):
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} must be one of {', '.join(values)}, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of the loop; the defaults are the thesis's (4.3 and listing B-4)."""
+
+    epochs: int = 300
+    learning_rate: float = 1e-4
+    halve_every: int = 10           # halved after the 11th, 21st, ... epoch, as the listing does; 0: never
+    patience: int = 30              # epochs without a better validation or training loss
+    accumulate: int = 1             # batches per update
+    checkpoint_minutes: float = 10  # the state is also saved this often within an epoch
+    max_steps: int = 0              # stop after so many updates in all; 0: no limit
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")

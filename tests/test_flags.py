@@ -1,0 +1,90 @@
+"""Flags from dataclasses, presets, and what a resumed run may change."""
+import argparse
+from dataclasses import dataclass
+
+import pytest
+
+from Network.checkpoints import RunFolder
+from Network.flags import add_flags, from_dict, given
+from Network.presets import PRESETS, resolve
+from Network.settings import Settings
+
+
+@dataclass(frozen=True)
+class Example:
+    """Every kind of field that a config has."""
+
+    batch_size: int = 5
+    rate: float = 1e-4
+    squeeze: bool = True
+    name: str = "a"
+    images: int | None = None
+    filters: tuple[int, ...] = (1, 2)
+
+
+def parse(*words: str) -> dict:
+    parser = argparse.ArgumentParser(allow_abbrev=False, exit_on_error=False)
+    add_flags(parser, Example, "example")
+    return given(parser.parse_args(words), Example)
+
+
+def test_only_what_was_typed():
+    assert parse() == {}
+    assert parse("--batch-size", "2", "--no-squeeze") == {"batch_size": 2, "squeeze": False}
+
+
+@pytest.mark.parametrize("words, expected", [
+    (("--rate", "0.5"), {"rate": 0.5}), (("--squeeze",), {"squeeze": True}), (("--images", "8"), {"images": 8}),
+    (("--images", "none"), {"images": None}), (("--filters", "3,4,5"), {"filters": (3, 4, 5)}),
+    (("--name", "b"), {"name": "b"})])
+def test_types(words, expected):
+    assert parse(*words) == expected
+
+
+@pytest.mark.parametrize("words", [("--batch", "2"), ("--batch-sise", "2"), ("--batch-size", "two"), ("--rate", "x")])
+def test_unknown_flags_and_wrong_types_are_errors(words):
+    with pytest.raises((argparse.ArgumentError, SystemExit)):
+        parse(*words)
+
+
+def test_from_dict():
+    assert from_dict(Example, {"filters": [3, 4]}) == Example(filters=(3, 4))
+    with pytest.raises(ValueError, match="unknown setting batchsize"):
+        from_dict(Example, {"batchsize": 3})
+
+
+def test_the_thesis_preset_is_the_thesis():
+    config = resolve("thesis", {})
+    assert config["train"]["learning_rate"] == 1e-4 and config["train"]["epochs"] == 300
+    assert config["train"]["patience"] == 30 and config["train"]["halve_every"] == 10
+    assert config["settings"]["split"] == "train-test" and config["settings"]["precision"] == "float32"
+    assert config["model"]["points"] == 2**14 and config["model"]["squeeze"] is True
+    assert not config["settings"]["jit"]
+
+
+def test_typed_values_win_over_the_preset_and_sizes_are_shared():
+    config = resolve("quick", {"train": {"epochs": 2}, "data": {"points": 256}})
+    assert config["train"]["epochs"] == 2
+    assert config["data"]["points"] == config["model"]["points"] == 256
+    assert config["train"]["learning_rate"] == PRESETS["quick"]["train"]["learning_rate"]
+
+
+@pytest.mark.parametrize("name, value", [("precision", "int8"), ("split", "none"), ("strategy", "tpu")])
+def test_bad_settings(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be one of .*, got '{value}'"):
+        Settings(**{name: value})
+
+
+def test_unknown_preset():
+    with pytest.raises(ValueError, match="preset must be one of thesis, quick, got 'fast'"):
+        resolve("fast", {})
+
+
+def test_a_resumed_run_keeps_its_config(tmp_path):
+    run = RunFolder(tmp_path)
+    run.start(resolve("quick", {}))
+    typed = {"epochs": 99, "batch_size": PRESETS["quick"]["data"]["batch_size"]}
+    config = run.resumed(resolve("quick", {"train": {"epochs": 99}}), typed)
+    assert config["train"]["epochs"] == 99
+    with pytest.raises(ValueError, match="was begun with learning_rate = .*, not 0.5; a resumed run can change epochs"):
+        run.resumed(config, {"learning_rate": 0.5})

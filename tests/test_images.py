@@ -1,0 +1,165 @@
+"""Dataset/images.py: every kind of photo is read, every kind of bad file is refused with one line."""
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from Dataset.images import crop, crop_resize, decode_image, image_size, minmax, read_image, write_image
+
+
+@pytest.fixture
+def picture():
+    """(30, 40, 3) uint8 BGR: smooth, so that JPEG keeps it, and different in every corner."""
+    y, x = np.mgrid[:30, :40]
+    return np.stack([5 * x, 8 * y, 200 - 3 * x - 2 * y], axis=-1).astype(np.uint8)
+
+
+def test_bgr_as_opencv_reads_it(tmp_path, picture):
+    for name in ("a.png", "a.jpg", "a.bmp", "a.tif", "a.webp"):
+        assert cv2.imwrite(str(tmp_path / name), picture)
+        assert np.array_equal(read_image(tmp_path / name), cv2.imread(str(tmp_path / name))), name
+    assert np.array_equal(read_image(tmp_path / "a.png"), picture)
+
+
+def test_grey_becomes_three_equal_channels(tmp_path, picture):
+    cv2.imwrite(str(tmp_path / "g.png"), picture[:, :, 0])
+    assert np.array_equal(read_image(tmp_path / "g.png"), np.repeat(picture[:, :, :1], 3, axis=2))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bits_are_divided_by_256(tmp_path, picture, channels):
+    deep = picture.astype(np.uint16) * 256 + 255
+    cv2.imwrite(str(tmp_path / "d.png"), deep if channels == 3 else deep[:, :, 0])
+    assert np.array_equal(read_image(tmp_path / "d.png"), picture if channels == 3 else picture[:, :, [0, 0, 0]])
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    rgba = np.zeros((1, 3, 4), np.uint8)            # hidden black, half black, full blue
+    rgba[0, :, 3] = 0, 128, 255
+    rgba[0, 2, :3] = 255, 0, 0
+    cv2.imwrite(str(tmp_path / "t.png"), rgba)
+    assert read_image(tmp_path / "t.png").tolist() == [[[255] * 3, [127] * 3, [255, 0, 0]]]
+    Image.fromarray(np.array([[[9, 255]]], np.uint8), "LA").save(tmp_path / "la.png")
+    assert read_image(tmp_path / "la.png").tolist() == [[[9, 9, 9]]]
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.save(tmp_path / "p.png", transparency=0)
+    assert read_image(tmp_path / "p.png").tolist() == [[[255] * 3, [60, 50, 40]]]
+
+
+@pytest.mark.parametrize("orientation, turn", [(3, lambda a: a[::-1, ::-1]), (6, lambda a: np.rot90(a, -1)),
+                                               (8, lambda a: np.rot90(a)), (2, lambda a: a[:, ::-1])])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_exif_orientation_is_applied(tmp_path, picture, orientation, turn, mode):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    name = tmp_path / ("e.png" if mode == "RGBA" else "e.jpg")
+    Image.fromarray(picture[:, :, ::-1].copy()).convert(mode).save(name, exif=exif, quality=100, subsampling=0)
+    error = read_image(name).astype(int) - turn(picture)
+    assert np.abs(error).max() <= 4
+
+
+def test_a_40_megapixel_photo_is_read(tmp_path):
+    cv2.imwrite(str(tmp_path / "big.jpg"), np.full((5480, 7300, 3), 77, np.uint8))
+    image = read_image(tmp_path / "big.jpg")
+    assert image.shape == (5480, 7300, 3) and image[0, 0].tolist() == [77] * 3
+
+
+def png_header(width, height):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size, received", [((9000, 9000), "9000x9000 = 81.0"), ((10**6, 10**6), "several times more")])
+def test_size_is_bounded_before_decoding(size, received):
+    with pytest.raises(ValueError, match=f"b.png: an image may have at most 64 megapixels, this has .*{received}"):
+        decode_image(png_header(*size), "b.png")
+
+
+def test_bound_is_an_argument(tmp_path, picture):
+    write_image(tmp_path / "a.png", picture)
+    assert read_image(tmp_path / "a.png", max_pixels=1200).shape == (30, 40, 3)
+    with pytest.raises(ValueError, match="at most 0.001199 megapixels, this has 40x30"):
+        read_image(tmp_path / "a.png", max_pixels=1199)
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".bmp", ".tif", ".webp"])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.97])
+def test_a_file_cut_off_anywhere_is_refused(tmp_path, ending, share):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data = cv2.imencode(ending, noise)[1].tobytes()
+    path = tmp_path / f"cut{ending}"
+    path.write_bytes(data[:int(share * len(data))])
+    with pytest.raises(ValueError, match=f"cut{ending}: "):
+        read_image(path)
+
+
+def test_other_bad_files_are_named(tmp_path):
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("not an image")
+    for name, rule in (("empty.jpg", "is empty"), ("text.jpg", "must be an image"), ("none.jpg", "no such file"),
+                       (".", "is a folder")):
+        with pytest.raises(ValueError, match=rule) as error:
+            read_image(tmp_path / name)
+        assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_image_size_reads_the_header_only(tmp_path, picture):
+    write_image(tmp_path / "a.jpg", picture)
+    assert image_size(tmp_path / "a.jpg") == (40, 30)
+    (tmp_path / "b.png").write_bytes(png_header(9000, 8000))
+    assert image_size(tmp_path / "b.png") == (9000, 8000)
+    with pytest.raises(ValueError, match="c.jpg: must be an image"):
+        image_size(tmp_path / "c.jpg")
+
+
+def test_write_refuses_what_no_image_is(tmp_path, picture):
+    for name, array, rule in (("a.jpg", picture.astype(float), "uint8"), ("a.jpg", picture[:, :, :2], "uint8"),
+                              ("a.xyz", picture, "ending '.xyz'")):
+        with pytest.raises(ValueError, match=rule):
+            write_image(tmp_path / name, array)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_crop_repeats_the_border():
+    image = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    assert crop(image, (1, 1, 2, 2)).tolist() == [[5, 6], [9, 10]]
+    assert crop(image, (-1, -1, 3, 2)).tolist() == [[0, 0, 1], [0, 0, 1]]
+    assert crop(image, (3, 2, 2, 2)).tolist() == [[11, 11], [11, 11]]
+    for box in ((4, 0, 2, 2), (0, 0, 0, 3), (-5, 0, 5, 2)):
+        with pytest.raises(ValueError, match="must have a size and meet the image of 4x3"):
+            crop(image, box)
+
+
+def test_crop_is_a_copy(picture):
+    before = picture.copy()
+    crop(picture, (0, 0, 5, 5))[:] = 0
+    assert np.array_equal(picture, before)
+
+
+def test_crop_resize_is_the_thesis_s_plain_resize(picture):
+    cut = picture[2:22, 3:23]
+    assert np.array_equal(crop_resize(picture, (3, 2, 20, 20), 8), cv2.resize(cut, (8, 8)))
+    area = crop_resize(picture, (3, 2, 20, 20), 5, "area")
+    assert np.array_equal(area, np.rint(cut.reshape(5, 4, 5, 4, 3).mean(axis=(1, 3))).astype(np.uint8))
+    assert np.array_equal(crop_resize(picture, (3, 2, 20, 20), 64, "area"), cv2.resize(cut, (64, 64)))
+    with pytest.raises(ValueError, match="'linear' or 'area', got 'cubic'"):
+        crop_resize(picture, (3, 2, 20, 20), 8, "cubic")
+    with pytest.raises(ValueError, match="at least 1 pixel, got 0"):
+        crop_resize(picture, (3, 2, 20, 20), 0)
+
+
+def test_minmax_stretches_over_all_channels():
+    image = np.array([[[10, 20, 30], [40, 50, 110]]], np.uint8)
+    stretched = minmax(image)
+    assert stretched.dtype == np.float32
+    assert np.allclose(stretched, [[[0, 0.1, 0.2], [0.3, 0.4, 1]]], atol=1e-7)
+    assert minmax(np.full((2, 2, 3), 9, np.uint8)).tolist() == np.zeros((2, 2, 3)).tolist()
+    published = np.zeros((1, 2, 3), np.float32)
+    cv2.normalize(image.astype(np.float32), published, 0, 1, cv2.NORM_MINMAX)
+    assert np.array_equal(stretched, published)

@@ -1,0 +1,85 @@
+"""Evaluation/plots.py: the files are whole PNGs that show what was given; matplotlib's state is left alone."""
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from Evaluation.plots import plot_error_map, plot_losses, plot_preview, plot_strip, to_rgb
+from tests.clouds import face
+
+GREEN = np.zeros((40, 40, 3), np.uint8) + np.array([0, 200, 0], np.uint8)
+BLUE = np.zeros((30, 60, 3), np.uint8) + np.array([220, 0, 0], np.uint8)        # BGR
+
+
+def share(path, bgr, tolerance=12):
+    picture = cv2.imread(str(path)).astype(int)
+    return (np.abs(picture - bgr).max(axis=2) <= tolerance).mean()
+
+
+def test_preview_shows_the_photo_in_its_colours_beside_three_views(tmp_path):
+    path = tmp_path / "demo.png"
+    red = np.tile(np.array([[230, 30, 30]], np.uint8), (900, 1))                # RGB
+    plot_preview(BLUE, face(900), red, None, path)
+    assert share(path, [220, 0, 0]) > 0.03 and share(path, [0, 0, 220]) == 0
+    picture = cv2.imread(str(path)).astype(int)
+    assert picture.shape[1] > 1000
+    cloud = (picture[..., 2] > picture[..., 0] + 60) & (picture[..., 2] > picture[..., 1] + 60)
+    thirds = np.array_split(cloud[:, picture.shape[1] // 4:], 3, axis=1)
+    front, three_quarter, profile = (part.mean() for part in thirds)
+    assert front > three_quarter > profile > 0.05
+    assert [p.name for p in tmp_path.iterdir()] == ["demo.png"]
+
+
+def test_strip_shows_images_and_both_clouds(tmp_path):
+    plot_strip([GREEN, GREEN.astype(np.float32) / 255, BLUE], face(700), face(800, 1), tmp_path / "strip.png", "F001")
+    assert share(tmp_path / "strip.png", [0, 200, 0]) > 2 * share(tmp_path / "strip.png", [220, 0, 0]) > 0.01
+
+
+def test_error_map_puts_the_error_where_it_is(tmp_path):
+    truth = face(side=40)
+    wrong = truth.copy()
+    dented = (np.abs(truth[:, 0] - 0.3) < 0.12) & (np.abs(truth[:, 1] + 0.35) < 0.12)
+    wrong[dented, 2] += 0.2
+    plot_error_map(wrong, truth, tmp_path / "map.png", ordered=True)
+    picture = cv2.imread(str(tmp_path / "map.png"))
+    front = cv2.cvtColor(picture, cv2.COLOR_BGR2HSV)[40:, :picture.shape[1] // 4].astype(int)
+    rows, columns = np.nonzero((front[..., 0] < 12) & (front[..., 1] > 150))        # red: the largest errors
+    shown = np.nonzero((front[..., 1] > 80))
+    assert len(rows) > 20 and columns.mean() > shown[1].mean() + 10 and rows.mean() > shown[0].mean() + 10
+
+
+def test_losses_of_a_csv_with_gaps(tmp_path):
+    rows = [{"epoch": "1", "loss": "0.5", "val_loss": ""}, {"epoch": "2", "loss": "0.2", "val_loss": "0.4"}]
+    plot_losses(rows, tmp_path / "loss.png")
+    first = (tmp_path / "loss.png").read_bytes()
+    assert share(tmp_path / "loss.png", [168, 95, 31], 30) > 0.001 and share(tmp_path / "loss.png", [28, 99, 209], 30) > 1e-4
+    plot_losses(rows, tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").read_bytes() == first
+    plot_losses([{"epoch": 1, "loss": float("nan"), "val_loss": float("nan")}], tmp_path / "nan.png")
+    plot_losses([{"epoch": 1, "loss": 0.0, "val_loss": 0.0}], tmp_path / "zero.png")
+
+
+def test_bad_input_leaves_nothing_behind(tmp_path):
+    with pytest.raises(ValueError, match="want at least one epoch to plot, got none"):
+        plot_losses([], tmp_path / "a.png")
+    with pytest.raises(ValueError, match="want at least one image, got none"):
+        plot_strip([], face(20), face(20), tmp_path / "a.png")
+    with pytest.raises(ValueError, match="prediction: want finite"):
+        plot_error_map(np.full((20, 3), np.nan), face(20), tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"image: want \(H, W, 3\) BGR, got shape \(4, 4, 2\)"):
+        plot_preview(np.zeros((4, 4, 2), np.uint8), face(20), None, None, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_to_rgb():
+    assert to_rgb(BLUE)[0, 0].tolist() == [0, 0, 220]
+    assert to_rgb(np.full((2, 2), 0.5))[0, 0].tolist() == [128, 128, 128]
+
+
+def test_importing_and_plotting_leave_matplotlib_alone(tmp_path):
+    code = ("import sys; import Evaluation.plots as p; assert 'matplotlib' not in sys.modules;"
+            f"p.plot_losses([dict(epoch=1, loss=1., val_loss=2.)], {str(tmp_path / 'x.png')!r});"
+            "assert 'matplotlib.pyplot' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True)
