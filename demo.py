@@ -10,6 +10,8 @@ import logging
 import sys
 from pathlib import Path
 
+from Network.flags import exit_code
+
 DEFAULT_MODEL = "runs/demo/run"
 
 
@@ -45,8 +47,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def demo(arguments: argparse.Namespace) -> list[Path]:
-    """Do what was asked; the files that were written."""
+def demo(arguments: argparse.Namespace) -> None:
+    """Do what was asked and say where the files are."""
     from Dataset.sources import Picture, example_picture, pictures
     from Evaluation.plots import plot_preview
     from Network.loading import load_model
@@ -66,25 +68,17 @@ def demo(arguments: argparse.Namespace) -> list[Path]:
     else:
         crops = [faces[0] for faces in found]
         jobs = [crops[:i + 1] for i in range(len(crops))] if arguments.each else [crops]
-    written = []
     for number, crops in enumerate(jobs, start=1):
         path = output if len(jobs) == 1 else output.with_name(f"{output.stem}_{number:02d}.ply")
         mesh = face_mesh(reconstruct(loaded, crops), ordered=loaded.order == "grid")
         write_mesh(path, mesh)
         plot_preview([crop.photo for crop in crops], mesh.vertices, mesh.colours, mesh.triangles, path.with_suffix(".png"))
-        written += [path, path.with_suffix(".png")]
-    return written
+        print(f"wrote {path.resolve()}\nwrote {path.with_suffix('.png').resolve()}")
 
 
 def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="demo.py: %(message)s")
-    try:
-        written = demo(parse(argv))
-    except ValueError as error:
-        print(f"demo.py: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(f"wrote {path.resolve()}" for path in written))
-    return 0
+    return exit_code("demo.py", demo, parse(argv))
 
 
 if __name__ == "__main__":

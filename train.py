@@ -31,79 +31,67 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         add_flags(parser, config, title, skip=SHARED if title == "model" else ("seed",) if title == "data" else ())
     arguments = parser.parse_args(argv)
     arguments.typed = {title: given(arguments, config) for title, config in sections.items()}
+    for part, shared in (("data", "seed"), *(("model", name) for name in SHARED)):
+        arguments.typed[part].pop(shared, None)     # one flag, one home: the model's sizes follow the data's
     return arguments
 
 
-def configure(arguments: argparse.Namespace) -> tuple[dict, bool]:
-    """The run's full config, and whether it is an old run that goes on."""
-    from Network.checkpoints import RunFolder
-    run = RunFolder(arguments.run)
-    config = resolve(arguments.preset, arguments.typed)
-    resumed = arguments.resume and (run.path / "config.json").exists()
-    if resumed:
-        config = run.resumed(config, {k: v for part in arguments.typed.values() for k, v in part.items()})
-    return config, resumed
-
-
-def train(arguments: argparse.Namespace) -> None:
-    config, resumed = configure(arguments)
-    settings = from_dict(Settings, config["settings"])
-    from Network import step as gradient                # TensorFlow is imported after bad flags were refused
-    strategy = gradient.prepare(settings)
+def train(arguments: argparse.Namespace) -> str:
     from Datagenerator.dataset import DataConfig, SubjectSequence
     from Datagenerator.pipeline import make_pipeline
-    from Evaluation.plots import plot_losses
     from Dataset.subjects import dataset_info, subjects_of
+    from Evaluation.plots import plot_losses
+    from Network import step as gradient
     from Network.checkpoints import RunFolder, model_from_config
     from Network.losses import LOSSES
     from Network.training import Trainer, fixed_epoch
-    worker, workers = gradient.worker_of(strategy)
-    data = from_dict(DataConfig, {**config["data"], "seed": settings.seed})
+    run, config = RunFolder(arguments.run), resolve(arguments.preset, arguments.typed)
+    resumed = arguments.resume and (run.path / "config.json").exists()
+    if resumed:
+        config = run.resumed(arguments.typed)
+    settings = from_dict(Settings, config["settings"])
+    strategy = gradient.prepare(settings)
     people = subjects_of(arguments.data_folder, settings.split)
+    data = from_dict(DataConfig, {**config["data"], "seed": settings.seed})
     training = SubjectSequence(people["training"], data)
-    held_out = SubjectSequence(people["validation"], dataclasses.replace(data, seed=settings.seed + 1))
+    # another seed, and every group of it, also where the published generator leaves most of an epoch out
+    held_out = SubjectSequence(people["validation"], dataclasses.replace(data, seed=settings.seed + 1, as_published=False))
     with strategy.scope():
-        model = model_from_config(config)
-        optimizer = gradient.make_optimizer(settings)
-    run = RunFolder(arguments.run)
-    if not resumed and worker == 0:
+        model = model_from_config(config, strategy.num_replicas_in_sync)
+        step = gradient.GradientStep(model, gradient.make_optimizer(settings), LOSSES[config["network"]],
+                                     jit=settings.jit, strategy=strategy)
+    if not resumed and step.worker == 0:
         run.start({**config, "order": dataset_info(arguments.data_folder).order, "data_folder": arguments.data_folder,
-                   "people": {name: [s.name for s in group] for name, group in people.items()}})
-    board = gradient.summary_writer(run.path) if worker == 0 else None
+                   "people": {use: [subject.name for subject in group] for use, group in people.items()}})
+    board = gradient.summary_writer(run.path) if step.worker == 0 else None
 
     def on_epoch(history: list[dict]) -> None:
         plot_losses(history, run.path / "loss.png")
-        board and board(history[-1])
-    trainer = Trainer(
-        gradient.GradientStep(model, optimizer, LOSSES[config["network"]], jit=settings.jit, strategy=strategy),
-        run, from_dict(TrainConfig, config["train"]),
-        training=lambda epoch, start: make_pipeline(training, epoch, start, shard=(worker, workers)),
+        if board:
+            board(history[-1])
+    shard = (step.worker, step.workers, step.local_replicas)
+    history = Trainer(
+        step, run, from_dict(TrainConfig, config["train"]), steps_per_epoch=len(training),
+        training=lambda epoch, start: make_pipeline(training, epoch, start, shard),
         validation=fixed_epoch(lambda epoch, start: make_pipeline(held_out, epoch, start)),
-        steps_per_epoch=len(training), on_epoch=on_epoch if worker == 0 else lambda history: None,
-        write=worker == 0, progress_bar=worker == 0 and not arguments.quiet)
-    history = trainer.fit(resume=resumed)
+        on_epoch=on_epoch if step.worker == 0 else lambda history: None,
+        write=step.worker == 0, progress_bar=step.worker == 0 and not arguments.quiet).fit(resumed)
     best = min(history, key=lambda row: row["val_loss"])
-    print(f"{run.path}: {len(history)} epochs; best validation loss {best['val_loss']:.6f} after epoch {best['epoch']}")
+    return f"{run.path}: {len(history)} epochs; best validation loss {best['val_loss']:.6g} after epoch {best['epoch']}"
 
 
 def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = parse(argv)
-    from Network.training import NotFinite, Stopped
     arguments.run = Path(arguments.run or f"runs/{arguments.preset}")
-    again = f"python train.py {arguments.data_folder} --run {arguments.run} --resume"
+    from Network.training import NotFinite, Stopped
     try:
-        train(arguments)
-    except ValueError as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 2
-    except NotFinite as error:
-        print(f"train.py: {error}; the last good weights are {arguments.run}/last.keras; try a smaller --learning-rate",
-              file=sys.stderr)
-        return 3
-    except Stopped as error:
-        print(f"train.py: stopped by {error}; saved. Go on with:  {again}", file=sys.stderr)
-        return 130
+        print(train(arguments))
+    except (ValueError, NotFinite, Stopped) as error:
+        more = {NotFinite: "; the last good weights are kept; try a smaller --learning-rate",
+                Stopped: f"; saved. Go on with:  python train.py {arguments.data_folder} --run {arguments.run} --resume"}
+        print(f"train.py: {error}{more.get(type(error), '')}", file=sys.stderr)
+        return {NotFinite: 3, Stopped: 130}.get(type(error), 2)
     return 0
 
 

@@ -17,7 +17,8 @@ from Dataset.images import Box, crop_resize, read_image, write_image
 
 EXPRESSIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise")
 THUMBNAIL = 64              # pixels: motion is compared at this size
-TIP_SHARE = 0.002           # the nose tip is the mean of this share of the vertices, the foremost ones
+TIP_SHARE = 0.002           # the nose tip is the median of this share of the vertices, the foremost ones
+TIP_RADIUS = 25.0          # mm within which four of five of them must lie
 # Where the nose tip must be seen in the face box of a frontal picture, as shares of its width and height.
 TIP_X, TIP_Y = (0.2, 0.8), (0.25, 0.9)
 MIN_CORRELATION = 0.9       # of texture u with x and v with y; a projection from the front has nearly 1
@@ -123,10 +124,10 @@ def ground_truth(path: Path, box: Box, options: Options, rng: np.random.Generato
 
 
 def check_axes(path: Path, scan: mesh.Mesh, box: Box, image_shape: tuple[int, int]) -> np.ndarray:
-    """Assert what is assumed of a scan -> its nose tip (3,), mm.
+    """Assert what is assumed of a scan -> its nose tip (3,), mm; WrongAxes where it does not hold.
 
     The picture's x grows with the vertices' x and its y falls with theirs (by the texture coordinates), and the
-    foremost point (largest z) is seen in the middle of the face box: +z comes out of the face. WrongAxes else.
+    foremost points (largest z) are seen together in the middle of the face box: +z comes out of the face.
     """
     if scan.uv is None or not np.isfinite(scan.uv).any():
         raise WrongAxes(f"{path}: a scan must have texCoord and texCoordIndex, by which its axes are checked")
@@ -137,13 +138,17 @@ def check_axes(path: Path, scan: mesh.Mesh, box: Box, image_shape: tuple[int, in
             raise WrongAxes(f"{path}: texture {texture} must grow with vertex {name} (+x image right, +y up), "
                             f"their correlation is {grows:.2f}")
     foremost = np.argsort(vertices[:, 2])[-max(1, round(TIP_SHARE * len(vertices))):]
+    tip = np.median(vertices[foremost], axis=0)
     height, width = image_shape
-    x, y = uv[foremost].mean(axis=0) * (width, -height) + (0, height)
+    x, y = np.median(uv[foremost], axis=0) * (width, -height) + (0, height)
     share_x, share_y = (x - box[0]) / box[2], (y - box[1]) / box[3]
-    if not (TIP_X[0] <= share_x <= TIP_X[1] and TIP_Y[0] <= share_y <= TIP_Y[1]):
-        raise WrongAxes(f"{path}: the foremost point must be the nose tip, seen in the middle of the face {box}; it is "
-                        f"at pixel ({x:.0f}, {y:.0f}). Name another frame with --neutral, or --exclude the person")
-    return vertices[foremost].mean(axis=0)
+    # Together, too: of a scan that faces away the two rims would be the foremost, and their middle is the face's.
+    apart = np.quantile(np.linalg.norm(vertices[foremost] - tip, axis=1), 0.8)
+    if not (TIP_X[0] <= share_x <= TIP_X[1] and TIP_Y[0] <= share_y <= TIP_Y[1] and apart <= TIP_RADIUS):
+        raise WrongAxes(f"{path}: the foremost points must be the nose tip, together in the middle of the face {box}; "
+                        f"they are about pixel ({x:.0f}, {y:.0f}), {apart:.0f} mm apart. Name another frame with "
+                        "--neutral, or --exclude the person")
+    return tip
 
 
 def _images(raw: Path, expression: str, out: Path, options: Options, rows: list[Row]) -> list[Frame]:

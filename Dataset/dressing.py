@@ -1,14 +1,16 @@
-"""What a bare head lacks to pass for a person in a picture: hair, neck and shoulders, as extra triangles for rendering.
+"""What a bare head lacks to pass for a person in a picture: hair, neck and shoulders, as extra triangles
+for rendering.
 
-Nothing here belongs to the face that is reconstructed: the ground truth never holds it. Hair is a shell over the
-scalp (and a curtain for long hair); neck and shoulders are lofted from the rim of the head's mesh and follow the
-head's turn only in part.
+Nothing here belongs to the face that is reconstructed: the ground truth never holds it. Hair is a shell
+over the scalp (and a curtain for long hair); neck and shoulders are lofted from the rim of the head's
+mesh and follow the head's turn only in part.
 """
 from typing import NamedTuple
 
 import numpy as np
 
-from Dataset.skin import Chart, Look
+from Dataset.chart import Chart
+from Dataset.skin import Look
 
 SKIN, SOCKET, MOUTH, EYE, TEETH, TONGUE, HAIR, CLOTH = range(8)
 _STEPS = 12                        # rings of neck and shoulders
@@ -28,8 +30,9 @@ class Shell(NamedTuple):
 
 
 class Dressing(NamedTuple):
-    """A person's extra geometry: triangles (G, 3), numbered after the head's vertices; materials (G,); places (S, 3),
-    the chart positions of the extra vertices; thickness (shell,) mm; curtain (C, 3) mm in the head frame."""
+    """A person's extra geometry: triangles (G, 3), numbered after the head's vertices; materials (G,);
+    places (S, 3), the chart positions of the extra vertices; thickness (shell,) mm; curtain (C, 3) mm in
+    the head frame."""
     triangles: np.ndarray
     materials: np.ndarray
     places: np.ndarray
@@ -38,11 +41,13 @@ class Dressing(NamedTuple):
     shell: Shell
 
 
-def find_shell(mean: np.ndarray, triangles: np.ndarray, materials: np.ndarray, chart: Chart) -> Shell:
-    """Cut the scalp out of the mean face (V, 3), whose triangles (F, 3) are of materials (F,); find its neck's rim."""
+def find_shell(mean: np.ndarray, triangles: np.ndarray, materials: np.ndarray, chart: Chart,
+               ears: np.ndarray) -> Shell:
+    """Cut the scalp out of the mean face (V, 3), whose triangles (F, 3) are of materials (F,), and leave
+    out the ears, a mask (V,); find its neck's rim."""
     skin_triangles = triangles[materials == SKIN]
     azimuth = np.arctan2(mean[:, 0], mean[:, 2] - chart.axis)
-    scalp = (mean[:, 1] > chart.hair_edge(azimuth) - 25)[skin_triangles].all(1)
+    scalp = ((mean[:, 1] > chart.hair_edge(azimuth) - 25) & ~ears)[skin_triangles].all(1)
     a, b, c = skin_triangles[scalp].T
     pairs = np.sort(np.concatenate([np.stack(p, -1) for p in ((a, a), (b, b), (c, c), (a, b), (b, c), (c, a))]), axis=1)
     pairs, index = np.unique(pairs, axis=0, return_inverse=True)
@@ -99,8 +104,8 @@ def extra_vertices(dressing: Dressing, head: np.ndarray, normals: np.ndarray, ro
                    translation: np.ndarray, torso: np.ndarray) -> np.ndarray:
     """Posed vertices (S, 3) of the extra triangles.
 
-    head: (V, 3) head vertices before the pose; normals: (V, 3) of them; rotation, translation: the head's pose;
-    torso: (3, 3) rotation of the shoulders.
+    head: (V, 3) head vertices before the pose; normals: (V, 3) of them; rotation, translation: the head's
+    pose; torso: (3, 3) rotation of the shoulders.
     """
     shell = dressing.shell
     pushed = head[shell.pairs].mean(1) + dressing.thickness[:, None] * normals[shell.pairs].mean(1)
@@ -113,15 +118,16 @@ def extra_vertices(dressing: Dressing, head: np.ndarray, normals: np.ndarray, ro
 
 
 def _loft(rim: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rings (STEPS, K, 3) from the neck's rim down to the chest, and how much each follows the head (STEPS,)."""
+    """Rings (STEPS, K, 3) from the neck's rim down to the chest, and how much each follows the head
+    (STEPS,)."""
     centre = rim.mean(0)
     flat = np.array([centre[0], rim[:, 1].min() - 12, centre[2]])
     angle = np.arctan2(rim[:, 0] - centre[0], rim[:, 2] - centre[2])
     ring = np.stack([np.sin(angle), np.zeros_like(angle), np.cos(angle)], -1)
     #        down, half width, half depth, back: the neck, then collar, shoulders, chest
     shape = np.array([[8, 56, 58, 6], [30, 59, 60, 12], [44, 66, 66, 16], [50, 74, 70, 18], [58, 100, 76, 20],
-                      [72, 140, 82, 22], [92, 172, 88, 24], [120, 190, 95, 24], [170, 200, 105, 22], [240, 205, 115, 20],
-                      [330, 205, 118, 18]], float)
+                      [72, 140, 82, 22], [92, 172, 88, 24], [120, 190, 95, 24], [170, 200, 105, 22],
+                      [240, 205, 115, 20], [330, 205, 118, 18]], float)
     rings = [rim]
     for down, width, depth, back in shape:
         rings.append(flat + ring * [width, 1, depth] - [0, down, back])

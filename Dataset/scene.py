@@ -12,6 +12,7 @@ import numpy as np
 
 from Dataset import dressing, shading, skin
 from Dataset.camera import Camera, look_at_face
+from Dataset.chart import Chart, sample_texture
 from Dataset.dressing import CLOTH, EYE, HAIR, MOUTH, SKIN, SOCKET, TEETH, TONGUE
 from Dataset.raycast import Hits, Scene
 from Dataset.transforms import rotation_from_euler
@@ -23,10 +24,11 @@ _SPLIT = 4              # rays for a pixel on an edge
 
 
 class View(NamedTuple):
-    """One picture. expression: (84,) float32 weights; pose: (6,) float32 yaw, pitch, roll in degrees and x, y, z in mm;
-    distance: of the camera, mm; focal: of the detector's picture, px; light_direction (3,), light_colour (3,),
-    light_ambient (9, 3): a :class:`Dataset.shading.Light`, float32; gain: (3,) BGR colour cast of the camera;
-    contrast, grain: of the camera; torso: yaw of the shoulders, degrees; seed: of background and grain."""
+    """One picture. expression: (84,) float32 weights; pose: (6,) float32 yaw, pitch, roll in degrees and
+    x, y, z in mm; distance: of the camera, mm; focal: of the detector's picture, px; light_direction
+    (3,), light_colour (3,), light_ambient (9, 3): a :class:`Dataset.shading.Light`, float32; gain: (3,)
+    BGR colour cast of the camera; contrast, grain: of the camera; torso: yaw of the shoulders, degrees;
+    seed: of background and grain."""
     expression: np.ndarray
     pose: np.ndarray
     distance: np.float32
@@ -56,20 +58,20 @@ def sample_view(rng: np.random.Generator, expression: np.ndarray, limits: Range 
     shift = np.array([*rng.uniform(-8, 8, 2), 0])
     azimuth, height = np.radians(rng.uniform(-75, 75)), np.radians(rng.uniform(-5, 60))
     direction = np.array([np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height)])
-    white = 1 + rng.normal(0, 0.04, 3)
+    white = 1 + rng.normal(0, 0.03, 3)
     balance = rng.uniform(0.25, 0.7)             # lamp against environment
-    level = rng.uniform(0.75, 1.1)
+    level = rng.uniform(0.85, 1.2)
     ambient = np.zeros((9, 3))
     ambient[0] = 1 / 0.282095
     ambient[1:4, :] = rng.normal(0, [[0.7], [0.5], [0.7]]) + [[0.5], [0.5], [0.0]]
     ambient[4:, :] = rng.normal(0, 0.25, (5, 1))
-    ambient = ambient * (1 + rng.normal(0, 0.04, (9, 3)))
+    ambient = ambient * (1 + rng.normal(0, 0.03, (9, 3)))
     f32 = np.float32
     return View(np.asarray(expression, f32), np.array([*angles, *shift], f32), f32(distance), f32(focal),
                 direction.astype(f32), (white * balance * level * 1.25).astype(f32),
-                (ambient * (1 - balance) * level * 1.15).astype(f32), np.clip(1 + rng.normal(0, 0.04, 3), 0.9, 1.1).astype(f32),
-                f32(rng.uniform(0, 0.35)), f32(rng.uniform(0.3, 2.2)), f32(0.4 * angles[0] + rng.normal(0, 6)),
-                int(rng.integers(2**31)))
+                (ambient * (1 - balance) * level * 1.15).astype(f32),
+                np.clip(1 + rng.normal(0, 0.03, 3), 0.9, 1.1).astype(f32), f32(rng.uniform(0, 0.35)),
+                f32(rng.uniform(0.3, 2.2)), f32(0.4 * angles[0] + rng.normal(0, 6)), int(rng.integers(2**31)))
 
 
 class Stage:
@@ -82,15 +84,20 @@ class Stage:
         self.model, self.threads = model, threads
         mean = np.asarray(model.mean, np.float64)
         materials = head_materials(model)
-        self.mean, self.triangles, self.materials = mean, np.asarray(model.triangles)[materials >= 0], materials[materials >= 0]
-        self.chart = skin.Chart(model.landmarks(mean), mean[:, 1].min() - 20, mean[:, 1].max() + 12)
-        self.shell = dressing.find_shell(mean, self.triangles, self.materials, self.chart)
+        drawn = materials >= 0
+        self.mean, self.triangles, self.materials = mean, np.asarray(model.triangles)[drawn], materials[drawn]
+        self.chart = Chart(model.landmarks(mean), mean[:, 1].min() - 20, mean[:, 1].max() + 12)
+        ears = _vertex_mask(model, "ears")
+        self.shell = dressing.find_shell(mean, self.triangles, self.materials, self.chart, ears)
+        self.places = mean.copy()       # where a vertex finds its paint: ears stand in front of the hair, so below it
+        low = self.chart.landmarks[31:36, 1].mean() - 8
+        self.places[ears, 1] = low + 0.1 * (mean[ears, 1] - low)
         self.eyes = _eyes(mean, self.triangles[self.materials == EYE])
         normals = shading.vertex_normals(mean, self.triangles)
         self.openness = shading.openness(Scene(mean, self.triangles, threads), mean, normals)
         inside = np.unique(self.triangles[np.isin(self.materials, (MOUTH, TEETH, TONGUE))])
         skin_vertices = np.unique(self.triangles[self.materials == SKIN])
-        self.openness[np.setdiff1d(inside, skin_vertices)] = 0.3     # the mean mouth is shut, a picture's need not be
+        self.openness[np.setdiff1d(inside, skin_vertices)] = 0.3     # shut in the mean, open in pictures
 
 
 class Actor:
@@ -106,7 +113,7 @@ class Actor:
         self.dressing = dressing.dress(stage.shell, stage.mean, stage.chart, look)
         self.triangles = np.concatenate([stage.triangles, self.dressing.triangles])
         self.materials = np.concatenate([stage.materials, self.dressing.materials])
-        places = np.concatenate([stage.mean, self.dressing.places])
+        places = np.concatenate([stage.places, self.dressing.places])
         openness = np.concatenate([stage.openness, np.ones(len(self.dressing.places))])
         self.attributes = np.concatenate([places, openness[:, None]], 1).astype(np.float32)
 
@@ -116,19 +123,21 @@ class Actor:
         return pose_vertices(head, view.pose)
 
     def material(self, places: np.ndarray, kinds: np.ndarray) -> shading.Material:
-        """Colours and gloss of N surface points from their places (N, 3) on the mean face and materials (N,)."""
+        """Colours and gloss of N surface points from their places (N, 3) on the mean face and materials
+        (N,)."""
         look = self.look
         texels = self.stage.chart.texels(places)
-        albedo = skin.sample_texture(self.texture, texels)
+        albedo = sample_texture(self.texture, texels)
         specular = np.full(len(kinds), 0.010 + 0.022 * look.oil, np.float32)
         shininess = np.full(len(kinds), 14.0, np.float32)
         flesh = skin.melanin_colour(look.melanin) * (0.55, 0.5, 0.75)
-        flat = {SOCKET: flesh, MOUTH: (0.05, 0.05, 0.22), TONGUE: (0.14, 0.14, 0.38), TEETH: (0.50, 0.60, 0.66), CLOTH: look.cloth}
+        flat = {SOCKET: flesh, MOUTH: (0.05, 0.05, 0.22), TONGUE: (0.14, 0.14, 0.38), TEETH: (0.50, 0.60, 0.66),
+                CLOTH: look.cloth}
         for kind, colour in flat.items():
             albedo[kinds == kind] = colour
         hair = kinds == HAIR
-        albedo[hair] = skin.hair_colour(look) * skin.sample_texture(self.strands, texels[hair])
-        specular[hair], shininess[hair] = 0.02, 10
+        albedo[hair] = skin.hair_colour(look) * sample_texture(self.strands, texels[hair])
+        specular[hair], shininess[hair] = 0.007, 12
         eye = kinds == EYE
         offsets = places[eye][:, None] - self.stage.eyes
         nearest = np.where(places[eye][:, :1] < 0, offsets[:, 0], offsets[:, 1])
@@ -150,7 +159,8 @@ class Actor:
 
 
 def pose_vertices(vertices: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """Head-frame vertices (V, 3) turned and moved by a pose (6,): yaw, pitch, roll in degrees, x, y, z in mm."""
+    """Head-frame vertices (V, 3) turned and moved by a pose (6,): yaw, pitch, roll in degrees, x, y, z in
+    mm."""
     rotation = rotation_from_euler(*(float(a) for a in pose[:3]))
     return np.asarray(vertices, np.float64) @ rotation.T + np.asarray(pose[3:], np.float64)
 
@@ -165,55 +175,77 @@ class Shot:
 
     def __init__(self, actor: Actor, view: View, vertices: np.ndarray):
         self.actor, self.view, self.vertices = actor, view, vertices
+        drawn = ~self._inside_out()
+        self.triangles, self.materials = actor.triangles[drawn], actor.materials[drawn]
         self.light = shading.Light(view.light_direction, view.light_colour, view.light_ambient)
-        self.scene = Scene(vertices, actor.triangles, actor.stage.threads)
-        normals = shading.vertex_normals(vertices, actor.triangles)
+        self.backdrop = shading.background(VIEW, np.random.default_rng([view.seed, 0]))
+        self.scene = Scene(vertices, self.triangles, actor.stage.threads)
+        normals = shading.vertex_normals(vertices, self.triangles)
         self.attributes = np.concatenate([actor.attributes, normals.astype(np.float32)], axis=1)
 
     def render(self, camera: Camera, smooth: bool = True) -> np.ndarray:
         """The picture (height, width, 3) uint8 BGR. smooth: more rays where a pixel holds an edge."""
         rays = camera.rays()
         hits = self.scene.cast_rays(rays.origin, rays.directions)
-        linear = self._behind(camera)
+        behind = self._behind(camera)
+        linear = behind.copy()
         seen = hits.triangle >= 0
         linear[seen] = self._shade(Hits(*(h[seen] for h in hits)), rays.origin, rays.directions[seen], seen)
         if smooth:
-            self._smooth(camera, hits, linear)
+            self._smooth(camera, hits, linear, behind)
         grain = np.random.default_rng([self.view.seed, 1]).normal(0, 1, (*linear.shape[:2], 1)).astype(np.float32)
         image = shading.to_bgr8(linear * self.view.gain, float(self.view.contrast))
         return np.clip(np.rint(image + self.view.grain * grain), 0, 255).astype(np.uint8)
 
+    def _inside_out(self) -> np.ndarray:
+        """Triangles (F,) of the mouth's inside that turn their back: a wide open jaw pushes some through
+        a cheek."""
+        actor = self.actor
+        lining = np.flatnonzero(np.isin(actor.materials, (MOUTH, TEETH)))
+        a, b, c = np.moveaxis(self.vertices[actor.triangles[lining]], 1, 0)
+        away = np.einsum("ij,ij->i", np.cross(b - a, c - a), view_camera(self.view).position() - a) < 0
+        hidden = np.zeros(len(actor.triangles), bool)
+        hidden[lining[away]] = True
+        return hidden
+
+    def landmarks(self) -> np.ndarray:
+        """The 68 landmarks (68, 3) in the world, mm."""
+        model = self.actor.stage.model
+        return model.landmarks(self.vertices[:len(model.mean)])
+
     def _behind(self, camera: Camera) -> np.ndarray:
         """The backdrop as this camera sees it: one picture, fixed to the detector's view."""
-        backdrop = shading.background(VIEW, np.random.default_rng([self.view.seed, 0]))
         whole = view_camera(self.view)
         scale = whole.focal / camera.focal
         matrix = np.array([[scale, 0, whole.centre[0] - camera.centre[0] * scale + 0.5 * scale - 0.5],
                            [0, scale, whole.centre[1] - camera.centre[1] * scale + 0.5 * scale - 0.5]])
-        return cv2.warpAffine(backdrop, matrix, (camera.width, camera.height),
+        return cv2.warpAffine(self.backdrop, matrix, (camera.width, camera.height),
                               flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
 
     def _shade(self, hits: Hits, origin: np.ndarray, directions: np.ndarray, seen: np.ndarray | None) -> np.ndarray:
         """Linear BGR (N, 3) of N hits; seen: their pixels' mask, to soften shadows over neighbours."""
         actor = self.actor
-        corners = actor.triangles[hits.triangle]
+        corners = self.triangles[hits.triangle]
         values = sum(self.attributes[corners[:, k]] * hits.barycentric[:, k:k + 1] for k in range(3))
         places, open_sky, normals = values[:, :3], values[:, 3], shading.normalise(values[:, 4:])
         directions = directions.astype(np.float32)
         to_eye = -shading.normalise(directions)
         away = np.einsum("ij,ij->i", normals, to_eye) < 0
-        material_of = actor.materials[hits.triangle]
+        material_of = self.materials[hits.triangle]
         normals = np.where((away & (material_of == HAIR))[:, None], -normals, normals)    # hair has two sides
         points = (origin + directions * hits.depth[:, None]).astype(np.float32)
-        lit = shading.shadow(self.scene, points, normals, self.light.direction, lift=1.0)
+        lit = np.ones(len(points), np.float32)      # surfaces turned away are dark by themselves, softly
+        facing = normals @ self.light.direction > 0
+        lit[facing] = shading.shadow(self.scene, points[facing], normals[facing], self.light.direction, lift=1.0)
         if seen is not None:
             lit = _soften(lit, seen)
         material = actor.material(places, material_of)
         return shading.shade(normals, to_eye, material, self.light, lit, open_sky)
 
-    def _smooth(self, camera: Camera, hits: Hits, linear: np.ndarray) -> None:
-        """Average _SPLIT rays in the pixels whose neighbour shows another material or lies much deeper, in place."""
-        kind = np.where(hits.triangle >= 0, self.actor.materials[hits.triangle], -1).astype(np.float32)
+    def _smooth(self, camera: Camera, hits: Hits, linear: np.ndarray, behind: np.ndarray) -> None:
+        """Average _SPLIT rays in the pixels whose neighbour shows another material or lies much deeper,
+        in place."""
+        kind = np.where(hits.triangle >= 0, self.materials[hits.triangle], -1).astype(np.float32)
         depth = np.where(hits.triangle >= 0, hits.depth, 1e4)
         ring = np.ones((3, 3), np.uint8)
         edge = cv2.dilate(kind, ring) != cv2.erode(kind, ring)
@@ -225,8 +257,7 @@ class Shot:
         rays = camera.rays(np.stack([x, y], -1)[:, None] + offsets)
         hits = self.scene.cast_rays(rays.origin, rays.directions)
         seen = hits.triangle >= 0
-        behind = self._behind(camera)[y, x]
-        colours = np.repeat(behind[:, None], _SPLIT, 1)
+        colours = np.repeat(behind[y, x][:, None], _SPLIT, 1)
         colours[seen] = self._shade(Hits(*(h[seen] for h in hits)), rays.origin, rays.directions[seen], None)
         linear[y, x] = colours.mean(1)
 
@@ -247,8 +278,18 @@ def _eyes(mean: np.ndarray, triangles: np.ndarray) -> np.ndarray:
                      for side in (vertices[:, 0] < 0, vertices[:, 0] > 0)])
 
 
+def _vertex_mask(model, name: str) -> np.ndarray:
+    """A mask of the texture square at the model's vertices: (V,) bool, skin only."""
+    mask = model.masks[name]
+    row = np.clip((1 - model.uv[:, 1]) * len(mask), 0, len(mask) - 1).astype(int)
+    column = np.clip(model.uv[:, 0] * mask.shape[1], 0, mask.shape[1] - 1).astype(int)
+    skin_vertices = np.zeros(len(model.uv), bool)
+    skin_vertices[model.triangles[model.region("skin")]] = True
+    return skin_vertices & (mask[row, column] > 100)
+
+
 def head_materials(model) -> np.ndarray:
-    """The material (F,) of each of the model's triangles, from the names of its regions; -1: not drawn (lashes are
-    alpha-mapped strips, painted on the lids here)."""
+    """The material (F,) of each of the model's triangles, from the names of its regions; -1: not drawn
+    (lashes are alpha-mapped strips, painted on the lids here)."""
     first = {"skin": SKIN, "socket": SOCKET, "mouth": MOUTH, "eye": EYE, "teeth": TEETH, "tongue": TONGUE, "lashes": -1}
-    return np.array([first[name.split("_")[0]] for name in model.names])[model.regions]
+    return np.array([first[name.split("_")[0]] for name in model.region_names])[model.regions]

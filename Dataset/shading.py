@@ -53,10 +53,12 @@ def normalise(vectors: np.ndarray) -> np.ndarray:
 
 def sh_basis(directions: np.ndarray) -> np.ndarray:
     """The nine real spherical harmonics of order 0 to 2 at unit vectors (..., 3): (..., 9)."""
-    x, y, z = np.moveaxis(np.asarray(directions), -1, 0)
+    return np.moveaxis(_sh_rows(*np.moveaxis(np.asarray(directions), -1, 0)), 0, -1)
+
+
+def _sh_rows(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     return np.stack([np.full_like(x, 0.282095), 0.488603 * y, 0.488603 * z, 0.488603 * x, 1.092548 * x * y,
-                     1.092548 * y * z, 0.315392 * (3 * z * z - 1), 1.092548 * x * z,
-                     0.546274 * (x * x - y * y)], axis=-1)
+                     1.092548 * y * z, 0.315392 * (3 * z * z - 1), 1.092548 * x * z, 0.546274 * (x * x - y * y)])
 
 
 _COSINE_LOBE = np.array([np.pi] + [2 * np.pi / 3] * 3 + [np.pi / 4] * 5) / np.pi
@@ -67,7 +69,9 @@ def ambient_light(normals: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
     ``coefficients`` (9, 3): a constant radiance 1 (coefficient 1 / 0.282095) gives 1 everywhere. Never
     negative."""
     weighted = (_COSINE_LOBE[:, None] * coefficients).astype(normals.dtype)
-    return np.maximum(sh_basis(normals) @ weighted, 0)
+    flat = np.ascontiguousarray(normals.reshape(-1, 3).T)
+    light = weighted.T @ _sh_rows(*flat)
+    return np.maximum(light, 0, out=light).T.reshape(normals.shape)
 
 
 def lamp_light(normals: np.ndarray, light: Light, wrap: np.ndarray = np.zeros(3)) -> np.ndarray:
@@ -142,12 +146,13 @@ def background(size: int, rng: np.random.Generator) -> np.ndarray:
     import cv2
 
     grey = rng.uniform(0.06, 0.6)
-    colour = grey * (1 + rng.normal(0, 0.06, 3))
+    colour = grey * (1 + rng.normal(0, 0.04, 3))
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
     angle = rng.uniform(0, 2 * np.pi)
     tone = 1 + rng.uniform(0, 0.7) * (np.cos(angle) * x + np.sin(angle) * y)
     for cells, strength in ((3, 0.25), (6, 0.15), (14, 0.06)):
-        coarse = rng.normal(0, strength * rng.uniform(0, 1), (cells, cells, 1)) + rng.normal(0, 0.008, (cells, cells, 3))
+        coarse = rng.normal(0, strength * rng.uniform(0, 1), (cells, cells, 1))
+        coarse = coarse + rng.normal(0, 0.008, (cells, cells, 3))
         tone = tone[..., None] if tone.ndim == 2 else tone
         tone = tone + cv2.resize(coarse.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     if rng.random() < 0.35:      # the edge of a wall, a door or a shelf, out of focus

@@ -1,9 +1,12 @@
-"""What a synthetic picture was made from, one npz per person beside the pictures; from it everything else is derived.
+"""What a synthetic picture was made from, one npz per person beside the pictures; from it everything else
+is derived.
 
-``frame_mesh`` gives a picture's camera and vertices, and with :mod:`Dataset.raycast` its depth, normals, UV, landmarks
-or volume in the crop's pixels; ``rerender`` gives the picture itself.
+``frame_mesh`` gives a picture's camera and vertices, and with :mod:`Dataset.raycast` its depth, normals,
+UV, landmarks or volume in the crop's pixels; ``rerender`` gives the picture itself.
 """
+import hashlib
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,20 +14,22 @@ import numpy as np
 
 from Dataset.atomic import write_atomic
 from Dataset.camera import FLIP, Camera
+from Dataset.face_model import FaceModel
 from Dataset.scene import Actor, Stage, View, pose_vertices
 from Dataset.skin import Look
+from Dataset.subjects import SIDECAR
 
-NAME = "sidecar.npz"
 VERSION = 1
 
 
 class Sidecar(NamedTuple):
     """One person's pictures, n of them.
 
-    identity: (200,) float32 standard deviations; look: skin, hair and eyes; views: n :class:`Dataset.scene.View`;
-    cameras: n cameras of the saved crops; boxes: (n, 4) int64 x, y, w, h of the crop in the detector's picture;
-    box_sources: n strings, the detector's pass or "predicted"; landmarks: (n, 68, 2) float32 pixels of the crop;
-    model_hash: of the face model's file; seed: (2,) the dataset's seed and the person's number.
+    identity: (200,) float32 standard deviations; look: skin, hair and eyes; views: n
+    :class:`Dataset.scene.View`; cameras: n cameras of the saved crops; boxes: (n, 4) int64 x, y, w, h of
+    the crop in the detector's picture; box_sources: n strings, the detector's pass or "predicted";
+    landmarks: (n, 68, 2) float32 pixels of the crop; model_hash: of the face model's file; seed: (2,) the
+    dataset's seed and the person's number.
     """
     identity: np.ndarray
     look: Look
@@ -38,7 +43,8 @@ class Sidecar(NamedTuple):
 
 
 def save_sidecar(path: str | os.PathLike[str], sidecar: Sidecar) -> None:
-    """Write a sidecar, atomically. Every array's first axis is the picture, but for what belongs to the person."""
+    """Write a sidecar, atomically. Every array's first axis is the picture, but for what belongs to the
+    person."""
     arrays = {"version": np.array(VERSION), "identity": sidecar.identity, "boxes": sidecar.boxes,
               "box_sources": np.array(sidecar.box_sources), "landmarks": sidecar.landmarks,
               "model_hash": np.array(sidecar.model_hash), "seed": sidecar.seed,
@@ -51,9 +57,10 @@ def save_sidecar(path: str | os.PathLike[str], sidecar: Sidecar) -> None:
 
 
 def load_sidecar(path: str | os.PathLike[str]) -> Sidecar:
-    """Read a sidecar (the file, or the person's folder). ValueError, naming the file, if it is none or is too new."""
+    """Read a sidecar (the file, or the person's folder). ValueError, naming the file, if it is none or is
+    too new."""
     path = Path(path)
-    path = path / NAME if path.is_dir() else path
+    path = path / SIDECAR if path.is_dir() else path
     try:
         with np.load(path, allow_pickle=False) as archive:
             data = {key: archive[key] for key in archive.files}
@@ -72,8 +79,9 @@ def load_sidecar(path: str | os.PathLike[str]) -> Sidecar:
         raise ValueError(f"{path}: not a sidecar of a synthetic person ({error})") from None
 
 
-def frame_mesh(sidecar: Sidecar, index: int, model) -> tuple[Camera, np.ndarray]:
-    """The crop's camera and the face's vertices (V, 3) in its world (posed head frame, mm, float64) of a picture.
+def frame_mesh(sidecar: Sidecar, index: int, model: FaceModel) -> tuple[Camera, np.ndarray]:
+    """The crop's camera and the face's vertices (V, 3) in its world (posed head frame, mm, float64) of a
+    picture.
 
     model: the :class:`Dataset.face_model.FaceModel` that made the pictures; ValueError if it is another.
     """
@@ -88,12 +96,23 @@ def rerender(sidecar: Sidecar, index: int, stage: Stage) -> np.ndarray:
     return Actor(stage, sidecar.identity, sidecar.look).set(sidecar.views[index]).render(sidecar.cameras[index])
 
 
-def _check_model(sidecar: Sidecar, model) -> None:
-    if model.hash != sidecar.model_hash:
-        raise ValueError(f"sidecar: made with face model {sidecar.model_hash[:12]}, received model {model.hash[:12]}")
+def _check_model(sidecar: Sidecar, model: FaceModel) -> None:
+    if model_hash(model) != sidecar.model_hash:
+        raise ValueError(f"sidecar: made with face model {sidecar.model_hash[:12]}, "
+                         f"received model {model_hash(model)[:12]}")
+
+
+@lru_cache(maxsize=4)
+def model_hash(model: FaceModel) -> str:
+    """SHA-256 (hex) of what shapes a face: mean, identity and expression directions, triangles."""
+    digest = hashlib.sha256()
+    for array in (model.mean, model.identity, model.expression, model.triangles):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _savez(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """np.savez with the entries' order fixed; zip entries of numpy carry no time stamp, so same arrays, same bytes."""
+    """np.savez with the entries' order fixed; zip entries of numpy carry no time stamp, so same arrays,
+    same bytes."""
     with open(path, "wb") as file:
         np.savez_compressed(file, **arrays)

@@ -32,6 +32,9 @@ SPLITS = ("train-test", "train-validation-test")
 THESIS_TEST, THESIS_VALIDATION, THESIS_PEOPLE = 26, 10, 96      # 70 / 26 of 96; the 10 are ours, out of the 70
 
 
+_TYPES: dict[str, type] = {"str": str, "int": int, "bool": bool, "dict": dict}
+
+
 class Subject(NamedTuple):
     """One person: `images` are sorted by name; `sidecar` is None where there is none."""
 
@@ -65,6 +68,10 @@ class DatasetInfo:
     complete: bool = True
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            kind, value = _TYPES[str(field.type).split("[")[0]], getattr(self, field.name)
+            if not isinstance(value, kind) or isinstance(value, bool) and kind is int:
+                raise ValueError(f"{field.name} must be of type {kind.__name__}, got {value!r}")
         if self.order not in ("grid", "random"):
             raise ValueError(f"order must be 'grid' or 'random', got {self.order!r}")
         if self.order == "grid" and self.grid**2 != self.points:
@@ -195,7 +202,7 @@ def dataset_info(folder: str | os.PathLike[str]) -> DatasetInfo:
         raise ValueError(f"{path}: has the unknown key {unknown[0]!r}")
     try:
         return DatasetInfo(**data)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 

@@ -25,7 +25,9 @@ class Similarity(NamedTuple):
 
     def apply(self, points: np.ndarray) -> np.ndarray:
         """(..., 3) points -> (..., 3) float64."""
-        return self.scale * np.asarray(points, np.float64) @ self.rotation.T + self.translation
+        # einsum, not @, here and in umeyama: BLAS starts threads for such thin products, at a loss on a busy machine
+        points = np.asarray(points, np.float64)
+        return np.einsum("...j,ij->...i", points, self.scale * self.rotation) + self.translation
 
     def inverse(self) -> Similarity:
         """The transform that undoes this one; ValueError when the scale is 0."""
@@ -82,15 +84,15 @@ def umeyama(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None =
         if w.shape != (len(source),) or not np.isfinite(w).all() or (w < 0).any() or w.sum() <= 0:
             raise ValueError(f"weights: want {len(source)} values >= 0, not all 0, got shape {w.shape}")
         w = w / w.sum()
-    centre_s, centre_t = w @ source, w @ target
+    centre_s, centre_t = np.einsum("i,ij->j", w, source), np.einsum("i,ij->j", w, target)
     a, b = source - centre_s, target - centre_t
-    variance, spread = float(w @ (a * a).sum(axis=1)), float(w @ (b * b).sum(axis=1))
+    variance, spread = float(np.einsum("i,ij,ij->", w, a, a)), float(np.einsum("i,ij,ij->", w, b, b))
     # rounding leaves a cloud of equal points a variance of about (eps * distance to 0)^2, not exactly 0
-    collapsed = [v <= 1e-24 * float((x * x).sum(axis=1).max()) for v, x in ((variance, source), (spread, target))]
+    collapsed = [v <= 1e-24 * float(np.abs(x).max()) ** 2 for v, x in ((variance, source), (spread, target))]
     if any(collapsed):
         scale = 0.0 if with_scale and not collapsed[0] else 1.0
         return Similarity(scale, np.eye(3), centre_t - scale * centre_s)
-    rotation, singular = _rotation(b.T @ (a * w[:, None]))
+    rotation, singular = _rotation(np.einsum("ij,ik->jk", b, a * w[:, None]))
     scale = float(singular.sum() / variance) if with_scale else 1.0
     return Similarity(scale, rotation, centre_t - scale * rotation @ centre_s)
 

@@ -113,6 +113,14 @@ def plot_error_map(prediction: np.ndarray, truth: np.ndarray, path: str | os.Pat
     _save(figure, path)
 
 
+def plot_sample(images: Sequence[np.ndarray], prediction: np.ndarray, truth: np.ndarray, stem: str,
+                ordered: bool = False) -> None:
+    """STEM_strip.png and STEM_error.png of one sample: `plot_strip` and `plot_error_map`."""
+    title = os.path.basename(stem).replace("_", " ")
+    plot_strip(images, prediction, truth, f"{stem}_strip.png", title)
+    plot_error_map(prediction, truth, f"{stem}_error.png", ordered, title)
+
+
 def plot_preview(photos: np.ndarray | Sequence[np.ndarray], points: np.ndarray, colours: np.ndarray | None,
                  triangles: np.ndarray | None, path: str | os.PathLike[str]) -> None:
     """demo.png: the photo (or up to four) beside the reconstructed face from three sides.

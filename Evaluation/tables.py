@@ -6,9 +6,10 @@ import io
 import math
 import os
 from pathlib import Path
-from typing import Mapping, NamedTuple, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from Dataset.atomic import write_text
+from Evaluation.evaluate_predictions import Results
 
 Cell = str | int | float | tuple | None
 #: Thesis 5.4, Table 2: (data, checkpoint) -> Normalized Mean Error
@@ -114,6 +115,26 @@ def table2(results: Mapping[tuple[str, str], Mapping[str, float]], dataset: str,
     text += [f"{name}: {definition}" for name, definition in (definitions or {}).items() if name in names]
     return Table(f"Table 2: normalised mean error of both checkpoints ({dataset})",
                  ["data", "metric", "source", *_CHECKPOINTS.values()], rows, [*text, *notes], digits=10)
+
+
+def layer_table(rows: Sequence[Sequence[Cell]], columns: Sequence[str], notes: Sequence[str]) -> Table:
+    """Table 1 of the thesis, from the rows that the built network gives."""
+    return Table("Table 1: architecture, read off the network", columns, rows, notes)
+
+
+def about(results: Mapping[Any, Results]) -> tuple[dict[str, str], list[str]]:
+    """(definitions of the metrics, notes on samples that were skipped) of several cells of a table."""
+    definitions = next((dict(result.definitions) for result in results.values()), {})
+    return definitions, [f"{'/'.join(map(str, key))}: skipped {name}: {reason}"
+                         for key, result in results.items() for name, reason in result.skipped]
+
+
+def score_table(results: Results, where: str) -> Table:
+    """One row per metric of `evaluate_predictions.score_batches`: its mean, over how many samples, what it means."""
+    rows: list[list[Cell]] = [[name, float(mean), results.counts[name], results.definitions[name]]
+                              for name, mean in results.means.items()]
+    return Table(where, ["metric", "mean", "samples", "definition"], rows,
+                 [f"skipped {name}: {reason}" for name, reason in results.skipped], digits=10)
 
 
 def _missing(cell: Cell) -> bool:

@@ -106,17 +106,17 @@ class RunFolder:
         except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
             raise ValueError(f"{path}: is not readable JSON: {error}") from None
 
-    def resumed(self, config: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
+    def resumed(self, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """The config of an old run that goes on. What only says when to stop may be changed on the command line;
         ValueError when something else was typed that differs from the run's own config."""
         old = self.config()
-        for name, value in typed.items():
-            part = next(p for p in ("settings", "train", "data", "model") if name in config[p])
-            if part == "train" and name in MAY_CHANGE:
-                old[part][name] = value
-            elif old[part].get(name) != json.loads(json.dumps(value)):
-                raise ValueError(f"{self.path}: was begun with {name} = {old[part].get(name)!r}, not {value!r}; "
-                                 f"a resumed run can change {', '.join(MAY_CHANGE)} only")
+        for part, values in typed.items():
+            for name, value in values.items():
+                if part == "train" and name in MAY_CHANGE:
+                    old[part][name] = value
+                elif old[part].get(name) != json.loads(json.dumps(value)):
+                    raise ValueError(f"{self.path}: was begun with {name} = {old[part].get(name)!r}, not {value!r}; "
+                                     f"a resumed run can change {', '.join(MAY_CHANGE)} only")
         return old
 
     def save_weights(self, model: keras.Model, name: str) -> Path:
@@ -169,10 +169,14 @@ class RunFolder:
             write_text(self.path / "history.csv", text.getvalue())
 
 
-def model_from_config(config: dict[str, Any]) -> keras.Model:
-    """A new model of a run's config.json. ValueError for an unknown network or setting."""
+def model_from_config(config: dict[str, Any], replicas: int = 1) -> keras.Model:
+    """A new model of a run's config.json. ValueError for an unknown network or setting.
+
+    replicas  over how many BatchNormalization shares its statistics while it trains
+    """
     try:
         network = get_network(config["network"])
-        return network.build(from_dict(network.Config, config["model"]))
+        model = from_dict(network.Config, config["model"])
+        return network.build(dataclasses.replace(model, batch_norm_replicas=replicas))
     except (KeyError, TypeError) as error:
         raise ValueError(f"config.json: not a config of this program: {error}") from None

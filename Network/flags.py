@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 import types
 import typing
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 #: stands for "not given", so that a preset's value and a value typed by hand are told apart
 NOT_GIVEN = argparse.SUPPRESS
@@ -62,3 +63,13 @@ def from_dict(config: type, values: dict[str, Any]) -> Any:
         raise ValueError(f"unknown setting {', '.join(unknown)}; {config.__module__}.{config.__name__} has "
                          f"{', '.join(sorted(names))}")
     return config(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+
+
+def exit_code(script: str, function: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
+    """Run a script's work: 0, or 2 after one line on standard error for bad input (a ValueError)."""
+    try:
+        function(arguments)
+    except ValueError as error:
+        print(f"{script}: {error}", file=sys.stderr)
+        return 2
+    return 0

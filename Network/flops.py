@@ -43,6 +43,8 @@ def _multiplications(layer: keras.layers.Layer, images: int, executed: bool) -> 
                                  steps * int(np.prod(layer.recurrent_kernel.shape)))
     if isinstance(layer, layers.Conv2DTranspose):
         return int(np.prod(layer.input.shape[1:3]) * np.prod(layer.kernel.shape))
+    if layer.name in ("shape_code", "shape_basis"):
+        return int(np.prod(layer.kernel.shape))
     if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):
         return images * int(np.prod(layer.output.shape[1:-1]) * np.prod(layer.kernel.shape))
     if layer.weights and not layer.name.endswith("_norm"):
@@ -93,7 +95,10 @@ def _shape(shape: tuple[int | None, ...], images: int) -> str:
     return "x".join(str(images if size is None else size) for size in shape[1:])
 
 
-def markdown(rows: list[Row]) -> str:
-    """Rows as a Markdown table, without a line break at its end."""
-    lines = ["| Input | Layer | Time Distributed | Kernel | Stride | Output |", "|---|---|---|---|---|---|"]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+def describe(model: keras.Model, images: int = 8) -> tuple[list[Row], list[str], list[str]]:
+    """(rows of Table 1, column heads, notes: parameters and FLOPs) for a table."""
+    frozen = sum(int(np.prod(w.shape)) for w in model.non_trainable_weights)
+    notes = [f"{model.count_params():,} parameters, {frozen:,} of them not trainable",
+             f"{flops(model, images) / 1e9:.1f} GFLOP per forward pass of {images} images, as the listing computes; "
+             f"{flops(model, images, executed=True) / 1e9:.1f} as this network does"]
+    return table1(model, images), ["Input", "Layer", "Time Distributed", "Kernel", "Stride", "Output"], notes

@@ -31,6 +31,10 @@ class Loaded(NamedTuple):
     images: int | None
     order: str
 
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """(B, T, S, S, 3) float32 in [0, 1] -> (B, N, 3) float32."""
+        return np.asarray(self.model(images, training=False), np.float32)
+
 
 def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
     """Load a run folder's checkpoint `which`, a `.keras` file, or an `.h5` file of the thesis's network.
@@ -57,10 +61,16 @@ def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
     except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError, EOFError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path}: is no model of this project: {reason}") from None
-    return describe(model, config, path)
+    return _loaded(model, config, path)
 
 
-def describe(model: keras.Model, config: dict[str, Any], source: Path) -> Loaded:
+def thesis_model() -> keras.Model:
+    """The thesis's network with new weights, for its layers and its size."""
+    network = get_network("convlstm")
+    return network.build(network.THESIS)
+
+
+def _loaded(model: keras.Model, config: dict[str, Any], source: Path) -> Loaded:
     """Read sizes off a model. ValueError when it does not turn (B, T, H, W, 3) into (B, N, 3)."""
     takes, gives = tuple(model.input_shape), tuple(model.output_shape)
     if len(takes) != 5 or takes[-1] != 3 or len(gives) != 3 or gives[-1] != 3:
@@ -82,8 +92,7 @@ def _read_h5(path: Path, config: dict[str, Any]) -> keras.Model:
     if config:
         model = model_from_config(config)
     else:                               # the thesis's model.h5; it runs on any number of images
-        network = get_network("convlstm")
-        model = network.build(network.THESIS)
+        model = thesis_model()
     weights = read_h5_weights(path)
     if weights is None:                 # Keras 3's .weights.h5: arrays only, no config in it
         model.load_weights(path)

@@ -10,6 +10,7 @@ text, table and listing disagree; each choice is a field of Config.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ import numpy as np
 from keras import layers, ops
 
 from Network.layers import RECURRENT_ACTIVATIONS, FoldTime, FusedConvLSTM2D, TimeBatchNormalization, UnfoldTime
+
+
+GROUPS = 8      # of a group normalisation, or the greatest common divisor with the channels
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Config:
     squeeze: bool = True                                # squeeze and excite in the blocks
     squeeze_ratio: int = 16
     recurrent_activation: str = "hard_sigmoid_keras2"   # Keras 2.4's; sigmoid (Keras 3's default); hard_sigmoid (3's)
-    batch_norm: str = "merged"                          # TF 2.4: all B*T images at once; per_step: Keras 3
+    batch_norm: str = "merged"                          # TF 2.4: all B*T images at once; per_step: Keras 3; group: no statistics
     batch_norm_unbiased: bool = True                    # TF 2.4's fused kernel: moving variance from n/(n-1) variance
     batch_norm_momentum: float = 0.99
     batch_norm_replicas: int = 1                        # synchronise the statistics over so many replicas
@@ -48,10 +52,11 @@ class Config:
     block_repeats: tuple[int, ...] = (1, 2, 1)          # the listing's; Table 1 shows block 160 once
     link_filters: tuple[int, ...] = (512, 512)
     decoder_filters: tuple[int, ...] = (512, 256, 128, 64, 32, 16, 8)
+    shape_head: int = 0     # rank of a linear map from the last features to all points, added to the decoder's; 0: none
 
     def __post_init__(self) -> None:
         for name, allowed in (("recurrent_activation", tuple(RECURRENT_ACTIVATIONS)),
-                              ("batch_norm", TimeBatchNormalization.MODES)):
+                              ("batch_norm", (*TimeBatchNormalization.MODES, "group"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         for field in dataclasses.fields(self):
@@ -59,7 +64,8 @@ class Config:
             numbers = value if isinstance(value, tuple) else (value,)
             if isinstance(value, tuple) and not value:
                 raise ValueError(f"{field.name} must not be empty")
-            if any(isinstance(n, (int, float)) and not isinstance(n, bool) and not n > 0 for n in numbers):
+            least = 0 if field.name == "shape_head" else 1e-9
+            if any(isinstance(n, (int, float)) and not isinstance(n, bool) and not n >= least for n in numbers):
                 raise ValueError(f"{field.name} must be positive, got {value!r}")
         for first, others in (("lstm_filters", ("lstm_strides",)),
                               ("block_filters", ("block_strides", "block_expansion", "block_repeats"))):
@@ -83,11 +89,13 @@ class Config:
 
 
 THESIS = Config()
-#: The same network, small enough for minutes on two cores: 64 pixels, 32x32 points, 0.87 M parameters. A short run
-#: has few steps to move the statistics in, hence the momentum.
-QUICK = Config(image_size=64, points=1024, batch_norm_momentum=0.9, lstm_filters=(16, 16, 24, 32, 48),
-               block_filters=(16, 48, 64), block_expansion=(1, 4, 4), link_filters=(48, 48),
-               decoder_filters=(48, 48, 48, 32, 32, 16, 8))
+#: The same network, small enough for minutes on two cores: 64 pixels, 32x32 points, and a head that knows where each
+#: point of the ordered grid lies; transposed convolutions alone learn that slowly (docs/results.md)
+#: Groups in place of batches: through the ConvLSTMs the features vary little about a mean that moves with every update,
+#: and moving statistics that trail behind it spoilt every prediction
+QUICK = Config(image_size=64, points=1024, batch_norm="group", lstm_filters=(16, 24, 48), lstm_strides=(2, 2, 2),
+               block_filters=(16, 48, 64), block_expansion=(1, 4, 4), link_filters=(64,),
+               decoder_filters=(64, 64, 48, 32, 16, 8), shape_head=64)
 PRESETS = {"thesis": THESIS, "quick": QUICK}
 
 
@@ -199,6 +207,10 @@ def _bottleneck(config: Config, index: int, x: Any, stride: int, name: str) -> A
     expanded = x.shape[-1] * config.block_expansion[index]
 
     def normalised(folded: Any, part: str) -> Any:
+        if config.batch_norm == "group":
+            groups = math.gcd(GROUPS, folded.shape[-1])
+            folded = layers.GroupNormalization(groups, epsilon=1e-6, dtype="float32", name=f"{name}_{part}_norm")(folded)
+            return UnfoldTime(name=f"{name}_{part}_unfold")(folded, x)
         unfolded = UnfoldTime(name=f"{name}_{part}_unfold")(folded, x)
         return TimeBatchNormalization(
             config.batch_norm, config.batch_norm_momentum, unbiased=config.batch_norm_unbiased,
@@ -224,10 +236,28 @@ def _bottleneck(config: Config, index: int, x: Any, stride: int, name: str) -> A
 
 def _decoder(config: Config, x: Any) -> Any:
     """Features (B, h, w, F) -> points (B, N, 3) float32. The last layers stay float32 under mixed precision."""
-    doublings = config.doublings()
+    doublings, features = config.doublings(), x
     for i, filters in enumerate(config.decoder_filters):
         x = layers.Conv2DTranspose(filters, config.decoder_kernel, strides=2 if 1 <= i <= doublings else 1,
                                    padding="same", activation="relu", name=f"decoder_{i + 1}")(x)
     x = layers.Conv2DTranspose(3, config.decoder_kernel, padding="same", activation="tanh", dtype="float32",
                                name=f"decoder_{len(config.decoder_filters) + 1}")(x)
-    return layers.Reshape((config.points, 3), dtype="float32", name="points")(x)
+    x = layers.Reshape((config.points, 3), dtype="float32", name="points")(x)
+    return layers.Add(dtype="float32", name="shaped_points")([x, _shape_head(config, features)]) if config.shape_head else x
+
+
+def _shape_head(config: Config, features: Any) -> Any:
+    """Features (B, h, w, F) -> offsets (B, N, 3) float32: a code, and a linear basis whose bias is the template face."""
+    code = layers.Dense(config.shape_head, name="shape_code")(layers.Flatten(name="shape_flat")(features))
+    small = keras.initializers.RandomNormal(stddev=0.002)       # begin at the template
+    offsets = layers.Dense(3 * config.points, kernel_initializer=small, dtype="float32", name="shape_basis")(code)
+    return layers.Reshape((config.points, 3), dtype="float32", name="shape_offsets")(offsets)
+
+
+def set_template(model: keras.Model, mean: np.ndarray) -> None:
+    """Let a new network with a shape head begin at a mean face (N, 3), its training people's; others are left alone."""
+    if any(layer.name == "shape_basis" for layer in model.layers):
+        bias = model.get_layer("shape_basis").bias
+        if mean.size != bias.shape[0]:
+            raise ValueError(f"the template must have {bias.shape[0] // 3} points, got {mean.shape}")
+        bias.assign(mean.reshape(-1))

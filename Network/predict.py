@@ -4,14 +4,20 @@ from __future__ import annotations
 import logging
 from typing import Iterable, NamedTuple, Sequence
 
+import cv2
 import numpy as np
 
 from Dataset.detect import Detection, detect_faces
 from Dataset.images import Box, crop_resize, minmax
+from Dataset.mesh import Mesh
+from Dataset.representations.points import grid_triangles
 from Dataset.sources import Picture
 from Network.loading import Loaded
 
 log = logging.getLogger(__name__)
+#: scale, x, y: point (px, py) of a unit-sphere cloud lies at (x + scale px, y - scale py) of the detector's square
+FACE_IN_BOX = (0.62, 0.5, 0.5)
+FRONTAL = ("frontal", "alt2", "by hand")
 LOOK = 512      # pixels: no crop kept for a preview or for colours is larger
 
 
@@ -79,13 +85,38 @@ def network_input(crops: Sequence[Crop]) -> np.ndarray:
     return np.stack([minmax(c.image) for c in crops])[None]
 
 
+def face_mesh(prediction: Prediction, ordered: bool) -> Mesh:
+    """A prediction as a mesh: with the grid's triangles and, where a photo shows the face from the front, its colours.
+
+    An unordered prediction is a cloud without either.
+    """
+    points = prediction.points.astype(np.float64)
+    if not ordered:
+        return Mesh(points)
+    triangles = grid_triangles(round(len(points) ** 0.5))
+    frontal = next((crop for crop in prediction.crops if crop.pass_name in FRONTAL), None)
+    return Mesh(points, triangles, colours=None if frontal is None else photo_colours(points, frontal.photo))
+
+
+def photo_colours(points: np.ndarray, photo: np.ndarray) -> np.ndarray:
+    """The photo's colour at each point -> (N, 3) uint8 RGB, for a face seen from the front.
+
+    points  (N, 3) in the unit sphere, head frame; photo (P, P, 3) uint8 BGR, the detector's square. Where in that square
+    a face lies was measured on frontal renders (FACE_IN_BOX): enough for a coat of colour, not for measuring.
+    """
+    scale, x, y = FACE_IN_BOX
+    place = np.stack([x + scale * points[:, 0], y - scale * points[:, 1]], 1) * len(photo) - 0.5
+    bgr = cv2.remap(photo, place[:, None].astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.ascontiguousarray(bgr[:, 0, ::-1])
+
+
 def reconstruct(loaded: Loaded, crops: Sequence[Crop]) -> Prediction:
     """One face from all crops. A model with a fixed number of images T gets the crops repeated up to T, or the first
     T of them. ValueError when there is none, or when the prediction is not finite."""
     crops = list(crops)
     if loaded.images and crops and len(crops) != loaded.images:
         crops = (crops * loaded.images)[:loaded.images]
-    points = np.asarray(loaded.model(network_input(crops), training=False))[0].astype(np.float32)
+    points = loaded.predict(network_input(crops))[0]
     if not np.isfinite(points).all():
         raise ValueError(f"{loaded.source}: predicts points that are not finite")
     return Prediction(points, crops)

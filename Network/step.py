@@ -134,7 +134,8 @@ class GradientStep:
             for total in self._accumulators or ():
                 total.assign(tf.zeros_like(total))
 
-        compiled = dict(reduce_retracing=True, jit_compile=jit or None)
+        # no reduce_retracing: an unknown number of images would cost the ConvLSTMs their fast gradient
+        compiled = {"jit_compile": jit or None}
         self._update = tf.function(self._replicated(update), **compiled)
         self._accumulate = tf.function(self._replicated(accumulate), **compiled)
         self._apply = tf.function(self._replicated(apply))

@@ -13,7 +13,7 @@ def square(z, n=40):
 
 def test_the_nearer_square_hides_the_farther():
     points = np.concatenate([square(0.0), 0.5 * square(1.0)])
-    colours = np.repeat(np.array([[255, 0, 0], [0, 0, 255]], np.uint8), 1600, axis=0)       # RGB: red behind, blue front
+    colours = np.repeat(np.array([[255, 0, 0], [0, 0, 255]], np.uint8), 1600, axis=0)   # RGB: red behind, blue front
     frame = Frame(np.zeros(3), 1.5)
     front = render_cloud(points, 0, 90, colours, frame, shade=False)
     assert front[45, 45].tolist() == [255, 0, 0]            # BGR: blue

@@ -6,7 +6,8 @@ import pytest
 
 from Evaluation.tables import THESIS_TABLE_2, Table, table2
 
-SMALL = Table("A title", ["layer", "shape", "value"], [["in|put\nx", (None, 8, 3), 0.5], ["b", (4,), None]], ["A note."], 2)
+SMALL = Table("A title", ["layer", "shape", "value"], [["in|put\nx", (None, 8, 3), 0.5], ["b", (4,), None]],
+              ["A note."], 2)
 
 
 def test_text_is_aligned():
@@ -25,10 +26,10 @@ def test_markdown_escapes():
     assert SMALL.markdown() == (
         "**A title**\n"
         "\n"
-        "| layer         | shape     | value |\n"
-        "|---------------|-----------|------:|\n"
-        "| in\\|put<br>x  | ? x 8 x 3 |  0.50 |\n"
-        "| b             | 4         |     - |\n"
+        "| layer        | shape     | value |\n"
+        "|--------------|-----------|------:|\n"
+        "| in\\|put<br>x | ? x 8 x 3 |  0.50 |\n"
+        "| b            | 4         |     - |\n"
         "\n"
         "- A note.\n")
 

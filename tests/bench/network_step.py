@@ -1,6 +1,6 @@
 """How much faster is our step than the thesis's?  python -m tests.bench.network_step [--repeats 5] [--memory]
 
-Both networks with the same weights, batch 1, 8 images of 256x256, taking turns in one process, so that whatever else
+Both networks, batch 1, 8 images of 256x256, taking turns in one process, so that whatever else
 the machine does hits both; medians. The baseline is tests/bench/listing.py, eager, float32, as the thesis ran it.
 --memory measures the peak resident memory of each, in a process of its own.
 """
