@@ -11,6 +11,7 @@ import logging
 import sys
 from pathlib import Path
 
+from Network import get_network
 from Network.flags import add_flags, from_dict, given
 from Network.presets import PRESETS, SHARED, resolve
 from Network.settings import Settings, TrainConfig
@@ -60,6 +61,7 @@ def train(arguments: argparse.Namespace) -> str:
         model = model_from_config(config, strategy.num_replicas_in_sync)
         step = gradient.GradientStep(model, gradient.make_optimizer(settings), LOSSES[config["network"]],
                                      jit=settings.jit, strategy=strategy)
+        get_network(config["network"]).set_template(model, training.mean_truth())
     if not resumed and step.worker == 0:
         run.start({**config, "order": dataset_info(arguments.data_folder).order, "data_folder": arguments.data_folder,
                    "people": {use: [subject.name for subject in group] for use, group in people.items()}})

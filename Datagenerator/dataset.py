@@ -109,6 +109,10 @@ class SubjectSequence(keras.utils.Sequence):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self.batch(self.epoch, index)
 
+    def mean_truth(self) -> np.ndarray:
+        """The mean of the people's ground truths (N, 3) float32: a face where their order is one, else a heap."""
+        return self._truths.mean(axis=0)
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that indexing gives. `batch` names the epoch itself and is for loops with threads."""
         if epoch < 0:

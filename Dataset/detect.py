@@ -1,6 +1,6 @@
 """Find faces in a picture with Viola and Jones's cascades: the one place that knows cascades.
 
-The thesis (section 3.5, listing B-1.1) runs OpenCV's frontal cascade on the full picture; `thesis=True` does
+The thesis (4.2.2, listing B-1.1) runs OpenCV's frontal cascade on the full picture; `thesis=True` does
 just that. The default is a chain of stages on a shrunk picture, from the surest to the least sure: frontal
 (default, alt2), the picture turned by some degrees, profile and mirrored profile, weak finds. It stops at the
 first stage that finds anything, so a frontal photo pays for one pass only.

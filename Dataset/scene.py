@@ -17,7 +17,7 @@ from Dataset.dressing import CLOTH, EYE, HAIR, MOUTH, SKIN, SOCKET, TEETH, TONGU
 from Dataset.raycast import Hits, Scene
 from Dataset.transforms import rotation_from_euler
 
-VIEW = 176              # side of the picture the detector sees, px
+VIEW = 144              # side of the picture the detector sees, px
 _HEAD_SHARE = 0.56      # of it that 230 mm of head take
 _WRAP = np.array([0.06, 0.12, 0.28], np.float32)     # red light creeps farthest under skin
 _SPLIT = 4              # rays for a pixel on an edge
@@ -93,6 +93,7 @@ class Stage:
         low = self.chart.landmarks[31:36, 1].mean() - 8
         self.places[ears, 1] = low + 0.1 * (mean[ears, 1] - low)
         self.eyes = _eyes(mean, self.triangles[self.materials == EYE])
+        self.teeth_front = float(mean[self.triangles[self.materials == TEETH], 2].max())
         normals = shading.vertex_normals(mean, self.triangles)
         self.openness = shading.openness(Scene(mean, self.triangles, threads), mean, normals)
         inside = np.unique(self.triangles[np.isin(self.materials, (MOUTH, TEETH, TONGUE))])
@@ -135,6 +136,9 @@ class Actor:
                 CLOTH: look.cloth}
         for kind, colour in flat.items():
             albedo[kinds == kind] = colour
+        teeth = kinds == TEETH      # the farther back, the darker
+        front = self.stage.teeth_front
+        albedo[teeth] *= np.clip((places[teeth, 2:] - front + 30) / 24, 0.1, 1)
         hair = kinds == HAIR
         albedo[hair] = skin.hair_colour(look) * sample_texture(self.strands, texels[hair])
         specular[hair], shininess[hair] = 0.007, 12

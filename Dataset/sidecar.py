@@ -6,6 +6,7 @@ UV, landmarks or volume in the crop's pixels; ``rerender`` gives the picture its
 """
 import hashlib
 import os
+import zipfile
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -61,22 +62,30 @@ def load_sidecar(path: str | os.PathLike[str]) -> Sidecar:
     too new."""
     path = Path(path)
     path = path / SIDECAR if path.is_dir() else path
+    if not path.is_file():
+        raise ValueError(f"{path}: no such sidecar")
     try:
         with np.load(path, allow_pickle=False) as archive:
             data = {key: archive[key] for key in archive.files}
-        if int(data["version"]) != VERSION:
-            raise ValueError(f"{path}: a sidecar of version {VERSION} is needed, received {int(data['version'])}")
-        look = Look(*(data[f"look_{n}"] if data[f"look_{n}"].ndim else data[f"look_{n}"].item() for n in Look._fields))
-        columns = [data[f"view_{name}"] for name in View._fields]
-        views = [View(*row)._replace(seed=int(row[-1])) for row in zip(*columns)]
-        cameras = [Camera(int(c[0]), int(c[1]), float(c[2]), (float(c[3]), float(c[4])), FLIP.copy(), c[5:8])
-                   for c in data["camera"]]
-        return Sidecar(data["identity"], look, views, cameras, data["boxes"], [str(s) for s in data["box_sources"]],
-                       data["landmarks"], str(data["model_hash"]), data["seed"])
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such sidecar") from None
-    except (OSError, KeyError, EOFError) as error:
+        version = int(data["version"])
+    except (OSError, KeyError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a sidecar of a synthetic person ({error})") from None
+    if version != VERSION:
+        raise ValueError(f"{path}: a sidecar of version {VERSION} is needed, received {version}")
+    try:
+        return _sidecar(data)
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{path}: a sidecar lacks an array or holds a wrong one ({error})") from None
+
+
+def _sidecar(data: dict[str, np.ndarray]) -> Sidecar:
+    look = Look(*(data[f"look_{n}"] if data[f"look_{n}"].ndim else data[f"look_{n}"].item() for n in Look._fields))
+    columns = [data[f"view_{name}"] for name in View._fields]
+    views = [View(*row)._replace(seed=int(row[-1])) for row in zip(*columns)]
+    cameras = [Camera(int(c[0]), int(c[1]), float(c[2]), (float(c[3]), float(c[4])), FLIP.copy(), c[5:8])
+               for c in data["camera"]]
+    return Sidecar(data["identity"], look, views, cameras, data["boxes"], [str(s) for s in data["box_sources"]],
+                   data["landmarks"], str(data["model_hash"]), data["seed"])
 
 
 def frame_mesh(sidecar: Sidecar, index: int, model: FaceModel) -> tuple[Camera, np.ndarray]:

@@ -8,7 +8,7 @@ from Dataset.chart import HEIGHT, WIDTH, Chart, noise, soften
 from Dataset.shading import LUMINANCE
 
 # Linear BGR albedo of skin with little, some and much melanin; between them in log space.
-_MELANIN = np.log(np.array([[0.46, 0.56, 0.80], [0.22, 0.33, 0.57], [0.085, 0.14, 0.29], [0.03, 0.05, 0.115]]))
+_MELANIN = np.log(np.array([[0.39, 0.49, 0.73], [0.22, 0.33, 0.57], [0.085, 0.14, 0.29], [0.03, 0.05, 0.115]]))
 _HAIR = np.array([[0.008, 0.010, 0.012], [0.020, 0.032, 0.055], [0.05, 0.09, 0.16], [0.16, 0.28, 0.42],
                   [0.025, 0.07, 0.22], [0.28, 0.30, 0.32]])     # black, brown, chestnut, blond, red, grey
 _IRIS = np.array([[0.02, 0.035, 0.07], [0.03, 0.08, 0.17], [0.06, 0.13, 0.15], [0.10, 0.17, 0.12],
@@ -112,7 +112,7 @@ def skin_texture(chart: Chart, look: Look) -> np.ndarray:
     # lips, darker towards the line between them
     lips = chart.polygon(list(range(48, 60)), 1.6)
     vertical = 1 + 0.06 * cv2.resize(rng.normal(size=(8, WIDTH)).astype(np.float32), (WIDTH, HEIGHT))
-    tint = np.array([0.66, 0.55, 0.86]) * (1 - look.lips * np.array([0.35, 0.42, 0.10]))
+    tint = np.array([0.60, 0.50, 0.86]) * (1 - look.lips * np.array([0.35, 0.42, 0.10]))
     tint = tint ** (1 - 0.5 * look.melanin)
     lips3 = (lips * (0.55 + 0.4 * look.lips))[..., None]
     skin = skin * (1 - lips3) + skin * tint.astype(np.float32) * lips3 * vertical[..., None]

@@ -3,9 +3,9 @@
 Renders people of the built-in face, each in random expressions, poses, light and surroundings, cut out by the
 same detector as photos are. A folder holds 000.jpg ..., the person's neutral, frontal face S000.ply (head
 frame, mm; in the order of the grid, or --order random as the thesis drew its points) and sidecar.npz,
-from which mesh, depth, landmarks and everything else can be derived again (Dataset/sidecar.py). Picture i
-of person s depends on (seed, s, i) alone. After a kill the same command goes on with the people that are
-missing.
+from which mesh, depth, landmarks and everything else can be derived again (Dataset/sidecar.py). OUT/sheet.jpg
+shows some pictures. Picture i of person s depends on (seed, s, i) alone. After a kill the same command goes on
+with the people that are missing.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ import numpy as np
 
 from Dataset.face_model import FaceModel, load_face_model
 from Dataset.framing import frame_face
-from Dataset.images import write_image
+from Dataset.images import read_image, write_image
 from Dataset.mesh import Mesh, write_points
 from Dataset.representations import points
 from Dataset.sampling import sample
@@ -38,7 +38,7 @@ from Dataset.subjects import INFO, SIDECAR, DatasetInfo, dataset_info, split_by_
 __all__ = ["Options", "ground_truth", "make_dataset", "make_subject", "load_sidecar", "frame_mesh", "rerender"]
 
 log = logging.getLogger(__name__)
-WORK = ".work"          # hidden in OUT: unfinished people
+WORK, SHEET = ".work", "sheet.jpg"      # hidden in OUT: unfinished people; up to 25 pictures, to look at
 MAX_SIZE = 1024
 
 
@@ -81,10 +81,9 @@ class Options:
     def info(self, model: FaceModel, complete: bool) -> DatasetInfo:
         """What dataset.json says."""
         own = ("subjects", "images", "yaw", "pitch", "roll", "expression", "quality")
+        settings = {**{name: getattr(self, name) for name in own}, "model": model_hash(model)}
         return DatasetInfo(source="synthetic", points=self.points, order=self.order, grid=self.grid,
-                           image_size=self.size, seed=self.seed, units="mm", complete=complete,
-                           settings={**{name: getattr(self, name) for name in own}, "model":
-                           model_hash(model)})
+                           image_size=self.size, seed=self.seed, units="mm", complete=complete, settings=settings)
 
 
 def subject_name(number: int) -> str:
@@ -110,15 +109,14 @@ def make_subject(folder: Path, number: int, options: Options, stage: Stage) -> N
     identity = model.sample_identity(person).astype(np.float32)
     actor = Actor(stage, identity, sample_look(person))
     views, framings, landmarks = [], [], []
+    digits = max(3, len(str(options.images - 1)))
     for image in range(options.images):
         rng = np.random.default_rng([options.seed, number, 1, image])
         expression = model.sample_expression(rng, options.expression)
         view = sample_view(rng, expression, Range(options.yaw, options.pitch, options.roll))
         shot = actor.set(view)
         framing = frame_face(shot, options.size)
-        write_image(folder / f"{image:0{max(3, len(str(options.images - 1)))}d}.jpg",
-        shot.render(framing.camera),
-                    options.quality)
+        write_image(folder / f"{image:0{digits}d}.jpg", shot.render(framing.camera), options.quality)
         projected = framing.camera.project(shot.landmarks())
         views.append(view)
         framings.append(framing)
@@ -127,8 +125,7 @@ def make_subject(folder: Path, number: int, options: Options, stage: Stage) -> N
     write_points(folder / f"{subject_name(number)}.ply", cloud)
     save_sidecar(folder / SIDECAR, Sidecar(
         identity, actor.look, views, [f.camera for f in framings], np.array([f.box for f in framings]),
-        [f.source for f in framings], np.stack(landmarks), model_hash(model), np.array([options.seed,
-        number])))
+        [f.source for f in framings], np.stack(landmarks), model_hash(model), np.array([options.seed, number])))
 
 
 def make_dataset(out: Path, options: Options, workers: int = 1,
@@ -155,12 +152,22 @@ def make_dataset(out: Path, options: Options, workers: int = 1,
     names = [subject_name(number) for number in range(options.subjects)]
     if len(names) > 1:
         write_split(out, split_by_person(names, options.seed))
+    write_image(out / SHEET, _sheet(out, names, options.images))
     write_dataset_info(out, options.info(model, complete=True))
     sources: dict[str, int] = {}
     for name in names:
         for source in load_sidecar(out / name).box_sources:
             sources[source] = sources.get(source, 0) + 1
     return dict(sorted(sources.items(), key=lambda item: -item[1]))
+
+
+def _sheet(out: Path, names: list[str], images: int, columns: int = 5, side: int = 200) -> np.ndarray:
+    """The first person's pictures, then the second's ...; of 25 people and more the first picture of each."""
+    each = max(1, -(-columns * columns // len(names)))
+    paths = [p for name in names[:columns * columns] for p in sorted((out / name).glob("*.jpg"))[:min(each, images)]]
+    tiles = [cv2.resize(read_image(p), (side, side), interpolation=cv2.INTER_AREA) for p in paths[:columns * columns]]
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
 
 
 def _open(out: Path, info: DatasetInfo) -> None:
@@ -242,8 +249,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
              "expression": "strength, 0 to 1", "quality": "of the JPEGs", "seed": "of everything"}
     for field in dataclasses.fields(Options):
         choices = ("grid", "random") if field.name == "order" else None
-        parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default,
-        choices=choices,
+        parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, choices=choices,
                             help=f"{helps[field.name]} (default %(default)s)")
     arguments = parser.parse_args(argv)
     return arguments, {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options)}

@@ -16,7 +16,7 @@ from Network.loading import Loaded
 
 log = logging.getLogger(__name__)
 #: scale, x, y: point (px, py) of a unit-sphere cloud lies at (x + scale px, y - scale py) of the detector's square
-FACE_IN_BOX = (0.62, 0.5, 0.5)
+FACE_IN_BOX = (0.611, 0.5, 0.48)
 FRONTAL = ("frontal", "alt2", "by hand")
 LOOK = 512      # pixels: no crop kept for a preview or for colours is larger
 
@@ -55,7 +55,7 @@ def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_fac
             raise ValueError(f"{name}: box {x},{y},{w},{h} does not lie on the picture of {width}x{height} pixels")
         found = [Detection((x, y, w, h), 1.0, "by hand")]
     else:
-        found = detect_faces(image, every_pass=every_face)
+        found = detect_faces(image, every_stage=every_face)
     return [Crop(crop_resize(image, f.box, size), crop_resize(image, f.box, min(max(f.box[2:]), LOOK), "area"), f.box, name, f.pass_name)
             for f in (found if every_face else found[:1])]
 

@@ -19,9 +19,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         "network": "convlstm",
         "settings": {"split": "train-validation-test"},
-        "train": {"epochs": 30, "learning_rate": 1e-3, "patience": 30},
+        "train": {"epochs": 20, "learning_rate": 1e-3, "halve_every": 6},
         "model": {},
-        "data": {"images": 4, "batch_size": 8, "repeats": 1, "image_size": 64, "points": 1024},
+        "data": {"images": 4, "batch_size": 16, "repeats": 1, "image_size": 64, "points": 1024},
     },
 }
 

@@ -1,0 +1,174 @@
+"""Subject folders -> train.py -> evaluate.py -> demo.py on unseen people: the main job, small enough for every run."""
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from Datagenerator.dataset import DataConfig, SubjectSequence
+from Dataset.mesh import read_mesh
+from Dataset.subjects import subjects_of
+from Network.loading import load_model
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def script(*words: object, **more) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, **more)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory) -> Path:
+    """160 synthetic people, 4 frontal 64-pixel pictures of each."""
+    folder = tmp_path_factory.mktemp("people") / "data"
+    done = script("-m", "Dataset.synthetic", folder, "--subjects", 160, "--images", 4, "--size", 64, "--points", 1024,
+                  "--yaw", 5, "--pitch", 5, "--roll", 3, "--expression", 0.2, "--seed", 11, "--workers", 2)
+    assert done.returncode == 0, done.stderr[-1000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(people) -> Path:
+    folder = people.parent / "run"
+    done = script("train.py", people, "--run", folder, "--epochs", 14, "--images", 2, "--seed", 1, "--quiet")
+    assert done.returncode == 0, done.stderr[-1000:]
+    return folder
+
+
+def errors(run: Path, people: Path, shuffled: bool = False) -> np.ndarray:
+    """Mean squared error of each sample of the validation people; `shuffled`: with another person's pictures."""
+    loaded = load_model(run)
+    sequence = SubjectSequence(subjects_of(people, "train-validation-test")["validation"],
+                               DataConfig(images=2, batch_size=16, repeats=2, image_size=64, points=1024, seed=3))
+    images, truths = (np.concatenate(parts) for parts in zip(*(sequence.batch(0, i) for i in range(len(sequence)))))
+    names = np.array([name for i in range(len(sequence)) for name in sequence.names(0, i)])
+    if shuffled:        # the next sample of another person
+        order = np.array([next(j % len(names) for j in range(i + 1, i + len(names)) if names[j % len(names)] != names[i])
+                          for i in range(len(names))])
+        images = images[order]
+    return ((loaded.predict(images) - truths) ** 2).mean((1, 2))
+
+
+def test_unseen_people_beat_the_mean_face_and_their_own_pictures_matter(run, people):
+    split = subjects_of(people, "train-validation-test")
+    data = DataConfig(images=2, image_size=64, points=1024)
+    mean = SubjectSequence(split["training"], data).mean_truth()
+    truths = SubjectSequence(split["validation"], data)._truths
+    baseline = ((truths - mean) ** 2).mean()
+    own, others = errors(run, people).mean(), errors(run, people, shuffled=True).mean()
+    assert own < 0.97 * baseline, (own, baseline)
+    assert others > 1.03 * own, (others, own)
+
+
+def test_run_folder_is_complete(run):
+    config = json.loads((run / "config.json").read_text())
+    assert config["order"] == "grid" and config["train"]["epochs"] == 14 and config["data"]["images"] == 2
+    assert not set(config["people"]["training"]) & set(config["people"]["validation"] + config["people"]["test"])
+    history = list(csv.DictReader((run / "history.csv").open()))
+    assert len(history) == 14 and (run / "loss.png").stat().st_size > 5000
+    assert float(history[-1]["loss"]) < float(history[0]["loss"])
+
+
+def test_evaluate_in_the_thesis_order_and_by_name(run, people, tmp_path):
+    done = script("evaluate.py", 4, 2, people, run, tmp_path / "scores", "--no-surface")
+    assert done.returncode == 0, done.stderr[-1000:]
+    rows = {row["metric"]: row for row in csv.DictReader((tmp_path / "scores.csv").open())}
+    assert 0.002 < float(rows["nme"]["mean"]) < 0.02 and rows["nme"]["samples"] == "86"
+    assert "prediction -> nearest ground truth" in rows["nme"]["definition"]
+    published = script("evaluate.py", "--batch-size", 4, "--images", 2, "--data", people, "--model", run,
+                       "--as-published", "--no-surface", "--results", tmp_path / "published")
+    assert published.returncode == 0, published.stderr[-1000:]
+    rows = {row["metric"]: row for row in csv.DictReader((tmp_path / "published.csv").open())}
+    assert rows["nme"]["samples"] == "21"       # 86 groups in batches of 4: 21 batches, item 0 of each
+
+
+def test_table_1_counts_the_thesis_parameters():
+    done = script("evaluate.py", "--table", 1)
+    assert "43,359,947 parameters, 11,424 of them not trainable" in done.stdout
+    assert re.search(r"128x128x3 +Reshape .* 16384x3", done.stdout)
+
+
+def test_demo_makes_a_coloured_mesh_of_a_real_photo(run, tmp_path):
+    done = script("demo.py", "--example", "--model", run, "-o", tmp_path / "face.ply")
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert str(tmp_path / "face.ply") in done.stdout and str(tmp_path / "face.png") in done.stdout
+    mesh = read_mesh(tmp_path / "face.ply")
+    assert mesh.vertices.shape == (1024, 3) and mesh.triangles.shape == (2 * 31 * 31, 3)
+    assert mesh.colours is not None and mesh.colours.std() > 10
+    high, wide, deep = np.ptp(mesh.vertices, axis=0)[[1, 0, 2]]
+    assert 1.0 < high / wide < 1.8 and 0.3 < deep / wide < 1.1      # a face, not a heap: a mask is higher than wide
+    tip = mesh.vertices[mesh.vertices[:, 2].argmax()]
+    assert abs(tip[0]) < 0.1 * wide                                 # the nose is in the middle
+
+
+def test_each_picture_gives_a_face(run, people, tmp_path):
+    pictures = sorted((people / "S000").glob("*.jpg"))[:2]
+    done = script("demo.py", *pictures, "--model", run, "--each", "--box", "0,0,64,64", "-o", tmp_path / "f.ply")
+    assert done.returncode == 0, done.stderr[-1000:]
+    one, two = (read_mesh(tmp_path / f"f_0{i}.ply").vertices for i in (1, 2))
+    assert 0 < np.abs(one - two).max() < 0.5
+
+
+def test_train_py_killed_and_resumed_gives_the_same_history(people, tmp_path):
+    """SIGKILL from outside at an arbitrary moment of the second epoch."""
+    flags = ["--epochs", 3, "--images", 2, "--max-steps", 20, "--deterministic", "--quiet", "--checkpoint-minutes", 0]
+    whole = script("train.py", people, "--run", tmp_path / "whole", *flags)
+    assert whole.returncode == 0, whole.stderr[-1000:]
+    words = ["train.py", people, "--run", tmp_path / "killed", *flags]
+    process = subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    while not (tmp_path / "killed" / "state.npz").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = script(*words, "--resume")
+    assert again.returncode == 0, again.stderr[-1000:]
+    first, second = ([[float(row["loss"]), float(row["val_loss"])] for row in csv.DictReader(path.open())]
+                     for path in (tmp_path / "whole" / "history.csv", tmp_path / "killed" / "history.csv"))
+    np.testing.assert_allclose(second, first, atol=1e-6)
+
+
+@pytest.mark.parametrize("words, message", [
+    (("train.py", "nowhere"), "train.py: nowhere: no such folder"),
+    (("train.py", "{people}", "--batch-size", "0"), "batch_size must be at least 1, got 0"),
+    (("train.py", "{people}", "--points", "256"), "points"),
+    (("train.py", "{people}", "--bath-size", "2"), "unrecognized arguments: --bath-size 2"),
+    (("train.py", "{people}", "--run", "{run}"), "holds a run already"),
+    (("train.py", "{people}", "--run", "{run}", "--resume", "--learning-rate", "1"), "was begun with learning_rate"),
+    (("evaluate.py", "1", "2", "nowhere", "{run}"), "evaluate.py: nowhere: no such folder"),
+    (("evaluate.py", "1", "x", "a", "b"), "the first two whole numbers"),
+    (("evaluate.py", "--data", "{people}", "--model", "nowhere"), "nowhere: no such model file or run folder"),
+    (("evaluate.py", "--data", "{people}", "--model", "{run}", "--images", "99"), "99 images"),
+    (("demo.py", "nowhere.jpg", "--model", "{run}"), "nowhere.jpg: no such file"),
+    (("demo.py", "{noface}", "--model", "{run}"), "grey.png: no face found"),
+    (("demo.py", "{empty}", "--model", "{run}"), "empty.jpg: is empty"),
+    (("demo.py", "{noface}", "--model", "{empty}"), "a model is a run folder, a .keras or an .h5 file"),
+    (("demo.py", "{noface}", "--model", "{run}", "--box", "900,900,5,5"), "does not lie on the picture"),
+    (("demo.py", "{noface}", "--model", "{run}", "-o", "x.stl"), "must end in .ply"),
+    (("demo.py",), "name a photo, a folder, a video or webcam")])
+def test_bad_input_is_one_clear_line_and_leaves_nothing(words, message, run, people, tmp_path):
+    import cv2
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((80, 80), 128, np.uint8))
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    places = {"run": run, "people": people, "noface": tmp_path / "grey.png", "empty": tmp_path / "empty.jpg"}
+    words = [word.format(**places) for word in words]
+    if words[0] == "demo.py" and "-o" not in words:
+        words += ["-o", str(tmp_path / "out.ply")]
+    if words[0] == "train.py" and "--run" not in words:
+        words += ["--run", str(tmp_path / "new")]
+    before = sorted(tmp_path.iterdir())
+    done = script(*words, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith(words[0] + ":")]
+    assert len(lines) == 1 and message in lines[0], done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(tmp_path.iterdir()) == before
