@@ -72,14 +72,11 @@ def demo(arguments: argparse.Namespace) -> None:
         path = output if len(jobs) == 1 else output.with_name(f"{output.stem}_{number:02d}.ply")
         mesh = face_mesh(reconstruct(loaded, crops), ordered=loaded.order == "grid")
         write_mesh(path, mesh)
-        plot_preview([crop.photo for crop in crops], mesh.vertices, mesh.colours, mesh.triangles, path.with_suffix(".png"))
+        photos = [crop.photo for crop in crops]
+        plot_preview(photos, mesh.vertices, mesh.colours, mesh.triangles, path.with_suffix(".png"))
         print(f"wrote {path.resolve()}\nwrote {path.with_suffix('.png').resolve()}")
 
 
-def main(argv: list[str] | None = None) -> int:
-    logging.basicConfig(level=logging.WARNING, format="demo.py: %(message)s")
-    return exit_code("demo.py", demo, parse(argv))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    logging.basicConfig(level=logging.WARNING, format="demo.py: %(message)s")
+    sys.exit(exit_code("demo.py", demo, parse()))

@@ -94,9 +94,5 @@ def evaluate(arguments: argparse.Namespace) -> None:
     print(table.text(), *(f"wrote {path}" for path in written), sep="\n")
 
 
-def main(argv: list[str] | None = None) -> int:
-    return exit_code("evaluate.py", evaluate, parse(argv))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code("evaluate.py", evaluate, parse()))

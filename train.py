@@ -31,6 +31,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     for title, config in sections.items():
         add_flags(parser, config, title, skip=SHARED if title == "model" else ("seed",) if title == "data" else ())
     arguments = parser.parse_args(argv)
+    arguments.run = Path(arguments.run or f"runs/{arguments.preset}")
     arguments.typed = {title: given(arguments, config) for title, config in sections.items()}
     for part, shared in (("data", "seed"), *(("model", name) for name in SHARED)):
         arguments.typed[part].pop(shared, None)     # one flag, one home: the model's sizes follow the data's
@@ -55,8 +56,8 @@ def train(arguments: argparse.Namespace) -> str:
     people = subjects_of(arguments.data_folder, settings.split)
     data = from_dict(DataConfig, {**config["data"], "seed": settings.seed})
     training = SubjectSequence(people["training"], data)
-    # another seed, and every group of it, also where the published generator leaves most of an epoch out
-    held_out = SubjectSequence(people["validation"], dataclasses.replace(data, seed=settings.seed + 1, as_published=False))
+    validating = dataclasses.replace(data, seed=settings.seed + 1, as_published=False)
+    held_out = SubjectSequence(people["validation"], validating)
     with strategy.scope():
         model = model_from_config(config, strategy.num_replicas_in_sync)
         step = gradient.GradientStep(model, gradient.make_optimizer(settings), LOSSES[config["network"]],
@@ -65,12 +66,11 @@ def train(arguments: argparse.Namespace) -> str:
     if not resumed and step.worker == 0:
         run.start({**config, "order": dataset_info(arguments.data_folder).order, "data_folder": arguments.data_folder,
                    "people": {use: [subject.name for subject in group] for use, group in people.items()}})
-    board = gradient.summary_writer(run.path) if step.worker == 0 else None
+    board = gradient.summary_writer(run.path)
 
     def on_epoch(history: list[dict]) -> None:
         plot_losses(history, run.path / "loss.png")
-        if board:
-            board(history[-1])
+        board(history[-1])
     shard = (step.worker, step.workers, step.local_replicas)
     history = Trainer(
         step, run, from_dict(TrainConfig, config["train"]), steps_per_epoch=len(training),
@@ -85,13 +85,12 @@ def train(arguments: argparse.Namespace) -> str:
 def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = parse(argv)
-    arguments.run = Path(arguments.run or f"runs/{arguments.preset}")
     from Network.training import NotFinite, Stopped
     try:
         print(train(arguments))
     except (ValueError, NotFinite, Stopped) as error:
         more = {NotFinite: "; the last good weights are kept; try a smaller --learning-rate",
-                Stopped: f"; saved. Go on with:  python train.py {arguments.data_folder} --run {arguments.run} --resume"}
+                Stopped: f"; saved. Go on:  python train.py {arguments.data_folder} --run {arguments.run} --resume"}
         print(f"train.py: {error}{more.get(type(error), '')}", file=sys.stderr)
         return {NotFinite: 3, Stopped: 130}.get(type(error), 2)
     return 0

@@ -7,6 +7,7 @@ the decoding, and measured side by side it was slower than this (tests/bench/gen
 from __future__ import annotations
 
 import os
+import weakref
 from typing import Iterator
 
 import numpy as np
@@ -30,10 +31,34 @@ class Pipeline:
         return self._length
 
     def __iter__(self) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        self._errors.clear()
+        return _Batches(self.dataset, self._errors)
+
+
+class _Batches:
+    """One pass over a dataset; frees its threads at its end, when it is dropped, and before Python exits.
+
+    Threads that still call into Python while the interpreter goes down abort the process (exit code 134).
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, errors: dict[int, Exception]) -> None:
+        errors.clear()
+        self._errors = errors
+        self._iterators = [iter(dataset)]
+        weakref.finalize(self, self._iterators.clear)
+
+    def __iter__(self) -> _Batches:
+        return self
+
+    def __next__(self) -> tuple[tf.Tensor, tf.Tensor]:
+        if not self._iterators:
+            raise StopIteration
         try:
-            yield from self.dataset
+            return next(self._iterators[0])
+        except StopIteration:
+            self._iterators.clear()
+            raise
         except tf.errors.OpError:
+            self._iterators.clear()
             if self._errors:
                 raise self._errors[min(self._errors)] from None
             raise

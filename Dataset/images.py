@@ -60,11 +60,11 @@ def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXEL
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
             raise ValueError(f"{name}: must be an image that OpenCV can read (JPEG, PNG, ...), it is none or "
                              f"is broken ({len(data)} bytes)") from None
-        width, height = header.size
-        if width * height > max_pixels:
-            raise ValueError(f"{name}: an image may have at most {max_pixels / 1e6:g} megapixels, this has "
-                             f"{width}x{height} = {width * height / 1e6:.1f}")
-        image = _decode(header, data, name)
+    width, height = header.size
+    if width * height > max_pixels:
+        raise ValueError(f"{name}: an image may have at most {max_pixels / 1e6:g} megapixels, this has "
+                         f"{width}x{height} = {width * height / 1e6:.1f}")
+    image = _decode(header, data, name)         # outside the lock: threads decode side by side
     if image is None or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"{name}: OpenCV cannot decode this {header.format} image of {width}x{height} pixels")
     return image
@@ -97,7 +97,7 @@ def _on_white(picture: Image.Image) -> np.ndarray:
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """(width, height) in pixels as the file's header says, before any EXIF rotation; nothing is decoded."""
     try:
-        with warnings.catch_warnings(), Image.open(path) as header:
+        with _FILTERS, warnings.catch_warnings(), Image.open(path) as header:
             warnings.simplefilter("ignore")
             return header.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):

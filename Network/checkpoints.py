@@ -151,7 +151,8 @@ class RunFolder:
                 for key, variable in variables.items():
                     value = stored[key]
                     if value.shape != tuple(variable.shape):
-                        raise ValueError(f"{path}: {key} has shape {value.shape}, the model wants {tuple(variable.shape)}")
+                        raise ValueError(f"{path}: {key} has shape {value.shape}, "
+                                         f"the model wants {tuple(variable.shape)}")
                     variable.assign(value)
                 progress = Progress(**json.loads(str(stored["progress"])))
         except (zipfile.BadZipFile, EOFError, KeyError, OSError, TypeError) as error:

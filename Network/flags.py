@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 import types
 import typing
 from typing import Any, Callable, Sequence
@@ -70,6 +69,5 @@ def exit_code(script: str, function: Callable[[argparse.Namespace], None], argum
     try:
         function(arguments)
     except ValueError as error:
-        print(f"{script}: {error}", file=sys.stderr)
-        return 2
+        argparse.ArgumentParser(script).exit(2, f"{script}: {error}\n")
     return 0

@@ -39,7 +39,7 @@ class Config:
     squeeze: bool = True                                # squeeze and excite in the blocks
     squeeze_ratio: int = 16
     recurrent_activation: str = "hard_sigmoid_keras2"   # Keras 2.4's; sigmoid (Keras 3's default); hard_sigmoid (3's)
-    batch_norm: str = "merged"                          # TF 2.4: all B*T images at once; per_step: Keras 3; group: no statistics
+    batch_norm: str = "merged"                          # TF 2.4: all B*T images; per_step: Keras 3; group
     batch_norm_unbiased: bool = True                    # TF 2.4's fused kernel: moving variance from n/(n-1) variance
     batch_norm_momentum: float = 0.99
     batch_norm_replicas: int = 1                        # synchronise the statistics over so many replicas
@@ -209,8 +209,8 @@ def _bottleneck(config: Config, index: int, x: Any, stride: int, name: str) -> A
     def normalised(folded: Any, part: str) -> Any:
         if config.batch_norm == "group":
             groups = math.gcd(GROUPS, folded.shape[-1])
-            folded = layers.GroupNormalization(groups, epsilon=1e-6, dtype="float32", name=f"{name}_{part}_norm")(folded)
-            return UnfoldTime(name=f"{name}_{part}_unfold")(folded, x)
+            normal = layers.GroupNormalization(groups, epsilon=1e-6, dtype="float32", name=f"{name}_{part}_norm")
+            return UnfoldTime(name=f"{name}_{part}_unfold")(normal(folded), x)
         unfolded = UnfoldTime(name=f"{name}_{part}_unfold")(folded, x)
         return TimeBatchNormalization(
             config.batch_norm, config.batch_norm_momentum, unbiased=config.batch_norm_unbiased,
@@ -243,11 +243,13 @@ def _decoder(config: Config, x: Any) -> Any:
     x = layers.Conv2DTranspose(3, config.decoder_kernel, padding="same", activation="tanh", dtype="float32",
                                name=f"decoder_{len(config.decoder_filters) + 1}")(x)
     x = layers.Reshape((config.points, 3), dtype="float32", name="points")(x)
-    return layers.Add(dtype="float32", name="shaped_points")([x, _shape_head(config, features)]) if config.shape_head else x
+    if not config.shape_head:
+        return x
+    return layers.Add(dtype="float32", name="shaped_points")([x, _shape_head(config, features)])
 
 
 def _shape_head(config: Config, features: Any) -> Any:
-    """Features (B, h, w, F) -> offsets (B, N, 3) float32: a code, and a linear basis whose bias is the template face."""
+    """Features (B, h, w, F) -> offsets (B, N, 3) float32: a code, a linear basis, and the template as its bias."""
     code = layers.Dense(config.shape_head, name="shape_code")(layers.Flatten(name="shape_flat")(features))
     small = keras.initializers.RandomNormal(stddev=0.002)       # begin at the template
     offsets = layers.Dense(3 * config.points, kernel_initializer=small, dtype="float32", name="shape_basis")(code)

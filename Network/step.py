@@ -65,10 +65,10 @@ def make_optimizer(settings: Settings) -> keras.optimizers.Optimizer:
     return keras.optimizers.LossScaleOptimizer(adam) if settings.precision == "mixed_float16" else adam
 
 
-def summary_writer(folder: Path) -> Callable[[dict], None] | None:
-    """A function that writes a row of the history for TensorBoard; None when TensorBoard is not installed."""
+def summary_writer(folder: Path) -> Callable[[dict], None]:
+    """A function that writes a row of the history for TensorBoard; it does nothing without TensorBoard."""
     if importlib.util.find_spec("tensorboard") is None:
-        return None
+        return lambda row: None
     writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
 
     def write(row: dict) -> None:
@@ -82,7 +82,8 @@ def summary_writer(folder: Path) -> Callable[[dict], None] | None:
 def worker_of(strategy: tf.distribute.Strategy) -> tuple[int, int]:
     """(index of this worker process, number of worker processes)."""
     resolver = strategy.cluster_resolver
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None or not resolver.task_type:
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if not several or resolver is None or not resolver.task_type:
         return 0, 1
     spec = resolver.cluster_spec().as_dict()
     chiefs, workers = len(spec.get("chief", [])), len(spec.get("worker", []))

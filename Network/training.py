@@ -38,7 +38,7 @@ class NotFinite(Exception):
 
 
 def learning_rate(config: TrainConfig, epoch: int) -> float:
-    """Rate of a 0-based epoch. The listing halves *after* the 11th, 21st, ... epoch (`epoch > 0 and epoch % 10 == 0`)."""
+    """Rate of a 0-based epoch. The listing halves *after* the 11th, 21st, ... epoch."""
     if not config.halve_every:
         return config.learning_rate
     return config.learning_rate * 0.5 ** (max(epoch - 1, 0) // config.halve_every)
@@ -131,7 +131,7 @@ class Trainer:
         else:
             progress.stale += 1
         progress.next_epoch()
-        self._save(progress)        # after the best weights: a kill between the two repeats the epoch, and loses nothing
+        self._save(progress)        # last: a kill between the best weights and this repeats the epoch
         self.on_epoch(progress.history)
 
     def _validate(self, epoch: int) -> float:

@@ -38,7 +38,7 @@ def run_folder(path, model) -> RunFolder:
 
 
 def write_keras2_h5(path, model: keras.Model) -> None:
-    """The layout of Keras 2's model.save("x.h5"): groups by layer, names in attributes, a config that must not be read."""
+    """The layout of Keras 2's model.save("x.h5"): groups by layer, names in attributes, an evil config."""
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps({"class_name": "Lambda", "config": {"function": "os.system"}})
         root = file.create_group("model_weights")

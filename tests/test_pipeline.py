@@ -1,4 +1,8 @@
 """The same batches, in the same order, through tf.data; resumed, sharded, and when a file breaks."""
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -64,6 +68,19 @@ def test_an_abandoned_epoch_leaves_nothing_behind(folder):
         for x, _ in make_pipeline(sequence, 0):
             break
     assert same(as_numpy(make_pipeline(sequence, 0)), [sequence.batch(0, index) for index in range(len(sequence))])
+
+
+def test_python_exits_cleanly_with_batches_under_way(folder):
+    """TensorFlow's threads must not call into a Python that goes down: that aborts, whatever the exit code was."""
+    program = ("import sys; from Datagenerator.dataset import DataConfig, SubjectSequence\n"
+               "from Datagenerator.pipeline import make_pipeline\n"
+               "config = DataConfig(images=3, batch_size=4, image_size=16, points=20, repeats=500, cache='none')\n"
+               f"batches = iter(make_pipeline(SubjectSequence({str(folder)!r}, config), 0, workers=4, prefetch=1000))\n"
+               "next(batches)\n"
+               "sys.exit(7)\n")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120,
+                          cwd=Path(__file__).parents[1])
+    assert done.returncode == 7, done.stderr[-2000:]
 
 
 def test_workers_of_a_cluster_see_parts_of_the_same_batches(folder):

@@ -112,8 +112,8 @@ def compare(folder: str, rounds: int) -> None:
         print(f"{name:24s} {np.median(values):8.0f}   {np.median(ratios):6.2f}x  "
               f"({ratios.min():.2f} to {ratios.max():.2f})")
     matrix = tf.random.normal((512, 512), seed=0)
-    for seconds in (0.05, 0.2, 1.0):
-        shares = [waiting_share(make_pipeline(sequence, 1, len(sequence) - 10), seconds, matrix)
+    for seconds in (0.05, 0.2, 0.5):
+        shares = [waiting_share(make_pipeline(sequence, 1), seconds, matrix)
                   for sequence in (cold, warm)]
         print(f"waiting share, steps of {seconds:.2f} s: cold {shares[0]:.2%}, warm {shares[1]:.2%}")
 
