@@ -35,8 +35,10 @@ test: $(VENV)/.installed
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "slow"
 
+# scikit-learn only for the literal port of the published evaluation, which queries its trees
 bench: $(VENV)/.installed
-	$(BIN)/python -m tests.bench.network_step
+	$(BIN)/python -m pip install --quiet -e '.[bench]'
+	$(BIN)/python -m tests.bench.network_step --memory
 	$(BIN)/python -m tests.bench.evaluation
 	$(BIN)/python -m tests.bench.generators
 
