@@ -16,6 +16,7 @@ from Datagenerator.dataset import DataConfig, SubjectSequence
 from Dataset.mesh import read_mesh
 from Dataset.subjects import subjects_of
 from Network.loading import load_model
+from tests.test_step import free_ports
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -140,6 +141,27 @@ def test_train_py_killed_and_resumed_gives_the_same_history(people, tmp_path):
     first, second = ([[float(row["loss"]), float(row["val_loss"])] for row in csv.DictReader(path.open())]
                      for path in (tmp_path / "whole" / "history.csv", tmp_path / "killed" / "history.csv"))
     np.testing.assert_allclose(second, first, atol=1e-6)
+
+
+def test_two_workers_train_as_one(people, tmp_path):
+    """train.py in two local workers: the single process's losses, one run folder, written by the first worker."""
+    flags = ["train.py", people, "--epochs", 2, "--images", 2, "--batch-size", 16, "--batch-norm", "merged",
+             "--last-batch", "drop", "--quiet"]
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+    workers = [subprocess.Popen(
+        [sys.executable, *map(str, flags), "--run", str(tmp_path / "two"), "--strategy", "multiworker"], cwd=ROOT,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})})
+        for i in range(2)]
+    for worker in workers:
+        _, text = worker.communicate(timeout=300)
+        assert worker.returncode == 0, text[-1500:]
+    one = script(*flags, "--run", tmp_path / "one")
+    assert one.returncode == 0, one.stderr[-1000:]
+    first, second = ([[float(row["loss"]), float(row["val_loss"])] for row in csv.DictReader(path.open())]
+                     for path in (tmp_path / "one" / "history.csv", tmp_path / "two" / "history.csv"))
+    np.testing.assert_allclose(second, first, rtol=2e-2)
+    np.testing.assert_allclose(second[0][0], first[0][0], rtol=2e-3)
 
 
 @pytest.mark.parametrize("words, message", [

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from Network.layers import TimeBatchNormalization
 from Network.step import GradientStep, make_strategy
 
 
@@ -17,12 +18,13 @@ def mse(y_true, y_pred):
     return tf.reduce_mean(tf.square(y_true - y_pred), axis=-1)
 
 
-def small_model(batch_norm: bool = False, synchronized: bool = False) -> keras.Model:
+def small_model(batch_norm: bool = False, replicas: int = 1) -> keras.Model:
     keras.utils.set_random_seed(7)
     inputs = keras.Input((4,))
     x = keras.layers.Dense(5, activation="tanh")(inputs)
     if batch_norm:
-        x = keras.layers.BatchNormalization(synchronized=synchronized)(x)
+        x = keras.layers.Reshape((1, 1, 1, 5))(x)       # the project's own layer takes (B, T, H, W, C)
+        x = keras.layers.Flatten()(TimeBatchNormalization(replicas=replicas)(x))
     return keras.Model(inputs, keras.layers.Dense(2, dtype="float32")(x))
 
 
@@ -109,12 +111,13 @@ def test_unknown_strategy():
 WORKER = """
 import json, sys
 import numpy as np
+from Network.layers import TimeBatchNormalization
 from Network.step import GradientStep, make_strategy
 strategy = make_strategy("multiworker")
 import keras
 from tests.test_step import data, mse, small_model
 with strategy.scope():
-    model = small_model(True, synchronized=True)
+    model = small_model(True, replicas=2)
     optimizer = keras.optimizers.Adam(1e-2)
 step = GradientStep(model, optimizer, mse, strategy=strategy)
 half = slice(step.worker * 4, step.worker * 4 + 4)
