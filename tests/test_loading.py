@@ -14,8 +14,8 @@ from Network.checkpoints import RunFolder
 from Network.loading import load_model, read_h5_weights
 from Network.mobile3model import QUICK, build
 
-TINY = dataclasses.replace(QUICK, image_size=32, points=64, lstm_filters=(4, 4, 4, 4, 4), block_filters=(4, 4, 4),
-                           link_filters=(4, 4), decoder_filters=(4, 4, 4, 4, 4))
+TINY = dataclasses.replace(QUICK, image_size=32, points=64, batch_norm="merged", lstm_filters=(4, 4, 4),
+                           block_filters=(4, 4, 4), link_filters=(4,), decoder_filters=(4, 4, 4, 4), shape_head=2)
 
 
 def tiny_model() -> keras.Model:
