@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from itertools import chain
 from pathlib import Path
 
 from Network.flags import exit_code
@@ -58,9 +59,12 @@ def demo(arguments: argparse.Namespace) -> None:
         raise ValueError(f"{DEFAULT_MODEL}: no model yet; run `make demo` once, or give --model RUN")
     loaded = load_model(arguments.model, arguments.checkpoint)
     source: list[Picture] = [example_picture()] if arguments.example else []
-    found = read_faces([*source, *pictures(arguments.inputs, arguments.frames)], loaded.image_size, box=arguments.box,
-                       every_face=arguments.faces == "all")
     output = Path(arguments.output)
+    written = {path.resolve() for path in (output, output.with_suffix(".png"))}
+    if any(Path(name).resolve() in written for name in arguments.inputs):
+        raise ValueError(f"{output}: would overwrite one of the pictures; name another --output")
+    shown = chain(source, pictures(arguments.inputs, arguments.frames))
+    found = read_faces(shown, loaded.image_size, box=arguments.box, every_face=arguments.faces == "all")
     if arguments.faces == "all":
         if len(found) > 1:
             raise ValueError(f"--faces all takes one picture, since nobody says who is who across {len(found)}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Iterator
 
 from Network.flags import exit_code
@@ -20,8 +19,7 @@ OPTIONS = (("--batch-size", int, 1, "samples of a batch; default 1"),
            ("--model", str, None, "run folder, .keras or .h5 file"),
            ("--results", str, None, "write RESULTS.txt, .csv and .md"),
            ("--checkpoint", str, "best_validation", "which weights of a run folder"),
-           ("--seed", int, 0, "of the order of images"),
-           ("--figures", str, None, "folder for a strip and an error map of each person's first sample"))
+           ("--seed", int, 0, "of the order of images"), ("--figures", str, None, "folder for strips and error maps"))
 SWITCHES = (("--as-published", "the generator's slip, item 0 of each batch only"),
             ("--no-surface", "leave the slow surface protocol out"))
 CHECKPOINTS = {"train": "best_training", "validation": "best_validation"}
@@ -49,7 +47,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def predictions(arguments: argparse.Namespace, loaded, people: str) -> Iterator[tuple]:
+def predictions(arguments: argparse.Namespace, loaded, people: str, ordered: bool) -> Iterator[tuple]:
     """(predictions (B, N, 3), ground truths (B, N, 3), names) of every batch; draws the figures on the way."""
     from Datagenerator.dataset import DataConfig, SubjectSequence
     from Dataset.subjects import subjects_of
@@ -57,7 +55,8 @@ def predictions(arguments: argparse.Namespace, loaded, people: str) -> Iterator[
     trained = loaded.config.get("data", {})
     data = DataConfig(
         images=arguments.images or loaded.images or trained.get("images", 8), batch_size=arguments.batch_size,
-        repeats=1, seed=arguments.seed, image_size=loaded.image_size, points=loaded.points,
+        repeats=trained.get("repeats", 5) if arguments.as_published else 1, seed=arguments.seed,
+        image_size=loaded.image_size, points=loaded.points, resize=trained.get("resize", False),
         normalisation=trained.get("normalisation", "unit_sphere"), as_published=arguments.as_published)
     split = loaded.config.get("settings", {}).get("split", "train-test")
     sequence, drawn = SubjectSequence(subjects_of(arguments.data, split)[people], data), set()
@@ -66,7 +65,7 @@ def predictions(arguments: argparse.Namespace, loaded, people: str) -> Iterator[
         clouds = loaded.predict(images)
         for image, cloud, truth, name in zip(images, clouds, truths, names) if arguments.figures else ():
             if name not in drawn:
-                plot_sample(image, cloud, truth, f"{arguments.figures}/{people}_{name}", loaded.order == "grid")
+                plot_sample(image, cloud, truth, f"{arguments.figures}/{loaded.source.stem}_{people}_{name}", ordered)
                 drawn.add(name)
         yield clouds, truths, names
 
@@ -74,17 +73,20 @@ def predictions(arguments: argparse.Namespace, loaded, people: str) -> Iterator[
 def evaluate(arguments: argparse.Namespace) -> None:
     from Evaluation.evaluate_predictions import score_batches
     from Evaluation.tables import about, layer_table, score_table, table2
+    from Dataset.subjects import dataset_info
+    from Network.checkpoints import RunFolder
     from Network.flops import describe
     from Network.loading import load_model, thesis_model
 
     def scores(people: str, checkpoint: str):
         loaded = load_model(arguments.model, checkpoint)
-        return score_batches(predictions(arguments, loaded, people), loaded.order == "grid", arguments.as_published,
+        ordered = loaded.order == dataset_info(arguments.data).order == "grid"
+        return score_batches(predictions(arguments, loaded, people, ordered), ordered, arguments.as_published,
                              surface=not arguments.no_surface)
     if arguments.table == 1:
         table = layer_table(*describe(load_model(arguments.model).model if arguments.model else thesis_model()))
     elif arguments.table == 2:
-        there = [name for name in CHECKPOINTS if (Path(arguments.model) / f"{CHECKPOINTS[name]}.keras").exists()]
+        there = RunFolder(arguments.model).there(CHECKPOINTS)
         results = {(data, name): scores(PEOPLE[data], CHECKPOINTS[name]) for data in PEOPLE for name in there}
         table = table2({key: result.means for key, result in results.items()}, arguments.data, *about(results))
     else:

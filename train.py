@@ -1,7 +1,7 @@
 """Train a network on subject folders:  python train.py DATA [--preset thesis|quick] [--run FOLDER] [--resume] [flags]
 
-DATA is a folder of subject folders (python -m Dataset.synthetic, python -m Dataset.bu4dfe). Every setting of the
-network, the data and the loop is a flag; the preset gives the rest. A run that was killed goes on with --resume.
+DATA is a folder of subject folders (python -m Dataset.synthetic, python -m Dataset.bu4dfe). Every setting is a flag,
+shown with the value of preset thesis; without --preset it is quick's. A killed run goes on with --resume.
 """
 from __future__ import annotations
 
@@ -48,36 +48,36 @@ def train(arguments: argparse.Namespace) -> str:
     from Network.losses import LOSSES
     from Network.training import Trainer, fixed_epoch
     run, config = RunFolder(arguments.run), resolve(arguments.preset, arguments.typed)
+    config["data"] = dataclasses.asdict(from_dict(DataConfig, config["data"]))
+    people = subjects_of(arguments.data_folder, config["settings"]["split"])
+    about = {"order": dataset_info(arguments.data_folder).order,
+             "people": {use: [subject.name for subject in group] for use, group in people.items()}}
     resumed = arguments.resume and (run.path / "config.json").exists()
     if resumed:
-        config = run.resumed(arguments.typed)
+        config = run.resumed(arguments.typed, about)
     settings = from_dict(Settings, config["settings"])
     strategy = gradient.prepare(settings)
-    people = subjects_of(arguments.data_folder, settings.split)
     data = from_dict(DataConfig, {**config["data"], "seed": settings.seed})
     training = SubjectSequence(people["training"], data)
-    validating = dataclasses.replace(data, seed=settings.seed + 1, as_published=False)
-    held_out = SubjectSequence(people["validation"], validating)
+    held_out = SubjectSequence(people["validation"], dataclasses.replace(data, seed=data.seed + 1, as_published=False))
     with strategy.scope():
         model = model_from_config(config, strategy.num_replicas_in_sync)
         step = gradient.GradientStep(model, gradient.make_optimizer(settings), LOSSES[config["network"]],
                                      jit=settings.jit, strategy=strategy)
         get_network(config["network"]).set_template(model, training.mean_truth())
     if not resumed and step.worker == 0:
-        run.start({**config, "order": dataset_info(arguments.data_folder).order, "data_folder": arguments.data_folder,
-                   "people": {use: [subject.name for subject in group] for use, group in people.items()}})
+        run.start({**config, **about, "data_folder": arguments.data_folder})
     board = gradient.summary_writer(run.path)
 
     def on_epoch(history: list[dict]) -> None:
         plot_losses(history, run.path / "loss.png")
         board(history[-1])
-    shard = (step.worker, step.workers, step.local_replicas)
     history = Trainer(
         step, run, from_dict(TrainConfig, config["train"]), steps_per_epoch=len(training),
-        training=lambda epoch, start: make_pipeline(training, epoch, start, shard),
+        training=lambda epoch, start: make_pipeline(
+            training, epoch, start, (step.worker, step.workers, step.local_replicas)),
         validation=fixed_epoch(lambda epoch, start: make_pipeline(held_out, epoch, start)),
-        on_epoch=on_epoch if step.worker == 0 else lambda history: None,
-        write=step.worker == 0, progress_bar=step.worker == 0 and not arguments.quiet).fit(resumed)
+        on_epoch=on_epoch, write=step.worker == 0, progress_bar=not (step.worker or arguments.quiet)).fit(resumed)
     best = min(history, key=lambda row: row["val_loss"])
     return f"{run.path}: {len(history)} epochs; best validation loss {best['val_loss']:.6g} after epoch {best['epoch']}"
 
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     from Network.training import NotFinite, Stopped
     try:
         print(train(arguments))
-    except (ValueError, NotFinite, Stopped) as error:
+    except (ValueError, OSError, NotFinite, Stopped) as error:
         more = {NotFinite: "; the last good weights are kept; try a smaller --learning-rate",
                 Stopped: f"; saved. Go on:  python train.py {arguments.data_folder} --run {arguments.run} --resume"}
         print(f"train.py: {error}{more.get(type(error), '')}", file=sys.stderr)

@@ -66,6 +66,8 @@ class Table(NamedTuple):
     def write(self, stem: str | os.PathLike[str]) -> list[Path]:
         """Write STEM.txt, STEM.csv and STEM.md, each aside and then renamed; return the paths."""
         stem = Path(stem)
+        if stem.suffix in (".txt", ".csv", ".md"):      # the thesis's results file has an ending
+            stem = stem.with_suffix("")
         contents = {".txt": self.text(), ".csv": self.csv(), ".md": self.markdown()}
         paths = [stem.with_name(stem.name + ending) for ending in contents]
         for path, content in zip(paths, contents.values()):

@@ -33,7 +33,7 @@ from Network import get_network
 from Network.flags import from_dict
 
 CHECKPOINTS = ("best_validation", "best_training", "last")
-MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes", "max_steps")     # by a resumed run
+MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes")     # by a resumed run
 PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python", "open3d")
 
 
@@ -106,10 +106,16 @@ class RunFolder:
         except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
             raise ValueError(f"{path}: is not readable JSON: {error}") from None
 
-    def resumed(self, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """The config of an old run that goes on. What only says when to stop may be changed on the command line;
-        ValueError when something else was typed that differs from the run's own config."""
+    def resumed(self, typed: dict[str, dict[str, Any]], data: dict[str, Any]) -> dict[str, Any]:
+        """The config of an old run that goes on. What only says when to stop may be changed on the command line.
+
+        data    "order" and "people" of the data folder: another split would train on people who were held out
+        ValueError when the data, or something else that was typed, differs from the run's own config.
+        """
         old = self.config()
+        for name, value in data.items():
+            if old.get(name) != value:
+                raise ValueError(f"{self.path}: was begun on data with other {name}; resume with the same data folder")
         for part, values in typed.items():
             for name, value in values.items():
                 if part == "train" and name in MAY_CHANGE:
@@ -118,6 +124,14 @@ class RunFolder:
                     raise ValueError(f"{self.path}: was begun with {name} = {old[part].get(name)!r}, not {value!r}; "
                                      f"a resumed run can change {', '.join(MAY_CHANGE)} only")
         return old
+
+    def there(self, names: dict[str, str]) -> list[str]:
+        """Those of `names` (short name -> checkpoint) whose file exists. ValueError for no run, or none of them."""
+        self.config()
+        found = [name for name, checkpoint in names.items() if (self.path / f"{checkpoint}.keras").exists()]
+        if not found:
+            raise ValueError(f"{self.path}: holds none of {', '.join(names.values())} yet")
+        return found
 
     def save_weights(self, model: keras.Model, name: str) -> Path:
         """Write `<name>.keras` aside and rename it."""

@@ -65,9 +65,9 @@ def from_dict(config: type, values: dict[str, Any]) -> Any:
 
 
 def exit_code(script: str, function: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
-    """Run a script's work: 0, or 2 after one line on standard error for bad input (a ValueError)."""
+    """Run a script's work: 0, or 2 after one line on standard error for bad input or a file that cannot be written."""
     try:
         function(arguments)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         argparse.ArgumentParser(script).exit(2, f"{script}: {error}\n")
     return 0

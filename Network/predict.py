@@ -56,7 +56,7 @@ def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_fac
         found = [Detection((x, y, w, h), 1.0, "by hand")]
     else:
         found = detect_faces(image, every_stage=every_face)
-    return [Crop(crop_resize(image, f.box, size), crop_resize(image, f.box, min(max(f.box[2:]), LOOK), "area"),
+    return [Crop(crop_resize(image, f.box, size, "area"), crop_resize(image, f.box, min(max(f.box[2:]), LOOK), "area"),
                  f.box, name, f.pass_name)
             for f in (found if every_face else found[:1])]
 

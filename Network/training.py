@@ -61,6 +61,9 @@ class Trainer:
     def fit(self, resume: bool = False) -> list[dict]:
         """Train to the end and return the history, one dict per epoch. Raises Stopped or NotFinite."""
         progress = self.run.load_state(self.step.model, self.step.optimizer) if resume else Progress()
+        here = np.random.default_rng((progress.epoch, progress.batch)).random()     # a number that names the place
+        if self.step.agree(here) != here:
+            raise ValueError(f"{self.run.path}: the workers find different states: it must be a folder they share")
         self._signal = 0
         previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -132,7 +135,8 @@ class Trainer:
             progress.stale += 1
         progress.next_epoch()
         self._save(progress)        # last: a kill between the best weights and this repeats the epoch
-        self.on_epoch(progress.history)
+        if self.write:
+            self.on_epoch(progress.history)
 
     def _validate(self, epoch: int) -> float:
         """Mean loss over the samples of the validation set; NaN when there is none."""

@@ -181,12 +181,15 @@ def test_two_workers_train_as_one(people, tmp_path):
     (("demo.py", "{noface}", "--model", "{empty}"), "a model is a run folder, a .keras or an .h5 file"),
     (("demo.py", "{noface}", "--model", "{run}", "--box", "900,900,5,5"), "does not lie on the picture"),
     (("demo.py", "{noface}", "--model", "{run}", "-o", "x.stl"), "must end in .ply"),
+    (("demo.py", "{noface}", "--model", "{run}", "-o", "{tmp}/grey.ply"), "would overwrite one of the pictures"),
+    (("evaluate.py", "--data", "{people}", "--model", "nowhere", "--table", "2"), "nowhere: is no run folder"),
     (("demo.py",), "name a photo, a folder, a video or webcam")])
 def test_bad_input_is_one_clear_line_and_leaves_nothing(words, message, run, people, tmp_path):
     import cv2
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((80, 80), 128, np.uint8))
     (tmp_path / "empty.jpg").write_bytes(b"")
-    places = {"run": run, "people": people, "noface": tmp_path / "grey.png", "empty": tmp_path / "empty.jpg"}
+    places = {"tmp": tmp_path,
+              "run": run, "people": people, "noface": tmp_path / "grey.png", "empty": tmp_path / "empty.jpg"}
     words = [word.format(**places) for word in words]
     if words[0] == "demo.py" and "-o" not in words:
         words += ["-o", str(tmp_path / "out.ply")]

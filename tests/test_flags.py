@@ -82,8 +82,11 @@ def test_unknown_preset():
 
 def test_a_resumed_run_keeps_its_config(tmp_path):
     run = RunFolder(tmp_path)
-    run.start(resolve("quick", {}))
+    config = resolve("quick", {})
+    run.start(config)
     typed = {"train": {"epochs": 99}, "data": {"batch_size": PRESETS["quick"]["data"]["batch_size"]}}
-    assert run.resumed(typed)["train"]["epochs"] == 99
+    assert run.resumed(typed, {})["train"]["epochs"] == 99
+    with pytest.raises(ValueError, match="was begun on data with other people"):
+        run.resumed({}, {"people": {"training": ["S000"]}})
     with pytest.raises(ValueError, match="was begun with learning_rate = .*, not 0.5; a resumed run can change epochs"):
-        run.resumed({"train": {"learning_rate": 0.5}})
+        run.resumed({"train": {"learning_rate": 0.5}}, {})
