@@ -80,12 +80,15 @@ def _read_meshlab(path: Path) -> Mesh:
     import pymeshlab
 
     meshes = pymeshlab.MeshSet(verbose=False)
+    here = os.getcwd()      # MeshLab moves to the file's folder, and stays there when the file is broken
     try:
         meshes.load_new_mesh(str(path))
     except pymeshlab.PyMeshLabException as error:
         reason = str(error).strip().splitlines()[-1].removeprefix("Error details: ")
         what = "VRML 2 text" if path.suffix.lower() == ".wrl" else "an .obj file"
         raise ValueError(f"{path}: must be {what}, MeshLab says: {reason}") from None
+    finally:
+        os.chdir(here)
     read = meshes.current_mesh()
     vertices = read.vertex_matrix().astype(np.float64)
     triangles = read.face_matrix().astype(np.int64).reshape(-1, 3)

@@ -1,4 +1,6 @@
 """Dataset/mesh.py, plyheader.py, vrml.py: files come back as they were, broken ones are named, cleaning cleans."""
+import os
+
 import cv2
 import numpy as np
 import open3d as o3d
@@ -159,3 +161,13 @@ def test_crop_sphere_against_its_slow_twin(grid):
     cloud = crop_sphere(Mesh(grid.vertices, colours=grid.colours), centre, radius)
     assert np.array_equal(cloud.vertices, grid.vertices[near]) and np.array_equal(cloud.colours, grid.colours[near])
     assert len(crop_sphere(grid, np.full(3, 99.0), 1).vertices) == 0
+
+
+@pytest.mark.parametrize("name", ["broken.obj", "broken.wrl"])
+def test_a_broken_file_leaves_the_working_folder_alone(tmp_path, name):
+    """MeshLab changes into the file's folder and, when it fails, stays there: relative paths then go astray."""
+    (tmp_path / name).write_text("garbage")
+    before = os.getcwd()
+    with pytest.raises(ValueError, match=name):
+        read_mesh(tmp_path / name)
+    assert os.getcwd() == before
