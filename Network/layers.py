@@ -215,7 +215,7 @@ class FusedConvLSTM2D(keras.layers.Layer):
         def gradient(*upstream: Any) -> tuple:
             d_output, d_c = upstream if len(upstream) == 2 else upstream[0]     # JAX hands over one pair
             later = ops.unstack(d_output, axis=1) if self.return_sequences else [None] * (len(steps) - 1) + [d_output]
-            turned = ops.transpose(ops.flip(kernel, axis=(0, 1)), (0, 1, 3, 2))
+            turned = ops.transpose(ops.flip(ops.flip(kernel, axis=0), axis=1), (0, 1, 3, 2))
             d_z, d_h = [], None
             for t in reversed(range(len(steps))):
                 d_h = later[t] if d_h is None else d_h if later[t] is None else d_h + later[t]
