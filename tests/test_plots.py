@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from Evaluation.plots import plot_error_map, plot_losses, plot_preview, plot_strip, to_rgb
+from Evaluation.plots import plot_error_map, plot_losses, plot_preview, plot_sample, plot_strip, to_rgb
 from tests.clouds import face
 
 GREEN = np.zeros((40, 40, 3), np.uint8) + np.array([0, 200, 0], np.uint8)
@@ -84,3 +84,11 @@ def test_importing_and_plotting_leave_matplotlib_alone(tmp_path):
             f"p.plot_losses([dict(epoch=1, loss=1., val_loss=2.)], {str(tmp_path / 'x.png')!r});"
             "assert 'matplotlib.pyplot' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_sample_gives_a_strip_and_an_error_map(tmp_path):
+    """evaluate.py --figures: two PNGs under one stem, whose folder is made."""
+    points = np.random.default_rng(0).normal(size=(64, 3))
+    image = np.zeros((8, 8, 3), np.uint8)
+    plot_sample([image], points, points + 0.1, str(tmp_path / "new" / "test_S000"), ordered=True)
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["test_S000_error.png", "test_S000_strip.png"]
