@@ -31,7 +31,7 @@ from Dataset.bu4dfe_raw import EXPECTED, Neutral, check_neutral, find_people, re
 from Dataset.bu4dfe_subject import Options, Row, as_settings, convert
 from Dataset.images import read_image, write_image
 from Dataset.sampling import METHODS
-from Dataset.subjects import INFO, DatasetInfo, dataset_info, split_by_person, write_dataset_info, write_split
+from Dataset.subjects import DatasetInfo, open_dataset, split_by_person, write_dataset_info, write_split
 
 log = logging.getLogger(__name__)
 WORK, DONE = ".work", ".done"       # hidden in OUT: unfinished people; one report a finished or skipped person
@@ -63,7 +63,7 @@ def convert_all(raw: Path, out: Path, options: Options, neutral: Neutral | None 
     info = DatasetInfo(source="bu4dfe", points=options.points, order="random", image_size=options.size,
                        seed=options.seed, units="mm", complete=False,
                        settings={**as_settings(options), "exclude": sorted(exclude)})
-    _open(out, info)
+    open_dataset(out, info)
     jobs = [Job(path, out, options, neutral.get(path.name)) for path in people if not _finished(out, path.name)]
     if jobs:
         write_dataset_info(out, info)
@@ -109,21 +109,6 @@ def _run(job: Job) -> str:
 def _finished(out: Path, name: str) -> bool:
     """Whether a person's folder is whole. Skipped people are tried again: the archive may have been mended."""
     return (out / name).is_dir() and (out / DONE / f"{name}.json").is_file()
-
-
-def _open(out: Path, info: DatasetInfo) -> None:
-    """Begin OUT, or go on with one that the same settings began."""
-    if (out / INFO).is_file():
-        old = dataset_info(out)
-        mine, theirs = ({**dataclasses.asdict(i), **i.settings, "settings": 0, "complete": 0} for i in (info, old))
-        for key in sorted(set(mine) | set(theirs)):
-            if mine.get(key) != theirs.get(key):
-                raise ValueError(f"{out}: OUT was begun with {key} {theirs.get(key)!r}, now it is {mine.get(key)!r}; "
-                                 "give the same settings or another OUT")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out}: OUT must be new, empty, or begun by this program; it holds something else")
-    else:
-        write_dataset_info(out, info)
 
 
 def _close(out: Path, people: list[str], info: DatasetInfo) -> list[Row]:

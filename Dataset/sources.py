@@ -8,9 +8,8 @@ from typing import Iterable, Iterator, NamedTuple
 import cv2
 import numpy as np
 
-from Dataset.images import MAX_PIXELS, read_image
+from Dataset.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
 
-PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 WEBCAM = "webcam"
 
@@ -33,9 +32,9 @@ def pictures(inputs: Iterable[str | os.PathLike[str]], frames: int = 8) -> Itera
         if str(source) == WEBCAM:
             yield from webcam_frames(frames)
         elif path.is_dir():
-            photos = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTO_ENDINGS and p.is_file())
+            photos = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
             if not photos:
-                raise ValueError(f"{path}: holds no photo ({' '.join(PHOTO_ENDINGS)})")
+                raise ValueError(f"{path}: holds no photo ({' '.join(IMAGE_SUFFIXES)})")
             for photo in photos:
                 yield Picture(str(photo), read_image(photo))
         elif path.suffix.lower() in VIDEO_ENDINGS:

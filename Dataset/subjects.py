@@ -23,8 +23,8 @@ from Dataset.images import IMAGE_SUFFIXES, image_size
 from Dataset.mesh import read_points
 from Dataset.plyheader import vertex_count
 
-__all__ = ["DatasetInfo", "Split", "Subject", "dataset_info", "list_subjects", "read_points", "read_split",
-           "split_by_person", "subjects_of", "write_dataset_info", "write_split"]
+__all__ = ["DatasetInfo", "Split", "Subject", "dataset_info", "list_subjects", "open_dataset", "read_points",
+           "read_split", "split_by_person", "subjects_of", "write_dataset_info", "write_split"]
 
 INFO, SPLIT, SIDECAR = "dataset.json", "split.json", "sidecar.npz"
 VERSION = 1
@@ -182,6 +182,21 @@ def read_split(folder: str | os.PathLike[str]) -> Split | None:
 def write_dataset_info(folder: str | os.PathLike[str], info: DatasetInfo) -> None:
     """Write dataset.json."""
     write_text(Path(folder) / INFO, json.dumps({"version": VERSION, **dataclasses.asdict(info)}, indent=1) + "\n")
+
+
+def open_dataset(out: Path, info: DatasetInfo) -> None:
+    """Begin the dataset OUT, or go on with one that the same settings began; ValueError for anything else there."""
+    if (out / INFO).is_file():
+        mine, theirs = ({**dataclasses.asdict(i), **i.settings, "settings": 0, "complete": 0}
+                        for i in (info, dataset_info(out)))
+        for key in sorted(set(mine) | set(theirs)):
+            if mine.get(key) != theirs.get(key):
+                raise ValueError(f"{out}: OUT was begun with {key} {theirs.get(key)!r}, now it is {mine.get(key)!r}; "
+                                 "give the same settings or another OUT")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out}: OUT must be new, empty, or begun by this program; it holds something else")
+    else:
+        write_dataset_info(out, info)
 
 
 def dataset_info(folder: str | os.PathLike[str]) -> DatasetInfo:

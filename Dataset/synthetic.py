@@ -33,7 +33,7 @@ from Dataset.sampling import sample
 from Dataset.scene import Actor, Range, Stage, sample_view
 from Dataset.sidecar import Sidecar, frame_mesh, load_sidecar, model_hash, rerender, save_sidecar
 from Dataset.skin import sample_look
-from Dataset.subjects import INFO, SIDECAR, DatasetInfo, dataset_info, split_by_person, write_dataset_info, write_split
+from Dataset.subjects import SIDECAR, DatasetInfo, open_dataset, split_by_person, write_dataset_info, write_split
 
 __all__ = ["Options", "ground_truth", "make_dataset", "make_subject", "load_sidecar", "frame_mesh", "rerender"]
 
@@ -139,7 +139,7 @@ def make_dataset(out: Path, options: Options, workers: int = 1,
     if workers < 1:
         raise ValueError(f"--workers must be at least 1, got {workers}")
     out, model = Path(out), load_face_model()
-    _open(out, options.info(model, complete=False))
+    open_dataset(out, options.info(model, complete=False))
     missing = [number for number in range(options.subjects) if not _finished(out, number, options)]
     if len(missing) < options.subjects:
         log.info("%s: %d of %d people are there", out, options.subjects - len(missing), options.subjects)
@@ -168,21 +168,6 @@ def _sheet(out: Path, names: list[str], images: int, columns: int = 5, side: int
     tiles = [cv2.resize(read_image(p), (side, side), interpolation=cv2.INTER_AREA) for p in paths[:columns * columns]]
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
-
-
-def _open(out: Path, info: DatasetInfo) -> None:
-    """Begin OUT, or go on with one that the same settings began."""
-    if (out / INFO).is_file():
-        mine, theirs = (dataclasses.asdict(i) for i in (info, dataset_info(out)))
-        mine, theirs = ({**d, **d["settings"], "settings": 0, "complete": 0} for d in (mine, theirs))
-        for key in sorted(set(mine) | set(theirs)):
-            if mine.get(key) != theirs.get(key):
-                raise ValueError(f"{out}: OUT was begun with {key} {theirs.get(key)!r}, now it is {mine.get(key)!r}; "
-                                 "give the same settings or another OUT")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out}: OUT must be new, empty, or begun by this program; it holds something else")
-    else:
-        write_dataset_info(out, info)
 
 
 def _finished(out: Path, number: int, options: Options) -> bool:

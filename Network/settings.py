@@ -3,9 +3,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from Dataset.subjects import SPLITS
+
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STRATEGIES = ("none", "mirrored", "multiworker")
-SPLITS = ("train-test", "train-validation-test")
 
 
 @dataclass(frozen=True)
