@@ -50,9 +50,11 @@ class Range(NamedTuple):
     roll: float = 15.0
 
 
-def sample_view(rng: np.random.Generator, expression: np.ndarray, limits: Range = Range()) -> View:
-    """A random picture's settings: uniform pose, a camera 0.4 to 1.6 m away, soft near-white light."""
-    angles = rng.uniform(-1, 1, 3) * limits
+def sample_view(rng: np.random.Generator, expression: np.ndarray, limits: Range = Range(),
+                angles: np.ndarray | None = None) -> View:
+    """A random picture's settings: uniform pose (or these angles, (3,) degrees), a camera 0.4 to 1.6 m away,
+    soft near-white light."""
+    angles = rng.uniform(-1, 1, 3) * limits if angles is None else np.asarray(angles, np.float64)
     distance = float(np.exp(rng.uniform(np.log(400), np.log(1600))))
     focal = _HEAD_SHARE * VIEW * distance / 230 * rng.uniform(0.92, 1.08)
     shift = np.array([*rng.uniform(-8, 8, 2), 0])
@@ -85,9 +87,10 @@ class Stage:
         mean = np.asarray(model.mean, np.float64)
         materials = head_materials(model)
         drawn = materials >= 0
+        self.numbers = np.flatnonzero(drawn)        # of the model's triangles
         self.mean, self.triangles, self.materials = mean, np.asarray(model.triangles)[drawn], materials[drawn]
         self.chart = Chart(model.landmarks(mean), mean[:, 1].min() - 20, mean[:, 1].max() + 12)
-        ears = _vertex_mask(model, "ears")
+        ears = vertex_mask(model, "ears")
         self.shell = dressing.find_shell(mean, self.triangles, self.materials, self.chart, ears)
         self.places = mean.copy()       # where a vertex finds its paint: ears stand in front of the hair, so below it
         low = self.chart.landmarks[31:36, 1].mean() - 8
@@ -181,16 +184,18 @@ class Shot:
         self.actor, self.view, self.vertices = actor, view, vertices
         drawn = ~self._inside_out()
         self.triangles, self.materials = actor.triangles[drawn], actor.materials[drawn]
+        self.drawn = drawn      # of the actor's triangles
         self.light = shading.Light(view.light_direction, view.light_colour, view.light_ambient)
         self.backdrop = shading.background(VIEW, np.random.default_rng([view.seed, 0]))
         self.scene = Scene(vertices, self.triangles, actor.stage.threads)
-        normals = shading.vertex_normals(vertices, self.triangles)
-        self.attributes = np.concatenate([actor.attributes, normals.astype(np.float32)], axis=1)
+        self.normals = shading.vertex_normals(vertices, self.triangles).astype(np.float32)
+        self.attributes = np.concatenate([actor.attributes, self.normals], axis=1)
 
-    def render(self, camera: Camera, smooth: bool = True) -> np.ndarray:
-        """The picture (height, width, 3) uint8 BGR. smooth: more rays where a pixel holds an edge."""
+    def render(self, camera: Camera, smooth: bool = True, hits: Hits | None = None) -> np.ndarray:
+        """The picture (height, width, 3) uint8 BGR. smooth: more rays where a pixel holds an edge; hits: what
+        `scene.cast(camera)` gave, where it is known."""
         rays = camera.rays()
-        hits = self.scene.cast_rays(rays.origin, rays.directions)
+        hits = self.scene.cast_rays(rays.origin, rays.directions) if hits is None else hits
         behind = self._behind(camera)
         linear = behind.copy()
         seen = hits.triangle >= 0
@@ -282,7 +287,7 @@ def _eyes(mean: np.ndarray, triangles: np.ndarray) -> np.ndarray:
                      for side in (vertices[:, 0] < 0, vertices[:, 0] > 0)])
 
 
-def _vertex_mask(model, name: str) -> np.ndarray:
+def vertex_mask(model, name: str) -> np.ndarray:
     """A mask of the texture square at the model's vertices: (V,) bool, skin only."""
     mask = model.masks[name]
     row = np.clip((1 - model.uv[:, 1]) * len(mask), 0, len(mask) - 1).astype(int)

@@ -1,0 +1,200 @@
+"""One person's training pictures as arrays, with what a network may be asked for: made fast, kept nowhere.
+
+The same faces, looks and renderer as `Dataset.synthetic`, over a wider range of poses, and framed for most
+pictures by the box that the detector *would* give (`Dataset/framing.py`, bias and scatter as measured), since
+running the detector costs more than the picture. Picture i of person p of seed s has the same choices on every
+machine: they are drawn from Generator([s, p, i]).
+"""
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+
+import numpy as np
+from scipy import sparse
+
+from Dataset.camera import Camera
+from Dataset.face_model import FaceModel
+from Dataset.framing import detected_face, predict_box
+from Dataset.raycast import Hits, Scene
+from Dataset.representations import points
+from Dataset.scene import Actor, Shot, Stage, sample_view, vertex_mask, view_camera
+from Dataset.shading import normalise
+from Dataset.skin import sample_look
+
+BUFFERS = ("uv", "mask", "depth", "normals")
+GRID = 16               # image_points: the ordered grid sampled 16x16
+CLEARANCE = 4.0         # mm: what a camera ray meets up to here in front of a point does not hide it
+_FRONTAL = (25.0, 12.0, 10.0)       # standard deviations of yaw, pitch, roll, degrees, of the frontal half
+_LIMITS = {"people": (1, 1_000_000), "images": (1, 1000), "size": (16, 512), "seed": (0, 2**63 - 1), "yaw": (0, 90),
+           "pitch": (0, 60), "roll": (0, 180), "expression": (0, 1), "margin": (0.5, 3), "detect": (0, 1)}
+
+
+@dataclasses.dataclass(frozen=True)
+class RenderOptions:
+    """What is rendered. people; images of each; size of a crop, px; seed; yaw, pitch, roll: largest absolute angle,
+    degrees; expression: strength in [0, 1]; margin: the box is grown about its centre by this factor; detect: share
+    of the pictures that the detector itself frames; buffers: of `BUFFERS`. ValueError for a value out of range."""
+    people: int = 1000
+    images: int = 8
+    size: int = 128
+    seed: int = 0
+    yaw: float = 90.0
+    pitch: float = 40.0
+    roll: float = 45.0
+    expression: float = 1.0
+    margin: float = 1.15
+    detect: float = 0.1
+    buffers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _LIMITS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"--{name} must be within {low} to {high}, got {value}")
+        unknown = [name for name in self.buffers if name not in BUFFERS]
+        if unknown or len(set(self.buffers)) != len(self.buffers):
+            raise ValueError(f"--buffers must be some of {','.join(BUFFERS)}, once each, got {','.join(self.buffers)}")
+
+
+def layout(options: RenderOptions) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """name -> (shape, dtype) of one person's arrays; T pictures of S x S pixels.
+
+    images (T, S, S, 3) uint8 BGR; identity (200,) float32 standard deviations; expression (T, 84) float32 weights;
+    pose (T, 6) float32 yaw, pitch, roll in degrees and x, y, z in mm, as in :class:`Dataset.scene.View`; camera
+    (T, 4) float32: focal length and principal point x, y in pixels of the crop, distance in mm; image_points
+    (T, 256, 2) float32: the 16x16 ordered grid of the posed, expressive head in pixels of the crop (first pixel's
+    centre 0.5; may lie outside); depth_points (T, 256) float32 their camera depth, mm; visible (T, 256) bool: nothing
+    lies more than 4 mm in front of the point; landmarks (T, 68, 2) float32 pixels; found (T,) bool: framed by the
+    detector.
+    Buffers, of each pixel's first hit: uv (T, S, S, 2) float16, the model's texture place (`corner_uv`), NaN off the
+    head's own mesh (hair, clothes, background); mask (T, S, S) bool: the part of the face that the grid covers (front
+    of the head without ears, scalp and neck; eyes and the mouth's inside belong to it); depth (T, S, S) float32 mm,
+    NaN where nothing is hit; normals (T, S, S, 3) int8, 127 x the unit normal in the camera's upright frame (x right,
+    y up, z to the camera), 0 where nothing is hit.
+    """
+    t, s, n = options.images, options.size, GRID * GRID
+    f32 = np.dtype(np.float32)
+    shapes = {"images": ((t, s, s, 3), np.dtype(np.uint8)), "identity": ((200,), f32), "expression": ((t, 84), f32),
+              "pose": ((t, 6), f32), "camera": ((t, 4), f32), "image_points": ((t, n, 2), f32),
+              "depth_points": ((t, n), f32), "visible": ((t, n), np.dtype(bool)), "landmarks": ((t, 68, 2), f32),
+              "found": ((t,), np.dtype(bool))}
+    buffers = {"uv": ((t, s, s, 2), np.dtype(np.float16)), "mask": ((t, s, s), np.dtype(bool)),
+               "depth": ((t, s, s), f32), "normals": ((t, s, s, 3), np.dtype(np.int8))}
+    return {**shapes, **{name: buffers[name] for name in BUFFERS if name in options.buffers}}
+
+
+def render_person(number: int, options: RenderOptions, stage: Stage) -> dict[str, np.ndarray]:
+    """Person ``number``'s arrays, as :func:`layout` says; the bytes depend on (seed, number, image) and the options
+    alone."""
+    model = stage.model
+    person = np.random.default_rng([options.seed, number])
+    identity = model.sample_identity(person).astype(np.float32)
+    actor = Actor(stage, identity, sample_look(person))
+    out = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout(options).items()}
+    out["identity"][:] = identity
+    for image in range(options.images):
+        rng = np.random.default_rng([options.seed, number, image])
+        angles = sample_angles(rng, options)
+        detect = rng.random() < options.detect
+        shot = actor.set(sample_view(rng, model.sample_expression(rng, options.expression), angles=angles))
+        camera, out["found"][image] = _frame(shot, options, detect)
+        _fill(out, image, shot, camera, options)
+    return out
+
+
+def sample_angles(rng: np.random.Generator, options: RenderOptions) -> np.ndarray:
+    """Yaw, pitch, roll (3,) in degrees: half of the pictures near the front, half uniform over the range."""
+    limits = np.array([options.yaw, options.pitch, options.roll])
+    frontal, near, wide = rng.random() < 0.5, rng.normal(0, _FRONTAL), rng.uniform(-1, 1, 3) * limits
+    return np.clip(near, -limits, limits) if frontal else wide
+
+
+def visible(scene: Scene, camera: Camera, places: np.ndarray) -> np.ndarray:
+    """Which points (N, 3) of the world the camera sees: (N,) bool. What lies nearer than CLEARANCE before a point
+    (its own surface, a closed lid's strip) does not hide it."""
+    towards = places - camera.position()
+    depth = towards @ camera.rotation[2]
+    return ~scene.occluded(camera.position(), towards * (1 - CLEARANCE / depth)[:, None], far=1.0)
+
+
+def _frame(shot: Shot, options: RenderOptions, detect: bool) -> tuple[Camera, bool]:
+    """The crop's camera, and whether the detector framed it."""
+    find = detected_face(shot) if detect else None
+    box = find.box if find else predict_box(shot)
+    side = box[2] * options.margin
+    grown = (box[0] + (box[2] - side) / 2, box[1] + (box[2] - side) / 2, side, side)
+    return view_camera(shot.view).crop(grown, options.size), find is not None
+
+
+def _fill(out: dict[str, np.ndarray], image: int, shot: Shot, camera: Camera, options: RenderOptions) -> None:
+    model = shot.actor.stage.model
+    hits = shot.scene.cast(camera)
+    out["images"][image] = shot.render(camera, hits=hits)
+    out["expression"][image], out["pose"][image] = shot.view.expression, shot.view.pose
+    out["camera"][image] = camera.focal, *camera.centre, shot.view.distance
+    places = (coarse_grid(model) @ shot.vertices[:len(model.mean)])
+    projected = camera.project(places)
+    out["image_points"][image] = np.stack([projected.x, projected.y], -1)
+    out["depth_points"][image] = projected.depth
+    out["visible"][image] = visible(shot.scene, camera, places)
+    projected = camera.project(shot.landmarks())
+    out["landmarks"][image] = np.stack([projected.x, projected.y], -1)
+    for name in options.buffers:
+        out[name][image] = _BUFFER[name](shot, hits)
+
+
+@lru_cache(maxsize=2)
+def coarse_grid(model: FaceModel) -> sparse.csr_matrix:
+    """(256, V) float64: vertices -> the ordered grid sampled 16x16, `points.encode(vertices, 16)` in one product."""
+    step = (points.SIZE - 1) * np.arange(GRID) / (GRID - 1)
+    low = np.minimum(step.astype(int), points.SIZE - 2)
+    one = sparse.csr_matrix((np.concatenate([1 - (step - low), step - low]),
+                             (np.tile(np.arange(GRID), 2), np.concatenate([low, low + 1]))), (GRID, points.SIZE))
+    return (sparse.kron(one, one) @ model.grid_matrix.astype(np.float64)).tocsr()
+
+
+@lru_cache(maxsize=2)
+def _face_region(model: FaceModel) -> np.ndarray:
+    """(F,) bool, the model's triangles that the grid covers, with eyes and mouth."""
+    from scipy.spatial import cKDTree
+
+    mean = np.asarray(model.mean, np.float64)
+    middles = mean[model.triangles].mean(1)
+    near = cKDTree(points.decode(points.encode(mean, model=model))).query(middles)[0] < 2.5
+    inside = np.ones(len(near), bool)
+    inside[model.region("skin")] = False
+    return near & ~vertex_mask(model, "ears")[model.triangles].any(1) | inside
+
+
+def _model_triangles(shot: Shot, hits: Hits) -> np.ndarray:
+    """The model's triangle at each hit (...), -1 elsewhere (hair, clothes, nothing)."""
+    stage = shot.actor.stage
+    numbers = np.full(len(shot.actor.triangles) + 1, -1)        # the last stands for a miss
+    numbers[:len(stage.numbers)] = stage.numbers
+    return numbers[np.append(np.flatnonzero(shot.drawn), len(numbers) - 1)][hits.triangle]
+
+
+def _uv(shot: Shot, hits: Hits) -> np.ndarray:
+    numbers = _model_triangles(shot, hits)
+    corners = shot.actor.stage.model.corner_uv[numbers]
+    uv = np.einsum("...k,...kc->...c", hits.barycentric, corners)
+    return np.where((numbers >= 0)[..., None], uv, np.nan)
+
+
+def _mask(shot: Shot, hits: Hits) -> np.ndarray:
+    numbers = _model_triangles(shot, hits)
+    return (numbers >= 0) & _face_region(shot.actor.stage.model)[numbers]
+
+
+def _depth(shot: Shot, hits: Hits) -> np.ndarray:
+    return hits.depth
+
+
+def _normals(shot: Shot, hits: Hits) -> np.ndarray:
+    corners = shot.triangles[hits.triangle]
+    normals = sum(shot.normals[corners[..., k]] * hits.barycentric[..., k, None] for k in range(3))
+    return np.rint(127 * normalise(normals)).astype(np.int8)
+
+
+_BUFFER = {"uv": _uv, "mask": _mask, "depth": _depth, "normals": _normals}
