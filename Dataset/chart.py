@@ -95,5 +95,7 @@ def soften(mask: np.ndarray, blur: float) -> np.ndarray:
 
 def noise(rng: np.random.Generator, cells: int) -> np.ndarray:
     """Smooth noise of unit variance with ``cells`` cells around the head, (HEIGHT, WIDTH) float32."""
-    coarse = rng.normal(size=(max(cells // 2, 2), cells)).astype(np.float32)
-    return cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC if cells < WIDTH else cv2.INTER_LINEAR)
+    coarse = rng.standard_normal((max(cells // 2, 2), cells), np.float32)
+    if cells == WIDTH:
+        return coarse
+    return cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)

@@ -12,7 +12,7 @@ import numpy as np
 from Dataset.chart import Chart
 from Dataset.skin import Look
 
-SKIN, SOCKET, MOUTH, EYE, TEETH, TONGUE, HAIR, CLOTH = range(8)
+SKIN, SOCKET, MOUTH, EYE, TEETH, TONGUE, HAIR, CLOTH, FRAME, LENS = range(10)
 _STEPS = 12                        # rings of neck and shoulders
 _STYLE = {1: 8.0, 2: 17.0, 3: 13.0}     # thickness of the shell, mm
 
@@ -72,11 +72,12 @@ def dress(shell: Shell, mean: np.ndarray, chart: Chart, look: Look) -> Dressing:
     crown = np.clip((shell.places[:, 1] - chart.landmarks[17:27, 1].mean()) / 60, 0, 1)
     lumps = _lumps(rng, shell.places)
     thick = _STYLE.get(look.hair_style, 0.0) * (1 + 0.25 * lumps + 0.35 * look.parting * np.sin(azimuth) * crown)
-    thick = thick * (0.7 + 0.5 * crown) * np.sin(np.pi / 2 * rise) ** 0.8
+    thick = np.exp(rng.normal(0, 0.3)) * thick * (0.7 + 0.5 * crown) * np.sin(np.pi / 2 * rise) ** 0.8
     thickness = np.where(above > 0, thick, 0) - 1.2 * (above < 4)
 
     first = len(mean)
-    parts = [(shell.triangles, HAIR, shell.places)] if look.hair_style else []
+    grown = shell.triangles[(thickness[shell.triangles] > 0).any(1)]        # the rest lies under the skin
+    parts = [(grown, HAIR, shell.places)] if look.hair_style else []
     places = [shell.places]
     first += len(shell.places)
     triangles = [t + len(mean) for t, _, _ in parts]
@@ -90,8 +91,9 @@ def dress(shell: Shell, mean: np.ndarray, chart: Chart, look: Look) -> Dressing:
     places.append(_loft(mean[shell.rim])[0].reshape(-1, 3))
     first += count * _STEPS
 
-    curtain = _curtain(mean, chart, look, rng)
+    curtain = np.zeros((0, 3))
     if look.hair_style == 3:
+        curtain = _curtain(mean, chart, look, rng)
         triangles.append(_strip(*curtain.shape[:2]) + first)
         materials.append(np.full(len(triangles[-1]), HAIR))
     curtain = curtain.reshape(-1, 3)

@@ -59,7 +59,7 @@ def predict_box(shot: Shot) -> tuple[float, float, float, float]:
     x, y, side, _ = expected_box(view_camera(shot.view).project(shot.landmarks()))
     yaw = float(shot.view.pose[0])
     turned = np.clip((abs(yaw) - 10) / 55, 0, 1)
-    noise = np.clip(np.random.default_rng([shot.view.seed, 2]).normal(0, 1, 3), -2, 2)
+    noise = np.clip(np.random.default_rng([shot.view.seed, 2]).normal(0, 1, 3), [-2, -2, -1.3], 2)
     right = -0.11 * np.sign(yaw) * np.clip((abs(yaw) - 15) / 35, 0, 1) + (0.02 + 0.14 * turned) * noise[0]
     down = 0.018 - 0.03 * turned + (0.02 + 0.07 * turned) * noise[1]
     grown = side * np.exp(0.17 * np.clip((abs(yaw) - 10) / 45, 0, 1) + (0.062 + 0.08 * turned) * noise[2])

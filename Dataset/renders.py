@@ -18,7 +18,7 @@ from Dataset.face_model import FaceModel
 from Dataset.framing import detected_face, predict_box
 from Dataset.raycast import Hits, Scene
 from Dataset.representations import points
-from Dataset.scene import Actor, Shot, Stage, sample_view, vertex_mask, view_camera
+from Dataset.scene import Actor, Shot, Stage, roughen, sample_view, vertex_mask, view_camera
 from Dataset.shading import normalise
 from Dataset.skin import sample_look
 
@@ -27,14 +27,16 @@ GRID = 16               # image_points: the ordered grid sampled 16x16
 CLEARANCE = 4.0         # mm: what a camera ray meets up to here in front of a point does not hide it
 _FRONTAL = (25.0, 12.0, 10.0)       # standard deviations of yaw, pitch, roll, degrees, of the frontal half
 _LIMITS = {"people": (1, 1_000_000), "images": (1, 1000), "size": (16, 512), "seed": (0, 2**63 - 1), "yaw": (0, 90),
-           "pitch": (0, 60), "roll": (0, 180), "expression": (0, 1), "margin": (0.5, 3), "detect": (0, 1)}
+           "pitch": (0, 60), "roll": (0, 180), "expression": (0, 1), "margin": (0.5, 3), "detect": (0, 1),
+           "wild": (0, 1), "glasses": (0, 1)}
 
 
 @dataclasses.dataclass(frozen=True)
 class RenderOptions:
     """What is rendered. people; images of each; size of a crop, px; seed; yaw, pitch, roll: largest absolute angle,
     degrees; expression: strength in [0, 1]; margin: the box is grown about its centre by this factor; detect: share
-    of the pictures that the detector itself frames; buffers: of `BUFFERS`. ValueError for a value out of range."""
+    of the pictures that the detector itself frames; wild, glasses: shares with clutter behind and with glasses;
+    buffers: of `BUFFERS`. ValueError for a value out of range."""
     people: int = 1000
     images: int = 8
     size: int = 128
@@ -45,6 +47,8 @@ class RenderOptions:
     expression: float = 1.0
     margin: float = 1.15
     detect: float = 0.1
+    wild: float = 0.6
+    glasses: float = 0.12
     buffers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -97,7 +101,8 @@ def render_person(number: int, options: RenderOptions, stage: Stage) -> dict[str
         rng = np.random.default_rng([options.seed, number, image])
         angles = sample_angles(rng, options)
         detect = rng.random() < options.detect
-        shot = actor.set(sample_view(rng, model.sample_expression(rng, options.expression), angles=angles))
+        view = sample_view(rng, model.sample_expression(rng, options.expression), angles=angles)
+        shot = actor.set(roughen(view, rng, options.wild, options.glasses))
         camera, out["found"][image] = _frame(shot, options, detect)
         _fill(out, image, shot, camera, options)
     return out
@@ -169,10 +174,7 @@ def _face_region(model: FaceModel) -> np.ndarray:
 
 def _model_triangles(shot: Shot, hits: Hits) -> np.ndarray:
     """The model's triangle at each hit (...), -1 elsewhere (hair, clothes, nothing)."""
-    stage = shot.actor.stage
-    numbers = np.full(len(shot.actor.triangles) + 1, -1)        # the last stands for a miss
-    numbers[:len(stage.numbers)] = stage.numbers
-    return numbers[np.append(np.flatnonzero(shot.drawn), len(numbers) - 1)][hits.triangle]
+    return np.append(shot.numbers, -1)[hits.triangle]       # the last stands for a miss
 
 
 def _uv(shot: Shot, hits: Hits) -> np.ndarray:

@@ -11,9 +11,11 @@ import cv2
 import numpy as np
 
 from Dataset import dressing, shading, skin
+from Dataset.backdrop import backdrop
 from Dataset.camera import Camera, look_at_face
 from Dataset.chart import Chart, sample_texture
-from Dataset.dressing import CLOTH, EYE, HAIR, MOUTH, SKIN, SOCKET, TEETH, TONGUE
+from Dataset.dressing import CLOTH, EYE, FRAME, HAIR, LENS, MOUTH, SKIN, SOCKET, TEETH, TONGUE
+from Dataset.glasses import CLEAR, DARK, NONE, Glasses, make_glasses
 from Dataset.raycast import Hits, Scene
 from Dataset.transforms import rotation_from_euler
 
@@ -28,7 +30,8 @@ class View(NamedTuple):
     x, y, z in mm; distance: of the camera, mm; focal: of the detector's picture, px; light_direction
     (3,), light_colour (3,), light_ambient (9, 3): a :class:`Dataset.shading.Light`, float32; gain: (3,)
     BGR colour cast of the camera; contrast, grain: of the camera; torso: yaw of the shoulders, degrees;
-    seed: of background and grain."""
+    seed: of background, grain and the glasses' shape; wild: of the background, 0 a calm wall to 1 clutter;
+    glasses: a kind of :mod:`Dataset.glasses`, 0 none."""
     expression: np.ndarray
     pose: np.ndarray
     distance: np.float32
@@ -41,6 +44,8 @@ class View(NamedTuple):
     grain: np.float32
     torso: np.float32
     seed: int
+    wild: np.float32 = np.float32(0)
+    glasses: int = NONE
 
 
 class Range(NamedTuple):
@@ -53,7 +58,7 @@ class Range(NamedTuple):
 def sample_view(rng: np.random.Generator, expression: np.ndarray, limits: Range = Range(),
                 angles: np.ndarray | None = None) -> View:
     """A random picture's settings: uniform pose (or these angles, (3,) degrees), a camera 0.4 to 1.6 m away,
-    soft near-white light."""
+    soft near-white light, a calm background; :func:`roughen` makes it less tame."""
     angles = rng.uniform(-1, 1, 3) * limits if angles is None else np.asarray(angles, np.float64)
     distance = float(np.exp(rng.uniform(np.log(400), np.log(1600))))
     focal = _HEAD_SHARE * VIEW * distance / 230 * rng.uniform(0.92, 1.08)
@@ -74,6 +79,19 @@ def sample_view(rng: np.random.Generator, expression: np.ndarray, limits: Range 
                 (ambient * (1 - balance) * level * 1.15).astype(f32),
                 np.clip(1 + rng.normal(0, 0.03, 3), 0.9, 1.1).astype(f32), f32(rng.uniform(0, 0.35)),
                 f32(rng.uniform(0.3, 2.2)), f32(0.4 * angles[0] + rng.normal(0, 6)), int(rng.integers(2**31)))
+
+
+def roughen(view: View, rng: np.random.Generator, wild: float, glasses: float) -> View:
+    """The picture with a cluttered background (in a share ``wild`` of the cases), warmer or cooler light of more
+    varied strength, and glasses (in a share ``glasses``, one pair in four dark)."""
+    clutter, worn = rng.random(), rng.random()
+    warm = np.exp(rng.normal(0, 0.07) * np.array([-1, 0, 1]))
+    fill = np.exp(rng.normal(0, 0.12) * np.array([-1, 0, 1]))
+    level = np.exp(rng.normal(-0.1, 0.3))
+    amount, kind = rng.uniform(0.1, 1), DARK if rng.random() < 0.25 else CLEAR
+    return view._replace(wild=np.float32(amount if clutter < wild else 0), glasses=kind if worn < glasses else NONE,
+                         light_colour=(view.light_colour * warm * level).astype(np.float32),
+                         light_ambient=(view.light_ambient * fill * level).astype(np.float32))
 
 
 class Stage:
@@ -102,6 +120,7 @@ class Stage:
         inside = np.unique(self.triangles[np.isin(self.materials, (MOUTH, TEETH, TONGUE))])
         skin_vertices = np.unique(self.triangles[self.materials == SKIN])
         self.openness[np.setdiff1d(inside, skin_vertices)] = 0.3     # shut in the mean, open in pictures
+        self.openness[np.unique(self.triangles[self.materials == TEETH])] = 0.5
 
 
 class Actor:
@@ -135,8 +154,8 @@ class Actor:
         specular = np.full(len(kinds), 0.010 + 0.022 * look.oil, np.float32)
         shininess = np.full(len(kinds), 14.0, np.float32)
         flesh = skin.melanin_colour(look.melanin) * (0.55, 0.5, 0.75)
-        flat = {SOCKET: flesh, MOUTH: (0.05, 0.05, 0.22), TONGUE: (0.14, 0.14, 0.38), TEETH: (0.50, 0.60, 0.66),
-                CLOTH: look.cloth}
+        enamel = (0.36 + 0.24 * look.teeth, 0.54 + 0.14 * look.teeth, 0.65 + 0.08 * look.teeth)
+        flat = {SOCKET: flesh, MOUTH: (0.05, 0.05, 0.22), TONGUE: (0.14, 0.14, 0.38), TEETH: enamel, CLOTH: look.cloth}
         for kind, colour in flat.items():
             albedo[kinds == kind] = colour
         teeth = kinds == TEETH      # the farther back, the darker
@@ -151,6 +170,10 @@ class Actor:
         albedo[eye] = skin.eye_albedo(shading.normalise(nearest), look)
         specular[eye], shininess[eye] = 0.09, 150
         specular[kinds == CLOTH] = 0
+        worn = kinds >= FRAME           # glasses keep their colour where others keep their place
+        albedo[worn] = places[worn]
+        specular[kinds == FRAME], shininess[kinds == FRAME] = 0.03, 40
+        specular[kinds == LENS], shininess[kinds == LENS] = 0.05, 200
         return shading.Material(albedo, specular, shininess, _WRAP)
 
     def set(self, view: View) -> "Shot":
@@ -162,7 +185,14 @@ class Actor:
         local = shading.vertex_normals(head, stage.triangles)
         extra = dressing.extra_vertices(self.dressing, head, local, rotation, translation,
                                         rotation_from_euler(float(view.torso), 0.0, 0.0))
-        return Shot(self, view, np.concatenate([head @ rotation.T + translation, extra]))
+        own = shading.vertex_normals(extra, self.dressing.triangles - len(head))     # shares no vertex with the head
+        worn = None
+        if view.glasses != NONE:
+            rng = np.random.default_rng([view.seed, 3])
+            worn = make_glasses(model.landmarks(head), int(view.glasses), rng)
+            worn = worn._replace(vertices=worn.vertices @ rotation.T + translation, normals=worn.normals @ rotation.T)
+        return Shot(self, view, np.concatenate([head @ rotation.T + translation, extra]),
+                    np.concatenate([local @ rotation.T, own]).astype(np.float32), worn)
 
 
 def pose_vertices(vertices: np.ndarray, pose: np.ndarray) -> np.ndarray:
@@ -178,18 +208,31 @@ def view_camera(view: View) -> Camera:
 
 
 class Shot:
-    """A person in place for one picture; :meth:`render` may be called for several cameras."""
+    """A person in place for one picture; :meth:`render` may be called for several cameras.
 
-    def __init__(self, actor: Actor, view: View, vertices: np.ndarray):
-        self.actor, self.view, self.vertices = actor, view, vertices
+    triangles, materials, numbers: what is drawn; numbers are the model's triangles, -1 for hair, clothes and glasses.
+    vertices, normals: (V, 3) in the world, the model's first.
+    """
+
+    def __init__(self, actor: Actor, view: View, vertices: np.ndarray, normals: np.ndarray,
+                 glasses: Glasses | None = None):
+        self.actor, self.view, self.vertices, self.normals = actor, view, vertices, normals
         drawn = ~self._inside_out()
-        self.triangles, self.materials = actor.triangles[drawn], actor.materials[drawn]
-        self.drawn = drawn      # of the actor's triangles
+        numbers = np.full(len(actor.triangles), -1)
+        numbers[:len(actor.stage.numbers)] = actor.stage.numbers
+        self.triangles, self.materials, self.numbers = actor.triangles[drawn], actor.materials[drawn], numbers[drawn]
+        self.attributes = np.concatenate([actor.attributes, normals], axis=1)
+        if glasses:
+            self.triangles = np.concatenate([self.triangles, glasses.triangles + len(vertices)])
+            self.materials = np.concatenate([self.materials, np.where(glasses.lens, LENS, FRAME)])
+            self.numbers = np.concatenate([self.numbers, np.full(len(glasses.triangles), -1)])
+            self.vertices = np.concatenate([vertices, glasses.vertices])
+            self.normals = np.concatenate([normals, glasses.normals.astype(np.float32)])
+            self.attributes = np.concatenate([self.attributes, np.concatenate(
+                [glasses.colours, np.ones((len(glasses.colours), 1)), glasses.normals], 1).astype(np.float32)])
         self.light = shading.Light(view.light_direction, view.light_colour, view.light_ambient)
-        self.backdrop = shading.background(VIEW, np.random.default_rng([view.seed, 0]))
-        self.scene = Scene(vertices, self.triangles, actor.stage.threads)
-        self.normals = shading.vertex_normals(vertices, self.triangles).astype(np.float32)
-        self.attributes = np.concatenate([actor.attributes, self.normals], axis=1)
+        self.backdrop = backdrop(VIEW, np.random.default_rng([view.seed, 0]), float(view.wild))
+        self.scene = Scene(self.vertices, self.triangles, actor.stage.threads)
 
     def render(self, camera: Camera, smooth: bool = True, hits: Hits | None = None) -> np.ndarray:
         """The picture (height, width, 3) uint8 BGR. smooth: more rays where a pixel holds an edge; hits: what
@@ -199,9 +242,11 @@ class Shot:
         behind = self._behind(camera)
         linear = behind.copy()
         seen = hits.triangle >= 0
-        linear[seen] = self._shade(Hits(*(h[seen] for h in hits)), rays.origin, rays.directions[seen], seen)
+        first = Hits(*(h[seen] for h in hits))
+        lit = self._lit(first, rays.origin, rays.directions[seen], seen)
+        linear[seen] = self._shade(first, rays.origin, rays.directions[seen], lit[seen])
         if smooth:
-            self._smooth(camera, hits, linear, behind)
+            self._smooth(camera, hits, linear, behind, lit)
         grain = np.random.default_rng([self.view.seed, 1]).normal(0, 1, (*linear.shape[:2], 1)).astype(np.float32)
         image = shading.to_bgr8(linear * self.view.gain, float(self.view.contrast))
         return np.clip(np.rint(image + self.view.grain * grain), 0, 255).astype(np.uint8)
@@ -231,8 +276,21 @@ class Shot:
         return cv2.warpAffine(self.backdrop, matrix, (camera.width, camera.height),
                               flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
 
-    def _shade(self, hits: Hits, origin: np.ndarray, directions: np.ndarray, seen: np.ndarray | None) -> np.ndarray:
-        """Linear BGR (N, 3) of N hits; seen: their pixels' mask, to soften shadows over neighbours."""
+    def _lit(self, hits: Hits, origin: np.ndarray, directions: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """How much of the lamp each pixel (H, W) sees, float32, softened over its neighbours (a lamp is not a point)
+        and 1 where nothing is hit; hits: those of the pixels in the mask ``seen``."""
+        corners = self.triangles[hits.triangle]
+        normals = shading.normalise(sum(self.normals[corners[:, k]] * hits.barycentric[:, k:k + 1] for k in range(3)))
+        shade = np.ones(len(normals), np.float32)       # surfaces turned away are dark by themselves, softly
+        facing = normals @ self.light.direction > 0
+        points = (origin + directions[facing] * hits.depth[facing, None]).astype(np.float32)
+        shade[facing] = shading.shadow(self.scene, points, normals[facing], self.light.direction, lift=1.0)
+        out = np.ones(seen.shape, np.float32)
+        out[seen] = _soften(shade, seen)
+        return out
+
+    def _shade(self, hits: Hits, origin: np.ndarray, directions: np.ndarray, lit: np.ndarray) -> np.ndarray:
+        """Linear BGR (N, 3) of N hits; lit: how much of the lamp each sees (N,)."""
         actor = self.actor
         corners = self.triangles[hits.triangle]
         values = sum(self.attributes[corners[:, k]] * hits.barycentric[:, k:k + 1] for k in range(3))
@@ -241,19 +299,31 @@ class Shot:
         to_eye = -shading.normalise(directions)
         away = np.einsum("ij,ij->i", normals, to_eye) < 0
         material_of = self.materials[hits.triangle]
-        normals = np.where((away & (material_of == HAIR))[:, None], -normals, normals)    # hair has two sides
+        two_sided = (material_of == HAIR) | (material_of == LENS)
+        normals = np.where((away & two_sided)[:, None], -normals, normals)
         points = (origin + directions * hits.depth[:, None]).astype(np.float32)
-        lit = np.ones(len(points), np.float32)      # surfaces turned away are dark by themselves, softly
-        facing = normals @ self.light.direction > 0
-        lit[facing] = shading.shadow(self.scene, points[facing], normals[facing], self.light.direction, lift=1.0)
-        if seen is not None:
-            lit = _soften(lit, seen)
+        eye = np.flatnonzero(material_of == EYE)
+        dim = self._below_lid(points[eye])
+        lit = lit.copy()
+        lit[eye] *= dim
+        open_sky[eye] *= dim
         material = actor.material(places, material_of)
         return shading.shade(normals, to_eye, material, self.light, lit, open_sky)
 
-    def _smooth(self, camera: Camera, hits: Hits, linear: np.ndarray, behind: np.ndarray) -> None:
-        """Average _SPLIT rays in the pixels whose neighbour shows another material or lies much deeper,
-        in place."""
+    def _below_lid(self, points: np.ndarray) -> np.ndarray:
+        """How much light reaches eyeball points (N, 3): (N,) float32; the upper lid and its lashes shade what lies
+        just below them."""
+        pose = self.view.pose
+        rotation = rotation_from_euler(*(float(a) for a in pose[:3]))
+        marks = (self.landmarks() - pose[3:]) @ rotation
+        x, y, _ = np.moveaxis((points - pose[3:]) @ rotation, -1, 0)
+        right, left = (np.interp(x, marks[ring, 0], marks[ring, 1]) for ring in (slice(36, 40), slice(42, 46)))
+        lid = np.where(x < 0, right, left)
+        return (1 - 0.6 * np.exp(-np.maximum(lid - y, 0) / 2.5)).astype(np.float32)
+
+    def _smooth(self, camera: Camera, hits: Hits, linear: np.ndarray, behind: np.ndarray, lit: np.ndarray) -> None:
+        """Average _SPLIT rays in the pixels whose neighbour shows another material or lies much deeper, in place;
+        their shadow is the pixel's (lit)."""
         kind = np.where(hits.triangle >= 0, self.materials[hits.triangle], -1).astype(np.float32)
         depth = np.where(hits.triangle >= 0, hits.depth, 1e4)
         ring = np.ones((3, 3), np.uint8)
@@ -267,7 +337,8 @@ class Shot:
         hits = self.scene.cast_rays(rays.origin, rays.directions)
         seen = hits.triangle >= 0
         colours = np.repeat(behind[y, x][:, None], _SPLIT, 1)
-        colours[seen] = self._shade(Hits(*(h[seen] for h in hits)), rays.origin, rays.directions[seen], None)
+        shade = np.repeat(lit[y, x][:, None], _SPLIT, 1)[seen]
+        colours[seen] = self._shade(Hits(*(h[seen] for h in hits)), rays.origin, rays.directions[seen], shade)
         linear[y, x] = colours.mean(1)
 
 

@@ -18,6 +18,7 @@ import logging
 import os
 import shutil
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -47,7 +48,11 @@ class Shards:
     def __init__(self, path: Path, options: RenderOptions, numbers: list[int]):
         self.path, self.settings, self.images, self.size = path, options, options.images, options.size
         self.names = tuple(layout(options))
-        self._maps: list[dict[str, np.ndarray]] = [_open_shard(path, number, options) for number in numbers]
+        self._numbers = numbers
+        for number in numbers:
+            _check_shard(path, number, options)
+        # A memory map keeps its file open: of thousands of files only so many at a time.
+        self._map = lru_cache(maxsize=_file_limit() // 2)(self._open)
         self.people = np.array([n for number in numbers for n in _people_of(number, options)], np.int64)
         self._starts = np.cumsum([0] + [len(_people_of(number, options)) for number in numbers])
 
@@ -55,15 +60,16 @@ class Shards:
         return len(self.people)
 
     def arrays(self, name: str) -> list[np.ndarray]:
-        """The memory maps (P, ...) of one array, shard by shard. ValueError for a name that is not in `names`."""
-        if name not in self.names:
-            raise ValueError(f"{self.path}: holds {', '.join(self.names)}, received {name}")
-        return [maps[name] for maps in self._maps]
+        """The memory maps (P, ...) of one array, shard by shard; each keeps a file open as long as it lives. ValueError
+        for a name that is not in `names`."""
+        self._check_name(name)
+        return [self._map(shard, name) for shard in range(len(self._numbers))]
 
     def gather(self, name: str, people: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
-        """One array's rows for people (N,), places 0 to len - 1: (N, ...); with images (N,) or (N, K), one or K pictures
-        of each: (N, ...) or (N, K, ...). A copy. ValueError for an index out of range."""
-        parts, people = self.arrays(name), np.asarray(people, np.int64)
+        """One array's rows for people (N,), places 0 to len - 1: (N, ...); with images (N,) or (N, K), one or K
+        pictures of each: (N, ...) or (N, K, ...). A copy. ValueError for an index out of range."""
+        self._check_name(name)
+        people = np.asarray(people, np.int64)
         images = None if images is None else np.asarray(images, np.int64)
         if people.size and not 0 <= people.min() <= people.max() < len(self):
             raise ValueError(f"{self.path}: people are 0 to {len(self) - 1}, received {people.min()} to {people.max()}")
@@ -71,12 +77,22 @@ class Shards:
             raise ValueError(f"{self.path}: images are 0 to {self.images - 1}, "
                              f"received {images.min()} to {images.max()}")
         shards = np.searchsorted(self._starts, people, side="right") - 1
-        rows = [parts[s][p - self._starts[s]] for s, p in zip(shards, people)]
+        rows = [self._map(int(s), name)[p - self._starts[s]] for s, p in zip(shards, people)]
         if images is not None:
             rows = [row[k] for row, k in zip(rows, images)]
-        shape, dtype = parts[0].shape[1:], parts[0].dtype
+        shape, dtype = layout(self.settings)[name]
         shape = shape if images is None else images.shape[1:] + shape[1:]
         return np.stack(rows) if rows else np.zeros((0, *shape), dtype)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Shards, (self.path, self.settings, self._numbers)        # into another process: opened there again
+
+    def _check_name(self, name: str) -> None:
+        if name not in self.names:
+            raise ValueError(f"{self.path}: holds {', '.join(self.names)}, received {name}")
+
+    def _open(self, shard: int, name: str) -> np.ndarray:
+        return np.load(_file(self.path, self._numbers[shard], name), mmap_mode="r", allow_pickle=False)
 
 
 def open_shards(path: str | os.PathLike[str], partial: bool = False) -> Shards:
@@ -169,27 +185,39 @@ def _people_of(number: int, options: RenderOptions) -> range:
     return range(number * PEOPLE, min((number + 1) * PEOPLE, options.people))
 
 
-def _open_shard(path: Path, number: int, options: RenderOptions) -> dict[str, np.ndarray]:
-    """Memory maps of one shard; ValueError names the file and the rule."""
-    maps, count = {}, len(_people_of(number, options))
+def _file(path: Path, number: int, name: str) -> Path:
+    return path / _name(number) / f"{name}.npy"
+
+
+def _file_limit() -> int:
+    """How many files this process may have open."""
+    try:
+        import resource
+    except ImportError:         # Windows
+        return 512
+    return max(min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1 << 15), 128)
+
+
+def _check_shard(path: Path, number: int, options: RenderOptions) -> None:
+    """ValueError names the file and the rule when a shard is not whole."""
+    count = len(_people_of(number, options))
     for name, (shape, dtype) in layout(options).items():
-        file = path / _name(number) / f"{name}.npy"
+        file = _file(path, number, name)
         try:
-            maps[name] = np.load(file, mmap_mode="r", allow_pickle=False)
+            found = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             reason = "missing" if not file.is_file() else f"no whole .npy file ({' '.join(str(error).split())[:120]})"
             raise ValueError(f"{file}: {reason}; run Dataset.shards again with the same settings") from None
-        if maps[name].shape != (count, *shape) or maps[name].dtype != dtype:
-            raise ValueError(f"{file}: must be {(count, *shape)} {dtype}, received {maps[name].shape} "
-                             f"{maps[name].dtype}")
-    return maps
+        if found.shape != (count, *shape) or found.dtype != dtype:
+            raise ValueError(f"{file}: must be {(count, *shape)} {dtype}, received {found.shape} {found.dtype}")
 
 
 def _whole(out: Path, number: int, options: RenderOptions) -> bool:
     try:
-        return bool(_open_shard(out, number, options))
+        _check_shard(out, number, options)
     except ValueError:
         return False
+    return True
 
 
 def _begin(out: Path, options: RenderOptions) -> None:
@@ -247,7 +275,8 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
     helps = {"people": "people", "images": "pictures of each", "size": "side of the crops, pixels",
              "seed": "of everything", "yaw": "largest, degrees", "pitch": "largest, degrees",
              "roll": "largest, degrees", "expression": "strength, 0 to 1", "margin": "growth of the detector's box",
-             "detect": "share of pictures that the detector frames"}
+             "detect": "share of pictures that the detector frames", "wild": "share with a cluttered background",
+             "glasses": "share with glasses"}
     for field in dataclasses.fields(RenderOptions):
         if field.name != "buffers":
             parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default,

@@ -20,7 +20,7 @@ from Dataset.scene import Actor, Stage, View, pose_vertices
 from Dataset.skin import Look
 from Dataset.subjects import SIDECAR
 
-VERSION = 1
+VERSION = 2             # 2: clutter and glasses of a view, moles, age, make-up of a look
 
 
 class Sidecar(NamedTuple):
@@ -81,7 +81,8 @@ def load_sidecar(path: str | os.PathLike[str]) -> Sidecar:
 def _sidecar(data: dict[str, np.ndarray]) -> Sidecar:
     look = Look(*(data[f"look_{n}"] if data[f"look_{n}"].ndim else data[f"look_{n}"].item() for n in Look._fields))
     columns = [data[f"view_{name}"] for name in View._fields]
-    views = [View(*row)._replace(seed=int(row[-1])) for row in zip(*columns)]
+    views = [View(*row) for row in zip(*columns)]
+    views = [view._replace(seed=int(view.seed), glasses=int(view.glasses)) for view in views]
     cameras = [Camera(int(c[0]), int(c[1]), float(c[2]), (float(c[3]), float(c[4])), FLIP.copy(), c[5:8])
                for c in data["camera"]]
     return Sidecar(data["identity"], look, views, cameras, data["boxes"], [str(s) for s in data["box_sources"]],

@@ -1,4 +1,5 @@
 """Procedural skin, hair paint, eyes: one texture per person on the chart, from numbers: no photo, no licence."""
+from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -22,7 +23,9 @@ class Look(NamedTuple):
     much the skin shines; freckles, lips (redness), circles (under the eyes), brows (thickness), beard (0
     none to 1 full), stubble (shadow of a shaved one); hair and iris: indices of the colour ramps, floats
     in [0, 5]; hair_style: 0 shaved, 1 short, 2 full, 3 long; hairline: mm above the default; parting: -1
-    to 1, the side on which hair is thicker; cloth: (3,) BGR; seed: of the noise.
+    to 1, the side on which hair is thicker; cloth: (3,) BGR; seed: of the noise; uneven: blotches; moles: how many;
+    age: depth of folds; makeup: on lids and lashes; arch: of the brows, 0.5 = as the landmarks; teeth: 0 yellow to 1
+    white.
     """
     melanin: float
     redness: float
@@ -41,6 +44,12 @@ class Look(NamedTuple):
     parting: float
     cloth: np.ndarray
     seed: int
+    uneven: float
+    moles: float
+    age: float
+    makeup: float
+    arch: float
+    teeth: float
 
 
 def sample_look(rng: np.random.Generator) -> Look:
@@ -53,7 +62,7 @@ def sample_look(rng: np.random.Generator) -> Look:
         hair = float(rng.uniform(4.4, 5))
     man = rng.random() < 0.5
     style = int(rng.choice(4, p=[0.12, 0.5, 0.33, 0.05] if man else [0.01, 0.12, 0.37, 0.5]))
-    return Look(melanin, float(rng.uniform(0, 1)), float(rng.uniform(0, 1)), float(rng.uniform(0, 1)),
+    look = Look(melanin, float(rng.uniform(0, 1)), float(rng.uniform(0, 1)), float(rng.uniform(0, 1)),
                 float(max(rng.uniform(-2, 1), 0) * (melanin < 0.45)),
                 float(rng.uniform(0, 0.45) if man else rng.uniform(0.2, 1)), float(rng.uniform(0, 1)),
                 float(rng.uniform(0.3, 1) if man else rng.uniform(0.1, 0.7)),
@@ -61,7 +70,15 @@ def sample_look(rng: np.random.Generator) -> Look:
                 float(rng.uniform(0, 0.7) if man else 0), hair, iris, style,
                 float(rng.normal(0, 5)), float(rng.uniform(-1, 1)),
                 (rng.uniform(0.02, 0.5) * np.clip(1 + rng.normal(0, 0.25, 3), 0.3, 1.7)).astype(np.float32),
-                int(rng.integers(2**31)))
+                int(rng.integers(2**31)), float(rng.beta(1, 3)), float(rng.beta(1, 3)), float(rng.beta(1.2, 2.5)),
+                float(rng.uniform(0, 0.8) if not man and rng.random() < 0.5 else 0), float(rng.uniform(0, 1)),
+                float(rng.uniform(0, 1)))
+    kind, amount = rng.random(), rng.uniform(0, 1)
+    if kind < 0.15:         # a fringe
+        return look._replace(hairline=float(-12 - 11 * amount))
+    if kind < (0.4 if man else 0.2):        # a high or receding forehead
+        return look._replace(hairline=float(8 + 22 * amount))
+    return look
 
 
 def melanin_colour(melanin: float, warmth: float = 0.5) -> np.ndarray:
@@ -81,58 +98,100 @@ def hair_colour(look: Look) -> np.ndarray:
     return ramp(_HAIR, look.hair)
 
 
+class Places(NamedTuple):
+    """Where blood, lids, lips and lashes lie on a chart: masks in [0, 1], each with the window (rows, columns) of the
+    texture that it fills. Constant for a chart, so that a person costs only noise and colour."""
+    blood: "Patch"
+    lids: "Patch"
+    under: "Patch"
+    lips: "Patch"
+    line: "Patch"
+    lashes: "Patch"
+    folds: "Patch"
+    freckles: "Patch"
+    beard: "Patch"
+
+
+class Patch(NamedTuple):
+    """A mask (h, w) float32 and the window of the texture that it fills."""
+    rows: slice
+    columns: slice
+    mask: np.ndarray
+
+
+@lru_cache(maxsize=2)
+def find_places(chart: Chart) -> Places:
+    """The constant masks of a chart."""
+    marks = chart.marks
+    cheeks = sum(chart.spot(0.55 * marks[k] + 0.45 * marks[m], (26, 20)) for k, m in ((40, 48), (47, 54)))
+    blood = (0.9 * cheeks + 0.8 * chart.spot(marks[30], (14, 12)) + 0.4 * chart.spot(marks[8] - [0, 12], (18, 12))
+             + 0.6 * sum(chart.spot(marks[k] + [o, 0], (22, 30)) for k, o in ((0, -20), (16, 20))))
+    eyes = [marks[eye].mean(0) for eye in (slice(36, 42), slice(42, 48))]
+    upper = sum(chart.stroke(marks[list(ring)] - [0, 1.5], 3, 0.8) for ring in ((36, 37, 38, 39), (42, 43, 44, 45)))
+    lower = sum(chart.stroke(marks[list(ring)] + [0, 1], 2, 0.8) for ring in ((39, 40, 41, 36), (45, 46, 47, 42)))
+    folds = sum(chart.stroke(np.array([marks[wing] + [3 * side, -4], marks[corner] + [9 * side, -12],
+                                       marks[corner] + [10 * side, 8]]), 3, 2.0)
+                for wing, corner, side in ((31, 48, -1), (35, 54, 1)))
+    brow = marks[17:27].min(0)[1]
+    across = marks[19, 0], marks[24, 0]
+    folds = folds + sum(chart.stroke(np.array([[across[0], brow - up + 3], [sum(across) / 2, brow - up],
+                                               [across[1], brow - up + 3]]), 2, 1.5) for up in (16, 27, 38))
+    return Places(_patch(blood), _patch(sum(chart.spot(eye, (19, 13)) for eye in eyes)),
+                  _patch(sum(chart.spot(eye + [0, 17], (16, 6)) for eye in eyes)),
+                  _patch(chart.polygon(list(range(48, 60)), 1.6)), _patch(chart.stroke(marks[60:65], 2, 1.2)),
+                  _patch(np.clip(0.85 * (upper + 0.4 * lower), 0, 0.85)), _patch(np.clip(folds, 0, 1)),
+                  _patch(chart.spot(marks[29], (75, 28))), _patch(_beard_area(chart)))
+
+
 def skin_texture(chart: Chart, look: Look) -> np.ndarray:
     """A person's skin with brows, lips, beard and scalp: linear BGR albedo (HEIGHT, WIDTH, 3) float32 in
     (0, 1)."""
     rng = np.random.default_rng(look.seed)
-    marks = chart.marks
+    places = find_places(chart)
     base = melanin_colour(look.melanin, look.warmth).astype(np.float32)
-    skin = np.broadcast_to(base, (HEIGHT, WIDTH, 3)).copy()
-    mottle = 0.05 * noise(rng, 10) + 0.035 * noise(rng, 40) + 0.03 * noise(rng, 160)
-    skin *= 1 + mottle[..., None] * np.array([1.1, 1.0, 0.6], np.float32) + 0.03 * noise(rng, WIDTH)[..., None]
+    mottle = 0.05 * noise(rng, 10) + 0.035 * noise(rng, 40) + (0.03 + 0.03 * look.uneven) * noise(rng, 160)
+    fine = 0.03 * noise(rng, WIDTH)
+    skin = np.stack([b * (1 + k * mottle + fine) for b, k in zip(base, (1.1, 1.0, 0.6))])       # (3, H, W)
     if look.freckles:
-        band = chart.spot(marks[29], (75, 28))
-        spots = np.clip(noise(rng, 320) - 1.1, 0, 1) * band * look.freckles
-        skin *= 1 - spots[..., None] * np.array([0.6, 0.5, 0.3], np.float32)
+        spots = np.clip(_cut(noise(rng, 320), places.freckles) - 1.1, 0, 1) * places.freckles.mask * look.freckles
+        _darken(skin, places.freckles, spots, (0.6, 0.5, 0.3))
+    _moles(skin, chart, look, rng)
 
     # blood: cheeks, nose, chin and ears are redder
-    cheeks = sum(chart.spot(0.55 * marks[k] + 0.45 * marks[m], (26, 20)) for k, m in ((40, 48), (47, 54)))
-    red = (0.9 * cheeks + 0.8 * chart.spot(marks[30], (14, 12)) + 0.4 * chart.spot(marks[8] - [0, 12], (18, 12))
-           + 0.6 * sum(chart.spot(marks[k] + [o, 0], (22, 30)) for k, o in ((0, -20), (16, 20))))
-    red *= (0.25 + 0.75 * look.redness) * (1 + 0.25 * noise(rng, 30))
-    skin *= 1 - red[..., None] * np.array([0.22, 0.22, 0.02], np.float32)
-    # lids and rings under the eyes are darker
-    for eye in (slice(36, 42), slice(42, 48)):
-        centre = marks[eye].mean(0)
-        lid = chart.spot(centre, (19, 13))
-        under = chart.spot(centre + [0, 17], (16, 6))
-        shade = 0.16 * lid + 0.22 * look.circles * under
-        skin *= 1 - shade[..., None] * np.array([1.0, 1.0, 0.75], np.float32)
+    red = places.blood.mask * (0.25 + 0.75 * look.redness) * (1 + 0.25 * _cut(noise(rng, 30), places.blood))
+    _darken(skin, places.blood, red, (0.22, 0.22, 0.02))
+    # lids and rings under the eyes are darker; make-up colours the lids
+    _darken(skin, places.lids, 0.16 * places.lids.mask, (1.0, 1.0, 0.75))
+    _darken(skin, places.under, 0.22 * look.circles * places.under.mask, (1.0, 1.0, 0.75))
+    if look.makeup:
+        tint = np.array([(0.3, 0.6, 0.5), (0.6, 0.6, 0.4), (0.5, 0.6, 0.3)][look.seed % 3]) * 0.9 * look.makeup
+        _darken(skin, places.lids, places.lids.mask, tint)
+    _darken(skin, places.folds, (0.05 + 0.3 * look.age) * places.folds.mask, (1.0, 1.0, 0.8))
 
     # lips, darker towards the line between them
-    lips = chart.polygon(list(range(48, 60)), 1.6)
-    vertical = 1 + 0.06 * cv2.resize(rng.normal(size=(8, WIDTH)).astype(np.float32), (WIDTH, HEIGHT))
+    lips = places.lips.mask * (0.55 + 0.4 * look.lips)
+    vertical = 1 + 0.06 * _cut(cv2.resize(rng.normal(size=(8, WIDTH)).astype(np.float32), (WIDTH, HEIGHT)), places.lips)
     tint = np.array([0.60, 0.50, 0.86]) * (1 - look.lips * np.array([0.35, 0.42, 0.10]))
     tint = tint ** (1 - 0.5 * look.melanin)
-    lips3 = (lips * (0.55 + 0.4 * look.lips))[..., None]
-    skin = skin * (1 - lips3) + skin * tint.astype(np.float32) * lips3 * vertical[..., None]
-    skin *= 1 - 0.55 * chart.stroke(marks[60:65], 2, 1.2)[..., None]
+    for plane, t in zip(_window(skin, places.lips), tint):
+        plane *= 1 - lips + np.float32(t) * lips * vertical
+    _darken(skin, places.line, 0.55 * places.line.mask, (1.0, 1.0, 1.0))
 
     hair = hair_colour(look).astype(np.float32)
-    skin = _paint(skin, hair, _beard(chart, look, rng))
+    if look.beard or look.stubble:
+        _paint(skin, hair * (0.8 if look.beard else 1.0), places.beard, _beard(places.beard, look, rng))
     darkness = min(0.09, 0.4 * float(base @ LUMINANCE))        # brows are darker than fair hair, and than skin
     brow_hair = hair * min(1.0, darkness / float(hair @ LUMINANCE))
-    skin = _paint(skin, brow_hair, _brows(chart, look, rng))
-    lashes = sum(chart.stroke(marks[list(ring)] - [0, 1.5], 3, 0.8) for ring in ((36, 37, 38, 39), (42, 43, 44, 45)))
-    lower = sum(chart.stroke(marks[list(ring)] + [0, 1], 2, 0.8) for ring in ((39, 40, 41, 36), (45, 46, 47, 42)))
-    lashes = lashes + 0.4 * lower
-    skin = _paint(skin, np.array([0.012, 0.014, 0.02], np.float32), np.clip(0.85 * lashes, 0, 0.85))
-    scalp = scalp_mask(chart, look, rng)
+    patch = _brows(chart, look, rng)
+    _paint(skin, brow_hair, patch, patch.mask)
+    _paint(skin, np.array([0.012, 0.014, 0.02], np.float32), places.lashes,
+           np.minimum(places.lashes.mask * (1 + 0.3 * look.makeup), 0.95))
+    scalp = _patch(scalp_mask(chart, look, rng))
     if look.hair_style:
-        skin = _paint(skin, hair, 0.93 * scalp)
+        _paint(skin, hair, scalp, 0.93 * scalp.mask)
     else:       # a shaved head: the roots' shadow
-        skin = _paint(skin, np.minimum(hair, 0.5 * base), 0.4 * scalp)
-    return np.clip(skin, 0.004, 0.95).astype(np.float32)
+        _paint(skin, np.minimum(hair, 0.5 * base), scalp, 0.4 * scalp.mask)
+    return np.clip(cv2.merge(list(skin)), 0.004, 0.95)
 
 
 def scalp_mask(chart: Chart, look: Look, rng: np.random.Generator) -> np.ndarray:
@@ -141,8 +200,10 @@ def scalp_mask(chart: Chart, look: Look, rng: np.random.Generator) -> np.ndarray
     azimuth, height = chart.grid()
     above = height - chart.hair_edge(azimuth, look.hairline)
     hairs = cv2.resize(rng.normal(size=(16, WIDTH // 2)).astype(np.float32), (WIDTH, HEIGHT))
-    ragged = 2.5 * (noise(rng, 60) + hairs)
-    return np.clip((above + ragged) / 6 + 0.5, 0, 1).astype(np.float32)
+    hairs += noise(rng, 60)
+    hairs *= 2.5 / 6
+    hairs += above.astype(np.float32) / 6 + 0.5
+    return np.clip(hairs, 0, 1, out=hairs)
 
 
 def hair_strands(rng: np.random.Generator) -> np.ndarray:
@@ -150,7 +211,10 @@ def hair_strands(rng: np.random.Generator) -> np.ndarray:
     fine = cv2.resize(rng.normal(size=(14, WIDTH)).astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
     locks = cv2.resize(rng.normal(size=(6, WIDTH // 12)).astype(np.float32), (WIDTH, HEIGHT),
                        interpolation=cv2.INTER_CUBIC)
-    return np.clip(1 + 0.28 * fine + 0.25 * locks, 0.25, 2.2).astype(np.float32)
+    fine *= 0.28
+    fine += 0.25 * locks
+    fine += 1
+    return np.clip(fine, 0.25, 2.2, out=fine)
 
 
 def eye_albedo(directions: np.ndarray, look: Look) -> np.ndarray:
@@ -167,31 +231,32 @@ def eye_albedo(directions: np.ndarray, look: Look) -> np.ndarray:
     return _blend(np.full(3, 0.004), out, np.clip((angle - 10) / 2, 0, 1))
 
 
-def _brows(chart: Chart, look: Look, rng: np.random.Generator) -> np.ndarray:
+def _brows(chart: Chart, look: Look, rng: np.random.Generator) -> Patch:
     """Short hairs along the landmarks of each brow, thinning towards its tail."""
-    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     thick = 6.0 + 5.0 * look.brows
+    low, high = chart.marks[17:27].min(0) - 30, chart.marks[17:27].max(0) + 30
+    (left, top), (right, bottom) = low.astype(int), high.astype(int)
+    mask = np.zeros((bottom - top, right - left), np.uint8)
     for line, side in ((chart.marks[17:22][::-1], -1), (chart.marks[22:27], 1)):
         count = int(170 + 230 * look.brows)
         along = rng.uniform(0, 1, count) ** 1.1
         knots = np.linspace(0, 1, 5)
-        centre = np.stack([np.interp(along, knots, line[:, k]) for k in range(2)], -1)
+        centre = np.stack([np.interp(along, knots, line[:, k]) for k in range(2)], -1) - [left, top]
         width = thick * (0.55 + 0.45 * np.sin(np.pi * np.clip(along * 0.9 + 0.2, 0, 1)))
         offset = rng.uniform(-0.5, 0.5, count) * width
-        centre[:, 1] += offset + 0.35 * thick
+        centre[:, 1] += offset + 0.35 * thick + 4 * (look.arch - 0.5) * (1 - np.sin(np.pi * along))
         lean = np.radians(55 - 62 * along + 25 * offset / thick + rng.normal(0, 9, count))      # from the nose outwards
         length = rng.uniform(4, 7, count)
         tips = centre + length[:, None] * np.stack([side * np.cos(lean), -np.sin(lean)], -1)
-        for a, b in zip(np.rint(centre * 16).astype(int), np.rint(tips * 16).astype(int)):
-            cv2.line(mask, a.tolist(), b.tolist(), 255, 1, cv2.LINE_AA, shift=4)
+        for a, b in np.rint(np.stack([centre, tips], 1) * 16).astype(int).tolist():
+            cv2.line(mask, a, b, 255, 1, cv2.LINE_AA, shift=4)
     hairs = mask.astype(np.float32) / 255
-    return np.clip(0.5 * hairs + 0.75 * cv2.GaussianBlur(hairs, (0, 0), 2.2) * (0.6 + look.brows), 0, 0.92)
+    dense = np.clip(0.5 * hairs + 0.75 * cv2.GaussianBlur(hairs, (0, 0), 2.2) * (0.6 + look.brows), 0, 0.92)
+    return Patch(slice(top, bottom), slice(left, right), dense)
 
 
-def _beard(chart: Chart, look: Look, rng: np.random.Generator) -> np.ndarray:
-    """Shaved shadow or beard on jaw, chin and upper lip."""
-    if look.beard == 0 and look.stubble == 0:
-        return np.zeros((HEIGHT, WIDTH), np.float32)
+def _beard_area(chart: Chart) -> np.ndarray:
+    """Where a beard grows: jaw, chin and upper lip, (HEIGHT, WIDTH) in [0, 1]."""
     marks = chart.marks
     cheek = [0.5 * (marks[14] + marks[54]) + [8, -2], marks[54] + [12, -16], marks[33] + [14, 8],
              marks[33] + [-14, 8], marks[48] + [-12, -16], 0.5 * (marks[2] + marks[48]) + [-8, -2]]
@@ -199,13 +264,57 @@ def _beard(chart: Chart, look: Look, rng: np.random.Generator) -> np.ndarray:
     jaw[:13, 1] += 22
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     cv2.fillPoly(mask, [np.rint(jaw).astype(np.int32)], 255)
-    area = soften(mask, 11) * (1 - chart.polygon(list(range(48, 60)), 1.5, grow=1.0))
-    grain = np.clip(0.8 + 0.22 * noise(rng, WIDTH) + 0.1 * noise(rng, 60), 0, 1.2)
-    return np.clip(area * grain * max(0.9 * look.beard, 0.28 * look.stubble), 0, 0.9)
+    return soften(mask, 11) * (1 - chart.polygon(list(range(48, 60)), 1.5, grow=1.0))
 
 
-def _paint(skin: np.ndarray, colour: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    return skin + (colour - skin) * mask[..., None]
+def _beard(area: Patch, look: Look, rng: np.random.Generator) -> np.ndarray:
+    """Shaved shadow or beard in its patch; a beard's edge is ragged, single hairs stand outside it."""
+    soft, hairs = _cut(noise(rng, 60), area), _cut(noise(rng, WIDTH), area)
+    if not look.beard:
+        return np.clip(area.mask * (0.8 + 0.22 * hairs + 0.1 * soft) * 0.28 * look.stubble, 0, 0.9)
+    ragged = np.clip((area.mask - 0.45 + 0.10 * soft + 0.10 * hairs) / 0.3 + 0.5, 0, 1)
+    return np.clip(ragged * (0.75 + 0.25 * hairs) * 0.95 * look.beard ** 0.5, 0, 0.93)
+
+
+def _moles(skin: np.ndarray, chart: Chart, look: Look, rng: np.random.Generator) -> None:
+    """A few dark spots, anywhere on the face."""
+    low, high = chart.marks.min(0), chart.marks.max(0)
+    for _ in range(int(9 * look.moles)):
+        column, row = rng.uniform(low + 4, high - 4).astype(int)
+        patch = Patch(slice(row - 4, row + 5), slice(column - 4, column + 5), _MOLE)
+        _darken(skin, patch, rng.uniform(0.2, 0.75) * _MOLE ** rng.uniform(0.7, 3), (1.0, 0.95, 0.8))
+
+
+_MOLE = np.exp(-0.5 * (np.hypot(*np.mgrid[-4:5, -4:5]) / 1.7) ** 2).astype(np.float32)
+
+
+def _patch(mask: np.ndarray) -> Patch:
+    """A whole mask (HEIGHT, WIDTH), cut to where it is above 1/500."""
+    rows, columns = (np.flatnonzero((mask > 0.002).any(axis)) for axis in (1, 0))
+    if len(rows) == 0:
+        return Patch(slice(0, 0), slice(0, 0), np.zeros((0, 0), np.float32))
+    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return Patch(*window, np.ascontiguousarray(mask[window], np.float32))
+
+
+def _cut(whole: np.ndarray, patch: Patch) -> np.ndarray:
+    return whole[patch.rows, patch.columns]
+
+
+def _window(skin: np.ndarray, patch: Patch) -> np.ndarray:
+    return skin[:, patch.rows, patch.columns]
+
+
+def _darken(skin: np.ndarray, patch: Patch, mask: np.ndarray, strength: tuple[float, ...] | np.ndarray) -> None:
+    """Multiply a window of the planes (3, H, W) by 1 - mask * strength, in place."""
+    for plane, k in zip(_window(skin, patch), strength):
+        plane *= 1 - np.float32(k) * mask
+
+
+def _paint(skin: np.ndarray, colour: np.ndarray, patch: Patch, mask: np.ndarray) -> None:
+    """Blend a colour into a window of the planes (3, H, W), in place."""
+    for plane, c in zip(_window(skin, patch), colour):
+        plane += (c - plane) * mask
 
 
 def _blend(inner: np.ndarray, outer: np.ndarray, weight: np.ndarray) -> np.ndarray:
