@@ -1,19 +1,21 @@
 """Photos of one person -> a 3D face:  python demo.py IMAGE... | FOLDER | VIDEO | webcam [--model RUN] [-o demo.ply]
 
-Finds the face in every picture, reconstructs one face from all of them, writes a point cloud (a mesh with colours
-where the model's points are ordered) and beside it a preview, the photo and the face from three sides, as .png.
+Finds the face in every picture, reconstructs one face from all of them, photo by photo, and writes it: a mesh with
+colours (a point cloud where the model's points have no order), its 68 landmarks, and a preview, the photo and the face
+from three sides. The ending of --output says how: .ply, .obj (with .mtl and texture) or .glb.
 """
 from __future__ import annotations
 
 import argparse
 import logging
 import sys
+from collections import deque
 from itertools import chain
 from pathlib import Path
 
 from Network.flags import exit_code
 
-DEFAULT_MODEL = "runs/demo/run"
+ENDINGS = (".ply", ".obj", ".glb")
 
 
 def box_of(text: str) -> tuple[int, int, int, int]:
@@ -30,9 +32,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("inputs", nargs="*", metavar="IMAGE|FOLDER|VIDEO|webcam")
     parser.add_argument("--example", action="store_true", help="a public-domain photo (NASA's Eileen Collins)")
-    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="RUN", help="run folder, .keras or .h5 file")
+    parser.add_argument("--model", metavar="RUN", help="run folder, .keras or .h5 file; default the weights in the box")
     parser.add_argument("--checkpoint", default="best_validation", help="which weights of a run folder")
-    parser.add_argument("-o", "--output", default="demo.ply", metavar="FILE.ply")
+    parser.add_argument("-o", "--output", default="demo.ply", metavar="FILE", help=f"{', '.join(ENDINGS)}")
     parser.add_argument("--faces", choices=("largest", "all"), default="largest",
                         help="all: a face of its own for every face in one picture")
     parser.add_argument("--box", type=box_of, metavar="X,Y,W,H", help="where the face is, in place of the detector")
@@ -41,10 +43,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if not arguments.inputs and not arguments.example:
         parser.error("name a photo, a folder, a video or webcam, or try --example")
-    if Path(arguments.output).suffix.lower() != ".ply":
-        parser.error(f"--output must end in .ply, got {arguments.output}")
+    if Path(arguments.output).suffix.lower() not in ENDINGS:
+        parser.error(f"--output must end in {', '.join(ENDINGS)}, got {arguments.output}")
     if arguments.frames < 1:
         parser.error(f"--frames must be at least 1, got {arguments.frames}")
+    if arguments.each and arguments.faces == "all":
+        parser.error("--each follows one person, --faces all gives every face in a picture a face of its own")
     return arguments
 
 
@@ -52,33 +56,36 @@ def demo(arguments: argparse.Namespace) -> None:
     """Do what was asked and say where the files are."""
     from Dataset.sources import Picture, example_picture, pictures
     from Evaluation.plots import plot_preview
-    from Network.loading import load_model
-    from Network.predict import face_mesh, read_faces, reconstruct
-    from Dataset.mesh import write_mesh
-    if arguments.model == DEFAULT_MODEL and not Path(DEFAULT_MODEL).exists():
-        raise ValueError(f"{DEFAULT_MODEL}: no model yet; run `make demo` once, or give --model RUN")
-    loaded = load_model(arguments.model, arguments.checkpoint)
-    source: list[Picture] = [example_picture()] if arguments.example else []
-    output = Path(arguments.output)
-    written = {path.resolve() for path in (output, output.with_suffix(".png"))}
-    if any(Path(name).resolve() in written for name in arguments.inputs):
+    from Network.loading import DEFAULT_MODEL, load_model
+    from Network.predict import faces_of
+    from Network.results import written_files, write_result
+    from Network.streaming import make_stream
+    loaded, every = load_model(arguments.model or DEFAULT_MODEL, arguments.checkpoint), arguments.faces == "all"
+    stream, output, shown = make_stream(loaded), Path(arguments.output), deque(maxlen=4)
+    if {Path(name).resolve() for name in arguments.inputs} & {path.resolve() for path in written_files(output)}:
         raise ValueError(f"{output}: would overwrite one of the pictures; name another --output")
-    shown = chain(source, pictures(arguments.inputs, arguments.frames))
-    found = read_faces(shown, loaded.image_size, box=arguments.box, every_face=arguments.faces == "all")
-    if arguments.faces == "all":
-        if len(found) > 1:
-            raise ValueError(f"--faces all takes one picture, since nobody says who is who across {len(found)}")
-        jobs = [[crop] for crop in found[0]]
-    else:
-        crops = [faces[0] for faces in found]
-        jobs = [crops[:i + 1] for i in range(len(crops))] if arguments.each else [crops]
-    for number, crops in enumerate(jobs, start=1):
-        path = output if len(jobs) == 1 else output.with_name(f"{output.stem}_{number:02d}.ply")
-        mesh = face_mesh(reconstruct(loaded, crops), ordered=loaded.order == "grid")
-        write_mesh(path, mesh)
-        photos = [crop.photo for crop in crops]
-        plot_preview(photos, mesh.vertices, mesh.colours, mesh.triangles, path.with_suffix(".png"))
-        print(f"wrote {path.resolve()}\nwrote {path.with_suffix('.png').resolve()}")
+    source: list[Picture] = [example_picture()] if arguments.example else []
+    face, number = None, 0
+
+    def write(numbered: bool) -> None:
+        path = output.with_name(f"{output.stem}_{number:02d}{output.suffix}") if numbered else output
+        mesh, files = write_result(path, face, loaded.order == "grid")
+        preview = path.with_suffix(".png")
+        plot_preview([crop.photo for crop in shown], mesh.vertices, mesh.colours, mesh.triangles, preview)
+        print(*(f"wrote {file.resolve()}" for file in (*files, preview)), sep="\n")
+    found = faces_of(chain(source, pictures(arguments.inputs, arguments.frames)), loaded, box=arguments.box,
+                     every_face=every)
+    for crops in found:
+        for crop in crops:
+            if every:
+                stream.reset()
+                shown.clear()
+            shown.append(crop)
+            face, number = stream.add(crop), number + 1
+            if arguments.each or every:
+                write(numbered=arguments.each or len(crops) > 1)
+    if not (arguments.each or every):
+        write(numbered=False)
 
 
 if __name__ == "__main__":

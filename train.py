@@ -1,7 +1,8 @@
-"""Train a network on subject folders:  python train.py DATA [--preset thesis|quick] [--run FOLDER] [--resume] [flags]
+"""Train a network:  python train.py DATA [--preset thesis|quick|compact] [--run FOLDER] [--resume] [flags]
 
-DATA is a folder of subject folders (python -m Dataset.synthetic, python -m Dataset.bu4dfe). Every setting is a flag,
-shown with the value of preset thesis; without --preset it is quick's. A killed run goes on with --resume.
+DATA is a folder of subject folders (python -m Dataset.synthetic, python -m Dataset.bu4dfe), for compact of shards
+(python -m Dataset.shards). Every setting is a flag, shown with the network's default; without --preset the values are
+quick's. A killed run goes on with --resume.
 """
 from __future__ import annotations
 
@@ -13,21 +14,22 @@ from pathlib import Path
 
 from Network import get_network
 from Network.flags import add_flags, from_dict, given
-from Network.presets import PRESETS, SHARED, resolve
+from Network.presets import PRESETS, SHARED, chosen_preset, resolve
 from Network.settings import Settings, TrainConfig
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    from Datagenerator.dataset import DataConfig
-    from Network.mobile3model import Config
+    from Datagenerator.source import DATA_CONFIGS
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_folder", metavar="DATA", help="folder of subject folders")
+    parser.add_argument("data_folder", metavar="DATA", help="folder of subject folders or shards")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="quick")
     parser.add_argument("--run", metavar="FOLDER", help="run folder; default runs/<preset>")
     parser.add_argument("--resume", action="store_true", help="go on with the run folder, or begin it")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    sections = {"settings": Settings, "train": TrainConfig, "data": DataConfig, "model": Config}
+    network = PRESETS[chosen_preset(argv)]["network"]       # it decides which flags there are
+    sections = {"settings": Settings, "train": TrainConfig, "data": DATA_CONFIGS[network],
+                "model": get_network(network).Config}
     for title, config in sections.items():
         add_flags(parser, config, title, skip=SHARED if title == "model" else ("seed",) if title == "data" else ())
     arguments = parser.parse_args(argv)
@@ -39,44 +41,42 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def train(arguments: argparse.Namespace) -> str:
-    from Datagenerator.dataset import DataConfig, SubjectSequence
     from Datagenerator.pipeline import make_pipeline
-    from Dataset.subjects import dataset_info, subjects_of
+    from Datagenerator.source import DATA_CONFIGS, open_source
     from Evaluation.plots import plot_losses
     from Network import step as gradient
     from Network.checkpoints import RunFolder, model_from_config
+    from Network.loading import begin_with, freeze
     from Network.losses import LOSSES
     from Network.training import Trainer, fixed_epoch
     run, config = RunFolder(arguments.run), resolve(arguments.preset, arguments.typed)
-    config["data"] = dataclasses.asdict(from_dict(DataConfig, config["data"]))
-    people = subjects_of(arguments.data_folder, config["settings"]["split"])
-    about = {"order": dataset_info(arguments.data_folder).order,
-             "people": {use: [subject.name for subject in group] for use, group in people.items()}}
     resumed = arguments.resume and (run.path / "config.json").exists()
-    if resumed:
-        config = run.resumed(arguments.typed, about)
-    settings = from_dict(Settings, config["settings"])
+    config = run.resumed(arguments.typed) if resumed else config
+    settings, make_data = from_dict(Settings, config["settings"]), DATA_CONFIGS[config["network"]]
+    data = from_dict(make_data, {**config["data"], "seed": settings.seed})
+    source = open_source(arguments.data_folder, settings.split, data)
+    config = {**config, "data": dataclasses.asdict(data)} if not resumed else run.checked(config, source.about)
     strategy = gradient.prepare(settings)
-    data = from_dict(DataConfig, {**config["data"], "seed": settings.seed})
-    training = SubjectSequence(people["training"], data)
-    held_out = SubjectSequence(people["validation"], dataclasses.replace(data, seed=data.seed + 1, as_published=False))
     with strategy.scope():
-        model = model_from_config(config, strategy.num_replicas_in_sync)
+        model = model_from_config(config, strategy.num_replicas_in_sync, training=True)
+        get_network(config["network"]).set_template(model, source.template)
+        if not resumed:
+            begin_with(model, settings.init)
+        freeze(model, settings.freeze)
         step = gradient.GradientStep(model, gradient.make_optimizer(settings), LOSSES[config["network"]],
                                      jit=settings.jit, strategy=strategy)
-        get_network(config["network"]).set_template(model, training.mean_truth())
     if not resumed and step.worker == 0:
-        run.start({**config, **about, "data_folder": arguments.data_folder})
+        run.start({**config, **source.about, "data_folder": arguments.data_folder})
     board = gradient.summary_writer(run.path)
 
     def on_epoch(history: list[dict]) -> None:
         plot_losses(history, run.path / "loss.png")
         board(history[-1])
     history = Trainer(
-        step, run, from_dict(TrainConfig, config["train"]), steps_per_epoch=len(training),
+        step, run, from_dict(TrainConfig, config["train"]), steps_per_epoch=len(source.training),
         training=lambda epoch, start: make_pipeline(
-            training, epoch, start, (step.worker, step.workers, step.local_replicas)),
-        validation=fixed_epoch(lambda epoch, start: make_pipeline(held_out, epoch, start)),
+            source.training, epoch, start, (step.worker, step.workers, step.local_replicas)),
+        validation=fixed_epoch(lambda epoch, start: make_pipeline(source.validation, epoch, start)),
         on_epoch=on_epoch, write=step.worker == 0, progress_bar=not (step.worker or arguments.quiet)).fit(resumed)
     best = min(history, key=lambda row: row["val_loss"])
     return f"{run.path}: {len(history)} epochs; best validation loss {best['val_loss']:.6g} after epoch {best['epoch']}"

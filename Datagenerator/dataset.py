@@ -129,6 +129,18 @@ class SubjectSequence(keras.utils.Sequence):
             raise IndexError(f"batch {index} of an epoch of {len(self)}")
         return shard_rows(batch_rows(self._groups, self.config.batch_size, index, self.config.as_published), shard)
 
+    @property
+    def shapes(self) -> tuple[tuple[int | None, ...], tuple[int | None, ...]]:
+        """Shapes of X and Y; None is the number of samples."""
+        config = self.config
+        return (None, config.images, config.image_size, config.image_size, 3), (None, config.points, 3)
+
+    def check_shard(self, shard: Shard) -> None:
+        """ValueError when a batch does not divide among the workers and their replicas."""
+        if self.config.batch_size % (shard.count * shard.replicas):
+            raise ValueError(f"batch_size must divide by {shard.count} workers x {shard.replicas} replicas, "
+                             f"got {self.config.batch_size}")
+
     def names(self, epoch: int, index: int, shard: Shard = Shard()) -> list[str]:
         """The name of each sample's person in a batch."""
         chosen = self.groups(epoch).subjects[np.asarray(self.rows(index, shard), np.int64)]

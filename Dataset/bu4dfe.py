@@ -3,8 +3,9 @@
 RAW holds F001/Angry/000.jpg + 000.wrl and so on: females F001-F058, males M001-M043, six expressions of about 100
 frames; BU_WrlViewer_V2/ and whatever else is there is passed over. OUT gets one folder a person (256x256 face crops,
 one .ply of 2^14 points in mm), dataset.json, split.json (who trains, validates, tests, by person), report.csv (each
-skipped subject and frame, each neutral frame) and neutral.jpg (those frames, to look at). After a kill the same
-command goes on with the people that are missing.
+skipped subject and frame, each neutral frame) and neutral.jpg (those frames, to look at). With --order grid the
+ground truths are the scans registered to the built-in face, in the order of the 128x128 grid, and registration.json
+says how well each fits. After a kill the same command goes on with the people that are missing.
 """
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ from typing import Any, Callable, Iterator, NamedTuple
 import cv2
 import numpy as np
 
-from Dataset.atomic import write_text
+from Dataset.atomic import remove_leftovers, write_text
+from Dataset.bu4dfe_grid import describe, write_summary
 from Dataset.bu4dfe_raw import EXPECTED, Neutral, check_neutral, find_people, read_neutral
 from Dataset.bu4dfe_subject import Options, Row, as_settings, convert
 from Dataset.images import read_image, write_image
@@ -60,10 +62,12 @@ def convert_all(raw: Path, out: Path, options: Options, neutral: Neutral | None 
     if neutral:
         digest = hashlib.sha256(json.dumps(neutral, sort_keys=True).encode()).hexdigest()
         options = dataclasses.replace(options, neutral_csv=digest[:16])
-    info = DatasetInfo(source="bu4dfe", points=options.points, order="random", image_size=options.size,
-                       seed=options.seed, units="mm", complete=False,
+    info = DatasetInfo(source="bu4dfe", points=options.points, order=options.order, grid=options.grid,
+                       image_size=options.size, seed=options.seed, units="mm", complete=False,
                        settings={**as_settings(options), "exclude": sorted(exclude)})
     open_dataset(out, info)
+    for folder in (out, out / DONE):        # a kill between writing and renaming
+        remove_leftovers(folder)
     jobs = [Job(path, out, options, neutral.get(path.name)) for path in people if not _finished(out, path.name)]
     if jobs:
         write_dataset_info(out, info)
@@ -126,6 +130,8 @@ def _close(out: Path, people: list[str], info: DatasetInfo) -> list[Row]:
     if not neutral:
         raise ValueError(f"{out}: nobody could be converted; {out / REPORT} says why")
     write_image(out / SHEET, _sheet([out / r.subject / f"{r.expression}_{r.frame}.jpg" for r in neutral]))
+    if info.order == "grid":
+        write_summary(out, [row.subject for row in neutral])
     if len(neutral) > 1:
         write_split(out, split_by_person([row.subject for row in neutral], info.seed))
     else:
@@ -157,6 +163,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--neutral-window", type=int, default=defaults.neutral_window, metavar="N",
                         help="seek it in the first N frames of each video; 0: in all (default %(default)s)")
     parser.add_argument("--workers", type=int, default=1, metavar="N")
+    parser.add_argument("--order", choices=("random", "grid"), default=defaults.order,
+                        help="of the ground truth's points: random is the thesis's; grid registers the scans")
     parser.add_argument("--sampling", choices=METHODS, default=defaults.sampling)
     parser.add_argument("--points", type=int, default=defaults.points)
     parser.add_argument("--crop-mm", type=float, default=0.0, metavar="MM",
@@ -190,6 +198,8 @@ def main(argv: list[str] | None = None) -> int:
     count = {status: sum(row.status == status for row in rows) for status in ("neutral", "skipped")}
     print(f"{arguments.out}: {count['neutral']} people; {count['skipped']} frames or people skipped, see "
           f"{arguments.out / REPORT}; look at the neutral frames in {arguments.out / SHEET}")
+    if options.order == "grid":
+        print(describe(arguments.out))
     return 0
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from Dataset import detect, mesh, sampling
+from Dataset.bu4dfe_grid import ordered_truth, write_record
 from Dataset.images import Box, crop_resize, read_image, write_image
 
 EXPRESSIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise")
@@ -37,6 +39,8 @@ class Options:
     neutral_window  without a CSV the neutral frame is sought in the first so many frames of each video (they
                     begin neutral; a held grimace is as still as a neutral face); 0: in all of them
     neutral_csv     digest of the CSV that was given, "" for none
+    order           random: points drawn on the scan, the thesis; grid: the scan registered, its points in the order
+                    of the ordered grid (Dataset/representations/points.py), without `sampling` and `crop_mm`
     """
 
     points: int = 2**14
@@ -47,19 +51,31 @@ class Options:
     detector: str = "thesis"
     neutral_window: int = 10
     neutral_csv: str = ""
+    order: str = "random"
 
     def __post_init__(self) -> None:
         if self.sampling not in sampling.METHODS:
             raise ValueError(f"--sampling must be one of {', '.join(sampling.METHODS)}, got {self.sampling!r}")
         if self.detector not in ("thesis", "chain"):
             raise ValueError(f"--detector must be thesis or chain, got {self.detector!r}")
+        if self.order not in ("random", "grid"):
+            raise ValueError(f"--order must be random or grid, got {self.order!r}")
+        if self.order == "grid" and self.points not in (64, 256, 1024, 4096, 16384):
+            raise ValueError(f"--points in grid order must be 64, 256, 1024, 4096 or 16384, got {self.points}")
+        if self.order == "grid" and (self.sampling != "uniform" or self.crop_mm):
+            raise ValueError("--sampling and --crop-mm draw points at random; they do nothing with --order grid")
         for name, least in (("points", 1), ("size", 1), ("crop_mm", 0), ("neutral_window", 0), ("seed", 0)):
             if not getattr(self, name) >= least:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}")
 
+    @property
+    def grid(self) -> int:
+        """The side of the grid; 0 in random order."""
+        return math.isqrt(self.points) if self.order == "grid" else 0
+
 
 class Row(NamedTuple):
-    """A line of the report; status is "neutral" (the ground truth's frame) or "skipped"."""
+    """A line of the report; status: "neutral" (the ground truth's frame), "bad fit" (its, in grid order), "skipped"."""
 
     subject: str
     expression: str
@@ -92,7 +108,10 @@ def convert(raw: Path, out: Path, options: Options, neutral: tuple[str, str] | N
     for frame in _candidates(frames, options, neutral):
         path = raw / frame.expression / f"{frame.number}.wrl"
         try:
-            cloud = ground_truth(path, frame.box, options, _generator(options.seed, raw.name))
+            if options.order == "grid":
+                cloud, record = ordered_truth(path, read_scan(path, frame.box)[0], options.points)
+            else:
+                cloud, record = ground_truth(path, frame.box, options, _generator(options.seed, raw.name)), None
         except WrongAxes:
             raise
         except ValueError as error:
@@ -101,6 +120,10 @@ def convert(raw: Path, out: Path, options: Options, neutral: tuple[str, str] | N
         mesh.write_points(out / f"{raw.name}.ply", cloud)
         chosen = "chosen by the CSV" if neutral else f"lowest motion, {frame.motion:.4f} of the grey range"
         rows.append(Row(raw.name, frame.expression, frame.number, "neutral", chosen))
+        if record is not None:
+            write_record(out, record)
+            if record["faults"]:
+                rows.append(Row(raw.name, frame.expression, frame.number, "bad fit", ", ".join(record["faults"])))
         return rows
     where = f"{neutral[0]}/{neutral[1]}.wrl, which the CSV names," if neutral else "any neutral frame"
     rows.append(Row(raw.name, "", "", "skipped", f"no readable scan of {where}"))
@@ -108,7 +131,18 @@ def convert(raw: Path, out: Path, options: Options, neutral: tuple[str, str] | N
 
 
 def ground_truth(path: Path, box: Box, options: Options, rng: np.random.Generator) -> np.ndarray:
-    """A scan -> (points, 3) float64, mm: cleaned, cropped if asked for, sampled.
+    """A scan -> (points, 3) float64, mm, in random order: cleaned, cropped if asked for, sampled.
+
+    Errors as `read_scan`.
+    """
+    scan, tip = read_scan(path, box)
+    if options.crop_mm:
+        scan = mesh.crop_sphere(scan, tip, options.crop_mm)
+    return sampling.sample(scan, options.points, rng, options.sampling).points
+
+
+def read_scan(path: Path, box: Box) -> tuple[mesh.Mesh, np.ndarray]:
+    """A scan, cleaned, its axes checked, and its nose tip (3,), mm.
 
     `box` is the face in the picture beside it, `000.jpg` for `000.wrl`. WrongAxes if the scan contradicts the
     axes; another ValueError if it cannot be read.
@@ -117,10 +151,7 @@ def ground_truth(path: Path, box: Box, options: Options, rng: np.random.Generato
     if len(scan.triangles) == 0:
         raise ValueError(f"{path}: a scan must have triangles, this has only {len(scan.vertices)} points")
     scan = mesh.clean(scan)
-    tip = check_axes(path, scan, box, read_image(path.with_suffix(".jpg")).shape[:2])
-    if options.crop_mm:
-        scan = mesh.crop_sphere(scan, tip, options.crop_mm)
-    return sampling.sample(scan, options.points, rng, options.sampling).points
+    return scan, check_axes(path, scan, box, read_image(path.with_suffix(".jpg")).shape[:2])
 
 
 def check_axes(path: Path, scan: mesh.Mesh, box: Box, image_shape: tuple[int, int]) -> np.ndarray:
@@ -208,5 +239,5 @@ def _generator(seed: int, name: str) -> np.random.Generator:
 
 def as_settings(options: Options) -> dict[str, Any]:
     """The options as dataset.json keeps them, without those that have a field of their own there."""
-    named = ("points", "size", "seed")
+    named = ("points", "size", "seed", "order")
     return {key: value for key, value in dataclasses.asdict(options).items() if key not in named}

@@ -1,4 +1,5 @@
-"""Triangle meshes and point clouds: read, write, clean, cut. Sampling is in `Dataset.sampling`.
+"""Triangle meshes and point clouds: read, write, clean, cut. Sampling is in `Dataset.sampling`, the bytes of files
+in `Dataset.mesh_files`.
 
 Open3D reads .ply. It reads .wrl (VRML) as 0 vertices without an error, and .obj in another order of vertices, so
 these two go through pymeshlab, as the thesis's .wrl does (listing B-1.2). Both libraries are loaded when they are
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from Dataset.atomic import write_atomic
+from Dataset.mesh_files import mesh_files, write_files
 from Dataset.plyheader import check_ply
 from Dataset.vrml import texture_corners
 
@@ -114,11 +115,16 @@ def _uv_per_vertex(count: int, triangles: np.ndarray, corners: np.ndarray) -> np
     return uv
 
 
-def write_mesh(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray | None = None) -> None:
-    """Write a mesh or cloud atomically: binary .ply (float32), or .obj as text (with uv, without colours).
+def write_mesh(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray | None = None,
+               texture: np.ndarray | None = None) -> None:
+    """Write a mesh or cloud: binary .ply (float32), .obj as text, or .glb (binary glTF 2.0; needs triangles).
 
-    `normals` is (V, 3), for .ply. The same mesh gives the same bytes. ValueError for another ending, or for
-    arrays whose lengths do not fit.
+    normals  (V, 3); .obj and .glb compute them from the triangles where none are given
+    texture  (H, W, 3) uint8 BGR, for `mesh.uv`, in .obj and .glb. NAME.obj then comes with NAME.mtl and
+             NAME_texture.png (spaces in NAME as _). It takes the place of vertex colours.
+
+    All files are written aside, then renamed, NAME.obj last. The same mesh gives the same bytes. ValueError for
+    another ending, or for arrays whose lengths do not fit; then nothing is written.
     """
     path = Path(path)
     vertices, triangles = np.asarray(mesh.vertices), np.asarray(mesh.triangles)
@@ -128,53 +134,13 @@ def write_mesh(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray | N
     for what, array, width in (("uv", mesh.uv, 2), ("colours", mesh.colours, 3), ("normals", normals, 3)):
         if array is not None and np.shape(array) != (len(vertices), width):
             raise ValueError(f"{path}: {what} must be ({len(vertices)}, {width}), got {np.shape(array)}")
-    if path.suffix.lower() == ".ply":
-        data = _ply_bytes(mesh, normals)
-    elif path.suffix.lower() == ".obj":
-        data = _obj_bytes(mesh)
-    else:
-        raise ValueError(f"{path}: a mesh is written as .ply or .obj, got {path.suffix or 'no ending'!r}")
-    write_atomic(path, lambda temporary: temporary.write_bytes(data))
+    write_files(mesh_files(path, mesh._replace(vertices=vertices, triangles=triangles), normals, texture))
 
 
 def write_points(path: str | os.PathLike[str], points: np.ndarray, colours: np.ndarray | None = None,
                  normals: np.ndarray | None = None) -> None:
     """Write (N, 3) points as a binary .ply cloud, atomically; colours (N, 3) uint8 RGB, normals (N, 3)."""
     write_mesh(path, Mesh(points, colours=colours), normals)
-
-
-def _ply_bytes(mesh: Mesh, normals: np.ndarray | None) -> bytes:
-    # Open3D writes double coordinates for meshes and names itself in the header; float32 is half the size, and
-    # bytes that do not change with a library's version can be compared.
-    columns = [(("x", "y", "z"), "float", "<f4", mesh.vertices)]
-    if normals is not None:
-        columns.append((("nx", "ny", "nz"), "float", "<f4", normals))
-    if mesh.uv is not None:
-        columns.append((("s", "t"), "float", "<f4", mesh.uv))
-    if mesh.colours is not None:
-        columns.append((("red", "green", "blue"), "uchar", "u1", mesh.colours))
-    rows = np.empty(len(mesh.vertices), [(name, dtype) for names, _, dtype, _ in columns for name in names])
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
-    for names, kind, _, values in columns:
-        for i, name in enumerate(names):
-            rows[name] = np.asarray(values)[:, i]
-            header.append(f"property {kind} {name}")
-    faces = np.empty(len(mesh.triangles), [("count", "u1"), ("corners", "<i4", 3)])
-    faces["count"], faces["corners"] = 3, mesh.triangles
-    if len(faces):
-        header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
-    return "\n".join([*header, "end_header", ""]).encode("ascii") + rows.tobytes() + faces.tobytes()
-
-
-def _obj_bytes(mesh: Mesh) -> bytes:
-    lines = ["v %.6f %.6f %.6f" % tuple(v) for v in mesh.vertices]
-    corner = "%d"
-    if mesh.uv is not None:
-        lines += ["vt %.6f %.6f" % tuple(v) for v in np.nan_to_num(mesh.uv)]
-        corner = "%d/%d"
-    for triangle in np.asarray(mesh.triangles) + 1:
-        lines.append("f " + " ".join(corner % ((i, i) if mesh.uv is not None else (i,)) for i in triangle))
-    return ("\n".join(lines) + "\n").encode("ascii")
 
 
 def clean(mesh: Mesh) -> Mesh:

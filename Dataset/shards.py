@@ -30,7 +30,9 @@ from Dataset.face_model import load_face_model
 from Dataset.images import write_image
 from Dataset.renders import BUFFERS, RenderOptions, layout, render_person
 from Dataset.sidecar import model_hash
-from Dataset.workers import render_stage, run_jobs
+from Dataset.workers import render_stage, run_jobs, stream
+
+__all__ = ["Shards", "contact_sheet", "make_shards", "open_shards", "stream"]
 
 VERSION = 1
 PEOPLE = 16             # of a shard

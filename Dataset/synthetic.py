@@ -13,10 +13,8 @@ import argparse
 import dataclasses
 import logging
 import math
-import multiprocessing
 import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -34,6 +32,7 @@ from Dataset.scene import Actor, Range, Stage, sample_view
 from Dataset.sidecar import Sidecar, frame_mesh, load_sidecar, model_hash, rerender, save_sidecar
 from Dataset.skin import sample_look
 from Dataset.subjects import SIDECAR, DatasetInfo, open_dataset, split_by_person, write_dataset_info, write_split
+from Dataset.workers import render_stage, run_jobs
 
 __all__ = ["Options", "ground_truth", "make_dataset", "make_subject", "load_sidecar", "frame_mesh", "rerender"]
 
@@ -146,7 +145,7 @@ def make_dataset(out: Path, options: Options, workers: int = 1,
     if missing:
         write_dataset_info(out, options.info(model, complete=False))
     jobs = [(out, number, options) for number in missing]
-    for _ in (progress or _silent)(_results(jobs, workers), total=len(jobs)):
+    for _ in (progress or _silent)(run_jobs(_run, jobs, workers), total=len(jobs)):
         pass
     shutil.rmtree(out / WORK, ignore_errors=True)
     names = [subject_name(number) for number in range(options.subjects)]
@@ -181,42 +180,14 @@ def _silent(results: Iterator[Any], total: int) -> Iterator[Any]:
     return results
 
 
-_STAGE: Stage | None = None         # of a worker process
-
-
-def _results(jobs: list[tuple[Path, int, Options]], workers: int) -> Iterator[int]:
-    if workers == 1 or len(jobs) < 2:
-        stage = Stage(load_face_model(), threads=1) if jobs else None
-        for job in jobs:
-            yield _run(job, stage)
-        return
-    # Single-threaded numeric libraries in each worker: their threads would only wait for each other.
-    quiet = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    os.environ.update(dict.fromkeys(quiet, "1"))
-    try:
-        spawn = multiprocessing.get_context("spawn")
-        with spawn.Pool(min(workers, len(jobs)), initializer=_begin_worker) as pool:
-            yield from pool.imap_unordered(_run, jobs)
-    finally:
-        for name, value in quiet.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def _begin_worker() -> None:
-    global _STAGE
-    signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C is the parent's; it ends the workers
-    cv2.setNumThreads(1)
-    _STAGE = Stage(load_face_model(), threads=1)
-
-
-def _run(job: tuple[Path, int, Options], stage: Stage | None = None) -> int:
+def _run(job: tuple[Path, int, Options]) -> int:
     """One person, whole or not at all: made in a hidden folder that is renamed when it is complete."""
     out, number, options = job
     name = subject_name(number)
     work, target = out / WORK / name, out / name
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    make_subject(work, number, options, stage or _STAGE)
+    make_subject(work, number, options, render_stage())
     shutil.rmtree(target, ignore_errors=True)       # there only if it has lost files
     os.replace(work, target)
     return number

@@ -121,6 +121,21 @@ def plot_sample(images: Sequence[np.ndarray], prediction: np.ndarray, truth: np.
     plot_error_map(prediction, truth, f"{stem}_error.png", ordered, title)
 
 
+class FirstSamples:
+    """Draws `plot_sample` for the first sample of every name, as STEM_name."""
+
+    def __init__(self, stem: str, ordered: bool) -> None:
+        self._stem, self._ordered = stem, ordered
+        self._drawn: set[str] = set()
+
+    def __call__(self, images: np.ndarray, clouds: np.ndarray, truths: np.ndarray, names: Sequence[str]) -> None:
+        """A batch of samples, each array's first axis."""
+        for image, cloud, truth, name in zip(images, clouds, truths, names):
+            if name not in self._drawn:
+                plot_sample(image, cloud, truth, f"{self._stem}_{name}", self._ordered)
+                self._drawn.add(name)
+
+
 def plot_preview(photos: np.ndarray | Sequence[np.ndarray], points: np.ndarray, colours: np.ndarray | None,
                  triangles: np.ndarray | None, path: str | os.PathLike[str]) -> None:
     """demo.png: the photo (or up to four) beside the reconstructed face from three sides.

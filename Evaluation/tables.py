@@ -139,6 +139,15 @@ def score_table(results: Results, where: str) -> Table:
                  [f"skipped {name}: {reason}" for name, reason in results.skipped], digits=10)
 
 
+def compared_table(results: Results, floor: Results, where: str, notes: Sequence[str] = ()) -> Table:
+    """One row per metric: a model's mean, the constant face's, and their ratio."""
+    rows: list[list[Cell]] = [[name, float(mean), float(floor.means[name]), float(mean / floor.means[name])
+                               if floor.means[name] else math.nan, results.counts[name], results.definitions[name]]
+                              for name, mean in results.means.items()]
+    skipped = [f"skipped {name}: {reason}" for name, reason in results.skipped]
+    return Table(where, ["metric", "model", "mean face", "ratio", "samples", "definition"], rows, [*notes, *skipped])
+
+
 def _missing(cell: Cell) -> bool:
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 #: network must not cost the import of Keras.
 NETWORKS = {
     "convlstm": "Network.mobile3model",
+    "compact": "Network.compact",
 }
 
 

@@ -106,16 +106,12 @@ class RunFolder:
         except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
             raise ValueError(f"{path}: is not readable JSON: {error}") from None
 
-    def resumed(self, typed: dict[str, dict[str, Any]], data: dict[str, Any]) -> dict[str, Any]:
+    def resumed(self, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """The config of an old run that goes on. What only says when to stop may be changed on the command line.
 
-        data    "order" and "people" of the data folder: another split would train on people who were held out
-        ValueError when the data, or something else that was typed, differs from the run's own config.
+        ValueError when something else that was typed differs from the run's own config.
         """
         old = self.config()
-        for name, value in data.items():
-            if old.get(name) != value:
-                raise ValueError(f"{self.path}: was begun on data with other {name}; resume with the same data folder")
         for part, values in typed.items():
             for name, value in values.items():
                 if part == "train" and name in MAY_CHANGE:
@@ -124,6 +120,16 @@ class RunFolder:
                     raise ValueError(f"{self.path}: was begun with {name} = {old[part].get(name)!r}, not {value!r}; "
                                      f"a resumed run can change {', '.join(MAY_CHANGE)} only")
         return old
+
+    def checked(self, config: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """`config`, if it was begun on this data. ValueError else: another split would train on people held out.
+
+        data    what config.json says of the data folder: "order", "people"
+        """
+        for name, value in data.items():
+            if config.get(name) != json.loads(json.dumps(value)):
+                raise ValueError(f"{self.path}: was begun on data with other {name}; resume with the same data folder")
+        return config
 
     def there(self, names: dict[str, str]) -> list[str]:
         """Those of `names` (short name -> checkpoint) whose file exists. ValueError for no run, or none of them."""
@@ -184,14 +190,16 @@ class RunFolder:
             write_text(self.path / "history.csv", text.getvalue())
 
 
-def model_from_config(config: dict[str, Any], replicas: int = 1) -> keras.Model:
+def model_from_config(config: dict[str, Any], replicas: int = 1, training: bool = False) -> keras.Model:
     """A new model of a run's config.json. ValueError for an unknown network or setting.
 
     replicas  over how many BatchNormalization shares its statistics while it trains
+    training  with the outputs that only the loss looks at, where the network has some; the weights are the same
     """
     try:
         network = get_network(config["network"])
         model = from_dict(network.Config, config["model"])
-        return network.build(dataclasses.replace(model, batch_norm_replicas=replicas))
+        build = getattr(network, "build_training", network.build) if training else network.build
+        return build(dataclasses.replace(model, batch_norm_replicas=replicas))
     except (KeyError, TypeError) as error:
         raise ValueError(f"config.json: not a config of this program: {error}") from None

@@ -1,4 +1,4 @@
-"""Model files -> models, whoever wrote them: run folders, `.keras`, the thesis's `.h5`.
+"""Model files -> models, whoever wrote them: run folders, weight folders (Network/pack.py), `.keras`, `.h5`.
 
 Nothing in a file is ever run: a `.keras` file beside a config.json gives its weights to a model of our own; one alone
 is read in Keras's safe mode; of an `.h5` file only the arrays are read, through h5py, in the order in which its
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Sequence
 
 import h5py
 import keras
@@ -16,6 +16,11 @@ import numpy as np
 
 from Network import NETWORKS, get_network
 from Network.checkpoints import CHECKPOINTS, RunFolder, model_from_config
+
+
+WEIGHTS, WEIGHTS_VERSION = "weights.npz", 1
+#: the weights in the box: what demo.py uses when no model is named
+DEFAULT_MODEL = Path(__file__).parent / "weights" / "compact"
 
 
 class Loaded(NamedTuple):
@@ -37,7 +42,7 @@ class Loaded(NamedTuple):
 
 
 def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
-    """Load a run folder's checkpoint `which`, a `.keras` file, or an `.h5` file of the thesis's network.
+    """Load a run folder's checkpoint `which`, a weight folder, a `.keras` or an `.h5` file (the thesis's network).
 
     ValueError, in one line that names the file, for anything else.
     """
@@ -45,7 +50,11 @@ def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
     if path.is_dir():
         if which not in CHECKPOINTS:
             raise ValueError(f"checkpoint must be one of {', '.join(CHECKPOINTS)}, got {which!r}")
-        RunFolder(path).config()        # names what is wrong with a folder that is no run
+        config = RunFolder(path).config()       # names what is wrong with a folder that is no run
+        if (path / WEIGHTS).is_file():
+            model = model_from_config(config)
+            read_weights(path / WEIGHTS, model)
+            return _loaded(model, config, path)
         file = path / f"{which}.keras"
         if not file.exists():
             raise ValueError(f"{path}: holds no {file.name} yet")
@@ -62,6 +71,49 @@ def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path}: is no model of this project: {reason}") from None
     return _loaded(model, config, path)
+
+
+def read_weights(path: Path, model: keras.Model) -> None:
+    """Fill a model from weights.npz. ValueError, naming the file, when it is none, or of another network."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            version = int(stored["version"])
+            weights = [stored[name] for name in sorted(stored.files) if name != "version"]
+    except (OSError, KeyError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: holds no weights of this program ({error})") from None
+    if version != WEIGHTS_VERSION:
+        raise ValueError(f"{path}: weights of version {WEIGHTS_VERSION} are needed, received {version}")
+    shapes, wanted = [w.shape for w in weights], [tuple(w.shape) for w in model.weights]
+    if shapes != wanted:
+        raise ValueError(f"{path}: {len(shapes)} weights do not fit the {len(wanted)} of the network in config.json: "
+                         "weights of another Config?")
+    if not all(np.isfinite(w).all() for w in weights):
+        raise ValueError(f"{path}: holds weights that are not finite")
+    model.set_weights([w.astype(np.float32) for w in weights])
+
+
+def begin_with(model: keras.Model, source: str) -> None:
+    """Copy the weights of a run or model file into a new model of the same network; nothing for "".
+
+    ValueError when they do not fit.
+    """
+    if not source:
+        return
+    weights = load_model(source).model.get_weights()
+    shapes, wanted = [w.shape for w in weights], [tuple(w.shape) for w in model.weights]
+    if shapes != wanted:
+        raise ValueError(f"{source}: its {len(shapes)} weights do not fit the network's {len(wanted)}")
+    model.set_weights(weights)
+
+
+def freeze(model: keras.Model, prefixes: Sequence[str]) -> None:
+    """Keep the weights of all layers whose names begin with one of `prefixes`. ValueError for one that names none."""
+    for prefix in prefixes:
+        named = [layer for layer in model.layers if layer.name.startswith(prefix)]
+        if not named:
+            raise ValueError(f"freeze: the network has no layer whose name begins with {prefix!r}")
+        for layer in named:
+            layer.trainable = False
 
 
 def thesis_model() -> keras.Model:

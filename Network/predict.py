@@ -2,9 +2,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Iterable, NamedTuple, Sequence
+from typing import Iterable, Iterator, NamedTuple, Sequence
 
-import cv2
 import numpy as np
 
 from Dataset.detect import Detection, detect_faces
@@ -12,11 +11,11 @@ from Dataset.images import Box, crop_resize, minmax
 from Dataset.mesh import Mesh
 from Dataset.representations.points import grid_triangles
 from Dataset.sources import Picture
+from Dataset.texture import grid_uv
+from Network.colours import Colours, View, frontal_view, view_of
 from Network.loading import Loaded
 
 log = logging.getLogger(__name__)
-#: scale, x, y: point (px, py) of a unit-sphere cloud lies at (x + scale px, y - scale py) of the detector's square
-FACE_IN_BOX = (0.611, 0.5, 0.48)
 FRONTAL = ("frontal", "alt2", "by hand")
 LOOK = 512      # pixels: no crop kept for a preview or for colours is larger
 
@@ -36,16 +35,28 @@ class Crop(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """`points` (N, 3) float32 in the unit sphere, head frame; `crops` the faces it was made from."""
+    """`points` (N, 3) float32 in the unit sphere, head frame; `crops` the faces it was made from (of a stream, the last
+    one); `places` (256, 2) float32, where a 16x16 grid of the face lies in the last crop, in its sides, None where the
+    network does not say; `coat` the colours of an ordered prediction, which a stream's next photo adds to."""
 
     points: np.ndarray
     crops: list[Crop]
+    places: np.ndarray | None = None
+    coat: Colours | None = None
 
 
-def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_face: bool = False) -> list[Crop]:
+def grown(box: Box, margin: float) -> Box:
+    """A box (x, y, w, h) `margin` times as large about its centre, to whole pixels."""
+    x, y, w, h = box
+    return round(x - w * (margin - 1) / 2), round(y - h * (margin - 1) / 2), round(w * margin), round(h * margin)
+
+
+def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_face: bool = False, margin: float = 1.0
+               ) -> list[Crop]:
     """The largest face (or every face, largest first) of a picture as (size, size, 3) crops; [] when none is found.
 
-    `box` takes the place of the detector. ValueError when it does not lie on the picture.
+    `box` takes the place of the detector. Either is grown by `margin` before it is cut, as the network was trained.
+    ValueError when it does not lie on the picture.
     """
     name, image = picture
     height, width = image.shape[:2]
@@ -56,27 +67,33 @@ def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_fac
         found = [Detection((x, y, w, h), 1.0, "by hand")]
     else:
         found = detect_faces(image, every_stage=every_face)
-    return [Crop(crop_resize(image, f.box, size, "area"), crop_resize(image, f.box, min(max(f.box[2:]), LOOK), "area"),
-                 f.box, name, f.pass_name)
-            for f in (found if every_face else found[:1])]
+    chosen = [(f, grown(f.box, margin)) for f in (found if every_face else found[:1])]
+    return [Crop(crop_resize(image, cut, size, "area"), crop_resize(image, cut, min(max(cut[2:]), LOOK), "area"),
+                 cut, name, f.pass_name) for f, cut in chosen]
 
 
-def read_faces(source: Iterable[Picture], size: int, *, box: Box | None = None, every_face: bool = False
-               ) -> list[list[Crop]]:
-    """Crops of each picture. One without a face is left out with a warning; ValueError when none has a face."""
-    faces, empty = [], []
-    for picture in source:
-        crops = crop_faces(picture, size, box=box, every_face=every_face)
+def faces_of(source: Iterable[Picture], loaded: Loaded, *, box: Box | None = None, every_face: bool = False
+             ) -> Iterator[list[Crop]]:
+    """The faces of each picture, cut for a model, one picture in memory at a time; every_face: of one picture only.
+
+    A picture without a face is left out with a warning. ValueError when none has a face, or when every face is wanted
+    of several pictures, since nobody says who is who across them.
+    """
+    empty, given = [], 0
+    margin = loaded.config.get("model", {}).get("crop_margin", 1.0)
+    for number, picture in enumerate(source):
+        if every_face and number:
+            raise ValueError("--faces all takes one picture, since nobody says who is who across several")
+        crops = crop_faces(picture, loaded.image_size, box=box, every_face=every_face, margin=margin)
         if crops:
-            faces.append(crops)
+            given += 1
+            yield crops
         else:
             empty.append(picture.name)
-    if not faces:
+            log.warning("%s: no face found; skipped", picture.name)
+    if not given:
         named = ", ".join(empty[:3]) + (f" and {len(empty) - 3} more" if len(empty) > 3 else "")
         raise ValueError(f"{named}: no face found; try a larger or sharper photo, or give --box x,y,w,h")
-    for name in empty:
-        log.warning("%s: no face found; skipped", name)
-    return faces
 
 
 def network_input(crops: Sequence[Crop]) -> np.ndarray:
@@ -87,28 +104,19 @@ def network_input(crops: Sequence[Crop]) -> np.ndarray:
 
 
 def face_mesh(prediction: Prediction, ordered: bool) -> Mesh:
-    """A prediction as a mesh: with the grid's triangles and, where a photo shows the face from the front, its colours.
-
-    An unordered prediction is a cloud without either.
-    """
+    """A prediction as a mesh with the grid's triangles and its colours; an unordered one is a cloud without either."""
     points = prediction.points.astype(np.float64)
     if not ordered:
         return Mesh(points)
-    triangles = grid_triangles(round(len(points) ** 0.5))
-    frontal = next((crop for crop in prediction.crops if crop.pass_name in FRONTAL), None)
-    return Mesh(points, triangles, colours=None if frontal is None else photo_colours(points, frontal.photo))
+    side, coat = round(len(points) ** 0.5), prediction.coat
+    return Mesh(points, grid_triangles(side), grid_uv(side), colours=None if coat is None else coat.rgb())
 
 
-def photo_colours(points: np.ndarray, photo: np.ndarray) -> np.ndarray:
-    """The photo's colour at each point -> (N, 3) uint8 RGB, for a face seen from the front.
-
-    points  (N, 3) in the unit sphere, head frame; photo (P, P, 3) uint8 BGR, the detector's square. Where in it a face
-    lies was measured on 160 frontal renders (FACE_IN_BOX, rms 2.6 % of the square): a coat of colour, no measurement.
-    """
-    scale, x, y = FACE_IN_BOX
-    place = np.stack([x + scale * points[:, 0], y - scale * points[:, 1]], 1) * len(photo) - 0.5
-    bgr = cv2.remap(photo, place[:, None].astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.ascontiguousarray(bgr[:, 0, ::-1])
+def view(points: np.ndarray, crop: Crop, places: np.ndarray | None) -> View | None:
+    """How a crop sees an ordered prediction; None where nothing tells: no places, and not seen from the front."""
+    if places is not None:
+        return view_of(points, places)
+    return frontal_view(points) if crop.pass_name in FRONTAL else None
 
 
 def reconstruct(loaded: Loaded, crops: Sequence[Crop]) -> Prediction:
@@ -120,4 +128,11 @@ def reconstruct(loaded: Loaded, crops: Sequence[Crop]) -> Prediction:
     points = loaded.predict(network_input(crops))[0]
     if not np.isfinite(points).all():
         raise ValueError(f"{loaded.source}: predicts points that are not finite")
-    return Prediction(points, crops)
+    if loaded.order != "grid":
+        return Prediction(points, crops)
+    colours = Colours(len(points))
+    for crop in crops:
+        seen = view(points, crop, None)
+        if seen is not None:
+            colours.add(crop.photo, seen)
+    return Prediction(points, crops, None, colours)

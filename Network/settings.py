@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from Dataset.subjects import SPLITS
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+SCHEDULES = ("halve", "cosine")
 STRATEGIES = ("none", "mirrored", "multiworker")
 
 
@@ -19,6 +20,8 @@ class Settings:
     strategy: str = "none"          # mirrored: this machine's GPUs; multiworker: TF_CONFIG
     deterministic: bool = False     # deterministic TensorFlow ops: slower, the same losses each time
     seed: int = 0
+    init: str = ""                  # begin with the weights of this run or model file, of the same network
+    freeze: tuple[str, ...] = ()    # layers whose names begin so keep their weights
 
     def __post_init__(self) -> None:
         for name, values in (("precision", PRECISIONS), ("split", SPLITS),
@@ -33,6 +36,8 @@ class TrainConfig:
 
     epochs: int = 300
     learning_rate: float = 1e-4
+    schedule: str = "halve"         # cosine: down to a hundredth over all epochs
+    warmup_epochs: int = 0          # the rate rises to its value over so many epochs
     halve_every: int = 10           # halved after the 11th, 21st, ... epoch, as the listing does; 0: never
     patience: int = 30              # epochs without a better validation or training loss
     accumulate: int = 1             # batches per update
@@ -43,7 +48,9 @@ class TrainConfig:
         for name in ("epochs", "patience", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("halve_every", "checkpoint_minutes", "max_steps"):
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+        for name in ("warmup_epochs", "halve_every", "checkpoint_minutes", "max_steps"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 < self.learning_rate < float("inf"):

@@ -18,7 +18,7 @@ import tqdm
 
 from Network.checkpoints import Progress, RunFolder
 from Network.settings import TrainConfig
-from Network.step import Batch, GradientStep
+from Network.step import Batch, GradientStep, samples
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,18 @@ class NotFinite(Exception):
 
 
 def learning_rate(config: TrainConfig, epoch: int) -> float:
-    """Rate of a 0-based epoch. The listing halves *after* the 11th, 21st, ... epoch."""
+    """Rate of a 0-based epoch. The listing halves *after* the 11th, 21st, ... epoch.
+
+    Schedule cosine (Loshchilov and Hutter 2017, equation 5, no restarts): half a cosine from the full rate to a
+    hundredth of it in the last epoch. Either begins with `warmup_epochs` epochs of a rate that rises in even steps.
+    """
+    rate = config.learning_rate * min(1.0, (epoch + 1) / (config.warmup_epochs + 1))
+    if config.schedule == "cosine":
+        done = min(1.0, max(0, epoch - config.warmup_epochs) / max(1, config.epochs - 1 - config.warmup_epochs))
+        return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
     if not config.halve_every:
-        return config.learning_rate
-    return config.learning_rate * 0.5 ** (max(epoch - 1, 0) // config.halve_every)
+        return rate
+    return rate * 0.5 ** (max(epoch - 1, 0) // config.halve_every)
 
 
 @dataclass
@@ -101,8 +109,7 @@ class Trainer:
                     break
                 loss = self.step.train(group)
                 self._check_finite(loss, progress)
-                samples = sum(len(x) for x, _ in group)
-                progress.add(loss, samples, len(group))
+                progress.add(loss, sum(samples(x) for x, _ in group), len(group))
                 bar.update(len(group))
                 bar.set_postfix(loss=f"{progress.loss:.5f}", refresh=False)
                 if self._signal:
@@ -118,12 +125,14 @@ class Trainer:
 
     def _close_epoch(self, progress: Progress, seconds: float, waited: float) -> None:
         self._check_weights(progress)
-        validation = self.step.agree(self._validate(progress.epoch))
+        parts = self._validate(progress.epoch)
+        validation = self.step.agree(parts.pop("loss", math.nan))
         training = self.step.agree(progress.loss)
         progress.history.append({
             "epoch": progress.epoch + 1, "loss": training, "val_loss": validation,
             "learning_rate": learning_rate(self.config, progress.epoch), "updates": progress.updates,
-            "seconds": round(seconds, 3), "waiting_share": round(waited / max(seconds, 1e-9), 4)})
+            "seconds": round(seconds, 3), "waiting_share": round(waited / max(seconds, 1e-9), 4),
+            **{f"val_{name}": value for name, value in parts.items()}})
         # the thesis's rule: the training checkpoint is looked at only where validation did not improve
         if validation < progress.best_validation:
             progress.best_validation, progress.stale = validation, 0
@@ -138,13 +147,16 @@ class Trainer:
         if self.write:
             self.on_epoch(progress.history)
 
-    def _validate(self, epoch: int) -> float:
-        """Mean loss over the samples of the validation set; NaN when there is none."""
-        total, count = 0.0, 0
+    def _validate(self, epoch: int) -> dict[str, float]:
+        """Mean loss, and its parts, over the samples of the validation set; empty when there is none."""
+        totals: dict[str, float] = {}
+        count = 0
         for x, y in self.validation(epoch, 0):
             losses = self.step.evaluate(x, y)
-            total, count = total + float(np.sum(losses, dtype=np.float64)), count + len(losses)
-        return total / count if count else math.nan
+            for name, values in losses.items():
+                totals[name] = totals.get(name, 0.0) + float(np.sum(values, dtype=np.float64))
+            count += len(losses["loss"])
+        return {name: total / count for name, total in totals.items()}
 
     def _check_finite(self, loss: float, progress: Progress) -> None:
         if not math.isfinite(loss):

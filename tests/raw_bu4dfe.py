@@ -4,7 +4,8 @@
 
 Each video begins neutral and still and ends in an expression; each frame has a picture and a scan in VRML 2 text:
 the front of the head in mm, +y up, +z to the camera, texture coordinates that project it into the picture, and
-points that no triangle uses, as in the real files.
+points that no triangle uses, as in the real files. Scans of some people have a .bnd beside them, 83 landmarks in the
+layout that Dataset/bnd.py describes.
 """
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
 
 from Dataset.bu4dfe_subject import EXPRESSIONS
 from Dataset.face_model import load_face_model
@@ -25,12 +27,12 @@ UNREFERENCED = 300      # stray points a scan
 
 
 def write_raw(folder: Path, people: tuple[str, ...] = ("F001", "F002", "M001"), frames: int = 3, seed: int = 0,
-              height: int = 268, subdivided: bool = False, expressions: tuple[str, ...] = EXPRESSIONS
-              ) -> dict[str, np.ndarray]:
+              height: int = 268, subdivided: bool = False, expressions: tuple[str, ...] = EXPRESSIONS,
+              marked: tuple[str, ...] = ("F001", "M001")) -> dict[str, np.ndarray]:
     """Write RAW -> each person's neutral scan vertices (V, 3), mm, to compare ground truths with.
 
     `height` of the pictures in pixels (real ones: 1392x1040); `subdivided` scans have about 12,000 used vertices
-    instead of 3,000 (real ones: 35,000).
+    instead of 3,000 (real ones: 35,000). The people in `marked` have landmark files.
     """
     model = load_face_model()
     stage = Stage(model)
@@ -53,6 +55,9 @@ def write_raw(folder: Path, people: tuple[str, ...] = ("F001", "F002", "M001"), 
                 view = neutral._replace(expression=(strength * target).astype(np.float32))
                 scan = _frame(folder / name / expression / f"{frame:03d}", actor, view, height, subdivided, rng)
                 truth.setdefault(name, scan)
+                if name in marked:
+                    shape = model.shape(identity, view.expression)
+                    write_bnd(folder / name / expression / f"{frame:03d}.bnd", bu_points(model.landmarks(shape)), scan)
     return truth
 
 
@@ -103,6 +108,34 @@ Shape {{
     }}
 }}
 """)
+
+
+def bu_points(landmarks: np.ndarray) -> np.ndarray:
+    """83 points (83, 3) as BU-4DFE lays them out, made from the 68 (68, 3): loops begin at the subject's outer eye
+    corner or brow end, or at his right mouth corner, and go over the top."""
+    def along(numbers: tuple[int, ...], count: int) -> np.ndarray:
+        line = landmarks[list(numbers)]
+        length = np.append(0, np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1)))
+        return np.stack([np.interp(np.linspace(0, length[-1], count), length, c) for c in line.T], 1)
+
+    def lids(a: int, u: int, v: int, b: int, w: int, x: int) -> np.ndarray:
+        return np.concatenate([along((a, u, v, b), 5), along((b, w, x, a), 5)[1:-1]])
+
+    def brow(numbers: tuple[int, ...]) -> np.ndarray:
+        line = along(numbers, 6)
+        return np.concatenate([line[:1], line[1:-1] + (0, 2, 0), line[-1:], (line[1:-1] - (0, 2, 0))[::-1]])
+
+    return np.concatenate([
+        lids(36, 37, 38, 39, 40, 41), lids(45, 44, 43, 42, 47, 46),
+        brow((17, 18, 19, 20, 21)), brow((26, 25, 24, 23, 22)),
+        along((27, 31), 5)[1:4], along((27, 35), 5)[1:4], along((31, 32, 33, 34, 35), 6),
+        landmarks[48:60], landmarks[60:68], landmarks[1:16]])
+
+
+def write_bnd(path: Path, points: np.ndarray, scan: np.ndarray) -> None:
+    """Rows `index x y z`: the nearest vertex of the scan (V, 3) to each point, and its place."""
+    nearest = cKDTree(scan).query(points)[1]
+    path.write_text("".join("%d %.6f %.6f %.6f\n" % (i, *scan[i]) for i in nearest))
 
 
 @lru_cache(maxsize=1)

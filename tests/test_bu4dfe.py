@@ -156,6 +156,7 @@ def test_stopped_in_the_middle_it_goes_on(converted, tmp_path, how, code):
         assert error.strip().splitlines()[-1] == "Dataset.bu4dfe: stopped; the same command goes on"
     with pytest.raises(ValueError, match="conversion is unfinished"):
         list_subjects(out)
+    (out / ".done" / ".tmp-0123456789ab-F002.json").write_text("half")      # killed before the rename
     convert_all(shared_raw(), out, OPTIONS)
     assert digest(out) == digest(converted[0])
 

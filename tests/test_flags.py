@@ -76,7 +76,7 @@ def test_bad_settings(name, value):
 
 
 def test_unknown_preset():
-    with pytest.raises(ValueError, match="preset must be one of thesis, quick, got 'fast'"):
+    with pytest.raises(ValueError, match="preset must be one of thesis, quick, compact, got 'fast'"):
         resolve("fast", {})
 
 
@@ -85,8 +85,9 @@ def test_a_resumed_run_keeps_its_config(tmp_path):
     config = resolve("quick", {})
     run.start(config)
     typed = {"train": {"epochs": 99}, "data": {"batch_size": PRESETS["quick"]["data"]["batch_size"]}}
-    assert run.resumed(typed, {})["train"]["epochs"] == 99
+    assert run.resumed(typed)["train"]["epochs"] == 99
     with pytest.raises(ValueError, match="was begun on data with other people"):
-        run.resumed({}, {"people": {"training": ["S000"]}})
+        run.checked(config, {"people": {"training": ["S000"]}})
+    assert run.checked({**config, "people": {"validation": [0, 3]}}, {"people": {"validation": (0, 3)}})
     with pytest.raises(ValueError, match="was begun with learning_rate = .*, not 0.5; a resumed run can change epochs"):
-        run.resumed({"train": {"learning_rate": 0.5}}, {})
+        run.resumed({"train": {"learning_rate": 0.5}})

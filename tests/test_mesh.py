@@ -115,7 +115,7 @@ def test_bad_files_are_named(tmp_path, grid):
 
 
 def test_bad_arrays_are_not_written(tmp_path, grid):
-    for path, mesh, rule in (("a.stl", grid, "as .ply or .obj, got '.stl'"),
+    for path, mesh, rule in (("a.stl", grid, "as .ply, .obj, .glb, got '.stl'"),
                              ("a.ply", grid._replace(colours=grid.colours[1:]), r"must be \(20, 3\), got \(19, 3\)"),
                              ("a.ply", Mesh(np.zeros((4, 2))), r"got \(4, 2\) and \(0, 3\)")):
         with pytest.raises(ValueError, match=rule):

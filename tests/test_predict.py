@@ -7,8 +7,8 @@ import pytest
 from Dataset.representations.points import grid_triangles
 from Dataset.sources import Picture, example_picture
 from Network.loading import Loaded
-from Network.predict import (Crop, Prediction, crop_faces, face_mesh, network_input, photo_colours, read_faces,
-                             reconstruct)
+from Network.colours import Colours
+from Network.predict import Crop, Prediction, crop_faces, face_mesh, faces_of, grown, network_input, reconstruct
 
 BLANK = Picture("blank.png", np.full((100, 100, 3), 90, np.uint8))
 
@@ -49,10 +49,33 @@ def test_a_box_by_hand_takes_the_place_of_the_detector():
 
 def test_pictures_without_a_face(caplog):
     with pytest.raises(ValueError, match="blank.png: no face found"):
-        read_faces([BLANK], 16)
+        list(faces_of([BLANK], loaded()))
     with caplog.at_level(logging.WARNING):
-        faces = read_faces([BLANK, example_picture()], 16)
+        faces = list(faces_of([BLANK, example_picture()], loaded()))
     assert len(faces) == 1 and "blank.png: no face found; skipped" in caplog.text
+    with pytest.raises(ValueError, match="takes one picture"):
+        list(faces_of([example_picture(), BLANK], loaded(), every_face=True))
+
+
+def test_pictures_are_read_one_by_one():
+    """The second picture is not asked for before the first one's face is taken: a stream holds one at a time."""
+    asked = []
+
+    def source():
+        for number in range(2):
+            asked.append(number)
+            yield example_picture()
+    faces = faces_of(source(), loaded())
+    next(faces)
+    assert asked == [0]
+
+
+def test_a_box_grows_about_its_centre():
+    assert grown((10, 20, 100, 50), 1.2) == (0, 15, 120, 60)
+    assert grown((10, 20, 100, 50), 1.0) == (10, 20, 100, 50)
+    face, = crop_faces(example_picture(), 64)
+    wide, = crop_faces(example_picture(), 64, margin=1.5)
+    assert wide.box == grown(face.box, 1.5) and wide.image.shape == face.image.shape
 
 
 def test_network_input_is_stretched_image_by_image():
@@ -76,19 +99,16 @@ def test_points_that_are_not_finite_are_refused():
         reconstruct(loaded(model=lambda images, training: np.full((1, 4, 3), np.nan)), [crop()])
 
 
-def test_only_an_ordered_prediction_is_a_mesh_and_only_a_frontal_photo_colours_it():
+def test_only_an_ordered_prediction_is_a_mesh_and_its_coat_colours_it():
     points = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
     cloud = face_mesh(Prediction(points, [crop()]), ordered=False)
     assert len(cloud.triangles) == 0 and cloud.colours is None
-    mesh = face_mesh(Prediction(points, [crop(pass_name="profile"), crop(7)]), ordered=True)
+    mesh = face_mesh(Prediction(points, [crop()]), ordered=True)
     np.testing.assert_array_equal(mesh.triangles, grid_triangles(8))
-    assert mesh.colours.shape == (64, 3)
-    assert face_mesh(Prediction(points, [crop(pass_name="profile")]), ordered=True).colours is None
+    assert mesh.colours is None and face_mesh(Prediction(points, [], None, Colours(64)), ordered=True).colours is None
 
 
-def test_colours_are_the_photos_left_on_the_left_and_rgb():
-    photo = np.zeros((100, 100, 3), np.uint8)
-    photo[:, :50] = (255, 0, 0)             # blue on image left = the subject's right = -x
-    photo[:, 50:] = (0, 0, 200)             # red on image right
-    colours = photo_colours(np.array([[-0.5, 0, 0.5], [0.5, 0.2, 0.5]]), photo)
-    np.testing.assert_array_equal(colours, [[0, 0, 255], [200, 0, 0]])
+def test_only_a_frontal_photo_colours_what_has_no_places():
+    points = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+    ordered = loaded(model=lambda images, training: points[None])._replace(order="grid")
+    assert face_mesh(reconstruct(ordered, [crop(pass_name="profile")]), ordered=True).colours is None

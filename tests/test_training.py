@@ -61,7 +61,7 @@ class ScriptedStep:
         return next(self.training)
 
     def evaluate(self, x, y):
-        return np.array([next(self.validation)])
+        return {"loss": np.array([next(self.validation)])}
 
     def agree(self, value):
         return value
@@ -114,7 +114,7 @@ def test_history_and_files(tmp_path):
     assert (tmp_path / "best_validation.keras").exists() and (tmp_path / "last.keras").exists()
     best = keras.models.load_model(tmp_path / "best_validation.keras", compile=False)
     losses = GradientStep(best, keras.optimizers.Adam(), mse)
-    validation = np.mean([losses.evaluate(x, y) for x, y in data(2, 4, seed=5)])
+    validation = np.mean([losses.evaluate(x, y)["loss"] for x, y in data(2, 4, seed=5)])
     assert validation == pytest.approx(min(row["val_loss"] for row in history), rel=1e-6)
 
 

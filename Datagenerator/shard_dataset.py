@@ -1,0 +1,198 @@
+"""Shards of synthetic people -> batches for the `compact` network: crops, where the face's places lie in them, truth.
+
+A batch holds people with T pictures each, T drawn anew for every batch, and always about as many pictures, so that its
+cost does not depend on T. What a batch holds depends on (seed, epoch, index) alone.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from Datagenerator.augment import DEFAULT, Sample, augment
+from Datagenerator.epoch import Shard, shard_rows
+from Dataset.face_model import FaceModel, load_face_model
+from Dataset.representations.points import encode
+from Dataset.shards import Shards
+from Dataset.transforms import to_unit_sphere, umeyama
+
+PLACES = 16                     # side of the grid of places
+TEMPLATE_PEOPLE = 200           # whose mean is the template
+
+
+@dataclass(frozen=True)
+class ShardConfig:
+    """Settings of the generator. ValueError for a value out of range."""
+
+    fewest_images: int = 1          # T of a batch is drawn evenly from here ...
+    most_images: int = 8            # ... to here
+    batch_images: int = 64          # pictures of a batch, all people together, at most
+    batches: int = 250              # of an epoch
+    validation_people: int = 128    # held out, the first of the folder
+    image_size: int = 128           # pixels; pictures of a multiple of it are averaged down
+    points: int = 2**14             # N of a ground truth
+    mirror: bool = True             # half of the people left for right
+    augment: bool = True            # Datagenerator/augment.py
+    fade_epochs: int = 100          # the noise of augmentation fades to nothing over so many epochs
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("fewest_images", "most_images", "batch_images", "batches", "validation_people", "fade_epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.fewest_images <= self.most_images <= self.batch_images:
+            raise ValueError(f"fewest_images <= most_images <= batch_images must hold, got {self.fewest_images}, "
+                             f"{self.most_images}, {self.batch_images}")
+
+
+class Truths:
+    """Identity coefficients -> ordered grids brought onto a template: (P, N, 3) float32 in the unit sphere.
+
+    What no picture shows is taken away before a network is asked for it: size (the thesis's unit sphere), and with it
+    place and turn, by the similarity that brings each face nearest to the template.
+    """
+
+    def __init__(self, model: FaceModel, points: int, template: np.ndarray | None = None) -> None:
+        side = round(points ** 0.5)
+        self.mean = encode(model.mean, side, model).reshape(-1).astype(np.float32)
+        self.basis = np.stack([encode(direction, side, model).reshape(-1) for direction in model.identity]
+                              ).astype(np.float32)
+        self.template = template
+
+    def raw(self, identity: np.ndarray) -> np.ndarray:
+        """(P, 200) -> (P, N, 3) float32, mm: encoding is linear, so one product does it."""
+        return (self.mean + np.asarray(identity, np.float32) @ self.basis).reshape(len(identity), -1, 3)
+
+    def make_template(self, identity: np.ndarray) -> np.ndarray:
+        """The mean of people (P, 200) in the unit sphere, itself in the unit sphere: (N, 3) float32; kept."""
+        scaled = np.mean([to_unit_sphere(points)[0] for points in self.raw(identity)], axis=0)
+        self.template = to_unit_sphere(scaled)[0].astype(np.float32)
+        return self.template
+
+    def __call__(self, identity: np.ndarray) -> np.ndarray:
+        """(P, 200) -> (P, N, 3) float32. Needs a template."""
+        return np.stack([umeyama(points[::self._step], self.template[::self._step]).apply(points)
+                         for points in self.raw(identity)]).astype(np.float32)
+
+    @property
+    def _step(self) -> int:
+        return max(1, len(self.template) // 1024 | 1)       # an odd step: not one column of the grid
+
+
+class ShardSequence:
+    """Batches (x, y) of an epoch; `pipeline.make_pipeline` makes them in parallel and ahead.
+
+    x   (B, T, S, S, 3) float32, BGR, each picture alone stretched to [0, 1]
+    y   points (B, N, 3) float32, unit sphere, brought onto the template; places (B, T, 256, 2) float32 in image sides,
+        (0, 0) the top left corner; seen (B, T, 256) float32, 1 or 0
+
+    people  numbers of the people in use; training: as the config says, else no mirroring, no augmentation, and T takes
+            its values in turn
+    """
+
+    def __init__(self, shards: Shards, people: np.ndarray, config: ShardConfig, truths: Truths, training: bool) -> None:
+        if shards.size % config.image_size:
+            raise ValueError(f"{shards.path}: holds pictures of {shards.size} px, which must be a multiple of "
+                             f"image_size {config.image_size}")
+        if shards.images < config.most_images:
+            raise ValueError(f"{shards.path}: holds {shards.images} pictures of each person, "
+                             f"most_images is {config.most_images}")
+        self.shards, self.people, self.config, self.truths, self.training = shards, people, config, truths, training
+
+    def __len__(self) -> int:
+        """Batches of an epoch; of held-out people, as many as show each of them about twice."""
+        return self.config.batches if self.training else max(1, 2 * len(self.people) // self._people(4))
+
+    def _people(self, images: int) -> int:
+        return min(len(self.people), self.config.batch_images // images)
+
+    @property
+    def shapes(self) -> tuple[tuple, dict[str, tuple]]:
+        """Shapes of x and y; None is what varies."""
+        size, count = self.config.image_size, PLACES ** 2
+        return (None, None, size, size, 3), {"points": (None, self.config.points, 3),
+                                             "places": (None, None, count, 2), "seen": (None, None, count)}
+
+    def rows(self, index: int, shard: Shard = Shard()) -> range:
+        """Positions of people in a batch of the most pictures: never empty where there are enough of them."""
+        return shard_rows(range(self._people(self.config.most_images)), shard)
+
+    def check_shard(self, shard: Shard) -> None:
+        """ValueError when the smallest batch has no people for a worker."""
+        if not self.rows(0, shard):
+            raise ValueError(f"a batch of {self.config.most_images} pictures of each person has "
+                             f"{self._people(self.config.most_images)} people, too few for {shard.count} workers "
+                             f"x {shard.replicas} replicas")
+
+    def draw(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
+        """Numbers of a batch's people (B,), of each one's pictures (B, T), and the generator for the rest."""
+        rng = np.random.default_rng((self.config.seed, epoch, index))
+        low, high = self.config.fewest_images, self.config.most_images
+        images = int(rng.integers(low, high + 1)) if self.training else low + index % (high + 1 - low)
+        people = rng.choice(self.people, self._people(images), replace=False)
+        chosen = np.stack([rng.choice(self.shards.images, images, replace=False) for _ in people])
+        return people, chosen, rng
+
+    def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Batch `index` of an epoch, or one worker's part of it. Depends on its arguments alone; thread-safe."""
+        people, chosen, rng = self.draw(epoch, index)
+        size, (count, images) = self.config.image_size, chosen.shape
+        seeds = rng.integers(2**63, size=(count, images))
+        mirrored = rng.random(count) < (0.5 if self.training and self.config.mirror else 0.0)
+        rows = np.asarray(shard_rows(range(count), shard), np.int64)
+        x = np.empty((len(rows), images, size, size, 3), np.float32)
+        places = np.empty((len(rows), images, PLACES ** 2, 2), np.float32)
+        seen = np.empty((len(rows), images, PLACES ** 2), np.float32)
+        people, chosen = people[rows], chosen[rows]
+        truth = self.truths(self.shards.gather("identity", people))
+        pictures, points, visible = (self.shards.gather(name, people, chosen)
+                                     for name in ("images", "image_points", "visible"))
+        progress = min(1.0, epoch / self.config.fade_epochs)
+        for i, row in enumerate(rows):
+            for j in range(images):
+                sample = Sample(pictures[i, j], points[i, j], visible[i, j])
+                if mirrored[row]:
+                    sample = mirror(sample)
+                if self.training and self.config.augment:
+                    other = pictures[i - 1, j]          # of another person, where there are several
+                    sample = augment(sample, np.random.default_rng(seeds[row, j]), DEFAULT, progress, other)
+                small = sample.image
+                if len(small) != size:
+                    small = cv2.resize(small, (size, size), interpolation=cv2.INTER_AREA)
+                cv2.normalize(small, x[i, j], 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)
+                places[i, j], seen[i, j] = sample.points / self.shards.size, sample.visible
+            if mirrored[row]:
+                truth[i] = mirror_grid(truth[i])
+        return x, {"points": truth, "places": places, "seen": seen}
+
+
+def mirror(sample: Sample) -> Sample:
+    """A picture left for right; its places keep their meaning: column c of the grid becomes column 15 - c."""
+    points = sample.points * (-1, 1) + (sample.image.shape[1], 0)
+
+    def turned(array: np.ndarray) -> np.ndarray:
+        return array.reshape(PLACES, PLACES, -1)[:, ::-1].reshape(array.shape)
+    return Sample(np.ascontiguousarray(sample.image[:, ::-1]), turned(points).astype(np.float32),
+                  turned(sample.visible))
+
+
+def mirror_grid(points: np.ndarray) -> np.ndarray:
+    """An ordered grid (N, 3) of the face left for right (the grid is symmetric to 0.02 mm on the mean face)."""
+    side = round(len(points) ** 0.5)
+    return (points.reshape(side, side, 3)[:, ::-1] * np.array([-1, 1, 1], points.dtype)).reshape(-1, 3)
+
+
+def make_sequences(shards: Shards, config: ShardConfig, model: FaceModel | None = None
+                   ) -> tuple[ShardSequence, ShardSequence]:
+    """(training, validation): the folder's first people are held out. ValueError when too few are left to train."""
+    count = len(shards)
+    if count - config.validation_people < config.batch_images // config.fewest_images:
+        raise ValueError(f"{shards.path}: {count} people less {config.validation_people} for validation "
+                         f"are too few for a batch of {config.batch_images // config.fewest_images}")
+    people = np.arange(count)
+    training, held_out = people[config.validation_people:], people[:config.validation_people]
+    truths = Truths(model or load_face_model(), config.points)
+    truths.make_template(shards.gather("identity", training[:TEMPLATE_PEOPLE]))
+    return (ShardSequence(shards, training, config, truths, True),
+            ShardSequence(shards, held_out, config, truths, False))

@@ -1,0 +1,45 @@
+"""A network judged on people in shards: beside the mean face, and over the number of images."""
+from __future__ import annotations
+
+from typing import Callable, Protocol
+
+import numpy as np
+
+from Evaluation.curve import curve_table, error_curve
+from Evaluation.evaluate_predictions import score_batches
+from Evaluation.tables import Table, compared_table
+
+
+class People(Protocol):
+    """images(p): person p's pictures (T, S, S, 3) float32; truths (P, N, 3); constant (N, 3), the mean face; digest:
+    of who they are."""
+
+    images: Callable[[int], np.ndarray]
+    truths: np.ndarray
+    constant: np.ndarray
+    digest: str
+
+
+def score_people(people: People, predict: Callable[[np.ndarray], np.ndarray], count: int, title: str,
+                 surface: bool = True, progress: Callable = lambda people, total: people) -> Table:
+    """Every metric of `score_batches` on the first `count` pictures of each person, beside the mean face's.
+
+    predict  (1, T, S, S, 3) float32 -> (1, N, 3)
+    """
+    def scores(face: Callable[[int], np.ndarray]):
+        numbers = progress(range(len(people.truths)), total=len(people.truths))
+        return score_batches(((face(p), people.truths[p][None], [str(p)]) for p in numbers), ordered=True,
+                             surface=surface)
+    return compared_table(scores(lambda p: predict(people.images(p)[None, :count])),
+                          scores(lambda p: people.constant[None]), f"{_where(people, title)}, {count} images each")
+
+
+def curve_of_people(people: People, prefixes: Callable[[np.ndarray], np.ndarray], orders: int, seed: int, title: str,
+                    progress: Callable = lambda people, total: people) -> Table:
+    """`Evaluation.curve` over all pictures of each person."""
+    return curve_table(error_curve(prefixes, people.images, people.truths, people.constant, orders, seed, progress),
+                       _where(people, title))
+
+
+def _where(people: People, title: str) -> str:
+    return f"{title}: {len(people.truths)} people (SHA-256 of their identities {people.digest[:16]})"

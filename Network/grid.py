@@ -1,0 +1,29 @@
+"""Ordered grids as arrays: finer, coarser, their normals. numpy only."""
+from __future__ import annotations
+
+import numpy as np
+
+
+def interpolation(coarse: int, fine: int) -> np.ndarray:
+    """(fine, coarse) float64: linear weights of `fine` even steps along `coarse` values, ends on ends."""
+    place = np.linspace(0, coarse - 1, fine)
+    return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(coarse)))
+
+
+def resample(values: np.ndarray, side: int) -> np.ndarray:
+    """Values of an ordered grid (n * n, C) on a finer or coarser grid (side * side, C) over the same rim, bilinear."""
+    count = round(len(values) ** 0.5)
+    if count * count != len(values) or count < 2 or side < 2:
+        raise ValueError(f"a grid must be square and have two points a side, got {len(values)} points for side {side}")
+    matrix = interpolation(count, side)
+    rows = np.tensordot(matrix, np.reshape(values, (count, count, -1)), 1)              # (side, count, C)
+    return np.ascontiguousarray(np.matmul(matrix, rows)).reshape(side * side, -1)
+
+
+def grid_normals(points: np.ndarray) -> np.ndarray:
+    """Outward unit normals (N, 3) of an ordered grid (N, 3): row 0 at the forehead, column 0 at image left."""
+    side = round(len(points) ** 0.5)
+    grid = np.reshape(points, (side, side, 3))
+    normal = np.cross(np.gradient(grid, axis=1), np.gradient(grid, axis=0)).reshape(-1, 3)
+    normal = -normal
+    return normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,44 @@
+"""A prediction as files: a mesh or cloud, and beside an ordered one its 68 landmarks."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from Dataset.landmark_files import write_landmarks
+from Dataset.mesh import Mesh, write_mesh
+from Dataset.mesh_files import texture_files
+from Dataset.representations.points import grid_landmarks
+from Network.predict import Prediction, face_mesh
+
+
+class Written(NamedTuple):
+    """What was written: the mesh, and the files' paths."""
+
+    mesh: Mesh
+    paths: list[Path]
+
+
+def landmark_file(path: Path) -> Path:
+    """FACE.ply -> FACE_landmarks.pts, the place of a face's landmarks."""
+    return path.with_name(f"{path.stem}_landmarks.pts")
+
+
+def written_files(path: Path) -> set[Path]:
+    """Every file that writing a face to `path` may touch, its preview too."""
+    beside = {path, path.with_suffix(".png"), landmark_file(path)}
+    if path.suffix.lower() == ".obj":
+        beside |= set(texture_files(path))
+    return beside
+
+
+def write_result(path: Path, prediction: Prediction, ordered: bool) -> Written:
+    """Write a prediction's mesh, or cloud, in the form that the ending of `path` says (.ply, .obj with .mtl and
+    texture, .glb), and an ordered one's landmarks in the same units: the unit sphere, head frame."""
+    mesh = face_mesh(prediction, ordered)
+    texture = prediction.coat.texture() if ordered and prediction.coat is not None else None
+    flat = path.suffix.lower() == ".ply"        # vertex colours; the others take the finer texture
+    write_mesh(path, mesh._replace(uv=None) if flat else mesh, texture=None if flat else texture)
+    if not ordered:
+        return Written(mesh, [path])
+    write_landmarks(landmark_file(path), grid_landmarks(prediction.points))
+    return Written(mesh, [path, landmark_file(path)])

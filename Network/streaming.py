@@ -1,0 +1,117 @@
+"""One face from any number of photos, one photo at a time: the memory's states are carried, nothing is run again."""
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from Dataset.images import minmax
+from Network import get_network
+from Network.colours import Colours
+from Network.flags import from_dict
+from Network.loading import Loaded
+from Network.predict import Crop, Prediction, reconstruct, view
+
+
+class Stream(Protocol):
+    """`face = stream.add(crop)`: the face after all crops since the last `reset`."""
+
+    count: int
+
+    def add(self, crop: Crop) -> Prediction: ...
+
+    def reset(self) -> None: ...
+
+
+def streams(loaded: Loaded) -> bool:
+    """Whether a model's network is known, and has a single step whose states can be carried."""
+    name = loaded.config.get("network")
+    return bool(name) and hasattr(get_network(name), "build_step") and loaded.images is None
+
+
+def make_stream(loaded: Loaded) -> Stream:
+    """A Reconstructor; for a bare model file, or one of a fixed number of images, a Rerun."""
+    return Reconstructor(loaded) if streams(loaded) else Rerun(loaded)
+
+
+class Reconstructor:
+    """One more crop costs one step, whatever came before; equals the network on all images at once, to rounding.
+
+    Holds the states and one coat of colour, so that its memory does not grow. ValueError for a model that does not
+    stream (`streams`).
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        if not streams(loaded):
+            raise ValueError(f"{loaded.source}: cannot go on photo by photo; a run folder whose network takes any "
+                             "number of images can")
+        self.loaded, self._network = loaded, get_network(loaded.config["network"])
+        self._config = dataclasses.replace(from_dict(self._network.Config, loaded.config["model"]), images=1)
+        model = self._network.build_step(self._config)
+        model.set_weights(loaded.model.get_weights())
+        self._step = tf.function(lambda images, states: model({"images": images, "states": states}, training=False))
+        self.reset()
+        size = loaded.image_size            # traced now, not with the first photo
+        self._step(tf.zeros((1, 1, size, size, 3)), self._states)
+
+    def reset(self) -> None:
+        """Forget everything: the next photo is another person's first."""
+        self._states: list[Any] = self._network.initial_states(self._config, 1)
+        self._colours = Colours(self.loaded.points) if self.loaded.order == "grid" else None
+        self.count = 0
+
+    def add(self, crop: Crop) -> Prediction:
+        """The face from this crop and all before it. ValueError when it is not finite: then nothing is kept of it."""
+        output = self._step(tf.convert_to_tensor(minmax(crop.image)[None, None]), self._states)
+        points = np.asarray(output["points"][0], np.float32)
+        if not np.isfinite(points).all():
+            raise ValueError(f"{crop.source}: makes {self.loaded.source} predict points that are not finite")
+        self._states, self.count = output["states"], self.count + 1
+        places = np.asarray(output["places"][0, 0], np.float32) if "places" in output else None
+        if self._colours is None:
+            return Prediction(points, [crop], places)
+        seen = view(points, crop, places)
+        if seen is not None:
+            self._colours.add(crop.photo, seen)
+        return Prediction(points, [crop], places, self._colours)
+
+
+class Prefixes:
+    """The faces after one image, two, three ...: what a curve over the number of images is made of.
+
+    ValueError for a model that does not stream (`streams`).
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        one = Reconstructor(loaded)
+        self._network, self._config, self._step = one._network, one._config, one._step
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """(B, T, S, S, 3) float32 in [0, 1] -> (B, T, N, 3) float32: [:, t] is the face from the first t + 1 images."""
+        states, faces = self._network.initial_states(self._config, len(images)), []
+        for t in range(images.shape[1]):
+            output = self._step(tf.convert_to_tensor(images[:, t:t + 1]), states)
+            states = output["states"]
+            faces.append(np.asarray(output["points"], np.float32))
+        return np.stack(faces, axis=1)
+
+
+class Rerun:
+    """The listing's way: all crops are kept and run again for each new one."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._crops: list[Crop] = []
+        self.count = 0
+
+    def add(self, crop: Crop) -> Prediction:
+        """The face from all crops; of a model with a fixed number of images, from the first so many."""
+        self._crops.append(crop)
+        self.count += 1
+        return reconstruct(self.loaded, self._crops)

@@ -1,0 +1,91 @@
+"""How many times as fast as Dataset.synthetic's way to a person the one of Dataset.shards is; and how often a Haar
+cascade finds the face.
+
+    OMP_NUM_THREADS=1 python -m tests.bench.render [--people 6] [--images 8] [--size 128] [--rounds 3]
+    OMP_NUM_THREADS=1 python -m tests.bench.render --haar 320
+
+Samples/s of one process, interleaved in one run. The baseline `make_subject` frames every picture with the detector
+and writes JPEGs and no buffers; shards keep all buffers. --haar renders N pictures with |yaw|, |pitch| < 15 degrees
+and everything else random but for glasses, by OpenCV's frontal cascade and by the chain of Dataset/detect.py.
+"""
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from Dataset import synthetic
+from Dataset.detect import Detection, detect_faces
+from Dataset.framing import expected_box
+from Dataset.renders import BUFFERS, RenderOptions, render_person, sample_angles
+from Dataset.scene import Actor, Stage, roughen, sample_view, view_camera
+from Dataset.skin import sample_look
+from Dataset.workers import render_stage
+
+
+def race(people: int, images: int, size: int, rounds: int) -> None:
+    stage = render_stage()
+    new = RenderOptions(images=images, size=size, buffers=BUFFERS)
+    bare = RenderOptions(images=images, size=size)
+    old = synthetic.Options(subjects=people, images=images, size=size)
+    ways = {"make_subject (baseline)": lambda k, folder: synthetic.make_subject(folder, k, old, stage),
+            "shards, all buffers": lambda k, folder: render_person(k, new, stage),
+            "shards, no buffers": lambda k, folder: render_person(k, bare, stage)}
+    spent = {name: ([], []) for name in ways}
+    for turn in range(-1, rounds):
+        for name, way in ways.items():
+            with tempfile.TemporaryDirectory() as folder:
+                wall, processor = time.perf_counter(), time.process_time()
+                for person in range(people if turn >= 0 else 1):
+                    way(max(turn, 0) * people + person, Path(folder))
+                if turn >= 0:
+                    spent[name][0].append(time.perf_counter() - wall)
+                    spent[name][1].append(time.process_time() - processor)
+    count = people * images
+    base = np.median(spent["make_subject (baseline)"][1])
+    for name, (wall, processor) in spent.items():
+        print(f"{name:26s} {count / np.median(wall):6.1f} samples/s wall, {count / np.median(processor):6.1f} per "
+              f"processor second; ratio of processor time {base / np.median(processor):.2f}")
+
+
+def haar(count: int, stage: Stage) -> None:
+    for title, roll in (("|roll| < 15", 15), ("|roll| < 45", 45)):
+        options = RenderOptions(yaw=15, pitch=15, roll=roll)
+        plain = chain = 0
+        for number in range(count):
+            rng = np.random.default_rng([2024, number])
+            actor = Actor(stage, stage.model.sample_identity(rng).astype(np.float32), sample_look(rng))
+            view = sample_view(rng, stage.model.sample_expression(rng), angles=sample_angles(rng, options))
+            shot = actor.set(roughen(view, rng, options.wild, 0.0))
+            camera = view_camera(view)
+            picture = shot.render(camera)
+            box = expected_box(camera.project(shot.landmarks()))
+            plain += near(detect_faces(picture, thesis=True), box)
+            chain += near(detect_faces(picture), box)
+        print(f"{title}: of {count} renders the frontal cascade finds {100 * plain / count:.1f} %, "
+              f"the chain {100 * chain / count:.1f} %")
+
+
+def near(found: list[Detection], box: tuple[float, ...]) -> bool:
+    """Whether a find's centre lies within a quarter of the expected box's side of its centre."""
+    return any(max(abs(d.box[k] + d.box[2] / 2 - box[k] - box[2] / 2) for k in (0, 1)) < 0.25 * box[2] for d in found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, default in (("people", 6), ("images", 8), ("size", 128), ("rounds", 3), ("haar", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    if options.haar:
+        haar(options.haar, render_stage())
+    else:
+        race(options.people, options.images, options.size, options.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""The compact network: its geometry against slow twins, its memory against the batch, its size."""
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from Network import compact, get_network
+from Network.correspondence import MARGIN, Correspondences, FaceFrame
+from Network.grid import grid_normals, interpolation, resample
+from Network.losses import PLACE_UNIT, SHAPE_UNIT, places_and_shape
+from Network.memory import ConvGRU2D, RunningMean
+
+TINY = compact.Config(image_size=32, points=64, encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 1),
+                      pyramid_filters=8, looks=3, map_filters=6, memory_filters=(5,), head_filters=4, code=8, rank=6)
+
+
+def _orthonormal_twin(affine):
+    """Polar factor by SVD, and the mean singular value."""
+    u, s, vt = np.linalg.svd(affine, full_matrices=False)
+    return u @ vt, s.mean()
+
+
+def test_size_of_the_preset():
+    model = compact.build(compact.COMPACT)
+    assert model.count_params() <= 6_000_000
+    assert model.output_shape == (None, 16384, 3)
+    assert get_network("compact") is compact
+
+
+def test_correspondences_find_the_centre_of_mass():
+    maps = np.full((1, 4, 4, 2), -50.0, np.float32)
+    maps[0, 1, 2, 0] = 50                           # all heat in row 1, column 2
+    maps[0, 0, 0, 1] = maps[0, 0, 3, 1] = 50        # half at either end of row 0
+    features = np.arange(32, dtype=np.float32).reshape(1, 4, 4, 2)
+    places, doubt, looks = Correspondences()(maps, features)
+    reach = 1 + 2 * MARGIN
+    expected = [[2.5 / 4 * reach - MARGIN, 1.5 / 4 * reach - MARGIN], [0.5, 0.5 / 4 * reach - MARGIN]]
+    np.testing.assert_allclose(places[0], expected, atol=1e-6)
+    np.testing.assert_allclose(looks[0, :, 0], [2 * 6 + 1, 4], atol=1e-5)       # feature 1 of cell 6, of 0 and 3
+    np.testing.assert_allclose(doubt[0], [6, 3], atol=1e-5)                     # clipped at 6; mean of 0 and 6
+
+
+def test_face_frame_undoes_a_camera():
+    """Places made by scaled orthography of a deformed template give back the deformation, as the camera sees it."""
+    rng = np.random.default_rng(0)
+    template = rng.normal(size=(256, 3))
+    frame = FaceFrame()
+    frame.build((None, 256, 2), (None, 256), (None, 256, 2))
+    frame.set_template(template)
+    template = template - template.mean(0)
+    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    deformed = template + 0.01 * rng.normal(size=template.shape)
+    seen = 0.3 * deformed @ rotation[:2].T + [0.4, -0.6]
+    places = (seen * [1, -1]).astype(np.float32)[None]
+    out = np.asarray(frame(places, np.zeros((1, 256), np.float32), np.zeros((1, 256, 2), np.float32)))[0]
+    affine = np.linalg.lstsq(template, seen - seen.mean(0), rcond=None)[0].T
+    rows, scale = _orthonormal_twin(affine)
+    np.testing.assert_allclose(out[0, 9:15].reshape(2, 3), rows, atol=1e-4)
+    np.testing.assert_allclose(np.exp(out[0, 15]), scale, rtol=1e-4)
+    residual = 5 * ((seen - seen.mean(0)) / scale - template @ rows.T)
+    np.testing.assert_allclose(out[:, :2], residual, atol=1e-3)
+    np.testing.assert_allclose(out[:, 2:5], residual @ rows, atol=1e-3)
+    np.testing.assert_allclose(out[:, 8], 0.5, atol=1e-6)
+    assert np.abs(rows @ rows.T - np.eye(2)).max() < 1e-6
+
+
+def test_a_collapsed_camera_stays_finite():
+    frame = FaceFrame()
+    out = frame(np.full((2, 64, 2), 0.5, np.float32), np.zeros((2, 64), np.float32), np.zeros((2, 64, 1), np.float32))
+    assert np.isfinite(np.asarray(out)).all()
+
+
+@pytest.mark.parametrize("memory", ["convlstm", "convgru", "mean"])
+def test_stream_equals_batch(memory):
+    keras.utils.set_random_seed(1)
+    config = dataclasses.replace(TINY, memory=memory, memory_filters=(5, 4) if memory != "mean" else (5,))
+    model, step = compact.build(config), compact.build_step(config)
+    step.set_weights(model.get_weights())
+    images = np.random.default_rng(1).random((2, 5, 32, 32, 3), np.float32)
+    states = compact.initial_states(config, 2)
+    for t in range(5):
+        out = step({"images": keras.ops.convert_to_tensor(images[:, t:t + 1]), "states": states})
+        states = out["states"]
+        np.testing.assert_allclose(out["points"], model(images[:, :t + 1]), atol=1e-5)
+    assert not np.allclose(model(images), model(images[:, :1]), atol=1e-6)
+
+
+def test_training_model_shares_the_weights():
+    model, training = compact.build(TINY), compact.build_training(TINY)
+    training.set_weights(model.get_weights())
+    images = np.random.default_rng(2).random((1, 2, 32, 32, 3), np.float32)
+    out = training(images)
+    np.testing.assert_array_equal(out["points"], model(images))
+    assert out["places"].shape == (1, 2, 256, 2) and out["log_variance"].shape == (1, 2, 256)
+
+
+def test_begins_at_the_template():
+    model = compact.build(TINY)
+    mean = np.random.default_rng(3).normal(size=(64, 3)).astype(np.float32)
+    compact.set_template(model, mean)
+    model.get_layer("points").basis.assign(keras.ops.zeros_like(model.get_layer("points").basis))
+    np.testing.assert_allclose(model(np.zeros((1, 1, 32, 32, 3), np.float32))[0], mean, atol=1e-6)
+    with pytest.raises(ValueError, match="must have 64 points"):
+        compact.set_template(model, mean[:16])
+
+
+def test_gru_against_a_loop_in_numpy():
+    """A 1x1 kernel on one pixel is a plain GRU."""
+    rng = np.random.default_rng(4)
+    layer = ConvGRU2D(2, kernel_size=1, return_sequences=True)
+    x = rng.normal(size=(1, 3, 1, 1, 3)).astype(np.float32)
+    out, state = layer(x)
+    kernel, recurrent, candidate = (np.asarray(w)[0, 0] for w in layer.get_weights()[:3])
+    h = np.zeros(2)
+
+    def sigmoid(v):
+        return 1 / (1 + np.exp(-v))
+    for t in range(3):
+        v = x[0, t, 0, 0] @ kernel
+        z, r = sigmoid(v[:2] + (h @ recurrent)[:2]), sigmoid(v[2:4] + (h @ recurrent)[2:])
+        h = (1 - z) * h + z * np.tanh(v[4:] + (r * h) @ candidate)
+        np.testing.assert_allclose(out[0, t, 0, 0], h, atol=1e-5)
+    np.testing.assert_allclose(state[0, 0, 0], h, atol=1e-5)
+
+
+def test_running_mean_is_the_mean():
+    x = np.random.default_rng(5).normal(size=(2, 7, 2, 2, 3)).astype(np.float32)
+    layer = RunningMean()
+    _, mean, count = layer(x[:, :3])
+    _, mean, count = layer(x[:, 3:], mean, count)
+    np.testing.assert_allclose(mean, x.mean(1), atol=1e-6)
+    assert np.asarray(count).tolist() == [[7], [7]]
+
+
+def test_loss_by_hand():
+    truth = {"points": np.zeros((1, 2, 3), np.float32), "places": np.zeros((1, 1, 2, 2), np.float32),
+             "seen": np.array([[[1, 0]]], np.float32)}
+    points = np.zeros((1, 2, 3), np.float32)
+    points[0, 0] = [0.03, 0, 0.04]
+    places = np.zeros((1, 1, 2, 2), np.float32)
+    places[0, 0, 1] = [PLACE_UNIT * np.sqrt(3), 0]
+    parts = places_and_shape(truth, {"points": points, "places": places,
+                                     "log_variance": np.full((1, 1, 2), np.log(2), np.float32)})
+    np.testing.assert_allclose(parts["shape"], 0.5 * 0.0025 / SHAPE_UNIT, rtol=1e-5)
+    np.testing.assert_allclose(parts["places"], 0.5 * 0.5 / 0.75, rtol=1e-5)        # sqrt(1 + 3) - 1 = 1, half weight
+    np.testing.assert_allclose(parts["doubt"], 0.1 * (np.log(2) + 0.5 * 1.5 / 2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"memory": "lstm"}, "memory must be one of"), ({"points": 100}, "points must be 64"),
+    ({"image_size": 100}, "multiple of 32"), ({"rank": 0}, "rank must be positive"),
+    ({"encoder_blocks": (1,)}, "one value for each")])
+def test_bad_config(change, message):
+    with pytest.raises(ValueError, match=message):
+        compact.Config(**change)
+
+
+def test_resample_keeps_the_rim_and_planes():
+    side = 16
+    rows, columns = np.mgrid[0:side, 0:side] / (side - 1)
+    plane = np.stack([rows, columns, 2 * rows - columns], -1).reshape(-1, 3)
+    for fine in (4, 31, 128):
+        rows, columns = np.mgrid[0:fine, 0:fine] / (fine - 1)
+        expected = np.stack([rows, columns, 2 * rows - columns], -1).reshape(-1, 3)
+        np.testing.assert_allclose(resample(plane, fine), expected, atol=1e-12)
+    np.testing.assert_allclose(interpolation(8, 8), np.eye(8), atol=1e-12)
+    with pytest.raises(ValueError, match="square"):
+        resample(plane[:-1], 4)
+
+
+def test_normals_point_out_of_the_face():
+    from Dataset.face_model import load_face_model
+    from Dataset.representations.points import encode
+    normals = grid_normals(encode(load_face_model().mean).reshape(-1, 3))
+    grid = normals.reshape(128, 128, 3)
+    assert grid[64, 64, 2] > 0.5                # the middle of the face looks forwards
+    assert grid[:, 5, 0].mean() < -0.5 and grid[:, -6, 0].mean() > 0.5

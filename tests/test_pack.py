@@ -1,0 +1,82 @@
+"""Weight folders: float16 on disk, what that costs, and what is refused."""
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from Network import compact
+from Network.loading import WEIGHTS, load_model
+from Network.pack import main, pack, rounding_error
+from tests.test_compact import TINY
+from tests.test_streaming import _loaded
+
+
+@pytest.fixture()
+def folder(tmp_path):
+    loaded = _loaded(compact, TINY)
+    return loaded, pack(loaded, tmp_path / "box"), tmp_path / "box"
+
+
+def test_round_trip_costs_what_it_says(folder):
+    loaded, error, path = folder
+    again = load_model(path)
+    images = np.random.default_rng(0).random((2, 4, 32, 32, 3), np.float32)
+    apart = np.linalg.norm(again.predict(images) - loaded.predict(images), axis=-1).max()
+    assert apart == pytest.approx(error, rel=1e-4) and 0 < error < 2e-3
+    for exact, stored in zip(loaded.model.get_weights(), again.model.get_weights()):
+        np.testing.assert_allclose(stored, exact, rtol=1e-3, atol=1e-7)         # half precision: 11 bits
+    assert (path / WEIGHTS).stat().st_size < 2.5 * loaded.model.count_params() + 40_000
+
+
+def test_exact_weights_cost_nothing(folder):
+    loaded = folder[0]
+    assert rounding_error(loaded, loaded.model.get_weights()) == 0
+
+
+def test_of_another_config(folder):
+    _, _, path = folder
+    config = json.loads((path / "config.json").read_text())
+    config["model"]["rank"] += 1
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"{WEIGHTS}: .* weights of another Config"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("spoil, message", [
+    (lambda data: data.update(version=np.array(9)), "weights of version 1 are needed, received 9"),
+    (lambda data: data.pop("version"), "holds no weights of this program"),
+    (lambda data: data["0003"].fill(np.nan), "not finite")])
+def test_spoilt_weights(folder, spoil, message):
+    _, _, path = folder
+    with np.load(path / WEIGHTS) as stored:
+        data = {name: stored[name] for name in stored.files}
+    spoil(data)
+    np.savez(path / WEIGHTS, **data)
+    with pytest.raises(ValueError, match=message):
+        load_model(path)
+
+
+def test_half_a_file_and_a_pickle(folder):
+    _, _, path = folder
+    whole = (path / WEIGHTS).read_bytes()
+    (path / WEIGHTS).write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(ValueError, match="holds no weights of this program"):
+        load_model(path)
+    np.savez(path / WEIGHTS, version=np.array(1), a=np.array([print], dtype=object))
+    with pytest.raises(ValueError, match="holds no weights of this program"):
+        load_model(path)
+
+
+def test_what_float16_cannot_hold_is_refused(tmp_path):
+    loaded = _loaded(compact, TINY)
+    loaded.model.get_layer("code").bias.assign(keras.ops.full((6,), 1e6))
+    with pytest.raises(ValueError, match="float16 cannot hold"):
+        pack(loaded, tmp_path / "box")
+    assert not (tmp_path / "box").exists()
+
+
+def test_command_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path / "nowhere")])
+    assert stopped.value.code == 2 and "no such model file or run folder" in capsys.readouterr().err

@@ -1,0 +1,143 @@
+"""Shards -> batches: who is in them, where places lie after all that moves them, truths on the template."""
+import dataclasses
+
+import numpy as np
+import pytest
+
+from Datagenerator.augment import Sample
+from Datagenerator.pipeline import make_pipeline
+from Datagenerator.shard_dataset import ShardConfig, Truths, make_sequences, mirror, mirror_grid
+from Datagenerator.source import open_source, people_of
+from Dataset.face_model import load_face_model
+from Dataset.renders import RenderOptions
+from Dataset.representations.points import encode
+from Dataset.shards import make_shards, open_shards
+from Dataset.transforms import umeyama
+
+CONFIG = ShardConfig(most_images=2, batch_images=4, batches=3, validation_people=2, image_size=32, points=256)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("shards") / "people"
+    make_shards(path, RenderOptions(people=8, images=2, size=32, seed=5, detect=0.0))
+    return path
+
+
+@pytest.fixture(scope="module")
+def sequences(folder):
+    return make_sequences(open_shards(folder), CONFIG)
+
+
+def _same(a, b):
+    np.testing.assert_array_equal(a[0], b[0])
+    assert a[1].keys() == b[1].keys()
+    for key in a[1]:
+        np.testing.assert_array_equal(a[1][key], b[1][key])
+
+
+def test_shapes_and_ranges(sequences):
+    training, validation = sequences
+    assert len(training) == 3 and list(validation.people) == [0, 1] and list(training.people) == [2, 3, 4, 5, 6, 7]
+    seen = set()
+    for index in range(3):
+        x, y = training.batch(0, index)
+        people, images = x.shape[:2]
+        seen.add(images)
+        assert x.shape[2:] == (32, 32, 3) and people == 4 // images and x.dtype == np.float32
+        assert abs(x.min()) < 1e-6 and abs(x.max() - 1) < 1e-6
+        assert y["points"].shape == (people, 256, 3) and y["places"].shape == (people, images, 256, 2)
+        assert set(np.unique(y["seen"])) <= {0, 1}
+        assert 0.1 < y["places"].mean() < 0.9
+    assert seen <= {1, 2}
+
+
+def test_a_batch_depends_on_seed_epoch_and_index_alone(sequences, folder):
+    training = sequences[0]
+    _same(training.batch(1, 2), make_sequences(open_shards(folder), CONFIG)[0].batch(1, 2))
+    other = make_sequences(open_shards(folder), dataclasses.replace(CONFIG, seed=1))[0]
+    people = [tuple(s.draw(e, i)[0]) for s in (training, other) for e in range(3) for i in range(3)]
+    assert len(set(people)) > 9
+
+
+def test_pipeline_gives_the_same_from_any_batch(sequences):
+    training = sequences[0]
+    for start, (x, y) in enumerate(make_pipeline(training, 2, 1), start=1):
+        _same((np.asarray(x), {k: np.asarray(v) for k, v in y.items()}), training.batch(2, start))
+
+
+def test_held_out_pictures_are_as_they_were_rendered(sequences, folder):
+    validation, shards = sequences[1], open_shards(folder)
+    people, chosen, _ = validation.draw(0, 1)
+    x, y = validation.batch(0, 1)
+    image = shards.gather("images", people[:1], chosen[:1])[0, 0].astype(np.float32)
+    np.testing.assert_allclose(x[0, 0], (image - image.min()) / np.ptp(image), atol=1e-6)
+    np.testing.assert_allclose(y["places"][0, 0], shards.gather("image_points", people[:1], chosen[:1])[0, 0] / 32)
+
+
+def test_smaller_pictures_keep_the_places(folder):
+    small = make_sequences(open_shards(folder), dataclasses.replace(CONFIG, image_size=16))[1].batch(0, 1)
+    whole = make_sequences(open_shards(folder), CONFIG)[1].batch(0, 1)
+    np.testing.assert_array_equal(small[1]["places"], whole[1]["places"])
+    assert small[0].shape[2] == 16
+    with pytest.raises(ValueError, match="must be a multiple of image_size 24"):
+        make_sequences(open_shards(folder), dataclasses.replace(CONFIG, image_size=24))
+
+
+def test_truths_are_the_persons_face_on_the_template(folder):
+    model = load_face_model()
+    identity = open_shards(folder).gather("identity", np.arange(3))
+    truths = Truths(model, 256)
+    template = truths.make_template(identity)
+    assert np.linalg.norm(template, axis=1).max() == pytest.approx(1, abs=1e-6)
+    for person, truth in zip(identity, truths(identity)):
+        face = encode(model.shape(person), 16).reshape(-1, 3)
+        np.testing.assert_allclose(truths.raw(person[None])[0], face, atol=1e-3)
+        moved = umeyama(face, template)
+        assert np.abs(moved.apply(face) - truth).max() < 0.01          # fitted on fewer points
+        turned = umeyama(truth, template)
+        assert abs(turned.scale - 1) < 0.01 and np.abs(turned.rotation - np.eye(3)).max() < 0.01
+
+
+def test_mirrored_places_are_the_mirrored_faces():
+    """Mirroring a rendered face's places equals projecting the mirrored face."""
+    model = load_face_model()
+    rng = np.random.default_rng(0)
+    face = encode(model.shape(model.sample_identity(rng)), 16).reshape(-1, 3)
+    turn = np.array([[0.8, 0, 0.6], [0, 1, 0], [-0.6, 0, 0.8]])
+    back = np.array([[0.8, 0, -0.6], [0, 1, 0], [0.6, 0, 0.8]])         # the mirrored head turns the other way
+
+    def project(points, rotation):
+        return (points @ rotation.T)[:, :2] * (0.2, -0.2) + 16
+    sample = Sample(np.arange(32 * 32 * 3, dtype=np.uint32).reshape(32, 32, 3).astype(np.uint8),
+                    project(face, turn).astype(np.float32), np.arange(256) % 16 < 4)
+    mirrored = mirror(sample)
+    np.testing.assert_allclose(mirrored.points, project(mirror_grid(face), back), atol=0.01)
+    np.testing.assert_array_equal(mirrored.image, sample.image[:, ::-1])
+    assert mirrored.visible.reshape(16, 16)[:, -4:].all() and mirrored.visible.sum() == 64
+    for a, b in zip(mirror(mirrored), sample):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_source_and_people(folder):
+    source = open_source(folder, "train-test", CONFIG)
+    assert source.about == {"order": "grid", "people": {"validation": [0, 1]}} and source.template.shape == (256, 3)
+    people = people_of(folder, 32, 256)
+    assert people.truths.shape == (8, 256, 3) and people.images(3).shape == (2, 32, 32, 3) and len(people.digest) == 64
+    np.testing.assert_allclose(people.constant, encode(load_face_model().mean, 16).reshape(-1, 3), atol=1e-3)
+    with pytest.raises(ValueError, match="holds pictures of 32 px, the model takes 64"):
+        people_of(folder, 64, 256)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"batch_images": 0}, "batch_images must be at least 1"), ({"fewest_images": 3}, "fewest_images <= most_images")])
+def test_bad_config(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(CONFIG, **change)
+
+
+def test_too_few_people(folder):
+    with pytest.raises(ValueError, match="too few for a batch"):
+        make_sequences(open_shards(folder), dataclasses.replace(CONFIG, validation_people=6))
+    with pytest.raises(ValueError, match="most_images is 4"):
+        make_sequences(open_shards(folder), dataclasses.replace(CONFIG, most_images=4))

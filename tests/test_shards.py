@@ -1,0 +1,191 @@
+"""Dataset/shards.py and workers.py: shards are whole or not there, the same from any number of workers."""
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from Dataset import shards
+from Dataset.renders import RenderOptions, layout, render_person
+from Dataset.shards import make_shards, open_shards
+from Dataset.workers import render_stage, stream
+
+TINY = RenderOptions(people=18, images=2, size=24, seed=3, detect=0.0, buffers=("mask",))
+FLAGS = ["--people", "18", "--images", "2", "--size", "24", "--seed", "3", "--detect", "0", "--buffers", "mask"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("shards") / "OUT"
+    assert make_shards(out, TINY) == 2
+    return out
+
+
+@pytest.fixture
+def copy(tiny, tmp_path) -> Path:
+    return shutil.copytree(tiny, tmp_path / "OUT")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_what_is_read_is_what_was_rendered(tiny):
+    found = open_shards(tiny)
+    assert (len(found), found.images, found.size, found.settings) == (18, 2, 24, TINY)
+    assert found.names == tuple(layout(TINY)) and "uv" not in found.names
+    for number in (0, 15, 16, 17):
+        for name, value in render_person(number, TINY, render_stage()).items():
+            assert found.gather(name, [number])[0].tobytes() == value.tobytes(), (number, name)
+    assert [len(a) for a in found.arrays("pose")] == [16, 2]
+    assert isinstance(found.arrays("images")[0], np.memmap) and not found.arrays("images")[0].flags.writeable
+
+
+def test_gather_picks_people_and_pictures(tiny):
+    found = open_shards(tiny)
+    everything = np.concatenate(found.arrays("pose"))
+    people, images = np.array([17, 0, 16, 0]), np.array([[0, 1], [1, 1], [0, 0], [1, 0]])
+    np.testing.assert_array_equal(found.gather("pose", people, images), everything[people[:, None], images])
+    np.testing.assert_array_equal(found.gather("pose", people, images[:, 0]), everything[people, images[:, 0]])
+    assert found.gather("images", people, images).shape == (4, 2, 24, 24, 3)
+    assert found.gather("images", [], np.zeros((0, 2), int)).shape == (0, 2, 24, 24, 3)
+    again = pickle.loads(pickle.dumps(found))           # as into a worker process
+    np.testing.assert_array_equal(again.gather("pose", people), everything[people])
+    with pytest.raises(ValueError, match="holds images, .* received voxels"):
+        found.gather("voxels", people)
+    with pytest.raises(ValueError, match="people are 0 to 17, received 0 to 18"):
+        found.gather("pose", [0, 18])
+    with pytest.raises(ValueError, match="images are 0 to 1, received -1 to 0"):
+        found.gather("pose", [0, 1], [0, -1])
+
+
+def test_bytes_do_not_depend_on_workers(tiny, tmp_path):
+    make_shards(tmp_path / "two", TINY, workers=2)
+    assert digests(tmp_path / "two") == digests(tiny)
+
+
+def test_stream_gives_the_same_people_in_order_and_ends_its_workers(tiny):
+    found, people = open_shards(tiny), stream(TINY, workers=2)
+    for number in range(5):
+        one = next(people)
+        for name in found.names:
+            assert one[name].tobytes() == found.gather(name, [number])[0].tobytes(), (number, name)
+    children = _children()
+    people.close()
+    assert children and not set(children) & set(_children())
+    with pytest.raises(ValueError, match="workers must be within 1 to 256, got 0"):
+        stream(TINY, workers=0)
+
+
+def test_few_files_are_open_at_a_time(tiny, monkeypatch):
+    monkeypatch.setattr(shards, "_file_limit", lambda: 6)
+    found, opened = open_shards(tiny), []
+    real = np.load
+    monkeypatch.setattr(np, "load", lambda file, **settings: opened.append(file) or real(file, **settings))
+    for name in ("pose", "camera", "landmarks", "pose"):
+        np.testing.assert_array_equal(found.gather(name, range(18)), np.concatenate(found.arrays(name)))
+    assert len(opened) == 8 and found._map.cache_info().currsize == 3      # the first was closed and opened again
+
+
+@pytest.mark.parametrize("damage", ["truncate", "delete", "folder"])
+def test_goes_on_after_damage_and_touches_nothing_else(tiny, copy, damage):
+    file = copy / "shard_00001" / "images.npy"
+    stamp = (copy / "shard_00000" / "images.npy").stat().st_mtime_ns
+    if damage == "truncate":
+        file.write_bytes(file.read_bytes()[:-7])
+    elif damage == "delete":
+        file.unlink()
+    else:
+        shutil.rmtree(file.parent)
+    (copy / ".work" / "shard_00001").mkdir(parents=True)
+    (copy / ".work" / "shard_00001" / "images.npy").write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"shard_00001(/images.npy: (missing|no whole .npy file)| is missing)"):
+        open_shards(copy)
+    assert make_shards(copy, TINY) == 1
+    assert digests(copy) == digests(tiny)
+    assert (copy / "shard_00000" / "images.npy").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no kill -9")
+def test_goes_on_after_a_kill(tiny, tmp_path):
+    out = tmp_path / "OUT"
+    command = [sys.executable, "-m", "Dataset.shards", str(out), *FLAGS]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               cwd=Path(shards.__file__).parents[1])
+    deadline = time.monotonic() + 60
+    while not (out / "shard_00000").is_dir() and time.monotonic() < deadline and running.poll() is None:
+        time.sleep(0.02)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    if not (out / "shard_00001").is_dir():
+        with pytest.raises(ValueError, match="OUT: unfinished; run Dataset.shards again with the same settings"):
+            open_shards(out)
+        part = open_shards(out, partial=True)
+        np.testing.assert_array_equal(part.people, np.arange(16))
+    assert make_shards(out, TINY) <= 1
+    assert digests(out) == digests(tiny)
+
+
+def test_bad_folders_get_one_clear_line(copy, tmp_path):
+    with pytest.raises(ValueError, match="no: not a folder of shards .no shards.json"):
+        open_shards(tmp_path / "no")
+    info = json.loads((copy / "shards.json").read_text())
+
+    def write(**changes) -> Path:
+        (copy / "shards.json").write_text(json.dumps({**info, **changes}))
+        return copy
+
+    with pytest.raises(ValueError, match="shards.json: version 1 is needed, received 7"):
+        open_shards(write(version=7))
+    with pytest.raises(ValueError, match="shards.json: made with another face model"):
+        open_shards(write(model="0" * 64))
+    with pytest.raises(ValueError, match="settings are none of this version .*unexpected keyword argument 'hats'"):
+        open_shards(write(settings={**info["settings"], "hats": 1}))
+    with pytest.raises(ValueError, match="settings are none of this version .*--size must be within"):
+        open_shards(write(settings={**info["settings"], "size": 10**9}))
+    (copy / "shards.json").write_text("{")
+    with pytest.raises(ValueError, match="shards.json: not a description of shards"):
+        open_shards(copy)
+    write(complete=False)
+    with pytest.raises(ValueError, match="unfinished"):
+        open_shards(copy)
+    write()
+    np.save(copy / "shard_00000" / "pose.npy", np.zeros((16, 2, 5), np.float32))
+    with pytest.raises(ValueError, match=r"pose.npy: must be \(16, 2, 6\) float32, received \(16, 2, 5\) float32"):
+        open_shards(copy)
+    np.save(copy / "shard_00000" / "pose.npy", np.array([{}]), allow_pickle=True)
+    with pytest.raises(ValueError, match="pose.npy: no whole .npy file"):
+        open_shards(copy)
+    write(complete=False)
+    for number in range(2):
+        shutil.rmtree(copy / f"shard_{number:05d}")
+    with pytest.raises(ValueError, match="holds no whole shard yet"):
+        open_shards(copy, partial=True)
+
+
+def test_the_command_refuses_with_one_line_and_code_2(tiny, tmp_path, capsys):
+    before = digests(tiny)
+    for argv, message in (([str(tiny), *FLAGS, "--margin", "1.3"], "was begun with margin 1.15, now it is 1.3"),
+                          ([str(tmp_path / "new"), "--size", "9999"], "--size must be within 16 to 512, got 9999"),
+                          ([str(tmp_path / "new"), *FLAGS, "--workers", "0"], "--workers must be within 1 to 256"),
+                          ([str(tmp_path), *FLAGS], "exists and is not a folder of shards")):
+        (tmp_path / "something").touch()
+        assert shards.main(argv) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and message in error
+    assert digests(tiny) == before and not (tmp_path / "new").exists()
+    assert shards.main([str(tiny), *FLAGS]) == 0 and "18 people, 36 pictures" in capsys.readouterr().out
+
+
+def _children() -> list[int]:
+    import multiprocessing
+    return [child.pid for child in multiprocessing.active_children()]
