@@ -59,9 +59,9 @@ def train(arguments: argparse.Namespace) -> str:
     strategy = gradient.prepare(settings)
     with strategy.scope():
         model = model_from_config(config, strategy.num_replicas_in_sync, training=True)
-        get_network(config["network"]).set_template(model, source.template)
         if not resumed:
             begin_with(model, settings.init)
+        get_network(config["network"]).set_template(model, source.template)
         freeze(model, settings.freeze)
         step = gradient.GradientStep(model, gradient.make_optimizer(settings), LOSSES[config["network"]],
                                      jit=settings.jit, strategy=strategy)

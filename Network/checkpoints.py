@@ -34,7 +34,7 @@ from Network.flags import from_dict
 
 CHECKPOINTS = ("best_validation", "best_training", "last")
 MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes")     # by a resumed run
-PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python", "open3d")
+PACKAGES = ("tensorflow", "jax", "keras", "numpy", "opencv-python", "open3d")
 
 
 @dataclass

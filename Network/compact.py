@@ -48,6 +48,7 @@ class Config:
     rank: int = 96                                  # numbers that make a face
     batch_norm_momentum: float = 0.99
     batch_norm_replicas: int = 1                    # synchronise the statistics over so many replicas
+    only_places: bool = False                       # end at the places: the first stage of training, no face yet
     crop_margin: float = 1.15                       # the detector's box is grown by this before it is cut
 
     def __post_init__(self) -> None:
@@ -65,7 +66,7 @@ class Config:
             value = getattr(self, field.name)
             least = 0 if field.name in ("encoder_blocks", "looks") else 1e-9
             for number in value if isinstance(value, tuple) else (value,):
-                if isinstance(number, (int, float)) and not number >= least:
+                if isinstance(number, (int, float)) and not isinstance(number, bool) and not number >= least:
                     raise ValueError(f"{field.name} must be positive, got {value!r}")
 
 
@@ -76,6 +77,8 @@ ORDERED = True      # the output is an ordered grid
 
 def build(config: Config) -> keras.Model:
     """images (B, T, H, W, 3) float32 in [0, 1] -> points (B, N, 3) float32, a neutral face in the unit sphere."""
+    if config.only_places:
+        raise ValueError("a network of only_places gives no points: it is a first stage, to begin another run with")
     images = keras.Input((config.images, config.image_size, config.image_size, 3), name="images")
     return keras.Model(images, _network(config, images)["points"], name="compact")
 
@@ -85,7 +88,7 @@ def build_training(config: Config) -> keras.Model:
     "log_variance": (B, T, 256)}, float32. Its weights are `build`'s, in the same order."""
     images = keras.Input((config.images, config.image_size, config.image_size, 3), name="images")
     outputs = _network(config, images)
-    return keras.Model(images, {k: outputs[k] for k in ("points", "places", "log_variance")}, name="compact")
+    return keras.Model(images, outputs, name="compact")
 
 
 def build_step(config: Config) -> keras.Model:
@@ -104,9 +107,9 @@ def initial_states(config: Config, batch: int) -> list[Any]:
 
 def set_template(model: keras.Model, mean: np.ndarray) -> None:
     """Let a new network begin at a mean face (N, 3) in the unit sphere, its training people's."""
-    offsets = model.get_layer("points")
-    offsets.set_template(mean)
-    model.get_layer("face_frame").set_template(resample(mean, PLACES))
+    if any(layer.name == "face_frame" for layer in model.layers):
+        model.get_layer("points").set_template(mean)
+        model.get_layer("face_frame").set_template(resample(mean, PLACES))
 
 
 def _shapes(config: Config) -> list[tuple[int, ...]]:
@@ -161,6 +164,12 @@ class GridPoints(keras.layers.Layer):
 def _network(config: Config, images: Any, states: list | None = None) -> dict[str, Any]:
     """All outputs for images (B, T, H, W, 3); with states, also the states after the last image."""
     places, log_variance, looks = _encoder(config, FoldTime(name="fold")(images))
+
+    def unfold(array: Any, name: str) -> Any:
+        return UnfoldTime(name=name, dtype="float32")(array, images)
+    outputs = {"places": unfold(places, "places"), "log_variance": unfold(log_variance, "log_variance")}
+    if config.only_places:
+        return outputs
     frame = FaceFrame(name="face_frame")(places, log_variance, looks)
     x = layers.Reshape((PLACES, PLACES, frame.shape[-1]), name="face_map")(frame)
     x = layers.Conv2D(config.map_filters, 3, padding="same", activation="relu", name="map_1")(x)
@@ -170,12 +179,7 @@ def _network(config: Config, images: Any, states: list | None = None) -> dict[st
     x = layers.Conv2D(config.head_filters, 1, activation="relu", name="head_1")(x)
     x = layers.Dense(config.code, activation="relu", name="head_2")(layers.Flatten(name="head_flat")(x))
     code = layers.Dense(config.rank, dtype="float32", name="code")(x)
-
-    def unfold(array: Any, name: str) -> Any:
-        return UnfoldTime(name=name, dtype="float32")(array, images)
-
-    outputs = {"points": GridPoints(config.points, name="points")(code), "places": unfold(places, "places"),
-               "log_variance": unfold(log_variance, "log_variance")}
+    outputs["points"] = GridPoints(config.points, name="points")(code)
     return outputs if states is None else {**outputs, "states": after}
 
 

@@ -6,6 +6,7 @@ layers were listed.
 """
 from __future__ import annotations
 
+import logging
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
@@ -18,6 +19,7 @@ from Network import NETWORKS, get_network
 from Network.checkpoints import CHECKPOINTS, RunFolder, model_from_config
 
 
+log = logging.getLogger(__name__)
 WEIGHTS, WEIGHTS_VERSION = "weights.npz", 1
 #: the weights in the box: what demo.py uses when no model is named
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "compact"
@@ -92,18 +94,34 @@ def read_weights(path: Path, model: keras.Model) -> None:
     model.set_weights([w.astype(np.float32) for w in weights])
 
 
-def begin_with(model: keras.Model, source: str) -> None:
-    """Copy the weights of a run or model file into a new model of the same network; nothing for "".
+def begin_with(model: keras.Model, source: str) -> int:
+    """Copy the weights of every layer that a run or model file shares with a new model, by name and shape -> how many.
 
-    ValueError when they do not fit.
+    So a run begins where one of other sizes, of another memory, or of a first stage ended. Nothing for "". ValueError
+    when no layer fits.
     """
     if not source:
-        return
-    weights = load_model(source).model.get_weights()
-    shapes, wanted = [w.shape for w in weights], [tuple(w.shape) for w in model.weights]
-    if shapes != wanted:
-        raise ValueError(f"{source}: its {len(shapes)} weights do not fit the network's {len(wanted)}")
-    model.set_weights(weights)
+        return 0
+    path = Path(source)
+    if (path / "config.json").is_file() and not (path / WEIGHTS).is_file():
+        first = model_from_config(RunFolder(path).config(), training=True)      # a first stage has no points to load
+        try:
+            first.load_weights(path / "best_validation.keras")
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path}: holds no best_validation.keras that fits its config.json "
+                             f"({str(error).splitlines()[0][:120]})") from None
+    else:
+        first = load_model(path).model
+    known, taken = {layer.name: layer for layer in first.layers}, 0
+    for layer in model.layers:
+        weights = known[layer.name].get_weights() if layer.name in known else []
+        if weights and [w.shape for w in weights] == [tuple(w.shape) for w in layer.weights]:
+            layer.set_weights(weights)
+            taken += 1
+    if not taken:
+        raise ValueError(f"{source}: shares no layer with this network")
+    log.info("%s: began with its weights in %d of %d layers", source, taken, sum(bool(x.weights) for x in model.layers))
+    return taken
 
 
 def freeze(model: keras.Model, prefixes: Sequence[str]) -> None:

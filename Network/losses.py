@@ -1,6 +1,6 @@
 """Losses: (truth, prediction) -> one value per sample, (B,) float32. The paper and its equation stand in the docstring.
 
-A loss of several parts is a dict of them, which add up. One value per sample, so that a step may weigh, mask and average
+A loss of several parts is a dict of them, which add up. One value per sample, so that a step may weigh, mask and
 samples as it needs: over replicas and micro-batches the mean of means is not the mean.
 """
 
@@ -37,22 +37,25 @@ def places_and_shape(truth: dict[str, Any], prediction: dict[str, Any]) -> dict[
     truth       points (B, N, 3), unit sphere; places (B, T, K, 2), image sides; seen (B, T, K), 1 or 0
     prediction  points, places as the truth; log_variance (B, T, K)
 
-    shape   mean squared distance of the points, in SHAPE_UNIT: about 1 for the mean face
+    shape   mean squared distance of the points, in SHAPE_UNIT: about 1 for the mean face; absent where the network
+            ends at the places
     places  pseudo-Huber distance of each coordinate in PLACE_UNIT (Charbonnier et al. 1994), mean; hidden places half
     doubt   negative log likelihood of the places' errors as Gaussian (Wood et al. 2022, equation 1), which trains the
             variance alone: the errors are taken as they are, or the network would excuse what it finds hard
     """
-    _check(truth["points"], prediction["points"])
     _check(truth["places"], prediction["places"])
-    difference = ops.cast(prediction["points"], "float32") - truth["points"]
-    shape = ops.mean(ops.sum(ops.square(difference), axis=-1), axis=-1) / SHAPE_UNIT
     error = (prediction["places"] - truth["places"]) / PLACE_UNIT                       # (B, T, K, 2)
     weight = _HIDDEN + (1.0 - _HIDDEN) * truth["seen"]
     huber = ops.sum(ops.sqrt(1.0 + ops.square(error)) - 1.0, axis=-1)
     places = ops.mean(weight * huber, axis=(1, 2)) / ops.mean(weight, axis=(1, 2))
     squared = ops.stop_gradient(ops.mean(ops.square(error), axis=-1))
     doubt = prediction["log_variance"] + squared * ops.exp(-prediction["log_variance"])
-    return {"shape": shape, "places": places, "doubt": _DOUBT * ops.mean(doubt, axis=(1, 2))}
+    parts = {"places": places, "doubt": _DOUBT * ops.mean(doubt, axis=(1, 2))}
+    if "points" in prediction:
+        _check(truth["points"], prediction["points"])
+        difference = ops.cast(prediction["points"], "float32") - truth["points"]
+        parts["shape"] = ops.mean(ops.sum(ops.square(difference), axis=-1), axis=-1) / SHAPE_UNIT
+    return parts
 
 
 def _check(truth: Any, prediction: Any) -> None:

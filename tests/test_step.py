@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 from Network.layers import TimeBatchNormalization
-from Network.step import GradientStep, make_strategy
+from Network.settings import Settings
+from Network.step import GradientStep, make_strategy, prepare
 
 
 def mse(y_true, y_pred):
@@ -106,6 +107,12 @@ def test_float16_scales_the_loss_and_recovers_from_an_overflow():
 def test_unknown_strategy():
     with pytest.raises(ValueError, match="strategy must be one of none, mirrored, multiworker, got 'tpu'"):
         make_strategy("tpu")
+
+
+def test_a_backend_without_a_step(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(ValueError, match="^training needs KERAS_BACKEND tensorflow or jax, got torch$"):
+        prepare(Settings())
 
 
 WORKER = """

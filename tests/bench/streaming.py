@@ -1,0 +1,82 @@
+"""What one more photo costs:  python -m tests.bench.streaming [--model RUN] [--rounds 5]
+
+Streaming (one step) against the listing's way, all images again, at 8 and 32 images, interleaved; then each stage of
+`demo.py` on the example photo, scaled to 640 pixels, in milliseconds: reading apart, which depends on the file.
+"""
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from Dataset.detect import detect_faces
+from Dataset.sources import Picture, example_picture
+from Network.loading import DEFAULT_MODEL, load_model
+from Network.predict import crop_faces, face_mesh, network_input
+from Network.results import write_result
+from Network.streaming import make_stream
+
+
+def timed(function: Callable[[], object]) -> float:
+    """Milliseconds of one call."""
+    start = time.perf_counter()
+    function()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args(argv)
+    loaded = load_model(arguments.model)
+    stream, picture = make_stream(loaded), example_picture()
+    scale = 640 / max(picture.image.shape[:2])
+    picture = Picture(picture.name, cv2.resize(picture.image, None, fx=scale, fy=scale))
+    margin = loaded.config.get("model", {}).get("crop_margin", 1.0)
+    crop, = crop_faces(picture, loaded.image_size, margin=margin)
+    # the listing's way gets the benefit of a compiled graph, too
+    again = tf.function(lambda images: loaded.model(images, training=False))
+    for count in (8, 32):
+        images = tf.convert_to_tensor(np.repeat(network_input([crop]), count, axis=1))
+        again(images)
+        for _ in range(count):
+            stream.add(crop)
+        ratios, steps = [], []
+        for _ in range(arguments.rounds):
+            states = stream._states
+            one = tf.convert_to_tensor(network_input([crop]))
+            step = timed(lambda: np.asarray(stream._step(one, states)["points"]))
+            whole = timed(lambda: np.asarray(again(images)))
+            ratios.append(whole / step)
+            steps.append(step)
+        print(f"image {count:2d}: one step {np.median(steps):.1f} ms; all again {np.median(ratios):.1f} times as long "
+              f"(rounds {min(ratios):.1f} to {max(ratios):.1f})")
+    stages: dict[str, list[float]] = {}
+
+    def stage(name: str, function: Callable[[], object]) -> None:
+        stages.setdefault(name, []).append(timed(function))
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(arguments.rounds):
+            stream.reset()
+            stage("detect (640 px)", lambda: detect_faces(picture.image))
+            stage("detect (320 px)", lambda: detect_faces(picture.image, max_side=320))
+            stage("detect and crop", lambda: crop_faces(picture, loaded.image_size, margin=margin))
+            stage("network and colours", lambda: stream.add(crop))
+            face = stream.add(crop)
+            stage("texture", lambda: face_mesh(face, loaded.order == "grid"))
+            for ending in (".ply", ".obj", ".glb"):
+                stage(f"write {ending}, mesh and texture included",
+                      lambda: write_result(Path(folder) / f"f{ending}", face, loaded.order == "grid"))
+    for name, values in stages.items():
+        print(f"{name}: {np.median(values):.1f} ms ({min(values):.1f} to {max(values):.1f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""A run that begins with another's weights: by layer, of another size, another memory, a first stage."""
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from Network import compact
+from Network.loading import begin_with, freeze
+from Network.pack import pack
+from tests.test_compact import TINY
+from tests.test_streaming import _loaded
+
+
+def _run(path, config):
+    """A run folder with a best_validation.keras of the training model."""
+    keras.utils.set_random_seed(7)
+    model = compact.build_training(config)
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps({"network": "compact", "model": dataclasses.asdict(config)}))
+    model.save(path / "best_validation.keras")
+    return model
+
+
+def test_a_first_stage_gives_its_encoder(tmp_path):
+    first = _run(tmp_path / "first", dataclasses.replace(TINY, only_places=True, image_size=64))
+    keras.utils.set_random_seed(8)
+    model = compact.build_training(TINY)
+    before = model.get_layer("code").get_weights()[0]
+    taken = begin_with(model, str(tmp_path / "first"))
+    np.testing.assert_array_equal(model.get_layer("maps").get_weights()[0], first.get_layer("maps").get_weights()[0])
+    np.testing.assert_array_equal(model.get_layer("code").get_weights()[0], before)
+    assert taken == sum(bool(layer.weights) for layer in first.layers)
+    with pytest.raises(ValueError, match="it is a first stage"):
+        compact.build(dataclasses.replace(TINY, only_places=True))
+
+
+def test_another_memory_takes_all_but_the_memory(tmp_path):
+    first = _run(tmp_path / "first", TINY)
+    model = compact.build_training(dataclasses.replace(TINY, memory="convgru"))
+    old = model.get_layer("memory_1").get_weights()[0]
+    assert begin_with(model, str(tmp_path / "first")) == sum(bool(layer.weights) for layer in first.layers) - 1
+    np.testing.assert_array_equal(model.get_layer("code").get_weights()[0], first.get_layer("code").get_weights()[0])
+    np.testing.assert_array_equal(model.get_layer("memory_1").get_weights()[0], old)
+
+
+def test_a_weight_folder_and_nothing(tmp_path):
+    loaded = _loaded(compact, TINY)
+    pack(loaded, tmp_path / "box")
+    model = compact.build_training(TINY)
+    before = model.get_weights()
+    assert begin_with(model, "") == 0
+    for a, b in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(a, b)
+    begin_with(model, str(tmp_path / "box"))
+    for a, b in zip(loaded.model.get_weights(), model.get_weights()):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
+
+
+def test_nothing_in_common_and_broken(tmp_path):
+    _run(tmp_path / "first", TINY)
+    with pytest.raises(ValueError, match="shares no layer"):
+        begin_with(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="other")]), str(tmp_path / "first"))
+    (tmp_path / "first" / "best_validation.keras").write_bytes(b"x")
+    with pytest.raises(ValueError, match="holds no best_validation.keras that fits"):
+        begin_with(compact.build_training(TINY), str(tmp_path / "first"))
+
+
+def test_frozen_layers_keep_their_weights_and_statistics():
+    model = compact.build_training(TINY)
+    freeze(model, ("down", "maps"))
+    names = {v.path.split("/")[0] for v in model.trainable_variables}
+    assert not any(name.startswith(("down", "maps")) for name in names) and "code" in names
+    before = model.get_layer("down_0_norm").get_weights()
+    model(np.random.default_rng(0).random((2, 1, 32, 32, 3), np.float32), training=True)
+    for a, b in zip(before, model.get_layer("down_0_norm").get_weights()):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="no layer whose name begins with 'nose'"):
+        freeze(model, ("nose",))
