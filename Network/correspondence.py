@@ -16,6 +16,7 @@ from Network.layers import PACKAGE
 
 MARGIN = 0.125      # heat maps reach so far beyond the image's border, in image sides
 _TINY = 1e-6
+_ENLARGED = 20.0    # people differ by about 0.03 of the unit sphere: to a size that layers like
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -60,9 +61,9 @@ class FaceFrame(keras.layers.Layer):
     """Where places lie -> how they differ from the template seen by the camera that explains them best.
 
     Takes [places (n, K, 2) in image sides, log_variance (n, K), looks (n, K, C)]; gives (n, K, 16 + C) float32:
-    residual in units of the face (2), the same turned back into the head frame (3), that weighted by how sure it is
-    (3), the weight (1), the camera's two rows (6), its scale (1), looks (C). The camera is scaled orthography:
-    s * (2, 3) orthonormal rows, from the affine camera of least squares by its polar factor.
+    residual in twentieths of the unit sphere (2), the same turned back into the head frame (3), that weighted by how
+    sure it is (3), the weight (1), the camera's two rows (6), its scale (1), looks (C). The camera is scaled
+    orthography: s * (2, 3) orthonormal rows, from the affine camera of least squares by its polar factor.
 
     Its one weight, not trained, is the template (K, 3): the mean face's places in the unit sphere, centred.
     """
@@ -99,12 +100,12 @@ class FaceFrame(keras.layers.Layer):
         affine = ops.matmul(ops.transpose(centred, (0, 2, 1)), solver)             # (n, 2, 3)
         rows, scale = _orthonormal(affine)
         residual = centred / scale - ops.matmul(template, ops.transpose(rows, (0, 2, 1)))
-        residual = ops.clip(5.0 * residual, -4.0, 4.0)                             # about 1 where a face is unusual
+        residual = ops.clip(_ENLARGED * residual, -6.0, 6.0)
         turned = ops.matmul(residual, rows)
         sure = ops.sigmoid(-log_variance)[..., None]
         camera = ops.concatenate([ops.reshape(rows, (-1, 6)), ops.clip(ops.log(scale[..., 0] + _TINY), -4.0, 4.0)], -1)
         camera = ops.broadcast_to(camera[:, None], (ops.shape(places)[0], places.shape[1], 7))
-        return ops.concatenate([residual, turned, 3.0 * turned * sure, sure, camera, looks], axis=-1)
+        return ops.concatenate([residual, turned, turned * sure, sure, camera, looks], axis=-1)
 
     def compute_output_shape(self, places_shape: tuple, log_variance_shape: tuple, looks_shape: tuple) -> tuple:
         """(n, K, 16 + C)."""

@@ -39,7 +39,10 @@ class Loaded(NamedTuple):
     order: str
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """(B, T, S, S, 3) float32 in [0, 1] -> (B, N, 3) float32."""
+        """(B, T, S, S, 3) float32 in [0, 1] -> (B, N, 3) float32. ValueError for no images, or pixels not finite."""
+        if 0 in np.shape(images) or not np.isfinite(images).all():
+            raise ValueError(f"{self.source}: takes at least one image of finite pixels, got {np.shape(images)}"
+                             + ("" if 0 in np.shape(images) else " with NaN or infinity"))
         return np.asarray(self.model(images, training=False), np.float32)
 
 

@@ -58,9 +58,9 @@ def test_face_frame_undoes_a_camera():
     rows, scale = _orthonormal_twin(affine)
     np.testing.assert_allclose(out[0, 9:15].reshape(2, 3), rows, atol=1e-4)
     np.testing.assert_allclose(np.exp(out[0, 15]), scale, rtol=1e-4)
-    residual = 5 * ((seen - seen.mean(0)) / scale - template @ rows.T)
-    np.testing.assert_allclose(out[:, :2], residual, atol=1e-3)
-    np.testing.assert_allclose(out[:, 2:5], residual @ rows, atol=1e-3)
+    residual = 20 * ((seen - seen.mean(0)) / scale - template @ rows.T)
+    np.testing.assert_allclose(out[:, :2], residual, atol=5e-3)
+    np.testing.assert_allclose(out[:, 2:5], residual @ rows, atol=5e-3)
     np.testing.assert_allclose(out[:, 8], 0.5, atol=1e-6)
     assert np.abs(rows @ rows.T - np.eye(2)).max() < 1e-6
 

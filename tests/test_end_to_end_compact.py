@@ -1,0 +1,97 @@
+"""Shards -> train.py in two stages -> Network.pack -> evaluate.py and demo.py: the road to the weights in the box."""
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from Dataset.landmark_files import read_landmarks
+from Dataset.mesh import read_mesh
+from tests.test_end_to_end import script
+
+SMALL = ["--encoder-filters", "8,8,12,16", "--encoder-blocks", "0,0,1,1", "--pyramid-filters", "12", "--map-filters",
+         "8", "--memory-filters", "6", "--head-filters", "4", "--code", "16", "--rank", "8", "--looks", "4"]
+DATA = ["--batch-images", "8", "--most-images", "3", "--batches", "6", "--validation-people", "4", "--points", "1024",
+        "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    out = tmp_path_factory.mktemp("compact") / "faces"
+    done = script("-m", "Dataset.shards", out, "--people", 20, "--images", 3, "--size", 64, "--seed", 4, "--workers", 1,
+                  "--yaw", 30, "--pitch", 15, "--roll", 15, "--detect", 0)
+    assert done.returncode == 0, done.stderr[-1000:]
+    return out
+
+
+@pytest.fixture(scope="module")
+def box(shards):
+    """A weight folder, trained in two stages."""
+    runs = shards.parent
+    first = script("train.py", shards, "--preset", "compact", "--run", runs / "places", "--only-places", "--image-size",
+                   32, "--epochs", 1, *SMALL, *DATA)
+    assert first.returncode == 0, first.stderr[-1000:]
+    second = script("train.py", shards, "--preset", "compact", "--run", runs / "all", "--init", runs / "places",
+                    "--image-size", 64, "--epochs", 1, *SMALL, *DATA)
+    assert second.returncode == 0, second.stderr[-1000:]
+    assert "began with its weights" in second.stderr
+    packed = script("-m", "Network.pack", runs / "all", "-o", runs / "box")
+    assert packed.returncode == 0 and "float16 moves a point by at most" in packed.stdout, packed.stderr[-1000:]
+    return runs / "box"
+
+
+def test_the_run_says_what_each_part_of_the_loss_is(box):
+    rows = list(csv.DictReader((box.parent / "all" / "history.csv").open()))
+    parts = [float(rows[0][f"val_{name}"]) for name in ("places", "doubt", "shape")]
+    assert float(rows[0]["val_loss"]) == pytest.approx(sum(parts), rel=1e-5)
+    first = list(csv.DictReader((box.parent / "places" / "history.csv").open()))[0]
+    assert "val_shape" not in first and "val_places" in first
+    config = json.loads((box.parent / "all" / "config.json").read_text())
+    assert config["order"] == "grid" and config["people"] == {"validation": [0, 3]}
+
+
+def test_resumed_with_other_people_held_out_is_refused(shards, box):
+    done = script("train.py", shards, "--preset", "compact", "--run", box.parent / "all", "--resume",
+                  "--validation-people", 5)
+    assert done.returncode == 2 and "was begun with validation_people = 4, not 5" in done.stderr
+
+
+def test_demo_writes_a_mesh_its_landmarks_and_a_preview(box, tmp_path):
+    done = script("demo.py", "--example", "--model", box, "-o", tmp_path / "her.obj")
+    assert done.returncode == 0, done.stderr[-1000:]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"her.obj", "her.mtl", "her_texture.png", "her_landmarks.pts", "her.png"}
+    mesh, landmarks = read_mesh(tmp_path / "her.obj"), read_landmarks(tmp_path / "her_landmarks.pts")
+    assert mesh.triangles.shape == (2 * 31 * 31, 3) and mesh.uv is not None
+    near = np.linalg.norm(mesh.vertices[:, None] - landmarks, axis=2).min(0)
+    assert near.max() < 0.08            # on the face: no farther than a cell of the 32x32 grid
+
+
+def test_each_photo_moves_the_face(box, tmp_path):
+    done = script("demo.py", "--example", "--example", "--model", box, "--each", "-o", tmp_path / "her.ply")
+    assert done.returncode == 0 and (tmp_path / "her_01.ply").exists(), done.stderr[-1000:]
+
+
+def test_evaluate_beside_the_mean_face_and_the_curve(shards, box, tmp_path):
+    done = script("evaluate.py", "--data", shards, "--model", box, "--images", 2, "--no-surface", "--results",
+                  tmp_path / "table")
+    assert done.returncode == 0, done.stderr[-1000:]
+    rows = {row["metric"]: row for row in csv.DictReader((tmp_path / "table.csv").open())}
+    p2p = rows["point_to_point"]
+    assert float(p2p["ratio"]) == pytest.approx(float(p2p["model"]) / float(p2p["mean face"]))
+    assert p2p["samples"] == "20" and 0.5 < float(p2p["ratio"]) < 3
+    done = script("evaluate.py", "--data", shards, "--model", box, "--curve", "--orders", 2, "--results",
+                  tmp_path / "curve")
+    assert done.returncode == 0, done.stderr[-1000:]
+    rows = list(csv.DictReader((tmp_path / "curve.csv").open()))
+    assert [row["images"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[0]["difference"]) == pytest.approx(0, abs=1e-6)       # one image: nothing to remember
+    assert float(rows[1]["low"]) <= float(rows[1]["difference"]) <= float(rows[1]["high"])
+
+
+def test_shards_and_subject_folders_are_told_apart(shards, tmp_path):
+    done = script("train.py", shards, "--preset", "quick", "--run", tmp_path / "r")
+    assert done.returncode == 2 and "holds shards, this preset trains on subject folders" in done.stderr
+    done = script("train.py", tmp_path, "--preset", "compact", "--run", tmp_path / "r")
+    assert done.returncode == 2 and "not a folder of shards" in done.stderr
+    assert list(tmp_path.iterdir()) == []
