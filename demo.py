@@ -58,17 +58,17 @@ def demo(arguments: argparse.Namespace) -> None:
     from Evaluation.plots import plot_preview
     from Network.loading import DEFAULT_MODEL, load_model
     from Network.predict import faces_of
-    from Network.results import written_files, write_result
+    from Network.results import refuse_overwriting, write_result
     from Network.streaming import make_stream
     loaded, every = load_model(arguments.model or DEFAULT_MODEL, arguments.checkpoint), arguments.faces == "all"
     stream, output, shown = make_stream(loaded), Path(arguments.output), deque(maxlen=4)
-    if {Path(name).resolve() for name in arguments.inputs} & {path.resolve() for path in written_files(output)}:
-        raise ValueError(f"{output}: would overwrite one of the pictures; name another --output")
+    refuse_overwriting(output, arguments.inputs)
     source: list[Picture] = [example_picture()] if arguments.example else []
     face, number = None, 0
 
     def write(numbered: bool) -> None:
         path = output.with_name(f"{output.stem}_{number:02d}{output.suffix}") if numbered else output
+        refuse_overwriting(path, arguments.inputs)
         mesh, files = write_result(path, face, loaded.order == "grid")
         preview = path.with_suffix(".png")
         plot_preview([crop.photo for crop in shown], mesh.vertices, mesh.colours, mesh.triangles, preview)

@@ -26,15 +26,15 @@ def predictions(arguments: argparse.Namespace, loaded, people: str, ordered: boo
     from Datagenerator.dataset import DataConfig
     from Datagenerator.source import subject_samples
     from Evaluation.plots import FirstSamples
-    trained = loaded.config.get("data", {})
+    trained, margin = loaded.config.get("data", {}), loaded.config.get("model", {}).get("crop_margin", 1.0)
     data = DataConfig(
         images=arguments.images or loaded.images or trained.get("images", 8), batch_size=arguments.batch_size,
         repeats=trained.get("repeats", 5) if arguments.as_published else 1, seed=arguments.seed,
-        image_size=loaded.image_size, points=loaded.points, resize=trained.get("resize", False),
+        image_size=loaded.image_size, points=loaded.points, resize=trained.get("resize", margin != 1),
         normalisation=trained.get("normalisation", "unit_sphere"), as_published=arguments.as_published)
     split = loaded.config.get("settings", {}).get("split", "train-test")
     draw = FirstSamples(f"{arguments.figures}/{loaded.source.stem}_{people}", ordered) if arguments.figures else None
-    for images, truths, names in subject_samples(arguments.data, people, split, data):
+    for images, truths, names in subject_samples(arguments.data, people, split, data, margin):
         clouds = loaded.predict(images)
         if draw:
             draw(images, clouds, truths, names)
@@ -47,7 +47,8 @@ def judge_shards(arguments: argparse.Namespace, loaded) -> Table:
     from Evaluation.people import curve_of_people, score_people
     from Network.streaming import Prefixes
     people = people_of(arguments.data, loaded.image_size, loaded.points)
-    title = f"{arguments.model} on {arguments.data}"
+    seen = people.seed == loaded.config.get("shards", {}).get("seed")
+    title = f"{arguments.model} on {arguments.data}" + (" (SEEN IN TRAINING: same seed)" if seen else "")
     if arguments.curve:
         return curve_of_people(people, Prefixes(loaded), arguments.orders, arguments.seed, title, tqdm)
     return score_people(people, loaded.predict, arguments.images or 8, title, not arguments.no_surface, tqdm)

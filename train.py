@@ -24,7 +24,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_folder", metavar="DATA", help="folder of subject folders or shards")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="quick")
-    parser.add_argument("--run", metavar="FOLDER", help="run folder; default runs/<preset>")
+    parser.add_argument("--run", metavar="FOLDER", help="default runs/<preset>")
     parser.add_argument("--resume", action="store_true", help="go on with the run folder, or begin it")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     network = PRESETS[chosen_preset(argv)]["network"]       # it decides which flags there are
@@ -55,12 +55,12 @@ def train(arguments: argparse.Namespace) -> str:
     settings, make_data = from_dict(Settings, config["settings"]), DATA_CONFIGS[config["network"]]
     data = from_dict(make_data, {**config["data"], "seed": settings.seed})
     source = open_source(arguments.data_folder, settings.split, data)
-    config = {**config, "data": dataclasses.asdict(data)} if not resumed else run.checked(config, source.about)
+    config = run.checked(config, source.about) if resumed else {
+        **config, "data": dataclasses.asdict(data), "model": {**config["model"], **source.model}}
     strategy = gradient.prepare(settings)
     with strategy.scope():
         model = model_from_config(config, strategy.num_replicas_in_sync, training=True)
-        if not resumed:
-            begin_with(model, settings.init)
+        begin_with(model, "" if run.has_state() else settings.init)
         get_network(config["network"]).set_template(model, source.template)
         freeze(model, settings.freeze)
         step = gradient.GradientStep(model, gradient.make_optimizer(settings), LOSSES[config["network"]],

@@ -29,12 +29,12 @@ class ShardConfig:
     most_images: int = 8            # ... to here
     batch_images: int = 64          # pictures of a batch, all people together, at most
     batches: int = 250              # of an epoch
-    validation_people: int = 128    # held out, the first of the folder
+    validation_people: int = 128    # held out: the people of the lowest numbers
     image_size: int = 128           # pixels; pictures of a multiple of it are averaged down
     points: int = 2**14             # N of a ground truth
     mirror: bool = True             # half of the people left for right
     augment: bool = True            # Datagenerator/augment.py
-    fade_epochs: int = 100          # the noise of augmentation fades to nothing over so many epochs
+    fade_epochs: int = 60           # the noise of augmentation fades to nothing over so many epochs
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -144,10 +144,13 @@ class ShardSequence:
         x = np.empty((len(rows), images, size, size, 3), np.float32)
         places = np.empty((len(rows), images, PLACES ** 2, 2), np.float32)
         seen = np.empty((len(rows), images, PLACES ** 2), np.float32)
-        people, chosen = people[rows], chosen[rows]
+        strangers = rng.choice(self.people, (count, images))        # whose pictures fill some of the occluders
+        people, chosen, strangers = people[rows], chosen[rows], strangers[rows]
         truth = self.truths(self.shards.gather("identity", people))
         pictures, points, visible = (self.shards.gather(name, people, chosen)
                                      for name in ("images", "image_points", "visible"))
+        others = [self.shards.gather("images", row, np.zeros(images, np.int64)) for row in strangers
+                  ] if self.training and self.config.augment else []
         progress = min(1.0, epoch / self.config.fade_epochs)
         for i, row in enumerate(rows):
             for j in range(images):
@@ -155,13 +158,14 @@ class ShardSequence:
                 if mirrored[row]:
                     sample = mirror(sample)
                 if self.training and self.config.augment:
-                    other = pictures[i - 1, j]          # of another person, where there are several
+                    other = others[i][j]
                     sample = augment(sample, np.random.default_rng(seeds[row, j]), DEFAULT, progress, other)
                 small = sample.image
                 if len(small) != size:
                     small = cv2.resize(small, (size, size), interpolation=cv2.INTER_AREA)
                 cv2.normalize(small, x[i, j], 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)
-                places[i, j], seen[i, j] = sample.points / self.shards.size, sample.visible
+                places[i, j] = sample.points / self.shards.size
+                seen[i, j] = sample.visible & ((places[i, j] >= 0) & (places[i, j] <= 1)).all(1)
             if mirrored[row]:
                 truth[i] = mirror_grid(truth[i])
         return x, {"points": truth, "places": places, "seen": seen}
@@ -185,14 +189,17 @@ def mirror_grid(points: np.ndarray) -> np.ndarray:
 
 def make_sequences(shards: Shards, config: ShardConfig, model: FaceModel | None = None
                    ) -> tuple[ShardSequence, ShardSequence]:
-    """(training, validation): the folder's first people are held out. ValueError when too few are left to train."""
-    count = len(shards)
-    if count - config.validation_people < config.batch_images // config.fewest_images:
-        raise ValueError(f"{shards.path}: {count} people less {config.validation_people} for validation "
+    """(training, validation): people of the lowest numbers are held out. ValueError when too few are left to train.
+
+    The template is the mean of random people of the face model, the same for every folder.
+    """
+    # by number, not by place: a folder may grow, or lack a shard, and nobody changes sides
+    held = shards.people < config.validation_people
+    training, held_out = np.flatnonzero(~held), np.flatnonzero(held)
+    if len(training) < config.batch_images // config.fewest_images or not len(held_out):
+        raise ValueError(f"{shards.path}: {len(training)} people to train on and {len(held_out)} for validation "
                          f"are too few for a batch of {config.batch_images // config.fewest_images}")
-    people = np.arange(count)
-    training, held_out = people[config.validation_people:], people[:config.validation_people]
-    truths = Truths(model or load_face_model(), config.points)
-    truths.make_template(shards.gather("identity", training[:TEMPLATE_PEOPLE]))
+    truths, rng = Truths(model or load_face_model(), config.points), np.random.default_rng(0)
+    truths.make_template(rng.standard_normal((TEMPLATE_PEOPLE, shards.gather("identity", training[:1]).shape[1])))
     return (ShardSequence(shards, training, config, truths, True),
             ShardSequence(shards, held_out, config, truths, False))

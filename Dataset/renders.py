@@ -3,7 +3,7 @@
 The same faces, looks and renderer as `Dataset.synthetic`, over a wider range of poses, and framed for most
 pictures by the box that the detector *would* give (`Dataset/framing.py`, bias and scatter as measured), since
 running the detector costs more than the picture. Picture i of person p of seed s has the same choices on every
-machine: they are drawn from Generator([s, p, i]).
+machine: they are drawn from Generator([s, p, 1, i]).
 """
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ def render_person(number: int, options: RenderOptions, stage: Stage) -> dict[str
     """Person ``number``'s arrays, as :func:`layout` says; the bytes depend on (seed, number, image) and the options
     alone."""
     model = stage.model
-    person = np.random.default_rng([options.seed, number])
+    person = np.random.default_rng([options.seed, number, 0])
     identity = model.sample_identity(person).astype(np.float32)
     actor = Actor(stage, identity, sample_look(person))
     out = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout(options).items()}
     out["identity"][:] = identity
     for image in range(options.images):
-        rng = np.random.default_rng([options.seed, number, image])
+        rng = np.random.default_rng([options.seed, number, 1, image])     # [s, p] alone would be [s, p, 0]: zeros pad
         angles = sample_angles(rng, options)
         detect = rng.random() < options.detect
         view = sample_view(rng, model.sample_expression(rng, options.expression), angles=angles)

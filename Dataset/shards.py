@@ -34,7 +34,7 @@ from Dataset.workers import render_stage, run_jobs, stream
 
 __all__ = ["Shards", "contact_sheet", "make_shards", "open_shards", "stream"]
 
-VERSION = 1
+VERSION = 2             # of version 1 the first picture's pose was drawn from the person's own numbers
 PEOPLE = 16             # of a shard
 INFO, WORK, SHEET = "shards.json", ".work", "sheet.jpg"
 log = logging.getLogger(__name__)

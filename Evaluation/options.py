@@ -34,6 +34,8 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
         parser.error("in the thesis's order: BATCH IMAGES DATA MODEL [RESULTS], the first two whole numbers")
     for name, word in zip(POSITIONAL, words):
         setattr(arguments, name, int(word) if name in POSITIONAL[:2] else word)
+    if arguments.images is not None and arguments.images < 1:
+        parser.error(f"--images must be at least 1, got {arguments.images}")
     if arguments.table != 1 and not (arguments.data and arguments.model):
         parser.error("--data and --model are needed")
     return arguments

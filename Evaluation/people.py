@@ -11,10 +11,11 @@ from Evaluation.tables import Table, compared_table
 
 
 class People(Protocol):
-    """images(p): person p's pictures (T, S, S, 3) float32; truths (P, N, 3); constant (N, 3), the mean face; digest:
-    of who they are."""
+    """images(p): person p's pictures (T, S, S, 3) float32, `count` of them; truths (P, N, 3) and constant (N, 3), the
+    mean face, in the unit sphere; digest: of who they are."""
 
     images: Callable[[int], np.ndarray]
+    count: int
     truths: np.ndarray
     constant: np.ndarray
     digest: str
@@ -24,8 +25,12 @@ def score_people(people: People, predict: Callable[[np.ndarray], np.ndarray], co
                  surface: bool = True, progress: Callable = lambda people, total: people) -> Table:
     """Every metric of `score_batches` on the first `count` pictures of each person, beside the mean face's.
 
-    predict  (1, T, S, S, 3) float32 -> (1, N, 3)
+    predict  (1, T, S, S, 3) float32 -> (1, N, 3), unit sphere
+    ValueError unless each person has `count` pictures.
     """
+    if not 1 <= count <= people.count:
+        raise ValueError(f"--images must be 1 to {people.count}, as many as each person has pictures, got {count}")
+
     def scores(face: Callable[[int], np.ndarray]):
         numbers = progress(range(len(people.truths)), total=len(people.truths))
         return score_batches(((face(p), people.truths[p][None], [str(p)]) for p in numbers), ordered=True,

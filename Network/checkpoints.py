@@ -100,11 +100,15 @@ class RunFolder:
         """The resolved settings. ValueError when there is no readable config.json."""
         path = self.path / "config.json"
         try:
-            return json.loads(path.read_text())
+            config = json.loads(path.read_text())
         except FileNotFoundError:
             raise ValueError(f"{self.path}: is no run folder: config.json is missing") from None
         except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
             raise ValueError(f"{path}: is not readable JSON: {error}") from None
+        if not isinstance(config, dict) or not isinstance(config.get("network"), str) \
+                or not isinstance(config.get("model"), dict):
+            raise ValueError(f"{path}: is no config of this program: it must name a network and hold its model")
+        return config
 
     def resumed(self, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """The config of an old run that goes on. What only says when to stop may be changed on the command line.
@@ -155,6 +159,10 @@ class RunFolder:
         with atomic_path(self.path / "state.npz") as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
         self.write_history(progress.history)
+
+    def has_state(self) -> bool:
+        """Whether there is a state to resume from: a run that was killed before its first one begins again."""
+        return (self.path / "state.npz").exists()
 
     def load_state(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Progress:
         """Fill the model and the optimizer and say where to go on. ValueError when nothing fits."""

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from Dataset.texture import fill
-from Network.grid import grid_normals, resample
+from Network.grid import grid_normals, resample, texels
 
 #: where no place is known: point (px, py) of a unit-sphere cloud lies at (x + scale px, y - scale py) of the frontal
 #: detector's square; measured on 160 frontal renders, rms 2.6 % of the square
@@ -64,8 +64,8 @@ class Colours:
 
     def add(self, photo: np.ndarray, view: View) -> None:
         """photo (P, P, 3) uint8 BGR as a view of the N points sees the face."""
-        where = (resample(view.place, self._side) * len(photo) - 0.5).astype(np.float32)
-        weight = resample(view.weight[:, None], self._side)[:, 0].astype(np.float32)
+        where = (texels(view.place, self._side) * len(photo) - 0.5).astype(np.float32)
+        weight = texels(view.weight[:, None], self._side)[:, 0].astype(np.float32)
         bgr = cv2.remap(photo, where.reshape(self._side, self._side, 2), None, cv2.INTER_LINEAR,
                         borderMode=cv2.BORDER_REPLICATE).reshape(-1, 3)
         self._sum += bgr * weight[:, None]
@@ -89,5 +89,5 @@ class Colours:
         texture = self.texture()
         if texture is None:
             return None
-        colours = resample(texture.reshape(-1, 3).astype(np.float32), self._points)
+        colours = texels(texture.reshape(-1, 3).astype(np.float32), self._points)
         return np.ascontiguousarray(np.rint(colours)[:, ::-1]).astype(np.uint8)

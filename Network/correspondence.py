@@ -47,8 +47,11 @@ class Correspondences(keras.layers.Layer):
         flat = ops.transpose(ops.reshape(maps, (-1, height * width, count)), (0, 2, 1))
         heat = ops.softmax(flat, axis=-1)                                       # (n, K, h w)
         places = ops.matmul(heat, self.cells)
-        means = ops.matmul(heat, ops.reshape(features, (-1, height * width, features.shape[-1])))
-        return places, ops.clip(means[..., 0] + self.doubt, -8.0, 6.0), means[..., 1:]
+        features = ops.reshape(features, (-1, height * width, features.shape[-1]))
+        looks = ops.matmul(heat, features[..., 1:])
+        # a doubt is read where the heat is, and does not move it
+        doubt = ops.matmul(ops.stop_gradient(heat), features[..., :1])[..., 0]
+        return places, ops.clip(doubt + self.doubt, -8.0, 6.0), looks
 
     def compute_output_shape(self, maps_shape: tuple, features_shape: tuple) -> tuple:
         """((n, K, 2), (n, K), (n, K, C))."""

@@ -6,6 +6,7 @@ layers were listed.
 """
 from __future__ import annotations
 
+import hashlib
 import logging
 import zipfile
 from pathlib import Path
@@ -78,18 +79,27 @@ def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
     return _loaded(model, config, path)
 
 
+def digest(text: str) -> str:
+    """SHA-256 (hex) of a config.json, which ties weights to it."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def read_weights(path: Path, model: keras.Model) -> None:
-    """Fill a model from weights.npz. ValueError, naming the file, when it is none, or of another network."""
+    """Fill a model from weights.npz. ValueError, naming the file, when it is none, or not of the config beside it."""
     try:
+        with zipfile.ZipFile(path) as archive:      # before anything is unpacked
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > 8 * model.count_params() + 2**20:
+            raise ValueError(f"unpacks to {size} bytes")
         with np.load(path, allow_pickle=False) as stored:
-            version = int(stored["version"])
-            weights = [stored[name] for name in sorted(stored.files) if name != "version"]
+            version, config = int(stored["version"]), str(stored["config"])
+            weights = [stored[name] for name in sorted(stored.files) if name not in ("version", "config")]
     except (OSError, KeyError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: holds no weights of this program ({error})") from None
     if version != WEIGHTS_VERSION:
         raise ValueError(f"{path}: weights of version {WEIGHTS_VERSION} are needed, received {version}")
     shapes, wanted = [w.shape for w in weights], [tuple(w.shape) for w in model.weights]
-    if shapes != wanted:
+    if shapes != wanted or config != digest((path.parent / "config.json").read_text()):
         raise ValueError(f"{path}: {len(shapes)} weights do not fit the {len(wanted)} of the network in config.json: "
                          "weights of another Config?")
     if not all(np.isfinite(w).all() for w in weights):

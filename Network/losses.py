@@ -40,8 +40,8 @@ def places_and_shape(truth: dict[str, Any], prediction: dict[str, Any]) -> dict[
     shape   mean squared distance of the points, in SHAPE_UNIT: about 1 for the mean face; absent where the network
             ends at the places
     places  pseudo-Huber distance of each coordinate in PLACE_UNIT (Charbonnier et al. 1994), mean; hidden places half
-    doubt   negative log likelihood of the places' errors as Gaussian (Wood et al. 2022, equation 1), which trains the
-            variance alone: the errors are taken as they are, or the network would excuse what it finds hard
+    doubt   negative log likelihood of the places' errors as Gaussian (Wood et al. 2022, equation 1); it does not move
+            the places: errors and heat maps are taken as they are, or the network would excuse what it finds hard
     """
     _check(truth["places"], prediction["places"])
     error = (prediction["places"] - truth["places"]) / PLACE_UNIT                       # (B, T, K, 2)

@@ -1,30 +1,38 @@
 """Weights small enough for the box:  python -m Network.pack RUN [-o FOLDER] [--checkpoint best_validation]
 
 Writes FOLDER/config.json and FOLDER/weights.npz, the weights of a run's checkpoint as float16, and says what the
-rounding costs: how far predictions for the same random pictures lie apart. `Network.loading.load_model` reads FOLDER.
+rounding costs: how far predictions for the same rendered faces lie apart. `Network.loading.load_model` reads FOLDER.
 """
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from Dataset.atomic import atomic_path, write_text
+from Dataset.atomic import write_atomic, write_text
+from Dataset.face_model import load_face_model
+from Dataset.images import minmax
+from Dataset.renders import RenderOptions, render_person
+from Dataset.scene import Stage
 from Network.checkpoints import CHECKPOINTS, model_from_config
 from Network.flags import exit_code
-from Network.loading import WEIGHTS, WEIGHTS_VERSION, Loaded, load_model
+from Network.loading import WEIGHTS, WEIGHTS_VERSION, Loaded, digest, load_model
 
-KEPT = ("network", "preset", "model", "order", "train", "settings", "versions")   # of a run's config.json
+KEPT = ("network", "preset", "model", "order", "shards", "train", "settings", "versions")   # of a run's config.json
 LARGEST = 16 * 2**20    # bytes
+MOST_MOVED = 2e-3       # unit sphere: 0.2 mm
 
 
-def pack(loaded: Loaded, folder: Path) -> float:
+def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None) -> float:
     """Write a loaded run as a weight folder -> largest distance (unit sphere) that float16 moves any predicted point.
 
-    ValueError when the model comes without a config, or float16 cannot hold a weight.
+    images  (B, T, S, S, 3) float32 to measure it on; None renders two people of the built-in face
+    ValueError when the model comes without a config, float16 cannot hold a weight or moves a point by more than
+    MOST_MOVED, or the weights are too large; then nothing is written.
     """
     if not loaded.config:
         raise ValueError(f"{loaded.source}: has no config.json beside it; pack a run folder")
@@ -33,25 +41,35 @@ def pack(loaded: Loaded, folder: Path) -> float:
         half = [w.astype(np.float16) for w in exact]
     if not all(np.isfinite(w).all() for w in half):
         raise ValueError(f"{loaded.source}: holds a weight that float16 cannot hold")
-    error = rounding_error(loaded, half)
+    error = rounding_error(loaded, half, _renders(loaded.image_size) if images is None else images)
+    if error > MOST_MOVED:
+        raise ValueError(f"{loaded.source}: float16 moves a point by {error:.2e}, at most {MOST_MOVED:g} is allowed")
+    config = json.dumps({name: loaded.config[name] for name in KEPT if name in loaded.config}, indent=1) + "\n"
+    data = io.BytesIO()
+    np.savez_compressed(data, version=np.array(WEIGHTS_VERSION), config=np.array(digest(config)),
+                        **{f"{i:04d}": w for i, w in enumerate(half)})
+    if data.tell() > LARGEST:
+        raise ValueError(f"{loaded.source}: takes {data.tell()} bytes, at most {LARGEST} belong in the box")
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / WEIGHTS) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, version=np.array(WEIGHTS_VERSION), **{f"{i:04d}": w for i, w in enumerate(half)})
-        if file.tell() > LARGEST:
-            raise ValueError(f"{loaded.source}: takes {file.tell()} bytes, at most {LARGEST} belong in the box")
-    kept = {name: loaded.config[name] for name in KEPT if name in loaded.config}
-    write_text(folder / "config.json", json.dumps(kept, indent=1) + "\n")
+    write_text(folder / "config.json", config)
+    write_atomic(folder / WEIGHTS, lambda temporary: temporary.write_bytes(data.getvalue()))
     return error
 
 
-def rounding_error(loaded: Loaded, half: list[np.ndarray]) -> float:
-    """Largest distance between points predicted with exact and with rounded weights, over eight random pictures."""
-    images = np.random.default_rng(0).random((2, 4, loaded.image_size, loaded.image_size, 3), np.float32)
+def rounding_error(loaded: Loaded, half: list[np.ndarray], images: np.ndarray) -> float:
+    """Largest distance between points predicted for images (B, T, S, S, 3) with exact and with rounded weights."""
     before = loaded.predict(images)
     rounded = model_from_config(loaded.config)
     rounded.set_weights([w.astype(np.float32) for w in half])
     after = np.asarray(rounded(images, training=False), np.float32)
     return float(np.linalg.norm(after - before, axis=-1).max())
+
+
+def _renders(size: int) -> np.ndarray:
+    """(2, 4, size, size, 3) float32: two people, four pictures of each."""
+    options = RenderOptions(people=2, images=4, size=size, seed=2**31, detect=0.0)
+    stage = Stage(load_face_model(), threads=1)
+    return np.stack([[minmax(image) for image in render_person(p, options, stage)["images"]] for p in range(2)])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -64,7 +64,8 @@ def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_fac
         x, y, w, h = box
         if not (1 <= w <= 2 * width and 1 <= h <= 2 * height and -w < x < width and -h < y < height):
             raise ValueError(f"{name}: box {x},{y},{w},{h} does not lie on the picture of {width}x{height} pixels")
-        found = [Detection((x, y, w, h), 1.0, "by hand")]
+        side = max(w, h)                # a square about the same centre: the network never saw a squeezed face
+        found = [Detection((x - (side - w) // 2, y - (side - h) // 2, side, side), 1.0, "by hand")]
     else:
         found = detect_faces(image, every_stage=every_face)
     chosen = [(f, grown(f.box, margin)) for f in (found if every_face else found[:1])]

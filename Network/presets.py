@@ -28,7 +28,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "compact": {
         "network": "compact",
         "settings": {"precision": "mixed_bfloat16"},
-        "train": {"epochs": 60, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000},
+        "train": {"epochs": 60, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
+                  "choose_by": "shape"},
         "model": {}, "data": {},
     },
 }

@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Iterable, NamedTuple
 
+from Dataset.images import IMAGE_SUFFIXES
 from Dataset.landmark_files import write_landmarks
 from Dataset.mesh import Mesh, write_mesh
 from Dataset.mesh_files import texture_files
@@ -29,6 +30,17 @@ def written_files(path: Path) -> set[Path]:
     if path.suffix.lower() == ".obj":
         beside |= set(texture_files(path))
     return beside
+
+
+def refuse_overwriting(path: Path, inputs: Iterable[str | Path]) -> None:
+    """ValueError when writing a face to `path` would replace an input, or a picture in a folder that is one."""
+    mine = set()
+    for name in map(Path, inputs):
+        inside = name.iterdir() if name.is_dir() else ()
+        mine |= {name.resolve()} | {file.resolve() for file in inside if file.suffix.lower() in IMAGE_SUFFIXES}
+    clash = sorted(mine & {file.resolve() for file in written_files(path)})
+    if clash:
+        raise ValueError(f"{path}: would overwrite one of the pictures, {clash[0].name}; name another --output")
 
 
 def write_result(path: Path, prediction: Prediction, ordered: bool) -> Written:

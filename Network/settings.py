@@ -39,6 +39,7 @@ class TrainConfig:
     schedule: str = "halve"         # cosine: down to a hundredth over all epochs
     warmup_epochs: int = 0          # the rate rises to its value over so many epochs
     halve_every: int = 10           # halved after the 11th, 21st, ... epoch, as the listing does; 0: never
+    choose_by: str = "loss"         # best_validation is the epoch with the least of it; a part where the loss has it
     patience: int = 30              # epochs without a better validation or training loss
     accumulate: int = 1             # batches per update
     checkpoint_minutes: float = 10  # the state is also saved this often within an epoch

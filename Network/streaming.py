@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Callable, Protocol
 
+import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from Dataset.images import minmax
 from Network import get_network
@@ -36,6 +37,14 @@ def make_stream(loaded: Loaded) -> Stream:
     return Reconstructor(loaded) if streams(loaded) else Rerun(loaded)
 
 
+def _compiled(step: Callable) -> Callable:
+    """A graph under TensorFlow, whose eager calls cost more than a small network's arithmetic; as it is elsewhere."""
+    if keras.backend.backend() != "tensorflow":
+        return step
+    import tensorflow as tf
+    return tf.function(step)
+
+
 class Reconstructor:
     """One more crop costs one step, whatever came before; equals the network on all images at once, to rounding.
 
@@ -51,10 +60,10 @@ class Reconstructor:
         self._config = dataclasses.replace(from_dict(self._network.Config, loaded.config["model"]), images=1)
         model = self._network.build_step(self._config)
         model.set_weights(loaded.model.get_weights())
-        self._step = tf.function(lambda images, states: model({"images": images, "states": states}, training=False))
+        self._step = _compiled(lambda images, states: model({"images": images, "states": states}, training=False))
         self.reset()
         size = loaded.image_size            # traced now, not with the first photo
-        self._step(tf.zeros((1, 1, size, size, 3)), self._states)
+        self._step(ops.zeros((1, 1, size, size, 3)), self._states)
 
     def reset(self) -> None:
         """Forget everything: the next photo is another person's first."""
@@ -64,7 +73,7 @@ class Reconstructor:
 
     def add(self, crop: Crop) -> Prediction:
         """The face from this crop and all before it. ValueError when it is not finite: then nothing is kept of it."""
-        output = self._step(tf.convert_to_tensor(minmax(crop.image)[None, None]), self._states)
+        output = self._step(ops.convert_to_tensor(minmax(crop.image)[None, None]), self._states)
         points = np.asarray(output["points"][0], np.float32)
         if not np.isfinite(points).all():
             raise ValueError(f"{crop.source}: makes {self.loaded.source} predict points that are not finite")
@@ -92,7 +101,7 @@ class Prefixes:
         """(B, T, S, S, 3) float32 in [0, 1] -> (B, T, N, 3) float32: [:, t] is the face from the first t + 1 images."""
         states, faces = self._network.initial_states(self._config, len(images)), []
         for t in range(images.shape[1]):
-            output = self._step(tf.convert_to_tensor(images[:, t:t + 1]), states)
+            output = self._step(ops.convert_to_tensor(images[:, t:t + 1]), states)
             states = output["states"]
             faces.append(np.asarray(output["points"], np.float32))
         return np.stack(faces, axis=1)

@@ -126,7 +126,9 @@ class Trainer:
     def _close_epoch(self, progress: Progress, seconds: float, waited: float) -> None:
         self._check_weights(progress)
         parts = self._validate(progress.epoch)
-        validation = self.step.agree(parts.pop("loss", math.nan))
+        total = parts.pop("loss", math.nan)
+        chosen = self.step.agree(parts.get(self.config.choose_by, total))
+        validation = self.step.agree(total)
         training = self.step.agree(progress.loss)
         progress.history.append({
             "epoch": progress.epoch + 1, "loss": training, "val_loss": validation,
@@ -134,8 +136,8 @@ class Trainer:
             "seconds": round(seconds, 3), "waiting_share": round(waited / max(seconds, 1e-9), 4),
             **{f"val_{name}": value for name, value in parts.items()}})
         # the thesis's rule: the training checkpoint is looked at only where validation did not improve
-        if validation < progress.best_validation:
-            progress.best_validation, progress.stale = validation, 0
+        if chosen < progress.best_validation:
+            progress.best_validation, progress.stale = chosen, 0
             self._save_best("best_validation")
         elif training < progress.best_training:
             progress.best_training, progress.stale = training, 0

@@ -47,7 +47,7 @@ def test_another_memory_takes_all_but_the_memory(tmp_path):
 
 def test_a_weight_folder_and_nothing(tmp_path):
     loaded = _loaded(compact, TINY)
-    pack(loaded, tmp_path / "box")
+    pack(loaded, tmp_path / "box", np.zeros((1, 1, 32, 32, 3), np.float32))
     model = compact.build_training(TINY)
     before = model.get_weights()
     assert begin_with(model, "") == 0

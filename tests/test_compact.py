@@ -7,7 +7,7 @@ import pytest
 
 from Network import compact, get_network
 from Network.correspondence import MARGIN, Correspondences, FaceFrame
-from Network.grid import grid_normals, interpolation, resample
+from Network.grid import grid_normals, interpolation, resample, texels
 from Network.losses import PLACE_UNIT, SHAPE_UNIT, places_and_shape
 from Network.memory import ConvGRU2D, RunningMean
 
@@ -167,6 +167,17 @@ def test_resample_keeps_the_rim_and_planes():
     np.testing.assert_allclose(interpolation(8, 8), np.eye(8), atol=1e-12)
     with pytest.raises(ValueError, match="square"):
         resample(plane[:-1], 4)
+
+
+def test_texels_and_points_agree():
+    """A texture made from points and read where grid_uv puts them gives them back, to the rim."""
+    side = 16
+    rows, columns = np.mgrid[0:side, 0:side] / side
+    values = np.stack([rows, columns], -1).reshape(-1, 2)
+    texture = texels(values, 128)
+    np.testing.assert_allclose(texels(texture, side), values, atol=2.5e-3)      # half a texel at the rim
+    inner = texture.reshape(128, 128, 2)[4:-4, 4:-4, 1]         # a ramp stays a ramp, half a cell from the border
+    np.testing.assert_allclose(np.diff(inner, axis=1), 1 / 128, atol=1e-9)
 
 
 def test_normals_point_out_of_the_face():

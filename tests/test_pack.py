@@ -15,14 +15,16 @@ from tests.test_streaming import _loaded
 @pytest.fixture()
 def folder(tmp_path):
     loaded = _loaded(compact, TINY)
-    return loaded, pack(loaded, tmp_path / "box"), tmp_path / "box"
+    return loaded, pack(loaded, tmp_path / "box", IMAGES), tmp_path / "box"
+
+
+IMAGES = np.random.default_rng(0).random((2, 4, 32, 32, 3), np.float32)
 
 
 def test_round_trip_costs_what_it_says(folder):
     loaded, error, path = folder
     again = load_model(path)
-    images = np.random.default_rng(0).random((2, 4, 32, 32, 3), np.float32)
-    apart = np.linalg.norm(again.predict(images) - loaded.predict(images), axis=-1).max()
+    apart = np.linalg.norm(again.predict(IMAGES) - loaded.predict(IMAGES), axis=-1).max()
     assert apart == pytest.approx(error, rel=1e-4) and 0 < error < 2e-3
     for exact, stored in zip(loaded.model.get_weights(), again.model.get_weights()):
         np.testing.assert_allclose(stored, exact, rtol=1e-3, atol=1e-7)         # half precision: 11 bits
@@ -31,13 +33,15 @@ def test_round_trip_costs_what_it_says(folder):
 
 def test_exact_weights_cost_nothing(folder):
     loaded = folder[0]
-    assert rounding_error(loaded, loaded.model.get_weights()) == 0
+    assert rounding_error(loaded, loaded.model.get_weights(), IMAGES) == 0
 
 
-def test_of_another_config(folder):
+@pytest.mark.parametrize("field, value", [("rank", 7), ("crop_margin", 1.3)])
+def test_of_another_config(folder, field, value):
+    """Other shapes, or the same shapes and another meaning."""
     _, _, path = folder
     config = json.loads((path / "config.json").read_text())
-    config["model"]["rank"] += 1
+    config["model"][field] = value
     (path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=f"{WEIGHTS}: .* weights of another Config"):
         load_model(path)
@@ -63,7 +67,7 @@ def test_half_a_file_and_a_pickle(folder):
     (path / WEIGHTS).write_bytes(whole[:len(whole) // 2])
     with pytest.raises(ValueError, match="holds no weights of this program"):
         load_model(path)
-    np.savez(path / WEIGHTS, version=np.array(1), a=np.array([print], dtype=object))
+    np.savez(path / WEIGHTS, version=np.array(1), config=np.array(""), a=np.array([print], dtype=object))
     with pytest.raises(ValueError, match="holds no weights of this program"):
         load_model(path)
 
@@ -72,8 +76,19 @@ def test_what_float16_cannot_hold_is_refused(tmp_path):
     loaded = _loaded(compact, TINY)
     loaded.model.get_layer("code").bias.assign(keras.ops.full((6,), 1e6))
     with pytest.raises(ValueError, match="float16 cannot hold"):
-        pack(loaded, tmp_path / "box")
+        pack(loaded, tmp_path / "box", IMAGES)
+    loaded.model.get_layer("code").bias.assign(keras.ops.full((6,), 3000.3))
+    with pytest.raises(ValueError, match="float16 moves a point by .* at most 0.002 is allowed"):
+        pack(loaded, tmp_path / "box", IMAGES)
     assert not (tmp_path / "box").exists()
+
+
+def test_a_file_that_unpacks_to_far_too_much(folder):
+    _, _, path = folder
+    np.savez_compressed(path / WEIGHTS, version=np.array(1), config=np.array(""), a=np.zeros(2**24, np.float16))
+    assert (path / WEIGHTS).stat().st_size < 100_000
+    with pytest.raises(ValueError, match="holds no weights of this program .unpacks to"):
+        load_model(path)
 
 
 def test_command_line(tmp_path, capsys):

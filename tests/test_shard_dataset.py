@@ -1,5 +1,6 @@
 """Shards -> batches: who is in them, where places lie after all that moves them, truths on the template."""
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from Dataset.face_model import load_face_model
 from Dataset.renders import RenderOptions
 from Dataset.representations.points import encode
 from Dataset.shards import make_shards, open_shards
-from Dataset.transforms import umeyama
+from Dataset.transforms import to_unit_sphere, umeyama
 
 CONFIG = ShardConfig(most_images=2, batch_images=4, batches=3, validation_people=2, image_size=32, points=256)
 
@@ -121,10 +122,14 @@ def test_mirrored_places_are_the_mirrored_faces():
 
 def test_source_and_people(folder):
     source = open_source(folder, "train-test", CONFIG)
-    assert source.about == {"order": "grid", "people": {"validation": [0, 1]}} and source.template.shape == (256, 3)
+    assert source.about["people"] == {"validation": "numbers below 2"} and source.about["shards"]["seed"] == 5
+    assert source.model == {"crop_margin": 1.15} and source.template.shape == (256, 3)
     people = people_of(folder, 32, 256)
     assert people.truths.shape == (8, 256, 3) and people.images(3).shape == (2, 32, 32, 3) and len(people.digest) == 64
-    np.testing.assert_allclose(people.constant, encode(load_face_model().mean, 16).reshape(-1, 3), atol=1e-3)
+    mean = to_unit_sphere(encode(load_face_model().mean, 16).reshape(-1, 3))[0]
+    np.testing.assert_allclose(people.constant, mean, atol=1e-5)
+    for truth in people.truths:         # in the constant's frame and size: metrics without scale mean something
+        assert abs(umeyama(truth, people.constant).scale - 1) < 0.01
     with pytest.raises(ValueError, match="holds pictures of 32 px, the model takes 64"):
         people_of(folder, 64, 256)
 
@@ -134,6 +139,28 @@ def test_source_and_people(folder):
 def test_bad_config(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(CONFIG, **change)
+
+
+def test_a_missing_shard_moves_nobody_to_the_other_side(tmp_path):
+    make_shards(tmp_path / "people", RenderOptions(people=40, images=2, size=16, seed=6, detect=0.0))
+    config = dataclasses.replace(CONFIG, validation_people=20, image_size=16)
+    whole = make_sequences(open_shards(tmp_path / "people"), config)
+    shutil.rmtree(tmp_path / "people" / "shard_00000")
+    shards = open_shards(tmp_path / "people", partial=True)
+    training, validation = make_sequences(shards, config)
+    assert set(shards.people[validation.people]) == set(range(16, 20))
+    assert set(shards.people[training.people]) == set(range(20, 40))
+    np.testing.assert_array_equal(training.truths.template, whole[0].truths.template)
+
+
+def test_no_pose_knows_who_it_is(folder):
+    """Streams of random numbers: a person's and each of the pictures' are different ones (zeros pad seeds)."""
+    shards = open_shards(folder)
+    identity = shards.gather("identity", np.arange(8))
+    for image in range(2):
+        pose = shards.gather("pose", np.arange(8), np.full(8, image))
+        shared = np.abs(pose[:, None, :3] - (25, 12, 10) * identity[:, 1:4][:, None]).min()
+        assert shared > 1e-3
 
 
 def test_too_few_people(folder):

@@ -144,7 +144,7 @@ def test_bad_folders_get_one_clear_line(copy, tmp_path):
         (copy / "shards.json").write_text(json.dumps({**info, **changes}))
         return copy
 
-    with pytest.raises(ValueError, match="shards.json: version 1 is needed, received 7"):
+    with pytest.raises(ValueError, match="shards.json: version 2 is needed, received 7"):
         open_shards(write(version=7))
     with pytest.raises(ValueError, match="shards.json: made with another face model"):
         open_shards(write(model="0" * 64))
