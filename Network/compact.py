@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from Network.correspondence import Correspondences, FaceFrame
+from Network.correspondence import Correspondences, FaceFrame, Triangulation
 from Network.grid import interpolation, resample
 from Network.layers import FoldTime, UnfoldTime
 from Network.memory import MEMORIES, memory_layer, state_shapes
@@ -43,6 +43,7 @@ class Config:
     memory: str = "convlstm"                        # convgru; mean: running mean of the maps, nothing learnt
     memory_filters: tuple[int, ...] = (96,)         # of each recurrent layer
     recurrent_activation: str = "sigmoid"           # of the memory's gates
+    triangulate: bool = True                        # the head also gets the places' offsets in space, by least squares
     head_filters: int = 32                          # of what is remembered at each place
     code: int = 256                                 # hidden units of the head
     rank: int = 96                                  # numbers that make a face
@@ -95,14 +96,13 @@ def build_step(config: Config) -> keras.Model:
     """The network with its memory outside: {"images": (B, T, H, W, 3), "states": [...]} -> {"points", "places",
     "log_variance", "states"}. Begin with `initial_states`; T images one by one give what T at once give."""
     images = keras.Input((config.images, config.image_size, config.image_size, 3), name="images")
-    states = [keras.Input(shape, name=f"state_{i}", dtype=keras.config.dtype_policy().compute_dtype)
-              for i, shape in enumerate(_shapes(config))]
+    states = [keras.Input(shape, name=f"state_{i}", dtype=dtype) for i, (shape, dtype) in enumerate(_shapes(config))]
     return keras.Model({"images": images, "states": states}, _network(config, images, states), name="compact_step")
 
 
 def initial_states(config: Config, batch: int) -> list[Any]:
-    """The empty memory: zeros (B, ...) in the current policy's compute dtype, one for each state."""
-    return [ops.zeros((batch, *shape), keras.config.dtype_policy().compute_dtype) for shape in _shapes(config)]
+    """The empty memory: zeros (B, ...), one for each state; sums in float32, the rest in the policy's compute dtype."""
+    return [ops.zeros((batch, *shape), dtype) for shape, dtype in _shapes(config)]
 
 
 def set_template(model: keras.Model, mean: np.ndarray) -> None:
@@ -112,8 +112,12 @@ def set_template(model: keras.Model, mean: np.ndarray) -> None:
         model.get_layer("face_frame").set_template(resample(mean, PLACES))
 
 
-def _shapes(config: Config) -> list[tuple[int, ...]]:
-    return state_shapes(config.memory, config.memory_filters, PLACES // 2, config.map_filters)
+def _shapes(config: Config) -> list[tuple[tuple[int, ...], str]]:
+    """(shape, dtype) of every state: the memory's, then the triangulation's."""
+    compute = keras.config.dtype_policy().compute_dtype
+    shapes = state_shapes(config.memory, config.memory_filters, PLACES // 2, config.map_filters)
+    sums = [((PLACES ** 2, 6), "float32"), ((PLACES ** 2, 3), "float32")] if config.triangulate else []
+    return [(shape, compute) for shape in shapes] + sums
 
 
 @keras.saving.register_keras_serializable("faces3d")
@@ -175,10 +179,22 @@ def _network(config: Config, images: Any, states: list | None = None) -> dict[st
     x = layers.Conv2D(config.map_filters, 3, padding="same", activation="relu", name="map_1")(x)
     x = layers.Conv2D(config.map_filters, 3, strides=2, padding="same", activation="relu", name="map_2")(x)
     x = UnfoldTime(name="unfold")(x, images)
-    x, after = memory_layer(config.memory, config.memory_filters, config.recurrent_activation, x, states)
+    sums = states[-2:] if states is not None and config.triangulate else []
+    remembered = None if states is None else states[:len(states) - len(sums)]
+    x, after = memory_layer(config.memory, config.memory_filters, config.recurrent_activation, x, remembered)
     x = layers.Conv2D(config.head_filters, 1, activation="relu", name="head_1")(x)
-    x = layers.Dense(config.code, activation="relu", name="head_2")(layers.Flatten(name="head_flat")(x))
+    x = layers.Flatten(name="head_flat")(x)
+    if config.triangulate:
+        offsets, normal, right = Triangulation(name="triangulation")(
+            unfold(frame, "frames"), outputs["log_variance"], *sums)
+        after = [*after, normal, right]
+        offsets = layers.Flatten(name="offsets", dtype="float32")(offsets)
+        x = layers.Concatenate(name="remembered")([x, offsets])
+    x = layers.Dense(config.code, activation="relu", name="head_2")(x)
     code = layers.Dense(config.rank, dtype="float32", name="code")(x)
+    if config.triangulate:      # offsets are nearly a linear map away from the face
+        code = layers.Add(name="codes")([code, layers.Dense(config.rank, use_bias=False, dtype="float32",
+                                                            name="linear_code")(offsets)])
     outputs["points"] = GridPoints(config.points, name="points")(code)
     return outputs if states is None else {**outputs, "states": after}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from Network import compact, get_network
-from Network.correspondence import MARGIN, Correspondences, FaceFrame
+from Network.correspondence import MARGIN, Correspondences, FaceFrame, Triangulation
 from Network.grid import grid_normals, interpolation, resample, texels
 from Network.losses import PLACE_UNIT, SHAPE_UNIT, places_and_shape
 from Network.memory import ConvGRU2D, RunningMean
@@ -63,6 +63,42 @@ def test_face_frame_undoes_a_camera():
     np.testing.assert_allclose(out[:, 2:5], residual @ rows, atol=5e-3)
     np.testing.assert_allclose(out[:, 8], 0.5, atol=1e-6)
     assert np.abs(rows @ rows.T - np.eye(2)).max() < 1e-6
+
+
+def test_triangulation_recovers_offsets_from_several_cameras():
+    """Residuals that cameras see of known offsets give them back; one camera gives what lies across its view."""
+    rng = np.random.default_rng(6)
+    offsets = rng.normal(size=(256, 3))
+    rows = np.stack([np.linalg.qr(rng.normal(size=(3, 3)))[0][:2] for _ in range(4)])       # (T, 2, 3)
+    frames = np.zeros((1, 4, 256, 18), np.float32)
+    for t, r in enumerate(rows):
+        frames[0, t, :, :2] = offsets @ r.T
+        frames[0, t, :, 2:5] = offsets @ r.T @ r
+        frames[0, t, :, 9:15] = r.reshape(6)
+    layer, sure = Triangulation(), np.full((1, 4, 256), -4.0, np.float32)
+    layer.build(frames.shape, sure.shape)
+    layer.pull.assign(-5.0)
+    found, normal, right = layer(frames, sure)
+    np.testing.assert_allclose(found[0], offsets, atol=2e-3)
+    first = layer(frames[:, :1], sure[:, :1])
+    np.testing.assert_allclose(first[0][0], offsets @ rows[0].T @ rows[0], atol=0.02)
+    again = layer(frames[:, 1:], sure[:, 1:], *first[1:])               # image by image: the same sums
+    np.testing.assert_allclose(again[0], found, atol=1e-3)
+    twin = np.linalg.solve(np.exp(4) * np.einsum("tai,taj->ij", rows, rows) + np.exp(-5) * np.eye(3),
+                           np.exp(4) * sum(offsets @ r.T @ r for r in rows).T).T
+    np.testing.assert_allclose(found[0], twin, atol=1e-3)
+
+
+def test_a_doubtful_image_counts_less():
+    frames = np.zeros((1, 2, 4, 16), np.float32)
+    frames[..., 9], frames[..., 13] = 1, 1              # both cameras look along z
+    frames[0, 0, :, 2], frames[0, 1, :, 2] = 1.0, 3.0
+    layer = Triangulation()
+    layer.build((1, 2, 4, 16), (1, 2, 4))
+    doubt = np.zeros((1, 2, 4), np.float32)
+    doubt[0, 1] = np.log(9)
+    expected = (1 * 1 + 3 / 9) / (1 + 1 / 9 + np.exp(-1))
+    np.testing.assert_allclose(layer(frames, doubt)[0][0, :, 0], expected, rtol=1e-5)
 
 
 def test_a_collapsed_camera_stays_finite():
