@@ -193,8 +193,9 @@ def _network(config: Config, images: Any, states: list | None = None) -> dict[st
     x = layers.Dense(config.code, activation="relu", name="head_2")(x)
     code = layers.Dense(config.rank, dtype="float32", name="code")(x)
     if config.triangulate:      # offsets are nearly a linear map away from the face
-        code = layers.Add(name="codes")([code, layers.Dense(config.rank, use_bias=False, dtype="float32",
-                                                            name="linear_code")(offsets)])
+        linear = layers.Dense(config.rank, use_bias=False, kernel_initializer="zeros", dtype="float32",
+                              name="linear_code")(offsets)
+        code = layers.Add(name="codes")([code, linear])
     outputs["points"] = GridPoints(config.points, name="points")(code)
     return outputs if states is None else {**outputs, "states": after}
 

@@ -6,7 +6,7 @@ from typing import Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
-from Dataset.detect import Detection, detect_faces
+from Dataset.detect import STAGES, Detection, detect_faces
 from Dataset.images import Box, crop_resize, minmax
 from Dataset.mesh import Mesh
 from Dataset.representations.points import grid_triangles
@@ -17,6 +17,7 @@ from Network.loading import Loaded
 
 log = logging.getLogger(__name__)
 FRONTAL = ("frontal", "alt2", "by hand")
+QUICK_LOOK, SURE = 320, 2   # pixels, stages: the detector's surest look at a small picture first, then the whole chain
 LOOK = 512      # pixels: no crop kept for a preview or for colours is larger
 
 
@@ -67,7 +68,8 @@ def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_fac
         side = max(w, h)                # a square about the same centre: the network never saw a squeezed face
         found = [Detection((x - (side - w) // 2, y - (side - h) // 2, side, side), 1.0, "by hand")]
     else:
-        found = detect_faces(image, every_stage=every_face)
+        found = [] if every_face else detect_faces(image, max_side=QUICK_LOOK, stages=STAGES[:SURE])
+        found = found or detect_faces(image, every_stage=every_face)
     chosen = [(f, grown(f.box, margin)) for f in (found if every_face else found[:1])]
     return [Crop(crop_resize(image, cut, size, "area"), crop_resize(image, cut, min(max(cut[2:]), LOOK), "area"),
                  cut, name, f.pass_name) for f, cut in chosen]

@@ -130,7 +130,11 @@ def test_folders_that_are_no_runs(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="config.json: is not readable JSON"):
         load_model(tmp_path)
-    (tmp_path / "config.json").write_text("{}")
+    for text in ("{}", "[1]", '{"network": "convlstm"}'):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match="config.json: is no config of this program"):
+            load_model(tmp_path)
+    (tmp_path / "config.json").write_text('{"network": "convlstm", "model": {}}')
     with pytest.raises(ValueError, match="holds no best_validation.keras yet"):
         load_model(tmp_path)
     with pytest.raises(ValueError, match="checkpoint must be one of best_validation, best_training, last, got 'x'"):
