@@ -93,8 +93,10 @@ def faces_of(source: Iterable[Picture], loaded: Loaded, *, box: Box | None = Non
             yield crops
         else:
             empty.append(picture.name)
-            log.warning("%s: no face found; skipped", picture.name)
-    if not given:
+    if given:           # else the error below says it
+        for name in empty:
+            log.warning("%s: no face found; skipped", name)
+    else:
         named = ", ".join(empty[:3]) + (f" and {len(empty) - 3} more" if len(empty) > 3 else "")
         raise ValueError(f"{named}: no face found; try a larger or sharper photo, or give --box x,y,w,h")
 

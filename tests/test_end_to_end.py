@@ -38,7 +38,7 @@ def people(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(people) -> Path:
     folder = people.parent / "run"
-    done = script("train.py", people, "--run", folder, "--epochs", 12, "--images", 2, "--halve-every", 5,
+    done = script("train.py", people, "--run", folder, "--epochs", 20, "--images", 2, "--halve-every", 8,
                   "--learning-rate", 2e-3, "--seed", 1, "--deterministic", "--quiet")
     assert done.returncode == 0, done.stderr[-1000:]
     return folder
@@ -69,16 +69,16 @@ def test_unseen_people_beat_the_mean_face_and_their_own_pictures_matter(run, peo
     truths = SubjectSequence(split["test"], data)._truths
     baseline = ((truths - mean) ** 2).mean()
     own, others = errors(run, people).mean(), errors(run, people, shuffled=True).mean()
-    assert own < 0.99 * baseline, (own, baseline)          # 0.973 when written
-    assert others > 1.03 * own, (others, own)               # 1.069 when written
+    assert own < 0.99 * baseline, (own, baseline)          # 0.973 with the first renders, 12 epochs
+    assert others > 1.03 * own, (others, own)               # 1.069 with them
 
 
 def test_run_folder_is_complete(run):
     config = json.loads((run / "config.json").read_text())
-    assert config["order"] == "grid" and config["train"]["epochs"] == 12 and config["data"]["images"] == 2
+    assert config["order"] == "grid" and config["train"]["epochs"] == 20 and config["data"]["images"] == 2
     assert not set(config["people"]["training"]) & set(config["people"]["validation"] + config["people"]["test"])
     history = list(csv.DictReader((run / "history.csv").open()))
-    assert len(history) == 12 and (run / "loss.png").stat().st_size > 5000
+    assert len(history) == 20 and (run / "loss.png").stat().st_size > 5000
     assert float(history[-1]["loss"]) < float(history[0]["loss"])
 
 
