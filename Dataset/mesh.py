@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from Dataset.mesh_files import mesh_files, write_files
+from Dataset.mesh_files import check_geometry, mesh_files, write_files
 from Dataset.plyheader import check_ply
 from Dataset.vrml import texture_corners
 
@@ -53,12 +53,7 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     mesh = _read_open3d(path) if ending == ".ply" else _read_meshlab(path)
     if len(mesh.vertices) == 0:
         raise ValueError(f"{path}: a mesh must have vertices, this has none that can be read")
-    if not np.isfinite(mesh.vertices).all():
-        raise ValueError(f"{path}: all coordinates must be finite, "
-                         f"{np.sum(~np.isfinite(mesh.vertices).all(1))} vertices are not")
-    if mesh.triangles.size and not 0 <= mesh.triangles.min() <= mesh.triangles.max() < len(mesh.vertices):
-        raise ValueError(f"{path}: triangles must name vertices 0 to {len(mesh.vertices) - 1}, "
-                         f"found {mesh.triangles.min()} to {mesh.triangles.max()}")
+    check_geometry(path, mesh)
     return mesh
 
 

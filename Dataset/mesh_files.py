@@ -66,13 +66,18 @@ def write_files(files: dict[Path, bytes]) -> None:
             stack.enter_context(atomic_path(path)).write_bytes(data)
 
 
-def _check(path: Path, mesh: Mesh, texture: np.ndarray | None) -> None:
+def check_geometry(path: str | os.PathLike[str], mesh: Mesh) -> None:
+    """ValueError, naming the file, for coordinates that are not finite or triangles of vertices that are not there."""
     if not np.isfinite(mesh.vertices).all():
         raise ValueError(f"{path}: all coordinates must be finite, "
                          f"{np.sum(~np.isfinite(mesh.vertices).all(1))} vertices are not")
     if mesh.triangles.size and not 0 <= mesh.triangles.min() <= mesh.triangles.max() < len(mesh.vertices):
         raise ValueError(f"{path}: triangles must name vertices 0 to {len(mesh.vertices) - 1}, "
                          f"found {mesh.triangles.min()} to {mesh.triangles.max()}")
+
+
+def _check(path: Path, mesh: Mesh, texture: np.ndarray | None) -> None:
+    check_geometry(path, mesh)
     if path.suffix.lower() == ".glb" and not len(mesh.triangles):
         raise ValueError(f"{path}: a .glb is written from a mesh with triangles; write a cloud as .ply")
     if texture is None:
