@@ -41,6 +41,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m tests.bench.network_step --memory
 	$(BIN)/python -m tests.bench.evaluation
 	$(BIN)/python -m tests.bench.generators
+	$(BIN)/python -m tests.bench.normalisation
 	$(BIN)/python -m tests.bench.streaming
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.render
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.augment

@@ -80,8 +80,8 @@ def demo(arguments: argparse.Namespace) -> None:
             if every:
                 stream.reset()
                 shown.clear()
-            shown.append(crop)
             face, number = stream.add(crop), number + 1
+            shown.append(face.crops[-1])
             if arguments.each or every:
                 write(numbered=arguments.each or len(crops) > 1)
     if not (arguments.each or every):

@@ -1,8 +1,9 @@
 """Train a network:  python train.py DATA [--preset thesis|quick|compact] [--run FOLDER] [--resume] [flags]
 
 DATA is a folder of subject folders (python -m Dataset.synthetic, python -m Dataset.bu4dfe), for compact of shards
-(python -m Dataset.shards). Every setting is a flag, shown with the network's default; without --preset the values are
-quick's. A killed run goes on with --resume.
+(python -m Dataset.shards), or the word live: ever new people are rendered while compact trains, nothing is on disk.
+Every setting is a flag, shown with the network's default; without --preset the values are quick's. A killed run goes on
+with --resume.
 """
 from __future__ import annotations
 
@@ -22,10 +23,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     from Datagenerator.source import DATA_CONFIGS
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_folder", metavar="DATA", help="folder of subject folders or shards")
+    parser.add_argument("data_folder", metavar="DATA", help="folder of subject folders or shards, or live")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="quick")
     parser.add_argument("--run", metavar="FOLDER", help="default runs/<preset>")
     parser.add_argument("--resume", action="store_true", help="go on with the run folder, or begin it")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that render for DATA live (cores but one)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     network = PRESETS[chosen_preset(argv)]["network"]       # it decides which flags there are
     sections = {"settings": Settings, "train": TrainConfig, "data": DATA_CONFIGS[network],
@@ -42,7 +44,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def train(arguments: argparse.Namespace) -> str:
     from Datagenerator.pipeline import make_pipeline
-    from Datagenerator.source import DATA_CONFIGS, open_source
+    from Datagenerator.source import data_config, open_source
     from Evaluation.plots import plot_losses
     from Network import step as gradient
     from Network.checkpoints import RunFolder, model_from_config
@@ -52,32 +54,30 @@ def train(arguments: argparse.Namespace) -> str:
     run, config = RunFolder(arguments.run), resolve(arguments.preset, arguments.typed)
     resumed = arguments.resume and (run.path / "config.json").exists()
     config = run.resumed(arguments.typed) if resumed else config
-    settings, make_data = from_dict(Settings, config["settings"]), DATA_CONFIGS[config["network"]]
+    settings = from_dict(Settings, config["settings"])
+    make_data = data_config(config["network"], arguments.data_folder, config["data"])
     data = from_dict(make_data, {**config["data"], "seed": settings.seed})
-    source = open_source(arguments.data_folder, settings.split, data)
-    config = run.checked(config, source.about) if resumed else {
-        **config, "data": dataclasses.asdict(data), "model": {**config["model"], **source.model}}
-    strategy = gradient.prepare(settings)
-    with strategy.scope():
-        model = model_from_config(config, strategy.num_replicas_in_sync, training=True)
-        begin_with(model, "" if run.has_state() else settings.init)
-        get_network(config["network"]).set_template(model, source.template)
-        freeze(model, settings.freeze)
-        step = gradient.GradientStep(model, gradient.make_optimizer(settings), LOSSES[config["network"]],
-                                     jit=settings.jit, strategy=strategy)
-    if not resumed and step.worker == 0:
-        run.start({**config, **source.about, "data_folder": arguments.data_folder})
-    board = gradient.summary_writer(run.path)
-
-    def on_epoch(history: list[dict]) -> None:
-        plot_losses(history, run.path / "loss.png")
-        board(history[-1])
-    history = Trainer(
-        step, run, from_dict(TrainConfig, config["train"]), steps_per_epoch=len(source.training),
-        training=lambda epoch, start: make_pipeline(
-            source.training, epoch, start, (step.worker, step.workers, step.local_replicas)),
-        validation=fixed_epoch(lambda epoch, start: make_pipeline(source.validation, epoch, start)),
-        on_epoch=on_epoch, write=step.worker == 0, progress_bar=not (step.worker or arguments.quiet)).fit(resumed)
+    with open_source(arguments.data_folder, settings.split, data, arguments.workers) as source:
+        config = run.checked(config, source.about) if resumed else {
+            **config, "data": dataclasses.asdict(data), "model": {**config["model"], **source.model}}
+        strategy = gradient.prepare(settings)
+        with strategy.scope():
+            model = model_from_config(config, strategy.num_replicas_in_sync, training=True)
+            begin_with(model, "" if run.has_state() else settings.init)
+            get_network(config["network"]).set_template(model, source.template)
+            freeze(model, settings.freeze)
+            step = gradient.GradientStep(model, gradient.make_optimizer(settings), LOSSES[config["network"]],
+                                         jit=settings.jit, strategy=strategy)
+        if not resumed and step.worker == 0:
+            run.start({**config, **source.about, "data_folder": arguments.data_folder})
+        board = gradient.summary_writer(run.path)
+        history = Trainer(
+            step, run, from_dict(TrainConfig, config["train"]), steps_per_epoch=len(source.training),
+            training=lambda epoch, start: make_pipeline(
+                source.training, epoch, start, (step.worker, step.workers, step.local_replicas)),
+            validation=fixed_epoch(lambda epoch, start: make_pipeline(source.validation, epoch, start)),
+            on_epoch=lambda history: (plot_losses(history, run.path / "loss.png"), board(history[-1])),
+            write=step.worker == 0, progress_bar=not (step.worker or arguments.quiet)).fit(resumed)
     best = min(history, key=lambda row: row["val_loss"])
     return f"{run.path}: {len(history)} epochs; best validation loss {best['val_loss']:.6g} after epoch {best['epoch']}"
 

@@ -4,12 +4,12 @@ Through tf.data where Keras runs on TensorFlow (tf_pipeline.py), else by plain t
 """
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 
 from Datagenerator.epoch import Shard
+from Dataset.workers import cores
 
 if TYPE_CHECKING:
     from Datagenerator.tf_pipeline import Pipeline
@@ -52,7 +52,7 @@ def make_pipeline(sequence: Sequence, epoch: int, start_batch: int = 0, shard: S
     sequence.check_shard(shard)
     if workers is not None and workers < 1 or prefetch < 0:
         raise ValueError(f"workers must be at least 1 and prefetch at least 0, got {workers} and {prefetch}")
-    workers = workers or min(4, _cores())
+    workers = workers or min(4, cores())
     stop = len(sequence)
     if stop and not len(sequence.rows(stop - 1, shard)):    # only the last batch can be too small to share
         stop -= 1
@@ -66,8 +66,3 @@ def make_pipeline(sequence: Sequence, epoch: int, start_batch: int = 0, shard: S
         return tensorflow_pipeline(load, sequence.shapes, start_batch, stop, workers, prefetch)
     from Datagenerator.threads import ThreadPipeline
     return ThreadPipeline(load, start_batch, stop, workers, prefetch)
-
-
-def _cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

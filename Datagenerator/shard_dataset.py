@@ -6,6 +6,7 @@ cost does not depend on T. What a batch holds depends on (seed, epoch, index) al
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -13,12 +14,10 @@ import numpy as np
 from Datagenerator.augment import DEFAULT, Sample, augment
 from Datagenerator.epoch import Shard, shard_rows
 from Dataset.face_model import FaceModel, load_face_model
-from Dataset.representations.points import encode
 from Dataset.shards import Shards
-from Dataset.transforms import to_unit_sphere, umeyama
+from Dataset.truths import Truths, truths_on_template
 
 PLACES = 16                     # side of the grid of places
-TEMPLATE_PEOPLE = 200           # whose mean is the template
 
 
 @dataclass(frozen=True)
@@ -46,38 +45,15 @@ class ShardConfig:
                              f"{self.most_images}, {self.batch_images}")
 
 
-class Truths:
-    """Identity coefficients -> ordered grids brought onto a template: (P, N, 3) float32 in the unit sphere.
+class Pictures(Protocol):
+    """Where the pictures are: `Dataset.shards.Shards`, `Datagenerator.live.LivePeople`. path: named in messages;
+    images: of each person; size: px; gather: as `Shards.gather`, thread-safe."""
 
-    What no picture shows is taken away before a network is asked for it: size (the thesis's unit sphere), and with it
-    place and turn, by the similarity that brings each face nearest to the template.
-    """
+    path: object
+    images: int
+    size: int
 
-    def __init__(self, model: FaceModel, points: int, template: np.ndarray | None = None) -> None:
-        side = round(points ** 0.5)
-        self.mean = encode(model.mean, side, model).reshape(-1).astype(np.float32)
-        self.basis = np.stack([encode(direction, side, model).reshape(-1) for direction in model.identity]
-                              ).astype(np.float32)
-        self.template = template
-
-    def raw(self, identity: np.ndarray) -> np.ndarray:
-        """(P, 200) -> (P, N, 3) float32, mm: encoding is linear, so one product does it."""
-        return (self.mean + np.asarray(identity, np.float32) @ self.basis).reshape(len(identity), -1, 3)
-
-    def make_template(self, identity: np.ndarray) -> np.ndarray:
-        """The mean of people (P, 200) in the unit sphere, itself in the unit sphere: (N, 3) float32; kept."""
-        scaled = np.mean([to_unit_sphere(points)[0] for points in self.raw(identity)], axis=0)
-        self.template = to_unit_sphere(scaled)[0].astype(np.float32)
-        return self.template
-
-    def __call__(self, identity: np.ndarray) -> np.ndarray:
-        """(P, 200) -> (P, N, 3) float32. Needs a template."""
-        return np.stack([umeyama(points[::self._step], self.template[::self._step]).apply(points)
-                         for points in self.raw(identity)]).astype(np.float32)
-
-    @property
-    def _step(self) -> int:
-        return max(1, len(self.template) // 1024 | 1)       # an odd step: not one column of the grid
+    def gather(self, name: str, people: np.ndarray, images: np.ndarray | None = None) -> np.ndarray: ...
 
 
 class ShardSequence:
@@ -91,7 +67,8 @@ class ShardSequence:
             its values in turn
     """
 
-    def __init__(self, shards: Shards, people: np.ndarray, config: ShardConfig, truths: Truths, training: bool) -> None:
+    def __init__(self, shards: Pictures, people: np.ndarray, config: ShardConfig, truths: Truths, training: bool
+                 ) -> None:
         if shards.size % config.image_size:
             raise ValueError(f"{shards.path}: holds pictures of {shards.size} px, which must be a multiple of "
                              f"image_size {config.image_size}")
@@ -125,12 +102,16 @@ class ShardSequence:
                              f"{self._people(self.config.most_images)} people, too few for {shard.count} workers "
                              f"x {shard.replicas} replicas")
 
+    def pool(self, epoch: int, index: int) -> np.ndarray:
+        """Who may stand in a batch: everybody in use. `Datagenerator.live` moves on from batch to batch."""
+        return self.people
+
     def draw(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
         """Numbers of a batch's people (B,), of each one's pictures (B, T), and the generator for the rest."""
         rng = np.random.default_rng((self.config.seed, epoch, index))
         low, high = self.config.fewest_images, self.config.most_images
         images = int(rng.integers(low, high + 1)) if self.training else low + index % (high + 1 - low)
-        people = rng.choice(self.people, self._people(images), replace=False)
+        people = rng.choice(self.pool(epoch, index), self._people(images), replace=False)
         chosen = np.stack([rng.choice(self.shards.images, images, replace=False) for _ in people])
         return people, chosen, rng
 
@@ -144,7 +125,7 @@ class ShardSequence:
         x = np.empty((len(rows), images, size, size, 3), np.float32)
         places = np.empty((len(rows), images, PLACES ** 2, 2), np.float32)
         seen = np.empty((len(rows), images, PLACES ** 2), np.float32)
-        strangers = rng.choice(self.people, (count, images))        # whose pictures fill some of the occluders
+        strangers = rng.choice(self.pool(epoch, index), (count, images))    # whose pictures fill some of the occluders
         people, chosen, strangers = people[rows], chosen[rows], strangers[rows]
         truth = self.truths(self.shards.gather("identity", people))
         pictures, points, visible = (self.shards.gather(name, people, chosen)
@@ -189,17 +170,13 @@ def mirror_grid(points: np.ndarray) -> np.ndarray:
 
 def make_sequences(shards: Shards, config: ShardConfig, model: FaceModel | None = None
                    ) -> tuple[ShardSequence, ShardSequence]:
-    """(training, validation): people of the lowest numbers are held out. ValueError when too few are left to train.
-
-    The template is the mean of random people of the face model, the same for every folder.
-    """
+    """(training, validation): people of the lowest numbers are held out. ValueError when too few are left to train."""
     # by number, not by place: a folder may grow, or lack a shard, and nobody changes sides
     held = shards.people < config.validation_people
     training, held_out = np.flatnonzero(~held), np.flatnonzero(held)
     if len(training) < config.batch_images // config.fewest_images or not len(held_out):
         raise ValueError(f"{shards.path}: {len(training)} people to train on and {len(held_out)} for validation "
                          f"are too few for a batch of {config.batch_images // config.fewest_images}")
-    truths, rng = Truths(model or load_face_model(), config.points), np.random.default_rng(0)
-    truths.make_template(rng.standard_normal((TEMPLATE_PEOPLE, shards.gather("identity", training[:1]).shape[1])))
+    truths = truths_on_template(config.points, model or load_face_model())
     return (ShardSequence(shards, training, config, truths, True),
             ShardSequence(shards, held_out, config, truths, False))

@@ -1,40 +1,79 @@
-"""A data folder of either kind, subject folders or shards -> what a training needs of it."""
+"""DATA of a training, subject folders, shards or people rendered meanwhile -> what the training needs of it."""
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import Any, Callable, Iterable, Iterator, NamedTuple
 
 import cv2
 import numpy as np
 
 from Datagenerator.dataset import DataConfig, SubjectSequence
-from Datagenerator.shard_dataset import ShardConfig, ShardSequence, Truths, make_sequences
+from Datagenerator.live import LiveConfig, LivePeople, open_live
+from Datagenerator.shard_dataset import ShardConfig, ShardSequence, make_sequences
 from Dataset.face_model import load_face_model
 from Dataset.images import minmax
 from Dataset.renders import RenderOptions
 from Dataset.shards import INFO, open_shards
 from Dataset.subjects import dataset_info, subjects_of
+from Dataset.truths import Truths
 
-#: network -> the config of the generator that feeds it
-DATA_CONFIGS: dict[str, type] = {"convlstm": DataConfig, "compact": ShardConfig}
+LIVE = "live"           # in place of a folder: people rendered while the network trains
+#: network -> the config with all settings of the generators that feed it; `data_config` says which one does
+DATA_CONFIGS: dict[str, type] = {"convlstm": DataConfig, "compact": LiveConfig}
 
 
 class Source(NamedTuple):
     """training, validation: sequences for `pipeline.make_pipeline`; template: the training people's mean truth (N, 3);
     about: order of the points, who trains and on what, for config.json: a resumed run must find the same; model:
-    settings of the network that the data decide."""
+    settings of the network that the data decide; live: whose processes the end of a `with` ends."""
 
     training: SubjectSequence | ShardSequence
     validation: SubjectSequence | ShardSequence
     template: np.ndarray
     about: dict[str, Any]
     model: dict[str, Any]
+    live: LivePeople | None = None
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.close()
 
 
-def open_source(folder: str | Path, split: str, data: DataConfig | ShardConfig) -> Source:
-    """ValueError, one line, when the folder is of the other kind or does not suit the config."""
+def data_config(network: str, folder: str | Path, given: Iterable[str]) -> type:
+    """The config of the generator that feeds a network from `folder` or LIVE. ValueError when nothing does, or when a
+    setting of LIVE was given and a folder is named."""
+    if network != "compact":
+        if str(folder) == LIVE:
+            raise ValueError(f"{LIVE}: only compact trains on people rendered meanwhile, not {network}; "
+                             f"a folder of this name is ./{LIVE}")
+        return DATA_CONFIGS[network]
+    if str(folder) == LIVE:
+        return LiveConfig
+    shared = {field.name for field in dataclasses.fields(ShardConfig)}
+    more = sorted({field.name for field in dataclasses.fields(LiveConfig)}.difference(shared).intersection(given))
+    if more:
+        raise ValueError(f"{folder}: {', '.join(more)} may be set for DATA {LIVE} only: these pictures are rendered")
+    return ShardConfig
+
+
+def open_source(folder: str | Path, split: str, data: DataConfig | ShardConfig, workers: int | None = None) -> Source:
+    """ValueError, one line, when the folder is of the other kind or does not suit the config.
+
+    workers  processes that render for LIVE, None: one per core but one; nothing else has any
+    """
+    if isinstance(data, LiveConfig):
+        training, validation = open_live(data, workers)
+        people = {"validation": f"numbers below {data.validation_people}", "training": "without end"}
+        about = {"order": "grid", "people": people, "shards": shards_of(data.rendering())}
+        return Source(training, validation, training.truths.template, about, {"crop_margin": data.margin},
+                      training.shards)
+    if workers is not None:
+        raise ValueError(f"{folder}: --workers render for DATA {LIVE} only")
     if isinstance(data, ShardConfig):
         shards = open_shards(folder, partial=True)
         training, validation = make_sequences(shards, data)
@@ -53,8 +92,10 @@ def open_source(folder: str | Path, split: str, data: DataConfig | ShardConfig) 
 
 
 def shards_of(settings: RenderOptions) -> dict[str, Any]:
-    """What tells one folder of shards from another, but for how many people it holds: it may grow in training."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items() if k != "people"}
+    """What tells one folder of shards from another, but for how many people it holds: it may grow in training. No skins
+    are not mentioned, as in runs from before there were any."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()
+            if k != "people" and (k != "skins" or v)}
 
 
 class People(NamedTuple):

@@ -1,16 +1,23 @@
-"""Write aside, then rename: a reader sees the old file or the new one, never half of one.
+"""Write aside, then rename: a reader sees the old file or the new one, never half of one; and one writer a folder.
 
 `os.replace` within one folder is atomic on POSIX and on Windows; the fsync before it keeps a power cut from
 leaving a file that has its new name and none of its bytes.
 """
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
+try:
+    import fcntl
+except ImportError:         # Windows
+    fcntl = None
+
+log = logging.getLogger(__name__)
 TEMPORARY = ".tmp-"     # names that begin with this are leftovers of a killed writer: readers skip them
 
 
@@ -57,6 +64,36 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> int:
     for leftover in leftovers:
         leftover.unlink(missing_ok=True)
     return len(leftovers)
+
+
+@contextmanager
+def folder_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other users of `folder_lock` out of `folder` while the body runs; the folder is created when it is missing.
+
+    ValueError, at once, when another process (or another place in this one) holds it, or when the path is no folder.
+    The lock is on the folder itself (flock), so it leaves no file behind, and the system takes it back from a process
+    that ends in any way, SIGKILL included. Where the file system or the system (Windows) has no such lock, the body
+    runs without it.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: exists and is not a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)       # not inherited: a worker that outlives us does not hold it
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder}: another process is writing here; wait until it ends, or name another folder"
+                             ) from None
+        except OSError as error:                # some network file systems have none
+            log.warning("%s: cannot be locked (%s); start no second writer on it", folder, error.strerror)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _flush(path: Path) -> None:

@@ -2,8 +2,8 @@
 
 The thesis (4.2.2, listing B-1.1) runs OpenCV's frontal cascade on the full picture; `thesis=True` does
 just that. The default is a chain of stages on a shrunk picture, from the surest to the least sure: frontal
-(default, alt2), the picture turned by some degrees, profile and mirrored profile, weak finds. It stops at the
-first stage that finds anything, so a frontal photo pays for one pass only.
+(default, alt2), the picture turned by some degrees, profile and mirrored profile, weak finds, the picture turned
+far. It stops at the first stage that finds anything, so a frontal photo pays for one pass only.
 """
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Pass(NamedTuple):
 # Stages, tried in this order until one finds a face. The frontal cascade sees faces in coins and curls when only a
 # few of its windows agree (5-16 measured on photos, true faces 23-96; alt2 18-60), so it is believed at once from
 # 20, and below that only together with everything else that the last stage tries: there, finds of several passes
-# at one place add up.
+# at one place add up. Heads that lie on a shoulder come last: there, everything that is found without them stays.
 STAGES = (
     (Pass("frontal", FRONTAL, 20),),
     (Pass("alt2", ALTERNATIVE, 10),),
@@ -56,6 +56,7 @@ STAGES = (
     (Pass("profile", PROFILE, 3), Pass("profile mirrored", PROFILE, 3, mirrored=True),
      Pass("alt2, weak", ALTERNATIVE, 4), Pass("alt2 +20", ALTERNATIVE, 4, angle=20.0),
      Pass("alt2 -20", ALTERNATIVE, 4, angle=-20.0), Pass("frontal, weak", FRONTAL, 4)),
+    (Pass("alt2 +40", ALTERNATIVE, 4, angle=40.0), Pass("alt2 -40", ALTERNATIVE, 4, angle=-40.0)),
 )
 WEAK = 0.2          # within a stage, what scores less than this part of the best is dropped
 SAME_FACE = 0.3     # intersection over union from which two finds are one face

@@ -28,7 +28,7 @@ CLEARANCE = 4.0         # mm: what a camera ray meets up to here in front of a p
 _FRONTAL = (25.0, 12.0, 10.0)       # standard deviations of yaw, pitch, roll, degrees, of the frontal half
 _LIMITS = {"people": (1, 1_000_000), "images": (1, 1000), "size": (16, 512), "seed": (0, 2**63 - 1), "yaw": (0, 90),
            "pitch": (0, 60), "roll": (0, 180), "expression": (0, 1), "margin": (0.5, 3), "detect": (0, 1),
-           "wild": (0, 1), "glasses": (0, 1)}
+           "wild": (0, 1), "glasses": (0, 1), "skins": (0, 1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,8 @@ class RenderOptions:
     """What is rendered. people; images of each; size of a crop, px; seed; yaw, pitch, roll: largest absolute angle,
     degrees; expression: strength in [0, 1]; margin: the box is grown about its centre by this factor; detect: share
     of the pictures that the detector itself frames; wild, glasses: shares with clutter behind and with glasses;
-    buffers: of `BUFFERS`. ValueError for a value out of range."""
+    buffers: of `BUFFERS`; skins: share of the people whose skin is a picture's (Dataset/skins.py). ValueError for a
+    value out of range."""
     people: int = 1000
     images: int = 8
     size: int = 128
@@ -50,6 +51,7 @@ class RenderOptions:
     wild: float = 0.6
     glasses: float = 0.12
     buffers: tuple[str, ...] = ()
+    skins: float = 0.0          # last, and 0: sets that were begun before there was a choice are those without
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -94,7 +96,7 @@ def render_person(number: int, options: RenderOptions, stage: Stage) -> dict[str
     model = stage.model
     person = np.random.default_rng([options.seed, number, 0])
     identity = model.sample_identity(person).astype(np.float32)
-    actor = Actor(stage, identity, sample_look(person))
+    actor = Actor(stage, identity, sample_look(person), options.skins)
     out = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout(options).items()}
     out["identity"][:] = identity
     for image in range(options.images):

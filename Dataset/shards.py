@@ -25,14 +25,14 @@ from typing import Any, Callable, Iterator
 import cv2
 import numpy as np
 
-from Dataset.atomic import write_text
+from Dataset.atomic import folder_lock, write_text
 from Dataset.face_model import load_face_model
 from Dataset.images import write_image
 from Dataset.renders import BUFFERS, RenderOptions, layout, render_person
 from Dataset.sidecar import model_hash
-from Dataset.workers import render_stage, run_jobs, stream
+from Dataset.workers import render_stage, run_jobs
 
-__all__ = ["Shards", "contact_sheet", "make_shards", "open_shards", "stream"]
+__all__ = ["Shards", "contact_sheet", "make_shards", "open_shards"]
 
 VERSION = 2             # of version 1 the first picture's pose was drawn from the person's own numbers
 PEOPLE = 16             # of a shard
@@ -123,24 +123,26 @@ def make_shards(out: str | os.PathLike[str], options: RenderOptions, workers: in
                 progress: Callable[..., Iterator[Any]] | None = None) -> int:
     """Render what is missing -> the number of shards made. The bytes do not depend on ``workers``.
 
-    progress(iterator, total=...): wraps the finished shards (tqdm). ValueError: OUT was made with other settings or
-    holds something else.
+    progress(iterator, total=...): wraps the finished shards (tqdm). ValueError: OUT was made with other settings,
+    holds something else, or another process is writing there.
     """
     if not 1 <= workers <= 256:
         raise ValueError(f"--workers must be within 1 to 256, got {workers}")
     out = Path(out)
-    _begin(out, options)
-    missing = [n for n in range(_shard_count(options)) if not _whole(out, n, options)]
-    if len(missing) < _shard_count(options):
-        log.info("%s: %d of %d shards are there", out, _shard_count(options) - len(missing), _shard_count(options))
-    if missing:
-        _write_info(out, options, complete=False)
-    results = run_jobs(_run, [(out, n, options) for n in missing], workers)
-    for _ in results if progress is None else progress(results, total=len(missing)):
-        pass
-    shutil.rmtree(out / WORK, ignore_errors=True)
-    write_image(out / SHEET, contact_sheet(out, options))
-    _write_info(out, options, complete=True)
+    _begin(out, options)        # refuses, and leaves OUT as it is
+    with folder_lock(out):
+        _begin(out, options)    # again: another process may have begun it meanwhile
+        missing = [n for n in range(_shard_count(options)) if not _whole(out, n, options)]
+        if len(missing) < _shard_count(options):
+            log.info("%s: %d of %d shards are there", out, _shard_count(options) - len(missing), _shard_count(options))
+        if missing:
+            _write_info(out, options, complete=False)
+        results = run_jobs(_run, [(out, n, options) for n in missing], workers)
+        for _ in results if progress is None else progress(results, total=len(missing)):
+            pass
+        shutil.rmtree(out / WORK, ignore_errors=True)
+        write_image(out / SHEET, contact_sheet(out, options))
+        _write_info(out, options, complete=True)
     return len(missing)
 
 
@@ -237,8 +239,10 @@ def _begin(out: Path, options: RenderOptions) -> None:
 
 
 def _write_info(out: Path, options: RenderOptions, complete: bool) -> None:
-    data = {"version": VERSION, "settings": dataclasses.asdict(options), "model": model_hash(load_face_model()),
-            "complete": complete}
+    settings = dataclasses.asdict(options)
+    if not options.skins:       # as before there was a choice: the same set has the same bytes
+        del settings["skins"]
+    data = {"version": VERSION, "settings": settings, "model": model_hash(load_face_model()), "complete": complete}
     write_text(out / INFO, json.dumps(data, indent=1) + "\n")
 
 
@@ -278,7 +282,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
              "seed": "of everything", "yaw": "largest, degrees", "pitch": "largest, degrees",
              "roll": "largest, degrees", "expression": "strength, 0 to 1", "margin": "growth of the detector's box",
              "detect": "share of pictures that the detector frames", "wild": "share with a cluttered background",
-             "glasses": "share with glasses"}
+             "glasses": "share with glasses", "skins": "share of the people with photographed skin"}
     for field in dataclasses.fields(RenderOptions):
         if field.name != "buffers":
             parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default,

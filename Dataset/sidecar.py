@@ -30,7 +30,8 @@ class Sidecar(NamedTuple):
     :class:`Dataset.scene.View`; cameras: n cameras of the saved crops; boxes: (n, 4) int64 x, y, w, h of
     the crop in the detector's picture; box_sources: n strings, the detector's pass or "predicted";
     landmarks: (n, 68, 2) float32 pixels of the crop; model_hash: of the face model's file; seed: (2,) the
-    dataset's seed and the person's number.
+    dataset's seed and the person's number; photographed: the dataset's share of people with photographed skin, from
+    which the look's seed tells whether this one has it.
     """
     identity: np.ndarray
     look: Look
@@ -41,6 +42,7 @@ class Sidecar(NamedTuple):
     landmarks: np.ndarray
     model_hash: str
     seed: np.ndarray
+    photographed: float = 0.0
 
 
 def save_sidecar(path: str | os.PathLike[str], sidecar: Sidecar) -> None:
@@ -50,6 +52,8 @@ def save_sidecar(path: str | os.PathLike[str], sidecar: Sidecar) -> None:
               "box_sources": np.array(sidecar.box_sources), "landmarks": sidecar.landmarks,
               "model_hash": np.array(sidecar.model_hash), "seed": sidecar.seed,
               "camera": np.array([[c.width, c.height, c.focal, *c.centre, *c.translation] for c in sidecar.cameras])}
+    if sidecar.photographed:
+        arrays["photographed"] = np.array(sidecar.photographed)
     for name in View._fields:
         arrays[f"view_{name}"] = np.stack([np.asarray(getattr(v, name)) for v in sidecar.views])
     for name in Look._fields:
@@ -86,7 +90,7 @@ def _sidecar(data: dict[str, np.ndarray]) -> Sidecar:
     cameras = [Camera(int(c[0]), int(c[1]), float(c[2]), (float(c[3]), float(c[4])), FLIP.copy(), c[5:8])
                for c in data["camera"]]
     return Sidecar(data["identity"], look, views, cameras, data["boxes"], [str(s) for s in data["box_sources"]],
-                   data["landmarks"], str(data["model_hash"]), data["seed"])
+                   data["landmarks"], str(data["model_hash"]), data["seed"], float(data.get("photographed", 0.0)))
 
 
 def frame_mesh(sidecar: Sidecar, index: int, model: FaceModel) -> tuple[Camera, np.ndarray]:
@@ -103,7 +107,8 @@ def frame_mesh(sidecar: Sidecar, index: int, model: FaceModel) -> tuple[Camera, 
 def rerender(sidecar: Sidecar, index: int, stage: Stage) -> np.ndarray:
     """The picture again, (size, size, 3) uint8 BGR: the stored one before JPEG."""
     _check_model(sidecar, stage.model)
-    return Actor(stage, sidecar.identity, sidecar.look).set(sidecar.views[index]).render(sidecar.cameras[index])
+    actor = Actor(stage, sidecar.identity, sidecar.look, sidecar.photographed)
+    return actor.set(sidecar.views[index]).render(sidecar.cameras[index])
 
 
 def _check_model(sidecar: Sidecar, model: FaceModel) -> None:

@@ -98,6 +98,14 @@ def hair_colour(look: Look) -> np.ndarray:
     return ramp(_HAIR, look.hair)
 
 
+class Base(NamedTuple):
+    """A photographed skin to paint on. tone: (3,) linear BGR; gain: (3, h, w) float32 around 1, stretched over these
+    columns of the chart and multiplied with it."""
+    tone: np.ndarray
+    gain: np.ndarray
+    columns: slice
+
+
 class Places(NamedTuple):
     """Where blood, lids, lips and lashes lie on a chart: masks in [0, 1], each with the window (rows, columns) of the
     texture that it fills. Constant for a chart, so that a person costs only noise and colour."""
@@ -143,15 +151,20 @@ def find_places(chart: Chart) -> Places:
                   _patch(chart.spot(marks[29], (75, 28))), _patch(_beard_area(chart)))
 
 
-def skin_texture(chart: Chart, look: Look) -> np.ndarray:
+def skin_texture(chart: Chart, look: Look, photographed: Base | None = None) -> np.ndarray:
     """A person's skin with brows, lips, beard and scalp: linear BGR albedo (HEIGHT, WIDTH, 3) float32 in
-    (0, 1)."""
+    (0, 1). photographed: what it is painted on; None: an even colour. Either way the same paint from the same draws."""
     rng = np.random.default_rng(look.seed)
     places = find_places(chart)
-    base = melanin_colour(look.melanin, look.warmth).astype(np.float32)
+    base = photographed.tone if photographed else melanin_colour(look.melanin, look.warmth)
+    base = base.astype(np.float32)
+    paint = np.float32(0.4) if photographed else 1      # of what a photographed skin has of its own
     mottle = 0.05 * noise(rng, 10) + 0.035 * noise(rng, 40) + (0.03 + 0.03 * look.uneven) * noise(rng, 160)
     fine = 0.03 * noise(rng, WIDTH)
     skin = np.stack([b * (1 + k * mottle + fine) for b, k in zip(base, (1.1, 1.0, 0.6))])       # (3, H, W)
+    if photographed:
+        for plane, gain in zip(skin[:, :, photographed.columns], photographed.gain):
+            plane *= cv2.resize(gain, plane.shape[::-1], interpolation=cv2.INTER_LINEAR)
     if look.freckles:
         spots = np.clip(_cut(noise(rng, 320), places.freckles) - 1.1, 0, 1) * places.freckles.mask * look.freckles
         _darken(skin, places.freckles, spots, (0.6, 0.5, 0.3))
@@ -159,23 +172,23 @@ def skin_texture(chart: Chart, look: Look) -> np.ndarray:
 
     # blood: cheeks, nose, chin and ears are redder
     red = places.blood.mask * (0.25 + 0.75 * look.redness) * (1 + 0.25 * _cut(noise(rng, 30), places.blood))
-    _darken(skin, places.blood, red, (0.22, 0.22, 0.02))
+    _darken(skin, places.blood, paint * red, (0.22, 0.22, 0.02))
     # lids and rings under the eyes are darker; make-up colours the lids
-    _darken(skin, places.lids, 0.16 * places.lids.mask, (1.0, 1.0, 0.75))
+    _darken(skin, places.lids, 0.16 * paint * places.lids.mask, (1.0, 1.0, 0.75))
     _darken(skin, places.under, 0.22 * look.circles * places.under.mask, (1.0, 1.0, 0.75))
     if look.makeup:
         tint = np.array([(0.3, 0.6, 0.5), (0.6, 0.6, 0.4), (0.5, 0.6, 0.3)][look.seed % 3]) * 0.9 * look.makeup
         _darken(skin, places.lids, places.lids.mask, tint)
-    _darken(skin, places.folds, (0.05 + 0.3 * look.age) * places.folds.mask, (1.0, 1.0, 0.8))
+    _darken(skin, places.folds, (0.05 + 0.3 * look.age) * paint * places.folds.mask, (1.0, 1.0, 0.8))
 
     # lips, darker towards the line between them
-    lips = places.lips.mask * (0.55 + 0.4 * look.lips)
+    lips = paint * places.lips.mask * (0.55 + 0.4 * look.lips)
     vertical = 1 + 0.06 * _cut(cv2.resize(rng.normal(size=(8, WIDTH)).astype(np.float32), (WIDTH, HEIGHT)), places.lips)
     tint = np.array([0.60, 0.50, 0.86]) * (1 - look.lips * np.array([0.35, 0.42, 0.10]))
     tint = tint ** (1 - 0.5 * look.melanin)
     for plane, t in zip(_window(skin, places.lips), tint):
         plane *= 1 - lips + np.float32(t) * lips * vertical
-    _darken(skin, places.line, 0.55 * places.line.mask, (1.0, 1.0, 1.0))
+    _darken(skin, places.line, 0.55 * paint * places.line.mask, (1.0, 1.0, 1.0))
 
     hair = hair_colour(look).astype(np.float32)
     if look.beard or look.stubble:

@@ -45,7 +45,8 @@ MAX_SIZE = 1024
 class Options:
     """What makes a dataset. subjects, images (of each), seed; size of the crops in pixels; order "grid"
     or "random"; points of each ground truth; yaw, pitch, roll: largest absolute angle in degrees;
-    expression: strength in [0, 1]; quality: of the JPEGs. ValueError for a value out of range."""
+    expression: strength in [0, 1]; quality: of the JPEGs; skins: share of the people with photographed skin
+    (Dataset/skins.py). ValueError for a value out of range."""
     subjects: int = 96
     images: int = 60
     seed: int = 0
@@ -57,11 +58,12 @@ class Options:
     roll: float = 15.0
     expression: float = 0.8
     quality: int = 95
+    skins: float = 0.0
 
     def __post_init__(self) -> None:
         rules = (("subjects", 1, 100_000), ("images", 1, 100_000), ("seed", 0, 2**63), ("size", 16, MAX_SIZE),
                  ("points", 1, 2**20), ("yaw", 0, 90), ("pitch", 0, 60), ("roll", 0, 180), ("expression",
-                 0, 1), ("quality", 1, 100))
+                 0, 1), ("quality", 1, 100), ("skins", 0, 1))
         for name, low, high in rules:
             value = getattr(self, name)
             if not low <= value <= high:
@@ -81,6 +83,8 @@ class Options:
         """What dataset.json says."""
         own = ("subjects", "images", "yaw", "pitch", "roll", "expression", "quality")
         settings = {**{name: getattr(self, name) for name in own}, "model": model_hash(model)}
+        if self.skins:          # as before there was a choice: the same set has the same bytes
+            settings["skins"] = self.skins
         return DatasetInfo(source="synthetic", points=self.points, order=self.order, grid=self.grid,
                            image_size=self.size, seed=self.seed, units="mm", complete=complete, settings=settings)
 
@@ -106,7 +110,7 @@ def make_subject(folder: Path, number: int, options: Options, stage: Stage) -> N
     model = stage.model
     person = np.random.default_rng([options.seed, number, 0])
     identity = model.sample_identity(person).astype(np.float32)
-    actor = Actor(stage, identity, sample_look(person))
+    actor = Actor(stage, identity, sample_look(person), options.skins)
     views, framings, landmarks = [], [], []
     digits = max(3, len(str(options.images - 1)))
     for image in range(options.images):
@@ -124,7 +128,8 @@ def make_subject(folder: Path, number: int, options: Options, stage: Stage) -> N
     write_points(folder / f"{subject_name(number)}.ply", cloud)
     save_sidecar(folder / SIDECAR, Sidecar(
         identity, actor.look, views, [f.camera for f in framings], np.array([f.box for f in framings]),
-        [f.source for f in framings], np.stack(landmarks), model_hash(model), np.array([options.seed, number])))
+        [f.source for f in framings], np.stack(landmarks), model_hash(model), np.array([options.seed, number]),
+        options.skins))
 
 
 def make_dataset(out: Path, options: Options, workers: int = 1,
@@ -202,7 +207,8 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
              "order": "of the points: the grid's, or random as in the thesis",
              "points": "of each ground truth; in grid order 64, 256, 1024, 4096 or 16384",
              "yaw": "largest, degrees", "pitch": "largest, degrees", "roll": "largest, degrees",
-             "expression": "strength, 0 to 1", "quality": "of the JPEGs", "seed": "of everything"}
+             "expression": "strength, 0 to 1", "quality": "of the JPEGs", "seed": "of everything",
+             "skins": "share of the people with photographed skin"}
     for field in dataclasses.fields(Options):
         choices = ("grid", "random") if field.name == "order" else None
         parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, choices=choices,

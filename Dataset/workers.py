@@ -1,11 +1,15 @@
-"""Worker processes that render: a pool for files on disk, and an endless stream in a fixed order."""
+"""Worker processes that render: they call functions for this process, on one thread each."""
 from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import threading
+import traceback
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Callable, Iterator
@@ -14,11 +18,16 @@ import cv2
 import numpy as np
 
 from Dataset.face_model import load_face_model
-from Dataset.renders import RenderOptions, layout, render_person
+from Dataset.renders import RenderOptions, render_person
 from Dataset.scene import Stage
 
-_AHEAD = 2              # people that a worker of a stream may have ready
-_POLL = 0.5             # seconds between looks at whether the other side is alive
+MOST = 256              # processes
+_FAREWELL = 10          # seconds that a process whose pipe broke may take to end
+
+
+class WorkerDied(ChildProcessError, RuntimeError):
+    """A worker process was killed, most often for want of memory, or crashed. An OSError as well: scripts make one line
+    of these."""
 
 
 @lru_cache(maxsize=1)
@@ -27,72 +36,123 @@ def render_stage() -> Stage:
     return Stage(load_face_model(), threads=1)
 
 
+def render_one(job: tuple[int, RenderOptions]) -> dict[str, np.ndarray]:
+    """Person `number`'s arrays by this process's stage, as `Dataset.renders.render_person` gives them."""
+    number, options = job
+    return render_person(number, options, render_stage())
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run_jobs(function: Callable[[Any], Any], jobs: list[Any], workers: int) -> Iterator[Any]:
-    """function(job) of all jobs, in the order in which they finish; in this process for one worker."""
+    """function(job) of all jobs, in the order in which they finish; in this process for one worker.
+
+    The first error of a job is raised here, WorkerDied where a process is killed; it ends the other processes, as
+    closing the generator does.
+    """
     if workers == 1 or len(jobs) < 2:
         yield from map(function, jobs)
         return
-    with _quiet():
-        pool = multiprocessing.get_context("spawn").Pool(min(workers, len(jobs)), initializer=_begin_worker)
-    with pool:
-        yield from pool.imap_unordered(function, jobs)
+    with Workers(min(workers, len(jobs))) as pool:
+        for done in as_completed([pool.submit(function, job) for job in jobs]):
+            yield done.result()
 
 
-def stream(options: RenderOptions, workers: int = 1, first: int = 0) -> Iterator[dict[str, np.ndarray]]:
-    """People first, first + 1, ... without end (`options.people` does not bound them), each as
-    `Dataset.renders.render_person` gives it; the order and the bytes do not depend on ``workers``.
+class Workers:
+    """Spawned processes that begin at once and take one job at a time, in the order of `submit`.
 
-    Renders in ``workers`` spawned processes that stay at most two people ahead each; closing the generator (or
-    leaving it to the collector) ends them. ValueError for a number of workers outside 1 to 256; RuntimeError when a
-    worker dies.
+    `close` ends them in the middle of what they do; so does the end of a `with`, and of this process, however it ends.
+    Each has a pipe of its own, which ends with its process: a worker that is killed at any moment, in the middle of an
+    answer too, is an error here. (concurrent.futures' and multiprocessing's pools share one pipe, whose other writers
+    keep it open: the one waits for ever for the rest of an answer, the other for an answer that nobody will give.)
+
+    count   1 to 256, else ValueError
     """
-    if not 1 <= workers <= 256:
-        raise ValueError(f"workers must be within 1 to 256, got {workers}")
-    return _stream(options, workers, first)
 
-
-def _stream(options: RenderOptions, workers: int, first: int) -> Iterator[dict[str, np.ndarray]]:
-    spawn = multiprocessing.get_context("spawn")
-    ready = [spawn.Queue(_AHEAD) for _ in range(workers)]
-    made = [spawn.Process(target=_render_on, args=(options, first + k, workers, ready[k]), daemon=True)
-            for k in range(workers)]
-    try:
+    def __init__(self, count: int) -> None:
+        if not 1 <= count <= MOST:
+            raise ValueError(f"workers must be within 1 to {MOST}, got {count}")
+        spawn = multiprocessing.get_context("spawn")
+        self._idle: queue.SimpleQueue = queue.SimpleQueue()
+        self._processes: list[Any] = []
+        self._threads = ThreadPoolExecutor(count, "workers")    # each waits for one process
+        weakref.finalize(self, _end, self._threads, self._processes)
         with _quiet():
-            for process in made:
+            for _ in range(count):
+                ours, theirs = spawn.Pipe()
+                process = spawn.Process(target=_serve, args=(theirs,), daemon=True)
                 process.start()
-        turn = 0
-        while True:
-            yield _next(ready[turn], made[turn], options)
-            turn = (turn + 1) % workers
+                theirs.close()          # so that the process holds the only one
+                self._processes.append(process)
+                self._idle.put((process, ours))
+
+    def submit(self, function: Callable[[Any], Any], job: Any) -> Future:
+        """function(job), both picklable, in one of the processes. The future has its result or its error; WorkerDied
+        where the process ended. RuntimeError after `close`."""
+        return self._threads.submit(_call, self._idle, function, job)
+
+    def close(self) -> None:
+        """End the processes. Jobs not yet begun are cancelled, those under way become WorkerDied."""
+        _end(self._threads, self._processes)
+        for process in self._processes:
+            process.join()
+        self._threads.shutdown()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _end(threads: ThreadPoolExecutor, processes: list[Any]) -> None:
+    threads.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+
+
+def _call(idle: queue.SimpleQueue, function: Callable[[Any], Any], job: Any) -> Any:
+    """One job by whichever process is idle; a dead one goes back too, so that no later job waits for it."""
+    process, pipe = worker = idle.get()
+    try:
+        pipe.send((function, job))
+        value, error, text = pipe.recv()
+    except (EOFError, OSError):
+        process.join(_FAREWELL)
+        why = ": killed, perhaps for want of memory" if process.exitcode == -9 else ""
+        raise WorkerDied(f"a worker process ended with code {process.exitcode}{why}") from None
     finally:
-        for process in made:
-            if process.pid is not None:
-                process.terminate()
-                process.join()
-        for one in ready:
-            one.close()
-            one.cancel_join_thread()
+        idle.put(worker)
+    if error is not None:
+        raise error from RuntimeError(f"in a worker process:\n{text}")
+    return value
 
 
-def _next(ready: Any, process: Any, options: RenderOptions) -> dict[str, np.ndarray]:
-    while True:
-        alive = process.is_alive()
-        try:
-            values = ready.get(timeout=_POLL)
-        except queue.Empty:
-            if not alive:
-                raise RuntimeError(f"a rendering process ended with code {process.exitcode}") from None
-            continue
-        return dict(zip(layout(options), values))
-
-
-def _render_on(options: RenderOptions, first: int, step: int, ready: Any) -> None:
-    """A stream's worker: every step-th person, for ever."""
+def _serve(pipe: Any) -> None:
+    """A worker: jobs from the pipe, (result, error, its traceback) back, until the other side is closed."""
     _begin_worker()
-    number = first
     while True:
-        ready.put(tuple(render_person(number, options, render_stage()).values()))
-        number += step
+        try:
+            function, job = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer = function(job), None, ""
+        except Exception as error:
+            answer = None, _sendable(error), traceback.format_exc()
+        pipe.send(answer)
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or what it says where it cannot be told to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _begin_worker() -> None:

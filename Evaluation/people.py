@@ -1,12 +1,14 @@
 """A network judged on people in shards: beside the mean face, and over the number of images."""
 from __future__ import annotations
 
+import math
 from typing import Callable, Protocol
 
 import numpy as np
 
 from Evaluation.curve import curve_table, error_curve
 from Evaluation.evaluate_predictions import score_batches
+from Evaluation.identification import identify
 from Evaluation.tables import Table, compared_table
 
 
@@ -23,7 +25,8 @@ class People(Protocol):
 
 def score_people(people: People, predict: Callable[[np.ndarray], np.ndarray], count: int, title: str,
                  surface: bool = True, progress: Callable = lambda people, total: people) -> Table:
-    """Every metric of `score_batches` on the first `count` pictures of each person, beside the mean face's.
+    """Every metric of `score_batches` on the first `count` pictures of each person, and whether each is nearest to its
+    own person, beside the mean face's.
 
     predict  (1, T, S, S, 3) float32 -> (1, N, 3), unit sphere
     ValueError unless each person has `count` pictures.
@@ -35,8 +38,24 @@ def score_people(people: People, predict: Callable[[np.ndarray], np.ndarray], co
         numbers = progress(range(len(people.truths)), total=len(people.truths))
         return score_batches(((face(p), people.truths[p][None], [str(p)]) for p in numbers), ordered=True,
                              surface=surface)
-    return compared_table(scores(lambda p: predict(people.images(p)[None, :count])),
-                          scores(lambda p: people.constant[None]), f"{_where(people, title)}, {count} images each")
+    faces: dict[int, np.ndarray] = {}
+
+    def face(person: int) -> np.ndarray:
+        faces[person] = predict(people.images(person)[None, :count])[0]
+        return faces[person][None]
+    table = compared_table(scores(face), scores(lambda p: people.constant[None]),
+                           f"{_where(people, title)}, {count} images each")
+    if len(faces) < 2:
+        return table
+    ours = identify(np.stack([faces[p] for p in range(len(faces))]), people.truths)
+    floor = identify(np.stack([people.constant] * len(faces)), people.truths)
+    how = "point to point after a similarity, each prediction against every person's ground truth"
+    return table._replace(rows=[
+        *table.rows,
+        ["own_to_others", ours.ratio, floor.ratio, ours.ratio / floor.ratio, ours.people,
+         f"mean distance from the own ground truth / from the others'; {how}; a constant face has 1"],
+        ["nearest_own", ours.nearest, floor.nearest, math.nan, ours.people,
+         f"how many predictions are nearest to their own person; {how}"]])
 
 
 def curve_of_people(people: People, prefixes: Callable[[np.ndarray], np.ndarray], orders: int, seed: int, title: str,

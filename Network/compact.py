@@ -15,10 +15,11 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from Network.correspondence import Correspondences, FaceFrame, Triangulation
+from Network.correspondence import Correction, Correspondences, FaceFrame, Sampling, Triangulation
 from Network.grid import interpolation, resample
 from Network.layers import FoldTime, UnfoldTime
 from Network.memory import MEMORIES, memory_layer, state_shapes
+from Network.normalisation import BatchNormalization
 
 PLACES = 16         # side of the map in the face's frame: 16x16 places of the ordered grid
 CONTROL = 32        # side of the grid that the head predicts; the rest is bilinear between its points
@@ -35,10 +36,13 @@ class Config:
     image_size: int = 128                           # pixels, square images; a multiple of 32
     images: int | None = None                       # T; None takes any number
     points: int = 2**14                             # N: 64, 256, 1024, 4096 or 16384, an ordered grid
-    encoder_filters: tuple[int, ...] = (24, 48, 96, 160, 224)   # at 1/2, 1/4, 1/8, 1/16, 1/32 of the image
+    encoder_filters: tuple[int, ...] = (32, 48, 96, 160, 224)   # at 1/2, 1/4, 1/8, 1/16, 1/32 of the image
     encoder_blocks: tuple[int, ...] = (0, 0, 1, 2, 2)           # residual blocks of two 3x3 convolutions
     pyramid_filters: int = 96                       # at 1/8 of the image, before the heat maps
     looks: int = 24                                 # channels of appearance carried into the face's frame
+    refinements: int = 1                            # second looks, at 1/4 of the image, where the places were found
+    fine_filters: int = 48                          # of the features at 1/4
+    refine_filters: int = 64                        # of the two convolutions over the face of a second look
     map_filters: int = 64                           # of the two convolutions before the memory, which halve the map
     memory: str = "convlstm"                        # convgru; mean: running mean of the maps, nothing learnt
     memory_filters: tuple[int, ...] = (96,)         # of each recurrent layer
@@ -65,7 +69,7 @@ class Config:
             raise ValueError(f"points must be 64, 256, 1024, 4096 or 16384, an ordered grid, got {self.points}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name in ("encoder_blocks", "looks") else 1e-9
+            least = 0 if field.name in ("encoder_blocks", "looks", "refinements") else 1e-9
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, (int, float)) and not isinstance(number, bool) and not number >= least:
                     raise ValueError(f"{field.name} must be positive, got {value!r}")
@@ -85,8 +89,9 @@ def build(config: Config) -> keras.Model:
 
 
 def build_training(config: Config) -> keras.Model:
-    """The same layers with all outputs: {"points": (B, N, 3), "places": (B, T, 256, 2) in image sides,
-    "log_variance": (B, T, 256)}, float32. Its weights are `build`'s, in the same order."""
+    """The same layers with all outputs: {"points": (B, N, 3), "places": (B, T, 256, 2) in image sides, "log_variance":
+    (B, T, 256)} and, with refinements, "first_places" (B, T, 256, 2), before them; float32. Its weights are `build`'s,
+    in the same order."""
     images = keras.Input((config.images, config.image_size, config.image_size, 3), name="images")
     outputs = _network(config, images)
     return keras.Model(images, outputs, name="compact")
@@ -97,7 +102,9 @@ def build_step(config: Config) -> keras.Model:
     "log_variance", "states"}. Begin with `initial_states`; T images one by one give what T at once give."""
     images = keras.Input((config.images, config.image_size, config.image_size, 3), name="images")
     states = [keras.Input(shape, name=f"state_{i}", dtype=dtype) for i, (shape, dtype) in enumerate(_shapes(config))]
-    return keras.Model({"images": images, "states": states}, _network(config, images, states), name="compact_step")
+    outputs = _network(config, images, states)
+    outputs.pop("first_places", None)
+    return keras.Model({"images": images, "states": states}, outputs, name="compact_step")
 
 
 def initial_states(config: Config, batch: int) -> list[Any]:
@@ -107,9 +114,11 @@ def initial_states(config: Config, batch: int) -> list[Any]:
 
 def set_template(model: keras.Model, mean: np.ndarray) -> None:
     """Let a new network begin at a mean face (N, 3) in the unit sphere, its training people's."""
-    if any(layer.name == "face_frame" for layer in model.layers):
-        model.get_layer("points").set_template(mean)
-        model.get_layer("face_frame").set_template(resample(mean, PLACES))
+    for layer in model.layers:          # a first stage has places only
+        if layer.name == "points":
+            layer.set_template(mean)
+        elif layer.name == "face_frame":
+            layer.set_template(resample(mean, PLACES))
 
 
 def _shapes(config: Config) -> list[tuple[tuple[int, ...], str]]:
@@ -167,14 +176,19 @@ class GridPoints(keras.layers.Layer):
 
 def _network(config: Config, images: Any, states: list | None = None) -> dict[str, Any]:
     """All outputs for images (B, T, H, W, 3); with states, also the states after the last image."""
-    places, log_variance, looks = _encoder(config, FoldTime(name="fold")(images))
+    (places, log_variance, looks), fine = _encoder(config, FoldTime(name="fold")(images))
 
     def unfold(array: Any, name: str) -> Any:
         return UnfoldTime(name=name, dtype="float32")(array, images)
-    outputs = {"places": unfold(places, "places"), "log_variance": unfold(log_variance, "log_variance")}
+    face_frame = FaceFrame(name="face_frame")
+    outputs = {"first_places": unfold(places, "first_places")} if config.refinements else {}
+    for number in range(config.refinements):
+        places, log_variance, looks = _look_again(config, places, log_variance, looks, fine, face_frame,
+                                                  f"again_{number}")
+    outputs |= {"places": unfold(places, "places"), "log_variance": unfold(log_variance, "log_variance")}
     if config.only_places:
         return outputs
-    frame = FaceFrame(name="face_frame")(places, log_variance, looks)
+    frame = face_frame(places, log_variance, looks)
     x = layers.Reshape((PLACES, PLACES, frame.shape[-1]), name="face_map")(frame)
     x = layers.Conv2D(config.map_filters, 3, padding="same", activation="relu", name="map_1")(x)
     x = layers.Conv2D(config.map_filters, 3, strides=2, padding="same", activation="relu", name="map_2")(x)
@@ -200,8 +214,22 @@ def _network(config: Config, images: Any, states: list | None = None) -> dict[st
     return outputs if states is None else {**outputs, "states": after}
 
 
-def _encoder(config: Config, x: Any) -> tuple[Any, Any, Any]:
-    """Images (n, H, W, 3) -> places (n, 256, 2), log variance (n, 256), looks (n, 256, C); float32."""
+def _look_again(config: Config, places: Any, log_variance: Any, looks: Any, fine: Any, face_frame: FaceFrame, name: str
+                ) -> tuple[Any, Any, Any]:
+    """Places (n, 256, 2), log variance (n, 256), looks (n, 256, C) -> the same, corrected by what the fine features
+    show where the places were found, seen together as a map of the face; begins as no correction."""
+    sampled = Sampling(name=f"{name}_sampled")(fine, places)
+    x = layers.Concatenate(name=f"{name}_seen", dtype="float32")([face_frame(places, log_variance, looks), sampled])
+    x = layers.Reshape((PLACES, PLACES, x.shape[-1]), name=f"{name}_map")(x)
+    x = _conv(config, x, config.refine_filters, f"{name}_1")
+    x = _conv(config, x, config.refine_filters, f"{name}_2")
+    x = layers.Conv2D(3 + config.looks, 1, kernel_initializer="zeros", dtype="float32", name=f"{name}_correction")(x)
+    return Correction(name=name)(places, log_variance, looks, x)
+
+
+def _encoder(config: Config, x: Any) -> tuple[tuple[Any, Any, Any], Any]:
+    """Images (n, H, W, 3) -> (places (n, 256, 2), log variance (n, 256), looks (n, 256, C), all float32), and the fine
+    features (n, H/4, W/4, F), None without refinements."""
     levels = []
     for level, (filters, blocks) in enumerate(zip(config.encoder_filters, config.encoder_blocks)):
         x = _conv(config, x, filters, f"down_{level}", stride=2, kernel=5 if level == 0 else 3)
@@ -216,15 +244,22 @@ def _encoder(config: Config, x: Any) -> tuple[Any, Any, Any]:
         side = layers.Conv2D(width, 1, name=f"side_{level}")(levels[level])
         x = layers.Add(name=f"up_{level}_add")([layers.UpSampling2D(2, name=f"up_{level}")(x), side])
         x = _conv(config, x, width, f"pyramid_{level}")
-    maps = layers.Conv2D(PLACES ** 2, 1, name="maps")(x)
+    # in float32: what bfloat16 takes from a logit moves a place by a tenth of a pixel
+    maps = layers.Conv2D(PLACES ** 2, 1, dtype="float32", name="maps")(x)
     looks = layers.Conv2D(1 + config.looks, 1, name="looks")(x)
-    return Correspondences(name="correspondences")(maps, looks)
+    found = Correspondences(name="correspondences")(maps, looks)
+    if not config.refinements:
+        return found, None
+    top = layers.Conv2D(config.fine_filters, 1, name="fine_top")(x)
+    fine = layers.Add(name="fine_add")([layers.UpSampling2D(2, name="fine_up")(top),
+                                        layers.Conv2D(config.fine_filters, 1, name="fine_side")(levels[1])])
+    return found, _conv(config, fine, config.fine_filters, "fine")
 
 
 def _conv(config: Config, x: Any, filters: int, name: str, stride: int = 1, kernel: int = 3, relu: bool = True) -> Any:
     """Convolution, batch normalisation over all images of the batch, ReLU."""
     x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False,
                       kernel_initializer="he_normal", name=name)(x)
-    x = layers.BatchNormalization(momentum=config.batch_norm_momentum, name=f"{name}_norm",
-                                  synchronized=config.batch_norm_replicas > 1)(x)
+    x = BatchNormalization(momentum=config.batch_norm_momentum, name=f"{name}_norm",
+                           synchronized=config.batch_norm_replicas > 1)(x)
     return layers.ReLU(name=f"{name}_relu")(x) if relu else x

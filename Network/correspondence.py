@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from Network.layers import PACKAGE
+from Network.losses import PLACE_UNIT
 
 MARGIN = 0.125      # heat maps reach so far beyond the image's border, in image sides
 _TINY = 1e-6
@@ -57,6 +58,56 @@ class Correspondences(keras.layers.Layer):
         """((n, K, 2), (n, K), (n, K, C))."""
         first = (maps_shape[0], maps_shape[-1])
         return (*first, 2), first, (*first, features_shape[-1] - 1)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Sampling(keras.layers.Layer):
+    """Features (n, h, w, C) at places (n, K, 2) in image sides -> (n, K, C) float32, bilinear between the four nearest
+    cells; beyond the outermost cells' centres, the outermost. What is sampled moves the places, too: bilinear is
+    differentiable in them."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, features: Any, places: Any) -> Any:
+        """As the class says."""
+        height, width, channels = features.shape[1:]
+        cells = places * np.array([width, height], np.float32) - 0.5
+        cells = ops.clip(cells, 0.0, np.array([width - 1.001, height - 1.001], np.float32))
+        low = ops.floor(cells)
+        share, low = cells - low, ops.cast(low, "int32")
+        flat = ops.reshape(features, (-1, channels))
+        first = ops.arange(ops.shape(places)[0], dtype="int32")[:, None] * (height * width)
+        total = 0.0
+        for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            index = first + (low[..., 1] + down) * width + low[..., 0] + right
+            across, along = (share[..., i] if far else 1.0 - share[..., i] for i, far in enumerate((right, down)))
+            total = total + (across * along)[..., None] * ops.take(flat, index, axis=0)
+        return total
+
+    def compute_output_shape(self, features_shape: tuple, places_shape: tuple) -> tuple:
+        """(n, K, C)."""
+        return (*places_shape[:2], features_shape[-1])
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Correction(keras.layers.Layer):
+    """places (n, K, 2), log_variance (n, K), looks (n, K, C) and corrections (n, s, s, 3 + C) with s * s = K -> the
+    same, corrected, float32: places by `losses.PLACE_UNIT` of the image's side for 1."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, places: Any, log_variance: Any, looks: Any, corrections: Any) -> tuple[Any, Any, Any]:
+        """As the class says."""
+        by = ops.reshape(corrections, (-1, places.shape[1], corrections.shape[-1]))
+        return (places + PLACE_UNIT * by[..., :2], ops.clip(log_variance + by[..., 2], -8.0, 6.0),
+                looks + by[..., 3:])
+
+    def compute_output_shape(self, places_shape: tuple, log_variance_shape: tuple, looks_shape: tuple,
+                             corrections_shape: tuple) -> tuple:
+        """The first three shapes."""
+        return places_shape, log_variance_shape, looks_shape
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

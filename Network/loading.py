@@ -108,10 +108,12 @@ def read_weights(path: Path, model: keras.Model) -> None:
 
 
 def begin_with(model: keras.Model, source: str) -> int:
-    """Copy the weights of every layer that a run or model file shares with a new model, by name and shape -> how many.
+    """Copy the weights of every layer that a run or model file shares with a new model, by name -> how many.
 
-    So a run begins where one of other sizes, of another memory, or of a first stage ended. Nothing for "". ValueError
-    when no layer fits.
+    So a run begins where one of other sizes, of another memory, or of a first stage ended. A wider convolution takes
+    the narrower one's weights, and what it was and what is new do not mix at first (Chen et al. 2016, "Net2Net": the
+    function is kept). Layers of another kind or narrower ones are left alone. Nothing for "". ValueError when no layer
+    fits.
     """
     if not source:
         return 0
@@ -128,13 +130,34 @@ def begin_with(model: keras.Model, source: str) -> int:
     known, taken = {layer.name: layer for layer in first.layers}, 0
     for layer in model.layers:
         weights = known[layer.name].get_weights() if layer.name in known else []
-        if weights and [w.shape for w in weights] == [tuple(w.shape) for w in layer.weights]:
-            layer.set_weights(weights)
+        shapes = [w.shape for w in weights], [tuple(w.shape) for w in layer.weights]
+        wider = isinstance(layer, (keras.layers.Conv2D, keras.layers.BatchNormalization)) and _widens(*shapes)
+        if weights and (wider or shapes[0] == shapes[1]):
+            layer.set_weights([_widened(old, new) for old, new in zip(weights, layer.get_weights())])
             taken += 1
     if not taken:
         raise ValueError(f"{source}: shares no layer with this network")
     log.info("%s: began with its weights in %d of %d layers", source, taken, sum(bool(x.weights) for x in model.layers))
     return taken
+
+
+def _widens(old: list[tuple[int, ...]], new: list[tuple[int, ...]]) -> bool:
+    """Whether weights of the shapes `old` fit into `new`: equal but for the channels, the last two axes."""
+    return len(old) == len(new) and all(
+        len(a) == len(b) and a[:-2] == b[:-2] and all(i <= j for i, j in zip(a[-2:], b[-2:])) for a, b in zip(old, new))
+
+
+def _widened(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """`new` with `old` (..., I, O) in its first channels; old outputs hear nothing from new inputs."""
+    if old.shape == new.shape:
+        return old
+    new = new.copy()
+    if old.ndim == 1:
+        new[:len(old)] = old
+    else:
+        new[..., :old.shape[-1]] = 0
+        new[..., :old.shape[-2], :old.shape[-1]] = old
+    return new
 
 
 def freeze(model: keras.Model, prefixes: Sequence[str]) -> None:

@@ -27,6 +27,8 @@ def mean_squared_error(truth: Any, prediction: Any) -> Any:
 
 PLACE_UNIT = 0.02           # of an image's side: the size of an error that counts as 1
 SHAPE_UNIT = 7.0e-4         # squared, unit sphere: the mean face's error, measured on 200 people of the built-in model
+_KNEE = 0.25                # in PLACE_UNIT: errors below it count squared, above it once; half a pixel of 128 matters
+_FIRST = 0.5                # weight of the places before the second look
 _HIDDEN = 0.5               # weight of a place that the image does not show
 _DOUBT = 0.1
 
@@ -35,22 +37,28 @@ def places_and_shape(truth: dict[str, Any], prediction: dict[str, Any]) -> dict[
     """The `compact` network's loss, in three parts (B,) float32 that add up.
 
     truth       points (B, N, 3), unit sphere; places (B, T, K, 2), image sides; seen (B, T, K), 1 or 0
-    prediction  points, places as the truth; log_variance (B, T, K)
+    prediction  points, places as the truth; log_variance (B, T, K); first_places as places, where there are any
 
     shape   mean squared distance of the points, in SHAPE_UNIT: about 1 for the mean face; absent where the network
             ends at the places
     places  pseudo-Huber distance of each coordinate in PLACE_UNIT (Charbonnier et al. 1994), mean; hidden places half
+    first   the same of first_places, half
     doubt   negative log likelihood of the places' errors as Gaussian (Wood et al. 2022, equation 1); it does not move
             the places: errors and heat maps are taken as they are, or the network would excuse what it finds hard
     """
     _check(truth["places"], prediction["places"])
-    error = (prediction["places"] - truth["places"]) / PLACE_UNIT                       # (B, T, K, 2)
     weight = _HIDDEN + (1.0 - _HIDDEN) * truth["seen"]
-    huber = ops.sum(ops.sqrt(1.0 + ops.square(error)) - 1.0, axis=-1)
-    places = ops.mean(weight * huber, axis=(1, 2)) / ops.mean(weight, axis=(1, 2))
+
+    def distance(error: Any) -> Any:
+        huber = _KNEE * ops.sum(ops.sqrt(1.0 + ops.square(error / _KNEE)) - 1.0, axis=-1)
+        return ops.mean(weight * huber, axis=(1, 2)) / ops.mean(weight, axis=(1, 2))
+    error = (prediction["places"] - truth["places"]) / PLACE_UNIT                       # (B, T, K, 2)
     squared = ops.stop_gradient(ops.mean(ops.square(error), axis=-1))
     doubt = prediction["log_variance"] + squared * ops.exp(-prediction["log_variance"])
-    parts = {"places": places, "doubt": _DOUBT * ops.mean(doubt, axis=(1, 2))}
+    parts = {"places": distance(error), "doubt": _DOUBT * ops.mean(doubt, axis=(1, 2))}
+    if "first_places" in prediction:
+        _check(truth["places"], prediction["first_places"])
+        parts["first"] = _FIRST * distance((prediction["first_places"] - truth["places"]) / PLACE_UNIT)
     if "points" in prediction:
         _check(truth["points"], prediction["points"])
         difference = ops.cast(prediction["points"], "float32") - truth["points"]

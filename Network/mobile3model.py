@@ -52,6 +52,7 @@ class Config:
     block_repeats: tuple[int, ...] = (1, 2, 1)          # the listing's; Table 1 shows block 160 once
     link_filters: tuple[int, ...] = (512, 512)
     decoder_filters: tuple[int, ...] = (512, 256, 128, 64, 32, 16, 8)
+    decoder_blocks: int = 0     # residual blocks of two 3x3 convolutions after each of these: the deeper one of 6.2.2
     shape_head: int = 0     # rank of a linear map from the last features to all points, added to the decoder's; 0: none
 
     def __post_init__(self) -> None:
@@ -64,7 +65,7 @@ class Config:
             numbers = value if isinstance(value, tuple) else (value,)
             if isinstance(value, tuple) and not value:
                 raise ValueError(f"{field.name} must not be empty")
-            least = 0 if field.name == "shape_head" else 1e-9
+            least = 0 if field.name in ("shape_head", "decoder_blocks") else 1e-9
             if any(isinstance(n, (int, float)) and not isinstance(n, bool) and not n >= least for n in numbers):
                 raise ValueError(f"{field.name} must be positive, got {value!r}")
         for first, others in (("lstm_filters", ("lstm_strides",)),
@@ -240,6 +241,11 @@ def _decoder(config: Config, x: Any) -> Any:
     for i, filters in enumerate(config.decoder_filters):
         x = layers.Conv2DTranspose(filters, config.decoder_kernel, strides=2 if 1 <= i <= doublings else 1,
                                    padding="same", activation="relu", name=f"decoder_{i + 1}")(x)
+        for block in range(config.decoder_blocks):      # begins as nothing: its second convolution is zero
+            name = f"decoder_{i + 1}_block_{block + 1}"
+            y = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"{name}_1")(x)
+            y = layers.Conv2D(filters, 3, padding="same", kernel_initializer="zeros", name=f"{name}_2")(y)
+            x = layers.ReLU(name=name)(layers.Add(name=f"{name}_add")([x, y]))
     x = layers.Conv2DTranspose(3, config.decoder_kernel, padding="same", activation="tanh", dtype="float32",
                                name=f"decoder_{len(config.decoder_filters) + 1}")(x)
     x = layers.Reshape((config.points, 3), dtype="float32", name="points")(x)

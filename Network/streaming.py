@@ -13,7 +13,7 @@ from Network import get_network
 from Network.colours import Colours
 from Network.flags import from_dict
 from Network.loading import Loaded
-from Network.predict import Crop, Prediction, reconstruct, view
+from Network.predict import Crop, Prediction, cut_again, reconstruct, view
 
 
 class Stream(Protocol):
@@ -37,7 +37,7 @@ def make_stream(loaded: Loaded) -> Stream:
     return Reconstructor(loaded) if streams(loaded) else Rerun(loaded)
 
 
-def _compiled(step: Callable) -> Callable:
+def compiled(step: Callable) -> Callable:
     """A graph under TensorFlow, whose eager calls cost more than a small network's arithmetic; as it is elsewhere."""
     if keras.backend.backend() != "tensorflow":
         return step
@@ -60,7 +60,7 @@ class Reconstructor:
         self._config = dataclasses.replace(from_dict(self._network.Config, loaded.config["model"]), images=1)
         model = self._network.build_step(self._config)
         model.set_weights(loaded.model.get_weights())
-        self._step = _compiled(lambda images, states: model({"images": images, "states": states}, training=False))
+        self._step = compiled(lambda images, states: model({"images": images, "states": states}, training=False))
         self.reset()
         size = loaded.image_size            # traced now, not with the first photo
         self._step(ops.zeros((1, 1, size, size, 3)), self._states)
@@ -72,19 +72,28 @@ class Reconstructor:
         self.count = 0
 
     def add(self, crop: Crop) -> Prediction:
-        """The face from this crop and all before it. ValueError when it is not finite: then nothing is kept of it."""
-        output = self._step(ops.convert_to_tensor(minmax(crop.image)[None, None]), self._states)
+        """The face from this crop and all before it; the crop is cut again first where the network sees the face off
+        its place. ValueError when the face is not finite: then nothing is kept of the crop."""
+        output = self._run(crop)
+        if "places" in output:
+            better = cut_again(crop, np.asarray(output["places"][0, 0]))
+            if better is not None:
+                crop, output = better, self._run(better)
         points = np.asarray(output["points"][0], np.float32)
         if not np.isfinite(points).all():
             raise ValueError(f"{crop.source}: makes {self.loaded.source} predict points that are not finite")
         self._states, self.count = output["states"], self.count + 1
         places = np.asarray(output["places"][0, 0], np.float32) if "places" in output else None
+        crop = crop._replace(whole=None)        # whoever keeps faces need not keep pictures
         if self._colours is None:
             return Prediction(points, [crop], places)
         seen = view(points, crop, places)
         if seen is not None:
             self._colours.add(crop.photo, seen)
         return Prediction(points, [crop], places, self._colours)
+
+    def _run(self, crop: Crop) -> dict[str, Any]:
+        return self._step(ops.convert_to_tensor(minmax(crop.image)[None, None]), self._states)
 
 
 class Prefixes:
@@ -121,6 +130,6 @@ class Rerun:
 
     def add(self, crop: Crop) -> Prediction:
         """The face from all crops; of a model with a fixed number of images, from the first so many."""
-        self._crops.append(crop)
+        self._crops.append(crop._replace(whole=None))
         self.count += 1
         return reconstruct(self.loaded, self._crops)

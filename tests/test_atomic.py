@@ -1,7 +1,12 @@
-"""Dataset/atomic.py: the old file or the new one, never half of one."""
+"""Dataset/atomic.py: the old file or the new one, never half of one; one writer a folder."""
+import logging
+import subprocess
+import sys
+
 import pytest
 
-from Dataset.atomic import atomic_path, remove_leftovers, write_text
+from Dataset import atomic
+from Dataset.atomic import atomic_path, folder_lock, remove_leftovers, write_text
 
 
 def names(folder):
@@ -42,3 +47,66 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
     write_text(tmp_path / "a.txt", "é\n")
     assert remove_leftovers(tmp_path) == 1
     assert names(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_bytes() == b"\xc3\xa9\n"
+
+
+def test_a_locked_folder_refuses_a_second_writer_and_is_free_after_the_first(tmp_path):
+    pytest.importorskip("fcntl")
+    out = tmp_path / "deep" / "OUT"
+    for error in (None, KeyError):      # left by its end, left by an error
+        try:
+            with folder_lock(out):
+                with pytest.raises(ValueError, match="OUT: another process is writing here; wait until it ends"):
+                    with folder_lock(out):
+                        raise AssertionError("the body must not run")
+                with folder_lock(tmp_path / "other"):
+                    pass
+                if error:
+                    raise error
+        except KeyError:
+            pass
+        with folder_lock(out):
+            pass
+    assert names(out) == []
+
+
+def test_a_killed_holder_frees_the_folder(tmp_path):
+    pytest.importorskip("fcntl")
+    code = ("import sys\nfrom Dataset.atomic import folder_lock\n"
+            "with folder_lock(sys.argv[1]):\n    print('held', flush=True)\n    sys.stdin.read()")
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match="another process is writing here"):
+            with folder_lock(tmp_path):
+                pass
+    finally:
+        holder.kill()                   # SIGKILL: nothing of the holder runs after it
+        holder.communicate()
+    with folder_lock(tmp_path):
+        assert names(tmp_path) == []
+
+
+def test_a_lock_on_no_folder_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("mine")
+    with pytest.raises(ValueError, match="a.txt: exists and is not a folder"):
+        with folder_lock(tmp_path / "a.txt"):
+            pass
+    assert (tmp_path / "a.txt").read_text() == "mine"
+
+
+def test_where_there_are_no_locks_the_work_goes_on(tmp_path, monkeypatch, caplog):
+    pytest.importorskip("fcntl")
+
+    def refuse(*_):
+        raise OSError(95, "Operation not supported")
+
+    ran = []
+    monkeypatch.setattr(atomic.fcntl, "flock", refuse)
+    with caplog.at_level(logging.WARNING), folder_lock(tmp_path):
+        ran.append("no lock")
+    assert "cannot be locked (Operation not supported)" in caplog.text
+    monkeypatch.setattr(atomic, "fcntl", None)
+    with folder_lock(tmp_path):
+        ran.append("Windows")
+    assert ran == ["no lock", "Windows"]

@@ -45,6 +45,18 @@ def test_another_memory_takes_all_but_the_memory(tmp_path):
     np.testing.assert_array_equal(model.get_layer("memory_1").get_weights()[0], old)
 
 
+def test_a_wider_encoder_keeps_the_function(tmp_path):
+    first = _run(tmp_path / "first", TINY)
+    keras.utils.set_random_seed(9)
+    wider = compact.build_training(dataclasses.replace(TINY, encoder_filters=(7, 6, 8, 8), refine_filters=9))
+    assert begin_with(wider, str(tmp_path / "first")) == sum(bool(layer.weights) for layer in first.layers)
+    images = np.random.default_rng(1).random((1, 2, 32, 32, 3), np.float32)
+    for name, value in first(images).items():
+        np.testing.assert_allclose(wider(images)[name], value, atol=1e-5, err_msg=name)
+    narrower = compact.build_training(dataclasses.replace(TINY, encoder_filters=(3, 6, 8, 8)))
+    assert begin_with(narrower, str(tmp_path / "first")) == sum(bool(layer.weights) for layer in first.layers) - 3
+
+
 def test_a_weight_folder_and_nothing(tmp_path):
     loaded = _loaded(compact, TINY)
     pack(loaded, tmp_path / "box", np.zeros((1, 1, 32, 32, 3), np.float32))

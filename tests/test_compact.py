@@ -4,15 +4,17 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
 
 from Network import compact, get_network
-from Network.correspondence import MARGIN, Correspondences, FaceFrame, Triangulation
+from Network.correspondence import MARGIN, Correction, Correspondences, FaceFrame, Sampling, Triangulation
 from Network.grid import grid_normals, interpolation, resample, texels
 from Network.losses import PLACE_UNIT, SHAPE_UNIT, places_and_shape
 from Network.memory import ConvGRU2D, RunningMean
 
 TINY = compact.Config(image_size=32, points=64, encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 1),
-                      pyramid_filters=8, looks=3, map_filters=6, memory_filters=(5,), head_filters=4, code=8, rank=6)
+                      pyramid_filters=8, looks=3, fine_filters=4, refine_filters=5, map_filters=6, memory_filters=(5,),
+                      head_filters=4, code=8, rank=6)
 
 
 def _orthonormal_twin(affine):
@@ -39,6 +41,46 @@ def test_correspondences_find_the_centre_of_mass():
     np.testing.assert_allclose(places[0], expected, atol=1e-6)
     np.testing.assert_allclose(looks[0, :, 0], [2 * 6 + 1, 4], atol=1e-5)       # feature 1 of cell 6, of 0 and 3
     np.testing.assert_allclose(doubt[0], [6, 3], atol=1e-5)                     # clipped at 6; mean of 0 and 6
+
+
+def test_sampling_is_bilinear_interpolation():
+    rng = np.random.default_rng(11)
+    features = rng.random((2, 6, 9, 3), np.float32)
+    places = rng.uniform(-0.2, 1.2, (2, 40, 2)).astype(np.float32)
+    cells = places * [9, 6] - 0.5
+    expected = [[map_coordinates(image[..., k], cell.T[::-1], order=1, mode="nearest") for k in range(3)]
+                for image, cell in zip(features, cells)]
+    # the last cell of either axis is reached to a thousandth
+    np.testing.assert_allclose(Sampling()(features, places), np.moveaxis(expected, 1, 2), atol=2e-3)
+    inner = (np.abs(places - 0.5) < 0.4).all(-1)
+    np.testing.assert_allclose(np.asarray(Sampling()(features, places))[inner],
+                               np.moveaxis(expected, 1, 2)[inner], atol=1e-5)
+
+
+def test_correction_by_hand():
+    places, doubt = np.full((1, 4, 2), 0.5, np.float32), np.full((1, 4), 5.5, np.float32)
+    by = np.zeros((1, 2, 2, 4), np.float32)
+    by[0, 1, 0] = [1, -2, 3, 7]                     # place 2
+    moved, surer, looks = Correction()(places, doubt, np.ones((1, 4, 1), np.float32), by)
+    np.testing.assert_allclose(moved[0, 2], [0.5 + PLACE_UNIT, 0.5 - 2 * PLACE_UNIT], rtol=1e-6)
+    np.testing.assert_allclose(np.ravel(surer), [5.5, 5.5, 6, 5.5])         # clipped at 6
+    np.testing.assert_allclose(np.ravel(looks), [1, 1, 8, 1])
+
+
+def test_a_second_look_begins_as_none_and_learns_to_correct():
+    images = np.random.default_rng(12).random((1, 2, 32, 32, 3), np.float32)
+    once = compact.build_training(dataclasses.replace(TINY, refinements=0))
+    twice = compact.build_training(dataclasses.replace(TINY, refinements=2))
+    for layer in once.layers:
+        twice.get_layer(layer.name).set_weights(layer.get_weights())
+    a, b = once(images), twice(images)
+    assert "first_places" not in a
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], atol=1e-6, err_msg=name)
+    kernel = twice.get_layer("again_1_correction").kernel
+    kernel.assign(keras.random.normal(kernel.shape, seed=0))
+    np.testing.assert_array_equal(twice(images)["first_places"], b["first_places"])
+    assert np.abs(twice(images)["places"] - b["places"]).max() > 1e-3
 
 
 def test_face_frame_undoes_a_camera():
@@ -179,7 +221,13 @@ def test_loss_by_hand():
     parts = places_and_shape(truth, {"points": points, "places": places,
                                      "log_variance": np.full((1, 1, 2), np.log(2), np.float32)})
     np.testing.assert_allclose(parts["shape"], 0.5 * 0.0025 / SHAPE_UNIT, rtol=1e-5)
-    np.testing.assert_allclose(parts["places"], 0.5 * 0.5 / 0.75, rtol=1e-5)        # sqrt(1 + 3) - 1 = 1, half weight
+    distance = 0.25 * (np.sqrt(1 + 3 / 0.25 ** 2) - 1)
+    np.testing.assert_allclose(parts["places"], 0.5 * 0.5 * distance / 0.75, rtol=1e-5)         # half weight
+    assert "first" not in parts
+    again = places_and_shape(truth, {"points": points, "places": 0 * places, "first_places": places,
+                                     "log_variance": np.zeros((1, 1, 2), np.float32)})
+    np.testing.assert_allclose(again["first"], 0.5 * parts["places"], rtol=1e-6)
+    assert float(again["places"][0]) == 0
     np.testing.assert_allclose(parts["doubt"], 0.1 * (np.log(2) + 0.5 * 1.5 / 2), rtol=1e-5)
 
 

@@ -45,6 +45,16 @@ def test_a_frontal_face_needs_one_pass(photo):
     assert largest_face(photo) == found[0]
 
 
+def test_stages_after_the_first_find_are_not_run(photo, monkeypatch):
+    plain, ran = detect._run, []
+    monkeypatch.setattr(detect, "_run", lambda image, one, minimum: ran.append(one.name) or plain(image, one, minimum))
+    detect_faces(photo)
+    assert ran == ["frontal"]
+    ran.clear()
+    assert detect_faces(np.full((300, 200), 90, np.uint8)) == []
+    assert ran == [one.name for stage in detect.STAGES for one in stage] and ran[-2:] == ["alt2 +40", "alt2 -40"]
+
+
 def test_box_is_in_pixels_of_the_picture_given(photo):
     box = detect_faces(photo)[0].box
     large = cv2.resize(photo, None, fx=5, fy=5)
@@ -56,16 +66,18 @@ def test_grey_is_the_same(photo):
     assert detect_faces(cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY)) == detect_faces(photo)
 
 
-@pytest.mark.parametrize("angle", [25, -25])
-def test_a_tilted_face_is_found_where_it_is(photo, angle):
+@pytest.mark.parametrize("angle, name", [(25, "frontal -20"), (-25, "frontal +20"), (45, "alt2 -40"),
+                                         (-45, "alt2 +40")])
+def test_a_tilted_face_is_found_where_it_is(photo, angle, name):
     height, width = photo.shape[:2]
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1)
     tilted = cv2.warpAffine(photo, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
-    tried = tuple(stage for stage in detect.STAGES if stage[0].angle)
-    found = detect_faces(tilted, stages=tried)
-    expected = turn @ (*centre(detect_faces(photo)[0].box), 1)
-    assert found and np.abs(centre(found[0].box) - expected).max() < 0.1 * width
-    assert f"{-angle // 25 * 20:+d}" in found[0].pass_name
+    found = detect_faces(tilted)
+    box = detect_faces(photo)[0].box
+    expected = turn @ (*centre(box), 1)
+    assert [d.pass_name for d in found] == [name]
+    assert np.abs(centre(found[0].box) - expected).max() < 0.1 * width
+    assert abs(found[0].box[2] / box[2] - 1) < 0.2          # upright, and no larger for the turn
 
 
 def test_a_mirrored_pass_sees_the_mirrored_picture(photo):

@@ -11,7 +11,8 @@ from Dataset.mesh import read_mesh
 from tests.test_end_to_end import script
 
 SMALL = ["--encoder-filters", "8,8,12,16", "--encoder-blocks", "0,0,1,1", "--pyramid-filters", "12", "--map-filters",
-         "8", "--memory-filters", "6", "--head-filters", "4", "--code", "16", "--rank", "8", "--looks", "4"]
+         "8", "--memory-filters", "6", "--head-filters", "4", "--code", "16", "--rank", "8", "--looks", "4",
+         "--fine-filters", "6", "--refine-filters", "8"]
 DATA = ["--batch-images", "8", "--most-images", "3", "--batches", "6", "--validation-people", "4", "--points", "1024",
         "--quiet"]
 
@@ -43,7 +44,7 @@ def box(shards):
 
 def test_the_run_says_what_each_part_of_the_loss_is(box):
     rows = list(csv.DictReader((box.parent / "all" / "history.csv").open()))
-    parts = [float(rows[0][f"val_{name}"]) for name in ("places", "doubt", "shape")]
+    parts = [float(rows[0][f"val_{name}"]) for name in ("places", "doubt", "first", "shape")]
     assert float(rows[0]["val_loss"]) == pytest.approx(sum(parts), rel=1e-5)
     first = list(csv.DictReader((box.parent / "places" / "history.csv").open()))[0]
     assert "val_shape" not in first and "val_places" in first

@@ -88,9 +88,12 @@ def test_a_stream_in_a_fresh_process_gives_what_the_network_gives_for_the_whole_
 @pytest.mark.parametrize("memory", ["convgru", "mean"])
 def test_other_networks_and_memories(memory, tmp_path):
     config = compact.Config(image_size=32, points=64, encoder_filters=(4, 4, 4, 4), encoder_blocks=(0, 0, 1, 1), rank=4,
-                            pyramid_filters=4, looks=2, map_filters=4, memory_filters=(4,), head_filters=2, code=4,
+                            pyramid_filters=4, looks=2, fine_filters=3, refine_filters=4, map_filters=4,
+                            memory_filters=(4,), head_filters=2, code=4,
                             memory=memory)
     model, stream = tiny_model(compact, config, scale=0.25), images(3)
+    for weight, size in ((model.get_layer("map_1").kernel, 0.1), (model.get_layer("points").basis, 0.05)):
+        weight.assign(size * weight)        # offsets are enlarged twentyfold: rounding in them, too
     folder = RunFolder(tmp_path)
     folder.start({"network": "compact", "model": dataclasses.asdict(config), "order": "grid"})
     folder.save_weights(model, "last")

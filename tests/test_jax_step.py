@@ -28,7 +28,8 @@ from Network.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPACT = compact.Config(image_size=32, points=64, encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 0),
-                         pyramid_filters=8, looks=3, map_filters=6, memory_filters=(5,), head_filters=4, code=8, rank=6)
+                         pyramid_filters=8, looks=3, fine_filters=4, refine_filters=5, map_filters=6,
+                         memory_filters=(5,), head_filters=4, code=8, rank=6)
 #: batch normalisation instead of the preset's groups: its statistics must move
 CONVLSTM = dataclasses.replace(mobile3model.QUICK, image_size=32, points=64, batch_norm="merged",
                                lstm_filters=(4, 4, 4), block_filters=(4, 4, 4), link_filters=(4,),
@@ -140,12 +141,15 @@ def test_same_losses_and_weights(both, name):
         assert list(wanted) == list(got) == list(begin)
         for key, value in wanted.items():
             scale = max(1e-3, np.abs(value).max())
-            np.testing.assert_allclose(got[key], value, atol=1e-4 * scale, rtol=0, err_msg=f"{name} {key}")
+            # compact has gradients of next to nothing (of the maps' bias, which a softmax does not see, none at all):
+            # Adam makes their rounding as large as the others
+            tolerance = 1e-2 if name == "compact" else 1e-4
+            np.testing.assert_allclose(got[key], value, atol=tolerance * scale, rtol=0, err_msg=f"{name} {key}")
             moved += not np.array_equal(value, begin[key])
     assert moved > len(begin)           # over both states: most of the weights, slots and statistics moved
     for key, value in tensorflow["evaluated"].items():
         np.testing.assert_allclose(jax["evaluated"][key], value, rtol=1e-4, err_msg=key)
-    parts = {"small": {"c", "d"}, "compact": {"shape", "places", "doubt"}, "convlstm": set()}[name]
+    parts = {"small": {"c", "d"}, "compact": {"shape", "places", "doubt", "first"}, "convlstm": set()}[name]
     assert jax["evaluated"].keys() == {"loss", *parts}
 
 

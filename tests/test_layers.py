@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from Network.layers import (RECURRENT_ACTIVATIONS, FoldTime, FusedConvLSTM2D, TimeBatchNormalization, UnfoldTime,
                             hard_sigmoid_keras2)
+from Network.normalisation import BatchNormalization
 
 ACTIVATIONS = list(RECURRENT_ACTIVATIONS)
 
@@ -287,3 +288,28 @@ def test_batch_normalization_refuses():
     traced = tf.function(lambda x: layer(x, training=True), input_signature=[tf.TensorSpec((1, None, 2, 2, 3))])
     with pytest.raises(ValueError, match="per_step batch normalisation needs a known number of images, got None"):
         traced.get_concrete_function()
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-4), ("mixed_bfloat16", 0.05)])
+def test_fused_batch_normalization_is_keras_s(dtype, tolerance):
+    """Outputs, all gradients, moving statistics, and what is inferred with them."""
+    import tensorflow as tf
+    x = tf.random.stateless_normal((3, 5, 4, 16), (0, 1)) * 3 + 1
+    x = tf.cast(x, keras.DTypePolicy(dtype).compute_dtype)
+    results = []
+    for kind in (keras.layers.BatchNormalization, BatchNormalization):
+        layer = kind(momentum=0.9, dtype=dtype)
+        layer.build(x.shape)
+        layer.gamma.assign(np.linspace(0.5, 2, 16))
+        layer.beta.assign(np.linspace(-1, 1, 16))
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+            loss = tf.reduce_sum(tf.sin(tf.cast(y, tf.float32)))
+        grads = tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])
+        results.append([y, *grads, layer.moving_mean, layer.moving_variance, layer(x, training=False)])
+        layer.trainable = False                     # frozen: inference, and nothing moves
+        results[-1] += [layer(x, training=True), keras.ops.copy(layer.moving_mean)]
+    for keras_s, ours in zip(*results):
+        a, b = (np.asarray(keras.ops.cast(v, "float32")) for v in (keras_s, ours))
+        np.testing.assert_allclose(b, a, atol=tolerance * max(1, np.abs(a).max()))

@@ -116,6 +116,23 @@ def test_settings_change_what_they_say():
     assert THESIS == Config() and mobile3model.PRESETS == {"thesis": THESIS, "quick": QUICK}
 
 
+def test_deeper_decoder_begins_as_the_published_one():
+    """Section 6.2.2's wish: residual blocks behind every layer of the decoder, two 3x3 convolutions each."""
+    tiny = Config(image_size=32, points=64, lstm_filters=(4, 4), lstm_strides=(2, 2), block_filters=(4, 6),
+                  block_strides=(1, 2), block_expansion=(1, 2), block_repeats=(1, 1), link_filters=(6,),
+                  decoder_filters=(6, 4, 4))
+    plain, deeper = build(tiny), build(dataclasses.replace(tiny, decoder_blocks=2))
+    assert deeper.count_params() - plain.count_params() == sum(2 * 2 * (9 * f * f + f) for f in (6, 4, 4))
+    for layer in plain.layers:
+        deeper.get_layer(layer.name).set_weights(layer.get_weights())
+    images = np.random.default_rng(0).random((1, 2, 32, 32, 3), np.float32)
+    published = np.asarray(plain(images))
+    assert np.abs(deeper(images) - published).max() < 1e-3 * np.abs(published).max()
+    kernel = deeper.get_layer("decoder_2_block_1_2").kernel
+    kernel.assign(keras.random.normal(kernel.shape, seed=0))
+    assert np.abs(deeper(images) - published).max() > 0.1 * np.abs(published).max()
+
+
 def test_residual_adds_its_input():
     """With a projection of zero and shift 0, the second repeat of a block is the identity."""
     model = lively(build(Config(**TINY)))

@@ -8,7 +8,8 @@ from Dataset.representations.points import grid_triangles
 from Dataset.sources import Picture, example_picture
 from Network.loading import Loaded
 from Network.colours import Colours
-from Network.predict import Crop, Prediction, crop_faces, face_mesh, faces_of, grown, network_input, reconstruct
+from Network.predict import (EXTENT, Crop, Prediction, crop_faces, cut_again, face_mesh, faces_of, grown,
+                             network_input, reconstruct)
 
 BLANK = Picture("blank.png", np.full((100, 100, 3), 90, np.uint8))
 
@@ -112,3 +113,20 @@ def test_only_a_frontal_photo_colours_what_has_no_places():
     points = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
     ordered = loaded(model=lambda images, training: points[None])._replace(order="grid")
     assert face_mesh(reconstruct(ordered, [crop(pass_name="profile")]), ordered=True).colours is None
+
+
+def test_a_badly_cut_face_is_cut_again_about_its_places():
+    """A face of 40 pixels about (130, 70), in a crop of 100 about (100, 100): the new crop is 40 / 0.91 about it."""
+    whole = np.random.default_rng(0).integers(0, 256, (200, 300, 3)).astype(np.uint8)
+    crop_ = Crop(whole[50:150:4, 50:150:4], whole[50:150, 50:150], (50, 50, 100, 100), "x", "profile", whole)
+    corners = (np.array([[110, 50], [150, 90], [130, 60]]) - 50) / 100
+    again = cut_again(crop_, corners)
+    assert 40 / EXTENT < 50
+    side = 50                                                                   # never less than half
+    assert again.box == (130 - side // 2, 70 - side // 2, side, side) and again.image.shape == (25, 25, 3)
+    np.testing.assert_array_equal(again.photo, whole[45:95, 105:155])
+    moved = (np.array([[110, 50], [150, 90], [130, 60]]) - again.box[:2]) / side
+    assert cut_again(again, moved) is None                                      # lies well now
+    assert cut_again(crop_._replace(whole=None), corners) is None               # nothing to cut from
+    assert cut_again(crop_, corners - 2).box == (50 - 25, 50 - 25, 50, 50)     # by half its side at most
+    assert cut_again(crop_._replace(box=(-60, 50, 100, 100)), corners - 2) is None      # no longer on the picture

@@ -7,13 +7,14 @@ import pytest
 
 from Datagenerator.augment import Sample
 from Datagenerator.pipeline import make_pipeline
-from Datagenerator.shard_dataset import ShardConfig, Truths, make_sequences, mirror, mirror_grid
+from Datagenerator.shard_dataset import ShardConfig, make_sequences, mirror, mirror_grid
 from Datagenerator.source import open_source, people_of
 from Dataset.face_model import load_face_model
 from Dataset.renders import RenderOptions
 from Dataset.representations.points import encode
 from Dataset.shards import make_shards, open_shards
 from Dataset.transforms import to_unit_sphere, umeyama
+from Dataset.truths import Truths
 
 CONFIG = ShardConfig(most_images=2, batch_images=4, batches=3, validation_people=2, image_size=32, points=256)
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from Dataset import shards
+from Dataset.atomic import folder_lock
 from Dataset.renders import RenderOptions, layout, render_person
 from Dataset.shards import make_shards, open_shards
-from Dataset.workers import render_stage, stream
+from Dataset.workers import render_stage
 
 TINY = RenderOptions(people=18, images=2, size=24, seed=3, detect=0.0, buffers=("mask",))
 FLAGS = ["--people", "18", "--images", "2", "--size", "24", "--seed", "3", "--detect", "0", "--buffers", "mask"]
@@ -71,19 +72,6 @@ def test_gather_picks_people_and_pictures(tiny):
 def test_bytes_do_not_depend_on_workers(tiny, tmp_path):
     make_shards(tmp_path / "two", TINY, workers=2)
     assert digests(tmp_path / "two") == digests(tiny)
-
-
-def test_stream_gives_the_same_people_in_order_and_ends_its_workers(tiny):
-    found, people = open_shards(tiny), stream(TINY, workers=2)
-    for number in range(5):
-        one = next(people)
-        for name in found.names:
-            assert one[name].tobytes() == found.gather(name, [number])[0].tobytes(), (number, name)
-    children = _children()
-    people.close()
-    assert children and not set(children) & set(_children())
-    with pytest.raises(ValueError, match="workers must be within 1 to 256, got 0"):
-        stream(TINY, workers=0)
 
 
 def test_few_files_are_open_at_a_time(tiny, monkeypatch):
@@ -186,6 +174,11 @@ def test_the_command_refuses_with_one_line_and_code_2(tiny, tmp_path, capsys):
     assert shards.main([str(tiny), *FLAGS]) == 0 and "18 people, 36 pictures" in capsys.readouterr().out
 
 
-def _children() -> list[int]:
-    import multiprocessing
-    return [child.pid for child in multiprocessing.active_children()]
+def test_two_processes_do_not_write_into_one_folder(copy, capsys):
+    shutil.rmtree(copy / "shard_00001")
+    before = digests(copy)
+    with folder_lock(copy):
+        assert shards.main([str(copy), *FLAGS]) == 2
+    assert "another process is writing here" in capsys.readouterr().err and digests(copy) == before
+    assert shards.main([str(copy), *FLAGS]) == 0
+    assert len(open_shards(copy)) == 18

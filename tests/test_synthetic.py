@@ -115,6 +115,24 @@ def test_pictures_can_be_rendered_again(tiny):
             assert ok and data.tobytes() == (tiny / name / f"{index:03d}.jpg").read_bytes()
 
 
+def test_photographed_skin_changes_the_pictures_alone_and_is_remembered(tiny, tmp_path):
+    out = tmp_path / "skins"
+    synthetic.make_dataset(out, dataclasses.replace(TINY, subjects=1, images=1, skins=1.0))
+    synthetic.make_dataset(tmp_path / "none", dataclasses.replace(TINY, subjects=1, images=1))
+    assert dataset_info(out).settings["skins"] == 1.0 and "skins" not in dataset_info(tiny).settings
+    assert (out / "S000" / "S000.ply").read_bytes() == (tmp_path / "none" / "S000" / "S000.ply").read_bytes()
+    sidecar, plain = (synthetic.load_sidecar(folder / "S000") for folder in (out, tmp_path / "none"))
+    assert (sidecar.photographed, plain.photographed) == (1.0, 0.0)
+    np.testing.assert_array_equal(sidecar.views[0].pose, plain.views[0].pose)
+    pictures = [synthetic.rerender(one, 0, stage()) for one in (sidecar, plain)]
+    for folder, picture in zip((out, tmp_path / "none"), pictures):
+        ok, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, TINY.quality])
+        assert ok and data.tobytes() == (folder / "S000" / "000.jpg").read_bytes()
+    assert np.abs(pictures[0].astype(int) - pictures[1]).mean() > 1
+    with pytest.raises(ValueError, match="--skins must be within 0 to 1"):
+        synthetic.Options(skins=1.5)
+
+
 def test_the_derived_mesh_covers_the_face_in_the_picture(tiny):
     """The silhouette of frame_mesh is where a render with hair and background disagrees with one without a head."""
     sidecar, model = synthetic.load_sidecar(tiny / "S001"), load_face_model()

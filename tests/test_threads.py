@@ -1,4 +1,5 @@
 """The same batches, in the same order, by plain threads: what make_pipeline gives where Keras runs on JAX."""
+import os
 import subprocess
 import sys
 import threading
@@ -104,5 +105,5 @@ def test_python_exits_cleanly_with_batches_under_way(folder):
                "sys.exit(7)\n")
     pytest.importorskip("jax", reason="jax is not installed")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120,
-                          cwd=Path(__file__).parents[1], env={**module.os.environ, "KERAS_BACKEND": "jax"})
+                          cwd=Path(__file__).parents[1], env={**os.environ, "KERAS_BACKEND": "jax"})
     assert done.returncode == 7, done.stderr[-2000:]

@@ -5,7 +5,7 @@ from Dataset.face_model import load_face_model
 from Dataset.images import minmax
 from Dataset.renders import RenderOptions, render_person
 from Dataset.scene import Stage
-from Datagenerator.shard_dataset import Truths
+from Dataset.truths import Truths
 from Evaluation.curve import error_curve
 from Network.loading import DEFAULT_MODEL, WEIGHTS, load_model
 from Network.streaming import Prefixes
@@ -25,6 +25,6 @@ def test_they_are_small_and_know_a_stranger():
     mean = truths.make_template(np.zeros((1, 200)))
     curve = error_curve(Prefixes(loaded), lambda p: np.stack([minmax(image) for image in people[p]["images"]]),
                         truths(np.stack([person["identity"] for person in people])), mean, orders=2)
-    # measured on 64 others: 0.89 of the mean face's error with one image, 0.77 with four (docs/results.md)
-    assert curve.memory[:, 3].mean() < 0.9 * curve.floor.mean()
+    # measured on 64 others: 0.81 of the mean face's error with one image, 0.62 with four (docs/results.md)
+    assert curve.memory[:, 3].mean() < 0.75 * curve.floor.mean()
     assert curve.memory[:, 3].mean() < curve.memory[:, 0].mean()

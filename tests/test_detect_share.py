@@ -1,0 +1,12 @@
+"""How many rendered faces the chain of Dataset/detect.py finds, full roll included."""
+from Dataset.detect import detect_faces
+from Dataset.workers import render_stage
+from tests.bench.render import frontal_renders, near
+
+
+def test_the_chain_finds_95_percent_of_frontal_renders():
+    """|yaw|, |pitch| < 15, |roll| < 45 degrees, all else random but glasses, of 160 people. It finds 159 of them,
+    and 151 (94.4 %) without its last stage."""
+    hits = [near(detect_faces(picture), box)
+            for picture, box in frontal_renders(range(160), render_stage(), roll=45, smooth=False)]
+    assert sum(hits) >= 0.95 * len(hits)
