@@ -141,10 +141,9 @@ def test_same_losses_and_weights(both, name):
         assert list(wanted) == list(got) == list(begin)
         for key, value in wanted.items():
             scale = max(1e-3, np.abs(value).max())
-            # compact has gradients of next to nothing (of the maps' bias, which a softmax does not see, none at all):
-            # Adam makes their rounding as large as the others
-            tolerance = 1e-2 if name == "compact" else 1e-4
-            np.testing.assert_allclose(got[key], value, atol=tolerance * scale, rtol=0, err_msg=f"{name} {key}")
+            if name == "compact" and value.shape == (256,) and max(np.abs(value).max(), np.abs(got[key]).max()) < 1e-4:
+                continue        # the maps' bias and its slots: a softmax does not see it, all of it is rounding
+            np.testing.assert_allclose(got[key], value, atol=1e-4 * scale, rtol=0, err_msg=f"{name} {key}")
             moved += not np.array_equal(value, begin[key])
     assert moved > len(begin)           # over both states: most of the weights, slots and statistics moved
     for key, value in tensorflow["evaluated"].items():
