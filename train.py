@@ -63,7 +63,7 @@ def train(arguments: argparse.Namespace) -> str:
         strategy = gradient.prepare(settings)
         with strategy.scope():
             model = model_from_config(config, strategy.num_replicas_in_sync, training=True)
-            begin_with(model, "" if run.has_state() else settings.init)
+            begin_with(model, "" if run.has_state() else settings.init, settings.take)
             get_network(config["network"]).set_template(model, source.template)
             freeze(model, settings.freeze)
             step = gradient.GradientStep(model, gradient.make_optimizer(settings), LOSSES[config["network"]],

@@ -107,13 +107,14 @@ def read_weights(path: Path, model: keras.Model) -> None:
     model.set_weights([w.astype(np.float32) for w in weights])
 
 
-def begin_with(model: keras.Model, source: str) -> int:
-    """Copy the weights of every layer that a run or model file shares with a new model, by name -> how many.
+def begin_with(model: keras.Model, source: str, prefixes: Sequence[str] = ()) -> int:
+    """Copy the weights of every layer that a run or model file shares with a new model, by name -> how many; with
+    `prefixes`, only of layers whose names begin with one of them.
 
     So a run begins where one of other sizes, of another memory, or of a first stage ended. A wider convolution takes
     the narrower one's weights, and what it was and what is new do not mix at first (Chen et al. 2016, "Net2Net": the
     function is kept). Layers of another kind or narrower ones are left alone. Nothing for "". ValueError when no layer
-    fits.
+    fits, or when a prefix names none of the model's.
     """
     if not source:
         return 0
@@ -127,7 +128,10 @@ def begin_with(model: keras.Model, source: str) -> int:
                              f"({str(error).splitlines()[0][:120]})") from None
     else:
         first = load_model(path).model
-    known, taken = {layer.name: layer for layer in first.layers}, 0
+    known, taken = {layer.name: layer for layer in first.layers if not prefixes or _named([layer], prefixes)}, 0
+    for prefix in prefixes:
+        if not _named(model.layers, (prefix,)):
+            raise ValueError(f"take: the network has no layer whose name begins with {prefix!r}")
     for layer in model.layers:
         weights = known[layer.name].get_weights() if layer.name in known else []
         shapes = [w.shape for w in weights], [tuple(w.shape) for w in layer.weights]
@@ -139,6 +143,10 @@ def begin_with(model: keras.Model, source: str) -> int:
         raise ValueError(f"{source}: shares no layer with this network")
     log.info("%s: began with its weights in %d of %d layers", source, taken, sum(bool(x.weights) for x in model.layers))
     return taken
+
+
+def _named(layers: Sequence[keras.layers.Layer], prefixes: Sequence[str]) -> list[keras.layers.Layer]:
+    return [layer for layer in layers if layer.name.startswith(tuple(prefixes))]
 
 
 def _widens(old: list[tuple[int, ...]], new: list[tuple[int, ...]]) -> bool:
@@ -163,7 +171,7 @@ def _widened(old: np.ndarray, new: np.ndarray) -> np.ndarray:
 def freeze(model: keras.Model, prefixes: Sequence[str]) -> None:
     """Keep the weights of all layers whose names begin with one of `prefixes`. ValueError for one that names none."""
     for prefix in prefixes:
-        named = [layer for layer in model.layers if layer.name.startswith(prefix)]
+        named = _named(model.layers, (prefix,))
         if not named:
             raise ValueError(f"freeze: the network has no layer whose name begins with {prefix!r}")
         for layer in named:

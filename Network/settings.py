@@ -21,6 +21,7 @@ class Settings:
     deterministic: bool = False     # deterministic TensorFlow ops: slower, the same losses each time
     seed: int = 0
     init: str = ""                  # begin with the weights of this run or model file, of the same network
+    take: tuple[str, ...] = ()      # of init, only layers whose names begin so; (): all of them
     freeze: tuple[str, ...] = ()    # layers whose names begin so keep their weights
 
     def __post_init__(self) -> None:

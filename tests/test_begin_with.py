@@ -45,6 +45,20 @@ def test_another_memory_takes_all_but_the_memory(tmp_path):
     np.testing.assert_array_equal(model.get_layer("memory_1").get_weights()[0], old)
 
 
+def test_only_the_layers_that_are_named(tmp_path):
+    first = _run(tmp_path / "first", TINY)
+    keras.utils.set_random_seed(8)
+    model = compact.build_training(TINY)
+    fresh = model.get_layer("code").get_weights()[0]
+    named = [layer.name for layer in first.layers if layer.weights and layer.name.startswith(("down", "top"))]
+    assert begin_with(model, str(tmp_path / "first"), ("down", "top")) == len(named) >= 2
+    np.testing.assert_array_equal(model.get_layer("down_0").get_weights()[0],
+                                  first.get_layer("down_0").get_weights()[0])
+    np.testing.assert_array_equal(model.get_layer("code").get_weights()[0], fresh)
+    with pytest.raises(ValueError, match="take: the network has no layer whose name begins with 'nose'"):
+        begin_with(model, str(tmp_path / "first"), ("nose",))
+
+
 def test_a_wider_encoder_keeps_the_function(tmp_path):
     first = _run(tmp_path / "first", TINY)
     keras.utils.set_random_seed(9)
