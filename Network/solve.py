@@ -110,9 +110,11 @@ def solve(model: keras.Model, mapped: np.ndarray, basis: np.ndarray) -> None:
         model.get_layer("linear_code").set_weights([codes[hidden:-1]])
 
 
-def solve_run(run: Path, shards: Shards, which: str, out: Path, seed: int = 0,
+def solve_run(run: Path, shards: Shards, which: str, out: Path, seed: int = 0, people: int = 0,
               progress: Callable[..., Any] = lambda chunks, total: chunks) -> dict[str, Any]:
     """Solve a run's checkpoint on shards and write the run folder `out` -> what config.json says of it.
+
+    people  how many training people, a seeded draw; 0: all of them
 
     ValueError when the run is no `compact`, was trained on other shards, or `out` holds a run already.
     """
@@ -139,9 +141,11 @@ def solve_run(run: Path, shards: Shards, which: str, out: Path, seed: int = 0,
     held = shards.people < held_out
     if held.all() or not held.any():
         raise ValueError(f"{shards.path}: people on both sides of number {held_out} are needed")
-    sums = normal_equations(batches(np.flatnonzero(~held)))
+    everybody = np.random.default_rng(seed).permutation(np.flatnonzero(~held))
+    chosen = np.sort(everybody[:people or None])
+    sums = normal_equations(batches(chosen))
     validation = list(batches(np.flatnonzero(held)))
-    some = np.random.default_rng(seed).permutation(np.flatnonzero(~held))[:2000]
+    some = everybody[:2000]
     basis = np.linalg.svd(control_offsets(truths(shards.gather("identity", some)), template, control),
                           full_matrices=False)[2][:points.basis.shape[0]]
 
@@ -149,7 +153,8 @@ def solve_run(run: Path, shards: Shards, which: str, out: Path, seed: int = 0,
         """(T,) squared error after each number of pictures, of the mean face's."""
         off = sum(np.square(x @ mapped - y[:, None]).sum(axis=(0, 2)) for x, y in validation)
         return off / sum(np.square(y).sum() for _, y in validation)
-    tried = {ridge: ridge_map(sums, ridge) @ basis.T @ basis for ridge in RIDGES}
+    sums = sums._replace(outputs=sums.outputs @ basis.T)       # columns of the map do not mix: solved in the basis
+    tried = {ridge: ridge_map(sums, ridge) @ basis for ridge in RIDGES}
     best = min(RIDGES, key=lambda ridge: errors(tried[ridge]).mean())
     code, linear = loaded.model.get_layer("code"), ()
     if any(layer.name == "linear_code" for layer in loaded.model.layers):
@@ -159,7 +164,7 @@ def solve_run(run: Path, shards: Shards, which: str, out: Path, seed: int = 0,
     model = model_from_config(loaded.config, training=True)
     model.set_weights(loaded.model.get_weights())
     solve(model, tried[best], basis)
-    about = {"people": int((~held).sum()), "ridge": best, "seed": seed, "of_mean_face_before": before.tolist(),
+    about = {"people": len(chosen), "ridge": best, "seed": seed, "of_mean_face_before": before.tolist(),
              "of_mean_face_after": errors(tried[best]).tolist()}
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.save_weights(model, "best_validation")
@@ -177,10 +182,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", metavar="SOLVED", type=Path, required=True)
     parser.add_argument("--checkpoint", choices=CHECKPOINTS, default="best_validation")
     parser.add_argument("--seed", type=int, default=0, help="of the order of each person's pictures")
+    parser.add_argument("--people", type=int, default=0, metavar="N", help="of the training people; default all")
 
     def work(arguments: argparse.Namespace) -> None:
+        if arguments.people < 0:
+            raise ValueError(f"--people must be at least 1, or 0 for all, got {arguments.people}")
         about = solve_run(arguments.run, open_shards(arguments.shards), arguments.checkpoint, arguments.output,
-                          arguments.seed, lambda chunks, total: tqdm(chunks, total=total, disable=None))
+                          arguments.seed, arguments.people,
+                          lambda chunks, total: tqdm(chunks, total=total, disable=None))
         print(f"ridge {about['ridge']:g}; squared error of the mean face's, validation people, by number of pictures:")
         for name in ("before", "after"):
             print(f"{name:7}" + " ".join(f"{value:.3f}" for value in about[f"of_mean_face_{name}"]))

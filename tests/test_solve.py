@@ -93,6 +93,14 @@ def test_a_solved_run_is_a_run_and_better(run, shards, tmp_path):
                 np.testing.assert_array_equal(a, b)
 
 
+def test_a_draw_of_the_people(run, shards, tmp_path):
+    everybody = int((shards.people >= json.loads((run / "config.json").read_text())["data"]["validation_people"]).sum())
+    one = solve_run(run, shards, "best_validation", tmp_path / "some", people=everybody - 2)
+    other = solve_run(run, shards, "best_validation", tmp_path / "others", people=everybody - 2, seed=1)
+    assert one["people"] == other["people"] == everybody - 2
+    assert one["of_mean_face_after"] != other["of_mean_face_after"]
+
+
 def test_bad_input(run, shards, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         solve.main([str(run), str(shards.path), "-o", str(run)])
