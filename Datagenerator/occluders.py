@@ -2,8 +2,8 @@
 
 Each function returns a `Layer` for `augment.occlude` to lay over a picture. Rectangles alone taught Ronkainen's network
 that obstructions are rectangles; what helped were shapes from one crop coloured by another, independent one. He repeats
-the threshold until the covered share falls into a range; here the threshold is the quantile that gives the wanted share
-at once.
+the threshold until the covered share falls into a range: so does `crops`; for `blob` the threshold is the quantile that
+gives the wanted share at once.
 """
 from __future__ import annotations
 
@@ -95,6 +95,26 @@ def blob(shape: tuple[int, int], share: float, rng: np.random.Generator, other: 
         fits = side / max(other.shape[:2])
         colour = random_crop(other, shape, rng, (fits, 3 * fits))
     return Layer(colour, alpha)
+
+
+def crops(shape: tuple[int, int], cover: tuple[float, float], rng: np.random.Generator, first: np.ndarray,
+          second: np.ndarray, tries: int = 12) -> Layer | None:
+    """One picture's crop thresholded, over a share within `cover` of a picture of `shape` (H, W), in the colours of an
+    independent crop of another picture; both (h, w, 3) uint8 BGR and turned by any angle, as published.
+
+    A channel, a level and a crop are drawn anew until the share (alpha > 1/2) fits; None after `tries` times. The edge
+    is soft: alpha rises over 4 to 24 grey levels. Crops are magnified, at least twice, so that whole faces are rare.
+    """
+    fits = max(shape) / min(min(first.shape[:2]), min(second.shape[:2]))
+    for _ in range(tries):
+        channel = cv2.extractChannel(first, int(rng.integers(3)))
+        values = random_crop(channel, shape, rng, (2 * fits, 5 * fits))
+        level, width, above = rng.uniform(30, 225), rng.uniform(4, 24), rng.random() < 0.5
+        share = np.count_nonzero(values > level) / values.size
+        if cover[0] <= (share if above else 1 - share) <= cover[1]:
+            rise = (values - np.float32(level)) * np.float32((1 if above else -1) / width)
+            return Layer(random_crop(second, shape, rng, (2 * fits, 5 * fits)), np.clip(rise + np.float32(0.5), 0, 1))
+    return None
 
 
 def hand(shape: tuple[int, int], rng: np.random.Generator) -> Layer:

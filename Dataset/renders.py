@@ -17,12 +17,13 @@ from Dataset.camera import Camera
 from Dataset.face_model import FaceModel
 from Dataset.framing import detected_face, predict_box
 from Dataset.raycast import Hits, Scene
-from Dataset.representations import points
-from Dataset.scene import Actor, Shot, Stage, roughen, sample_view, vertex_mask, view_camera
+from Dataset.representations import points, uvmap
+from Dataset.scene import Actor, Shot, Stage, roughen, sample_view, view_camera
 from Dataset.shading import normalise
 from Dataset.skin import sample_look
 
-BUFFERS = ("uv", "mask", "depth", "normals")
+MAPS = ("uv", "mask", "occluded")       # of BUFFERS, those of Dataset/representations/uvmap.py
+BUFFERS = (*MAPS, "depth", "normals")
 GRID = 16               # image_points: the ordered grid sampled 16x16
 CLEARANCE = 4.0         # mm: what a camera ray meets up to here in front of a point does not hide it
 _FRONTAL = (25.0, 12.0, 10.0)       # standard deviations of yaw, pitch, roll, degrees, of the frontal half
@@ -73,11 +74,12 @@ def layout(options: RenderOptions) -> dict[str, tuple[tuple[int, ...], np.dtype]
     centre 0.5; may lie outside); depth_points (T, 256) float32 their camera depth, mm; visible (T, 256) bool: nothing
     lies more than 4 mm in front of the point; landmarks (T, 68, 2) float32 pixels; found (T,) bool: framed by the
     detector.
-    Buffers, of each pixel's first hit: uv (T, S, S, 2) float16, the model's texture place (`corner_uv`), NaN off the
-    head's own mesh (hair, clothes, background); mask (T, S, S) bool: the part of the face that the grid covers (front
-    of the head without ears, scalp and neck; eyes and the mouth's inside belong to it); depth (T, S, S) float32 mm,
-    NaN where nothing is hit; normals (T, S, S, 3) int8, 127 x the unit normal in the camera's upright frame (x right,
-    y up, z to the camera), 0 where nothing is hit.
+    Buffers: uv (T, S, S, 2) float16, mask and occluded (T, S, S) bool, as `Dataset.representations.uvmap.UVMap` says:
+    the place on the ordered grid's texture square that a pixel's centre shows, NaN off the mask; all of the pixel shows
+    the face (eyes and the mouth's inside belong to it; ears, scalp and neck do not), whatever hair or glasses do; and
+    none of these stands before it. depth (T, S, S) float32 mm of each pixel's first hit, NaN where nothing is; normals
+    (T, S, S, 3) int8, 127 x the unit normal there in the camera's upright frame (x right, y up, z to the camera), 0
+    where nothing is hit.
     """
     t, s, n = options.images, options.size, GRID * GRID
     f32 = np.dtype(np.float32)
@@ -86,7 +88,8 @@ def layout(options: RenderOptions) -> dict[str, tuple[tuple[int, ...], np.dtype]
               "depth_points": ((t, n), f32), "visible": ((t, n), np.dtype(bool)), "landmarks": ((t, 68, 2), f32),
               "found": ((t,), np.dtype(bool))}
     buffers = {"uv": ((t, s, s, 2), np.dtype(np.float16)), "mask": ((t, s, s), np.dtype(bool)),
-               "depth": ((t, s, s), f32), "normals": ((t, s, s, 3), np.dtype(np.int8))}
+               "occluded": ((t, s, s), np.dtype(bool)), "depth": ((t, s, s), f32),
+               "normals": ((t, s, s, 3), np.dtype(np.int8))}
     return {**shapes, **{name: buffers[name] for name in BUFFERS if name in options.buffers}}
 
 
@@ -147,8 +150,22 @@ def _fill(out: dict[str, np.ndarray], image: int, shot: Shot, camera: Camera, op
     out["visible"][image] = visible(shot.scene, camera, places)
     projected = camera.project(shot.landmarks())
     out["landmarks"][image] = np.stack([projected.x, projected.y], -1)
-    for name in options.buffers:
-        out[name][image] = _BUFFER[name](shot, hits)
+    if any(name in MAPS for name in options.buffers):
+        maps = uv_map(shot, camera, hits)._asdict()
+        for name in filter(options.buffers.__contains__, MAPS):
+            out[name][image] = maps[name]
+    if "depth" in options.buffers:
+        out["depth"][image] = hits.depth
+    if "normals" in options.buffers:
+        out["normals"][image] = _normals(shot, hits)
+
+
+def uv_map(shot: Shot, camera: Camera, hits: Hits) -> uvmap.UVMap:
+    """Where each pixel of a picture shows the face; hits: what `shot.scene.cast(camera)` gave."""
+    model, stage = shot.actor.stage.model, shot.actor.stage
+    number = np.append(np.where(shot.numbers < 0, uvmap.OTHER, shot.numbers), uvmap.NOTHING)    # the last: a miss
+    return uvmap.encode(shot.vertices[:len(model.mean)], camera, None, model, shot.numbers[shot.numbers >= 0],
+                        hits._replace(triangle=number[hits.triangle]), stage.threads)
 
 
 @lru_cache(maxsize=2)
@@ -161,44 +178,7 @@ def coarse_grid(model: FaceModel) -> sparse.csr_matrix:
     return (sparse.kron(one, one) @ model.grid_matrix.astype(np.float64)).tocsr()
 
 
-@lru_cache(maxsize=2)
-def _face_region(model: FaceModel) -> np.ndarray:
-    """(F,) bool, the model's triangles that the grid covers, with eyes and mouth."""
-    from scipy.spatial import cKDTree
-
-    mean = np.asarray(model.mean, np.float64)
-    middles = mean[model.triangles].mean(1)
-    near = cKDTree(points.decode(points.encode(mean, model=model))).query(middles)[0] < 2.5
-    inside = np.ones(len(near), bool)
-    inside[model.region("skin")] = False
-    return near & ~vertex_mask(model, "ears")[model.triangles].any(1) | inside
-
-
-def _model_triangles(shot: Shot, hits: Hits) -> np.ndarray:
-    """The model's triangle at each hit (...), -1 elsewhere (hair, clothes, nothing)."""
-    return np.append(shot.numbers, -1)[hits.triangle]       # the last stands for a miss
-
-
-def _uv(shot: Shot, hits: Hits) -> np.ndarray:
-    numbers = _model_triangles(shot, hits)
-    corners = shot.actor.stage.model.corner_uv[numbers]
-    uv = np.einsum("...k,...kc->...c", hits.barycentric, corners)
-    return np.where((numbers >= 0)[..., None], uv, np.nan)
-
-
-def _mask(shot: Shot, hits: Hits) -> np.ndarray:
-    numbers = _model_triangles(shot, hits)
-    return (numbers >= 0) & _face_region(shot.actor.stage.model)[numbers]
-
-
-def _depth(shot: Shot, hits: Hits) -> np.ndarray:
-    return hits.depth
-
-
 def _normals(shot: Shot, hits: Hits) -> np.ndarray:
     corners = shot.triangles[hits.triangle]
     normals = sum(shot.normals[corners[..., k]] * hits.barycentric[..., k, None] for k in range(3))
     return np.rint(127 * normalise(normals)).astype(np.int8)
-
-
-_BUFFER = {"uv": _uv, "mask": _mask, "depth": _depth, "normals": _normals}

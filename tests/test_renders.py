@@ -9,9 +9,9 @@ from Dataset.camera import FLIP, Camera
 from Dataset.framing import detected_face, expected_box, predict_box
 from Dataset.glasses import CLEAR, DARK, make_glasses
 from Dataset.renders import (BUFFERS, CLEARANCE, GRID, RenderOptions, coarse_grid, layout, render_person, sample_angles,
-                             visible)
-from Dataset.representations import points
-from Dataset.scene import FRAME, LENS, Actor, roughen, sample_view, view_camera
+                             uv_map, visible)
+from Dataset.representations import points, uvmap
+from Dataset.scene import FRAME, HAIR, LENS, Actor, roughen, sample_view, view_camera
 from Dataset.shading import background
 from Dataset.skin import sample_look
 from Dataset.transforms import rotation_from_euler
@@ -38,11 +38,6 @@ def shot_of(seed: int = 0, wild: float = 0.0, glasses: float = 0.0, angles=(0.0,
     actor = Actor(render_stage(), model.sample_identity(rng).astype(np.float32), look)
     view = sample_view(rng, np.zeros(len(model.expression)), angles=np.array(angles))
     return actor.set(roughen(view, rng, wild, glasses))
-
-
-def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of vectors (N, 2) in the plane."""
-    return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
 
 
 def test_arrays_have_the_shapes_and_types_that_the_layout_says():
@@ -141,28 +136,39 @@ def test_buffers_against_rays():
         vertices = model.shape(arrays["identity"], arrays["expression"][image])
         pose = arrays["pose"][image].astype(float)
         vertices = vertices @ rotation_from_euler(*pose[:3]).T + pose[3:]
-        rows, columns = np.nonzero(arrays["mask"][image])
-        for pick in rng.integers(0, len(rows), 12):
-            place, uv = places[rows[pick], columns[pick]], arrays["uv"][image, rows[pick], columns[pick]].astype(float)
-            # the texture square, inverted triangle by triangle, must lead back to the place that the depth gives
-            corners = model.corner_uv.astype(float)
-            a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
-            area = cross(b - a, c - a)
-            w1 = cross(uv - a, c - a) / np.where(area == 0, np.nan, area)
-            w2 = cross(b - a, uv - a) / np.where(area == 0, np.nan, area)
-            candidates = np.flatnonzero((w1 > -0.1) & (w2 > -0.1) & (w1 + w2 < 1.1))
-            back = [vertices[model.triangles[t]].T @ [1 - w1[t] - w2[t], w1[t], w2[t]] for t in candidates]
-            assert min(np.linalg.norm(np.array(back) - place, axis=1)) < 0.6
+        places_seen = uvmap.decode(arrays["uv"][image].astype(float), arrays["occluded"][image])
+        grid = points.encode(vertices)
+        for pick in rng.integers(0, len(places_seen.grid), 12):
+            (x, y), place = places_seen.pixels[pick].astype(int), np.rint(places_seen.grid[pick]).astype(int)
+            around = grid[max(place[0] - 1, 0):place[0] + 2, max(place[1] - 1, 0):place[1] + 2].reshape(-1, 3)
+            # the place on the person's own grid lies where the depth says
+            assert np.linalg.norm(around - places[y, x], axis=1).min() < 2.5
             tried += 1
         nothing = np.isnan(arrays["depth"][image])
         assert (arrays["normals"][image][nothing] == 0).all() and not arrays["mask"][image][nothing].any()
+        assert not (arrays["occluded"][image] & ~arrays["mask"][image]).any()
         seen = ~nothing
         np.testing.assert_allclose(np.linalg.norm(arrays["normals"][image][seen].astype(float), axis=-1), 127, atol=1.5)
-        facing = arrays["normals"][image][arrays["mask"][image]][:, 2] > -20        # smooth normals, seen from z
+        facing = arrays["normals"][image][arrays["occluded"][image]][:, 2] > -20        # smooth normals, seen from z
         assert facing.mean() > 0.98
-        assert np.isnan(arrays["uv"][image][nothing]).all()
-        assert not np.isnan(arrays["uv"][image][arrays["mask"][image]]).any()
+        np.testing.assert_array_equal(np.isfinite(arrays["uv"][image]).all(-1), arrays["mask"][image])
     assert tried == 36
+
+
+def test_hair_and_glasses_hide_the_face_but_leave_its_map():
+    """The same person and view with and without glasses: same uv and mask, the glasses' pixels are occluded."""
+    bare, worn = shot_of(5, style=3), shot_of(5, glasses=1.0, style=3)
+    camera = view_camera(bare.view)
+    assert (worn.materials == FRAME).any() and bare.view._replace(glasses=0).seed == worn.view.seed
+    first, second = (uv_map(shot, camera, shot.scene.cast(camera)) for shot in (bare, worn))
+    np.testing.assert_array_equal(first.mask, second.mask)
+    np.testing.assert_allclose(first.uv, second.uv, atol=1e-4)
+    hits = worn.scene.cast(camera)
+    glasses = np.isin(worn.materials[hits.triangle], (FRAME, LENS)) & (hits.triangle >= 0)
+    assert (glasses & first.mask).sum() > 20 and not second.occluded[glasses].any()
+    np.testing.assert_array_equal(first.occluded[~glasses], second.occluded[~glasses])
+    hair = np.isin(bare.materials[bare.scene.cast(camera).triangle], [HAIR])
+    assert (hair & first.mask).any() and not first.occluded[hair].any()
 
 
 def test_boxes_scatter_like_the_detectors():
@@ -227,7 +233,7 @@ def test_backdrops_are_seeded_in_range_and_wilder_when_asked():
     ({"people": 0}, "--people must be within 1 to 1000000, got 0"), ({"size": 4096}, "--size must be within 16 to 512"),
     ({"yaw": float("nan")}, "--yaw must be within 0 to 90, got nan"),
     ({"margin": 9}, "--margin must be within 0.5 to 3"),
-    ({"buffers": ("uv", "voxels")}, "--buffers must be some of uv,mask,depth,normals, once each, got uv,voxels"),
+    ({"buffers": ("uv", "voxels")}, "uv,mask,occluded,depth,normals, once each, got uv,voxels"),
     ({"buffers": ("uv", "uv")}, "once each")])
 def test_bad_options(bad, message):
     with pytest.raises(ValueError, match=message):

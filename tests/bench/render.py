@@ -5,8 +5,9 @@ cascade finds the face.
     OMP_NUM_THREADS=1 python -m tests.bench.render --haar 320 [--first 0]
 
 Samples/s of one process, interleaved in one run. The baseline `make_subject` frames every picture with the detector
-and writes JPEGs and no buffers; shards keep all buffers. --haar renders N pictures, of people FIRST and up, with |yaw|,
-|pitch| < 15 degrees and everything else random but for glasses; and 200 pictures of clutter without anybody.
+and writes JPEGs and no buffers; shards keep all buffers, the maps (uv, mask, occluded) or none. --haar renders N
+pictures, of people FIRST and up, with |yaw|, |pitch| < 15 degrees and everything else random but for glasses; and 200
+pictures of clutter without anybody.
 """
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from Dataset import synthetic
 from Dataset.backdrop import backdrop
 from Dataset.detect import STAGES, Detection, detect_faces
 from Dataset.framing import expected_box
-from Dataset.renders import BUFFERS, RenderOptions, render_person, sample_angles
+from Dataset.renders import BUFFERS, MAPS, RenderOptions, render_person, sample_angles
 from Dataset.scene import Actor, Stage, roughen, sample_view, view_camera
 from Dataset.shading import to_bgr8
 from Dataset.skin import sample_look
@@ -34,11 +35,11 @@ CLUTTER = 200           # pictures without a face
 
 def race(people: int, images: int, size: int, rounds: int) -> None:
     stage = render_stage()
-    new = RenderOptions(images=images, size=size, buffers=BUFFERS)
-    bare = RenderOptions(images=images, size=size)
+    new, maps, bare = (RenderOptions(images=images, size=size, buffers=names) for names in (BUFFERS, MAPS, ()))
     old = synthetic.Options(subjects=people, images=images, size=size)
     ways = {"make_subject (baseline)": lambda k, folder: synthetic.make_subject(folder, k, old, stage),
             "shards, all buffers": lambda k, folder: render_person(k, new, stage),
+            "shards, maps": lambda k, folder: render_person(k, maps, stage),
             "shards, no buffers": lambda k, folder: render_person(k, bare, stage)}
     spent = {name: ([], []) for name in ways}
     for turn in range(-1, rounds):

@@ -1,0 +1,304 @@
+"""Representation `uvmap`: for every pixel of a picture the place of the face that it shows (the `uvnet` system's
+target; Ronkainen 2017, sections 3.2 and 3.3).
+
+UV is a place in the texture square of the face's 128x128 ordered grid (docs/conventions.md): grid place (row r,
+column c), continuous, is u = (c + 1/2) / 128, v = 1 - (r + 1/2) / 128, and the face uses the whole square. UV is taken
+at pixel centres without antialiasing, since the mean of two places is a third one; the mask holds the pixels of which
+all 64 samples show the face, so that border pixels fall out.
+
+On the skin UV runs linearly over each triangle of the model. In eyes and mouth, which the grid closes by strips
+between the lids and between the lips, UV is where the ray meets the strip: what lies behind it moves on its own.
+"""
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import spsolve
+
+from Dataset.camera import Camera
+from Dataset.correspondences import Correspondences
+from Dataset.face_model import FaceModel, load_face_model
+from Dataset.raycast import Hits, Scene
+from Dataset.representations import points
+
+SIZE = points.SIZE
+SPLIT = 8               # 8x8 samples of a pixel
+NOTHING, OTHER = -1, -2         # in place of a triangle of the model: nothing is hit, or something else is
+_NEAR = 1.0             # mm: a point of the grid that is farther off lies on a strip, not on the skin
+_OFF = 7.5              # mm: skin that is farther from the grid, continued over its rim, is none of the face
+_RIM = 6                # cells by which it is continued
+_PRIOR = 0.1            # weight of a vertex's own nearest place, in points of the grid
+_AROUND = np.ones((11, 11), np.uint8)       # cells about a strip that go with it: it is often thinner than one
+NONE, PART, ALL = 0, 1, 2         # of a triangle is face; of PART what lies within the grid
+_FIRST, _LAST = 0.5 / SIZE, 1 - 0.5 / SIZE      # u or v of the grid's first and last lines
+_QUICK = np.array([0, SPLIT - 1, SPLIT * (SPLIT - 1), SPLIT * SPLIT - 1])       # samples in a pixel's corners
+
+
+class UVMap(NamedTuple):
+    """uv        (H, W, 2) float32 in [0, 1], NaN where mask is False
+    mask      (H, W) bool: all of the pixel shows the face, whatever stands before it (hair, glasses, a hand); parts
+              of the head itself that hide others count
+    occluded  (H, W) bool: mask, and nothing stands before the pixel's centre
+    """
+
+    uv: np.ndarray
+    mask: np.ndarray
+    occluded: np.ndarray
+
+
+class Atlas(NamedTuple):
+    """Where a model's triangles lie in the square.
+
+    corners  (F, 3, 2) float32 u, v of skin, beyond [0, 1] outside the grid
+    face     (F,) uint8, NONE, PART or ALL of it is face; inside (F,) bool, eyes and mouth, which are ALL
+    strips   (M, 3) int64, triangles that close these, over K points of the grid: strip_uv (K, 2) float32, strip_matrix
+             (K, V) from the model's vertices
+    """
+
+    corners: np.ndarray
+    face: np.ndarray
+    inside: np.ndarray
+    strips: np.ndarray
+    strip_uv: np.ndarray
+    strip_matrix: sparse.csr_matrix
+
+
+def grid_places(uv: np.ndarray) -> np.ndarray:
+    """u, v (..., 2) -> row, column (..., 2) float64 on the 128x128 grid; NaN stays NaN."""
+    uv = np.asarray(uv, np.float64)
+    return np.stack([SIZE * (1 - uv[..., 1]) - 0.5, SIZE * uv[..., 0] - 0.5], -1)
+
+
+def grid_uv(places: np.ndarray) -> np.ndarray:
+    """Row, column (..., 2) on the 128x128 grid -> u, v (..., 2) float64: what `grid_places` undoes."""
+    places = np.asarray(places, np.float64)
+    return np.stack([(places[..., 1] + 0.5) / SIZE, 1 - (places[..., 0] + 0.5) / SIZE], -1)
+
+
+def encode(vertices: np.ndarray, camera: Camera, size: int | None = None, model: FaceModel | None = None,
+           numbers: np.ndarray | None = None, seen: Hits | None = None, threads: int = 0) -> UVMap:
+    """What ``camera`` sees of a posed face.
+
+    vertices  (V, 3) mm of the model, in the camera's world
+    size      side of the map, px, for a camera of a square picture; None: the camera's own pixels
+    numbers   of the model's triangles that are there, (N,); None: all but the lashes
+    seen      the picture's first hits, where they are known: triangle (H, W) is one of the model's numbers, NOTHING or
+              OTHER (what stands before the face); None: nothing stands before it
+
+    ValueError for vertices or hits of another shape.
+    """
+    model = load_face_model() if model is None else model
+    vertices = np.asarray(vertices)
+    if vertices.shape != model.mean.shape:
+        raise ValueError(f"vertices must be {model.mean.shape}, received shape {vertices.shape}")
+    if size is not None:
+        camera = camera.crop((0, 0, camera.width, camera.height), size)
+    numbers = _facing(vertices, model, drawn_triangles(model) if numbers is None else np.asarray(numbers), camera)
+    head, chart = Scene(vertices, model.triangles[numbers], threads), atlas(model)
+    first = _bare(head, numbers, camera, seen)
+    uv, face = _places(chart, first)
+    _close(chart, vertices, camera, first, uv, face, threads)
+    mask = _whole(chart, head, numbers, camera, face)
+    uv[~mask] = np.nan
+    return UVMap(uv, mask, mask & (seen.triangle >= 0) if seen else mask)
+
+
+def erode(mask: np.ndarray) -> np.ndarray:
+    """A mask (H, W), bool or uint8, without the pixels that have one outside it among their eight neighbours; beyond
+    the picture's border counts as inside. Same dtype. (Section 3.5: where differences of neighbours stay within.)"""
+    return cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(mask.dtype)
+
+
+def decode(uv: UVMap | np.ndarray, mask: np.ndarray | None = None, weights: np.ndarray | None = None,
+           stride: int = 1) -> Correspondences:
+    """Pixels and places of a map, row by row.
+
+    uv       a `UVMap` (its own mask is used where none is given), or (S, S, 2), finite within the mask
+    mask     (S, S) bool; none and no `UVMap`: where uv is finite
+    weights  (S, S) >= 0; None: 1
+    stride   only every so many pixels in either direction, beginning in the middle of the first such block
+
+    Places are clipped to the grid. ValueError for other shapes.
+    """
+    if isinstance(uv, UVMap):
+        uv, mask = uv.uv, uv.mask if mask is None else mask
+    uv = np.asarray(uv)
+    mask = np.isfinite(uv).all(-1) if mask is None else np.asarray(mask)
+    if uv.ndim != 3 or uv.shape[0] != uv.shape[1] or uv.shape[2] != 2 or mask.shape != uv.shape[:2]:
+        raise ValueError(f"a map must be (S, S, 2) and its mask (S, S), received {uv.shape} and {mask.shape}")
+    if mask.dtype != bool or stride < 1:
+        raise ValueError(f"a mask must be bool and the stride at least 1, received {mask.dtype} and {stride}")
+    if weights is not None and np.shape(weights) != mask.shape:
+        raise ValueError(f"weights must be {mask.shape}, received {np.shape(weights)}")
+    start = stride // 2
+    row, column = np.nonzero(mask[start::stride, start::stride])
+    row, column = row * stride + start, column * stride + start
+    grid = np.clip(grid_places(uv[row, column]), 0, SIZE - 1)
+    share = np.ones(len(row)) if weights is None else np.asarray(weights)[row, column].astype(np.float64)
+    return Correspondences(grid, np.stack([column, row], -1) + 0.5, share, len(mask))
+
+
+@lru_cache(maxsize=2)
+def drawn_triangles(model: FaceModel) -> np.ndarray:
+    """Numbers (N,) int64 of the model's triangles that pictures show: all but the lashes."""
+    return np.setdiff1d(np.arange(len(model.triangles)), model.region("lashes"))
+
+
+@lru_cache(maxsize=2)
+def atlas(model: FaceModel) -> Atlas:
+    """The atlas of a model, laid out on its mean face.
+
+    A vertex's place is the one with which the points of the grid, each at the nearest point of the skin, come out best
+    in the least squares sense: over triangles of 5 mm that is twice as near as the vertex's own nearest place, which
+    only decides where no point of the grid is near.
+    """
+    mean, skin = np.asarray(model.mean, np.float64), model.triangles[model.region("skin")]
+    grid = points.encode(mean, model=model)
+    near = _closest(grid.reshape(-1, 3), mean, skin)
+    data = near.distance < _NEAR
+    corners, weights = skin[near.triangle[data]], near.weights[data]
+    product = sparse.csr_matrix((weights.ravel(), (np.repeat(np.arange(len(corners)), 3), corners.ravel())),
+                                (len(corners), len(mean)))
+    places = np.stack(np.divmod(np.flatnonzero(data), SIZE), -1)
+    prior, distance = _nearest_places(mean, grid)
+    normal = (product.T @ product + _PRIOR * sparse.identity(len(mean))).tocsc()
+    fitted = spsolve(normal, product.T @ places + _PRIOR * prior)
+
+    skin, lashes = (np.isin(np.arange(len(model.triangles)), model.region(name)) for name in ("skin", "lashes"))
+    uv = grid_uv(fitted)[model.triangles].astype(np.float32)
+    uv[~skin] = 0.5         # until its ray meets the strip
+    low, high = uv.min(1), uv.max(1)
+    face = np.where((low >= _FIRST).all(1) & (high <= _LAST).all(1), ALL, PART).astype(np.uint8)
+    face[lashes | (high < _FIRST).any(1) | (low > _LAST).any(1)] = NONE
+    face[skin & ~(distance < _OFF)[model.triangles].all(1)] = NONE
+    inside = ~skin & ~lashes
+    return Atlas(uv, face, inside, *_strips(model))
+
+
+class _Closest(NamedTuple):
+    triangle: np.ndarray
+    weights: np.ndarray
+    distance: np.ndarray
+
+
+def _closest(places: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> _Closest:
+    """The nearest points of a mesh to places (N, 3): triangle (N,), weights (N, 3) float64, distance (N,) mm."""
+    import open3d as o3d
+
+    tensor = o3d.core.Tensor.from_numpy
+    scene = o3d.t.geometry.RaycastingScene()
+    scene.add_triangles(tensor(np.ascontiguousarray(vertices, np.float32)), tensor(triangles.astype(np.uint32)))
+    answer = scene.compute_closest_points(tensor(np.ascontiguousarray(places, np.float32)))
+    weights = answer["primitive_uvs"].numpy().astype(np.float64)
+    return _Closest(answer["primitive_ids"].numpy(), np.column_stack([1 - weights.sum(1), weights]),
+                    np.linalg.norm(answer["points"].numpy() - places, axis=1))
+
+
+def _nearest_places(vertices: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row, column (V, 2) of the nearest points of a grid's surface, continued by _RIM cells on all sides, and their
+    distances (V,), mm."""
+    for axis in (0, 1):
+        lines = np.moveaxis(grid, axis, 0)
+        steps = np.arange(1, _RIM + 1).reshape(-1, 1, 1)
+        lines = np.concatenate([lines[:1] + (lines[:1] - lines[1:2]) * steps[::-1], lines,
+                                lines[-1:] + (lines[-1:] - lines[-2:-1]) * steps])
+        grid = np.moveaxis(lines, 0, axis)
+    triangles = points.grid_triangles(len(grid))
+    found = _closest(vertices, grid.reshape(-1, 3), triangles)
+    corners = np.stack(np.divmod(triangles[found.triangle], len(grid)), -1) - _RIM
+    return np.einsum("vk,vkc->vc", found.weights, corners), found.distance
+
+
+def _strips(model: FaceModel) -> tuple[np.ndarray, np.ndarray, sparse.csr_matrix]:
+    """The grid's triangles in eyes and mouth: around points whose three vertices share no piece of skin."""
+    level = model._subdivision
+    quads = level.quads[model.subdivided_regions[::2] == model.region_names.index("skin")]
+    on = sparse.csr_matrix((np.ones(quads.size), (quads.ravel(), np.repeat(np.arange(len(quads)), 4))),
+                           (level.matrix.shape[0], len(quads)))
+    vertices, weights = model.grid_vertices.reshape(-1, 3), model.grid_weights.reshape(-1, 3)
+    a, b, c = np.where(weights > 1e-6, vertices, vertices[:, :1]).T
+    between = on[a].multiply(on[b]).multiply(on[c]).getnnz(1) == 0
+    around = cv2.dilate(between.reshape(SIZE, SIZE).astype(np.uint8), _AROUND).astype(bool).ravel()
+    triangles = points.grid_triangles()
+    used, triangles = np.unique(triangles[around[triangles].all(1)], return_inverse=True)
+    uv = grid_uv(np.stack(np.divmod(used, SIZE), -1)).astype(np.float32)
+    return triangles.reshape(-1, 3), uv, model.grid_matrix[used].astype(np.float64)
+
+
+def _facing(vertices: np.ndarray, model: FaceModel, numbers: np.ndarray, camera: Camera) -> np.ndarray:
+    """Those of the triangles that turn their outer side to the camera: of a closed head no ray meets another first, and
+    building the tree over the others is a third of its time."""
+    places = (vertices - camera.position()).astype(np.float32).T
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = (places[:, corner] for corner in model.triangles[numbers].T)
+    return numbers[ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx) < 0]
+
+
+def _bare(head: Scene, numbers: np.ndarray, camera: Camera, seen: Hits | None) -> Hits:
+    """First hits of the head alone: triangle is the model's number or -1."""
+    number = np.append(numbers, NOTHING)
+    if seen is None:
+        hits = head.cast(camera)
+        return hits._replace(triangle=number[hits.triangle])
+    if seen.triangle.shape != (camera.height, camera.width):
+        raise ValueError(f"hits must be {(camera.height, camera.width)}, received {seen.triangle.shape}")
+    triangle, barycentric, depth = (np.array(part) for part in seen)
+    row, column = np.nonzero(triangle == OTHER)
+    again = head.cast_rays(*camera.rays(np.stack([column, row], -1) + 0.5))
+    triangle[row, column], barycentric[row, column] = number[again.triangle], again.barycentric
+    depth[row, column] = again.depth
+    return Hits(triangle, barycentric, depth)
+
+
+def _places(chart: Atlas, hits: Hits) -> tuple[np.ndarray, np.ndarray]:
+    """uv (H, W, 2) float32 of hits of the model's triangles, and whether they show the face (H, W)."""
+    uv = np.full((*hits.triangle.shape, 2), np.nan, np.float32)
+    hit = (hits.triangle >= 0) & (chart.face[hits.triangle] > NONE)
+    uv[hit] = np.einsum("nk,nkc->nc", hits.barycentric[hit], chart.corners[hits.triangle[hit]])
+    return uv, hit & ((uv >= _FIRST) & (uv <= _LAST)).all(-1)
+
+
+def _shown(chart: Atlas, triangle: np.ndarray, barycentric: np.ndarray) -> np.ndarray:
+    """Whether hits (N, K) of the model's triangles show the face: as `_places`, without the places."""
+    kind = np.where(triangle >= 0, chart.face[triangle], NONE)
+    shown = kind == ALL
+    rim = kind == PART
+    uv = np.einsum("nk,nkc->nc", barycentric[rim], chart.corners[triangle[rim]])
+    shown[rim] = ((uv >= _FIRST) & (uv <= _LAST)).all(-1)
+    return shown
+
+
+def _close(chart: Atlas, vertices: np.ndarray, camera: Camera, hits: Hits, uv: np.ndarray, face: np.ndarray,
+           threads: int) -> None:
+    """UV of what shows eyes or mouth, in place: where its ray meets the strip; where it meets none it is no face."""
+    row, column = np.nonzero(face & chart.inside[hits.triangle])
+    if len(row) == 0:
+        return
+    strips = Scene(chart.strip_matrix @ vertices, chart.strips, threads)
+    met = strips.cast_rays(*camera.rays(np.stack([column, row], -1) + 0.5))
+    hit = met.triangle >= 0
+    face[row[~hit], column[~hit]] = False
+    uv[row[hit], column[hit]] = np.einsum("nk,nkc->nc", met.barycentric[hit],
+                                          chart.strip_uv[chart.strips[met.triangle[hit]]])
+
+
+def _whole(chart: Atlas, head: Scene, numbers: np.ndarray, camera: Camera, face: np.ndarray,
+           everywhere: bool = False) -> np.ndarray:
+    """Pixels (H, W) of which all 64 samples show the face. Only those are sampled whose centre does and a neighbour's
+    does not, or at the picture's border; everywhere: all, the slow twin."""
+    number = np.append(numbers, NOTHING)
+    ring = np.ones((3, 3), np.uint8)
+    sure = cv2.erode(face.astype(np.uint8), ring, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+    row, column = np.nonzero(face if everywhere else face & ~sure)
+    offsets = np.stack(np.divmod(np.arange(SPLIT * SPLIT), SPLIT)[::-1], -1)
+    mask = face.copy()
+    for group in (_QUICK, np.setdiff1d(np.arange(SPLIT * SPLIT), _QUICK)):      # most fail in a corner
+        places = np.stack([column, row], -1)[:, None] + (offsets[group] + 0.5) / SPLIT
+        hits = head.cast_rays(*camera.rays(places))
+        fine = _shown(chart, number[hits.triangle], hits.barycentric).all(1)
+        mask[row[~fine], column[~fine]] = False
+        row, column = row[fine], column[fine]
+    return mask

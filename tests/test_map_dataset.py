@@ -1,0 +1,196 @@
+"""Shards with buffers -> batches for per-pixel networks: who is in them, what maps say after all that moves them."""
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from Datagenerator.epoch import Shard
+from Datagenerator.map_dataset import DepthConfig, MapConfig, make_map_sequences, without_face
+from Datagenerator.pipeline import make_pipeline
+from Datagenerator.source import DATA_CONFIGS, data_config, open_source
+from Dataset.renders import RenderOptions
+from Dataset.representations.depth import encode_depth
+from Dataset.representations.uvmap import erode
+from Dataset.shards import make_shards, open_shards
+
+PLAIN = MapConfig(batch_size=4, batches=3, validation_people=2, image_size=32, empty=0.0)
+DEPTH = DepthConfig(batch_size=3, batches=2, validation_people=2, image_size=32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("shards") / "people"
+    make_shards(path, RenderOptions(people=6, images=2, size=32, seed=5, detect=0.0, yaw=40,
+                                    buffers=("uv", "mask", "occluded", "depth")))
+    return path
+
+
+def sequences(folder, config=PLAIN):
+    return make_map_sequences(open_shards(folder), config)
+
+
+def _same(a, b):
+    np.testing.assert_array_equal(a[0], b[0])
+    assert a[1].keys() == b[1].keys()
+    for key in a[1]:
+        np.testing.assert_array_equal(a[1][key], b[1][key])
+
+
+@pytest.mark.parametrize("config", [PLAIN, DEPTH, dataclasses.replace(
+    PLAIN, jitter=True, quarters=True, empty=0.3, faces_in_picture=3)])
+def test_shapes_ranges_and_what_belongs_together(folder, config):
+    training, validation = sequences(folder, config)
+    assert len(training) == config.batches
+    for sequence in (training, validation):
+        for index in range(len(sequence)):
+            x, y = sequence.batch(1, index)
+            shape, targets = sequence.shapes
+            assert x.shape[1:] == shape[1:] and len(x) == config.batch_size and x.dtype == np.float32
+            assert x.min() >= -1e-6 and 1 - 1e-6 < x.max() < 1 + 1e-6
+            assert {k: (None, *v.shape[1:]) for k, v in y.items()} == targets
+            assert all(v.dtype == np.float32 and np.isfinite(v).all() for v in y.values())
+            if config.target == "uv":
+                assert (y["uv"][y["mask"][..., 0] == 0] == 0).all() and (y["uv"] >= 0).all() and (y["uv"] <= 1).all()
+                assert set(np.unique(y["mask"])) <= {0, 1} and (y["occluded"] <= y["mask"]).all()
+                for mask, eroded in zip(y["mask"], y["eroded"]):
+                    np.testing.assert_array_equal(erode(mask[..., 0] > 0), eroded[..., 0] > 0)
+            else:
+                assert (np.abs(y["depth"]) <= 1).all() and (y["depth"].reshape(len(x), -1).max(1) == 1).all()
+
+
+def test_a_batch_depends_on_seed_epoch_and_index_alone(folder):
+    config = dataclasses.replace(PLAIN, faces_in_picture=2, jitter=True, empty=0.3)
+    training = sequences(folder, config)[0]
+    _same(training.batch(1, 2), sequences(folder, config)[0].batch(1, 2))
+    with ThreadPoolExecutor(3) as pool:         # as the pipeline calls it
+        for (x, y), index in zip(pool.map(lambda i: training.batch(1, i), range(3)), range(3)):
+            _same((x, y), training.batch(1, index))
+    others = (training.batch(1, 1), training.batch(0, 2),
+              sequences(folder, dataclasses.replace(config, seed=1))[0].batch(1, 2))
+    assert all(np.abs(x - training.batch(1, 2)[0]).max() > 0.1 for x, _ in others)
+
+
+def test_workers_parts_are_the_batch(folder):
+    training = sequences(folder)[0]
+    x, y = training.batch(0, 0)
+    for index in range(2):
+        part = training.batch(0, 0, Shard(index, 2))
+        rows = slice(2 * index, 2 * index + 2)
+        _same(part, (x[rows], {k: v[rows] for k, v in y.items()}))
+    training.check_shard(Shard(0, 2, 2))
+    with pytest.raises(ValueError, match="a batch of 4 pictures is too small for 3 workers x 2 replicas"):
+        training.check_shard(Shard(0, 3, 2))
+
+
+def test_nobody_stands_on_both_sides(folder):
+    training, validation = sequences(folder)
+    assert list(validation.people) == [0, 1] and list(training.people) == [2, 3, 4, 5]
+    assert {p for i in range(3) for p in training.draw(0, i).people.ravel()} <= {2, 3, 4, 5}
+    assert len(validation) == 1
+    drawn = validation.draw(0, 0)
+    assert [*zip(drawn.people[:, 0], drawn.images[:, 0])] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+
+
+def test_held_out_pictures_are_as_they_were_rendered(folder):
+    shards = open_shards(folder)
+    x, y = sequences(folder)[1].batch(3, 0)
+    image, uv, mask, occluded = (shards.gather(name, [1], [1])[0] for name in ("images", "uv", "mask", "occluded"))
+    image = image.astype(np.float32)
+    np.testing.assert_allclose(x[3], (image - image.min()) / np.ptp(image), atol=1e-6)
+    np.testing.assert_array_equal(y["uv"][3], np.where(mask[..., None], uv.astype(np.float32), 0))
+    np.testing.assert_array_equal(y["mask"][3, ..., 0], mask)
+    np.testing.assert_array_equal(y["occluded"][3, ..., 0], occluded)
+    assert mask.sum() > 100
+
+
+def test_depth_is_the_visible_faces(folder):
+    shards = open_shards(folder)
+    y = sequences(folder, DEPTH)[1].batch(0, 0)[1]["depth"][1]
+    depth, seen, camera = (shards.gather(name, [1], [0])[0] for name in ("depth", "occluded", "camera"))
+    np.testing.assert_array_equal(y, encode_depth(depth, seen, float(camera[0])))
+    assert (y[~seen] == -1).all() and (y[seen] > -1).all() and seen.any()
+    half = sequences(folder, dataclasses.replace(DEPTH, image_size=16))[1].batch(0, 0)[1]["depth"][1]
+    both = np.abs(half - y[1::2, 1::2])[(half > -1)]
+    assert np.median(both) < 0.02 and half.shape == (16, 16, 1)     # in sides of the crop: the same values
+
+
+def test_smaller_pictures(folder):
+    """Pictures are averaged, maps keep one pixel of four, masks need all of them."""
+    whole, small = (sequences(folder, dataclasses.replace(PLAIN, image_size=size))[1].batch(0, 0) for size in (32, 16))
+    mask = whole[1]["mask"].reshape(4, 16, 2, 16, 2, 1).min((2, 4))
+    np.testing.assert_array_equal(small[1]["mask"], mask)
+    np.testing.assert_array_equal(small[1]["uv"], whole[1]["uv"][:, 1::2, 1::2] * mask)
+    np.testing.assert_array_equal(small[1]["occluded"], whole[1]["occluded"].reshape(4, 16, 2, 16, 2, 1).min((2, 4)))
+    shards = open_shards(folder)
+    mean = shards.gather("images", [0], [0])[0].astype(float).reshape(16, 2, 16, 2, 3).mean((1, 3))
+    stretched = (mean - mean.min()) / np.ptp(mean)
+    np.testing.assert_allclose(small[0][0], stretched, atol=0.01)
+    with pytest.raises(ValueError, match="must be a multiple of image_size 24"):
+        sequences(folder, dataclasses.replace(PLAIN, image_size=24))
+
+
+def test_share_without_a_face(folder):
+    x, y = sequences(folder, dataclasses.replace(PLAIN, empty=1.0, faces_in_picture=2))[0].batch(0, 0)
+    assert not any(value.any() for value in y.values()) and x.std() > 0.01
+    x, y = sequences(folder, dataclasses.replace(DEPTH, empty=1.0))[0].batch(0, 0)
+    assert (y["depth"] == -1).all()
+    config = dataclasses.replace(PLAIN, batch_size=200, batches=1, empty=0.2)
+    faces = sequences(folder, config)[0].batch(0, 0)[1]["mask"].any((1, 2, 3))
+    assert 0.12 < 1 - faces.mean() < 0.28
+    assert sequences(folder, dataclasses.replace(PLAIN, empty=1.0))[1].batch(0, 0)[1]["mask"].any((1, 2, 3)).all()
+
+
+def test_what_stands_beside_a_face_holds_none_of_it():
+    image, mask = np.full((40, 40, 3), 7, np.uint8), np.zeros((40, 40), bool)
+    mask[12:30, 15:38] = True
+    image[mask] = 255
+    beside = [np.array_equal(without_face(image, mask, np.random.default_rng(s)), np.full((40, 40, 3), 7))
+              for s in range(40)]
+    assert 10 < sum(beside) < 30                # the others are clutter
+    mask[:] = True
+    assert not (without_face(image, mask, np.random.default_rng(1)) == 7).all()
+
+
+def test_through_the_pipeline(folder):
+    training = sequences(folder)[0]
+    batches = list(make_pipeline(training, 0, 1, workers=2))
+    assert len(batches) == 2
+    for number, (x, y) in enumerate(batches):
+        _same((np.asarray(x), {k: np.asarray(v) for k, v in y.items()}), training.batch(0, number + 1))
+
+
+def test_source(folder):
+    assert DATA_CONFIGS["uvnet"] is data_config("uvnet", folder, ()) is MapConfig
+    assert data_config("pix2pix", folder, ()) is DepthConfig
+    for config in (PLAIN, DEPTH):
+        source = open_source(folder, "train-test", config)
+        assert source.about["people"] == {"validation": "numbers below 2"} and source.about["shards"]["seed"] == 5
+        assert source.model == {"crop_margin": 1.15} and source.template.shape == (0, 3)
+        assert source.training.training and not source.validation.training
+    with pytest.raises(ValueError, match="live: only compact trains on people rendered meanwhile, not uvnet"):
+        data_config("uvnet", "live", ())
+
+
+def test_shards_without_the_buffers(tmp_path):
+    make_shards(tmp_path / "people", RenderOptions(people=3, images=1, size=16, detect=0.0, buffers=("mask", "depth")))
+    shards, config = open_shards(tmp_path / "people"), dataclasses.replace(PLAIN, validation_people=1, image_size=16)
+    with pytest.raises(ValueError, match="target uv needs the buffers uv, occluded .python -m Dataset.shards --buffer"):
+        make_map_sequences(shards, config)
+    with pytest.raises(ValueError, match="target depth needs the buffers occluded"):
+        make_map_sequences(shards, dataclasses.replace(DEPTH, validation_people=1, image_size=16))
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"target": "normals"}, "target must be one of uv, depth, got 'normals'"),
+    ({"batch_size": 0}, "batch_size must be within 1 to 4096, got 0"), ({"empty": 1.5}, "empty must be within 0 to 1"),
+    ({"faces_in_picture": 9}, "faces_in_picture must be within 1 to 4"), ({"seed": -1}, "seed must be at least 0"),
+    ({"target": "depth", "quarters": True}, "quarters and faces_in_picture are for target uv")])
+def test_bad_config(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(PLAIN, **change)
+
+
+def test_too_few_people(folder):
+    with pytest.raises(ValueError, match="0 people to train on and 6 for validation; validation_people is 9"):
+        sequences(folder, dataclasses.replace(PLAIN, validation_people=9))
