@@ -66,6 +66,52 @@ def places_and_shape(truth: dict[str, Any], prediction: dict[str, Any]) -> dict[
     return parts
 
 
+LEAST_LOG_VARIANCE = -14.0      # of u and v: a standard deviation of 0.0009 of the atlas's side, a ninth of a cell
+_DOUBT_MAP = 0.01               # weight of a map's likelihood: its sum stays beside the paper's parts
+
+
+def maps_of_the_face(truth: dict[str, Any], prediction: Any) -> dict[str, Any]:
+    """The `uvnet` network's loss, Ronkainen 2017, 3.5 and listing A.2: sums over the image, (B,) float32, that add up.
+
+    truth       uv (B, S, S, 2), atlas, 0 outside the mask; mask, occluded, eroded (B, S, S, 1), 1 or 0
+    prediction  (B, S, S, 4): u, v, mask, occluded mask; or (B, S, S, 6) with the log-variance of u and v
+
+    uv        sum of the absolute differences of u and v in the true mask: the listing's evaluation metric
+    mask, occluded  the same of the masks, as they come: no sigmoid
+    gradient  the same of the four images of u and v's differences to the next pixel, right and below, in the eroded
+              mask; not those of the masked map, which jump at its border
+    doubt     negative log likelihood of u and v's errors as Gaussian in the true mask, from 0 up, _DOUBT_MAP of it,
+              where there is a log-variance; it does not move u and v. Not the paper's
+
+    The paper's function of the gradients is not printed: these are forward differences, 0 in the last row and column.
+    ValueError where shapes disagree.
+    """
+    channels = prediction.shape[-1]
+    if len(prediction.shape) != 4 or channels not in (4, 6):
+        raise ValueError(f"prediction must have shape (B, S, S, 4) or (B, S, S, 6), got {tuple(prediction.shape)}")
+    for name, wanted in (("uv", 2), ("mask", 1), ("occluded", 1), ("eroded", 1)):
+        _check(truth[name], prediction[..., :wanted])
+    # plane by plane: three times as fast on CPUs as slices of the last axis
+    u, v, mask, occluded, *doubts = ops.unstack(ops.cast(prediction, "float32"), axis=-1)
+    face, free, eroded = (ops.cast(truth[name], "float32")[..., 0] for name in ("mask", "occluded", "eroded"))
+
+    def total(image: Any) -> Any:
+        return ops.sum(ops.reshape(image, (-1, image.shape[1] * image.shape[2])), axis=-1)
+    parts: dict[str, Any] = {"uv": 0.0, "gradient": 0.0, "mask": total(ops.abs(mask - face)),
+                             "occluded": total(ops.abs(occluded - free))}
+    doubt: Any = 0.0
+    for i, (plane, true) in enumerate(zip((u, v), ops.unstack(ops.cast(truth["uv"], "float32"), axis=-1))):
+        error = plane - true                                            # also outside the mask, where the truth is 0
+        across = (error[:, :, 1:] - error[:, :, :-1]) * eroded[:, :, :-1]       # difference of the gradients
+        below = (error[:, 1:] - error[:, :-1]) * eroded[:, :-1]
+        parts["uv"] += total(ops.abs(plane * face - true))
+        parts["gradient"] += total(ops.abs(across)) + total(ops.abs(below))
+        if doubts:
+            squared = ops.stop_gradient(ops.square(error))
+            doubt += total(face * (doubts[i] - LEAST_LOG_VARIANCE + squared * ops.exp(-doubts[i])))
+    return {**parts, "doubt": 0.5 * _DOUBT_MAP * doubt} if doubts else parts
+
+
 def _check(truth: Any, prediction: Any) -> None:
     """ValueError unless the shapes agree, as far as they are known: broadcasting would hide a mistake."""
     shapes = tuple(truth.shape), tuple(prediction.shape)
@@ -75,4 +121,4 @@ def _check(truth: Any, prediction: Any) -> None:
 
 
 #: system -> the loss of its paper
-LOSSES = {"convlstm": mean_squared_error, "compact": places_and_shape}
+LOSSES = {"convlstm": mean_squared_error, "compact": places_and_shape, "uvnet": maps_of_the_face}

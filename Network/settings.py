@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from Dataset.subjects import SPLITS
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-SCHEDULES = ("halve", "cosine")
+SCHEDULES = ("halve", "cosine", "plateau")
 STRATEGIES = ("none", "mirrored", "multiworker")
 
 
@@ -37,9 +37,12 @@ class TrainConfig:
 
     epochs: int = 300
     learning_rate: float = 1e-4
-    schedule: str = "halve"         # cosine: down to a hundredth over all epochs
+    schedule: str = "halve"         # cosine: down to a hundredth over all epochs; plateau: once, see below
     warmup_epochs: int = 0          # the rate rises to its value over so many epochs
     halve_every: int = 10           # halved after the 11th, 21st, ... epoch, as the listing does; 0: never
+    plateau_epochs: int = 5         # without a better validation loss, of choose_by: then the plateau is reached
+    plateau_factor: float = 0.1     # of the rate from then on
+    plateau_beta1: float = 0.99     # Adam's from then on, 0.9 before
     choose_by: str = "loss"         # best_validation is the epoch with the least of it; a part where the loss has it
     patience: int = 30              # epochs without a better validation or training loss
     accumulate: int = 1             # batches per update
@@ -55,5 +58,11 @@ class TrainConfig:
         for name in ("warmup_epochs", "halve_every", "checkpoint_minutes", "max_steps"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not (self.plateau_epochs >= 1 and 0 < self.plateau_factor <= 1 and 0 <= self.plateau_beta1 < 1):
+            raise ValueError(f"plateau_epochs must be at least 1, plateau_factor in (0, 1], plateau_beta1 in [0, 1), "
+                             f"got {self.plateau_epochs}, {self.plateau_factor}, {self.plateau_beta1}")
+        if self.schedule == "plateau" and self.patience <= self.plateau_epochs:
+            raise ValueError(f"patience must be more than plateau_epochs, {self.plateau_epochs}, or the run ends "
+                             f"before the rate falls; got {self.patience}")
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")

@@ -11,8 +11,9 @@ import math
 import signal
 import time
 from dataclasses import dataclass
-from typing import Callable, Iterable, Iterator, Protocol
+from typing import Callable, Iterable, Iterator, Protocol, Sequence
 
+import keras
 import numpy as np
 import tqdm
 
@@ -37,19 +38,49 @@ class NotFinite(Exception):
     """A loss or a weight became infinite or NaN; the last good state is untouched."""
 
 
-def learning_rate(config: TrainConfig, epoch: int) -> float:
+def learning_rate(config: TrainConfig, epoch: int, history: Sequence[dict] = ()) -> float:
     """Rate of a 0-based epoch. The listing halves *after* the 11th, 21st, ... epoch.
 
     Schedule cosine (Loshchilov and Hutter 2017, equation 5, no restarts): half a cosine from the full rate to a
-    hundredth of it in the last epoch. Either begins with `warmup_epochs` epochs of a rate that rises in even steps.
+    hundredth of it in the last epoch. Schedule plateau: see `plateau_reached`, which looks at the history of the epochs
+    before. Each begins with `warmup_epochs` epochs of a rate that rises in even steps.
     """
     rate = config.learning_rate * min(1.0, (epoch + 1) / (config.warmup_epochs + 1))
     if config.schedule == "cosine":
         done = min(1.0, max(0, epoch - config.warmup_epochs) / max(1, config.epochs - 1 - config.warmup_epochs))
         return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+    if config.schedule == "plateau":
+        return rate * (config.plateau_factor if plateau_reached(config, history[:epoch]) else 1.0)
     if not config.halve_every:
         return rate
     return rate * 0.5 ** (max(epoch - 1, 0) // config.halve_every)
+
+
+def plateau_reached(config: TrainConfig, history: Sequence[dict]) -> bool:
+    """Whether `plateau_epochs` epochs in a row, anywhere in the history, brought no better validation loss (training
+    loss where there is no validation set). From then on Ronkainen 2017, 3.5, goes on slower and steadier, for good.
+
+    The history is all it depends on, so a resumed run takes the same decision.
+    """
+    best, stale = math.inf, 0
+    for row in history:
+        losses = (row.get(f"val_{config.choose_by}"), row.get("val_loss"), row["loss"])
+        loss = next(value for value in losses if value is not None and not math.isnan(value))
+        best, stale = (loss, 0) if loss < best else (best, stale + 1)
+        if stale >= config.plateau_epochs:
+            return True
+    return False
+
+
+def _vary_beta1(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+    """Adam's beta1 as a variable: a number would stay in the compiled step. It is saved with the optimizer's state.
+    ValueError for an optimizer that has none."""
+    adam = getattr(optimizer, "inner_optimizer", optimizer)         # under float16's loss scale
+    if not hasattr(adam, "beta_1"):
+        raise ValueError(f"schedule plateau changes Adam's beta1, {type(adam).__name__} has none")
+    if not isinstance(adam.beta_1, keras.Variable):
+        adam.beta_1 = keras.Variable(adam.beta_1, trainable=False, dtype="float32", name="beta_1")
+    return adam.beta_1
 
 
 @dataclass
@@ -68,6 +99,9 @@ class Trainer:
 
     def fit(self, resume: bool = False) -> list[dict]:
         """Train to the end and return the history, one dict per epoch. Raises Stopped or NotFinite."""
+        if self.config.schedule == "plateau":       # before the state is read, of which it is a part
+            with self.step.strategy.scope():
+                _vary_beta1(self.step.optimizer)
         progress = self.run.load_state(self.step.model, self.step.optimizer) if resume else Progress()
         here = np.random.default_rng((progress.epoch, progress.batch)).random()     # a number that names the place
         if self.step.agree(here) != here:
@@ -95,7 +129,9 @@ class Trainer:
 
     def _epoch(self, progress: Progress) -> None:
         """One epoch, or the rest of one that was interrupted."""
-        self.step.optimizer.learning_rate = learning_rate(self.config, progress.epoch)
+        self.step.optimizer.learning_rate = learning_rate(self.config, progress.epoch, progress.history)
+        if self.config.schedule == "plateau" and plateau_reached(self.config, progress.history):
+            _vary_beta1(self.step.optimizer).assign(self.config.plateau_beta1)
         started = saved = time.monotonic()
         waited = 0.0
         batches = iter(self.training(progress.epoch, progress.batch))
@@ -132,7 +168,7 @@ class Trainer:
         training = self.step.agree(progress.loss)
         progress.history.append({
             "epoch": progress.epoch + 1, "loss": training, "val_loss": validation,
-            "learning_rate": learning_rate(self.config, progress.epoch), "updates": progress.updates,
+            "learning_rate": learning_rate(self.config, progress.epoch, progress.history), "updates": progress.updates,
             "seconds": round(seconds, 3), "waiting_share": round(waited / max(seconds, 1e-9), 4),
             **{f"val_{name}": value for name, value in parts.items()}})
         # the thesis's rule: the training checkpoint is looked at only where validation did not improve

@@ -1,5 +1,6 @@
 """Epochs: schedule, the thesis's checkpoint rule, state on disk, kill and resume."""
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 from Network.checkpoints import Progress, RunFolder
 from Network.settings import TrainConfig
 from Network.step import GradientStep
-from Network.training import NotFinite, Stopped, Trainer, fixed_epoch, learning_rate
+from Network.training import NotFinite, Stopped, Trainer, fixed_epoch, learning_rate, plateau_reached
 from tests.test_step import data, mse, small_model
 
 CONFIG = TrainConfig(epochs=3, learning_rate=1e-2)
@@ -46,6 +47,54 @@ def test_learning_rate_is_the_listings():
 def test_bad_settings(field, value):
     with pytest.raises(ValueError, match=field):
         TrainConfig(**{field: value})
+
+
+PLATEAU = TrainConfig(epochs=5, learning_rate=1e-2, schedule="plateau", plateau_epochs=2, choose_by="uv")
+
+
+def test_plateau_is_derived_from_the_history():
+    """Ronkainen 2017, 3.5: 1e-4, then, once improvements had tapered off, 1e-5 for good."""
+    config = TrainConfig(schedule="plateau", plateau_epochs=2, choose_by="uv")
+    uv = [5.0, 4.0, 4.0, 4.5, 1.0, 0.5]                 # epochs 3 and 4 are no better
+    history = [{"loss": -float(i), "val_loss": -float(i), "val_uv": value} for i, value in enumerate(uv)]
+    rates = [learning_rate(config, epoch, history[:epoch]) for epoch in range(7)]
+    np.testing.assert_allclose(rates, [1e-4] * 4 + [1e-5] * 3)
+    assert learning_rate(config, 2, history) == 1e-4    # a later history does not change the past
+    by_loss = TrainConfig(schedule="plateau", plateau_epochs=2)
+    assert not plateau_reached(by_loss, history)        # its loss, total, falls all the way
+    blind = [{"loss": value, "val_loss": float("nan")} for value in uv]
+    assert plateau_reached(by_loss, blind) and not plateau_reached(by_loss, blind[:3])
+
+
+def test_plateau_changes_rate_and_beta1_and_resumes_exactly(tmp_path, monkeypatch):
+    monkeypatch.setattr("Network.training.plateau_reached", lambda config, history: len(history) >= 2)
+    whole = trainer(tmp_path / "whole", PLATEAU)
+    history = whole.fit()
+    np.testing.assert_allclose([row["learning_rate"] for row in history], [1e-2] * 2 + [1e-3] * 3)
+    assert float(whole.step.optimizer.beta_1) == pytest.approx(0.99)
+    other = trainer(tmp_path / "other", dataclasses.replace(PLATEAU, plateau_beta1=0.9)).fit()
+    np.testing.assert_allclose(losses_of(other)[:2], losses_of(history)[:2], atol=1e-7)
+    assert np.abs(losses_of(other)[2:] - losses_of(history)[2:]).max() > 1e-4   # the compiled step took the new beta1
+    for stop in (2, 3):                                 # before the fall, and after it
+        part = tmp_path / str(stop)
+        trainer(part, dataclasses.replace(PLATEAU, epochs=stop)).fit()
+        np.testing.assert_allclose(losses_of(trainer(part, PLATEAU).fit(resume=True)), losses_of(history), atol=1e-7)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"plateau_epochs": 0}, "plateau_epochs must be at least 1"), ({"plateau_factor": 0.0}, "plateau_factor in"),
+    ({"plateau_beta1": 1.0}, "plateau_beta1 in"),
+    ({"schedule": "plateau", "patience": 5}, "patience must be more than plateau_epochs, 5")])
+def test_bad_plateau(change, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**change)
+
+
+def test_a_plateau_needs_adam(tmp_path):
+    run = trainer(tmp_path, PLATEAU)
+    run.step.optimizer = keras.optimizers.SGD()
+    with pytest.raises(ValueError, match="changes Adam's beta1, SGD has none"):
+        run.fit()
 
 
 class ScriptedStep:

@@ -1,0 +1,221 @@
+"""The `uvnet` network: a photograph -> for every pixel the place of the face that it shows, and two masks.
+
+Source: Ronkainen 2017, *Deep learning based facial geometry*, 3.4, Figure 3.11 and listing A.1; the U-net is
+Ronneberger et al. 2015's. Two 5x5 convolutions and a max-pooling a level on the way down, a transposed convolution and
+two convolutions on the way up, beside each the pooled tensor of the way down, at last the image itself.
+
+The listing's CNTK defaults hold for every layer, the transposed convolutions too: Glorot's uniform initialisation,
+ReLU, zero padding, biases; the last convolution has no activation. Left out: nothing of the listing. What it does not
+have are fields of Config, off by default: a log-variance of u and v, and what makes `uvnet-compact` fit two CPU cores:
+batch normalisation, a first convolution that halves the image, numbers of convolutions for each level, cheaper ways up
+and skips, and a coarse map to which the fine one is added. docs/deviations.md says where text and listing disagree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from Network.layers import PACKAGE
+from Network.losses import LEAST_LOG_VARIANCE
+from Network.normalisation import BatchNormalization
+
+_DOUBT = -3.0           # log-variance before training: a fifth of the side, the error of one that knows nothing
+CHOICES = {"normalisation": ("none", "batch"), "upsampling": ("transposed", "nearest"), "skips": ("concatenate", "add")}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of the network; the defaults are the paper's (listing A.1). ValueError for values that make none.
+
+    The sides halve `levels` times; with a stem once more before.
+    """
+
+    image_size: int = 128                           # pixels, square; a multiple of 2^levels, with a stem of twice that
+    levels: int = 6                                 # 43.7 M parameters, as the paper counts; its text says 7
+    first_features: int = 32
+    growth: float = 1.75                            # of the features with every level down
+    up_growth: float = 1.25                         # features on the way up over those of the same level down
+    filters: tuple[int, ...] = (5, 5, 5, 5, 5, 3, 1)    # side of the filters of each level; of more levels the last
+    convolutions: tuple[int, ...] = (2,)            # of each level, on the way down; of more levels the last
+    up_convolutions: tuple[int, ...] = (2,)         # the same on the way up
+    last_convolutions: int = 2                      # after the image has come in, before the output
+    features: tuple[int, ...] = ()                  # of each level, in place of first_features and growth
+    up_features: tuple[int, ...] = ()               # the same on the way up
+    confidence: bool = False                        # two more channels: log-variance of u and of v
+    stem: int = 0                                   # features of a first convolution that halves the image; 0: none
+    normalisation: str = "none"                     # batch: after every convolution, which then has no bias
+    upsampling: str = "transposed"                  # convolution; nearest: a 1x1 convolution and repeated pixels
+    skips: str = "concatenate"                      # after the level's convolutions; add: before them, by a 1x1 one
+    coarse: tuple[int, ...] = ()                    # levels, 0 the finest, that also give a map: bilinear, all added
+    batch_norm_momentum: float = 0.99
+    batch_norm_replicas: int = 1                    # synchronise the statistics over so many replicas
+    crop_margin: float = 1.15                       # the detector's box is grown by this before it is cut
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            least = 0 if field.name.endswith("convolutions") or field.name in ("stem", "coarse") else 1e-9
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, (int, float)) and not isinstance(number, bool) and not number >= least:
+                    raise ValueError(f"{field.name} must be positive, got {value!r}")
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for name in ("filters", "convolutions", "up_convolutions"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} must have at least one value, got ()")
+        for name in ("features", "up_features"):
+            if len(getattr(self, name)) not in (0, self.levels):
+                raise ValueError(f"{name} must have one value for each of the {self.levels} levels, or none, "
+                                 f"got {getattr(self, name)!r}")
+        if any(level >= self.levels for level in self.coarse):
+            raise ValueError(f"coarse must name levels below {self.levels}, got {self.coarse!r}")
+        multiple = 2 ** (self.levels + bool(self.stem))
+        if self.image_size % multiple:
+            raise ValueError(f"image_size must be a multiple of {multiple}, got {self.image_size}")
+
+    def down(self) -> tuple[int, ...]:
+        """Features of each level on the way down: 32, 56, 98, 172, 300, 525 (, 919). Halves go to the even number, as
+        in the listing's Python."""
+        return self.features or tuple(round(self.first_features * self.growth ** i) for i in range(self.levels))
+
+    def up(self) -> tuple[int, ...]:
+        """Features of each level on the way up: 40, 70, 122, 215, 375, 656 (, 1149)."""
+        return self.up_features or tuple(round(self.up_growth * i) for i in self.down())
+
+    def of_level(self, name: str, level: int) -> int:
+        """The value of filters, convolutions or up_convolutions at a level, 0 the finest."""
+        values = getattr(self, name)
+        return values[min(level, len(values) - 1)]
+
+
+UVNET = Config()
+#: for two CPU cores
+COMPACT = Config(levels=5, filters=(3,), stem=32, features=(32, 64, 96, 160, 192), up_features=(32, 64, 96, 160, 192),
+                 convolutions=(0, 2), up_convolutions=(1, 2), last_convolutions=0, normalisation="batch",
+                 upsampling="nearest", skips="add", coarse=(3,), confidence=True)
+PRESETS = {"uvnet": UVNET, "uvnet-compact": COMPACT}
+ORDERED = False     # the output is a map of the image, no grid of points
+
+
+def build(config: Config) -> keras.Model:
+    """images (B, S, S, 3) float32 in [0, 1] -> maps (B, S, S, 4) float32: U, V, mask, occluded mask; with `confidence`
+    (B, S, S, 6), the log-variance of u and v, at least LEAST_LOG_VARIANCE. U and V mean something inside the mask
+    only. Masks are plain numbers that training brings near 0 and 1: nothing clips them."""
+    images = keras.Input((config.image_size, config.image_size, 3), name="images")
+    down, up = config.down(), config.up()
+    filters = [config.of_level("filters", level) for level in range(config.levels)]
+    x = _conv(config, images, config.stem, 5, "stem", strides=2) if config.stem else images
+    skips = [x]
+    for level in range(config.levels):
+        for number in range(config.of_level("convolutions", level)):
+            x = _conv(config, x, down[level], filters[level], f"down_{level}_{number}")
+        x = layers.MaxPooling2D(2, name=f"pool_{level}")(x)
+        skips.append(x)
+    coarse = []
+    for level in reversed(range(config.levels)):
+        x = _doubled(config, x, up[level], filters[level], f"up_{level}")
+        if config.skips == "add":
+            side = layers.Conv2D(up[level], 1, name=f"side_{level}")(skips[level])
+            x = layers.Add(name=f"skip_{level}")([x, side])
+        for number in range(config.of_level("up_convolutions", level)):
+            x = _conv(config, x, up[level], filters[level], f"up_{level}_{number}")
+        if level in config.coarse:
+            coarse.append(_coarse(config, x, f"coarse_{level}"))
+        if config.skips == "concatenate":
+            x = layers.Concatenate(name=f"skip_{level}")([x, skips[level]])
+    for number in range(config.last_convolutions):
+        x = _conv(config, x, up[0], filters[0], f"last_{number}")
+    maps = _head(config, x, 4, "maps")
+    if coarse:
+        maps = layers.Add(name="coarse_and_fine", dtype="float32")([maps, *coarse])
+    if config.confidence:
+        doubt = _head(config, x, 2, "doubt", activation=floored_log_variance,
+                      bias_initializer=keras.initializers.Constant(_DOUBT))
+        maps = layers.Concatenate(name="maps_and_doubt", dtype="float32")([maps, doubt])
+    return keras.Model(images, maps, name="uvnet")
+
+
+def set_template(model: keras.Model, template: Any) -> None:
+    """Nothing: no layer of this network holds a mean face."""
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+def floored_log_variance(x: Any) -> Any:
+    """log(e^x + e^LEAST_LOG_VARIANCE): smooth, so that one pixel that is too sure cannot break a training."""
+    return LEAST_LOG_VARIANCE + ops.softplus(x - LEAST_LOG_VARIANCE)
+
+
+def _conv(config: Config, x: Any, features: int, side: int, name: str, strides: int = 1,
+          transposed: bool = False) -> Any:
+    """Convolution (or its transpose), batch normalisation where there is one, ReLU."""
+    layer = layers.Conv2DTranspose if transposed else layers.Conv2D
+    normalised = config.normalisation == "batch"
+    x = layer(features, side, strides=strides, padding="same", use_bias=not normalised,
+              activation=None if normalised else "relu",
+              kernel_initializer="he_normal" if normalised else "glorot_uniform", name=name)(x)
+    if not normalised:
+        return x
+    x = BatchNormalization(momentum=config.batch_norm_momentum, name=f"{name}_norm",
+                           synchronized=config.batch_norm_replicas > 1)(x)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def _doubled(config: Config, x: Any, features: int, side: int, name: str) -> Any:
+    """(n, h, w, C) -> (n, 2h, 2w, features)."""
+    if config.upsampling == "nearest":
+        return layers.UpSampling2D(2, name=name)(layers.Conv2D(features, 1, name=f"{name}_before")(x))
+    # 1x1 filters cannot fill the doubled image: the listing takes 2x2 there
+    return _conv(config, x, features, max(2, side), name, strides=2, transposed=True)
+
+
+def _head(config: Config, x: Any, channels: int, name: str, activation: Any = None, **more: Any) -> Any:
+    """The last convolution, float32 under mixed precision. After a stem it is 1x1 and gives every channel four times:
+    each of its pixels becomes four."""
+    more |= {"padding": "same", "dtype": "float32", "name": name}
+    if not config.stem:
+        return layers.Conv2D(channels, config.of_level("filters", 0), activation=activation, **more)(x)
+    x = layers.Conv2D(4 * channels, 1, activation=activation, **more)(x)
+    rows, columns = x.shape[1:3]
+    x = layers.Reshape((rows, columns, 2, 2 * channels), dtype="float32", name=f"{name}_quads")(x)
+    x = layers.Permute((1, 3, 2, 4), dtype="float32", name=f"{name}_rows")(x)
+    return layers.Reshape((2 * rows, 2 * columns, channels), dtype="float32", name=f"{name}_image")(x)
+
+
+def _coarse(config: Config, x: Any, name: str) -> Any:
+    """A map of the image's size from a level's features: u and v are ramps, which far pixels decide and which fine
+    features are slow to learn."""
+    x = layers.Conv2D(4, 1, dtype="float32", name=name)(x)
+    return layers.UpSampling2D(config.image_size // x.shape[1], interpolation="bilinear", dtype="float32",
+                               name=f"{name}_image")(x)
+
+
+class Maps(NamedTuple):
+    """What a network says of one photograph, at the size of its input."""
+
+    uv: np.ndarray                      # (S, S, 2) float32, places in the atlas; NaN where mask is False
+    mask: np.ndarray                    # (S, S) bool: the face, whatever stands in front of it
+    occluded: np.ndarray                # (S, S) bool: the face where nothing stands in front of it
+    log_variance: np.ndarray | None     # (S, S, 2) float32 of u and v; NaN where mask is False; None without
+
+
+def read_maps(output: np.ndarray, threshold: float = 0.5) -> Maps:
+    """One sample (S, S, 4 or 6) of `build`'s output as masks and numbers; a photo without a face gives an empty mask.
+
+    threshold   mask values above it are the face. ValueError for another shape. NaN or infinite outputs are no face.
+    """
+    output = np.asarray(output, np.float32)
+    if output.ndim != 3 or output.shape[-1] not in (4, 6):
+        raise ValueError(f"maps must have shape (S, S, 4) or (S, S, 6), got {output.shape}")
+    mask = (output[..., 2] > threshold) & np.isfinite(output).all(-1)
+
+    def inside(values: np.ndarray) -> np.ndarray:
+        return np.where(mask[..., None], values, np.float32(np.nan))
+    return Maps(inside(np.clip(output[..., :2], 0, 1)), mask, mask & (output[..., 3] > threshold),
+                inside(output[..., 4:]) if output.shape[-1] == 6 else None)
