@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 NETWORKS = {
     "convlstm": "Network.mobile3model",
     "compact": "Network.compact",
+    "uvnet": "Network.uvnet",
+    "pix2pix": "Network.pix2pix",
 }
 
 

@@ -32,6 +32,29 @@ PRESETS: dict[str, dict[str, Any]] = {
                   "choose_by": "shape"},
         "model": {}, "data": {},
     },
+    # Ronkainen 2017, 3.4-3.7: Adam 1e-4, then 1e-5 with beta1 0.99; it says neither for how many epochs nor when
+    "uvnet": {
+        "network": "uvnet", "settings": {}, "model": {}, "data": {"batch_size": 40, "image_size": 128},
+        "train": {"schedule": "plateau", "choose_by": "uv"},
+    },
+    # the same idea for two CPU cores, with what it is unsure of
+    "uvnet-compact": {
+        "network": "uvnet", "settings": {"precision": "mixed_bfloat16"}, "model": {},
+        "data": {"batch_size": 32, "image_size": 128},
+        "train": {"epochs": 60, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
+                  "choose_by": "uv"},
+    },
+    # Baby et al. 2020; rate and beta1 are pix2pix's, which the paper does not give. No early stop: a GAN's loss goes on
+    "pix2pix": {
+        "network": "pix2pix", "settings": {}, "model": {}, "data": {},
+        "train": {"epochs": 90, "learning_rate": 2e-4, "halve_every": 0, "patience": 90, "choose_by": "l1"},
+    },
+    "pix2pix-compact": {
+        "network": "pix2pix", "settings": {"precision": "mixed_bfloat16"}, "model": {},
+        "data": {"image_size": 128, "batch_size": 16, "augment": True, "empty": 0.1},
+        "train": {"epochs": 60, "learning_rate": 5e-4, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
+                  "choose_by": "l1"},
+    },
 }
 
 

@@ -6,14 +6,37 @@ Only the random weights with which a new network begins are each backend's own.
 """
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
+from Network import get_network
 from Network.batches import Batch, Loss, add_parts, samples
+from Network.flags import from_dict
+from Network.losses import LOSSES
+from Network.settings import Settings
 
 if keras.backend.backend() == "jax":        # never TensorFlow here: a machine with JAX need not have it
     from Network.jax_step import GradientStep, make_optimizer, make_strategy, prepare, summary_writer
 else:
     from Network.tf_step import GradientStep, make_optimizer, make_strategy, prepare, summary_writer
 
-__all__ = ["Batch", "GradientStep", "Loss", "add_parts", "make_optimizer", "make_strategy", "prepare", "samples",
-           "summary_writer"]
+__all__ = ["Batch", "GradientStep", "Loss", "add_parts", "make_optimizer", "make_step", "make_strategy", "prepare",
+           "samples", "summary_writer"]
+
+
+def make_step(config: dict[str, Any], model: keras.Model, settings: Settings, strategy: Any) -> Any:
+    """The step, with its optimizer, that trains the network of a run's config.json; call it in `strategy.scope()`.
+
+    ValueError where a GAN meets settings that its step does not have.
+    """
+    network = get_network(config["network"])
+    if not hasattr(network, "build_discriminator"):
+        return GradientStep(model, make_optimizer(settings), LOSSES[config["network"]], jit=settings.jit,
+                            strategy=strategy)
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(f"{config['network']} trains with KERAS_BACKEND=tensorflow only, "
+                         f"got {keras.backend.backend()}")
+    from Network.gan_step import GanStep, make_optimizers
+    return GanStep(model, make_optimizers(settings), from_dict(network.Config, config["model"]), jit=settings.jit,
+                   strategy=strategy)

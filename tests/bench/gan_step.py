@@ -1,0 +1,76 @@
+"""A training step of pix2pix's compact networks beside one of `compact`, the baseline, on as many pictures:
+
+    python -m tests.bench.gan_step [--rounds 6] [--paper]
+
+Both run in turn in one run (bfloat16, 16 made-up pictures of 128 px); their ratio is what counts. CPU seconds are those
+of all threads: on a machine that does other things too they say more than the clock. --paper adds one step of the
+paper's networks (float32, one picture of 256 px).
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from typing import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras                                                # noqa: E402
+import numpy as np                                          # noqa: E402
+
+from Network import compact, pix2pix                        # noqa: E402
+from Network.gan_step import GanStep, make_optimizers       # noqa: E402
+from Network.losses import places_and_shape                 # noqa: E402
+from Network.settings import Settings                       # noqa: E402
+from Network.step import GradientStep                       # noqa: E402
+
+PICTURES = 16
+
+
+def gan(config: pix2pix.Config, policy: str, pictures: int = PICTURES) -> Callable[[], object]:
+    """One update of both networks."""
+    keras.config.set_dtype_policy(policy)
+    step = GanStep(pix2pix.build_training(config), make_optimizers(Settings()), config)
+    rng, shape = np.random.default_rng(0), (pictures, config.image_size, config.image_size)
+    batch = rng.random((*shape, 3), np.float32), {"depth": 2 * rng.random((*shape, 1), np.float32) - 1}
+    return lambda: step.train([batch])
+
+
+def baseline() -> Callable[[], object]:
+    """One update of `compact`: people of 4 pictures."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    config, people = compact.COMPACT, PICTURES // 4
+    step = GradientStep(compact.build_training(config), keras.optimizers.Adam(1e-4), places_and_shape)
+    x = np.random.default_rng(0).random((people, 4, config.image_size, config.image_size, 3), np.float32)
+    y = {"points": np.zeros((people, config.points, 3), np.float32),
+         "places": np.zeros((people, 4, 256, 2), np.float32), "seen": np.ones((people, 4, 256), np.float32)}
+    return lambda: step.train([(x, y)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--paper", action="store_true")
+    arguments = parser.parse_args()
+    steps = {"compact": baseline(), "pix2pix-compact": gan(pix2pix.COMPACT, "mixed_bfloat16")}
+    if arguments.paper:
+        steps["pix2pix"] = gan(pix2pix.PIX2PIX, "float32", 1)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
+    for number in range(arguments.rounds + 2):
+        for name, step in steps.items():
+            begin = time.perf_counter(), time.process_time()
+            step()
+            if number >= 2:         # the first ones compile
+                times[name].append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
+    for name, rows in times.items():
+        wall, cpu = np.median(rows, axis=0)
+        count = 1 if name == "pix2pix" else PICTURES
+        print(f"{name:16} {count / wall:6.1f} pictures/s, best {count / min(rows)[0]:6.1f};"
+              f" {count / cpu:6.1f} per CPU second")
+    ratios = sorted(a[1] / b[1] for a, b in zip(times["compact"], times["pix2pix-compact"]))
+    print(f"pix2pix-compact trains {ratios[len(ratios) // 2]:.2f} times as many pictures per CPU second as compact "
+          f"(median of {len(ratios)} rounds; {ratios[0]:.2f} to {ratios[-1]:.2f})")
+
+
+if __name__ == "__main__":
+    main()
