@@ -5,6 +5,7 @@
     DATA/F001/Angry_000.jpg ... face crops, all of one size
     DATA/F001/F001.ply          the ground truth: exactly one .ply, N points
     DATA/F001/sidecar.npz       of synthetic people: how each image was made; optional
+    DATA/F001/000.depth.png     beside 000.jpg, where the source has them: 8 bits, 255 nearest, 0 no depth; all or none
 
 The thesis's folders (appendix A-3: Training/ and Testing/, each with subject folders) are read as they are.
 """
@@ -26,7 +27,7 @@ from Dataset.plyheader import vertex_count
 __all__ = ["DatasetInfo", "Split", "Subject", "dataset_info", "list_subjects", "open_dataset", "read_points",
            "read_split", "split_by_person", "subjects_of", "write_dataset_info", "write_split"]
 
-INFO, SPLIT, SIDECAR = "dataset.json", "split.json", "sidecar.npz"
+INFO, SPLIT, SIDECAR, DEPTH = "dataset.json", "split.json", "sidecar.npz", ".depth.png"
 VERSION = 1
 SPLITS = ("train-test", "train-validation-test")
 THESIS_TEST, THESIS_VALIDATION, THESIS_PEOPLE = 26, 10, 96      # 70 / 26 of 96; the 10 are ours, out of the 70
@@ -36,12 +37,14 @@ _TYPES: dict[str, type] = {"str": str, "int": int, "bool": bool, "dict": dict}
 
 
 class Subject(NamedTuple):
-    """One person: `images` are sorted by name; `sidecar` is None where there is none."""
+    """One person: `images` are sorted by name; `sidecar` is None where there is none; `depths` are the images' depth
+    pictures in the same order, none where there are none."""
 
     name: str
     images: list[Path]
     ground_truth: Path
     sidecar: Path | None = None
+    depths: tuple[Path, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +94,8 @@ def list_subjects(folder: str | os.PathLike[str]) -> list[Subject]:
     """The subjects in `folder`, sorted by name; of a thesis-shaped folder those of Training and of Testing.
 
     ValueError, naming the folder and the rule: no folder, no subject in it, a subject without images, with no
-    .ply or with several, one name twice. Hidden names (also leftovers of a killed writer) are passed over.
+    .ply or with several, with depth pictures for some images only, one name twice. Hidden names (also leftovers of a
+    killed writer) are passed over.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -256,7 +260,8 @@ def _folders(folder: Path) -> list[Path]:
 
 def _subject(folder: Path) -> Subject:
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    depths = tuple(path for path in files if path.name.endswith(DEPTH))
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and path not in depths]
     clouds = [path for path in files if path.suffix.lower() == ".ply"]
     if len(clouds) != 1:
         raise ValueError(f"{folder}: a subject must have exactly one .ply, got {len(clouds)}"
@@ -264,5 +269,8 @@ def _subject(folder: Path) -> Subject:
                             "; is its conversion unfinished?"))
     if not images:
         raise ValueError(f"{folder}: a subject must have at least one image, got none")
+    if depths and [path.name for path in depths] != [path.stem + DEPTH for path in images]:
+        raise ValueError(f"{folder}: depth pictures must belong to all images or to none, got {len(depths)} of "
+                         f"{len(images)} NAME{DEPTH}")
     sidecar = folder / SIDECAR
-    return Subject(folder.name, images, clouds[0], sidecar if sidecar in files else None)
+    return Subject(folder.name, images, clouds[0], sidecar if sidecar in files else None, depths)

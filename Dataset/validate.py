@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from Dataset.depth_pairs import read_depth_picture
 from Dataset.images import read_image
 from Dataset.mesh import read_points
 from Dataset.subjects import dataset_info, list_subjects, read_split
@@ -29,18 +30,20 @@ class Report(NamedTuple):
 def validate(folder: str | os.PathLike[str]) -> Report:
     """Open every image and ground truth in `folder`. ValueError only where its folders are no dataset at all.
 
-    Problems: a file that cannot be read, an image that is not square or not of the dataset's size, a ground truth
-    of another number of points, a split that does not name each person once.
+    Problems: a file that cannot be read, a depth picture that is not grey or shows nothing, an image that is not square
+    or not of the dataset's size, a ground truth of another number of points, a split that does not name each person
+    once.
     """
     subjects, info = list_subjects(folder), dataset_info(folder)
     problems: list[str] = []
     for subject in subjects:
-        for path in subject.images:
+        for path in (*subject.images, *subject.depths):
             try:
-                height, width = read_image(path).shape[:2]
+                picture = read_depth_picture(path) if path in subject.depths else read_image(path)
             except ValueError as error:
                 problems.append(str(error))
                 continue
+            height, width = picture.shape[:2]
             if (width, height) != (info.image_size, info.image_size):
                 problems.append(f"{path}: images must be {info.image_size}x{info.image_size}, got {width}x{height}")
         try:
