@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LIBRARIES := python3-venv libusb-1.0-0 libgl1 libegl1 libgomp1 libglib2.0-0
+# for the tests of the two web pages; where they cannot be had (Ubuntu's are snaps), those tests are skipped
+BROWSER := chromium chromium-driver
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
@@ -30,6 +32,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python demo.py --example --model $(DEMO)/run -o demo.ply
 
 test: $(VENV)/.installed
+	@sh .ci/system-libraries $(BROWSER) || echo "no Chromium: the tests of the web pages are skipped" >&2
 	$(BIN)/python -m pytest -m "not slow and not bench"
 
 test-slow: $(VENV)/.installed

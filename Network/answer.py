@@ -1,0 +1,112 @@
+"""Photos in memory -> a face and its files in memory: what `demo.py --serve` hands to the page. Nothing is written."""
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import NamedTuple, Sequence
+
+import numpy as np
+
+from Dataset.mesh import Mesh
+from Dataset.mesh_files import mesh_files
+from Dataset.sources import Picture
+from Network import NETWORKS
+from Network.loading import DEFAULT_MODEL, load_model
+from Network.predict import NoFace, Prediction, crop_faces, face_mesh
+from Network.streaming import Stream, make_stream
+
+BOX = DEFAULT_MODEL.parent
+_DATE = (1980, 1, 1, 0, 0, 0)       # the earliest that a zip can hold: the same face gives the same bytes
+
+
+class Answer(NamedTuple):
+    """A face to look at, its files by name, and the indices of the photos that showed none."""
+
+    mesh: Mesh
+    files: dict[str, bytes]
+    skipped: list[int]
+
+
+def models_in_the_box() -> dict[str, Path]:
+    """Name -> weight folder of every network that comes with the program, the default one first."""
+    found = {}
+    for config in sorted(BOX.glob("*/config.json"), key=lambda path: (path.parent != DEFAULT_MODEL, path)):
+        if json.loads(config.read_text()).get("network") in NETWORKS:
+            found[config.parent.name] = config.parent
+    return found
+
+
+class Answers:
+    """`answer = answers(images, name)`: one face from all photos of one person. Models are loaded when first asked for,
+    and keep nothing of a photo between two calls. One thread at a time.
+
+    model  a model of one's own, the first of `networks`; None: those in the box only. ValueError when the first of
+           them cannot be loaded.
+    """
+
+    def __init__(self, model: str | Path | None = None, checkpoint: str = "best_validation") -> None:
+        self._checkpoint, self._models = checkpoint, {}
+        if model is not None:
+            self._models[Path(model).resolve().name] = Path(model)
+        for name, path in models_in_the_box().items():
+            self._models.setdefault(name, path)
+        self._streams: dict[str, Stream] = {}
+        self.load(next(iter(self._models)))
+
+    @property
+    def networks(self) -> dict[str, str]:
+        """Name -> what a visitor reads of it."""
+        box = models_in_the_box()
+        return {name: "weights in the box" if box.get(name) == path else "the model named by --model"
+                for name, path in self._models.items()}
+
+    def load(self, name: str) -> Stream:
+        """The model `name`, ready. ValueError when it is none, or cannot be read."""
+        if name not in self._models:
+            raise ValueError(f"network must be one of {', '.join(self._models)}, got {name!r}")
+        if name not in self._streams:
+            loaded = load_model(self._models[name], self._checkpoint)
+            self._streams[name] = make_stream(loaded._replace(source=Path(name)))       # no visitor reads our paths
+        return self._streams[name]
+
+    def __call__(self, images: Sequence[np.ndarray], name: str) -> Answer:
+        """images: each (H, W, 3) uint8 BGR, upright. ValueError, in words for whoever took the photos, when there is
+        none, or none of them shows a face."""
+        stream = self.load(name)
+        loaded, skipped, face = stream.loaded, [], None
+        margin = loaded.config.get("model", {}).get("crop_margin", 1.0)
+        try:
+            for i, image in enumerate(images):
+                crops = crop_faces(Picture(f"photo {i + 1}", image), loaded.image_size, margin=margin)
+                if not crops:
+                    skipped.append(i)
+                    continue
+                try:
+                    face = stream.add(crops[0])
+                except NoFace:
+                    skipped.append(i)
+            if face is None:
+                which = ", ".join(f"photo {i + 1}" for i in skipped)
+                raise ValueError(f"{which}: no face found; try a larger or sharper photo" if skipped
+                                 else "at least one photo is needed, got none")
+            return Answer(face_mesh(face, loaded.order == "grid"), face_files(face, loaded.order == "grid"), skipped)
+        finally:
+            stream.reset()
+
+
+def face_files(face: Prediction, ordered: bool, stem: str = "face") -> dict[str, bytes]:
+    """A prediction as files by name: .ply with colours, .zip of an .obj with what belongs to it, and, of one with
+    triangles, .glb. Unit sphere, head frame."""
+    mesh = face_mesh(face, ordered)
+    texture = face.coat.texture() if ordered and face.coat is not None else None
+    files = mesh_files(Path(f"{stem}.ply"), mesh._replace(uv=None), None, None)
+    obj = io.BytesIO()
+    with zipfile.ZipFile(obj, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, data in mesh_files(Path(f"{stem}.obj"), mesh, None, texture).items():
+            archive.writestr(zipfile.ZipInfo(path.name, _DATE), data, zipfile.ZIP_DEFLATED)
+    named = {path.name: data for path, data in files.items()} | {f"{stem}.zip": obj.getvalue()}
+    if len(mesh.triangles):
+        named |= {path.name: data for path, data in mesh_files(Path(f"{stem}.glb"), mesh, None, texture).items()}
+    return named

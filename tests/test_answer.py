@@ -1,0 +1,87 @@
+"""Network/answer.py: photos in memory -> a face and its files in memory, and nothing kept between two visitors."""
+import io
+import zipfile
+
+import numpy as np
+import pytest
+
+from Dataset.sources import example_picture
+from Network.answer import Answers, face_files, models_in_the_box
+from Network.loading import DEFAULT_MODEL
+from Network.predict import NoFace, Prediction
+
+BLANK = np.full((100, 100, 3), 90, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def answers() -> Answers:
+    return Answers()
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    return example_picture().image
+
+
+def test_the_box_begins_with_the_default_network(answers):
+    assert next(iter(models_in_the_box().values())) == DEFAULT_MODEL
+    assert list(answers.networks)[0] == DEFAULT_MODEL.name and set(answers.networks.values()) == {"weights in the box"}
+
+
+def test_one_face_from_the_photos_that_show_one(answers, photo):
+    answer = answers([BLANK, photo], "compact")
+    assert answer.skipped == [0] and sorted(answer.files) == ["face.glb", "face.ply", "face.zip"]
+    assert answer.mesh.vertices.shape == (16384, 3) and answer.mesh.colours is not None
+    assert answer.files["face.glb"][:4] == b"glTF" and answer.files["face.ply"].startswith(b"ply\n")
+    with zipfile.ZipFile(io.BytesIO(answer.files["face.zip"])) as archive:
+        assert sorted(archive.namelist()) == ["face.mtl", "face.obj", "face_texture.png"]
+        assert b"map_Kd face_texture.png" in archive.read("face.mtl")
+
+
+def torn(photo):
+    """Photos that fail after the first."""
+    yield photo[:, ::-1]
+    raise ValueError("torn")
+
+
+def test_the_visitor_before_leaves_no_trace(answers, photo):
+    first = answers([photo], "compact")
+    answers([photo[:, ::-1], photo], "compact")
+    with pytest.raises(ValueError, match="torn"):
+        answers(torn(photo), "compact")
+    again = answers([photo], "compact")
+    assert again.files == first.files
+
+
+def test_no_face_in_words_without_our_paths(answers):
+    with pytest.raises(ValueError, match="^photo 1, photo 2: no face found; try a larger or sharper photo$"):
+        answers([BLANK, BLANK], "compact")
+    with pytest.raises(ValueError, match="at least one photo is needed, got none"):
+        answers([], "compact")
+    with pytest.raises(ValueError, match="^network must be one of .*compact.*, got 'vrn'$"):
+        answers([BLANK], "vrn")
+
+
+def test_what_the_network_takes_for_no_face_is_left_out_too(answers, photo, monkeypatch):
+    stream = answers.load("compact")
+    add = type(stream).add
+
+    def picky(self, crop):
+        if crop.source == "photo 1":
+            raise NoFace("photo 1: no face")
+        return add(self, crop)
+    monkeypatch.setattr(type(stream), "add", picky)
+    assert answers([photo, photo], "compact").skipped == [0]
+    with pytest.raises(ValueError, match="^photo 1: no face found"):
+        answers([photo], "compact")
+
+
+def test_a_model_that_is_none():
+    with pytest.raises(ValueError, match="nowhere: no such model file or run folder"):
+        Answers("nowhere")
+
+
+def test_a_cloud_has_no_glb():
+    cloud = Prediction(np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32), [])
+    files = face_files(cloud, ordered=False)
+    assert sorted(files) == ["face.ply", "face.zip"] and files == face_files(cloud, ordered=False)
