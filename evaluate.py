@@ -45,12 +45,12 @@ def judge_shards(arguments: argparse.Namespace, loaded) -> Table:
     """Synthetic people in shards: a table beside the mean face, or the curve over the number of images."""
     from Datagenerator.source import people_of
     from Evaluation.people import curve_of_people, score_people
-    from Network.streaming import Prefixes
+    from Network.streaming import make_prefixes
     people = people_of(arguments.data, loaded.image_size, loaded.points)
     seen = people.seed == loaded.config.get("shards", {}).get("seed")
     title = f"{arguments.model} on {arguments.data}" + (" (SEEN IN TRAINING: same seed)" if seen else "")
     if arguments.curve:
-        return curve_of_people(people, Prefixes(loaded), arguments.orders, arguments.seed, title, tqdm)
+        return curve_of_people(people, make_prefixes(loaded), arguments.orders, arguments.seed, title, tqdm)
     return score_people(people, loaded.predict, arguments.images or 8, title, not arguments.no_surface, tqdm)
 
 

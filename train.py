@@ -1,9 +1,8 @@
-"""Train a network:  python train.py DATA [--preset thesis|quick|compact] [--run FOLDER] [--resume] [flags]
+"""Train a network:  python train.py DATA [--preset quick|thesis|compact|uvnet|...] [--run FOLDER] [--resume] [flags]
 
-DATA is a folder of subject folders (python -m Dataset.synthetic, python -m Dataset.bu4dfe), for compact of shards
-(python -m Dataset.shards), or the word live: ever new people are rendered while compact trains, nothing is on disk.
-Every setting is a flag, shown with the network's default; without --preset the values are quick's. A killed run goes on
-with --resume.
+DATA: subject folders (python -m Dataset.synthetic, Dataset.bu4dfe; with depth, Dataset.texas3d), for all but convlstm
+shards (python -m Dataset.shards), for compact also the word live: ever new people are rendered meanwhile. Every
+setting is a flag, shown with the network's default; the default preset is quick. A killed run goes on with --resume.
 """
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     from Datagenerator.source import DATA_CONFIGS
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_folder", metavar="DATA", help="folder of subject folders or shards, or live")
+    parser.add_argument("data_folder", metavar="DATA", help="subject folders, shards, or live")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="quick")
     parser.add_argument("--run", metavar="FOLDER", help="default runs/<preset>")
     parser.add_argument("--resume", action="store_true", help="go on with the run folder, or begin it")
@@ -45,11 +44,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def train(arguments: argparse.Namespace) -> str:
     from Datagenerator.pipeline import make_pipeline
     from Datagenerator.source import data_config, open_source
+    from Evaluation.epoch_images import EpochImages, batch_pictures
     from Evaluation.plots import plot_losses
     from Network import step as gradient
     from Network.checkpoints import RunFolder, model_from_config
     from Network.loading import begin_with, freeze
-    from Network.losses import LOSSES
     from Network.training import Trainer, fixed_epoch
     run, config = RunFolder(arguments.run), resolve(arguments.preset, arguments.typed)
     resumed = arguments.resume and (run.path / "config.json").exists()
@@ -66,17 +65,18 @@ def train(arguments: argparse.Namespace) -> str:
             begin_with(model, "" if run.has_state() else settings.init, settings.take)
             get_network(config["network"]).set_template(model, source.template)
             freeze(model, settings.freeze)
-            step = gradient.GradientStep(model, gradient.make_optimizer(settings), LOSSES[config["network"]],
-                                         jit=settings.jit, strategy=strategy)
+            step = gradient.make_step(config, model, settings, strategy)
         if not resumed and step.worker == 0:
             run.start({**config, **source.about, "data_folder": arguments.data_folder})
-        board = gradient.summary_writer(run.path)
+        board, look = gradient.summary_writer(run.path), next(iter(make_pipeline(source.validation, 0, 0)))
+        predicts = getattr(get_network(config["network"]), "inference", lambda model: model)(model)
+        images = EpochImages(run.path, lambda: batch_pictures(look, predicts(look[0], training=False)))
         history = Trainer(
             step, run, from_dict(TrainConfig, config["train"]), steps_per_epoch=len(source.training),
             training=lambda epoch, start: make_pipeline(
                 source.training, epoch, start, (step.worker, step.workers, step.local_replicas)),
             validation=fixed_epoch(lambda epoch, start: make_pipeline(source.validation, epoch, start)),
-            on_epoch=lambda history: (plot_losses(history, run.path / "loss.png"), board(history[-1])),
+            on_epoch=lambda history: (plot_losses(history, run.path / "loss.png"), board(history[-1]), images(history)),
             write=step.worker == 0, progress_bar=not (step.worker or arguments.quiet)).fit(resumed)
     best = min(history, key=lambda row: row["val_loss"])
     return f"{run.path}: {len(history)} epochs; best validation loss {best['val_loss']:.6g} after epoch {best['epoch']}"

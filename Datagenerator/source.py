@@ -11,6 +11,8 @@ import numpy as np
 
 from Datagenerator.dataset import DataConfig, SubjectSequence
 from Datagenerator.live import LiveConfig, LivePeople, open_live
+from Datagenerator.map_dataset import DepthConfig, MapConfig, MapSequence, make_map_sequences
+from Datagenerator.pair_dataset import PairConfig, PairSequence, pair_sequences
 from Datagenerator.shard_dataset import ShardConfig, ShardSequence, make_sequences
 from Dataset.face_model import load_face_model
 from Dataset.images import minmax
@@ -21,16 +23,18 @@ from Dataset.truths import Truths
 
 LIVE = "live"           # in place of a folder: people rendered while the network trains
 #: network -> the config with all settings of the generators that feed it; `data_config` says which one does
-DATA_CONFIGS: dict[str, type] = {"convlstm": DataConfig, "compact": LiveConfig}
+DATA_CONFIGS: dict[str, type] = {"convlstm": DataConfig, "compact": LiveConfig, "uvnet": MapConfig,
+                                 "pix2pix": DepthConfig}
 
 
 class Source(NamedTuple):
-    """training, validation: sequences for `pipeline.make_pipeline`; template: the training people's mean truth (N, 3);
-    about: order of the points, who trains and on what, for config.json: a resumed run must find the same; model:
-    settings of the network that the data decide; live: whose processes the end of a `with` ends."""
+    """training, validation: sequences for `pipeline.make_pipeline`; template: the training people's mean truth (N, 3),
+    N = 0 where the network predicts no points; about: order of the points, who trains and on what, for config.json: a
+    resumed run must find the same; model: settings of the network that the data decide; live: whose processes the end
+    of a `with` ends."""
 
-    training: SubjectSequence | ShardSequence
-    validation: SubjectSequence | ShardSequence
+    training: SubjectSequence | ShardSequence | MapSequence | PairSequence
+    validation: SubjectSequence | ShardSequence | MapSequence | PairSequence
     template: np.ndarray
     about: dict[str, Any]
     model: dict[str, Any]
@@ -46,22 +50,30 @@ class Source(NamedTuple):
 
 def data_config(network: str, folder: str | Path, given: Iterable[str]) -> type:
     """The config of the generator that feeds a network from `folder` or LIVE. ValueError when nothing does, or when a
-    setting of LIVE was given and a folder is named."""
+    setting was given that another kind of data has: of LIVE for a folder, of shards for photos with depth."""
     if network != "compact":
         if str(folder) == LIVE:
             raise ValueError(f"{LIVE}: only compact trains on people rendered meanwhile, not {network}; "
                              f"a folder of this name is ./{LIVE}")
-        return DATA_CONFIGS[network]
+        if network != "pix2pix" or (Path(folder) / INFO).is_file():
+            return DATA_CONFIGS[network]
+        return _narrower(PairConfig, DepthConfig, given, f"{folder}: {{}} may be set for shards only")
     if str(folder) == LIVE:
         return LiveConfig
-    shared = {field.name for field in dataclasses.fields(ShardConfig)}
-    more = sorted({field.name for field in dataclasses.fields(LiveConfig)}.difference(shared).intersection(given))
-    if more:
-        raise ValueError(f"{folder}: {', '.join(more)} may be set for DATA {LIVE} only: these pictures are rendered")
-    return ShardConfig
+    return _narrower(ShardConfig, LiveConfig, given,
+                     f"{folder}: {{}} may be set for DATA {LIVE} only: these pictures are rendered")
 
 
-def open_source(folder: str | Path, split: str, data: DataConfig | ShardConfig, workers: int | None = None) -> Source:
+def _narrower(config: type, flags: type, given: Iterable[str], message: str) -> type:
+    """`config`, of whose settings `flags` has more. ValueError where one of these was given."""
+    more = {field.name for field in dataclasses.fields(flags)} - {field.name for field in dataclasses.fields(config)}
+    if more & set(given):
+        raise ValueError(message.format(", ".join(sorted(more & set(given)))))
+    return config
+
+
+def open_source(folder: str | Path, split: str, data: DataConfig | ShardConfig | MapConfig | PairConfig,
+                workers: int | None = None) -> Source:
     """ValueError, one line, when the folder is of the other kind or does not suit the config.
 
     workers  processes that render for LIVE, None: one per core but one; nothing else has any
@@ -80,6 +92,18 @@ def open_source(folder: str | Path, split: str, data: DataConfig | ShardConfig, 
         about = {"order": "grid", "people": {"validation": f"numbers below {data.validation_people}"},
                  "shards": shards_of(shards.settings)}
         return Source(training, validation, training.truths.template, about, {"crop_margin": shards.settings.margin})
+    if isinstance(data, MapConfig):
+        shards = open_shards(folder, partial=True)
+        training, validation = make_map_sequences(shards, data)
+        about = {"order": "grid", "people": {"validation": f"numbers below {data.validation_people}"},
+                 "shards": shards_of(shards.settings)}
+        return Source(training, validation, np.zeros((0, 3), np.float32), about,
+                      {"crop_margin": shards.settings.margin})
+    if isinstance(data, PairConfig):
+        training, validation = pair_sequences(folder, data)
+        people = {use: sorted({pair.subject for pair in sequence.pairs})
+                  for use, sequence in (("training", training), ("validation", validation))}
+        return Source(training, validation, np.zeros((0, 3), np.float32), {"order": "grid", "people": people}, {})
     if (Path(folder) / INFO).is_file():
         raise ValueError(f"{folder}: holds shards, this preset trains on subject folders (python -m Dataset.synthetic)")
     groups = subjects_of(folder, split)

@@ -16,18 +16,21 @@ import h5py
 import keras
 import numpy as np
 
+from Dataset.representations.points import SIZE
 from Network import NETWORKS, get_network
 from Network.checkpoints import CHECKPOINTS, RunFolder, model_from_config
 
 
 log = logging.getLogger(__name__)
 WEIGHTS, WEIGHTS_VERSION = "weights.npz", 1
+PER_PIXEL = ("uvnet", "pix2pix")        # of NETWORKS, whose answers Network/fitted.py makes a face of
+ANSWERED = 16                           # photos at a time
 #: the weights in the box: what demo.py uses when no model is named
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "compact"
 
 
 class Loaded(NamedTuple):
-    """A model and what is known of it. `config` is {} for a bare file; `points` is N of its output (B, N, 3);
+    """A model and what is known of it. `config` is {} for a bare file; `points` is N of its faces (B, N, 3);
     `image_size` the side of its square input; `images` its number of images, None for any number;
     `order` "grid" when a point's index means a place on the face, else "random"."""
 
@@ -44,7 +47,21 @@ class Loaded(NamedTuple):
         if 0 in np.shape(images) or not np.isfinite(images).all():
             raise ValueError(f"{self.source}: takes at least one image of finite pixels, got {np.shape(images)}"
                              + ("" if 0 in np.shape(images) else " with NaN or infinity"))
+        if per_pixel(self.config):
+            from Network.fitted import faces_of_people
+            return faces_of_people(self.answers(images), self.config["network"])
         return np.asarray(self.model(images, training=False), np.float32)
+
+    def answers(self, images: np.ndarray) -> np.ndarray:
+        """What a network that answers per pixel says: (B, T, S, S, 3) float32 in [0, 1] -> (B, T, S, S, C) float32."""
+        flat = np.reshape(images, (-1, *np.shape(images)[2:])).astype(np.float32)
+        found = [np.asarray(self.model(flat[i:i + ANSWERED], training=False)) for i in range(0, len(flat), ANSWERED)]
+        return np.concatenate(found).reshape(*np.shape(images)[:4], -1)
+
+
+def per_pixel(config: dict[str, Any]) -> bool:
+    """Whether a config's network answers per pixel, so that a person's face is a fit to what it says."""
+    return config.get("network") in PER_PIXEL
 
 
 def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
@@ -185,8 +202,11 @@ def thesis_model() -> keras.Model:
 
 
 def _loaded(model: keras.Model, config: dict[str, Any], source: Path) -> Loaded:
-    """Read sizes off a model. ValueError when it does not turn (B, T, H, W, 3) into (B, N, 3)."""
+    """Read sizes off a model. ValueError when it does not turn (B, T, H, W, 3) into (B, N, 3), nor answers per pixel.
+    """
     takes, gives = tuple(model.input_shape), tuple(model.output_shape)
+    if per_pixel(config):
+        return Loaded(model, config, source, SIZE ** 2, takes[1], None, "grid")
     if len(takes) != 5 or takes[-1] != 3 or len(gives) != 3 or gives[-1] != 3:
         raise ValueError(f"{source}: must map (B, T, H, W, 3) images to (B, N, 3) points, maps {takes} to {gives}")
     return Loaded(model, config, source, gives[1], takes[2], takes[1], config.get("order", "random"))
@@ -194,9 +214,11 @@ def _loaded(model: keras.Model, config: dict[str, Any], source: Path) -> Loaded:
 
 def _read_keras(path: Path, config: dict[str, Any]) -> keras.Model:
     if config:
-        model = model_from_config(config)
+        network = get_network(config["network"])
+        inference = getattr(network, "inference", None)         # of what was trained, the part that predicts
+        model = model_from_config(config, training=inference is not None)
         model.load_weights(path)
-        return model
+        return inference(model) if inference else model
     for name in NETWORKS:               # registers the layers that a bare file may name
         get_network(name)
     return keras.models.load_model(path, compile=False, safe_mode=True)

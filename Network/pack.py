@@ -61,7 +61,7 @@ def rounding_error(loaded: Loaded, half: list[np.ndarray], images: np.ndarray) -
     before = loaded.predict(images)
     rounded = model_from_config(loaded.config)
     rounded.set_weights([w.astype(np.float32) for w in half])
-    after = np.asarray(rounded(images, training=False), np.float32)
+    after = loaded._replace(model=rounded).predict(images)
     return float(np.linalg.norm(after - before, axis=-1).max())
 
 

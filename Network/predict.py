@@ -24,6 +24,10 @@ LOOK = 512      # pixels: no crop kept for a preview or for colours is larger
 EXTENT, EXTENTS, OFF_CENTRE = 0.91, (0.74, 1.10), 0.15
 
 
+class NoFace(ValueError):
+    """A crop in which the network sees no face."""
+
+
 class Crop(NamedTuple):
     """A face cut out of a photo.
 
@@ -42,12 +46,16 @@ class Crop(NamedTuple):
 class Prediction(NamedTuple):
     """`points` (N, 3) float32 in the unit sphere, head frame; `crops` the faces it was made from (of a stream, the last
     one); `places` (256, 2) float32, where a 16x16 grid of the face lies in the last crop, in its sides, None where the
-    network does not say; `coat` the colours of an ordered prediction, which a stream's next photo adds to."""
+    network does not say; `coat` the colours of an ordered prediction, which a stream's next photo adds to; `in_photo`
+    (N, 3) float32 the face with the last photo's expression, unit sphere, and `landmarks` (68, 2) float32 in the last
+    crop, in its sides: None where the network does not say."""
 
     points: np.ndarray
     crops: list[Crop]
     places: np.ndarray | None = None
     coat: Colours | None = None
+    in_photo: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
 
 
 def grown(box: Box, margin: float) -> Box:

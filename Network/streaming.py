@@ -12,7 +12,7 @@ from Dataset.images import minmax
 from Network import get_network
 from Network.colours import Colours
 from Network.flags import from_dict
-from Network.loading import Loaded
+from Network.loading import Loaded, per_pixel
 from Network.predict import Crop, Prediction, cut_again, reconstruct, view
 
 
@@ -33,7 +33,11 @@ def streams(loaded: Loaded) -> bool:
 
 
 def make_stream(loaded: Loaded) -> Stream:
-    """A Reconstructor; for a bare model file, or one of a fixed number of images, a Rerun."""
+    """A Reconstructor; for a network that answers per pixel a FitStream; for a bare model file, or one of a fixed
+    number of images, a Rerun."""
+    if per_pixel(loaded.config):
+        from Network.fit_stream import FitStream
+        return FitStream(loaded)
     return Reconstructor(loaded) if streams(loaded) else Rerun(loaded)
 
 
@@ -94,6 +98,17 @@ class Reconstructor:
 
     def _run(self, crop: Crop) -> dict[str, Any]:
         return self._step(ops.convert_to_tensor(minmax(crop.image)[None, None]), self._states)
+
+
+def make_prefixes(loaded: Loaded) -> Callable[[np.ndarray], np.ndarray]:
+    """(B, T, S, S, 3) float32 in [0, 1] -> (B, T, N, 3) float32: [:, t] is the face from the first t + 1 images.
+
+    ValueError for a model that does not stream (`streams`).
+    """
+    if per_pixel(loaded.config):
+        from Network.fit_stream import FitPrefixes
+        return FitPrefixes(loaded)
+    return Prefixes(loaded)
 
 
 class Prefixes:

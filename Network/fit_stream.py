@@ -1,0 +1,78 @@
+"""One face from any number of photos by networks that answer per pixel: each is looked at once, all are fitted."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from Dataset.images import minmax
+from Network.colours import Colours
+from Network.fitted import FITTERS, MOST_PHOTOS, Person, faces_of_people
+from Network.loading import Loaded
+from Network.predict import Crop, NoFace, Prediction, cut_again, view
+from Network.streaming import compiled
+
+
+class FitStream:
+    """`Network.streaming.Stream`. Holds what the network said of the newest MOST_PHOTOS photos, so that its memory does
+    not grow; older ones are forgotten but for the identity from which the fit goes on. ValueError for a model of
+    another kind."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        name = loaded.config.get("network")
+        if name not in FITTERS:
+            raise ValueError(f"{loaded.source}: does not answer per pixel")
+        self.loaded, self._fitter = loaded, FITTERS[name]()
+        self._run = compiled(lambda images: loaded.model(images, training=False))
+        self.reset()
+        self._run(ops.zeros((1, loaded.image_size, loaded.image_size, 3)))      # traced now, not with the first photo
+
+    def reset(self) -> None:
+        """Forget everything: the next photo is another person's first."""
+        self._readings: list[Any] = []
+        self._person: Person | None = None
+        self._colours = Colours(self.loaded.points)
+        self.count = 0
+
+    def add(self, crop: Crop) -> Prediction:
+        """The face from this crop and all before it; the crop is cut again first where the face lies off its place.
+        NoFace, and nothing is kept of the crop, where the network sees none."""
+        person, readings = self._with(crop)
+        if person.places is not None:
+            better = cut_again(crop, person.places)
+            if better is not None:
+                try:
+                    person, readings = self._with(better)
+                    crop = better
+                except NoFace:          # the first cut was the better one
+                    pass
+        self._readings, self._person, self.count = readings, person, self.count + 1
+        crop = crop._replace(whole=None)
+        shape = person.points if person.in_photo is None else person.in_photo
+        seen = view(shape, crop, person.places)
+        if seen is not None:
+            self._colours.add(crop.photo, seen)
+        return Prediction(person.points, [crop], person.places, self._colours, person.in_photo, person.landmarks)
+
+    def _with(self, crop: Crop) -> tuple[Person, list[Any]]:
+        output = np.asarray(self._run(ops.convert_to_tensor(minmax(crop.image)[None])))[0]
+        try:
+            readings = [*self._readings, self._fitter.read(output)][-MOST_PHOTOS:]
+        except NoFace as error:
+            raise NoFace(f"{crop.source}: {error}") from None
+        state = None if self._person is None or len(readings) == len(self._readings) else self._person.state
+        return self._fitter.fit(readings, state), readings
+
+
+class FitPrefixes:
+    """The faces after one image, two, three ...: `Network.streaming.Prefixes` for networks that answer per pixel."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """(B, T, S, S, 3) float32 in [0, 1] -> (B, T, N, 3) float32: [:, t] is the face from the first t + 1 images."""
+        outputs = self._loaded.answers(images)
+        name = self._loaded.config["network"]
+        return np.stack([faces_of_people(outputs[:, :t + 1], name) for t in range(images.shape[1])], axis=1)

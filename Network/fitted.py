@@ -1,0 +1,122 @@
+"""Networks that answer per pixel -> one person's face: what they say of each photo, fitted together.
+
+Ronkainen 2017, chapter 5, names a mesh from the UV map as future work. `uvnet` gives correspondences, which
+`Dataset.joint_fit` fits at once, one identity for all photos; `pix2pix` gives surfaces, to which the model is
+fitted one by one, and the identities are averaged.
+"""
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Sequence
+
+import numpy as np
+
+from Dataset.correspondences import Correspondences
+from Dataset.depth_fit import fit_depth
+from Dataset.face_model import FaceModel, load_face_model
+from Dataset.joint_fit import JointFit, joint_fit
+from Dataset.representations import points, uvmap
+from Dataset.representations.depth import decode_depth, guess_camera
+from Dataset.renders import coarse_grid
+from Dataset.transforms import to_unit_sphere
+from Network.predict import NoFace
+
+LEAST_PIXELS = 150      # of a face, of 128x128: with fewer the photo shows none
+MOST_PHOTOS = 16        # that are fitted together: the newest
+STRIDE = 2              # of the pixels that are fitted
+WITHIN = 4.0            # a pixel's share of the atlas is believed within this factor of the face's median
+
+
+class Person(NamedTuple):
+    """points (N, 3) float32, the neutral face in the unit sphere; in_photo (N, 3) float32, likewise, the face in the
+    last photo with its expression, None where nobody says; places (256, 2) float32, where a 16x16 grid of the face lies
+    in the last crop, in its sides, None where nobody says; landmarks (68, 2) likewise; state: to go on from."""
+
+    points: np.ndarray
+    in_photo: np.ndarray | None = None
+    places: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
+    state: Any = None
+
+
+def grid_of(vertices: np.ndarray, model: FaceModel) -> np.ndarray:
+    """The ordered grid (16384, 3) float32 of vertices (V, 3) mm, in the unit sphere."""
+    return to_unit_sphere(points.decode(points.encode(vertices, model=model)))[0].astype(np.float32)
+
+
+class UVFitter:
+    """`uvnet`: one joint fit of all photos."""
+
+    def read(self, output: np.ndarray) -> Correspondences:
+        """A photo's maps (S, S, 4 or 6) -> where the face's places are seen. NoFace where the mask is all but empty."""
+        from Network.uvnet import read_maps
+        maps = read_maps(output)
+        if maps.mask.sum() < LEAST_PIXELS * maps.mask.size / 128 ** 2:
+            raise NoFace("no face: the network sees none")
+        weights = None if maps.log_variance is None else pixel_weights(maps.uv, maps.log_variance)
+        return uvmap.decode(maps.uv, maps.mask, weights, STRIDE)
+
+    def fit(self, photos: Sequence[Correspondences], state: JointFit | None = None) -> Person:
+        """One person from the readings of at least one photo; state: of the last `fit`, of all of them but the last."""
+        model = load_face_model()
+        start = state if state is not None and len(state.rotations) <= len(photos) else None
+        fit = joint_fit(photos, model, start=start)
+        last, size = len(photos) - 1, photos[-1].size
+        face = fit.face(last, model)
+        return Person(grid_of(fit.neutral(model), model), grid_of(face, model),
+                      (fit.project(last, coarse_grid(model) @ face) / size).astype(np.float32),
+                      (fit.landmarks(last, model) / size).astype(np.float32), fit)
+
+
+class DepthFitter:
+    """`pix2pix`: a fit to each photo's surface, the mean of their identities."""
+
+    def read(self, output: np.ndarray) -> np.ndarray:
+        """A photo's depth (S, S, 1) in [-1, 1] -> identity (200,), then the face's vertices flat, mm. NoFace where it
+        has no depth, or none that is a face's."""
+        depth = decode_depth(np.asarray(output, np.float32))
+        try:
+            fit = fit_depth(depth, guess_camera(len(depth))).fit
+        except ValueError as error:
+            raise NoFace(f"no face: {error}") from None
+        model = load_face_model()
+        return np.concatenate([fit.identity, model.shape(fit.identity, fit.expression).ravel()])
+
+    def fit(self, photos: Sequence[np.ndarray], state: Any = None) -> Person:
+        """One person from the readings of at least one photo."""
+        model = load_face_model()
+        count = len(model.identity)
+        identity = np.mean([photo[:count] for photo in photos], axis=0)
+        return Person(grid_of(model.shape(identity), model), grid_of(photos[-1][count:].reshape(-1, 3), model))
+
+
+#: network -> how its answers become a person
+FITTERS: dict[str, type] = {"uvnet": UVFitter, "pix2pix": DepthFitter}
+
+
+def pixel_weights(uv: np.ndarray, log_variance: np.ndarray) -> np.ndarray:
+    """How much each pixel is worth, 1 / px^2: uv (S, S, 2), NaN off the face, log_variance (S, S, 2) of u and v ->
+    (S, S) float64, 0 off the face. A variance in the atlas becomes one in the picture by the share of the atlas that
+    the pixel shows."""
+    down, across = np.gradient(uv.astype(np.float64), axis=(0, 1))
+    share = np.abs(across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0])       # of the square, a pixel
+    known = np.isfinite(share)
+    middle = np.median(share[known]) if known.any() else 1.0
+    share = np.clip(np.where(known, share, middle), middle / WITHIN, middle * WITHIN)
+    variance = np.exp(log_variance.astype(np.float64)).mean(-1)
+    return np.where(np.isfinite(variance), np.maximum(share, 1e-12) / np.maximum(variance, 1e-12), 0.0)
+
+
+def faces_of_people(outputs: np.ndarray, network: str) -> np.ndarray:
+    """What a network says of B people's photos (B, T, S, S, C) -> their neutral faces (B, N, 3) float32. A photo
+    without a face says nothing; a person of whom nothing is said gets the mean face."""
+    fitter, faces = FITTERS[network](), []
+    for person in outputs:
+        found = []
+        for output in person:
+            try:
+                found.append(fitter.read(output))
+            except NoFace:
+                continue
+        model = load_face_model()
+        faces.append(fitter.fit(found).points if found else grid_of(np.asarray(model.mean, float), model))
+    return np.stack(faces)

@@ -1,0 +1,80 @@
+"""Shards with buffers, or photos with depth -> train.py -> Network.pack -> evaluate.py, of per-pixel networks."""
+import csv
+import json
+
+import numpy as np
+import pytest
+
+import train
+from Dataset.renders import RenderOptions
+from Dataset.shards import make_shards
+from Network import pack
+from Network.loading import load_model
+from tests.test_end_to_end import script
+from tests.texas3d_files import write_pair
+
+UVNET = ["--preset", "uvnet-compact", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--up-features",
+         "8,12,16", "--coarse", "1", "--batch-size", "4", "--batches", "3", "--validation-people", "3", "--quiet",
+         "--image-size", "64"]
+PIX2PIX = ["--preset", "pix2pix-compact", "--image-size", "32", "--filters", "4,8,8,8", "--discriminator-filters",
+           "4,8", "--batch-size", "4", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    out = tmp_path_factory.mktemp("maps") / "faces"
+    make_shards(out, RenderOptions(people=10, images=2, size=64, seed=4, yaw=30, pitch=15, roll=15, detect=0,
+                                   buffers=("uv", "mask", "occluded", "depth")))
+    return out
+
+
+def rows_of(run):
+    return list(csv.DictReader((run / "history.csv").open()))
+
+
+def test_uvnet_from_shards_to_a_table(shards, tmp_path):
+    run = tmp_path / "run"
+    assert train.main([str(shards), "--run", str(run), "--epochs", "1", *UVNET]) == 0
+    parts = [float(rows_of(run)[0][f"val_{name}"]) for name in ("uv", "gradient", "mask", "occluded", "doubt")]
+    assert float(rows_of(run)[0]["val_loss"]) == pytest.approx(sum(parts), rel=1e-4)
+    config = json.loads((run / "config.json").read_text())
+    assert config["network"] == "uvnet" and config["order"] == "grid" and config["shards"]["seed"] == 4
+    assert [p.name for p in sorted((run / "epochs" / "0001").iterdir())] == [f"sample {i}.jpg" for i in (1, 2, 3, 4)]
+    assert train.main([str(shards), "--run", str(run), "--epochs", "2", "--resume", *UVNET]) == 0
+    assert len(rows_of(run)) == 2
+    assert pack.main([str(run), "-o", str(tmp_path / "box")]) == 0
+    images = np.random.default_rng(0).random((1, 2, 64, 64, 3), np.float32)
+    whole, packed = load_model(run), load_model(tmp_path / "box")
+    np.testing.assert_allclose(packed.answers(images), whole.answers(images), atol=0.1)      # of values up to 4
+    assert whole.points == packed.points == 128 ** 2 and whole.order == "grid" and whole.images is None
+    done = script("evaluate.py", "--data", shards, "--model", tmp_path / "box", "--images", 2, "--no-surface")
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert "nearest_own" in done.stdout and "SEEN IN TRAINING" in done.stdout
+
+
+def test_pix2pix_from_shards_and_from_photos_with_depth(shards, tmp_path):
+    run = tmp_path / "run"
+    of_shards = [*PIX2PIX, "--batches", "3", "--validation-people", "3"]
+    assert train.main([str(shards), "--run", str(run), "--epochs", "1", *of_shards]) == 0
+    assert float(rows_of(run)[0]["val_l1"]) > 0
+    answers = load_model(run).answers(np.zeros((1, 2, 32, 32, 3), np.float32))
+    assert answers.shape == (1, 2, 32, 32, 1) and np.abs(answers).max() <= 1
+    for person in range(12):
+        write_pair(tmp_path / "texas", person)
+    done = script("-m", "Dataset.texas3d", tmp_path / "texas", tmp_path / "pairs", "--size", 32)
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert train.main([str(tmp_path / "pairs"), "--run", str(tmp_path / "two"), "--epochs", "1", *PIX2PIX]) == 0
+    assert json.loads((tmp_path / "two" / "config.json").read_text())["people"]["training"]
+
+
+def test_bad_data(shards, tmp_path, capsys):
+    write_pair(tmp_path / "texas", 0)
+    for data, flags, message in (
+            (shards, [*PIX2PIX, "--batches", "3", "--validation-people", "10"], "too few"),
+            (tmp_path / "texas", [*PIX2PIX, "--batches", "3"], "batches may be set for shards only"),
+            ("live", UVNET, "live: only compact trains on people rendered meanwhile, not uvnet"),
+            (tmp_path / "texas", UVNET, "not a folder of shards")):
+        assert train.main([str(data), "--run", str(tmp_path / "run"), "--epochs", "1", *flags]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1, error
+        assert not (tmp_path / "run").exists()

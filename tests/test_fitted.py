@@ -1,0 +1,187 @@
+"""From what per-pixel networks say to a person: true maps in, the person out; no face; photo by photo; files."""
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from Dataset.face_model import load_face_model
+from Dataset.renders import RenderOptions, render_person
+from Dataset.representations.depth import encode_depth
+from Dataset.scene import Stage
+from Dataset.transforms import umeyama
+from Network.fit_stream import FitPrefixes, FitStream
+from Network.fitted import MOST_PHOTOS, DepthFitter, UVFitter, faces_of_people, grid_of, pixel_weights
+from Network.loading import Loaded
+from Network.predict import Crop, NoFace
+
+MODEL = load_face_model()
+
+
+@pytest.fixture(scope="module")
+def person():
+    """identity (200,), images (4, 128, 128, 3), true answers of uvnet (4, 128, 128, 4), of pix2pix (4, 128, 128, 1)."""
+    options = RenderOptions(people=1, images=4, size=128, seed=77, yaw=25, pitch=10, roll=10, detect=0, wild=0,
+                            glasses=0, buffers=("uv", "mask", "occluded", "depth"))
+    found = render_person(0, options, Stage(MODEL, threads=1))
+    maps = np.concatenate([np.nan_to_num(found["uv"].astype(np.float32)),
+                           np.stack([found["mask"], found["occluded"]], -1).astype(np.float32)], -1)
+    depth = np.stack([encode_depth(d, m, focal) for d, m, focal in
+                      zip(found["depth"], found["occluded"], found["camera"][:, 0])])
+    return found["identity"], found["images"], maps, depth
+
+
+def off(points: np.ndarray, identity: np.ndarray) -> float:
+    """Mean distance of an ordered face from the true one after a similarity, of the mean face's."""
+    truth = grid_of(MODEL.shape(identity), MODEL).astype(np.float64)
+
+    def distance(face: np.ndarray) -> float:
+        face = face.astype(np.float64)
+        return np.linalg.norm(umeyama(face, truth).apply(face) - truth, axis=1).mean()
+    return distance(points) / distance(grid_of(np.asarray(MODEL.mean, float), MODEL))
+
+
+def fake(outputs: np.ndarray, network: str = "uvnet") -> Loaded:
+    """A loaded network that says outputs[i] of a picture whose first pixel, of 255, is i; the rest is 0 and 255."""
+    import tensorflow as tf
+
+    table = tf.constant(outputs)
+
+    def model(images, training):
+        numbers = tf.cast(tf.round(255 * images[:, 0, 0, 0]), tf.int32)
+        return tf.gather(table, tf.minimum(numbers, len(outputs) - 1))
+    return Loaded(model, {"network": network}, Path("fake"), 128 ** 2, outputs.shape[1], None, "grid")
+
+
+def crop(number: int, size: int = 128) -> Crop:
+    image = np.zeros((size, size, 3), np.uint8)
+    image[-1, -1], image[0, 0] = 255, number
+    return Crop(image, image, (0, 0, size, size), f"photo {number}", "frontal")
+
+
+def test_true_maps_give_the_person(person):
+    identity, _, maps, _ = person
+    one, four = (off(faces_of_people(maps[None, :count], "uvnet")[0], identity) for count in (1, 4))
+    assert one < 0.6 and four < 0.35 and four < one
+
+
+def test_a_photo_with_an_expression_gives_both_faces_and_where_it_is(person):
+    identity, _, maps, _ = person
+    fitter = UVFitter()
+    face = fitter.fit([fitter.read(answer) for answer in maps])
+    assert face.points.shape == face.in_photo.shape == (128 ** 2, 3) and face.landmarks.shape == (68, 2)
+    found = maps[-1, ..., 2] > 0.5
+    rows, columns = np.nonzero(found)
+    low, high = np.array([columns.min(), rows.min()]) / 128, np.array([columns.max() + 1, rows.max() + 1]) / 128
+    assert face.places.shape == (256, 2)
+    np.testing.assert_allclose(face.places.min(0), low, atol=0.04)
+    np.testing.assert_allclose(face.places.max(0), high, atol=0.04)
+
+
+def test_pixel_weights_are_inverse_variances_in_pixels():
+    rows, columns = np.mgrid[:32, :32]
+    uv = np.stack([columns / 64, 1 - rows / 32], -1).astype(np.float32)     # a pixel shows 1/64 x 1/32 of the atlas
+    uv[:4] = np.nan
+    doubt = np.full((32, 32, 2), np.log(0.02 ** 2), np.float32)
+    weights = pixel_weights(uv, doubt)
+    # one pixel moves the place by 1/64 in u and 1/32 in v: 0.02 of the atlas is sqrt(64 * 32) * 0.02 px
+    np.testing.assert_allclose(weights[6:-1, 1:-1], 1 / (0.02 ** 2 * 64 * 32), rtol=1e-5)
+    doubt[:4] = np.nan
+    assert (pixel_weights(uv, doubt)[:4] == 0).all() and np.isfinite(pixel_weights(uv, doubt)).all()
+
+
+def test_doubted_pixels_count_less(person):
+    """Half of the face is told wrong, and doubted: with the doubt the person is found, without it is not."""
+    identity, _, maps, _ = person
+    wrong = maps.copy()
+    wrong[:, 64:, :, :2] = np.clip(wrong[:, 64:, :, :2] + 0.06, 0, 1)
+    sure = np.full((*maps.shape[:-1], 2), np.log(0.004 ** 2), np.float32)
+    doubt = sure.copy()
+    doubt[:, 64:] = np.log(0.2 ** 2)
+    believed, doubted = (off(faces_of_people(np.concatenate([wrong, d], -1)[None], "uvnet")[0], identity)
+                         for d in (sure, doubt))
+    assert doubted < 0.75 < believed
+
+
+def test_depth_gives_the_person(person):
+    identity, _, _, depth = person
+    fitter = DepthFitter()
+    face = fitter.fit([fitter.read(answer) for answer in depth])
+    assert off(face.points, identity) < 0.8
+    assert face.places is None and face.in_photo.shape == (128 ** 2, 3)
+
+
+@pytest.mark.parametrize("network, empty", [("uvnet", np.zeros((128, 128, 4), np.float32)),
+                                            ("pix2pix", np.full((128, 128, 1), -1, np.float32)),
+                                            ("uvnet", np.full((128, 128, 4), np.nan, np.float32))])
+def test_no_face(network, empty, person):
+    fitter = {"uvnet": UVFitter, "pix2pix": DepthFitter}[network]()
+    with pytest.raises(NoFace, match="^no face"):
+        fitter.read(empty)
+    faces = faces_of_people(empty[None, None], network)
+    np.testing.assert_array_equal(faces[0], grid_of(np.asarray(MODEL.mean, float), MODEL))
+    with pytest.raises(NoFace, match="^photo 0: no face"):
+        FitStream(fake(empty[None], network)).add(crop(0))
+
+
+def test_photo_by_photo_comes_to_what_all_at_once_comes_to(person):
+    identity, _, maps, _ = person
+    loaded = fake(maps)
+    stream = FitStream(loaded)
+    faces = [stream.add(crop(number)).points for number in range(4)]
+    assert stream.count == 4
+    errors = [off(face, identity) for face in faces]
+    assert errors[3] < errors[0]
+    images = np.stack([crop(number).image for number in range(4)])[None].astype(np.float32) / 255
+    at_once = loaded.predict(images)[0]
+    # the fit goes on from the last one and stops when it is settled: not to the digit
+    assert np.linalg.norm(at_once - faces[3], axis=1).max() < 0.03
+    np.testing.assert_array_equal(FitPrefixes(loaded)(images)[0, 3], at_once)
+    stream.reset()
+    np.testing.assert_allclose(stream.add(crop(0)).points, faces[0], atol=1e-6)
+
+
+def test_a_photo_without_a_face_changes_nothing(person):
+    _, _, maps, _ = person
+    stream = FitStream(fake(np.concatenate([maps[:2], np.zeros_like(maps[:1])])))
+    stream.add(crop(0))
+    with pytest.raises(NoFace):
+        stream.add(crop(2))
+    assert stream.count == 1
+    other = FitStream(fake(maps[:2]))
+    other.add(crop(0))
+    np.testing.assert_array_equal(stream.add(crop(1)).points, other.add(crop(1)).points)
+
+
+def test_the_memory_is_bounded(person, monkeypatch):
+    _, _, maps, _ = person
+    monkeypatch.setattr("Network.fit_stream.MOST_PHOTOS", 3)
+    assert MOST_PHOTOS == 16
+    stream = FitStream(fake(maps))
+    for number in range(6):
+        face = stream.add(crop(number % 4))
+    assert len(stream._readings) == 3 and stream.count == 6 and np.isfinite(face.points).all()
+
+
+def test_another_network_is_refused():
+    with pytest.raises(ValueError, match="fake: does not answer per pixel"):
+        FitStream(fake(np.zeros((1, 32, 32, 4), np.float32))._replace(config={"network": "compact"}))
+
+
+def test_photos_without_a_face_are_skipped_by_the_demo(person, tmp_path, monkeypatch, caplog):
+    import cv2
+
+    import demo
+    from Dataset.sources import example_picture
+    from Network.demo_options import parse
+    from Evaluation.serve import ServeConfig
+    _, _, maps, _ = person
+    photo = tmp_path / "photo.png"
+    cv2.imwrite(str(photo), example_picture().image)
+    empty = fake(np.zeros((256, 128, 128, 4), np.float32))
+    monkeypatch.setattr("Network.loading.load_model", lambda path, checkpoint: empty)
+    words = parse("", ServeConfig, [str(photo), "-o", str(tmp_path / "face.ply")])
+    with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match="no face in any of the pictures"):
+        demo.demo(words)
+    assert "photo.png: no face: the network sees none; skipped" in caplog.text
+    assert {file.name for file in tmp_path.iterdir()} == {"photo.png"}
