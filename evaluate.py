@@ -42,15 +42,17 @@ def predictions(arguments: argparse.Namespace, loaded, people: str, ordered: boo
 
 
 def judge_shards(arguments: argparse.Namespace, loaded) -> Table:
-    """Synthetic people in shards: a table beside the mean face, or the curve over the number of images."""
+    """Synthetic people in shards: a table beside the mean face, of the people or of their photos, or the curve."""
     from Datagenerator.source import people_of
-    from Evaluation.people import curve_of_people, score_people
+    from Evaluation.people import curve_of_people, score_people, score_photos
     from Network.streaming import make_prefixes
     people = people_of(arguments.data, loaded.image_size, loaded.points)
     seen = people.seed == loaded.config.get("shards", {}).get("seed")
     title = f"{arguments.model} on {arguments.data}" + (" (SEEN IN TRAINING: same seed)" if seen else "")
     if arguments.curve:
         return curve_of_people(people, make_prefixes(loaded), arguments.orders, arguments.seed, title, tqdm)
+    if arguments.photos:
+        return score_photos(people, loaded.in_photo, arguments.images or 2, title, not arguments.no_surface, tqdm)
     return score_people(people, loaded.predict, arguments.images or 8, title, not arguments.no_surface, tqdm)
 
 

@@ -16,7 +16,8 @@ from Datagenerator.pair_dataset import PairConfig, PairSequence, pair_sequences
 from Datagenerator.shard_dataset import ShardConfig, ShardSequence, make_sequences
 from Dataset.face_model import load_face_model
 from Dataset.images import minmax
-from Dataset.renders import RenderOptions
+from Dataset.renders import GRID, RenderOptions
+from Dataset.representations.points import encode
 from Dataset.shards import INFO, open_shards
 from Dataset.subjects import dataset_info, subjects_of
 from Dataset.truths import Truths
@@ -125,7 +126,9 @@ def shards_of(settings: RenderOptions) -> dict[str, Any]:
 class People(NamedTuple):
     """Shards to be judged on: `images(p)` gives person p's pictures (T, S, S, 3) float32 as a network takes them;
     `count` is T; `truths` (P, N, 3) float32 neutral grids in the unit sphere, each brought onto `constant` (N, 3), the
-    built-in mean face, by a similarity, as in training; `digest` (hex) of who they are; `seed` of the shards."""
+    built-in mean face, by a similarity, as in training; `digest` (hex) of who they are; `seed` of the shards;
+    `in_photo(p, k)`: of person p's picture k the face with its expression as an ordered grid (N, 3) float32 mm, head
+    frame, and which of its points the picture shows (N,) bool."""
 
     images: Callable[[int], np.ndarray]
     count: int
@@ -133,6 +136,7 @@ class People(NamedTuple):
     constant: np.ndarray
     digest: str
     seed: int
+    in_photo: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
 
 def people_of(folder: str | Path, size: int, points: int) -> People:
@@ -142,13 +146,21 @@ def people_of(folder: str | Path, size: int, points: int) -> People:
         raise ValueError(f"{folder}: holds pictures of {shards.size} px, the model takes {size}")
     everybody = np.arange(len(shards))
     identity = shards.gather("identity", everybody)
-    truths = Truths(load_face_model(), points)
+    model, side = load_face_model(), round(points ** 0.5)
+    truths = Truths(model, points)
     constant = truths.make_template(np.zeros_like(identity[:1]))
 
     def images(person: int) -> np.ndarray:
         return np.stack([minmax(image) for image in shards.gather("images", [person])[0]])
+
+    def in_photo(person: int, picture: int) -> tuple[np.ndarray, np.ndarray]:
+        expression, visible = (shards.gather(name, [person], [picture])[0] for name in ("expression", "visible"))
+        face = encode(model.shape(identity[person], expression), side, model).reshape(-1, 3)
+        coarse = visible.reshape(GRID, GRID).astype(np.float32)     # a point is shown where most about it is
+        seen = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR).ravel() > 0.5
+        return face.astype(np.float32), seen
     digest = hashlib.sha256(np.ascontiguousarray(identity).tobytes()).hexdigest()
-    return People(images, shards.images, truths(identity), constant, digest, shards.settings.seed)
+    return People(images, shards.images, truths(identity), constant, digest, shards.settings.seed, in_photo)
 
 
 def subject_samples(folder: str | Path, people: str, split: str, data: DataConfig, margin: float = 1.0

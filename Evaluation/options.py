@@ -13,6 +13,7 @@ OPTIONS = (("--batch-size", int, 1, "samples of a batch; default 1"),
            ("--checkpoint", str, "best_validation", "which weights of a run folder"),
            ("--seed", int, 0, "of the order of images"), ("--figures", str, None, "folder for strips and error maps"))
 SWITCHES = (("--curve", "of shards: error against the number of images, beside the mean of single-image faces"),
+            ("--photos", "of shards: each of the first --images (default 2) pictures alone, its expression included"),
             ("--as-published", "the generator's slip, item 0 of each batch only"),
             ("--no-surface", "leave the slow surface protocol out"))
 

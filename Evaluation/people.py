@@ -6,6 +6,7 @@ from typing import Callable, Protocol
 
 import numpy as np
 
+from Dataset.transforms import to_unit_sphere
 from Evaluation.curve import curve_table, error_curve
 from Evaluation.evaluate_predictions import score_batches
 from Evaluation.identification import identify
@@ -21,6 +22,7 @@ class People(Protocol):
     truths: np.ndarray
     constant: np.ndarray
     digest: str
+    in_photo: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
 
 def score_people(people: People, predict: Callable[[np.ndarray], np.ndarray], count: int, title: str,
@@ -56,6 +58,30 @@ def score_people(people: People, predict: Callable[[np.ndarray], np.ndarray], co
          f"mean distance from the own ground truth / from the others'; {how}; a constant face has 1"],
         ["nearest_own", ours.nearest, floor.nearest, math.nan, ours.people,
          f"how many predictions are nearest to their own person; {how}"]])
+
+
+def score_photos(people: People, predict: Callable[[np.ndarray], np.ndarray], count: int, title: str,
+                 surface: bool = True, progress: Callable = lambda people, total: people) -> Table:
+    """*This photo's face*: each of the first `count` pictures of each person alone, with the expression that it shows,
+    where it shows the face; beside the mean face's, on which the same places count.
+
+    predict  (S, S, 3) float32 -> (N, 3), an ordered grid of the face in the picture, or (M, 3) points without an order,
+             of what the picture shows
+    ValueError unless each person has `count` pictures.
+    """
+    if not 1 <= count <= people.count:
+        raise ValueError(f"--images must be 1 to {people.count}, as many as each person has pictures, got {count}")
+    pairs = [(p, k) for p in range(len(people.truths)) for k in range(count)]
+
+    def scores(face: Callable[[int, int], np.ndarray]):
+        def batches():
+            for p, k in progress(pairs, total=len(pairs)):
+                (truth, seen), cloud = people.in_photo(p, k), face(p, k)
+                cloud = cloud[seen] if len(cloud) == len(seen) else cloud
+                yield to_unit_sphere(cloud)[0][None], to_unit_sphere(truth[seen])[0][None], [f"{p}/{k}"]
+        return score_batches(batches(), ordered=False, surface=surface)
+    return compared_table(scores(lambda p, k: predict(people.images(p)[k])), scores(lambda p, k: people.constant),
+                          f"{_where(people, title)}, each of {count} photos alone, the visible part of its face")
 
 
 def curve_of_people(people: People, prefixes: Callable[[np.ndarray], np.ndarray], orders: int, seed: int, title: str,

@@ -6,16 +6,17 @@ fitted one by one, and the identities are averaged.
 """
 from __future__ import annotations
 
+import contextlib
 from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 
 from Dataset.correspondences import Correspondences
-from Dataset.depth_fit import fit_depth
+from Dataset.depth_fit import MIN_PIXELS, fit_depth
 from Dataset.face_model import FaceModel, load_face_model
 from Dataset.joint_fit import JointFit, joint_fit
 from Dataset.representations import points, uvmap
-from Dataset.representations.depth import decode_depth, guess_camera
+from Dataset.representations.depth import decode_depth, guess_camera, surface_points
 from Dataset.renders import coarse_grid
 from Dataset.transforms import to_unit_sphere
 from Network.predict import NoFace
@@ -23,6 +24,7 @@ from Network.predict import NoFace
 LEAST_PIXELS = 150      # of a face, of 128x128: with fewer the photo shows none
 MOST_PHOTOS = 16        # that are fitted together: the newest
 STRIDE = 2              # of the pixels that are fitted
+CLOUD = 16000           # points of a depth map's surface: not as many as a grid has
 WITHIN = 4.0            # a pixel's share of the atlas is believed within this factor of the face's median
 
 
@@ -120,3 +122,19 @@ def faces_of_people(outputs: np.ndarray, network: str) -> np.ndarray:
         model = load_face_model()
         faces.append(fitter.fit(found).points if found else grid_of(np.asarray(model.mean, float), model))
     return np.stack(faces)
+
+
+def face_in_photo(output: np.ndarray, network: str) -> np.ndarray:
+    """What a network says of one photo (S, S, C) -> the face as it is there: an ordered grid with its expression (N, 3)
+    float32, or, of `pix2pix`, the points of its depth map (M, 3); unit sphere. The mean face where it sees none."""
+    if network == "pix2pix":
+        depth = decode_depth(np.asarray(output, np.float32))
+        if np.isfinite(depth).sum() >= MIN_PIXELS:
+            cloud = surface_points(depth, guess_camera(len(depth)), CLOUD, np.random.default_rng(0))
+            return to_unit_sphere(cloud)[0].astype(np.float32)
+    else:
+        fitter = FITTERS[network]()
+        with contextlib.suppress(NoFace):
+            return fitter.fit([fitter.read(output)]).in_photo
+    model = load_face_model()
+    return grid_of(np.asarray(model.mean, float), model)

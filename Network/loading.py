@@ -52,6 +52,14 @@ class Loaded(NamedTuple):
             return faces_of_people(self.answers(images), self.config["network"])
         return np.asarray(self.model(images, training=False), np.float32)
 
+    def in_photo(self, image: np.ndarray) -> np.ndarray:
+        """One picture (S, S, 3) float32 in [0, 1] -> the face that it shows: an ordered grid (N, 3) float32, with its
+        expression where the network knows it, or the points (M, 3) of a depth map; unit sphere."""
+        if per_pixel(self.config):
+            from Network.fitted import face_in_photo
+            return face_in_photo(self.answers(image[None, None])[0, 0], self.config["network"])
+        return self.predict(image[None, None])[0]
+
     def answers(self, images: np.ndarray) -> np.ndarray:
         """What a network that answers per pixel says: (B, T, S, S, 3) float32 in [0, 1] -> (B, T, S, S, C) float32."""
         flat = np.reshape(images, (-1, *np.shape(images)[2:])).astype(np.float32)
