@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 from Evaluation.serve import ServeConfig, serve
+from Evaluation.uv_pictures import VIEWS, ViewWriter
 from Network.demo_options import parse
 from Network.flags import exit_code
 
@@ -34,7 +35,11 @@ def demo(arguments: argparse.Namespace) -> None:
     from Network.predict import NoFace, faces_of
     from Network.results import refuse_overwriting, write_result
     from Network.streaming import make_stream
+    from Network.uvnet import read_maps
     loaded, every = load_model(arguments.model or DEFAULT_MODEL, arguments.checkpoint), arguments.faces == "all"
+    viewer = ViewWriter(arguments.view) if arguments.view else None
+    if viewer and loaded.config.get("network") != "uvnet":
+        raise ValueError(f"--view draws what uvnet sees; {loaded.source} is another network")
     stream, output, shown = make_stream(loaded), Path(arguments.output), deque(maxlen=4)
     refuse_overwriting(output, arguments.inputs)
     source: list[Picture] = [example_picture()] if arguments.example else []
@@ -43,10 +48,13 @@ def demo(arguments: argparse.Namespace) -> None:
     def write(numbered: bool) -> None:
         path = output.with_name(f"{output.stem}_{number:02d}{output.suffix}") if numbered else output
         refuse_overwriting(path, arguments.inputs)
+        if viewer:
+            refuse_overwriting(viewer.target(path), arguments.inputs)
         mesh, files = write_result(path, face, loaded.order == "grid")
         preview = path.with_suffix(".png")
         plot_preview([crop.photo for crop in shown], mesh.vertices, mesh.colours, mesh.triangles, preview)
-        print(*(f"wrote {file.resolve()}" for file in (*files, preview)), sep="\n")
+        drawn = [viewer.write(path)] if viewer else []
+        print(*(f"wrote {file.resolve()}" for file in (*files, preview, *drawn)), sep="\n")
     found = faces_of(chain(source, pictures(arguments.inputs, arguments.frames)), loaded, box=arguments.box,
                      every_face=every)
     for crops in found:
@@ -54,12 +62,16 @@ def demo(arguments: argparse.Namespace) -> None:
             if every:
                 stream.reset()
                 shown.clear()
+                if viewer:
+                    viewer.reset()
             try:
                 face, number = stream.add(crop), number + 1
             except NoFace as error:
                 logging.warning("%s; skipped", error)
                 continue
             shown.append(face.crops[-1])
+            if viewer:
+                viewer.draw(face.crops[-1].photo, read_maps(stream.answer))
             if arguments.each or every:
                 write(numbered=arguments.each or len(crops) > 1)
     if face is None:
@@ -70,5 +82,5 @@ def demo(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="demo.py: %(message)s")
-    words = parse(__doc__, ServeConfig)
+    words = parse(__doc__, ServeConfig, VIEWS)
     sys.exit(exit_code("demo.py", serve_page if words.serve else demo, words))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from Dataset.blas import one_thread
 from Dataset.camera import Camera
 from Dataset.face_model import FaceModel, load_face_model
 from Dataset.fitting import Fit, fit_model, start_from_tip
@@ -51,11 +52,12 @@ def fit_depth(depth: np.ndarray, camera: Camera, model: FaceModel | None = None,
                          f"received {np.count_nonzero(np.isfinite(depth))}")
     mesh = triangulate(depth, camera)
     surface = ScanSurface(mesh, "depth map")
-    size = 1.0 if sized else 1 / _size(surface, model)
-    if size != 1.0:
-        surface = ScanSurface(Mesh(camera.position() + size * (mesh.vertices - camera.position()), mesh.triangles),
-                              "depth map")
-    return DepthFit(fit_model(surface, model=model), size)
+    with one_thread():
+        size = 1.0 if sized else 1 / _size(surface, model)
+        if size != 1.0:
+            larger = camera.position() + size * (mesh.vertices - camera.position())
+            surface = ScanSurface(Mesh(larger, mesh.triangles), "depth map")
+        return DepthFit(fit_model(surface, model=model), size)
 
 
 def _size(surface: ScanSurface, model: FaceModel) -> float:

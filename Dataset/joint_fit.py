@@ -14,6 +14,7 @@ from typing import NamedTuple, Sequence
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from Dataset.blas import one_thread
 from Dataset.correspondences import Correspondences, checked, from_landmarks
 from Dataset.face_model import FaceModel, load_face_model
 from Dataset.joint_system import NEAREST, OWN, FitOptions, PhotoFit, bases_of
@@ -75,6 +76,12 @@ def joint_fit(photos: Sequence[Correspondences], model: FaceModel | None = None,
         raise ValueError(f"the start must be a fit of the first photos, received one of {len(start.rotations)} for "
                          f"{len(photos)}")
     photos = [checked(photo, f"photo {number}") for number, photo in enumerate(photos)]
+    with one_thread():
+        return _fit(photos, model, options, start)
+
+
+def _fit(photos: list[Correspondences], model: FaceModel | None, options: FitOptions, start: JointFit | None
+         ) -> JointFit:
     bases = bases_of(load_face_model() if model is None else model)
     identity = np.zeros(bases.count) if start is None else np.array(start.identity, float)
     known = 0 if start is None else len(start.rotations)

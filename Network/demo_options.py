@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Sequence
 
 from Network.flags import add_flags, from_dict, given
 
@@ -18,10 +19,11 @@ def box_of(text: str) -> tuple[int, int, int, int]:
     return x, y, w, h
 
 
-def parse(description: str, page: type, argv: list[str] | None = None) -> argparse.Namespace:
+def parse(description: str, page: type, views: Sequence[str], argv: list[str] | None = None) -> argparse.Namespace:
     """The words of a command line, `page` an instance of the class of that name. Exits with code 2 for bad ones.
 
-    page  frozen dataclass of the web page's settings: each field is a flag
+    page   frozen dataclass of the web page's settings: each field is a flag
+    views  of a UV map
     """
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -35,6 +37,7 @@ def parse(description: str, page: type, argv: list[str] | None = None) -> argpar
     parser.add_argument("--box", type=box_of, metavar="X,Y,W,H", help="where the face is, in place of the detector")
     parser.add_argument("--each", action="store_true", help="one face after every picture, to watch it improve")
     parser.add_argument("--frames", type=int, default=8, metavar="N", help="frames of a video or the webcam; default 8")
+    parser.add_argument("--view", choices=views, help="also draw what uvnet sees in each photo, as NAME_VIEW.png")
     parser.add_argument("--serve", action="store_true", help="open a web page that takes photos and the webcam")
     add_flags(parser, page, "the web page")
     arguments = parser.parse_args(argv)

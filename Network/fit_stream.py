@@ -1,6 +1,7 @@
 """One face from any number of photos by networks that answer per pixel: each is looked at once, all are fitted."""
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class FitStream:
 
     def reset(self) -> None:
         """Forget everything: the next photo is another person's first."""
+        self.answer: np.ndarray | None = None       # (S, S, C), of the last photo, cut as its crop is
         self._readings: list[Any] = []
         self._person: Person | None = None
         self._colours = Colours(self.loaded.points)
@@ -38,15 +40,13 @@ class FitStream:
     def add(self, crop: Crop) -> Prediction:
         """The face from this crop and all before it; the crop is cut again first where the face lies off its place.
         NoFace, and nothing is kept of the crop, where the network sees none."""
-        person, readings = self._with(crop)
-        if person.places is not None:
-            better = cut_again(crop, person.places)
-            if better is not None:
-                try:
-                    person, readings = self._with(better)
-                    crop = better
-                except NoFace:          # the first cut was the better one
-                    pass
+        person, readings, answer = self._with(crop)
+        better = None if person.places is None else cut_again(crop, person.places)
+        if better is not None:
+            with contextlib.suppress(NoFace):           # else the first cut was the better one
+                person, readings, answer = self._with(better)
+                crop = better
+        self.answer = answer
         self._readings, self._person, self.count = readings, person, self.count + 1
         crop = crop._replace(whole=None)
         shape = person.points if person.in_photo is None else person.in_photo
@@ -55,14 +55,14 @@ class FitStream:
             self._colours.add(crop.photo, seen)
         return Prediction(person.points, [crop], person.places, self._colours, person.in_photo, person.landmarks)
 
-    def _with(self, crop: Crop) -> tuple[Person, list[Any]]:
+    def _with(self, crop: Crop) -> tuple[Person, list[Any], np.ndarray]:
         output = np.asarray(self._run(ops.convert_to_tensor(minmax(crop.image)[None])))[0]
         try:
             readings = [*self._readings, self._fitter.read(output)][-MOST_PHOTOS:]
         except NoFace as error:
             raise NoFace(f"{crop.source}: {error}") from None
         state = None if self._person is None or len(readings) == len(self._readings) else self._person.state
-        return self._fitter.fit(readings, state), readings
+        return self._fitter.fit(readings, state), readings, output
 
 
 class FitPrefixes:

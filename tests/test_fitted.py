@@ -175,13 +175,37 @@ def test_photos_without_a_face_are_skipped_by_the_demo(person, tmp_path, monkeyp
     from Dataset.sources import example_picture
     from Network.demo_options import parse
     from Evaluation.serve import ServeConfig
+    from Evaluation.uv_pictures import VIEWS
     _, _, maps, _ = person
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), example_picture().image)
     empty = fake(np.zeros((256, 128, 128, 4), np.float32))
     monkeypatch.setattr("Network.loading.load_model", lambda path, checkpoint: empty)
-    words = parse("", ServeConfig, [str(photo), "-o", str(tmp_path / "face.ply")])
+    words = parse("", ServeConfig, VIEWS, [str(photo), "-o", str(tmp_path / "face.ply")])
     with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match="no face in any of the pictures"):
         demo.demo(words)
     assert "photo.png: no face: the network sees none; skipped" in caplog.text
     assert {file.name for file in tmp_path.iterdir()} == {"photo.png"}
+
+
+@pytest.mark.parametrize("view", ["inverse", "lines"])
+def test_views_beside_the_face(view, person, tmp_path, monkeypatch):
+    """The demo on a fake network that sees the same face in any crop."""
+    import cv2
+
+    import demo
+    from Dataset.sources import example_picture
+    from Evaluation.serve import ServeConfig
+    from Evaluation.uv_pictures import VIEWS
+    from Network.demo_options import parse
+    photo = tmp_path / "photo.png"
+    cv2.imwrite(str(photo), example_picture().image)
+    maps = np.repeat(person[2][:1], 256, 0)
+    monkeypatch.setattr("Network.loading.load_model", lambda path, checkpoint: fake(maps))
+    demo.demo(parse("", ServeConfig, VIEWS, [str(photo), "-o", str(tmp_path / "face.ply"), "--view", view]))
+    drawn = cv2.imread(str(tmp_path / f"face_{view}.png"))
+    assert drawn is not None and drawn.std() > 10
+    monkeypatch.setattr("Network.loading.load_model",
+                        lambda path, checkpoint: fake(maps)._replace(config={"network": "convlstm"}))
+    with pytest.raises(ValueError, match="--view draws what uvnet sees; fake is another network"):
+        demo.demo(parse("", ServeConfig, VIEWS, [str(photo), "-o", str(tmp_path / "face.ply"), "--view", view]))

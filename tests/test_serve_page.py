@@ -37,7 +37,7 @@ def demo(*arguments, **more):
     ([], "--example or --serve")])
 def test_bad_arguments_are_one_line_and_exit_2(arguments, message, capsys):
     with pytest.raises(SystemExit) as exit:
-        parse("words", ServeConfig, arguments)
+        parse("words", ServeConfig, ("lines",), arguments)
     assert exit.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
 
 
