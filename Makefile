@@ -33,7 +33,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@sh .ci/system-libraries $(BROWSER) || echo "no Chromium: the tests of the web pages are skipped" >&2
-	$(BIN)/python -m pytest -m "not slow and not bench"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not bench"
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "slow"
