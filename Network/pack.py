@@ -44,7 +44,10 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None) -> floa
     error = rounding_error(loaded, half, _renders(loaded.image_size) if images is None else images)
     if error > MOST_MOVED:
         raise ValueError(f"{loaded.source}: float16 moves a point by {error:.2e}, at most {MOST_MOVED:g} is allowed")
-    config = json.dumps({name: loaded.config[name] for name in KEPT if name in loaded.config}, indent=1) + "\n"
+    kept = {name: loaded.config[name] for name in KEPT if name in loaded.config}
+    if kept.get("settings", {}).get("init"):        # the name of what it began with, not where that lay
+        kept["settings"] = {**kept["settings"], "init": Path(kept["settings"]["init"]).name}
+    config = json.dumps(kept, indent=1) + "\n"
     data = io.BytesIO()
     np.savez_compressed(data, version=np.array(WEIGHTS_VERSION), config=np.array(digest(config)),
                         **{f"{i:04d}": w for i, w in enumerate(half)})

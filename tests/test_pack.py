@@ -95,3 +95,11 @@ def test_command_line(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([str(tmp_path / "nowhere")])
     assert stopped.value.code == 2 and "no such model file or run folder" in capsys.readouterr().err
+
+
+def test_no_path_of_the_machine_that_trained_goes_along(tmp_path):
+    loaded = _loaded(compact, TINY)
+    loaded.config["settings"] = {"seed": 0, "init": "/somewhere/else/first"}
+    pack(loaded, tmp_path / "box", IMAGES)
+    assert json.loads((tmp_path / "box" / "config.json").read_text())["settings"] == {"seed": 0, "init": "first"}
+    assert loaded.config["settings"]["init"] == "/somewhere/else/first"
