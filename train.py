@@ -24,7 +24,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_folder", metavar="DATA", help="subject folders, shards, or live")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="quick")
-    parser.add_argument("--run", metavar="FOLDER", help="default runs/<preset>")
+    parser.add_argument("--run", metavar="FOLDER", type=Path, default=Path(f"runs/{chosen_preset(argv)}"))
     parser.add_argument("--resume", action="store_true", help="go on with the run folder, or begin it")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that render for DATA live (cores but one)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -34,7 +34,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     for title, config in sections.items():
         add_flags(parser, config, title, skip=SHARED if title == "model" else ("seed",) if title == "data" else ())
     arguments = parser.parse_args(argv)
-    arguments.run = Path(arguments.run or f"runs/{arguments.preset}")
     arguments.typed = {title: given(arguments, config) for title, config in sections.items()}
     for part, shared in (("data", "seed"), *(("model", name) for name in SHARED)):
         arguments.typed[part].pop(shared, None)     # one flag, one home: the model's sizes follow the data's
@@ -54,8 +53,9 @@ def train(arguments: argparse.Namespace) -> str:
     resumed = arguments.resume and (run.path / "config.json").exists()
     config = run.resumed(arguments.typed) if resumed else config
     settings = from_dict(Settings, config["settings"])
-    make_data = data_config(config["network"], arguments.data_folder, config["data"])
-    data = from_dict(make_data, {**config["data"], "seed": settings.seed})
+    make_data = data_config(config["network"], arguments.data_folder, arguments.typed["data"])
+    known = {name: value for name, value in config["data"].items() if hasattr(make_data, name)}     # a preset's, too
+    data = from_dict(make_data, {**known, "seed": settings.seed})
     with open_source(arguments.data_folder, settings.split, data, arguments.workers) as source:
         config = run.checked(config, source.about) if resumed else {
             **config, "data": dataclasses.asdict(data), "model": {**config["model"], **source.model}}

@@ -68,7 +68,7 @@ class EpochImages:
 
 def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[str, np.ndarray]:
     """Pictures of the first `count` samples of a batch, for any network: those of `epoch_pictures` where it gives
-    points, of `map_pictures` where it gives maps.
+    points, of `map_pictures` where it gives maps, of `place_pictures` where it ends at places.
 
     batch   (images, truths) as the training's loader gives them: images BGR in [0, 1]; truths (B, N, 3), or a dict with
             such "points", or a dict of maps (B, H, W, C)
@@ -85,6 +85,8 @@ def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[
                 maps[name] = output[..., start:start + values.shape[-1]]
                 start += values.shape[-1]
         return map_pictures(images, maps, truths, names)
+    if isinstance(output, Mapping) and "points" not in output:
+        return place_pictures(images, *(np.asarray(part["places"])[:count] for part in (output, truths)), names)
     clouds, truths = (np.asarray(part["points"] if isinstance(part, Mapping) else part)[:count]
                       for part in (output, truths))
     return epoch_pictures(images, clouds, truths, names)
@@ -124,6 +126,25 @@ def epoch_pictures(images: np.ndarray, predictions: np.ndarray, truths: np.ndarr
         for yaw in (0.0, 40.0):
             tiles += [(what, render_cloud(points, yaw, TILE, frame=frame))
                       for what, points in (("truth", truth), ("prediction", cloud))]
+        rows[name] = _row(tiles)
+    return rows
+
+
+def place_pictures(images: np.ndarray, predictions: np.ndarray, truths: np.ndarray, names: Sequence[str]
+                   ) -> dict[str, np.ndarray]:
+    """A row for each sample of a network that ends at places: the last input, and on it where the face's places lie.
+
+    images (B, T, S, S, 3) BGR; predictions and truths (B, T, K, 2) in sides of the crop -> name: (212, 576, 3) uint8
+    BGR.
+    """
+    rows = {}
+    for photos, found, true, name in zip(images, predictions, truths, names):
+        tiles = [("input", _photo(photos))]
+        for what, places in (("truth", true[-1]), ("prediction", found[-1])):
+            tile = cv2.resize(np.clip(255 * _photo(photos), 0, 255).astype(np.uint8), (TILE, TILE))
+            for x, y in np.rint(np.nan_to_num(places, nan=-1.0) * TILE - 0.5).astype(int).clip(-TILE, 2 * TILE):
+                cv2.circle(tile, (int(x), int(y)), 1, (80, 230, 80), -1, cv2.LINE_AA)
+            tiles.append((what, tile))
         rows[name] = _row(tiles)
     return rows
 

@@ -70,7 +70,7 @@ def test_pix2pix_from_shards_and_from_photos_with_depth(shards, tmp_path):
 def test_bad_data(shards, tmp_path, capsys):
     write_pair(tmp_path / "texas", 0)
     for data, flags, message in (
-            (shards, [*PIX2PIX, "--batches", "3", "--validation-people", "10"], "too few"),
+            (shards, [*PIX2PIX, "--batches", "3", "--validation-people", "10"], "0 people to train on"),
             (tmp_path / "texas", [*PIX2PIX, "--batches", "3"], "batches may be set for shards only"),
             ("live", UVNET, "live: only compact trains on people rendered meanwhile, not uvnet"),
             (tmp_path / "texas", UVNET, "not a folder of shards")):

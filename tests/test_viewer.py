@@ -271,3 +271,17 @@ def test_in_chromium_an_attack_is_shown_as_words(tmp_path):
         assert driver.execute_script("return window.hacked") is None
         assert ATTACK in driver.find_element("id", "summary").get_property("textContent")
         assert console(driver) == []
+
+
+def test_a_network_that_ends_at_places_is_drawn_too():
+    rng = np.random.default_rng(0)
+    images, truths = rng.random((2, 3, 32, 32, 3), np.float32), {"points": np.zeros((2, 64, 3)),
+                                                                 "places": np.full((2, 3, 4, 2), 0.5)}
+    output = {"places": np.array([[0.25, 0.75]] * 4, np.float32) * np.ones((2, 3, 4, 2), np.float32)}
+    rows = batch_pictures((images, truths), output)
+    assert sorted(rows) == ["sample 1", "sample 2"] and rows["sample 1"].dtype == np.uint8
+    side = rows["sample 1"].shape[1] // 3
+    top = len(rows["sample 1"]) - side
+    truth, found = rows["sample 1"][top:, side:2 * side], rows["sample 1"][top:, 2 * side:]
+    assert tuple(truth[side // 2, side // 2]) == tuple(found[3 * side // 4, side // 4]) == (80, 230, 80)
+    assert tuple(truth[3 * side // 4, side // 4]) != (80, 230, 80)
