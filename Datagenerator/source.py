@@ -87,19 +87,13 @@ def open_source(folder: str | Path, split: str, data: DataConfig | ShardConfig |
                       training.shards)
     if workers is not None:
         raise ValueError(f"{folder}: --workers render for DATA {LIVE} only")
-    if isinstance(data, ShardConfig):
-        shards = open_shards(folder, partial=True)
-        training, validation = make_sequences(shards, data)
+    if isinstance(data, (ShardConfig, MapConfig)):
+        shards, maps = open_shards(folder, partial=True), isinstance(data, MapConfig)
+        training, validation = (make_map_sequences if maps else make_sequences)(shards, data)
         about = {"order": "grid", "people": {"validation": f"numbers below {data.validation_people}"},
                  "shards": shards_of(shards.settings)}
-        return Source(training, validation, training.truths.template, about, {"crop_margin": shards.settings.margin})
-    if isinstance(data, MapConfig):
-        shards = open_shards(folder, partial=True)
-        training, validation = make_map_sequences(shards, data)
-        about = {"order": "grid", "people": {"validation": f"numbers below {data.validation_people}"},
-                 "shards": shards_of(shards.settings)}
-        return Source(training, validation, np.zeros((0, 3), np.float32), about,
-                      {"crop_margin": shards.settings.margin})
+        template = np.zeros((0, 3), np.float32) if maps else training.truths.template
+        return Source(training, validation, template, about, {"crop_margin": shards.settings.margin})
     if isinstance(data, PairConfig):
         training, validation = pair_sequences(folder, data)
         people = {use: sorted({pair.subject for pair in sequence.pairs})

@@ -17,8 +17,7 @@ from Network.streaming import compiled
 
 class FitStream:
     """`Network.streaming.Stream`. Holds what the network said of the newest MOST_PHOTOS photos, so that its memory does
-    not grow; older ones are forgotten but for the identity from which the fit goes on. ValueError for a model of
-    another kind."""
+    not grow; older ones are forgotten, and the fit begins anew. ValueError for a model of another kind."""
 
     def __init__(self, loaded: Loaded) -> None:
         name = loaded.config.get("network")
