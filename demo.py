@@ -2,22 +2,26 @@
 
 Finds the face in every picture, reconstructs one face from all of them, photo by photo, and writes it: a mesh with
 colours (a point cloud where the model's points have no order), its 68 landmarks, and a preview, the photo and the face
-from three sides. The ending of --output says how: .ply, .obj (with .mtl and texture) or .glb. --serve opens a web page
-for the same: photos or the webcam in, a face to turn and to download out.
+from three sides. The ending of --output says how: .ply, .obj (with .mtl and texture) or .glb; --expression and
+--surface what. With .mp4 or .avi the faces are drawn into a video, frame by frame, and their numbers written beside it.
+--serve opens a web page for the same: photos or the webcam in, a face to turn and to download out.
 """
 from __future__ import annotations
 
 import argparse
 import logging
 import sys
+import time
 from collections import deque
 from itertools import chain
 from pathlib import Path
 
 from Evaluation.serve import ServeConfig, serve
-from Evaluation.uv_pictures import VIEWS, ViewWriter
-from Network.demo_options import parse
+from Evaluation.views import VIEWS, make_viewer
+from Network.demo_options import FRAMES, films, parse
 from Network.flags import exit_code
+
+BEGUN = time.perf_counter()         # start-up is counted from here
 
 
 def serve_page(arguments: argparse.Namespace) -> None:
@@ -27,20 +31,34 @@ def serve_page(arguments: argparse.Namespace) -> None:
     serve(answers, answers.networks, arguments.page, lambda url: print(f"open {url} (Ctrl-C ends it)", flush=True))
 
 
+def film_faces(arguments: argparse.Namespace) -> None:
+    """--output of .mp4 or .avi: the video with its faces drawn, and their numbers beside it."""
+    from Evaluation.overlay import Overlay, OverlayConfig
+    from Network.film import MAX_FRAMES, film
+    from Network.loading import DEFAULT_MODEL, load_model
+    from Network.results import refuse_overwriting
+    from Network.track import MOST_FACES
+    from Network.video_networks import make_face_network
+    refuse_overwriting(Path(arguments.output), arguments.inputs)
+    network = make_face_network(load_model(arguments.model or DEFAULT_MODEL, arguments.checkpoint))
+    report = film(arguments.inputs[0], network, arguments.output, arguments.film, begun=BEGUN,
+                  draw=Overlay(network.triangles, OverlayConfig(labels=arguments.labels)),
+                  faces=MOST_FACES if arguments.faces == "all" else 1, most=arguments.frames or MAX_FRAMES)
+    print(report, *(f"wrote {file.resolve()}" for file in report.files), sep="\n")
+
+
 def demo(arguments: argparse.Namespace) -> None:
     """Do what was asked and say where the files are."""
     from Dataset.sources import Picture, example_picture, pictures
     from Evaluation.plots import plot_preview
+    from Network.demo_faces import DemoFaces
     from Network.loading import DEFAULT_MODEL, load_model
     from Network.predict import NoFace, faces_of
-    from Network.results import refuse_overwriting, write_result
-    from Network.streaming import make_stream
-    from Network.uvnet import read_maps
+    from Network.results import refuse_overwriting
     loaded, every = load_model(arguments.model or DEFAULT_MODEL, arguments.checkpoint), arguments.faces == "all"
-    viewer = ViewWriter(arguments.view) if arguments.view else None
-    if viewer and loaded.config.get("network") != "uvnet":
-        raise ValueError(f"--view draws what uvnet sees; {loaded.source} is another network")
-    stream, output, shown = make_stream(loaded), Path(arguments.output), deque(maxlen=4)
+    viewer = make_viewer(arguments.view, loaded.config.get("network"), loaded.source) if arguments.view else None
+    faces = DemoFaces(loaded, arguments.surface, arguments.expression, arguments.iterations)
+    output, shown = Path(arguments.output), deque(maxlen=4)
     refuse_overwriting(output, arguments.inputs)
     source: list[Picture] = [example_picture()] if arguments.example else []
     face, number = None, 0
@@ -50,37 +68,40 @@ def demo(arguments: argparse.Namespace) -> None:
         refuse_overwriting(path, arguments.inputs)
         if viewer:
             refuse_overwriting(viewer.target(path), arguments.inputs)
-        mesh, files = write_result(path, face, loaded.order == "grid")
+        mesh, files = faces.write(path)
         preview = path.with_suffix(".png")
         plot_preview([crop.photo for crop in shown], mesh.vertices, mesh.colours, mesh.triangles, preview)
         drawn = [viewer.write(path)] if viewer else []
         print(*(f"wrote {file.resolve()}" for file in (*files, preview, *drawn)), sep="\n")
-    found = faces_of(chain(source, pictures(arguments.inputs, arguments.frames)), loaded, box=arguments.box,
+    found = faces_of(chain(source, pictures(arguments.inputs, arguments.frames or FRAMES)), loaded, box=arguments.box,
                      every_face=every)
     for crops in found:
         for crop in crops:
-            if every:
-                stream.reset()
+            if every or arguments.view == "swap":       # another person
+                faces.reset()
                 shown.clear()
-                if viewer:
-                    viewer.reset()
+            if every and viewer:
+                viewer.reset()
             try:
-                face, number = stream.add(crop), number + 1
+                face, number = faces.add(crop), number + 1
             except NoFace as error:
                 logging.warning("%s; skipped", error)
                 continue
             shown.append(face.crops[-1])
             if viewer:
-                viewer.draw(face.crops[-1].photo, read_maps(stream.answer))
+                viewer.draw(face.crops[-1].photo, faces.reading())
             if arguments.each or every:
                 write(numbered=arguments.each or len(crops) > 1)
     if face is None:
         raise ValueError("no face in any of the pictures")
     if not (arguments.each or every):
+        if faces.alone:
+            logging.warning("--surface %s shows the last of %d photos; --each writes one of every photo",
+                            arguments.surface, number)
         write(numbered=False)
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="demo.py: %(message)s")
     words = parse(__doc__, ServeConfig, VIEWS)
-    sys.exit(exit_code("demo.py", serve_page if words.serve else demo, words))
+    sys.exit(exit_code("demo.py", serve_page if words.serve else film_faces if films(words) else demo, words))

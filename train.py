@@ -27,6 +27,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--run", metavar="FOLDER", type=Path, default=Path(f"runs/{chosen_preset(argv)}"))
     parser.add_argument("--resume", action="store_true", help="go on with the run folder, or begin it")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that render for DATA live (cores but one)")
+    parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit: who was drawn")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     network = PRESETS[chosen_preset(argv)]["network"]       # it decides which flags there are
     sections = {"settings": Settings, "train": TrainConfig, "data": DATA_CONFIGS[network],
@@ -43,12 +44,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def train(arguments: argparse.Namespace) -> str:
     from Datagenerator.pipeline import make_pipeline
     from Datagenerator.source import data_config, open_source
+    from Dataset.face_model import use_face_model
     from Evaluation.epoch_images import EpochImages, batch_pictures
     from Evaluation.plots import plot_losses
     from Network import step as gradient
     from Network.checkpoints import RunFolder, model_from_config
     from Network.loading import begin_with, freeze
     from Network.training import Trainer, fixed_epoch
+    if arguments.face_model:
+        use_face_model(arguments.face_model)
     run, config = RunFolder(arguments.run), resolve(arguments.preset, arguments.typed)
     resumed = arguments.resume and (run.path / "config.json").exists()
     config = run.resumed(arguments.typed) if resumed else config

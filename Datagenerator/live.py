@@ -1,4 +1,5 @@
 """People rendered while a network trains: the batches of shard_dataset.py without shards, of ever new people.
+Datagenerator/live_maps.py has those of map_dataset.py.
 
 A batch is drawn from a window of person numbers that moves with (epoch, index), and a person's bytes depend on (seed,
 number) alone, so a batch is the same whichever process renders and however often a run is resumed.
@@ -11,7 +12,7 @@ import threading
 from collections import OrderedDict, deque
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Iterable
+from typing import Any, Iterable
 
 import numpy as np
 
@@ -27,8 +28,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class LiveConfig(ShardConfig):
-    """Settings of the generator and of what it renders. ValueError for a value out of range."""
+class Rendered:
+    """What a generator's settings say of people who are rendered meanwhile, beside its own: a base of `LiveConfig`."""
 
     reuse: int = 8          # batches that each new person stands in, on average
     window: int = 256       # people that a batch is drawn from; memory holds twice as many, and those held out
@@ -43,35 +44,58 @@ class LiveConfig(ShardConfig):
     wild: float = RenderOptions.wild
     glasses: float = RenderOptions.glasses
     skins: float = RenderOptions.skins
+    texture: str = RenderOptions.texture
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        least = self.most_people()
         if self.reuse < 1:
             raise ValueError(f"reuse must be at least 1, got {self.reuse}")
-        if self.window < self.batch_images // self.fewest_images:
-            raise ValueError(f"window must be at least {self.batch_images // self.fewest_images}, the people of a "
-                             f"batch, got {self.window}")
+        if self.window < least:
+            raise ValueError(f"window must be at least {least}, the people of a batch, got {self.window}")
         if self.seed == TEST_SEED:
             raise ValueError(f"seed {TEST_SEED} makes the people that networks are judged on; take another")
         self.rendering()
 
-    def rendering(self) -> RenderOptions:
+    def rendering(self, **changed: Any) -> RenderOptions:
         """What is rendered; the people have no end."""
         names = {field.name for field in dataclasses.fields(self)}
         return RenderOptions(**{field.name: getattr(self, field.name) for field in dataclasses.fields(RenderOptions)
-                                if field.name in names})
+                                if field.name in names} | changed)
 
     def people(self, epoch: int, index: int) -> range:
         """The window of a batch: the numbers that may stand in it. It moves as fast as batches use up people, divided
-        by `reuse`: on average over the T that may be drawn, a batch shows batch_images // T people."""
-        counts = [self.batch_images // images for images in range(self.fewest_images, self.most_images + 1)]
-        first = self.validation_people + (epoch * self.batches + index) * sum(counts) // (len(counts) * self.reuse)
+        by `reuse`."""
+        people, batches = self.uses()
+        first = self.validation_people + (epoch * self.batches + index) * people // (batches * self.reuse)
         return range(first, first + self.window)
+
+    def uses(self) -> tuple[int, int]:
+        """(people, batches): how many stand in so many batches, on average."""
+        raise NotImplementedError
+
+    def most_people(self) -> int:
+        """Of a batch."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class LiveConfig(Rendered, ShardConfig):
+    """Settings of the generator and of what it renders. ValueError for a value out of range."""
+
+    def uses(self) -> tuple[int, int]:
+        """A batch shows batch_images // T people, on average over the T that may be drawn."""
+        counts = [self.batch_images // images for images in range(self.fewest_images, self.most_images + 1)]
+        return sum(counts), len(counts)
+
+    def most_people(self) -> int:
+        """Of a batch in which each has the fewest pictures."""
+        return self.batch_images // self.fewest_images
 
 
 class LivePeople:
     """People rendered by processes when they are asked for or, better, ahead; the part of `Dataset.shards.Shards` that
-    a ShardSequence needs. A person's place is his number, and there is no last one. Thread-safe.
+    a ShardSequence or a MapSequence needs. A person's place is his number, and there is no last one. Thread-safe.
 
     settings  of the rendering; its `people` is no bound
     held_out  the numbers below stay in memory once they are rendered
@@ -84,6 +108,7 @@ class LivePeople:
     def __init__(self, settings: RenderOptions, held_out: int, keep: int, workers: int) -> None:
         self.settings, self.images, self.size = settings, settings.images, settings.size
         self._layout = layout(settings)
+        self.names = tuple(self._layout)
         self._held_out, self._keep = held_out, keep
         self._people: OrderedDict[int, Future] = OrderedDict()
         self._held: dict[int, Future] = {}
@@ -167,6 +192,11 @@ class LivePeople:
                     self._ahead.clear()
 
 
+def ahead(window: range, held_out: int) -> list[int]:
+    """Whom to render next: a batch's window, half of one more, the people held out."""
+    return [*range(window.start, window.stop + len(window) // 2), *range(held_out)]
+
+
 class LiveSequence(ShardSequence):
     """A ShardSequence whose people are a window that moves from batch to batch, rendered ahead of it."""
 
@@ -176,14 +206,12 @@ class LiveSequence(ShardSequence):
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """As `ShardSequence.batch`; from here on its window is rendered, half of one ahead, and who is held out."""
         window = self.config.people(epoch, index)
-        self.shards.look_ahead([*range(window.start, window.stop + len(window) // 2),
-                                *range(self.config.validation_people)])
+        self.shards.look_ahead(ahead(window, self.config.validation_people))
         return super().batch(epoch, index, shard)
 
 
-def open_live(config: LiveConfig, workers: int | None = None, model: FaceModel | None = None
-              ) -> tuple[LiveSequence, ShardSequence]:
-    """(training, validation), both of one LivePeople, whose `close` ends the processes; rendering begins at once.
+def open_people(config: Rendered, workers: int | None = None) -> tuple[LivePeople, np.ndarray]:
+    """(people, numbers of those held out), whose rendering begins at once.
 
     The people held out are those of the lowest numbers, the same as in shards of this seed and these settings.
 
@@ -198,8 +226,15 @@ def open_live(config: LiveConfig, workers: int | None = None, model: FaceModel |
     size = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in layout(settings).values())
     log.info("live: %d processes render; at most %d people in memory, %.2f GB", workers, keep + len(held_out),
              (keep + len(held_out)) * size / 1e9)
-    truths = truths_on_template(config.points, model or load_face_model())
+    return people, held_out
+
+
+def open_live(config: LiveConfig, workers: int | None = None, model: FaceModel | None = None
+              ) -> tuple[LiveSequence, ShardSequence]:
+    """(training, validation), both of one LivePeople of `open_people`, whose `close` ends the processes."""
+    people, held_out = open_people(config, workers)
     try:
+        truths = truths_on_template(config.points, model or load_face_model())
         return (LiveSequence(people, np.asarray(config.people(0, 0)), config, truths, True),
                 ShardSequence(people, held_out, config, truths, False))
     except ValueError:

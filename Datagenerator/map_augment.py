@@ -18,18 +18,24 @@ import numpy as np
 from Datagenerator import occluders
 from Datagenerator.augment import AugmentConfig, add_noise, blur, coarsen, colours, jpeg, light
 
+STILL = np.eye(2, 3)
+STILL.flags.writeable = False
+
 
 class MapSample(NamedTuple):
     """image     (S, S, 3) uint8 BGR
-    uv        (S, S, 2) float16 or float32, places on the face's texture square; any value where mask is False
+    uv        (S, S, 2) float16 or float32, places on the face's texture square; any value where mask is False; more
+              channels move with them
     mask      (S, S) bool, the face, whatever stands before it
     occluded  (S, S) float32 in [0, 1]: how much of the face is seen; 0 where mask is False
+    motion    (2, 3) float64, x, y in px of the picture as it was -> as it is, the first pixel's centre at 0.5
     """
 
     image: np.ndarray
     uv: np.ndarray
     mask: np.ndarray
     occluded: np.ndarray
+    motion: np.ndarray = STILL
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,8 @@ def augment_maps(sample: MapSample, rng: np.random.Generator, config: MapAugment
     size = sample.image.shape[:2]
     if sample.image.shape != (*size, 3) or sample.image.dtype != np.uint8 or size[0] != size[1]:
         raise ValueError(f"image: must be (S, S, 3) uint8, got {sample.image.shape} {sample.image.dtype}")
-    if sample.uv.shape != (*size, 2) or sample.mask.shape != size or sample.occluded.shape != size:
+    if sample.uv.shape != (*size, max(2, sample.uv.shape[-1])) or sample.mask.shape != size \
+            or sample.occluded.shape != size:
         raise ValueError(f"maps: must be of the image's size {size}, got {sample.uv.shape}, {sample.mask.shape}, "
                          f"{sample.occluded.shape}")
     if sample.mask.dtype != bool or sample.occluded.dtype != np.float32:
@@ -87,8 +94,10 @@ def turn(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig) 
     show stay what they are."""
     if rng.random() >= config.quarters:
         return sample
-    times = int(rng.integers(4))
-    return MapSample(*(np.ascontiguousarray(np.rot90(array, times)) for array in sample))
+    times, motion = int(rng.integers(4)), sample.motion
+    for _ in range(times):
+        motion = _then(motion, np.array([[0, 1, 0], [-1, 0, len(sample.image)]]))
+    return MapSample(*(np.ascontiguousarray(np.rot90(array, times)) for array in sample[:4]), motion)
 
 
 def move(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig) -> MapSample:
@@ -108,8 +117,14 @@ def move(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig) 
         return cv2.warpAffine(array, matrix, (size, size), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
     image = cv2.warpAffine(sample.image, matrix, (size, size), flags=cv2.INTER_LINEAR,
                            borderMode=cv2.BORDER_REPLICATE)
+    corner = matrix[:, 2] + 0.5 - matrix[:, :2] @ [0.5, 0.5]
     return MapSample(image, nearest(sample.uv.astype(np.float32)), nearest(sample.mask.astype(np.uint8)).astype(bool),
-                     nearest(sample.occluded))
+                     nearest(sample.occluded), _then(sample.motion, np.column_stack([matrix[:, :2], corner])))
+
+
+def _then(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Two affine maps (2, 3), one after the other."""
+    return second[:, :2] @ first + [[0, 0, 1]] * second[:, 2:]
 
 
 def hide(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig,

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Callable, Iterator, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,12 +15,15 @@ from Datagenerator.map_augment import MapAugmentConfig, MapSample, augment_maps,
 from Datagenerator.pair_jitter import ENLARGED, pair_jitter
 from Datagenerator.shard_dataset import Pictures
 from Dataset.backdrop import backdrop
-from Dataset.representations.depth import encode_depth
+from Dataset.representations.depth import BACKGROUND, encode_depth
 from Dataset.representations.uvmap import erode
 from Dataset.shading import to_bgr8
-from Dataset.shards import Shards
+from Dataset.shards import Shards, open_shards
+from Dataset.transforms import rotation_from_euler
 
 TARGETS = {"uv": ("uv", "mask", "occluded"), "depth": ("depth", "occluded")}        # -> the buffers they need
+EXTRAS = {"depth": ("depth",), "landmarks": (), "pose": ()}                         # of uv, likewise
+ASIDES = {"landmarks": (68, 2), "pose": (6,)}       # of these what is no map: its shape
 _STRIP = 1 / 5          # of the side: a narrower strip beside a face does not fill a picture
 _JITTER = {"scale": (0.85, 1.2), "shift": 0.08, "rotation": 12.0}       # crop-scale augmentation of uv
 
@@ -38,6 +42,7 @@ class MapConfig:
     jitter: bool = False            # of uv: scale, shift, rotation; of depth: pix2pix's crop and mirror
     empty: float = 0.1              # share of training pictures without a face
     faces_in_picture: int = 1       # of uv: up to so many in a training picture, the others smaller
+    extras: tuple[str, ...] = ()    # of uv: depth, landmarks, pose beside it, for networks that learn them too
     fade_epochs: int = 60           # the noise of augmentation fades to nothing over so many epochs
     seed: int = 0
 
@@ -54,6 +59,16 @@ class MapConfig:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
         if self.target == "depth" and (self.quarters or self.faces_in_picture > 1):
             raise ValueError("quarters and faces_in_picture are for target uv")
+        unknown = [name for name in self.extras if name not in EXTRAS]
+        if unknown or len(set(self.extras)) != len(self.extras) or self.extras and self.target != "uv":
+            raise ValueError(f"extras must be some of {', '.join(EXTRAS)}, once each, for target uv, "
+                             f"got {', '.join(self.extras)} for {self.target}")
+        if "depth" in self.extras and self.faces_in_picture > 1:
+            raise ValueError("extras depth counts from one face's nearest place: faces_in_picture must be 1")
+
+    def needed(self) -> tuple[str, ...]:
+        """The buffers that pictures must come with."""
+        return TARGETS[self.target] + tuple(name for extra in self.extras for name in EXTRAS[extra])
 
     def steps(self) -> MapAugmentConfig:
         """What `augment_maps` does to a training picture."""
@@ -89,7 +104,10 @@ class MapSequence:
 
     x   (B, S, S, 3) float32, BGR, each picture alone stretched to [0, 1]
     y   target uv: uv (B, S, S, 2) float32, 0 outside the mask; mask, occluded, eroded (B, S, S, 1) float32 in [0, 1],
-        as `Dataset.representations.uvmap` has them, occluded with what augmentation laid over the face
+        as `Dataset.representations.uvmap` has them, occluded with what augmentation laid over the face. Of extras,
+        depth (B, S, S, 1) float32 as of target depth, but of the face under what augmentation laid over it, too;
+        landmarks (B, 68, 2) in sides of the picture; pose (B, 6), the first two rows of the head's rotation in the
+        camera's upright frame, turned with the picture: the largest face's; 0 without a face
         target depth: depth (B, S, S, 1) float32 in [-1, 1], `Dataset.representations.depth.encode_depth` of the face
         that the render shows, -1 elsewhere (hair and glasses before it, too); what augmentation lays over it changes
         nothing
@@ -102,10 +120,10 @@ class MapSequence:
 
     def __init__(self, shards: Pictures, people: np.ndarray, config: MapConfig, training: bool) -> None:
         names = getattr(shards, "names", ())
-        missing = [name for name in TARGETS[config.target] if name not in names]
+        missing = [name for name in config.needed() if name not in names]
         if missing:
             raise ValueError(f"{shards.path}: target {config.target} needs the buffers {', '.join(missing)} "
-                             f"(python -m Dataset.shards --buffers {','.join(TARGETS[config.target])})")
+                             f"(python -m Dataset.shards --buffers {','.join(config.needed())})")
         if shards.size % config.image_size:
             raise ValueError(f"{shards.path}: holds pictures of {shards.size} px, which must be a multiple of "
                              f"image_size {config.image_size}")
@@ -122,8 +140,11 @@ class MapSequence:
     def shapes(self) -> tuple[tuple, dict[str, tuple]]:
         """Shapes of x and y; None is what varies."""
         size = self.config.image_size
-        channels = {"uv": 2, "mask": 1, "occluded": 1, "eroded": 1} if self.config.target == "uv" else {"depth": 1}
-        return (None, size, size, 3), {name: (None, size, size, count) for name, count in channels.items()}
+        extras, depth = self.config.extras, {"depth": 1}
+        channels = {"uv": 2, "mask": 1, "occluded": 1, **(depth if "depth" in extras else {}), "eroded": 1} \
+            if self.config.target == "uv" else depth
+        shapes = {name: (None, size, size, count) for name, count in channels.items()}
+        return (None, size, size, 3), {**shapes, **{name: (None, *ASIDES[name]) for name in ASIDES if name in extras}}
 
     def rows(self, index: int, shard: Shard = Shard()) -> range:
         """Positions of a batch's pictures that this worker makes."""
@@ -171,15 +192,31 @@ class MapSequence:
             if rng.random() < self.config.empty:
                 size = self.config.image_size
                 blank = np.zeros((size, size), np.float32)
-                sample = MapSample(without_face(sample.image, sample.mask, rng), np.zeros((size, size, 2), np.float16),
+                sample = MapSample(without_face(sample.image, sample.mask, rng), np.zeros_like(sample.uv),
                                    blank.astype(bool), blank)
             else:
                 for extra in range(rng.integers(self.config.faces_in_picture)):
                     sample = paste(sample, self._sample(people[3 + extra], images[3 + extra]), rng)
             sample = self._augmented(sample, people, images, rng, progress)
         mask = sample.mask[..., None]
-        return sample.image, {"uv": np.where(mask, sample.uv, 0), "mask": mask, "occluded": sample.occluded[..., None],
-                              "eroded": erode(sample.mask)[..., None]}
+        return sample.image, {"uv": np.where(mask, sample.uv[..., :2], 0), "mask": mask,
+                              "occluded": sample.occluded[..., None], "eroded": erode(sample.mask)[..., None],
+                              **self._extras(sample, people[0], images[0])}
+
+    def _extras(self, sample: MapSample, person: int, image: int) -> dict[str, np.ndarray]:
+        found, linear = {}, sample.motion[:, :2]
+        if "depth" in self.config.extras:       # in sides of the picture, behind the nearest place: grows as it does
+            grown, known = np.sqrt(abs(np.linalg.det(linear))), sample.mask & (sample.uv[..., 2] > BACKGROUND)
+            found["depth"] = np.where(known, 1 - grown * (1 - sample.uv[..., 2]), BACKGROUND)[..., None].clip(-1, 1)
+        there = bool(sample.mask.any())
+        if "landmarks" in self.config.extras:
+            places = self._picture("landmarks", person, image) * (self.config.image_size / self.shards.size)
+            found["landmarks"] = there * (places @ linear.T + sample.motion[:, 2]) / self.config.image_size
+        if "pose" in self.config.extras:
+            rotation = rotation_from_euler(*self._picture("pose", person, image)[:3].astype(float))[:2]
+            upright = np.diag([1, -1]) @ linear @ np.diag([1, -1])          # rows of a picture run down
+            found["pose"] = there * (upright / np.sqrt(abs(np.linalg.det(linear))) @ rotation).ravel()
+        return found
 
     def _depth(self, people: np.ndarray, images: np.ndarray, rng: np.random.Generator, progress: float
                ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -202,8 +239,11 @@ class MapSequence:
         return augment_maps(sample, rng, self._steps, progress, others)
 
     def _sample(self, person: int, image: int) -> MapSample:
-        return MapSample(self._image(person, image), self._middle("uv", person, image),
-                         self._mask("mask", person, image), self._mask("occluded", person, image).astype(np.float32))
+        uv, seen = self._middle("uv", person, image), self._mask("occluded", person, image)
+        if "depth" in self.config.extras:       # moves with uv; unknown where hair or glasses stand before the face
+            depth = encode_depth(self._middle("depth", person, image), seen, self._focal(person, image))
+            uv = np.concatenate([uv.astype(np.float32), depth], -1)
+        return MapSample(self._image(person, image), uv, self._mask("mask", person, image), seen.astype(np.float32))
 
     def _picture(self, name: str, person: int, image: int) -> np.ndarray:
         return self.shards.gather(name, np.array([person]), np.array([image]))[0]
@@ -251,3 +291,30 @@ def make_map_sequences(shards: Shards, config: MapConfig) -> tuple[MapSequence, 
         raise ValueError(f"{shards.path}: {len(training)} people to train on and {len(held_out)} for validation; "
                          f"validation_people is {config.validation_people}")
     return MapSequence(shards, training, config, True), MapSequence(shards, held_out, config, False)
+
+
+class MapBatch(NamedTuple):
+    """images and maps: x and y of `MapSequence`, as rendered; landmarks (B, 68, 2) float32, in sides of the picture."""
+
+    images: np.ndarray
+    maps: dict[str, np.ndarray]
+    landmarks: np.ndarray
+
+
+def maps_of(folder: str | Path, size: int, images: int) -> Callable[[], Iterator[MapBatch]]:
+    """`everybodys_maps` of a folder of shards, as often as it is called. ValueError for what is none."""
+    shards = open_shards(folder)
+    return lambda: everybodys_maps(shards, size, images)
+
+
+def everybodys_maps(shards: Shards, size: int, images: int, batch: int = 16) -> Iterator[MapBatch]:
+    """Each person's first `images` pictures, at `size` px, with their maps, to judge a network on. ValueError for more
+    pictures than there are, and what `MapSequence` refuses."""
+    if not 1 <= images <= shards.images:
+        raise ValueError(f"--images must be 1 to {shards.images}, as many as each person has pictures, got {images}")
+    config = MapConfig(image_size=size, batch_size=batch, extras=("landmarks",))
+    sequence = MapSequence(shards, np.arange(len(shards)), config, training=False)
+    for index in range(-(-len(shards) * images // batch)):
+        x, y = sequence.batch(0, index)
+        count = min(batch, len(shards) * images - index * batch)        # of the last batch, what is not taken again
+        yield MapBatch(x[:count], {name: y[name][:count] for name in y if name != "landmarks"}, y["landmarks"][:count])

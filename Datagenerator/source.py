@@ -9,23 +9,28 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple
 import cv2
 import numpy as np
 
+from Datagenerator.coefficient_dataset import (CoefficientConfig, CoefficientSequence, make_coefficient_sequences,
+                                               stretched)
 from Datagenerator.dataset import DataConfig, SubjectSequence
-from Datagenerator.live import LiveConfig, LivePeople, open_live
+from Datagenerator.live import LiveConfig, LivePeople, Rendered, open_live
+from Datagenerator.live_maps import LiveDepthConfig, LiveMapConfig, open_live_maps
 from Datagenerator.map_dataset import DepthConfig, MapConfig, MapSequence, make_map_sequences
 from Datagenerator.pair_dataset import PairConfig, PairSequence, pair_sequences
 from Datagenerator.shard_dataset import ShardConfig, ShardSequence, make_sequences
 from Dataset.face_model import load_face_model
-from Dataset.images import minmax
 from Dataset.renders import GRID, RenderOptions
-from Dataset.representations.points import encode
+from Dataset.representations.points import encode, grid_landmarks
 from Dataset.shards import INFO, open_shards
 from Dataset.subjects import dataset_info, subjects_of
 from Dataset.truths import Truths
 
 LIVE = "live"           # in place of a folder: people rendered while the network trains
+#: network -> the configs of the generators that feed it from LIVE and from shards
+LIVE_CONFIGS: dict[str, tuple[type, type]] = {"compact": (LiveConfig, ShardConfig), "uvnet": (LiveMapConfig, MapConfig),
+                                              "pix2pix": (LiveDepthConfig, DepthConfig)}
 #: network -> the config with all settings of the generators that feed it; `data_config` says which one does
-DATA_CONFIGS: dict[str, type] = {"convlstm": DataConfig, "compact": LiveConfig, "uvnet": MapConfig,
-                                 "pix2pix": DepthConfig}
+DATA_CONFIGS: dict[str, type] = {"convlstm": DataConfig, "coarse": CoefficientConfig,
+                                 **{name: live for name, (live, _) in LIVE_CONFIGS.items()}}
 
 
 class Source(NamedTuple):
@@ -34,8 +39,8 @@ class Source(NamedTuple):
     resumed run must find the same; model: settings of the network that the data decide; live: whose processes the end
     of a `with` ends."""
 
-    training: SubjectSequence | ShardSequence | MapSequence | PairSequence
-    validation: SubjectSequence | ShardSequence | MapSequence | PairSequence
+    training: SubjectSequence | ShardSequence | MapSequence | PairSequence | CoefficientSequence
+    validation: SubjectSequence | ShardSequence | MapSequence | PairSequence | CoefficientSequence
     template: np.ndarray
     about: dict[str, Any]
     model: dict[str, Any]
@@ -52,16 +57,17 @@ class Source(NamedTuple):
 def data_config(network: str, folder: str | Path, given: Iterable[str]) -> type:
     """The config of the generator that feeds a network from `folder` or LIVE. ValueError when nothing does, or when a
     setting was given that another kind of data has: of LIVE for a folder, of shards for photos with depth."""
-    if network != "compact":
+    if network not in LIVE_CONFIGS:
         if str(folder) == LIVE:
-            raise ValueError(f"{LIVE}: only compact trains on people rendered meanwhile, not {network}; "
+            raise ValueError(f"{LIVE}: {', '.join(LIVE_CONFIGS)} train on people rendered meanwhile, not {network}; "
                              f"a folder of this name is ./{LIVE}")
-        if network != "pix2pix" or (Path(folder) / INFO).is_file():
-            return DATA_CONFIGS[network]
-        return _narrower(PairConfig, DepthConfig, given, f"{folder}: {{}} may be set for shards only")
+        return DATA_CONFIGS[network]
+    live, shards = LIVE_CONFIGS[network]
     if str(folder) == LIVE:
-        return LiveConfig
-    return _narrower(ShardConfig, LiveConfig, given,
+        return live
+    if network == "pix2pix" and not (Path(folder) / INFO).is_file():
+        return _narrower(PairConfig, live, given, f"{folder}: {{}} may be set for shards only")
+    return _narrower(shards, live, given,
                      f"{folder}: {{}} may be set for DATA {LIVE} only: these pictures are rendered")
 
 
@@ -79,20 +85,23 @@ def open_source(folder: str | Path, split: str, data: DataConfig | ShardConfig |
 
     workers  processes that render for LIVE, None: one per core but one; nothing else has any
     """
-    if isinstance(data, LiveConfig):
-        training, validation = open_live(data, workers)
+    if isinstance(data, Rendered):
+        maps = isinstance(data, MapConfig)
+        training, validation = (open_live_maps if maps else open_live)(data, workers)
         people = {"validation": f"numbers below {data.validation_people}", "training": "without end"}
         about = {"order": "grid", "people": people, "shards": shards_of(data.rendering())}
-        return Source(training, validation, training.truths.template, about, {"crop_margin": data.margin},
-                      training.shards)
+        template = np.zeros((0, 3), np.float32) if maps else training.truths.template
+        return Source(training, validation, template, about, {"crop_margin": data.margin}, training.shards)
     if workers is not None:
         raise ValueError(f"{folder}: --workers render for DATA {LIVE} only")
-    if isinstance(data, (ShardConfig, MapConfig)):
-        shards, maps = open_shards(folder, partial=True), isinstance(data, MapConfig)
-        training, validation = (make_map_sequences if maps else make_sequences)(shards, data)
+    if isinstance(data, (ShardConfig, MapConfig, CoefficientConfig)):
+        shards, no_points = open_shards(folder, partial=True), not isinstance(data, ShardConfig)
+        make = (make_coefficient_sequences if isinstance(data, CoefficientConfig) else
+                make_map_sequences if isinstance(data, MapConfig) else make_sequences)
+        training, validation = make(shards, data)
         about = {"order": "grid", "people": {"validation": f"numbers below {data.validation_people}"},
                  "shards": shards_of(shards.settings)}
-        template = np.zeros((0, 3), np.float32) if maps else training.truths.template
+        template = np.zeros((0, 3), np.float32) if no_points else training.truths.template
         return Source(training, validation, template, about, {"crop_margin": shards.settings.margin})
     if isinstance(data, PairConfig):
         training, validation = pair_sequences(folder, data)
@@ -111,10 +120,9 @@ def open_source(folder: str | Path, split: str, data: DataConfig | ShardConfig |
 
 
 def shards_of(settings: RenderOptions) -> dict[str, Any]:
-    """What tells one folder of shards from another, but for how many people it holds: it may grow in training. No skins
-    are not mentioned, as in runs from before there were any."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()
-            if k != "people" and (k != "skins" or v)}
+    """What tells one folder of shards from another, but for how many people it holds: it may grow in training. Settings
+    from before there was a choice are not mentioned, as in runs of that time."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.written().items() if k != "people"}
 
 
 class People(NamedTuple):
@@ -122,7 +130,8 @@ class People(NamedTuple):
     `count` is T; `truths` (P, N, 3) float32 neutral grids in the unit sphere, each brought onto `constant` (N, 3), the
     built-in mean face, by a similarity, as in training; `digest` (hex) of who they are; `seed` of the shards;
     `in_photo(p, k)`: of person p's picture k the face with its expression as an ordered grid (N, 3) float32 mm, head
-    frame, and which of its points the picture shows (N,) bool."""
+    frame, and which of its points the picture shows (N,) bool; `landmarks(p, k)`: where its 68 landmarks lie, hidden
+    ones too, (68, 2) float32 in the picture's sides, and which of them it shows (68,) bool."""
 
     images: Callable[[int], np.ndarray]
     count: int
@@ -131,12 +140,14 @@ class People(NamedTuple):
     digest: str
     seed: int
     in_photo: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+    landmarks: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
 
 def people_of(folder: str | Path, size: int, points: int) -> People:
-    """Everybody in a folder of shards. ValueError when it is unfinished or holds pictures of another size."""
+    """Everybody in a folder of shards, larger pictures averaged down. ValueError when it is unfinished or its pictures
+    are smaller than the model's."""
     shards = open_shards(folder)
-    if shards.size != size:
+    if shards.size < size:
         raise ValueError(f"{folder}: holds pictures of {shards.size} px, the model takes {size}")
     everybody = np.arange(len(shards))
     identity = shards.gather("identity", everybody)
@@ -145,7 +156,7 @@ def people_of(folder: str | Path, size: int, points: int) -> People:
     constant = truths.make_template(np.zeros_like(identity[:1]))
 
     def images(person: int) -> np.ndarray:
-        return np.stack([minmax(image) for image in shards.gather("images", [person])[0]])
+        return np.stack([stretched(image, size) for image in shards.gather("images", [person])[0]])
 
     def in_photo(person: int, picture: int) -> tuple[np.ndarray, np.ndarray]:
         expression, visible = (shards.gather(name, [person], [picture])[0] for name in ("expression", "visible"))
@@ -153,8 +164,14 @@ def people_of(folder: str | Path, size: int, points: int) -> People:
         coarse = visible.reshape(GRID, GRID).astype(np.float32)     # a point is shown where most about it is
         seen = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR).ravel() > 0.5
         return face.astype(np.float32), seen
+
+    def landmarks(person: int, picture: int) -> tuple[np.ndarray, np.ndarray]:
+        places, visible = (shards.gather(name, [person], [picture])[0] for name in ("landmarks", "visible"))
+        # a landmark is shown where most about it is; the two of the jaw that the grid leaves out go with its rim
+        shown = grid_landmarks(np.repeat(visible[:, None], 3, 1).astype(np.float32), model)[:, 0] > 0.5
+        return places / shards.size, shown
     digest = hashlib.sha256(np.ascontiguousarray(identity).tobytes()).hexdigest()
-    return People(images, shards.images, truths(identity), constant, digest, shards.settings.seed, in_photo)
+    return People(images, shards.images, truths(identity), constant, digest, shards.settings.seed, in_photo, landmarks)
 
 
 def subject_samples(folder: str | Path, people: str, split: str, data: DataConfig, margin: float = 1.0

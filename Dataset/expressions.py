@@ -34,6 +34,7 @@ GROUPS: dict[str, tuple[float, tuple[str | tuple[str, str], ...]]] = {
     "neck": (0.1, ("neck-platysma",)),
 }
 TOGETHER = 0.8
+SPREADS = 3.0           # standard deviations that weight 1 stands for, of expressions that go both ways
 
 
 def sample_expression(names: tuple[str, ...], rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
@@ -41,14 +42,23 @@ def sample_expression(names: tuple[str, ...], rng: np.random.Generator, strength
 
     From each group at most one unit is drawn, with a weight uniform in [0.2, 1] * strength. Left and right
     come together 4 times in 5, by nearly equal weights, else one side alone; eyes always look the same way.
-    About 2.8 groups are active. Raises ValueError if `strength` is outside [0, 1].
+    About 2.8 groups are active. Units that a face model lacks are left out of their groups; of one whose expressions
+    have no such names but go both ways (`...+`, `...-`; Dataset/face_models/adopt.py), every one is drawn, normal.
+    Raises ValueError if `strength` is outside [0, 1].
     """
     if not 0 <= strength <= 1:
         raise ValueError(f"strength must be within [0, 1], received {strength}")
     places = {name: i for i, name in enumerate(names)}
     weights = np.zeros(len(names))
+    there = [i for i, name in enumerate(names) if name.endswith("+")]
+    if there:
+        drawn = np.clip(rng.standard_normal(len(there)) / SPREADS, -1, 1)
+        weights[there] = np.maximum(drawn, 0)
+        weights[[places[names[i][:-1] + "-"] for i in there]] = np.maximum(-drawn, 0)
+        return strength * weights
     for group, (chance, units) in GROUPS.items():
-        if rng.random() >= chance:
+        units = tuple(unit for unit in units if {unit} <= places.keys() or set(unit) <= places.keys())
+        if rng.random() >= chance or not units:
             continue
         unit = units[rng.integers(len(units))]
         weight = rng.uniform(0.2, 1.0)

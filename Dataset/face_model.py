@@ -1,6 +1,7 @@
 """The built-in face: mean + identity + expression, its landmarks, regions, texture square and subdivision.
 
-Built from MakeHuman's CC0 head by `python -m Dataset.assets.build_face`; Dataset/assets/README.md says how.
+Built from MakeHuman's CC0 head by `python -m Dataset.assets.build_face`; Dataset/assets/README.md says how. Models of
+Basel, FLAME and ICT-FaceKit become one of the same class, with the same vertices (Dataset/face_models/adopt.py).
 Millimetres in the head frame of docs/conventions.md; the **origin** is the midpoint between the eyeballs'
 centres of the mean face. Identity coefficients are in standard deviations (N(0, 1) gives people; the file's
 directions are already rescaled, so they are orthogonal, not orthonormal), expression coefficients are weights
@@ -8,6 +9,7 @@ in [0, 1].
 """
 from __future__ import annotations
 
+import os
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -22,6 +24,8 @@ from Dataset.catmull_clark import Subdivision, subdivide_corners, subdivision, t
 from Dataset.mesh import Mesh
 
 BUILT_IN = Path(__file__).parent / "assets" / "face.npz"
+#: names the face model of this process and those that it begins, in place of the built-in one
+VARIABLE = "FACES3D_FACE_MODEL"
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,13 +205,37 @@ def _combine(mean: np.ndarray, bases: tuple[np.ndarray, np.ndarray],
     return result.astype(float).reshape(-1, 3)
 
 
-@lru_cache(maxsize=2)
 def load_face_model(path: str | Path | None = None) -> FaceModel:
-    """The built-in face, or another file that build_face wrote; read once, its arrays are read-only.
+    """The face of `use_face_model`, else the built-in one; or a file's: an .npz that build_face or `adopt` wrote, or
+    Basel 2009 (.mat), Basel 2017 (.h5), FLAME (.pkl), ICT-FaceKit (a folder), which are adopted and kept beside their
+    file (Dataset/face_models/adopt.py). Read once, its arrays are read-only.
 
-    Raises ValueError, naming the file, when it is missing, no npz of this kind, or its arrays do not fit together.
+    Raises ValueError, naming the file, when it is missing, no face model, or its arrays do not fit together.
     """
-    path = BUILT_IN if path is None else Path(path)
+    path = Path(os.environ.get(VARIABLE) or BUILT_IN) if path is None else Path(path)
+    return _load(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+def use_face_model(path: str | Path | None) -> FaceModel:
+    """From now on `load_face_model()` gives this file's model, in this process and in those that it begins (by the
+    environment variable FACES3D_FACE_MODEL); None: nothing changes. ValueError as `load_face_model`, and then nothing
+    changes either."""
+    found = load_face_model(path)
+    if path is not None:
+        os.environ[VARIABLE] = str(Path(path).resolve())
+    return found
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, _: int) -> FaceModel:
+    """A file as it was at its last change."""
+    if path.suffix.lower() == ".npz":
+        return _read(path)
+    from Dataset.face_models.adopt import load_adopted      # which needs this file
+    return load_adopted(path)
+
+
+def _read(path: Path) -> FaceModel:
     try:
         with np.load(path, allow_pickle=False) as archive:
             raw = {name: archive[name] for name in archive.files}

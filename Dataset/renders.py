@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -16,6 +17,7 @@ from scipy import sparse
 from Dataset.camera import Camera
 from Dataset.face_model import FaceModel
 from Dataset.framing import detected_face, predict_box
+from Dataset.plain import KINDS, PlainActor
 from Dataset.raycast import Hits, Scene
 from Dataset.representations import points, uvmap
 from Dataset.scene import Actor, Shot, Stage, roughen, sample_view, view_camera
@@ -24,6 +26,8 @@ from Dataset.skin import sample_look
 
 MAPS = ("uv", "mask", "occluded")       # of BUFFERS, those of Dataset/representations/uvmap.py
 BUFFERS = (*MAPS, "depth", "normals")
+MIXED = "mixed"         # texture: skin, hair, clothes and backgrounds of all kinds
+TEXTURES = (MIXED, *KINDS)
 GRID = 16               # image_points: the ordered grid sampled 16x16
 CLEARANCE = 4.0         # mm: what a camera ray meets up to here in front of a point does not hide it
 _FRONTAL = (25.0, 12.0, 10.0)       # standard deviations of yaw, pitch, roll, degrees, of the frontal half
@@ -37,8 +41,8 @@ class RenderOptions:
     """What is rendered. people; images of each; size of a crop, px; seed; yaw, pitch, roll: largest absolute angle,
     degrees; expression: strength in [0, 1]; margin: the box is grown about its centre by this factor; detect: share
     of the pictures that the detector itself frames; wild, glasses: shares with clutter behind and with glasses;
-    buffers: of `BUFFERS`; skins: share of the people whose skin is a picture's (Dataset/skins.py). ValueError for a
-    value out of range."""
+    buffers: of `BUFFERS`; skins: share of the people whose skin is a picture's (Dataset/skins.py); texture: of
+    `TEXTURES`, others than the first without any skin (Dataset/plain.py). ValueError for a value out of range."""
     people: int = 1000
     images: int = 8
     size: int = 128
@@ -52,7 +56,8 @@ class RenderOptions:
     wild: float = 0.6
     glasses: float = 0.12
     buffers: tuple[str, ...] = ()
-    skins: float = 0.0          # last, and 0: sets that were begun before there was a choice are those without
+    skins: float = 0.0          # sets that were begun before there was a choice are those without
+    texture: str = MIXED        # and those with skin
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -62,6 +67,17 @@ class RenderOptions:
         unknown = [name for name in self.buffers if name not in BUFFERS]
         if unknown or len(set(self.buffers)) != len(self.buffers):
             raise ValueError(f"--buffers must be some of {','.join(BUFFERS)}, once each, got {','.join(self.buffers)}")
+        if self.texture not in TEXTURES:
+            raise ValueError(f"--texture must be one of {', '.join(TEXTURES)}, got {self.texture!r}")
+        if self.texture != MIXED and self.skins:
+            raise ValueError(f"--skins are for --texture {MIXED}: {self.texture} has no skin")
+
+    def written(self) -> dict[str, Any]:
+        """The settings as files keep them. What came later is named only where it is used: a set from before there was
+        a choice has the same bytes, and is the same set."""
+        later = {"skins": 0.0, "texture": MIXED}
+        return {name: value for name, value in dataclasses.asdict(self).items()
+                if name not in later or value != later[name]}
 
 
 def layout(options: RenderOptions) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
@@ -99,7 +115,9 @@ def render_person(number: int, options: RenderOptions, stage: Stage) -> dict[str
     model = stage.model
     person = np.random.default_rng([options.seed, number, 0])
     identity = model.sample_identity(person).astype(np.float32)
-    actor = Actor(stage, identity, sample_look(person), options.skins)
+    look = sample_look(person)
+    actor = Actor(stage, identity, look, options.skins) if options.texture == MIXED \
+        else PlainActor(stage, identity, look, options.texture)
     out = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout(options).items()}
     out["identity"][:] = identity
     for image in range(options.images):

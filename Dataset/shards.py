@@ -26,9 +26,9 @@ import cv2
 import numpy as np
 
 from Dataset.atomic import folder_lock, write_text
-from Dataset.face_model import load_face_model
+from Dataset.face_model import load_face_model, use_face_model
 from Dataset.images import write_image
-from Dataset.renders import BUFFERS, RenderOptions, layout, render_person
+from Dataset.renders import BUFFERS, TEXTURES, RenderOptions, layout, render_person
 from Dataset.sidecar import model_hash
 from Dataset.workers import render_stage, run_jobs
 
@@ -239,10 +239,8 @@ def _begin(out: Path, options: RenderOptions) -> None:
 
 
 def _write_info(out: Path, options: RenderOptions, complete: bool) -> None:
-    settings = dataclasses.asdict(options)
-    if not options.skins:       # as before there was a choice: the same set has the same bytes
-        del settings["skins"]
-    data = {"version": VERSION, "settings": settings, "model": model_hash(load_face_model()), "complete": complete}
+    data = {"version": VERSION, "settings": options.written(), "model": model_hash(load_face_model()),
+            "complete": complete}
     write_text(out / INFO, json.dumps(data, indent=1) + "\n")
 
 
@@ -278,11 +276,13 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", metavar="OUT", type=Path)
     parser.add_argument("--workers", type=int, default=1, metavar="N")
+    parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit instead of the built-in face")
     helps = {"people": "people", "images": "pictures of each", "size": "side of the crops, pixels",
              "seed": "of everything", "yaw": "largest, degrees", "pitch": "largest, degrees",
              "roll": "largest, degrees", "expression": "strength, 0 to 1", "margin": "growth of the detector's box",
              "detect": "share of pictures that the detector frames", "wild": "share with a cluttered background",
-             "glasses": "share with glasses", "skins": "share of the people with photographed skin"}
+             "glasses": "share with glasses", "skins": "share of the people with photographed skin",
+             "texture": f"of everything: {', '.join(TEXTURES)}"}
     for field in dataclasses.fields(RenderOptions):
         if field.name != "buffers":
             parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default,
@@ -301,6 +301,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments, options = parse(argv)
     try:
+        use_face_model(arguments.face_model)
         make_shards(arguments.out, RenderOptions(**options), arguments.workers,
                     lambda results, total: tqdm(results, total=total, unit="shard", disable=None))
     except (ValueError, OSError) as error:

@@ -22,7 +22,7 @@ from typing import Any, Callable, Iterator
 import cv2
 import numpy as np
 
-from Dataset.face_model import FaceModel, load_face_model
+from Dataset.face_model import FaceModel, load_face_model, use_face_model
 from Dataset.framing import frame_face
 from Dataset.images import read_image, write_image
 from Dataset.mesh import Mesh, write_points
@@ -203,6 +203,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", metavar="OUT", type=Path)
     parser.add_argument("--workers", type=int, default=1, metavar="N")
+    parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit instead of the built-in face")
     helps = {"subjects": "people", "images": "pictures of each", "size": "side of the pictures, pixels",
              "order": "of the points: the grid's, or random as in the thesis",
              "points": "of each ground truth; in grid order 64, 256, 1024, 4096 or 16384",
@@ -224,6 +225,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments, options = parse(argv)
     try:
+        use_face_model(arguments.face_model)
         sources = make_dataset(arguments.out, Options(**options), arguments.workers,
                                lambda results, total: tqdm(results, total=total, unit="person", disable=None))
     except (ValueError, OSError) as error:

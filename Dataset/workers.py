@@ -17,7 +17,7 @@ from typing import Any, Callable, Iterator
 import cv2
 import numpy as np
 
-from Dataset.face_model import load_face_model
+from Dataset.face_model import FaceModel, load_face_model
 from Dataset.renders import RenderOptions, render_person
 from Dataset.scene import Stage
 
@@ -30,10 +30,14 @@ class WorkerDied(ChildProcessError, RuntimeError):
     of these."""
 
 
-@lru_cache(maxsize=1)
 def render_stage() -> Stage:
-    """This process's stage, made once, with single-threaded rays."""
-    return Stage(load_face_model(), threads=1)
+    """This process's stage, made once for its face model, with single-threaded rays."""
+    return _stage(load_face_model())
+
+
+@lru_cache(maxsize=1)
+def _stage(model: FaceModel) -> Stage:
+    return Stage(model, threads=1)
 
 
 def render_one(job: tuple[int, RenderOptions]) -> dict[str, np.ndarray]:

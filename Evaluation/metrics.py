@@ -99,3 +99,19 @@ def per_sample(name: str, predictions: np.ndarray, truths: np.ndarray) -> np.nda
     if len(predictions) != len(truths):
         raise ValueError(f"{name}: want as many predictions as ground truths, got {len(predictions)} and {len(truths)}")
     return np.array([METRICS[name].function(p, t) for p, t in zip(predictions, truths)], np.float64)
+
+
+def interocular_nme(predicted: np.ndarray, truth: np.ndarray, eyes: np.ndarray) -> float:
+    """Mean distance ground truth vertex -> nearest predicted point, over the distance of the outer corners of the eyes
+    in space (Jackson et al. 2017, equation 2). Clouds already aligned; `Evaluation.volume_nme` does that.
+
+    eyes  (2, 3): the ground truth's outer corners of the eyes (landmarks 36 and 45), in its unit
+
+    The paper's x_k and y_k are vertices of two meshes of one topology. A volume has none, so y_k is the prediction's
+    point nearest to x_k; a cloud that is all the ground truth's in other order scores 0. ValueError as the others, and
+    when the corners are no two different finite points.
+    """
+    eyes = np.asarray(eyes, np.float64)
+    if eyes.shape != (2, 3) or not np.isfinite(eyes).all() or (eyes[0] == eyes[1]).all():
+        raise ValueError(f"eyes: want two different points (2, 3), got {eyes.shape} {eyes.ravel()[:6].tolist()}")
+    return float(nearest_distances(truth, predicted).mean()) / float(np.linalg.norm(eyes[0] - eyes[1]))

@@ -11,9 +11,15 @@ OPTIONS = (("--batch-size", int, 1, "samples of a batch; default 1"),
            ("--model", str, None, "run folder, .keras or .h5 file"),
            ("--results", str, None, "write RESULTS.txt, .csv and .md"),
            ("--checkpoint", str, "best_validation", "which weights of a run folder"),
+           ("--aflw2000", str, None, "folder of 300W-LP or AFLW2000-3D: 68 landmarks by yaw, of --model"),
+           ("--compare-people", int, 64, "rendered for --compare where --data names none; kept in the user's cache"),
+           ("--face-model", str, None, "Basel, FLAME or ICT-FaceKit in place of the built-in face (see README)"),
+           ("--iterations", int, 0, "of coarse on shards: error after each of so many passes, pose free and held"),
            ("--seed", int, 0, "of the order of images"), ("--figures", str, None, "folder for strips and error maps"))
 SWITCHES = (("--curve", "of shards: error against the number of images, beside the mean of single-image faces"),
             ("--photos", "of shards: each of the first --images (default 2) pictures alone, its expression included"),
+            ("--compare", "every network in the box, and --model, on the same people: two tables and a figure"),
+            ("--maps", "of shards: uvnet's maps of the first --images (default 2) pictures, pixel by pixel"),
             ("--as-published", "the generator's slip, item 0 of each batch only"),
             ("--no-surface", "leave the slow surface protocol out"))
 
@@ -29,6 +35,8 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
     for name, text in SWITCHES:
         parser.add_argument(name, action="store_true", help=text)
     parser.add_argument("--table", type=int, choices=(1, 2))
+    parser.add_argument("--boxes", choices=("detector", "truth"), default="detector",
+                        help="of --aflw2000: who says where the face is; most published numbers have the truth's")
     arguments = parser.parse_args(argv)
     words = arguments.thesis_order
     if len(words) not in (0, 4, 5) or not all(word.isdigit() for word in words[:2]):
@@ -37,6 +45,16 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
         setattr(arguments, name, int(word) if name in POSITIONAL[:2] else word)
     if arguments.images is not None and arguments.images < 1:
         parser.error(f"--images must be at least 1, got {arguments.images}")
-    if arguments.table != 1 and not (arguments.data and arguments.model):
+    if arguments.face_model:
+        from Dataset.face_model import use_face_model
+        try:
+            use_face_model(arguments.face_model)
+        except ValueError as error:
+            parser.error(f"--face-model: {error}")
+    if arguments.compare_people < 2:
+        parser.error(f"--compare-people must be at least 2, got {arguments.compare_people}")
+    if arguments.aflw2000 and not arguments.model:
+        parser.error("--aflw2000 needs --model")
+    if not (arguments.table == 1 or arguments.compare or arguments.aflw2000 or arguments.data and arguments.model):
         parser.error("--data and --model are needed")
     return arguments

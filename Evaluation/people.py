@@ -2,15 +2,17 @@
 from __future__ import annotations
 
 import math
-from typing import Callable, Protocol
+import time
+from typing import Callable, Protocol, Sequence
 
 import numpy as np
 
 from Dataset.transforms import to_unit_sphere
+from Dataset.workers import cores
 from Evaluation.curve import curve_table, error_curve
 from Evaluation.evaluate_predictions import score_batches
 from Evaluation.identification import identify
-from Evaluation.tables import Table, compared_table
+from Evaluation.tables import Cell, Table, compared_table
 
 
 class People(Protocol):
@@ -23,6 +25,7 @@ class People(Protocol):
     constant: np.ndarray
     digest: str
     in_photo: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+    landmarks: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
 
 def score_people(people: People, predict: Callable[[np.ndarray], np.ndarray], count: int, title: str,
@@ -60,18 +63,30 @@ def score_people(people: People, predict: Callable[[np.ndarray], np.ndarray], co
          f"how many predictions are nearest to their own person; {how}"]])
 
 
-def score_photos(people: People, predict: Callable[[np.ndarray], np.ndarray], count: int, title: str,
-                 surface: bool = True, progress: Callable = lambda people, total: people) -> Table:
+def score_photos(people: People, read: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]], count: int,
+                 title: str, surface: bool = True, progress: Callable = lambda people, total: people,
+                 clock: Callable[[], float] = time.perf_counter) -> Table:
     """*This photo's face*: each of the first `count` pictures of each person alone, with the expression that it shows,
-    where it shows the face; beside the mean face's, on which the same places count.
+    where it shows the face; beside the mean face's, on which the same places count. Then the 68 landmarks in the
+    picture, where the network says them, and how long it takes.
 
-    predict  (S, S, 3) float32 -> (N, 3), an ordered grid of the face in the picture, or (M, 3) points without an order,
-             of what the picture shows
+    read  (S, S, 3) float32 -> (N, 3), an ordered grid of the face in the picture, or (M, 3) points without an order,
+          of what the picture shows; and the landmarks (68, 2) in the picture's sides, or None
     ValueError unless each person has `count` pictures.
     """
     if not 1 <= count <= people.count:
         raise ValueError(f"--images must be 1 to {people.count}, as many as each person has pictures, got {count}")
     pairs = [(p, k) for p in range(len(people.truths)) for k in range(count)]
+    landmarks: list[np.ndarray | None] = []
+    seconds: list[float] = []
+
+    def face(person: int, picture: int) -> np.ndarray:
+        image = people.images(person)[picture]
+        begun = clock()
+        points, places = read(image)
+        seconds.append(clock() - begun)
+        landmarks.append(places)
+        return points
 
     def scores(face: Callable[[int, int], np.ndarray]):
         def batches():
@@ -80,8 +95,44 @@ def score_photos(people: People, predict: Callable[[np.ndarray], np.ndarray], co
                 cloud = cloud[seen] if len(cloud) == len(seen) else cloud
                 yield to_unit_sphere(cloud)[0][None], to_unit_sphere(truth[seen])[0][None], [f"{p}/{k}"]
         return score_batches(batches(), ordered=False, surface=surface)
-    return compared_table(scores(lambda p, k: predict(people.images(p)[k])), scores(lambda p, k: people.constant),
-                          f"{_where(people, title)}, each of {count} photos alone, the visible part of its face")
+    table = compared_table(scores(face), scores(lambda p, k: people.constant),
+                           f"{_where(people, title)}, each of {count} photos alone, the visible part of its face")
+    timing = ["ms_per_photo", 1000 * float(np.median(seconds)), math.nan, math.nan, len(seconds),
+              f"from a picture to its face: the network, and what makes a face of its answer; median, {cores()} cores"]
+    rows = landmark_rows(landmarks, [people.landmarks(p, k) for p, k in pairs])
+    return table._replace(rows=[*table.rows, *rows, timing])
+
+
+def landmark_rows(found: Sequence[np.ndarray | None], truths: Sequence[tuple[np.ndarray, np.ndarray]]
+                  ) -> list[list[Cell]]:
+    """Rows for `score_photos`: `landmarks` over all 68, `landmarks_seen` over those that the photos show.
+
+    found   (68, 2) of each photo, None where a network says none; [] when it never does
+    truths  the true ones (68, 2), hidden ones too, in the same unit, and which of them the photo shows (68,) bool
+
+    The floor is the constant answer: each landmark's mean place over all the photos. It also stands in where a photo
+    has none.
+    """
+    if all(places is None for places in found):
+        return []
+    constant = np.mean([places for places, _ in truths], axis=0)
+    answers = [constant if places is None else places for places in found]
+    without = sum(places is None for places in found)
+
+    def error(places: np.ndarray, truth: np.ndarray, shown: np.ndarray) -> float:
+        side = math.sqrt(float(np.prod(np.ptp(truth, axis=0))))
+        return 100 * float(np.linalg.norm(np.asarray(places, np.float64) - truth, axis=-1)[shown].mean()) / side
+    rows, everything = [], np.ones(len(constant), bool)
+    for name, about in (("landmarks", "hidden ones too"), ("landmarks_seen", "those that the picture shows")):
+        shown = [everything if name == "landmarks" else seen for _, seen in truths]
+        used = [i for i, where in enumerate(shown) if where.any()]
+        ours, floor = (float(np.mean([error(said[i], truths[i][0], shown[i]) for i in used])) if used else math.nan
+                       for said in (answers, [constant] * len(truths)))
+        rows.append([name, ours, floor, ours / floor if floor else math.nan, len(truths) - without,
+                     f"68 landmarks in the picture, {about}: mean distance / sqrt(w h) of the true ones' bounding box, "
+                     "in %, mean over the pictures; the mean face's column: each landmark's mean place over all the "
+                     f"pictures, which also stands in for the {without} in which the model sees no face"])
+    return rows
 
 
 def curve_of_people(people: People, prefixes: Callable[[np.ndarray], np.ndarray], orders: int, seed: int, title: str,

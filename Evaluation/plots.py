@@ -161,6 +161,41 @@ def plot_preview(photos: np.ndarray | Sequence[np.ndarray], points: np.ndarray, 
     _save(figure, path)
 
 
+def plot_comparison(rows: Sequence[Sequence[Any]], path: str | os.PathLike[str]) -> None:
+    """The common table as bars: error of this photo's face, of this person, identification, and time.
+
+    rows: name, error in photos (%), error of people (%), distance from the own person over that from the others, ms per
+    photo, parameters, bytes; the first is the mean face, whose numbers are a line through all bars and which has no
+    time. NaN is not drawn. ValueError when there is no other row.
+    """
+    if len(rows) < 2:
+        raise ValueError(f"{path}: want the mean face and at least one system, got {len(rows)} rows")
+    floor, systems = rows[0], rows[1:]
+    figure = _figure(14.0, 1.7 + 0.5 * len(systems))
+    names = [f"{row[0]}\n{row[5] / 1e6:.1f} M, {row[6] / 1e6:.1f} MB" for row in systems]
+    titles = ("this photo's face:\nerror, %", "this person:\nerror, %", "this person:\nown / others",
+              "time:\nms per photo")
+    for column, title in enumerate(titles, 1):
+        axes = figure.add_subplot(1, 4, column)
+        values, level = np.array([_number(row[column]) for row in systems]), _number(floor[column])
+        seen = np.nan_to_num(values)
+        timed = column == len(titles)
+        axes.barh(range(len(systems)), seen, height=0.62,
+                  color=["#d1631c" if not timed and value > level else "#1f5fa8" for value in seen])
+        most = float(max([*seen, 0.0 if timed else level]))
+        for place, value in enumerate(values):
+            inside = value > 0.25 * most
+            axes.text(value if np.isfinite(value) else 0.0, place, f" {value:.3g} " if np.isfinite(value) else " -",
+                      va="center", ha="right" if inside else "left", color="white" if inside else "black", fontsize=9)
+        if not timed:
+            axes.axvline(level, color="#555555", linestyle="--", linewidth=1.2)
+            axes.set_title(f"- - {floor[0]} {level:.3g}", fontsize=9, color="#555555", loc="right")
+        axes.set(xlim=(0, 1.08 * most or 1), ylim=(len(systems) - 0.5, -0.5), xlabel=title)
+        axes.set_yticks(range(len(systems)), names if column == 1 else [""] * len(systems))
+        axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
 def to_rgb(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) BGR or (H, W) grey, uint8 or float in [0, 1] -> (H, W, 3) uint8 RGB. ValueError for other shapes."""
     image = np.asarray(image)

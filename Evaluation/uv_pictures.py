@@ -7,9 +7,10 @@ from typing import Protocol
 import numpy as np
 
 from Dataset.images import write_image
+from Evaluation.face_swap import Face, swap_face
 from Evaluation.uv_views import TextureMean, grid_lines, grid_points, lift, project_texture
 
-VIEWS = ("texture", "inverse", "lines", "points")
+VIEWS = ("texture", "inverse", "lines", "points", "swap")
 SQUARES = 16            # of the checkered texture, a side
 TEXTURE = 512           # texels a side
 
@@ -32,7 +33,7 @@ def checkered(size: int = TEXTURE, squares: int = SQUARES) -> np.ndarray:
 
 class ViewWriter:
     """Draws one view of each photo's map and writes it beside the face as NAME_VIEW.png. "inverse" is the mean of all
-    photos so far. ValueError for another view."""
+    photos so far, "swap" the first photo's face in this one. ValueError for another view."""
 
     def __init__(self, view: str) -> None:
         if view not in VIEWS:
@@ -44,12 +45,19 @@ class ViewWriter:
         """Forget the photos: the next one is another person's."""
         self.picture: np.ndarray | None = None
         self._mean = TextureMean(TEXTURE)
+        self._first: Face | None = None
 
     def draw(self, photo: np.ndarray, maps: Maps) -> np.ndarray:
-        """photo (P, P, 3) uint8 BGR, the square that the network saw, finer -> the view, uint8 BGR; kept to `write`."""
+        """photo (P, P, 3) uint8 BGR, the square that the network saw, finer -> the view, uint8 BGR; kept to `write`.
+        Of the first photo of "swap" there is none: the photo comes back."""
         box = (0, 0, photo.shape[1], photo.shape[0])
         uv, where = lift(maps.uv, box, photo.shape), lift(maps.occluded, box, photo.shape)
-        if self.view == "inverse":
+        if self.view == "swap":
+            if self._first is None:
+                self._first = Face(photo, uv, where)
+                return photo
+            self.picture = swap_face(self._first, Face(photo, uv, where))
+        elif self.view == "inverse":
             self._mean.add(photo, uv, where)
             self.picture = self._mean.texture().texture
         elif self.view == "texture":
@@ -59,7 +67,10 @@ class ViewWriter:
         return self.picture
 
     def target(self, path: Path) -> Path:
-        """Where the view of the face at `path` goes."""
+        """Where the view of the face at `path` goes. ValueError, before anything is written, for a "swap" of one photo.
+        """
+        if self.view == "swap" and self._first is not None and self.picture is None:
+            raise ValueError("--view swap puts the first photo's face into the others: name two photos")
         return path.with_name(f"{path.stem}_{self.view}.png")
 
     def write(self, path: Path) -> Path:

@@ -50,15 +50,10 @@ class Loaded(NamedTuple):
         if per_pixel(self.config):
             from Network.fitted import faces_of_people
             return faces_of_people(self.answers(images), self.config["network"])
+        if self.config.get("network") == "coarse":
+            from Network.coarse_stream import faces_of_people, iterated_of
+            return faces_of_people(iterated_of(self, traced=False), images)
         return np.asarray(self.model(images, training=False), np.float32)
-
-    def in_photo(self, image: np.ndarray) -> np.ndarray:
-        """One picture (S, S, 3) float32 in [0, 1] -> the face that it shows: an ordered grid (N, 3) float32, with its
-        expression where the network knows it, or the points (M, 3) of a depth map; unit sphere."""
-        if per_pixel(self.config):
-            from Network.fitted import face_in_photo
-            return face_in_photo(self.answers(image[None, None])[0, 0], self.config["network"])
-        return self.predict(image[None, None])[0]
 
     def answers(self, images: np.ndarray) -> np.ndarray:
         """What a network that answers per pixel says: (B, T, S, S, 3) float32 in [0, 1] -> (B, T, S, S, C) float32."""
@@ -134,7 +129,8 @@ def read_weights(path: Path, model: keras.Model) -> None:
 
 def begin_with(model: keras.Model, source: str, prefixes: Sequence[str] = ()) -> int:
     """Copy the weights of every layer that a run or model file shares with a new model, by name -> how many; with
-    `prefixes`, only of layers whose names begin with one of them.
+    `prefixes`, only of layers whose names begin with one of them. A model in a model counts by its layers; one that
+    is alone in the file, as pix2pix's generator in its weight folder, gives them to the part of its name.
 
     So a run begins where one of other sizes, of another memory, or of a first stage ended. A wider convolution takes
     the narrower one's weights, and what it was and what is new do not mix at first (Chen et al. 2016, "Net2Net": the
@@ -153,12 +149,14 @@ def begin_with(model: keras.Model, source: str, prefixes: Sequence[str] = ()) ->
                              f"({str(error).splitlines()[0][:120]})") from None
     else:
         first = load_model(path).model
-    known, taken = {layer.name: layer for layer in first.layers if not prefixes or _named([layer], prefixes)}, 0
+    ours, parts = _paths(model), {layer.name for layer in model.layers if isinstance(layer, keras.Model)}
+    known, taken = _paths(first, f"{first.name}/" if first.name in parts else ""), 0
     for prefix in prefixes:
-        if not _named(model.layers, (prefix,)):
+        if not _named(ours, (prefix,)):
             raise ValueError(f"take: the network has no layer whose name begins with {prefix!r}")
-    for layer in model.layers:
-        weights = known[layer.name].get_weights() if layer.name in known else []
+    known = _named(known, prefixes) if prefixes else known
+    for name, layer in ours.items():
+        weights = known[name].get_weights() if name in known else []
         shapes = [w.shape for w in weights], [tuple(w.shape) for w in layer.weights]
         wider = isinstance(layer, (keras.layers.Conv2D, keras.layers.BatchNormalization)) and _widens(*shapes)
         if weights and (wider or shapes[0] == shapes[1]):
@@ -166,12 +164,24 @@ def begin_with(model: keras.Model, source: str, prefixes: Sequence[str] = ()) ->
             taken += 1
     if not taken:
         raise ValueError(f"{source}: shares no layer with this network")
-    log.info("%s: began with its weights in %d of %d layers", source, taken, sum(bool(x.weights) for x in model.layers))
+    weighty = sum(bool(layer.weights) for layer in ours.values())
+    log.info("%s: began with its weights in %d of %d layers", source, taken, weighty)
     return taken
 
 
-def _named(layers: Sequence[keras.layers.Layer], prefixes: Sequence[str]) -> list[keras.layers.Layer]:
-    return [layer for layer in layers if layer.name.startswith(tuple(prefixes))]
+def _paths(model: keras.Model, before: str = "") -> dict[str, keras.layers.Layer]:
+    """Every layer by its path: its name, behind those of the models that it is in."""
+    found = {}
+    for layer in model.layers:
+        inner = isinstance(layer, keras.Model)
+        found |= _paths(layer, f"{before}{layer.name}/") if inner else {before + layer.name: layer}
+    return found
+
+
+def _named(layers: dict[str, keras.layers.Layer], prefixes: Sequence[str]) -> dict[str, keras.layers.Layer]:
+    """Those whose path or own name begins with one of `prefixes`."""
+    begins = tuple(prefixes)
+    return {path: layer for path, layer in layers.items() if path.startswith(begins) or layer.name.startswith(begins)}
 
 
 def _widens(old: list[tuple[int, ...]], new: list[tuple[int, ...]]) -> bool:
@@ -196,10 +206,10 @@ def _widened(old: np.ndarray, new: np.ndarray) -> np.ndarray:
 def freeze(model: keras.Model, prefixes: Sequence[str]) -> None:
     """Keep the weights of all layers whose names begin with one of `prefixes`. ValueError for one that names none."""
     for prefix in prefixes:
-        named = _named(model.layers, (prefix,))
+        named = _named(_paths(model), (prefix,))
         if not named:
             raise ValueError(f"freeze: the network has no layer whose name begins with {prefix!r}")
-        for layer in named:
+        for layer in named.values():
             layer.trainable = False
 
 
@@ -213,7 +223,7 @@ def _loaded(model: keras.Model, config: dict[str, Any], source: Path) -> Loaded:
     """Read sizes off a model. ValueError when it does not turn (B, T, H, W, 3) into (B, N, 3), nor answers per pixel.
     """
     takes, gives = tuple(model.input_shape), tuple(model.output_shape)
-    if per_pixel(config):
+    if per_pixel(config) or config.get("network") == "coarse":
         return Loaded(model, config, source, SIZE ** 2, takes[1], None, "grid")
     if len(takes) != 5 or takes[-1] != 3 or len(gives) != 3 or gives[-1] != 3:
         raise ValueError(f"{source}: must map (B, T, H, W, 3) images to (B, N, 3) points, maps {takes} to {gives}")

@@ -67,32 +67,47 @@ def places_and_shape(truth: dict[str, Any], prediction: dict[str, Any]) -> dict[
 
 
 LEAST_LOG_VARIANCE = -14.0      # of u and v: a standard deviation of 0.0009 of the atlas's side, a ninth of a cell
+_FREEDOM = 4.0                  # of Student's t: few degrees, so that errors far out do not drive the training
 _DOUBT_MAP = 0.01               # weight of a map's likelihood: its sum stays beside the paper's parts
+_DEPTH_MAP = 0.5                # of depth, whose range on a face is about that of u and v
+_LANDMARKS, _POSE = 10.0, 20.0  # of 136 and 6 numbers, beside sums over some 6000 pixels of 128x128
 
 
 def maps_of_the_face(truth: dict[str, Any], prediction: Any) -> dict[str, Any]:
     """The `uvnet` network's loss, Ronkainen 2017, 3.5 and listing A.2: sums over the image, (B,) float32, that add up.
 
-    truth       uv (B, S, S, 2), atlas, 0 outside the mask; mask, occluded, eroded (B, S, S, 1), 1 or 0
-    prediction  (B, S, S, 4): u, v, mask, occluded mask; or (B, S, S, 6) with the log-variance of u and v
+    truth       uv (B, S, S, 2), atlas, 0 outside the mask; mask, occluded, eroded (B, S, S, 1), 1 or 0; where they are
+                predicted, depth (B, S, S, 1) in [-1, 1], -1 where unknown, landmarks (B, 68, 2), pose (B, 6)
+    prediction  (B, S, S, 4): u, v, mask, occluded mask; or (B, S, S, 5) with depth, (B, S, S, 6) with the log-variance
+                of u and v, (B, S, S, 7) with both, in this order; or a dict with these "maps", "landmarks", "pose"
 
     uv        sum of the absolute differences of u and v in the true mask: the listing's evaluation metric
     mask, occluded  the same of the masks, as they come: no sigmoid
     gradient  the same of the four images of u and v's differences to the next pixel, right and below, in the eroded
               mask; not those of the masked map, which jump at its border
-    doubt     negative log likelihood of u and v's errors as Gaussian in the true mask, from 0 up, _DOUBT_MAP of it,
-              where there is a log-variance; it does not move u and v. Not the paper's
+    doubt     negative log likelihood of u and v's errors as Student's t in the true mask, from 0 up, _DOUBT_MAP of it,
+              where there is a log-variance, its squared scale; it does not move u and v. Not the paper's
+
+    depth     sum of the absolute differences where the truth is known, _DEPTH_MAP of it
+    landmarks, pose  sums of the absolute differences where there is a face, _LANDMARKS and _POSE of them. These three
+              are the paper's outlook (4.5.1), which names no form of them
 
     The paper's function of the gradients is not printed: these are forward differences, 0 in the last row and column.
-    ValueError where shapes disagree.
+    ValueError where shapes disagree, or the truth lacks what is predicted.
     """
+    asides, prediction = (prediction, prediction["maps"]) if isinstance(prediction, dict) else ({}, prediction)
     channels = prediction.shape[-1]
-    if len(prediction.shape) != 4 or channels not in (4, 6):
-        raise ValueError(f"prediction must have shape (B, S, S, 4) or (B, S, S, 6), got {tuple(prediction.shape)}")
+    if len(prediction.shape) != 4 or channels not in (4, 5, 6, 7):
+        raise ValueError(f"prediction must have shape (B, S, S, 4) or (B, S, S, 5 to 7), got {tuple(prediction.shape)}")
+    extras = [name for name in ("landmarks", "pose") if name in asides] + ["depth"] * (channels % 2)
+    missing = [name for name in extras if name not in truth]
+    if missing:
+        raise ValueError(f"the network predicts {', '.join(missing)}, the data lack it: --extras {','.join(missing)}")
     for name, wanted in (("uv", 2), ("mask", 1), ("occluded", 1), ("eroded", 1)):
         _check(truth[name], prediction[..., :wanted])
     # plane by plane: three times as fast on CPUs as slices of the last axis
     u, v, mask, occluded, *doubts = ops.unstack(ops.cast(prediction, "float32"), axis=-1)
+    depth = doubts.pop(0) if channels % 2 else None
     face, free, eroded = (ops.cast(truth[name], "float32")[..., 0] for name in ("mask", "occluded", "eroded"))
 
     def total(image: Any) -> Any:
@@ -108,8 +123,21 @@ def maps_of_the_face(truth: dict[str, Any], prediction: Any) -> dict[str, Any]:
         parts["gradient"] += total(ops.abs(across)) + total(ops.abs(below))
         if doubts:
             squared = ops.stop_gradient(ops.square(error))
-            doubt += total(face * (doubts[i] - LEAST_LOG_VARIANCE + squared * ops.exp(-doubts[i])))
-    return {**parts, "doubt": 0.5 * _DOUBT_MAP * doubt} if doubts else parts
+            doubt += total(face * (doubts[i] - LEAST_LOG_VARIANCE
+                                   + (_FREEDOM + 1) * ops.log1p(squared * ops.exp(-doubts[i]) / _FREEDOM)))
+    if doubts:
+        parts["doubt"] = 0.5 * _DOUBT_MAP * doubt
+    if depth is not None:
+        _check(truth["depth"], prediction[..., :1])
+        true = ops.cast(truth["depth"], "float32")[..., 0]
+        parts["depth"] = _DEPTH_MAP * total(ops.abs(depth - true) * ops.cast(true > -1.0, "float32"))
+    there = ops.max(face, axis=(1, 2))
+    for name, weight in (("landmarks", _LANDMARKS), ("pose", _POSE)):
+        if name in asides:
+            _check(truth[name], asides[name])
+            error = ops.abs(ops.cast(asides[name], "float32") - truth[name])
+            parts[name] = weight * there * ops.sum(error, axis=tuple(range(1, len(error.shape))))
+    return parts
 
 
 def _check(truth: Any, prediction: Any) -> None:

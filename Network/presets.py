@@ -55,6 +55,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train": {"epochs": 60, "learning_rate": 5e-4, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "l1"},
     },
+    # Endrawis 2018, 3.1.3: Adam, the rate lowered where the loss stays, an early stop; rate and sizes are not given.
+    # Shards of at least 200 px: python -m Dataset.shards OUT --size 200
+    "coarse": {
+        "network": "coarse", "settings": {}, "model": {}, "data": {"image_size": 200},
+        "train": {"epochs": 60, "schedule": "plateau", "plateau_epochs": 3, "plateau_beta1": 0.9, "patience": 10},
+    },
+    # for two CPU cores
+    "coarse-compact": {
+        "network": "coarse", "settings": {"precision": "mixed_bfloat16"}, "model": {}, "data": {"image_size": 96},
+        "train": {"epochs": 60, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000},
+    },
 }
 
 
@@ -80,8 +91,9 @@ def resolve(preset: str, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
     network = get_network(chosen["network"])
     # the network takes any number of images; sizes follow the data
     sizes = {name: value for name, value in merged("data").items() if name in ("image_size", "points")}
-    model = {**dataclasses.asdict(network.PRESETS[preset]), **merged("model"), **sizes}
+    model = from_dict(network.Config, {**dataclasses.asdict(network.PRESETS[preset]), **merged("model"), **sizes})
+    data = {**merged("data"), **getattr(network, "data_settings", lambda config: {})(model)}
     return {"preset": preset, "network": chosen["network"],
             "settings": dataclasses.asdict(from_dict(Settings, merged("settings"))),
             "train": dataclasses.asdict(from_dict(TrainConfig, merged("train"))),
-            "model": dataclasses.asdict(from_dict(network.Config, model)), "data": merged("data")}
+            "model": dataclasses.asdict(model), "data": data}

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from Dataset.subjects import SPLITS
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-SCHEDULES = ("halve", "cosine", "plateau")
+SCHEDULES = ("halve", "cosine", "plateau", "drop")
+OPTIMIZERS = ("adam", "rmsprop")
 STRATEGIES = ("none", "mirrored", "multiworker")
 
 
@@ -18,6 +19,7 @@ class Settings:
     precision: str = "float32"      # mixed_bfloat16, mixed_float16: the output layer stays float32
     jit: bool = False               # XLA, for GPUs
     strategy: str = "none"          # mirrored: this machine's GPUs; multiworker: TF_CONFIG
+    optimizer: str = "adam"         # rmsprop: decay 0.9
     deterministic: bool = False     # deterministic TensorFlow ops: slower, the same losses each time
     seed: int = 0
     init: str = ""                  # begin with the weights of this run or model file, of the same network
@@ -26,7 +28,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, values in (("precision", PRECISIONS), ("split", SPLITS),
-                             ("strategy", STRATEGIES)):
+                             ("strategy", STRATEGIES), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in values:
                 raise ValueError(f"{name} must be one of {', '.join(values)}, got {getattr(self, name)!r}")
 
@@ -37,12 +39,14 @@ class TrainConfig:
 
     epochs: int = 300
     learning_rate: float = 1e-4
-    schedule: str = "halve"         # cosine: down to a hundredth over all epochs; plateau: once, see below
+    schedule: str = "halve"         # cosine: down to a hundredth over all epochs; plateau, drop: once, see below
     warmup_epochs: int = 0          # the rate rises to its value over so many epochs
     halve_every: int = 10           # halved after the 11th, 21st, ... epoch, as the listing does; 0: never
     plateau_epochs: int = 5         # without a better validation loss, of choose_by: then the plateau is reached
     plateau_factor: float = 0.1     # of the rate from then on
     plateau_beta1: float = 0.99     # Adam's from then on, 0.9 before
+    drop_after: int = 40            # epochs of the full rate, schedule drop
+    drop_factor: float = 0.1        # of the rate from then on
     choose_by: str = "loss"         # best_validation is the epoch with the least of it; a part where the loss has it
     patience: int = 30              # epochs without a better validation or training loss
     accumulate: int = 1             # batches per update
@@ -50,7 +54,7 @@ class TrainConfig:
     max_steps: int = 0              # stop after so many updates in all; 0: no limit
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "patience", "accumulate"):
+        for name in ("epochs", "patience", "accumulate", "drop_after"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.schedule not in SCHEDULES:
@@ -61,6 +65,8 @@ class TrainConfig:
         if not (self.plateau_epochs >= 1 and 0 < self.plateau_factor <= 1 and 0 <= self.plateau_beta1 < 1):
             raise ValueError(f"plateau_epochs must be at least 1, plateau_factor in (0, 1], plateau_beta1 in [0, 1), "
                              f"got {self.plateau_epochs}, {self.plateau_factor}, {self.plateau_beta1}")
+        if not 0 < self.drop_factor <= 1:
+            raise ValueError(f"drop_factor must be in (0, 1], got {self.drop_factor}")
         if self.schedule == "plateau" and self.patience <= self.plateau_epochs:
             raise ValueError(f"patience must be more than plateau_epochs, {self.plateau_epochs}, or the run ends "
                              f"before the rate falls; got {self.patience}")

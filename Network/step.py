@@ -32,11 +32,20 @@ def make_step(config: dict[str, Any], model: keras.Model, settings: Settings, st
     """
     network = get_network(config["network"])
     if not hasattr(network, "build_discriminator"):
-        return GradientStep(model, make_optimizer(settings), LOSSES[config["network"]], jit=settings.jit,
-                            strategy=strategy)
+        loss = _coarse_loss(config["model"]) if config["network"] == "coarse" else LOSSES[config["network"]]
+        return GradientStep(model, make_optimizer(settings), loss, jit=settings.jit, strategy=strategy)
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"{config['network']} trains with KERAS_BACKEND=tensorflow only, "
                          f"got {keras.backend.backend()}")
     from Network.gan_step import GanStep, make_optimizers
     return GanStep(model, make_optimizers(settings), from_dict(network.Config, config["model"]), jit=settings.jit,
                    strategy=strategy)
+
+
+def _coarse_loss(model: dict[str, Any]) -> Loss:
+    """The loss of `coarse` with the built-in face's bases: 17 MB, read when it is wanted."""
+    from Dataset.face_model import load_face_model
+    from Dataset.representations.coefficients import linear
+    from Network.coarse_losses import coarse_loss
+    return coarse_loss(linear(load_face_model(), "vertices").basis, model["geometry_norm"], model["geometry"],
+                       model["pose_weight"])

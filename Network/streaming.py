@@ -32,9 +32,14 @@ def streams(loaded: Loaded) -> bool:
     return bool(name) and hasattr(get_network(name), "build_step") and loaded.images is None
 
 
-def make_stream(loaded: Loaded) -> Stream:
-    """A Reconstructor; for a network that answers per pixel a FitStream; for a bare model file, or one of a fixed
-    number of images, a Rerun."""
+def make_stream(loaded: Loaded, iterations: int = 0) -> Stream:
+    """A Reconstructor; for a network that answers per pixel a FitStream; for coarse a CoarseStream, of at most
+    so many iterations (0: its own); for a bare model file, or one of a fixed number of images, a Rerun."""
+    if loaded.config.get("network") == "coarse":
+        from Network.coarse_stream import CoarseStream
+        return CoarseStream(loaded, iterations or None)
+    if iterations:
+        raise ValueError(f"--iterations is for coarse; {loaded.source} is another network")
     if per_pixel(loaded.config):
         from Network.fit_stream import FitStream
         return FitStream(loaded)
@@ -108,6 +113,9 @@ def make_prefixes(loaded: Loaded) -> Callable[[np.ndarray], np.ndarray]:
     if per_pixel(loaded.config):
         from Network.fit_stream import FitPrefixes
         return FitPrefixes(loaded)
+    if loaded.config.get("network") == "coarse":
+        from Network.coarse_stream import CoarsePrefixes
+        return CoarsePrefixes(loaded)
     return Prefixes(loaded)
 
 

@@ -6,8 +6,9 @@ two convolutions on the way up, beside each the pooled tensor of the way down, a
 
 The listing's CNTK defaults hold for every layer, the transposed convolutions too: Glorot's uniform initialisation,
 ReLU, zero padding, biases; the last convolution has no activation. Left out: nothing of the listing. What it does not
-have are fields of Config, off by default: a log-variance of u and v, and what makes `uvnet-compact` fit two CPU cores:
-batch normalisation, a first convolution that halves the image, numbers of convolutions for each level, cheaper ways up
+have are fields of Config, off by default: a log-variance of u and v; of the outlook (4.5.1) depth from the same
+network, landmarks and head pose, which only the loss looks at; and what makes `uvnet-compact` fit two CPU cores: batch
+normalisation, a first convolution that halves the image, numbers of convolutions for each level, cheaper ways up
 and skips, and a coarse map to which the fine one is added. docs/deviations.md says where text and listing disagree.
 """
 
@@ -48,6 +49,10 @@ class Config:
     features: tuple[int, ...] = ()                  # of each level, in place of first_features and growth
     up_features: tuple[int, ...] = ()               # the same on the way up
     confidence: bool = False                        # two more channels: log-variance of u and of v
+    depth: bool = False                             # one more channel: how far behind the face's nearest place
+    landmarks: bool = False                         # in training, from the lowest level: where the 68 lie in the image
+    pose: bool = False                              # likewise: how the head is turned
+    aside: int = 128                                # features between the lowest level and these two
     stem: int = 0                                   # features of a first convolution that halves the image; 0: none
     normalisation: str = "none"                     # batch: after every convolution, which then has no bias
     upsampling: str = "transposed"                  # convolution; nearest: a 1x1 convolution and repeated pixels
@@ -105,9 +110,17 @@ ORDERED = False     # the output is a map of the image, no grid of points
 
 
 def build(config: Config) -> keras.Model:
-    """images (B, S, S, 3) float32 in [0, 1] -> maps (B, S, S, 4) float32: U, V, mask, occluded mask; with `confidence`
-    (B, S, S, 6), the log-variance of u and v, at least LEAST_LOG_VARIANCE. U and V mean something inside the mask
-    only. Masks are plain numbers that training brings near 0 and 1: nothing clips them."""
+    """images (B, S, S, 3) float32 in [0, 1] -> maps (B, S, S, C) float32: U, V, mask, occluded mask; with `depth` it
+    follows, 1 at the face's nearest place, as `Dataset.representations.depth` has it; with `confidence` u and v's
+    log-variance comes last, at least LEAST_LOG_VARIANCE. All but the masks means something inside the mask only. Masks
+    are plain numbers that training brings near 0 and 1: nothing clips them."""
+    return inference(build_training(config))
+
+
+def build_training(config: Config) -> keras.Model:
+    """`build`'s model, or, with `landmarks` or `pose`, one that gives a dict: "maps" as `build`, "landmarks" (B, 68, 2)
+    in sides of the image, "pose" (B, 6), the first two rows of the head's rotation in the camera's upright frame (Zhou
+    et al. 2019: no angle jumps there)."""
     images = keras.Input((config.image_size, config.image_size, 3), name="images")
     down, up = config.down(), config.up()
     filters = [config.of_level("filters", level) for level in range(config.levels)]
@@ -118,7 +131,7 @@ def build(config: Config) -> keras.Model:
             x = _conv(config, x, down[level], filters[level], f"down_{level}_{number}")
         x = layers.MaxPooling2D(2, name=f"pool_{level}")(x)
         skips.append(x)
-    coarse = []
+    lowest, coarse = x, []
     for level in reversed(range(config.levels)):
         x = _doubled(config, x, up[level], filters[level], f"up_{level}")
         if config.skips == "add":
@@ -132,14 +145,28 @@ def build(config: Config) -> keras.Model:
             x = layers.Concatenate(name=f"skip_{level}")([x, skips[level]])
     for number in range(config.last_convolutions):
         x = _conv(config, x, up[0], filters[0], f"last_{number}")
-    maps = _head(config, x, 4, "maps")
+    maps = _head(config, x, 4 + config.depth, "maps")
     if coarse:
         maps = layers.Add(name="coarse_and_fine", dtype="float32")([maps, *coarse])
     if config.confidence:
         doubt = _head(config, x, 2, "doubt", activation=floored_log_variance,
                       bias_initializer=keras.initializers.Constant(_DOUBT))
         maps = layers.Concatenate(name="maps_and_doubt", dtype="float32")([maps, doubt])
-    return keras.Model(images, maps, name="uvnet")
+    outputs = {"maps": maps, **_aside(config, lowest)}
+    return keras.Model(images, outputs if len(outputs) > 1 else maps, name="uvnet")
+
+
+def data_settings(config: Config) -> dict[str, Any]:
+    """Settings of the generator without which the network cannot be trained."""
+    extras = tuple(name for name in ("depth", "landmarks", "pose") if getattr(config, name))
+    return {"extras": extras} if extras else {}
+
+
+def inference(model: keras.Model) -> keras.Model:
+    """Of a model of `build_training` the part that `build` gives, with this one's weights."""
+    if not isinstance(model.output, dict):
+        return model
+    return keras.Model(model.input, model.output["maps"], name="uvnet")
 
 
 def set_template(model: keras.Model, template: Any) -> None:
@@ -178,7 +205,7 @@ def _doubled(config: Config, x: Any, features: int, side: int, name: str) -> Any
 def _head(config: Config, x: Any, channels: int, name: str, activation: Any = None, **more: Any) -> Any:
     """The last convolution, float32 under mixed precision. After a stem it is 1x1 and gives every channel four times:
     each of its pixels becomes four."""
-    more |= {"padding": "same", "dtype": "float32", "name": name}
+    more |= {"padding": "same", "dtype": "float32", "name": name, "kernel_initializer": _first_kernel(config)}
     if not config.stem:
         return layers.Conv2D(channels, config.of_level("filters", 0), activation=activation, **more)(x)
     x = layers.Conv2D(4 * channels, 1, activation=activation, **more)(x)
@@ -188,12 +215,33 @@ def _head(config: Config, x: Any, channels: int, name: str, activation: Any = No
     return layers.Reshape((2 * rows, 2 * columns, channels), dtype="float32", name=f"{name}_image")(x)
 
 
+def _first_kernel(config: Config) -> str:
+    """Of the layers that give the maps. Behind batch normalisation they begin with 0: sums of absolute errors make a
+    network that cannot shrink its features put all their variance into a few pixels, where an error costs no more, and
+    the others stay empty. Random kernels had it do so within 500 updates (docs/results.md)."""
+    return "zeros" if config.normalisation == "batch" else "glorot_uniform"
+
+
 def _coarse(config: Config, x: Any, name: str) -> Any:
     """A map of the image's size from a level's features: u and v are ramps, which far pixels decide and which fine
     features are slow to learn."""
-    x = layers.Conv2D(4, 1, dtype="float32", name=name)(x)
+    x = layers.Conv2D(4 + config.depth, 1, kernel_initializer=_first_kernel(config), dtype="float32", name=name)(x)
     return layers.UpSampling2D(config.image_size // x.shape[1], interpolation="bilinear", dtype="float32",
                                name=f"{name}_image")(x)
+
+
+def _aside(config: Config, x: Any) -> dict[str, Any]:
+    """What is not of pixels, from the lowest level's features."""
+    sizes = {name: shape for name, shape in (("landmarks", (68, 2)), ("pose", (2, 3))) if getattr(config, name)}
+    if not sizes:
+        return {}
+    x = layers.Dense(config.aside, activation="relu", name="aside")(layers.Flatten(name="aside_flat")(x))
+    found = {name: layers.Dense(rows * columns, dtype="float32", name=f"aside_{name}",
+                                bias_initializer=keras.initializers.Constant(0.5 if name == "landmarks" else 0.0))(x)
+             for name, (rows, columns) in sizes.items()}
+    if "landmarks" in found:
+        found["landmarks"] = layers.Reshape((68, 2), dtype="float32", name="aside_places")(found["landmarks"])
+    return found
 
 
 class Maps(NamedTuple):
@@ -203,19 +251,22 @@ class Maps(NamedTuple):
     mask: np.ndarray                    # (S, S) bool: the face, whatever stands in front of it
     occluded: np.ndarray                # (S, S) bool: the face where nothing stands in front of it
     log_variance: np.ndarray | None     # (S, S, 2) float32 of u and v; NaN where mask is False; None without
+    depth: np.ndarray | None = None     # (S, S) float32 as `build` says, at most 1; likewise
 
 
 def read_maps(output: np.ndarray, threshold: float = 0.5) -> Maps:
-    """One sample (S, S, 4 or 6) of `build`'s output as masks and numbers; a photo without a face gives an empty mask.
+    """One sample (S, S, 4 to 7) of `build`'s output as masks and numbers; a photo without a face gives an empty mask.
 
     threshold   mask values above it are the face. ValueError for another shape. NaN or infinite outputs are no face.
     """
     output = np.asarray(output, np.float32)
-    if output.ndim != 3 or output.shape[-1] not in (4, 6):
-        raise ValueError(f"maps must have shape (S, S, 4) or (S, S, 6), got {output.shape}")
+    if output.ndim != 3 or output.shape[-1] not in (4, 5, 6, 7):
+        raise ValueError(f"maps must have shape (S, S, 4) or (S, S, 5 to 7), got {output.shape}")
     mask = (output[..., 2] > threshold) & np.isfinite(output).all(-1)
 
     def inside(values: np.ndarray) -> np.ndarray:
         return np.where(mask[..., None], values, np.float32(np.nan))
+    channels = output.shape[-1]
     return Maps(inside(np.clip(output[..., :2], 0, 1)), mask, mask & (output[..., 3] > threshold),
-                inside(output[..., 4:]) if output.shape[-1] == 6 else None)
+                inside(output[..., -2:]) if channels >= 6 else None,
+                inside(np.minimum(output[..., 4:5], 1))[..., 0] if channels % 2 else None)

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from Network import compact
-from Network.loading import begin_with, freeze
+from Network import compact, pix2pix
+from Network.loading import WEIGHTS_VERSION, begin_with, digest, freeze
 from Network.pack import pack
 from tests.test_compact import TINY
 from tests.test_streaming import _loaded
@@ -104,3 +104,41 @@ def test_frozen_layers_keep_their_weights_and_statistics():
         np.testing.assert_array_equal(a, b)
     with pytest.raises(ValueError, match="no layer whose name begins with 'nose'"):
         freeze(model, ("nose",))
+
+
+def test_a_generator_from_the_box_and_both_networks_from_a_run(tmp_path):
+    """pix2pix trains a model of two models; the weight folder holds the generator alone."""
+    config = pix2pix.Config(image_size=32, filters=(4, 6, 8), discriminator_filters=(4, 6), dropout=0.0)
+    text = json.dumps({"network": "pix2pix", "model": dataclasses.asdict(config)})
+    keras.utils.set_random_seed(3)
+    first = pix2pix.build_training(config)
+    for folder in (tmp_path / "run", tmp_path / "box"):
+        folder.mkdir()
+        (folder / "config.json").write_text(text)
+    first.save(tmp_path / "run" / "best_validation.keras")
+    made = first.get_layer("generator")
+    np.savez(tmp_path / "box" / "weights.npz", version=WEIGHTS_VERSION, config=digest(text),
+             **{f"{i:04d}": w for i, w in enumerate(made.get_weights())})
+    parts = {name: sum(bool(layer.weights) for layer in first.get_layer(name).layers)
+             for name in ("generator", "discriminator")}
+    image = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
+    for folder, prefixes, taken in (
+            ("box", (), parts["generator"]), ("run", (), sum(parts.values())), ("box", ("down_0",), 1),
+            ("run", ("discriminator",), parts["discriminator"]), ("box", ("generator/up",), 4)):
+        keras.utils.set_random_seed(4)
+        model = pix2pix.build_training(config)
+        assert begin_with(model, str(tmp_path / folder), prefixes) == taken, (folder, prefixes)
+        ours = pix2pix.inference(model)
+        if not prefixes:
+            np.testing.assert_allclose(ours(image), made(image), atol=1e-6)
+        same = np.array_equal(ours.get_layer("down_0").kernel, made.get_layer("down_0").kernel)
+        assert same == (prefixes in ((), ("down_0",)))
+    with pytest.raises(ValueError, match="take: the network has no layer whose name begins with 'nose'"):
+        begin_with(model, str(tmp_path / "box"), ("nose",))
+
+
+def test_layers_of_a_part_can_be_frozen():
+    model = pix2pix.build_training(pix2pix.Config(image_size=32, filters=(4, 6, 8), discriminator_filters=(4, 6)))
+    count = len(model.trainable_variables)
+    freeze(model, ("down_1", "discriminator/patch_0"))
+    assert len(model.trainable_variables) == count - 3 - 1      # kernel, gamma, beta; a kernel

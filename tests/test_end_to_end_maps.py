@@ -72,7 +72,7 @@ def test_bad_data(shards, tmp_path, capsys):
     for data, flags, message in (
             (shards, [*PIX2PIX, "--batches", "3", "--validation-people", "10"], "0 people to train on"),
             (tmp_path / "texas", [*PIX2PIX, "--batches", "3"], "batches may be set for shards only"),
-            ("live", UVNET, "live: only compact trains on people rendered meanwhile, not uvnet"),
+            (shards, [*UVNET, "--reuse", "2"], "reuse may be set for DATA live only"),
             (tmp_path / "texas", UVNET, "not a folder of shards")):
         assert train.main([str(data), "--run", str(tmp_path / "run"), "--epochs", "1", *flags]) == 2
         error = capsys.readouterr().err

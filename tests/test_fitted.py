@@ -175,7 +175,7 @@ def test_photos_without_a_face_are_skipped_by_the_demo(person, tmp_path, monkeyp
     from Dataset.sources import example_picture
     from Network.demo_options import parse
     from Evaluation.serve import ServeConfig
-    from Evaluation.uv_pictures import VIEWS
+    from Evaluation.views import VIEWS
     _, _, maps, _ = person
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), example_picture().image)
@@ -196,7 +196,7 @@ def test_views_beside_the_face(view, person, tmp_path, monkeypatch):
     import demo
     from Dataset.sources import example_picture
     from Evaluation.serve import ServeConfig
-    from Evaluation.uv_pictures import VIEWS
+    from Evaluation.views import VIEWS
     from Network.demo_options import parse
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), example_picture().image)
@@ -207,5 +207,5 @@ def test_views_beside_the_face(view, person, tmp_path, monkeypatch):
     assert drawn is not None and drawn.std() > 10
     monkeypatch.setattr("Network.loading.load_model",
                         lambda path, checkpoint: fake(maps)._replace(config={"network": "convlstm"}))
-    with pytest.raises(ValueError, match="--view draws what uvnet sees; fake is another network"):
+    with pytest.raises(ValueError, match=f"--view {view} draws what uvnet sees; fake is another network"):
         demo.demo(parse("", ServeConfig, VIEWS, [str(photo), "-o", str(tmp_path / "face.ply"), "--view", view]))

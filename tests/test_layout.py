@@ -13,7 +13,8 @@ ALLOWED_TOP = {"setup.cfg", "README.md", "Network", "Datagenerator", "Evaluation
 MAY_IMPORT = {"Dataset": {"Dataset"}, "Datagenerator": {"Datagenerator", "Dataset"},
               "Network": {"Network", "Dataset"}, "Evaluation": {"Evaluation", "Dataset"}}
 #: Network's model, layer and loss files import nothing at home but the shared blocks, and no backend by name.
-PURE_KERAS = {"mobile3model.py", "uvnet.py", "pix2pix.py", "vrn.py", "coarse.py", "layers.py", "losses.py"}
+PURE_KERAS = {"mobile3model.py", "uvnet.py", "pix2pix.py", "vrn.py", "coarse.py", "layers.py", "losses.py",
+              "coarse_losses.py", "vrn_losses.py", "gan_losses.py"}
 
 
 def modules(room: str) -> list[Path]:
@@ -62,7 +63,8 @@ def test_model_files_run_on_any_backend():
                 head = name.split(".")[0]
                 assert head not in ("tensorflow", "jax", "torch", "cv2", "Dataset"), f"{path} imports {name}"
                 if head == "Network":
-                    assert name in ("Network.layers", "Network.losses", "Network.normalisation"), f"{path}: {name}"
+                    assert name in ("Network.layers", "Network.losses", "Network.normalisation",
+                                    "Network.hourglass"), f"{path}: {name}"
 
 
 def test_only_plots_knows_matplotlib_and_only_lazily():
@@ -110,7 +112,7 @@ def test_sizes():
     for path in [q for room in ROOMS for q in modules(room)] + sorted((ROOT / "tests").rglob("*.py")):
         assert len(path.read_text().splitlines()) <= 400, f"{path.relative_to(ROOT)} is over 400 lines"
     for script in SCRIPTS:
-        assert len((ROOT / script).read_text().splitlines()) <= 100, f"{script} is over 100 lines"
+        assert len((ROOT / script).read_text().splitlines()) <= 140, f"{script} is over 140 lines"
 
 
 def test_top_level_is_the_users():

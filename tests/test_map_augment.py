@@ -58,10 +58,51 @@ def test_quarter_turns_are_exact_and_all_four():
         after = turn(before, np.random.default_rng(seed), config)
         times = [k for k in range(4) if np.array_equal(after.image, np.rot90(before.image, k))]
         assert len(times) == 1
-        for a, b in zip(after, before):
+        for a, b in zip(after[:4], before):
             np.testing.assert_array_equal(a, np.rot90(b, times[0]))
+        np.testing.assert_allclose(moved(after), centres(after), atol=0.02)     # float16
         seen.update(times)
     assert seen == {0, 1, 2, 3}
+
+
+def centres(after: MapSample) -> np.ndarray:
+    """x, y (N, 2) of the face's pixels."""
+    return np.argwhere(after.mask)[:, ::-1] + 0.5
+
+
+def moved(after: MapSample) -> np.ndarray:
+    """Where its motion puts what the face's pixels show, which in a `sample` is where they were."""
+    was = after.uv[after.mask][:, :2].astype(float) * len(after.image) * [1, -1] + [0, len(after.image)]
+    return was @ after.motion[:, :2].T + after.motion[:, 2]
+
+
+def test_motion_says_where_a_pixel_went():
+    config = MapAugmentConfig.off(scale=(0.8, 1.3), shift=0.1, rotation=30, quarters=1.0)
+    for seed in range(12):
+        after = augment_maps(sample(), np.random.default_rng(seed), config)
+        away = moved(after) - centres(after)
+        assert np.abs(away).max() < 1.0 and np.abs(away.mean(0)).max() < 0.1    # half a pixel, 1.3 times, slanted
+    assert MapSample(*sample()[:4]).motion.tolist() == [[1, 0, 0], [0, 1, 0]]
+
+
+def test_more_channels_move_with_uv():
+    before = sample()
+    before = before._replace(uv=np.concatenate([before.uv, 2 * before.uv[..., :1]], -1))
+    config = MapAugmentConfig.off(scale=(0.8, 1.3), shift=0.1, rotation=30, quarters=1.0)
+    after = augment_maps(before, np.random.default_rng(2), config)
+    np.testing.assert_allclose(after.uv[after.mask][:, 2], 2 * after.uv[after.mask][:, 0], atol=1e-3)
+    two = augment_maps(sample(), np.random.default_rng(2), config)
+    np.testing.assert_array_equal(after.uv[after.mask][:, :2], two.uv[two.mask])
+
+
+def test_contrast_is_one_of_the_steps():
+    """As the outlook asks (4.5.1): about mid-grey, of the picture alone."""
+    before = sample()
+    after = augment_maps(before, np.random.default_rng(0), MapAugmentConfig.off(contrast=(0.5, 0.5)))
+    np.testing.assert_allclose(after.image, 127.5 + 0.5 * (before.image.astype(float) - 127.5), atol=1)
+    for a, b in zip(after[1:], before[1:]):
+        np.testing.assert_array_equal(a, b)
+    assert MAPS.contrast == (0.7, 1.25)
 
 
 @pytest.mark.parametrize("change", [dict(scale=(0.7, 0.7)), dict(scale=(1.3, 1.3)), dict(shift=0.15),

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from Datagenerator.epoch import Shard
-from Datagenerator.map_dataset import DepthConfig, MapConfig, make_map_sequences, without_face
+from Datagenerator.map_dataset import DepthConfig, MapConfig, everybodys_maps, make_map_sequences, without_face
 from Datagenerator.pipeline import make_pipeline
-from Datagenerator.source import DATA_CONFIGS, data_config, open_source
+from Datagenerator.source import data_config, open_source
+from Dataset.face_model import load_face_model
 from Dataset.renders import RenderOptions
 from Dataset.representations.depth import encode_depth
 from Dataset.representations.uvmap import erode
 from Dataset.shards import make_shards, open_shards
+from Dataset.transforms import rotation_from_euler
 
 PLAIN = MapConfig(batch_size=4, batches=3, validation_people=2, image_size=32, empty=0.0)
 DEPTH = DepthConfig(batch_size=3, batches=2, validation_people=2, image_size=32)
@@ -37,8 +39,12 @@ def _same(a, b):
         np.testing.assert_array_equal(a[1][key], b[1][key])
 
 
+EXTRAS = ("depth", "landmarks", "pose")
+
+
 @pytest.mark.parametrize("config", [PLAIN, DEPTH, dataclasses.replace(
-    PLAIN, jitter=True, quarters=True, empty=0.3, faces_in_picture=3)])
+    PLAIN, jitter=True, quarters=True, empty=0.3, faces_in_picture=3), dataclasses.replace(
+    PLAIN, jitter=True, quarters=True, empty=0.3, extras=EXTRAS)])
 def test_shapes_ranges_and_what_belongs_together(folder, config):
     training, validation = sequences(folder, config)
     assert len(training) == config.batches
@@ -152,6 +158,88 @@ def test_what_stands_beside_a_face_holds_none_of_it():
     assert not (without_face(image, mask, np.random.default_rng(1)) == 7).all()
 
 
+def test_extras_change_nothing_else(folder):
+    config = dataclasses.replace(PLAIN, jitter=True, quarters=True, empty=0.3)
+    x, y = sequences(folder, config)[0].batch(1, 0)
+    more, extras = sequences(folder, dataclasses.replace(config, extras=EXTRAS))[0].batch(1, 0)
+    np.testing.assert_array_equal(more, x)
+    assert list(extras) == ["uv", "mask", "occluded", "depth", "eroded", "landmarks", "pose"]    # maps in their order
+    assert list(y) == ["uv", "mask", "occluded", "eroded"]
+    for name in y:
+        np.testing.assert_array_equal(extras[name], y[name])
+
+
+def test_extras_of_pictures_as_rendered(folder):
+    shards = open_shards(folder)
+    y = sequences(folder, dataclasses.replace(PLAIN, extras=EXTRAS))[1].batch(0, 0)[1]
+    depth, seen, camera, pose, landmarks = (shards.gather(name, [1], [0])[0] for name in (
+        "depth", "occluded", "camera", "pose", "landmarks"))
+    np.testing.assert_array_equal(y["depth"][1], encode_depth(depth, seen, float(camera[0])))
+    np.testing.assert_allclose(y["landmarks"][1], landmarks / 32, atol=1e-6)
+    np.testing.assert_allclose(y["pose"][1], rotation_from_euler(*pose[:3].astype(float))[:2].ravel(), atol=1e-6)
+
+
+@pytest.mark.parametrize("config", [dataclasses.replace(PLAIN, augment=False),
+                                    dataclasses.replace(PLAIN, augment=False, jitter=True, quarters=True)])
+def test_landmarks_and_pose_turn_with_the_picture(folder, config):
+    """From the truth alone: the head's landmarks, turned by the pose and scaled, lie where the landmarks do, but for
+    perspective and how the crop cuts; and they lie where uv says."""
+    sequence = sequences(folder, dataclasses.replace(config, extras=EXTRAS, batch_size=16))[0]
+    drawn, (_, y) = sequence.draw(2, 1), sequence.batch(2, 1)
+    model, shards, turned = load_face_model(), open_shards(folder), []
+    for i in range(16):
+        person, image = drawn.people[i, 0], drawn.images[i, 0]
+        head = model.landmarks(model.shape(shards.gather("identity", [person])[0],
+                                           shards.gather("expression", [person], [image])[0]))
+        rows = y["pose"][i].reshape(2, 3).astype(float)
+        np.testing.assert_allclose(rows @ rows.T, np.eye(2), atol=1e-6)
+        seen = (head - head.mean(0)) @ (rows * [[1], [-1]]).T                   # rows of a picture run down
+        found = y["landmarks"][i] - y["landmarks"][i].mean(0)
+        scale = (seen * found).sum() / (seen ** 2).sum()
+        assert scale > 0 and np.abs(scale * seen - found).mean() < 0.12 * found.std(), i
+        turned.append(np.degrees(np.arctan2(rows[1, 0], rows[0, 0])))
+        shown, u = y["mask"][i, ..., 0] > 0, y["uv"][i, ..., 0]
+        nose = y["landmarks"][i, 30] * 32 - 0.5                                 # the tip: u = 1/2 or nearly so
+        near = np.hypot(*(np.argwhere(shown)[:, ::-1] - nose).T) < 1.5
+        if near.any():
+            assert np.abs(u[shown][near] - 0.5).min() < 0.12
+    assert (np.abs(turned) > 60).any() == config.quarters
+
+
+def test_depth_grows_with_the_face(folder, monkeypatch):
+    """A face enlarged by 1.2 is 1.2 times as deep, in sides of the picture."""
+    from Datagenerator import map_dataset
+    still = dataclasses.replace(PLAIN, augment=False, extras=("depth",))
+    before = sequences(folder, still)[0].batch(0, 0)[1]["depth"][..., 0]
+    monkeypatch.setattr(map_dataset, "_JITTER", {"scale": (1.2, 1.2)})
+    after = sequences(folder, dataclasses.replace(still, jitter=True))[0].batch(0, 0)[1]["depth"][..., 0]
+    for one, other in zip(before, after):
+        inner = one[3:-3, 3:-3][one[3:-3, 3:-3] > -1]       # what stays in the picture
+        shown = other[other > -1]
+        assert shown.max() == pytest.approx(1 - 1.2 * (1 - inner.max()), abs=0.03)
+        assert np.median(shown) == pytest.approx(1 - 1.2 * (1 - np.median(inner)), abs=0.05)
+
+
+def test_extras_without_a_face(folder):
+    y = sequences(folder, dataclasses.replace(PLAIN, empty=1.0, extras=EXTRAS))[0].batch(0, 0)[1]
+    assert (y["depth"] == -1).all() and not y["landmarks"].any() and not y["pose"].any() and not y["mask"].any()
+
+
+def test_everybodys_maps(folder):
+    shards = open_shards(folder)
+    batches = list(everybodys_maps(shards, 32, 2, batch=5))
+    assert [len(b.images) for b in batches] == [5, 5, 2]
+    masks, landmarks = (np.concatenate(parts) for parts in ([b.maps["mask"] for b in batches],
+                                                            [b.landmarks for b in batches]))
+    wanted = [(p, k) for k in range(2) for p in range(6)]
+    for row, (person, image) in enumerate(wanted):
+        np.testing.assert_array_equal(masks[row, ..., 0], shards.gather("mask", [person], [image])[0])
+        np.testing.assert_allclose(landmarks[row], shards.gather("landmarks", [person], [image])[0] / 32, atol=1e-6)
+    assert list(batches[0].maps) == ["uv", "mask", "occluded", "eroded"]
+    with pytest.raises(ValueError, match="--images must be 1 to 2, as many as each person has pictures, got 3"):
+        next(everybodys_maps(shards, 32, 3))
+
+
 def test_through_the_pipeline(folder):
     training = sequences(folder)[0]
     batches = list(make_pipeline(training, 0, 1, workers=2))
@@ -161,15 +249,15 @@ def test_through_the_pipeline(folder):
 
 
 def test_source(folder):
-    assert DATA_CONFIGS["uvnet"] is data_config("uvnet", folder, ()) is MapConfig
+    assert data_config("uvnet", folder, ()) is MapConfig
     assert data_config("pix2pix", folder, ()) is DepthConfig
     for config in (PLAIN, DEPTH):
         source = open_source(folder, "train-test", config)
         assert source.about["people"] == {"validation": "numbers below 2"} and source.about["shards"]["seed"] == 5
         assert source.model == {"crop_margin": 1.15} and source.template.shape == (0, 3)
         assert source.training.training and not source.validation.training
-    with pytest.raises(ValueError, match="live: only compact trains on people rendered meanwhile, not uvnet"):
-        data_config("uvnet", "live", ())
+    with pytest.raises(ValueError, match="live: .* train on people rendered meanwhile, not convlstm"):
+        data_config("convlstm", "live", ())
 
 
 def test_shards_without_the_buffers(tmp_path):
@@ -177,6 +265,8 @@ def test_shards_without_the_buffers(tmp_path):
     shards, config = open_shards(tmp_path / "people"), dataclasses.replace(PLAIN, validation_people=1, image_size=16)
     with pytest.raises(ValueError, match="target uv needs the buffers uv, occluded .python -m Dataset.shards --buffer"):
         make_map_sequences(shards, config)
+    with pytest.raises(ValueError, match=r"the buffers uv, occluded .*--buffers uv,mask,occluded,depth\)"):
+        make_map_sequences(shards, dataclasses.replace(config, extras=("depth",)))
     with pytest.raises(ValueError, match="target depth needs the buffers occluded"):
         make_map_sequences(shards, dataclasses.replace(DEPTH, validation_people=1, image_size=16))
 
@@ -185,7 +275,10 @@ def test_shards_without_the_buffers(tmp_path):
     ({"target": "normals"}, "target must be one of uv, depth, got 'normals'"),
     ({"batch_size": 0}, "batch_size must be within 1 to 4096, got 0"), ({"empty": 1.5}, "empty must be within 0 to 1"),
     ({"faces_in_picture": 9}, "faces_in_picture must be within 1 to 4"), ({"seed": -1}, "seed must be at least 0"),
-    ({"target": "depth", "quarters": True}, "quarters and faces_in_picture are for target uv")])
+    ({"target": "depth", "quarters": True}, "quarters and faces_in_picture are for target uv"),
+    ({"extras": ("hat",)}, "extras must be some of depth, landmarks, pose, once each, for target uv, got hat for uv"),
+    ({"extras": ("pose", "pose")}, "once each"), ({"target": "depth", "extras": ("pose",)}, "got pose for depth"),
+    ({"extras": ("depth",), "faces_in_picture": 2}, "extras depth .* faces_in_picture must be 1")])
 def test_bad_config(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(PLAIN, **change)

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from Datagenerator.source import People, people_of
+from Dataset.camera import look_at_face
 from Dataset.face_model import load_face_model
 from Dataset.renders import RenderOptions
 from Dataset.representations.points import encode
 from Dataset.shards import make_shards, open_shards
-from Dataset.transforms import to_unit_sphere
+from Dataset.transforms import rotation_from_euler, to_unit_sphere
 from Evaluation.people import score_photos
 
 SIDE = 32
@@ -22,8 +23,8 @@ def folder(tmp_path_factory):
     return out
 
 
-def rows(people, predict):
-    table = score_photos(people, predict, 2, "made")
+def rows(people, predict, landmarks=lambda image: None, **options):
+    table = score_photos(people, lambda image: (predict(image), landmarks(image)), 2, "made", **options)
     return {row[0]: row for row in table.rows}
 
 
@@ -73,4 +74,52 @@ def test_the_mean_face_is_the_floor(folder):
     found = rows(people, lambda image: people.constant)
     assert found["surface_chamfer"][1] == pytest.approx(found["surface_chamfer"][2])
     with pytest.raises(ValueError, match="--images must be 1 to 2"):
-        score_photos(people, lambda image: people.constant, 3, "made")
+        score_photos(people, lambda image: (people.constant, None), 3, "made")
+
+
+def test_landmarks_lie_where_the_camera_sees_them(folder):
+    """The shards' own camera, pose and expression put the model's landmarks where `People.landmarks` says."""
+    people, shards, model = people_of(folder, 32, SIDE ** 2), open_shards(folder), load_face_model()
+    for p, k in ((0, 0), (1, 1)):
+        row = {name: shards.gather(name, [p], [k])[0] for name in ("expression", "pose", "camera", "visible")}
+        posed = model.shape(shards.gather("identity", [p])[0], row["expression"]) \
+            @ rotation_from_euler(*row["pose"][:3]).T + row["pose"][3:]
+        focal, x, y, distance = row["camera"]
+        camera = look_at_face(32, distance, focal)._replace(centre=(x, y))
+        seen = camera.project(model.landmarks(posed))
+        places, shown = people.landmarks(p, k)
+        np.testing.assert_allclose(places, np.stack([seen.x, seen.y], -1) / 32, atol=1e-4)
+        assert shown.shape == (68,) and shown.dtype == bool and abs(shown.mean() - row["visible"].mean()) < 0.25
+
+
+def test_landmarks_are_scored_beside_their_mean_places(folder):
+    people = people_of(folder, 32, SIDE ** 2)
+    truth = {(p, k): people.landmarks(p, k)[0] for p in range(2) for k in range(2)}
+
+    def side(p, k):
+        width, height = np.ptp(truth[p, k], axis=0)
+        return np.sqrt(width * height)
+    mean, off = np.mean(list(truth.values()), axis=0), np.array([3.0, 4.0])     # 5 per cent of the side
+    said = with_photo(people, lambda p, k: truth[p, k] + off / 100 * side(p, k))
+    found = rows(people, lambda image: people.constant, said, surface=False)
+    floor = np.mean([100 * np.linalg.norm(mean - places, axis=1).mean() / side(*pk) for pk, places in truth.items()])
+    assert found["landmarks"][1:5] == pytest.approx([5.0, floor, 5 / floor, 4], abs=1e-4)
+    assert found["landmarks_seen"][1] == pytest.approx(5.0, abs=1e-4)
+
+    def only_hidden_wrong(p, k):
+        places, shown = people.landmarks(p, k)
+        return places + np.where(shown[:, None], 0.0, 0.2)
+    found = rows(people, lambda image: people.constant, with_photo(people, only_hidden_wrong), surface=False)
+    assert found["landmarks_seen"][1] == 0 < found["landmarks"][1]
+    sees_one = with_photo(people, lambda p, k: truth[p, k] if (p, k) == (0, 1) else None)
+    found = rows(people, lambda image: people.constant, sees_one, surface=False)
+    wanted = sum(100 * np.linalg.norm(mean - truth[pk], axis=1).mean() / side(*pk) for pk in truth if pk != (0, 1)) / 4
+    assert found["landmarks"][1] == pytest.approx(wanted) and found["landmarks"][4] == 1
+    assert "stands in for the 3 in which the model sees no face" in found["landmarks"][5]
+    assert "landmarks" not in rows(people, lambda image: people.constant, surface=False)
+
+
+def test_milliseconds_are_the_median(folder):
+    people, ticks = people_of(folder, 32, SIDE ** 2), iter([0, 0.9, 1, 1.01, 2, 2.02, 3, 3.04])
+    found = rows(people, lambda image: people.constant, surface=False, clock=lambda: next(ticks))
+    assert found["ms_per_photo"][1] == pytest.approx(30) and found["ms_per_photo"][4] == 4

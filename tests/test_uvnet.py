@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from Network import get_network, uvnet
+from Network.flags import from_dict
 from Network.losses import LEAST_LOG_VARIANCE, LOSSES, maps_of_the_face
 from Network.presets import resolve
 from Network.settings import Settings
 from Network.step import GradientStep, make_optimizer
 
+COMPACT_PARAMETERS = 2_703_420
 TINY = uvnet.Config(image_size=16, levels=2, first_features=4)
 SMALL = dataclasses.replace(uvnet.COMPACT, image_size=16, levels=2, stem=6, features=(6, 8), up_features=(6, 8),
                             coarse=(1,), batch_norm_momentum=0.8)
@@ -57,7 +59,8 @@ def test_any_size_that_the_levels_divide():
     ({"normalisation": "layer"}, "normalisation must be one of"), ({"upsampling": ""}, "upsampling must be one of"),
     ({"coarse": (6,)}, r"coarse must name levels below 6, got \(6,\)"),
     ({"features": (8, 8)}, "features must have one value for each of the 6 levels"),
-    ({"filters": ()}, "filters must have at least one value"), ({"filters": (5, 0)}, "filters must be positive")])
+    ({"aside": 0}, "aside must be positive"), ({"filters": ()}, "filters must have at least one value"),
+    ({"filters": (5, 0)}, "filters must be positive")])
 def test_bad_config(change, message):
     with pytest.raises(ValueError, match=message):
         uvnet.Config(**change)
@@ -70,6 +73,9 @@ def test_every_pixel_sees_the_whole_image(config):
     images = np.random.default_rng(0).random((3, 128, 128, 3), np.float32)
     images[1:] = images[0]
     images[1, :4, :4], images[2, -4:, -4:] = 0, 0
+    rng = np.random.default_rng(1)
+    for kernel in (weight for weight in model.weights if weight.name == "kernel" and not np.any(weight)):
+        kernel.assign(rng.normal(0, 0.1, kernel.shape))     # as after training: maps of 0 see nothing
     a, b, c = np.asarray(model(images))
     assert (a[-2:, -2:] != b[-2:, -2:]).any(-1).all() and (a[:2, :2] != c[:2, :2]).any(-1).all()
 
@@ -135,7 +141,8 @@ def slow_loss(truth, prediction) -> list[dict[str, float]]:
     """Listing A.2, pixel by pixel."""
     found = []
     for i, p in enumerate(prediction.astype(float)):
-        parts = dict.fromkeys(["uv", "mask", "occluded", "gradient"] + ["doubt"] * (p.shape[-1] == 6), 0.0)
+        parts = dict.fromkeys(["uv", "mask", "occluded", "gradient"] + ["doubt"] * (p.shape[-1] > 5)
+                              + ["depth"] * (p.shape[-1] % 2), 0.0)
         uv, mask, occluded, eroded = (truth[k][i].astype(float) for k in ("uv", "mask", "occluded", "eroded"))
         for r in range(len(p)):
             for c in range(len(p)):
@@ -147,17 +154,20 @@ def slow_loss(truth, prediction) -> list[dict[str, float]]:
                         if r2 < len(p) and c2 < len(p):
                             result, target = ((a[r2, c2, k] - a[r, c, k]) * eroded[r, c, 0] for a in (p, uv))
                             parts["gradient"] += abs(result - target)
-                    if p.shape[-1] == 6:
-                        s = p[r, c, 4 + k]
-                        parts["doubt"] += 0.005 * mask[r, c, 0] * (s + 14 + (p[r, c, k] - uv[r, c, k]) ** 2 / np.exp(s))
+                    if p.shape[-1] > 5:
+                        s = p[r, c, k - 2]
+                        z2 = (p[r, c, k] - uv[r, c, k]) ** 2 / np.exp(s)
+                        parts["doubt"] += 0.005 * mask[r, c, 0] * (s + 14 + 5 * np.log(1 + z2 / 4))
+                if p.shape[-1] % 2 and truth["depth"][i][r, c, 0] > -1:
+                    parts["depth"] += 0.5 * abs(p[r, c, 4] - truth["depth"][i][r, c, 0])
         found.append(parts)
     return found
 
 
-@pytest.mark.parametrize("channels", [4, 6])
+@pytest.mark.parametrize("channels", [4, 5, 6, 7])
 def test_loss_against_a_slow_twin(channels):
     rng = np.random.default_rng(2)
-    truth = sample(rng, 12)
+    truth = {**sample(rng, 12), "depth": rng.choice([-1, 0.2, 0.9], (2, 12, 12, 1)).astype(np.float32)}
     prediction = rng.normal(0.5, 0.5, (2, 12, 12, channels)).astype(np.float32)
     parts = maps_of_the_face(truth, prediction)
     twin = slow_loss(truth, prediction)
@@ -180,6 +190,75 @@ def test_loss_by_hand():
     assert parts == {"uv": 0.0, "mask": 16.0, "occluded": 16.0, "gradient": 0.0}        # nothing but the masks
 
 
+ASIDE = dataclasses.replace(SMALL, depth=True, landmarks=True, pose=True, aside=8)
+
+
+def test_landmarks_and_pose_by_hand():
+    """Pinned: ten times 136 differences of 0.25, twenty times 6 of 0.5; nothing of a picture without a face."""
+    truth = sample(np.random.default_rng(0), 8)
+    truth |= {"landmarks": np.full((2, 68, 2), 0.5, np.float32), "pose": np.zeros((2, 6), np.float32)}
+    truth["mask"][1] = 0
+    maps = np.zeros((2, 8, 8, 4), np.float32)
+    prediction = {"maps": maps, "landmarks": truth["landmarks"] + 0.25, "pose": truth["pose"] - 0.5}
+    parts = maps_of_the_face(truth, prediction)
+    assert list(parts)[-2:] == ["landmarks", "pose"]
+    np.testing.assert_allclose(parts["landmarks"], [10 * 136 * 0.25, 0])
+    np.testing.assert_allclose(parts["pose"], [20 * 6 * 0.5, 0])
+    plain = maps_of_the_face(truth, maps)
+    assert list(plain) == list(parts)[:-2]
+    for name in plain:
+        np.testing.assert_array_equal(parts[name], plain[name])
+    with pytest.raises(ValueError, match="the network predicts pose, the data lack it: --extras pose"):
+        maps_of_the_face({name: value for name, value in truth.items() if name != "pose"}, prediction)
+    with pytest.raises(ValueError, match="the network predicts depth, the data lack it"):
+        maps_of_the_face(truth, np.zeros((2, 8, 8, 5), np.float32))
+
+
+def test_the_outlooks_outputs():
+    model = uvnet.build_training(ASIDE)
+    images = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
+    output = model(images)
+    assert {name: tuple(value.shape) for name, value in output.items()} == {
+        "maps": (2, 16, 16, 7), "landmarks": (2, 68, 2), "pose": (2, 6)}
+    only = uvnet.inference(model)
+    np.testing.assert_array_equal(only(images), output["maps"])
+    built = uvnet.build(ASIDE)          # as a packed model is read
+    built.set_weights(only.get_weights())
+    np.testing.assert_array_equal(built(images), output["maps"])
+    assert only.count_params() < model.count_params()
+    assert uvnet.data_settings(ASIDE) == {"extras": ("depth", "landmarks", "pose")}
+    assert uvnet.data_settings(uvnet.COMPACT) == {}
+
+
+def test_without_them_the_network_is_what_it_was():
+    for config in (TINY, SMALL, uvnet.COMPACT):
+        model = uvnet.build_training(config)
+        assert uvnet.inference(model) is model and not isinstance(model.output, dict)
+    assert uvnet.build(uvnet.COMPACT).count_params() == COMPACT_PARAMETERS
+    old = {name: value for name, value in dataclasses.asdict(uvnet.COMPACT).items()
+           if name not in ("depth", "landmarks", "pose", "aside")}
+    assert from_dict(uvnet.Config, old) == uvnet.COMPACT        # a config.json from before
+
+
+def test_far_errors_do_not_drive_the_doubt():
+    """A pixel that is sure and wrong raises its variance by no more than 4 times what a right one lowers it."""
+    tf = pytest.importorskip("tensorflow")
+    truth = sample(np.random.default_rng(3), 8, 1)
+    doubt = tf.Variable(np.full((1, 8, 8, 2), -13.9, np.float32))
+    with tf.GradientTape() as tape:
+        loss = maps_of_the_face(truth, tf.concat([truth["uv"] + 0.5, truth["mask"], truth["mask"], doubt], -1))
+        total = tf.reduce_sum(loss["doubt"])
+    pull = np.asarray(tf.convert_to_tensor(tape.gradient(total, doubt)))[truth["mask"][..., 0] > 0.5] / 0.005
+    assert -4 <= pull.min() and pull.max() < -3.99
+
+
+@pytest.mark.parametrize("normalisation, zero", [("batch", True), ("none", False)])
+def test_maps_begin_with_zero_behind_batch_normalisation(normalisation, zero):
+    model = uvnet.build(dataclasses.replace(uvnet.COMPACT, normalisation=normalisation))
+    for name in ("maps", "coarse_3", "doubt"):
+        assert np.any(model.get_layer(name).get_weights()[0]) != zero, name
+
+
 def test_doubt_learns_the_error_and_leaves_uv_alone():
     rng = np.random.default_rng(3)
     truth = sample(rng, 8, 1)
@@ -191,13 +270,14 @@ def test_doubt_learns_the_error_and_leaves_uv_alone():
         doubt = tf.reduce_sum(maps_of_the_face(truth, prediction)["doubt"])
     uv, log_variance = tape.gradient(doubt, tensors)
     assert uv is None or not np.any(uv)
-    expected = 0.005 * truth["mask"] * (1 - 0.01 * np.exp(4)) * np.ones(2)     # 0 where the variance is the error's
+    squared = 0.01 * np.exp(4)          # Student's t with 4 degrees: 0 where the variance is the error's
+    expected = 0.005 * truth["mask"] * (1 - 5 * squared / (4 + squared)) * np.ones(2)
     np.testing.assert_allclose(log_variance, expected, rtol=1e-4, atol=1e-9)
 
 
 @pytest.mark.parametrize("name, shape, message", [
     ("uv", (1, 8, 8, 3), "must have one shape"), ("eroded", (1, 8, 4, 1), "must have one shape"),
-    (None, (1, 8, 8, 5), r"prediction must have shape \(B, S, S, 4\) or"), (None, (8, 8, 4), "prediction must have")])
+    (None, (1, 8, 8, 8), r"prediction must have shape \(B, S, S, 4\) or"), (None, (8, 8, 4), "prediction must have")])
 def test_loss_refuses(name, shape, message):
     truth, prediction = sample(np.random.default_rng(0), 8, 1), np.zeros((1, 8, 8, 4), np.float32)
     if name:
@@ -208,19 +288,27 @@ def test_loss_refuses(name, shape, message):
         maps_of_the_face(truth, prediction)
 
 
-@pytest.mark.parametrize("config", [dataclasses.replace(TINY, first_features=8), SMALL])
+@pytest.mark.parametrize("config", [dataclasses.replace(TINY, first_features=8), SMALL,
+                                    dataclasses.replace(ASIDE, aside=32)])
 def test_learns(config):
-    """A picture of its own coordinates: the error of u and v falls to a fraction."""
+    """A picture of its own coordinates: the error of u and v falls to a fraction; where the disc lies is learned."""
     keras.utils.set_random_seed(4)
     truth = sample(np.random.default_rng(4), 16, 8)
+    centre = truth["uv"].sum((1, 2)) / truth["mask"].sum((1, 2))
+    radius = np.sqrt(truth["mask"].sum((1, 2)) / np.pi) / 16
+    truth |= {"landmarks": np.repeat(centre[:, None], 68, 1), "pose": np.repeat(radius, 6, 1).astype(np.float32),
+              "depth": np.where(truth["mask"] > 0, truth["uv"][..., :1], -1)} if config.pose else {}
     images = np.concatenate([truth["uv"], truth["mask"]], -1)
     optimizer = make_optimizer(Settings())
     optimizer.learning_rate = 0.01
-    step = GradientStep(uvnet.build(config), optimizer, maps_of_the_face)
-    before = step.evaluate(images, truth)["uv"].mean()
+    step = GradientStep(uvnet.build_training(config), optimizer, maps_of_the_face)
+    before = step.evaluate(images, truth)
     for _ in range(60):
         step.train([(images, truth)])
-    assert step.evaluate(images, truth)["uv"].mean() < 0.25 * before
+    after = step.evaluate(images, truth)
+    assert after["uv"].mean() < 0.25 * before["uv"].mean()
+    for name in ("landmarks", "pose", "depth") if config.pose else ():
+        assert after[name].mean() < 0.3 * before[name].mean(), name
 
 
 def test_the_papers_network_trains_a_step_and_reloads(tmp_path):
@@ -254,6 +342,14 @@ def test_maps_are_read():
     np.testing.assert_array_equal(maps.uv[2, 2], [0.25, 1.0])
     np.testing.assert_array_equal(maps.log_variance[2, 1], [-9, -8])
     assert np.isnan(maps.uv[~maps.mask]).all() and np.isnan(maps.log_variance[~maps.mask]).all()
+    seven = np.insert(output, 4, 1.2, axis=-1)
+    seven[2, 1, 4] = 0.3
+    deep = uvnet.read_maps(seven)
+    for a, b in zip(maps, deep[:4]):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(deep.depth[[2, 1], [1, 2]], [0.3, 1.0])
+    assert maps.depth is None and np.isnan(deep.depth[~deep.mask]).all()
+    np.testing.assert_array_equal(uvnet.read_maps(seven[..., :5]).depth, deep.depth)
     nothing = uvnet.read_maps(np.zeros((4, 4, 4), np.float32))
     assert not nothing.mask.any() and nothing.log_variance is None
     with pytest.raises(ValueError, match=r"maps must have shape \(S, S, 4\) or"):

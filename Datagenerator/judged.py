@@ -1,0 +1,64 @@
+"""Data of which a trained model is judged: the settings of its run, and maps beside pictures."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import numpy as np
+
+from Datagenerator.coefficient_dataset import iteration_samples
+from Datagenerator.dataset import DataConfig
+from Datagenerator.map_dataset import DepthConfig, MapSequence, maps_of
+from Datagenerator.pair_dataset import PairConfig, pair_sequences
+from Dataset.shards import INFO, open_shards
+
+__all__ = ["depths_of", "iteration_samples_of", "judged_config", "maps_of"]
+Batches = Callable[[], Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]]
+_BATCH = 16
+
+
+def judged_config(trained: dict[str, Any], *, images: int | None, image_size: int, points: int, batch_size: int,
+                  seed: int, as_published: bool) -> DataConfig:
+    """How subject folders are read for a model: as the run's config.json `trained` says they were in training, each
+    person once, or as often as there when the thesis's own way is wanted.
+
+    images   of a sample; None: as in training
+    """
+    data, margin = trained.get("data", {}), trained.get("model", {}).get("crop_margin", 1.0)
+    return DataConfig(images=images or data.get("images", 8), batch_size=batch_size,
+                      repeats=data.get("repeats", 5) if as_published else 1, seed=seed, image_size=image_size,
+                      points=points, resize=data.get("resize", margin != 1),
+                      normalisation=data.get("normalisation", "unit_sphere"), as_published=as_published)
+
+
+def depths_of(folder: str | Path, size: int, images: int) -> Batches:
+    """Batches (images (B, S, S, 3), {"depth": (B, S, S, 1)}) as a network is trained on, nothing changed: of shards the
+    first `images` pictures of everybody, of photos with depth pictures those of the people who were held out.
+
+    ValueError for more pictures than there are, and for a folder that is neither.
+    """
+    if (Path(folder) / INFO).is_file():
+        shards = open_shards(folder)
+        if not 1 <= images <= shards.images:
+            raise ValueError(f"--images must be 1 to {shards.images}, as many as each person has pictures, "
+                             f"got {images}")
+        sequence: Any = MapSequence(shards, np.arange(len(shards)),
+                                    DepthConfig(image_size=size, batch_size=_BATCH, jitter=False), training=False)
+        count = len(shards) * images
+    else:
+        sequence = pair_sequences(str(folder), PairConfig(image_size=size, batch_size=1))[1]
+        count = len(sequence)
+
+    def batches() -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        left, index = count, 0
+        while left > 0:
+            x, y = sequence.batch(0, index)
+            yield x[:left], {"depth": y["depth"][:left]}        # of the last batch, what is not taken again
+            left, index = left - len(x), index + 1
+    return batches
+
+
+def iteration_samples_of(folder: str | Path, size: int, images: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """`iteration_samples` of everybody's first `images` pictures in a folder of shards. ValueError for what is none."""
+    shards = open_shards(folder)
+    return iteration_samples(shards, size, len(shards), images)

@@ -1,0 +1,86 @@
+"""A face model as its file has it: its own vertices and triangles, in mm, and the checks that all layouts share."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+#: of a face model's file, or of all files of a folder together; Basel 2009 has 240 MB, ICT-FaceKit 500
+MAX_BYTES = 1 << 30
+MAX_VERTICES, MAX_TRIANGLES, MAX_DIRECTIONS = 200_000, 400_000, 1000
+
+
+class RawModel(NamedTuple):
+    """mean (V, 3) float64 mm; triangles (F, 3) int64; identity (K, V, 3) float32 mm per standard deviation; expression
+    (M, V, 3) float32 mm, of a standard deviation where `signed`, else at weight 1; names of the M expressions;
+    landmarks (68, 3) mm on the mean, Multi-PIE order, None where nobody says. +y up, +z out of the face; the origin is
+    wherever the file has it."""
+
+    source: Path
+    mean: np.ndarray
+    triangles: np.ndarray
+    identity: np.ndarray
+    expression: np.ndarray
+    expression_names: tuple[str, ...]
+    signed: bool
+    landmarks: np.ndarray | None = None
+
+    def shape(self, identity: np.ndarray | None = None, expression: np.ndarray | None = None) -> np.ndarray:
+        """Vertices (V, 3) float64 mm of a person; shorter coefficient vectors leave the rest at 0."""
+        result = self.mean
+        for basis, weights in ((self.identity, identity), (self.expression, expression)):
+            if weights is not None:
+                result = result + np.einsum("k,kvc->vc", np.asarray(weights, np.float64), basis[:len(weights)])
+        return result
+
+
+def checked(raw: RawModel) -> RawModel:
+    """The same. ValueError, one line that begins with the file, for arrays that do not fit together, are too large,
+    empty or not finite."""
+    count = len(raw.mean)
+    if raw.mean.shape != (count, 3) or not 100 <= count <= MAX_VERTICES:
+        raise ValueError(f"{raw.source}: a face model's mean must be (V, 3) with 100 to {MAX_VERTICES} vertices, "
+                         f"received {raw.mean.shape}")
+    faces = raw.triangles
+    if faces.ndim != 2 or faces.shape[1] != 3 or not 1 <= len(faces) <= MAX_TRIANGLES:
+        raise ValueError(f"{raw.source}: triangles must be (F, 3) with 1 to {MAX_TRIANGLES} rows, "
+                         f"received {faces.shape}")
+    if faces.min() < 0 or faces.max() >= count:
+        raise ValueError(f"{raw.source}: triangles must name vertices 0 to {count - 1}, "
+                         f"received {faces.min()} to {faces.max()}")
+    for name, basis in (("identity", raw.identity), ("expression", raw.expression)):
+        if basis.shape[1:] != (count, 3) or len(basis) > MAX_DIRECTIONS:
+            raise ValueError(f"{raw.source}: {name} must be (K, {count}, 3) with at most {MAX_DIRECTIONS} directions, "
+                             f"received {basis.shape}")
+    if not len(raw.identity):
+        raise ValueError(f"{raw.source}: a face model must have at least one direction of identity, this has none")
+    if not all(np.isfinite(x).all() for x in (raw.mean, raw.identity, raw.expression)):
+        raise ValueError(f"{raw.source}: a face model's numbers must be finite, received NaN or infinity")
+    return raw
+
+
+def check_size(path: Path, count: int | None = None) -> None:
+    """ValueError when the file is missing or larger than MAX_BYTES; count: bytes, where they are known already."""
+    if count is None:
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file")
+        count = path.stat().st_size
+    if count > MAX_BYTES:
+        raise ValueError(f"{path}: a face model has at most {MAX_BYTES >> 20} MB, this has {count >> 20}")
+
+
+def check_layout(path: Path, shapes: dict[str, tuple[int, ...]], needed: tuple[str, ...], kind: str) -> None:
+    """ValueError when a file lacks one of the arrays of its kind, or one of them is too large to be a face model's."""
+    missing = [name for name in needed if name not in shapes]
+    if missing:
+        raise ValueError(f"{path}: a {kind} file must hold {', '.join(needed)}; found no {', '.join(missing)}")
+    for name in needed:
+        if np.prod(shapes[name], dtype=float) > 3.0 * MAX_VERTICES * MAX_DIRECTIONS:
+            raise ValueError(f"{path}: {name} of shape {shapes[name]} is too large for a face model")
+
+
+def directions(columns: np.ndarray, spreads: np.ndarray | float, unit: float) -> np.ndarray:
+    """(3V, K) columns, x y z of each vertex in turn, times their spreads (K,) -> (K, V, 3) float32 mm; unit: mm."""
+    scaled = np.asarray(columns, np.float32) * np.asarray(np.asarray(spreads) * unit, np.float32)
+    return np.ascontiguousarray(scaled.T).reshape(scaled.shape[1], -1, 3)

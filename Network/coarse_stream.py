@@ -1,0 +1,165 @@
+"""One face from any number of photos by the iterated coarse network: each photo is iterated, their identities are put
+together. The paper knows single photos and videos only; how several make one person is ours, two ways, compared.
+"""
+from __future__ import annotations
+
+from typing import Any, Callable, Sequence
+
+import numpy as np
+from keras import ops
+
+from Dataset.correspondences import Correspondences
+from Dataset.face_model import load_face_model
+from Dataset.images import minmax
+from Dataset.joint_fit import FitOptions, joint_fit
+from Dataset.representations.coefficients import GRID, IDENTITY, POSE, linear, project, recropped
+from Dataset.representations.points import SIZE
+from Dataset.transforms import to_unit_sphere
+from Network.coarse import Config
+from Network.colours import Colours
+from Network.flags import from_dict
+from Network.iterate import Iterated, Iterations
+from Network.loading import Loaded
+from Network.predict import Crop, Prediction, cut_again, view
+from Network.streaming import compiled
+
+MOST_PHOTOS = 64        # that are kept: the newest
+TOGETHER = ("mean", "joint")
+FIT_SIDE, FIT_ERROR = 128, 2.0      # px: side of the crop in which the joint fit sees the places, and their error there
+AGAIN = 2               # more passes after a photo was cut again: the face has moved in the crop, not changed
+
+
+def iterated_of(loaded: Loaded, iterations: int | None = None, traced: bool = True) -> Iterated:
+    """A loaded coarse network with its rendering unit; iterations: at most so many passes, None: its Config's; traced:
+    compiled with the first call, which takes a second. ValueError for a network of another kind."""
+    if loaded.config.get("network") != "coarse":
+        raise ValueError(f"{loaded.source}: is no coarse network, which alone is iterated")
+    config = from_dict(Config, loaded.config["model"])
+
+    def look(images: Any) -> Any:
+        return loaded.model(images, training=False)
+    run = compiled(look) if traced else look
+    return Iterated(lambda images: run(ops.convert_to_tensor(images)), loaded.image_size,
+                    iterations or config.iterations, config.settled)
+
+
+def passes_of(loaded: Loaded, iterations: int) -> Callable[[np.ndarray, np.ndarray | None], Any]:
+    """(pictures (B, S, S, 3), poses (B, 6) to hold or None) -> the faces (passes + 1, B, 290), the start first."""
+    iterated = iterated_of(loaded)
+    return lambda images, poses: iterated.many(images, iterations, poses)
+
+
+def identity_of(faces: Sequence[np.ndarray], together: str = "mean") -> np.ndarray:
+    """One person's identity (200,) float64 from the faces (290,) of at least one photo.
+
+    mean: of the photos' identities, each by how much of the face it shows, (1 + cos yaw) / 2. joint: one face fitted to
+    where the photos' faces lie in their crops (Dataset/joint_fit.py), whose prior knows the model's statistics.
+    ValueError for no face or another word.
+    """
+    if together not in TOGETHER or not len(faces):
+        raise ValueError(f"together must be one of {', '.join(TOGETHER)}, of at least one face, got {together!r} and "
+                         f"{len(faces)}")
+    if together == "mean":
+        weights = [0.5 + 0.5 * np.cos(np.clip(face[POSE][0], -np.pi, np.pi)) + 1e-3 for face in faces]
+        return np.average([face[IDENTITY] for face in faces], axis=0, weights=weights)
+    return joint_fit([places_of(face) for face in faces], load_face_model(), FitOptions(perspective=False)).identity
+
+
+def places_of(face: np.ndarray) -> Correspondences:
+    """Where a face (290,) lies in its crop: the 16x16 grid and the 68 landmarks, all equally sure."""
+    model = load_face_model()
+    steps = (SIZE - 1) * np.arange(GRID) / (GRID - 1)
+    grid = np.concatenate([np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2),
+                           np.asarray(model.grid_landmarks, float)])
+    pixels = np.concatenate([project(face, what, FIT_SIDE, model) for what in ("places", "landmarks")])
+    return Correspondences(grid, pixels, np.full(len(grid), FIT_ERROR ** -2), FIT_SIDE)
+
+
+def grid_of(face: np.ndarray) -> np.ndarray:
+    """A face (290,) as an ordered grid (16384, 3) float32 in the unit sphere."""
+    return to_unit_sphere(linear(load_face_model(), "grid")(face).T.astype(np.float64))[0].astype(np.float32)
+
+
+def neutral(identity: np.ndarray) -> np.ndarray:
+    """The same of an identity (200,), without expression."""
+    face = np.zeros(POSE.stop, np.float32)
+    face[IDENTITY] = identity
+    return grid_of(face)
+
+
+class CoarseStream:
+    """`Network.streaming.Stream`. Holds the faces of the newest MOST_PHOTOS photos, 290 numbers each.
+
+    iterations, together: as `iterated_of` and `identity_of`. last: the passes over the newest photo, those
+    before it was cut again as they lie in the new crop.
+    """
+
+    def __init__(self, loaded: Loaded, iterations: int | None = None, together: str = "mean") -> None:
+        self.loaded, self.together, self.iterated = loaded, together, iterated_of(loaded, iterations)
+        self.reset()
+        size = loaded.image_size
+        self.iterated.run(np.zeros((size, size, 3), np.float32))        # traced now, not with the first photo
+
+    def reset(self) -> None:
+        """Forget everything: the next photo is another person's first."""
+        self.last: Iterations | None = None
+        self._faces: list[np.ndarray] = []
+        self._colours = Colours(self.loaded.points)
+        self.count = 0
+
+    def add(self, crop: Crop) -> Prediction:
+        """The face from this crop and all before it; the crop is cut again where the face lies off its place."""
+        found = self.iterated.run(minmax(crop.image))
+        better = cut_again(crop, project(found.face))
+        if better is not None:
+            passes = Iterated(self.iterated.predict, self.iterated.size, AGAIN, self.iterated.settled)
+            before = np.stack([recropped(face, crop.box, better.box) for face in found.faces])
+            more = passes.run(minmax(better.image), before[-1])
+            found = Iterations(np.concatenate([before, more.faces[1:]]),
+                               np.concatenate([found.changes, more.changes]), more.settled)
+            crop = better
+        self.last, face = found, found.face
+        self._faces, self.count = [*self._faces, face][-MOST_PHOTOS:], self.count + 1
+        crop = crop._replace(whole=None)
+        in_photo, places = grid_of(face), project(face).astype(np.float32)
+        seen = view(in_photo, crop, places)
+        if seen is not None:
+            self._colours.add(crop.photo, seen)
+        return Prediction(neutral(identity_of(self._faces, self.together)), [crop], places, self._colours, in_photo,
+                          project(face, "landmarks").astype(np.float32))
+
+
+def photo_faces(iterated: Iterated, images: np.ndarray, passes: int | None = None) -> np.ndarray:
+    """(B, T, S, S, 3) float32 in [0, 1] -> each photo's coefficients (B, T, 290), after so many passes."""
+    flat = np.reshape(images, (-1, *np.shape(images)[2:]))
+    found = [iterated.many(flat[i:i + 16], passes)[-1] for i in range(0, len(flat), 16)]
+    return np.concatenate(found).reshape(*np.shape(images)[:2], -1)
+
+
+def faces_of_people(iterated: Iterated, images: np.ndarray, together: str = "mean") -> np.ndarray:
+    """B people's photos (B, T, S, S, 3) -> their neutral faces (B, 16384, 3) float32 in the unit sphere."""
+    return np.stack([neutral(identity_of(faces, together)) for faces in photo_faces(iterated, images)])
+
+
+class CoarsePrefixes:
+    """The faces after one image, two, three ...: `Network.streaming.Prefixes` for the coarse network."""
+
+    def __init__(self, loaded: Loaded, together: str = "mean") -> None:
+        self._iterated, self._together = iterated_of(loaded), together
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """(B, T, S, S, 3) float32 in [0, 1] -> (B, T, N, 3) float32: [:, t] is the face from the first t + 1 images."""
+        faces = photo_faces(self._iterated, images)
+        return np.stack([np.stack([neutral(identity_of(person[:t + 1], self._together)) for t in range(len(person))])
+                         for person in faces])
+
+
+def photo_reader(loaded: Loaded) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """A picture (S, S, 3) float32 in [0, 1] -> the face in it, an ordered grid (N, 3) float32 with its expression, unit
+    sphere, and its landmarks (68, 2) float32 in the picture's sides."""
+    iterated = iterated_of(loaded)
+
+    def read(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        face: Any = iterated.run(image).face
+        return grid_of(face), project(face, "landmarks").astype(np.float32)
+    return read

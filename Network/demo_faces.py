@@ -1,0 +1,101 @@
+"""What demo.py makes of photos: the face that a stream sees, written as the command line says."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from Dataset.camera import Camera
+from Dataset.mesh import Mesh, write_mesh
+from Dataset.representations.depth import decode, decode_depth, guess_camera
+from Dataset.surface_reconstruction import PoissonOptions, depth_surface
+from Dataset.transforms import to_unit_sphere
+from Network.demo_options import FIT
+from Network.loading import Loaded
+from Network.predict import Crop, Prediction
+from Network.results import Written, write_result
+from Network.streaming import make_stream
+from Network.uvnet import read_maps
+
+
+class DepthReading(NamedTuple):
+    """A photo's depth (S, S) mm, NaN for none, its camera, both by a guess, and the photo (S, S, 3) uint8 BGR."""
+
+    depth: np.ndarray
+    camera: Camera
+    image: np.ndarray
+
+
+class DemoFaces:
+    """`face = faces.add(crop)` photo by photo, then `faces.write(path)`.
+
+    surface     of `demo_options.SURFACES`: "fit" the face model, as every network's face is written; of pix2pix also
+                what its depth map of the last photo says: the coloured cloud, or a Poisson surface, open or closed.
+                These are turned as the photo shows them, and in the unit sphere
+    expression  the fit with the expression of the last photo, not the neutral face
+    iterations  of coarse: at most so many passes over a photo; 0: as it was trained for
+    ValueError where the network says no such thing.
+    """
+
+    def __init__(self, loaded: Loaded, surface: str = FIT, expression: bool = False, iterations: int = 0) -> None:
+        if surface != FIT and loaded.config.get("network") != "pix2pix":
+            raise ValueError(f"--surface {surface} is made of pix2pix's depth map; {loaded.source} is another network")
+        self._loaded, self._surface, self._expression = loaded, surface, expression
+        self._stream = make_stream(loaded, iterations)
+        self._face: Prediction | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether what is written shows the last photo only, though there were others."""
+        return self._surface != FIT and self._stream.count > 1
+
+    def reset(self) -> None:
+        """Forget everything: the next photo is another person's first."""
+        self._stream.reset()
+        self._face = None
+
+    def add(self, crop: Crop) -> Prediction:
+        """The face from this crop and all before it. NoFace, and nothing is kept of the crop, where there is none."""
+        face = self._stream.add(crop)
+        if self._expression and face.in_photo is None:
+            raise ValueError(f"--expression: {self._loaded.source} makes neutral faces only; uvnet and pix2pix see the "
+                             "expression")
+        self._face = face
+        return face
+
+    def reading(self) -> Any:
+        """What the network said of the last photo, for the views: uvnet's `Maps`, pix2pix's `DepthReading`,
+        coarse's `Iterations`."""
+        if self._loaded.config["network"] == "uvnet":
+            return read_maps(self._stream.answer)
+        if self._loaded.config["network"] == "coarse":
+            return self._stream.last
+        depth = largest_part(decode_depth(np.asarray(self._stream.answer, np.float32)))
+        return DepthReading(depth, guess_camera(len(depth)), self._face.crops[-1].image)
+
+    def write(self, path: Path) -> Written:
+        """Write the face as the ending of `path` says -> its mesh and the files' paths."""
+        if self._surface == FIT:
+            points = self._face.in_photo if self._expression else self._face.points
+            return write_result(path, self._face._replace(points=points), self._loaded.order == "grid")
+        mesh = surface_of(self.reading(), self._surface)
+        write_mesh(path, mesh)
+        return Written(mesh, [path])
+
+
+def surface_of(reading: DepthReading, kind: str) -> Mesh:
+    """The cloud ("points") or Poisson surface ("poisson", "watertight") of a depth map, coloured by its photo, in the
+    unit sphere. ValueError "no depth" where the map has none."""
+    mesh = decode(*reading) if kind == "points" else depth_surface(*reading, PoissonOptions(
+        watertight=kind == "watertight"))
+    return mesh._replace(vertices=to_unit_sphere(mesh.vertices)[0])
+
+
+def largest_part(depth: np.ndarray) -> np.ndarray:
+    """A depth map (S, S) with its largest connected part alone: specks beside the face would become blobs."""
+    parts, count = ndimage.label(np.isfinite(depth))
+    if count < 2:
+        return depth
+    return np.where(parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]), depth, np.float32(np.nan))

@@ -1,0 +1,118 @@
+"""The coarse network run again and again (Endrawis 2018, 2.4.2): a guess is rendered, the network sees it beside the
+photo and makes a better one, "about 3-5 iterations"; over a video once a frame, from the last frame's face (3.2).
+"""
+from __future__ import annotations
+
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+
+from Dataset.images import Box
+from Dataset.rendering_unit import CHANNELS, RenderingUnit, built_in_unit
+from Dataset.representations.coefficients import (COUNT, EXPRESSION, POSE, difference, mean_face, project, recropped)
+
+#: pictures (B, S, S, 9) float32 -> coefficients (B, 290)
+Predict = Callable[[np.ndarray], Any]
+
+
+class Iterations(NamedTuple):
+    """faces (n + 1, 290) float32, the start and what each pass gave; changes (n,) float64: how far each moved the face
+    in the crop, RMS in its sides; settled: whether the last one moved it by less than was asked for."""
+
+    faces: np.ndarray
+    changes: np.ndarray
+    settled: bool
+
+    @property
+    def face(self) -> np.ndarray:
+        """(290,) float32, the last."""
+        return self.faces[-1]
+
+
+class Iterated:
+    """The network with its rendering unit.
+
+    predict     (B, S, S, 9) -> (B, 290)
+    size        S, px
+    iterations  at most so many passes; settled: sides of the crop, a smaller change ends them
+    ValueError for a number below 1.
+    """
+
+    def __init__(self, predict: Predict, size: int, iterations: int = 4, settled: float = 0.002,
+                 unit: RenderingUnit | None = None) -> None:
+        if iterations < 1 or size < 1 or not settled >= 0:
+            raise ValueError(f"iterations and size must be at least 1 and settled at least 0, got {iterations}, {size} "
+                             f"and {settled}")
+        self.size, self.iterations, self.settled = size, iterations, settled
+        self.predict, self.unit = predict, unit or built_in_unit()
+
+    def inputs(self, images: np.ndarray, guesses: np.ndarray) -> np.ndarray:
+        """Pictures (B, S, S, 3) float32 in [0, 1] and guesses (B, 290) -> (B, S, S, 9). ValueError for other shapes."""
+        images = np.asarray(images, np.float32)
+        if images.shape != (len(guesses), self.size, self.size, 3):
+            raise ValueError(f"images must be {(len(guesses), self.size, self.size, 3)}, got {images.shape}")
+        out = np.empty((*images.shape[:3], 3 + CHANNELS), np.float32)
+        out[..., :3] = images
+        self.unit.many(guesses, self.size, out=out[..., 3:])
+        return out
+
+    def once(self, images: np.ndarray, guesses: np.ndarray, poses: np.ndarray | None = None) -> np.ndarray:
+        """One pass over B pictures -> (B, 290) float32, expression weights within [0, 1]; poses (B, 6): held there.
+        ValueError where the network says what is not finite."""
+        found = np.array(self.predict(self.inputs(images, guesses)), np.float32)
+        if found.shape != (len(images), COUNT) or not np.isfinite(found).all():
+            raise ValueError(f"the network must give finite ({len(images)}, {COUNT}), gave {found.shape}"
+                             + (" with NaN or infinity" if found.shape == (len(images), COUNT) else ""))
+        found[:, EXPRESSION] = np.clip(found[:, EXPRESSION], 0, 1)
+        if poses is not None:
+            found[:, POSE] = poses
+        return found
+
+    def run(self, image: np.ndarray, start: np.ndarray | None = None, pose: np.ndarray | None = None) -> Iterations:
+        """One picture (S, S, 3) float32 in [0, 1]. start (290,): the mean face where a detector puts it, if None; pose
+        (6,): held there all the time."""
+        faces = [mean_face(pose) if start is None else np.asarray(start, np.float32)]
+        changes: list[float] = []
+        while len(changes) < self.iterations and not (changes and changes[-1] < self.settled):
+            faces.append(self.once(image[None], faces[-1][None], None if pose is None else pose[None])[0])
+            changes.append(difference(faces[-2], faces[-1], self.unit.model))
+        return Iterations(np.stack(faces), np.array(changes), changes[-1] < self.settled)
+
+    def many(self, images: np.ndarray, passes: int | None = None, poses: np.ndarray | None = None) -> np.ndarray:
+        """B pictures at once, none settles: (passes + 1, B, 290) float32, the start first; poses (B, 6): held there."""
+        faces = [np.stack([mean_face(None if poses is None else poses[i]) for i in range(len(images))])]
+        for _ in range(self.iterations if passes is None else passes):
+            faces.append(self.once(images, faces[-1], poses))
+        return np.stack(faces)
+
+
+class Frame(NamedTuple):
+    """A face in a frame: coefficients (290,) float32 in the crop; box of the crop in the frame; places (256, 2) and
+    landmarks (68, 2) float64, sides of the crop; change: how far it moved since the last, in sides (inf at first)."""
+
+    coefficients: np.ndarray
+    box: Box
+    places: np.ndarray
+    landmarks: np.ndarray
+    change: float
+
+
+class FrameByFrame:
+    """Video: one pass a frame, from the last frame's face; a new track begins with the whole iteration.
+
+    follow(image (S, S, 3) float32 in [0, 1], box in the frame, last) -> Frame; last: the same track's last Frame or
+    None. Holds nothing itself, so that one serves any number of tracks.
+    """
+
+    def __init__(self, iterated: Iterated) -> None:
+        self.iterated = iterated
+
+    def follow(self, image: np.ndarray, box: Box, last: Frame | None = None) -> Frame:
+        model = self.iterated.unit.model
+        if last is None:
+            face, change = self.iterated.run(image).face, np.inf
+        else:
+            guess = recropped(last.coefficients, last.box, box)
+            face = self.iterated.once(image[None], guess[None])[0]
+            change = difference(guess, face, model)
+        return Frame(face, box, project(face, model=model), project(face, "landmarks", model=model), float(change))

@@ -1,0 +1,165 @@
+"""The coarse network for phones:  python -m Network.quantise RUN --data SHARDS [--pictures 100] [-o coarse]
+
+Writes OUT_float.tflite and OUT_int8.tflite (weights and activations in 8 bits, inputs and outputs float32; Endrawis
+2018, 6.4, names quantisation as further work), and says what the 8 bits cost: the error of both against the truth, on
+pictures that did not set the ranges. Ranges are set by pictures of the shards with the renderings that an iteration
+sees.
+"""
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterable, NamedTuple
+
+import numpy as np
+
+from Dataset.atomic import write_atomic
+from Dataset.images import minmax
+from Dataset.representations.coefficients import POSE, encode, linear, mean_face
+from Dataset.rendering_unit import built_in_unit
+from Dataset.shards import Shards, open_shards
+from Network.flags import exit_code
+
+FORMS = ("float", "int8")
+TIMED = 30          # passes whose median is told
+
+
+class Inputs(NamedTuple):
+    """x (B, S, S, 9) float32, as `Network.coarse.build` takes them; truths (B, 290) float32."""
+
+    x: np.ndarray
+    truths: np.ndarray
+
+
+class Report(NamedTuple):
+    """form: float or int8; size in bytes; ms of a pass (median, one thread); geometry: mean absolute error of the
+    vertices' coordinates, mm; pose: root mean square error of the three angles, degrees; apart: of the geometry from
+    the Keras model's, mm."""
+
+    form: str
+    size: int
+    ms: float
+    geometry: float
+    pose: float
+    apart: float
+
+
+def calibration(shards: Shards, size: int, count: int, first: int = 0) -> Inputs:
+    """`count` people's pictures from place `first` on, every other with the mean face's renderings and with its
+    truth's.
+    ValueError where there are not so many."""
+    import cv2
+
+    if not 1 <= count <= len(shards) - first:
+        raise ValueError(f"{shards.path}: holds {len(shards)} people, asked for {count} from number {first} on")
+    who = np.arange(first, first + count)
+    which = who % shards.images
+    truths = encode(shards.gather("identity", who), shards.gather("expression", who, which),
+                    shards.gather("image_points", who, which), shards.size)
+    x = np.empty((count, size, size, 9), np.float32)
+    for i, image in enumerate(shards.gather("images", who, which)):
+        x[i, ..., :3] = minmax(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
+        x[i, ..., 3:] = built_in_unit()(mean_face() if i % 2 else truths[i], size)
+    return Inputs(x, truths)
+
+
+def convert(model: Any, form: str, samples: Iterable[np.ndarray] = ()) -> bytes:
+    """A coarse network as a TFLite file, batch 1; samples: (S, S, 9) pictures that set the ranges of int8. ValueError
+    for another form, or int8 without samples."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    samples = list(samples)
+    if form not in FORMS or form == "int8" and not samples:
+        raise ValueError(f"form must be one of {', '.join(FORMS)}, int8 with samples, got {form!r} with {len(samples)}")
+    shape = (1, *model.input_shape[1:])
+    function = tf.function(lambda images: model(images, training=False),
+                           input_signature=[tf.TensorSpec(shape, tf.float32, "images")])
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    if form == "int8":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([sample[None].astype(np.float32)] for sample in samples)
+    return converter.convert()
+
+
+def runner(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    """(1, S, S, 9) float32 -> (1, 290) float32 by TFLite's interpreter, one thread. It trusts the bytes: give it none
+    but those that `convert` made."""
+    import tensorflow as tf
+
+    interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    takes, gives = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+
+    def run(x: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(takes, np.asarray(x, np.float32))
+        interpreter.invoke()
+        return interpreter.get_tensor(gives)
+    return run
+
+
+def judge(form: str, content: bytes, inputs: Inputs, keras_says: np.ndarray) -> Report:
+    """One file's size, time and errors on inputs; keras_says (B, 290): the Keras model's answers to them."""
+    from Dataset.face_model import load_face_model
+    run, times, found = runner(content), [], []
+    for x in inputs.x:
+        start = time.perf_counter()
+        found.append(run(x[None])[0])
+        times.append(time.perf_counter() - start)
+    shape = linear(load_face_model(), "vertices")
+
+    def geometry(other: np.ndarray) -> float:
+        return float(np.abs(shape(np.stack(found)) - shape(other)).mean())
+    turns = np.stack(found)[:, POSE][:, :3] - inputs.truths[:, POSE][:, :3]
+    return Report(form, len(content), 1e3 * statistics.median(times[-TIMED:]), geometry(inputs.truths),
+                  float(np.degrees(np.sqrt((turns ** 2).mean()))), geometry(keras_says))
+
+
+def quantise(run: str | Path, data: str | Path, output: str | Path = "coarse", pictures: int = 100) -> list[Report]:
+    """Write both files, judge them on as many other pictures. ValueError for another network, or too few pictures."""
+    import keras
+
+    from Network.loading import load_model
+    loaded = load_model(run)
+    if loaded.config.get("network") != "coarse":
+        raise ValueError(f"{loaded.source}: is no coarse network")
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(f"quantise needs KERAS_BACKEND=tensorflow, got {keras.backend.backend()}")
+    shards = open_shards(data, partial=True)
+    ranges, test = (calibration(shards, loaded.image_size, pictures, first) for first in (pictures, 0))
+    answers = np.concatenate([np.asarray(loaded.model(test.x[i:i + 16], training=False))
+                              for i in range(0, len(test.x), 16)])
+    reports = []
+    for form in FORMS:
+        content = convert(loaded.model, form, ranges.x)
+        target = Path(f"{output}_{form}.tflite")
+        write_atomic(target, lambda part, content=content: Path(part).write_bytes(content))
+        reports.append(judge(form, content, test, answers))
+    return reports
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m Network.quantise", description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", metavar="RUN", help="run folder or weight folder of a coarse network")
+    parser.add_argument("--data", metavar="SHARDS", required=True)
+    parser.add_argument("--pictures", type=int, default=100, help="that set the ranges, and as many that judge")
+    parser.add_argument("-o", "--output", default="coarse", help="beginning of the files' names")
+    return parser.parse_args(argv)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    for report in quantise(arguments.run, arguments.data, arguments.output, arguments.pictures):
+        print(f"{arguments.output}_{report.form}.tflite: {report.size / 1e6:.2f} MB, {report.ms:.2f} ms a pass on one "
+              f"thread; geometry {report.geometry:.4f} mm, angles {report.pose:.3f} degrees off the truth; "
+              f"{report.apart:.5f} mm off Keras")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    sys.exit(exit_code("Network.quantise", main, parse()))

@@ -1,0 +1,49 @@
+"""A tiny folder in AFLW2000-3D's layout: rendered people whose landmarks and turns are known."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, Sequence
+
+import numpy as np
+import scipy.io
+
+from Dataset.face_model import load_face_model
+from Dataset.images import write_image
+from Dataset.scene import Actor, Stage, sample_view, view_camera
+from Dataset.skin import sample_look
+
+
+class Truth(NamedTuple):
+    """landmarks (68, 3): x, y px of our convention, z px towards the camera; yaw in degrees."""
+
+    landmarks: np.ndarray
+    yaw: float
+
+
+def write_folder(folder: Path, yaws: Sequence[float], size: int = 240, seed: int = 0) -> list[Truth]:
+    """image00000.jpg, image00000.mat ... of the yaws."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = load_face_model()
+    stage = Stage(model, threads=1)
+    truths = []
+    for number, yaw in enumerate(yaws):
+        rng = np.random.default_rng([seed, number])
+        actor = Actor(stage, model.sample_identity(rng), sample_look(rng))
+        view = sample_view(rng, 0.5 * model.sample_expression(rng), angles=np.array([yaw, 3.0, -2.0]))
+        view = view._replace(distance=np.float32(1600), focal=np.float32(view.focal * 1600 / view.distance))
+        shot, camera = actor.set(view), view_camera(view).crop((0, 0, 144, 144), size)
+        write_image(folder / f"image{number:05d}.jpg", shot.render(camera))
+        marks = shot.landmarks()
+        seen = camera.project(marks)
+        depth = camera.focal / float(np.mean(seen.depth)) * (marks[:, 2] + 37.0)
+        truths.append(Truth(np.stack([seen.x, seen.y, depth], 1), yaw))
+        write_mat(folder / f"image{number:05d}.mat", truths[-1].landmarks, yaw)
+    return truths
+
+
+def write_mat(path: Path, landmarks: np.ndarray, yaw: float, **more: np.ndarray) -> None:
+    """MATLAB's pixels are half a pixel larger than ours."""
+    matlab = np.asarray(landmarks, float).T.copy()
+    matlab[:2] += 0.5
+    pose = np.array([[0.05, np.radians(yaw), 0.0, 100, 100, 0, 1e-3]])
+    scipy.io.savemat(path, {"pt3d_68": matlab, "Pose_Para": pose, "Shape_Para": np.zeros((199, 1)), **more})

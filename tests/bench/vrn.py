@@ -1,0 +1,101 @@
+"""What the volume network costs:  python -m tests.bench.vrn [--size paper|compact] [--variant plain|guided|multitask]
+
+Peak memory and processor seconds of training steps at the paper's size (batch 1) or of compact (batch 16), each in a
+process of its own: float32 (the baseline), bfloat16, and both with rematerialisation. Then the data: milliseconds to
+fill a solid at compact's size and the paper's, beside Open3D's first hits of the same solid (the baseline).
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np  # noqa: E402
+
+RUNS = {"float32": ("float32", False), "bfloat16": ("mixed_bfloat16", False), "float32+remat": ("float32", True),
+        "bfloat16+remat": ("mixed_bfloat16", True)}
+
+
+def train(size: str, variant: str, precision: str, remat: bool, steps: int, batch: int) -> tuple[float, float]:
+    """GiB at the peak, processor seconds of a step (the first, which traces, is left out)."""
+    import keras
+    import tensorflow as tf
+
+    from Network import vrn
+    from Network.settings import Settings
+    from Network.step import GradientStep, make_optimizer
+    from Network.vrn_losses import volume_and_landmarks
+    from tests.bench.network_step import peak
+    keras.config.set_dtype_policy(precision)
+    base, usual = (vrn.VRN, 1) if size == "paper" else (vrn.COMPACT, 16)
+    config, batch = dataclasses.replace(base, variant=variant, remat=remat), batch or usual
+    step = GradientStep(vrn.build_training(config), make_optimizer(Settings(optimizer="rmsprop")), volume_and_landmarks)
+    rng, side, cells = np.random.default_rng(0), config.image_size, config.heat_size
+    x = tf.constant(rng.random((batch, side, side, 3), np.float32))
+    y = {"volume": tf.cast(rng.random((batch, side, side, config.layers)) < 0.1, tf.float32),
+         "heat_maps": tf.constant(rng.random((batch, cells, cells, 68), np.float32))}
+    step.train([(x, y)])
+    start = time.process_time()
+    for _ in range(steps):
+        step.train([(x, y)])
+    return peak(), (time.process_time() - start) / steps
+
+
+def data(repeats: int) -> None:
+    from Dataset.camera import look_at_face
+    from Dataset.face_model import load_face_model
+    from Dataset.raycast import Scene
+    from Dataset.representations.volume import fill, frame_of, solid, solid_matrix
+    model = load_face_model()
+    closed, matrix = solid(model.mean, model), solid_matrix(model)
+    mean = np.asarray(model.mean, np.float64)
+    for size, layers in ((96, 100), (192, 200)):
+        camera = look_at_face(size, 800.0, 4.2 * size)
+        voxels = frame_of(closed.vertices, camera, layers).voxels(closed.vertices)
+        runners: dict[str, Callable] = {
+            "first hits": lambda: Scene(closed.vertices, closed.triangles, 1).cast(camera),
+            "solid of a head": lambda: matrix @ mean, "fill": lambda: fill(voxels, closed.triangles, size, layers)}
+        times: dict[str, list[float]] = {name: [] for name in runners}
+        for _ in range(repeats + 1):
+            for name, run in runners.items():
+                start = time.process_time()
+                run()
+                times[name].append(time.process_time() - start)
+        base = float(np.median(times["first hits"][1:]))
+        for name, values in times.items():
+            value = float(np.median(values[1:]))
+            print(f"{size:4d} px  {name:16s} {1e3 * value:7.1f} ms   {value / base:.2f} of first hits", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=("paper", "compact"), default="paper")
+    parser.add_argument("--variant", choices=("plain", "guided", "multitask"), default="plain")
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=0, help="pictures of a step; default 1 (paper), 16 (compact)")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--runs", choices=RUNS, nargs="*", default=list(RUNS))
+    parser.add_argument("--one", choices=RUNS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(*train(arguments.size, arguments.variant, *RUNS[arguments.one], arguments.steps,
+                     arguments.batch))
+        return
+    data(arguments.repeats)
+    for name in arguments.runs:
+        command = [sys.executable, "-m", "tests.bench.vrn", "--size", arguments.size, "--variant", arguments.variant,
+                   "--steps", str(arguments.steps), "--batch", str(arguments.batch), "--one", name]
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        memory, seconds = float(out[-2]), float(out[-1])
+        print(f"{arguments.size} {arguments.variant} {name:16s} {memory:6.2f} GiB   {seconds:6.2f} processor s a step",
+              flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Networks that know the truth of a synthetic video, but for errors: what Network/video.py is measured with."""
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from Dataset.synthetic_video import FaceTruth, SyntheticVideo
+from Dataset.video_files import Moment
+from Network.track import square, to_crop
+from Network.video import Cut, FaceAnswer
+
+
+@lru_cache(maxsize=1024)
+def truths(video: SyntheticVideo, frame: int) -> list[FaceTruth]:
+    """Of a frame, found once."""
+    return video.truth(frame, hidden=False)
+
+
+class Oracle:
+    """A `FaceNetwork`: of the people in the frame the one nearest to the crop's middle, with noise of `noise` sides of
+    the crop and, if asked, vertices, coefficients and maps of so many px; no face when none is there."""
+
+    triangles = None
+
+    def __init__(self, video: SyntheticVideo, noise: float = 0.0, size: int = 48, margin: float = 1.3,
+                 vertices: bool = False, maps: bool = False, sure: bool = True) -> None:
+        self.video, self.noise, self.size, self.margin, self.maps, self.sure = video, noise, size, margin, maps, sure
+        self.triangles = video.stage.model.triangles if vertices else None
+        self.states: list = []
+
+    def truths(self, frame: int) -> list[FaceTruth]:
+        return truths(self.video, frame)
+
+    def __call__(self, cut: Cut, state) -> FaceAnswer:
+        self.states.append(state)
+        rng = np.random.default_rng([9, cut.frame])
+        near = [np.abs(to_crop(face.places, cut.box).mean(0) - 0.5).max() for face in self.truths(cut.frame)]
+        face = self.truths(cut.frame)[int(np.argmin(near))]
+        confidence = (0.9 if min(near) < 0.35 and face.inside > 0.4 else 0.1) if self.sure else None
+        places = to_crop(face.places, cut.box) + self.noise * rng.standard_normal((256, 2))
+        landmarks = to_crop(face.landmarks, cut.box) + self.noise * rng.standard_normal((68, 2))
+        vertices = None
+        if self.triangles is not None:
+            seen = self.video.camera.project(face.vertices)
+            scale = self.video.camera.focal / seen.depth.mean()
+            vertices = to_crop(np.stack([seen.x, seen.y, -(seen.depth - seen.depth.mean()) * scale], -1), cut.box)
+        pose = np.array([*face.pose[:3], self.video.camera.focal / 700, *face.places.mean(0)])
+        uv = None
+        if self.maps:
+            uv = self.video.uv(face, cut.box, self.size).uv
+            uv = uv + np.float32(self.noise) * rng.standard_normal(uv.shape, np.float32)
+        return FaceAnswer(places, confidence, landmarks, vertices, pose, face.expression, uv, (state or 0) + 1)
+
+
+def detector(video: SyntheticVideo, frame_of, calls: list | None = None):
+    """A detector that sees every face that lies in the picture; frame_of() -> the number of the frame."""
+    def detect(image: np.ndarray, thorough: bool, near: np.ndarray | None):
+        if calls is not None:
+            calls.append(thorough)
+        found = []
+        for face in truths(video, frame_of()):
+            if face.inside > 0.9:
+                low, high = face.landmarks[17:].min(0), face.landmarks[17:].max(0)
+                x, y, side = square((*low, *(high - low)), 1.2)
+                found.append((x, y, side, side))
+        return sorted(found, key=lambda box: -box[2])
+    return detect
+
+
+def blank(video: SyntheticVideo) -> list[Moment]:
+    """The frames of a video without its pictures, for networks and detectors that do not look."""
+    image = np.zeros((video.options.height, video.options.width, 3), np.uint8)
+    return [Moment(n, n / video.options.rate, image) for n in range(len(video))]
+
+
+class Clock:
+    """Moments that are remembered: `clock.frame` is the number of the last one given."""
+
+    def __init__(self, moments) -> None:
+        self._moments, self.frame = moments, 0
+
+    def __iter__(self):
+        for moment in self._moments:
+            self.frame = moment.number
+            yield moment

@@ -1,0 +1,48 @@
+"""The views that demo.py draws of the coarse network."""
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from Dataset.images import read_image
+from Dataset.representations.coefficients import mean_face, project
+from Dataset.shading_detail import front_of_face
+from Evaluation.coarse_views import CoarseViewWriter
+from Evaluation.iterations import iteration_picture
+
+
+class Passes(NamedTuple):
+    faces: np.ndarray
+
+
+PASSES = Passes(np.stack([mean_face(), mean_face(np.array([0.3, 0, 0, 0, 0, -0.1]))]))
+PHOTO = np.random.default_rng(0).integers(60, 200, (300, 300, 3), np.uint8)
+
+
+def test_the_passes_are_drawn_and_written_beside_the_face(tmp_path):
+    writer = CoarseViewWriter("iterations")
+    with pytest.raises(ValueError, match="no view was drawn"):
+        writer.write(tmp_path / "me.ply")
+    drawn = writer.draw(PHOTO, PASSES)
+    np.testing.assert_array_equal(drawn, iteration_picture(PHOTO, PASSES.faces))
+    path = writer.write(tmp_path / "me.ply")
+    assert path == tmp_path / "me_iterations.png"
+    np.testing.assert_array_equal(read_image(path), drawn)
+    writer.reset()
+    assert writer.picture is None
+
+
+def test_detail_is_drawn_of_the_last_pass():
+    assert CoarseViewWriter("detail").draw(PHOTO, PASSES).shape == (276, 1280, 3)
+    with pytest.raises(ValueError, match="view must be one of iterations, detail"):
+        CoarseViewWriter("depth")
+
+
+def test_the_front_of_the_face_holds_brows_nose_and_mouth_but_no_ear():
+    face = PASSES.faces[1]
+    mask = front_of_face(face, 128)
+    x, y = project(face, "landmarks", 128).astype(int).T
+    inside = mask[y, x]
+    assert inside[18:26].all() and inside[27:36].all() and inside[48:60].all()
+    assert not inside[:2].any() and not mask[0].any()
+    assert 0.15 < mask.mean() < 0.6

@@ -1,0 +1,253 @@
+"""Evaluation/compare.py on made people with made systems; Network/compared.py; the options of evaluate.py."""
+from __future__ import annotations
+
+import csv
+import io
+import math
+from itertools import count
+from typing import Any, Callable, NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+
+from Dataset.face_model import load_face_model
+from Dataset.renders import RenderOptions
+from Dataset.representations.points import encode, grid_landmarks
+from Dataset.transforms import to_unit_sphere
+from Evaluation import compare as comparing
+from Evaluation.compare import SEED, cached_people, compare, compare_on
+from Evaluation.options import parse
+from Evaluation.plots import plot_comparison
+
+SIDE, EVERYBODY, IMAGES = 16, 3, 2
+
+
+class People(NamedTuple):
+    images: Callable
+    count: int
+    truths: np.ndarray
+    constant: np.ndarray
+    digest: str
+    in_photo: Callable
+    landmarks: Callable
+    seed: int = SEED
+
+
+class Made(NamedTuple):
+    """A system that knows the answers: share of the way from the mean face to the truth."""
+
+    name: str
+    read: Callable
+    person: Callable
+    points: int = SIDE * SIDE
+    parameters: int = 1_500_000
+    size: int = 3_000_000
+    together: str = "as it likes"
+    seed: int | None = 0
+    side: int = 32
+
+
+@pytest.fixture(scope="module")
+def people():
+    model, rng = load_face_model(), np.random.default_rng(4)
+    identity = rng.standard_normal((EVERYBODY, 200))
+    grids = [to_unit_sphere(encode(model.shape(x), SIDE, model).reshape(-1, 3))[0].astype(np.float32) for x in identity]
+    mean = to_unit_sphere(encode(model.mean, SIDE, model).reshape(-1, 3))[0].astype(np.float32)
+    seen = np.arange(SIDE * SIDE) % SIDE < 12
+
+    def landmarks(person, picture):
+        return 0.5 + 0.4 * grid_landmarks(grids[person], model)[:, :2], np.ones(68, bool)
+    # a picture is its person's number
+    return People(lambda p: np.full((IMAGES, 4, 4, 3), p / 10, np.float32), IMAGES, np.stack(grids), mean, "0" * 64,
+                  lambda p, k: (100 * grids[p], seen), landmarks)
+
+
+def system(people: People, name: str, share: float, says: bool = True, **more: Any) -> Made:
+    def face(image: np.ndarray) -> np.ndarray:
+        person = round(10 * float(image.flat[0]))
+        return people.constant + share * (people.truths[person] - people.constant)
+
+    def read(image: np.ndarray):
+        person = round(10 * float(image.flat[0]))
+        return face(image), people.landmarks(person, 0)[0] + [0.01, 0] if says else None
+    return Made(name, read, lambda images: face(images[0]), **more)
+
+
+def ticking() -> Callable[[], float]:
+    """A clock of which every look is 5 ms after the last."""
+    ticks = count()
+    return lambda: 0.005 * next(ticks)
+
+
+@pytest.fixture(scope="module")
+def compared(people):
+    systems = [system(people, "perfect", 1.0), system(people, "half", 0.5, says=False, seed=SEED),
+               system(people, "wrong", -0.5)]
+    return compare(systems, lambda points: people, "made", photos=1, surface=False, clock=ticking())
+
+
+def test_the_mean_face_is_the_first_system(compared):
+    assert [row[0] for row in compared.photo.rows] == ["mean face", "perfect", "half", "wrong"]
+    assert [row[0] for row in compared.person.rows] == ["mean face", "perfect", "half", "wrong"]
+    mean = dict(zip(compared.person.columns, compared.person.rows[0]))
+    assert mean["of the mean face"] == 1 and mean["own to others"] == 1
+    assert all(math.isnan(mean[name]) for name in ("ms per photo", "parameters", "MB"))
+
+
+def test_the_numbers(compared, people):
+    photo, person = ({row[0]: dict(zip(table.columns, row)) for row in table.rows}
+                     for table in (compared.photo, compared.person))
+    assert photo["perfect"]["error"] < 1e-4 and person["perfect"]["error"] < 1e-4
+    for table in (photo, person):
+        assert 0.2 < table["half"]["of the mean face"] < 0.9 < 1.0 < table["wrong"]["of the mean face"]
+        assert table["half"]["error"] == pytest.approx(table["half"]["of the mean face"] * table["mean face"]["error"])
+    assert person["perfect"]["nearest own"] == person["half"]["nearest own"] == "3 of 3"
+    assert person["perfect"]["own to others"] < 1e-6 and person["half"]["own to others"] < 1
+    side = [math.sqrt(np.prod(np.ptp(people.landmarks(p, 0)[0], axis=0))) for p in range(EVERYBODY)]
+    assert photo["perfect"]["landmarks"] == pytest.approx(np.mean([1 / s for s in side]))
+    assert math.isnan(photo["half"]["landmarks"]) and math.isnan(photo["mean face"]["landmarks"])
+    assert photo["half"]["ms per photo"] == pytest.approx(5.0)
+    assert person["half"]["ms per photo"] == pytest.approx(5.0 / IMAGES)
+    assert photo["half"]["parameters"] == 1_500_000 and photo["half"]["MB"] == 3.0
+    assert person["half"]["how photos become a person"] == "as it likes"
+
+
+def test_the_titles_say_who_saw_the_people(compared):
+    for table in (compared.photo, compared.person):
+        assert "3 people (SHA-256 of their identities 0000000000000000); SEEN IN TRAINING by half" in table.title
+    assert compared.photo.title.startswith("This photo's face. made")
+    assert compared.person.title.endswith("2 photos of each together")
+
+
+def test_a_photos_hidden_part_does_not_count(people):
+    def spoilt(image):
+        points, marks = good.read(image)
+        points = points.copy()
+        points[np.arange(SIDE * SIDE) % SIDE >= 12] += 0.3
+        return points, marks
+    good = system(people, "good", 1.0)
+    found = compare([good._replace(read=spoilt)], lambda points: people, "made", 1, False)
+    assert found.photo.rows[1][1] < 1e-4
+
+
+def test_files(compared, tmp_path):
+    written = compared.write(tmp_path / "table.md")
+    assert [path.name for path in written] == [f"table_{kind}.{ending}" for kind in ("photo", "person")
+                                               for ending in ("txt", "csv", "md")] + ["table.png"]
+    rows = list(csv.reader(io.StringIO((tmp_path / "table_person.csv").read_text())))
+    assert rows[0][0] == "system" and rows[1][0] == "mean face" and float(rows[3][1]) == compared.person.rows[2][1]
+    assert (tmp_path / "table_photo.md").read_text().count("| half ") == 1
+    assert compared.text() == f"{compared.photo.text()}\n{compared.person.text()}"
+    picture = cv2.imread(str(tmp_path / "table.png"))
+    assert picture.shape[1] > 1000 and picture.std() > 20
+    first = (tmp_path / "table.png").read_bytes()
+    compared.write(tmp_path / "table")
+    assert (tmp_path / "table.png").read_bytes() == first
+    with pytest.raises(ValueError, match="want the mean face and at least one system"):
+        plot_comparison([["mean face", 1.0, 1.0, 1.0, math.nan, 0, 0]], tmp_path / "none.png")
+
+
+def test_what_cannot_be_scored_is_said(people):
+    bad = system(people, "bad", 1.0)._replace(read=lambda image: (np.full((256, 3), np.nan), None),
+                                              person=lambda images: np.full((256, 3), np.nan))
+    found = compare([bad], lambda points: people, "made", 1, False)
+    assert math.isnan(found.photo.rows[1][1]) and any(note.startswith("bad: 3 skipped") for note in found.photo.notes)
+    assert math.isnan(found.person.rows[1][4]) and found.person.rows[1][5] == "0 of 3"
+
+
+def test_nothing_to_compare(people):
+    with pytest.raises(ValueError, match="nothing to compare"):
+        compare([], lambda points: people, "made")
+    with pytest.raises(ValueError, match="at least two people with 9 pictures"):
+        compare([system(people, "a", 1.0)], lambda points: people, "made", photos=9)
+
+
+def test_people_are_rendered_once_and_kept(tmp_path, monkeypatch, people):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked = []
+    monkeypatch.setattr(comparing, "make_shards", lambda *arguments: asked.append(arguments))
+    folder = cached_people(5, 32)
+    assert folder == tmp_path / "faces3d" / "compare_5x8_32px_seed9001" and folder.parent.is_dir()
+    assert asked[0][:2] == (folder, RenderOptions(people=5, images=8, size=32, seed=SEED))
+    with pytest.raises(ValueError, match="--size must be within"):
+        cached_people(5, 9999)
+
+
+def test_compare_on_asks_for_what_it_needs(tmp_path, monkeypatch, people):
+    monkeypatch.setattr(comparing, "cached_people", lambda count, size, progress: tmp_path / f"{count}_{size}")
+
+    class Opened(NamedTuple):
+        size: int = 48
+        settings: RenderOptions = RenderOptions(margin=1.3)
+    monkeypatch.setattr(comparing, "open_shards", lambda path: Opened())
+    margins, folders = [], []
+
+    def systems(margin):
+        margins.append(margin)
+        return [system(people, "a", 1.0), system(people, "b", 0.5, side=40)]
+
+    def people_of(*arguments):
+        folders.append(arguments)
+        return people
+    compare_on(None, 7, systems, people_of, 1, False)
+    compare_on(tmp_path / "mine", 7, systems, people_of, 1, False)
+    assert margins == [1.15, 1.3]
+    assert folders == [(tmp_path / "7_40", 48, 256), (tmp_path / "mine", 48, 256)]      # once for all of as many points
+
+
+def test_pictures_for_a_network_of_another_input():
+    from Network.compared import fitted
+    image = np.zeros((40, 40, 3), np.float32)
+    image[18:22, 18:22] = 0.8
+    image[0, 0] = 0.2
+    same = fitted(image, 40)
+    np.testing.assert_allclose(same, image / 0.8)
+    half = fitted(image, 20)
+    assert half.shape == (20, 20, 3) and half[9:11, 9:11].min() == 1 and half.dtype == np.float32
+    cut = fitted(image, 20, 0.5)                # the middle half
+    assert cut.shape == (20, 20, 3) and (cut[8:12, 8:12] == 1).all() and cut[0, 0].max() == 0
+    wide = fitted(image, 60, 1.5)               # the rim repeated
+    np.testing.assert_allclose(wide[10:50, 10:50], image / 0.8)
+    assert (wide[:10, :10] == 0.25).all()
+
+
+def test_landmarks_come_back_into_the_picture(monkeypatch):
+    from Network import compared
+    from Network.in_photo import PhotoFace
+
+    class Loaded(NamedTuple):
+        image_size: int = 8
+        config: dict = {"model": {"crop_margin": 1.0}, "network": "convlstm"}
+        points: int = 4
+        images: int = 3
+        source: Any = None
+        model: Any = None
+
+        def predict(self, images):
+            return images.mean((2, 3)).sum(1)[:, None].repeat(4, 1)
+    monkeypatch.setattr(compared, "photo_reader", lambda loaded: lambda image: PhotoFace(
+        np.zeros((4, 3), np.float32), np.array([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]])))
+    monkeypatch.setattr(compared, "file_bytes", lambda source: 5)
+
+    class Counted:
+        def count_params(self):
+            return 7
+    one = compared.judged("x", Loaded(model=Counted()), margin=2.0)
+    _, marks = one.read(np.random.default_rng(0).random((16, 16, 3)).astype(np.float32))
+    np.testing.assert_allclose(marks, [[0.25, 0.25], [0.5, 0.5], [0.75, 0.75]])
+    assert one.parameters == 7 and one.size == 5 and one.together == "its memory" and one.side == 8
+    pictures = np.random.default_rng(1).random((2, 16, 16, 3)).astype(np.float32)
+    own = [compared.fitted(pictures[k], 8, 0.5) for k in (0, 1, 0)]         # three are wanted, two are there
+    np.testing.assert_allclose(one.person(pictures)[0], np.sum([x.mean((0, 1)) for x in own], axis=0), atol=1e-5)
+
+
+def test_options(capsys):
+    assert parse("x", ["--compare"]).compare_people == 64
+    assert parse("x", ["--aflw2000", "A", "--model", "M"]).boxes == "detector"
+    for words, rule in ((["--aflw2000", "A"], "needs --model"), (["--compare", "--compare-people", "1"], "at least 2"),
+                        ([], "--data and --model are needed"), (["--boxes", "mine"], "invalid choice"),
+                        (["--compare", "--face-model", "none.mat"], "--face-model: none.mat: no such file")):
+        with pytest.raises(SystemExit) as exit_:
+            parse("x", words)
+        assert exit_.value.code == 2 and rule in capsys.readouterr().err

@@ -1,0 +1,224 @@
+"""demo.py beyond the neutral face: a depth map's cloud and surfaces, the photo's expression, views, no face."""
+import logging
+
+import cv2
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+import demo
+from Dataset.camera import look_at_face
+from Dataset.depth_fit import fit_depth
+from Dataset.face_model import load_face_model
+from Dataset.landmark_files import read_landmarks
+from Dataset.mesh import read_mesh
+from Dataset.renders import RenderOptions, render_person
+from Dataset.representations.depth import decode, encode_depth
+from Dataset.representations.points import grid_landmarks
+from Dataset.scene import Stage
+from Dataset.surface_reconstruction import is_closed
+from Dataset.transforms import umeyama
+from Evaluation.serve import ServeConfig
+from Evaluation.views import VIEWS, make_viewer
+from Network import compact
+from Network.demo_faces import largest_part
+from Network.demo_options import parse
+from Network.fitted import UVFitter
+from Network.flags import exit_code
+from tests.test_compact import TINY
+from tests.test_fitted import fake
+from tests.test_streaming import _loaded
+
+SIZE = 128
+
+
+class Made:
+    """Two pictures of a person, files of them, and what true networks would say of them."""
+
+    def __init__(self, folder):
+        options = RenderOptions(people=1, images=2, size=SIZE, seed=31, yaw=20, pitch=8, roll=8, detect=0, wild=0,
+                                glasses=0, buffers=("uv", "mask", "occluded", "depth"))
+        found = render_person(0, options, Stage(load_face_model(), threads=1))
+        self.images, self.seen, self.camera = found["images"].copy(), found["occluded"], found["camera"]
+        self.depth = np.where(found["occluded"], found["depth"], np.nan)
+        self.answers = {"uvnet": np.concatenate([
+            np.nan_to_num(found["uv"].astype(np.float32)),
+            np.stack([found["mask"], found["occluded"]], -1).astype(np.float32)], -1),
+            "pix2pix": np.stack([encode_depth(d, m, c[0]) for d, m, c in zip(found["depth"], self.seen, self.camera)])}
+        self.paths, self.fits = [], {}
+        for number, image in enumerate(self.images):
+            image[0, 0], image[-1, -1], image[-1, 0] = number, 255, 0       # `fake` knows the photo by these
+            self.paths.append(str(folder / f"photo{number}.png"))
+            cv2.imwrite(self.paths[-1], image)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return Made(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def run(made, tmp_path, monkeypatch):
+    """run(network, words...) -> the output's path without its ending; the photos are cut as they are. A depth map is
+    fitted once for all tests."""
+    def fit(depth, camera):
+        key = depth.tobytes()
+        if key not in made.fits:
+            made.fits[key] = fit_depth(depth, camera)
+        return made.fits[key]
+
+    def call(network, *words, ending=".ply", preview=False):
+        monkeypatch.setattr("Network.loading.load_model", lambda path, checkpoint: fake(made.answers[network], network))
+        monkeypatch.setattr("Network.fitted.fit_depth", fit)
+        if not preview:
+            monkeypatch.setattr("Evaluation.plots.plot_preview", lambda *_: None)
+        words = [*map(str, words), "-o", str(tmp_path / f"face{ending}"), "--box", f"0,0,{SIZE},{SIZE}"]
+        demo.demo(parse("", ServeConfig, VIEWS, words))
+        return tmp_path / "face"
+    return call
+
+
+def test_the_cloud_is_the_depth_map_in_the_photos_colours(made, run):
+    """A depth as encoded is right but for one similarity (docs/conventions.md)."""
+    cloud = read_mesh(run("pix2pix", made.paths[0], "--surface", "points").with_suffix(".ply"))
+    true = look_at_face(SIZE, made.camera[0, 3], made.camera[0, 0])._replace(centre=tuple(made.camera[0, 1:3]))
+    truth = decode(made.depth[0], true, made.images[0])
+    assert len(cloud.vertices) == len(truth.vertices) == made.seen[0].sum()
+    moved = umeyama(cloud.vertices, truth.vertices).apply(cloud.vertices)
+    assert np.linalg.norm(moved - truth.vertices, axis=1).max() < 0.02 * np.ptp(truth.vertices[:, 1])
+    np.testing.assert_array_equal(cloud.colours, truth.colours)
+    assert np.linalg.norm(cloud.vertices, axis=1).max() == pytest.approx(1, abs=1e-5)
+    assert np.abs(cloud.vertices.mean(0)).max() < 1e-5
+
+
+def test_a_surface_as_glb_with_its_preview(made, run):
+    path = run("pix2pix", made.paths[0], "--surface", "poisson", ending=".glb", preview=True).with_suffix(".glb")
+    assert path.read_bytes()[:4] == b"glTF" and cv2.imread(str(path.with_suffix(".png"))).std() > 20
+
+
+@pytest.mark.parametrize("ending", [".ply", ".obj"])
+def test_the_surface_runs_through_the_cloud(ending, made, run):
+    cloud = read_mesh(run("pix2pix", made.paths[0], "--surface", "points").with_suffix(".ply"))
+    mesh = read_mesh(run("pix2pix", made.paths[0], "--surface", "poisson", ending=ending).with_suffix(ending))
+    assert len(mesh.triangles) > 5000 and not is_closed(mesh.triangles)
+    # either is in a unit sphere of its own: brought together by size and middle
+    scale = np.ptp(cloud.vertices[:, 1]) / np.ptp(mesh.vertices[:, 1])
+    assert 0.9 < scale < 1.1
+    tree = cKDTree(cloud.vertices)
+    _, near = tree.query(mesh.vertices)
+    for _ in range(20):         # ICP: the two clouds are dense
+        fit = umeyama(mesh.vertices, cloud.vertices[near])
+        distance, near = tree.query(fit.apply(mesh.vertices))
+    assert np.median(distance) < 0.01 and np.quantile(distance, 0.9) < 0.03
+    close = distance < 0.01
+    off = np.abs(mesh.colours[close].astype(int) - cloud.colours[near[close]])
+    assert np.median(off) < 12
+
+
+def test_watertight(made, run):
+    mesh = read_mesh(run("pix2pix", made.paths[0], "--surface", "watertight").with_suffix(".ply"))
+    assert is_closed(mesh.triangles) and mesh.colours is not None
+
+
+def test_the_fit_is_the_default_and_has_landmarks(made, run):
+    face = run("pix2pix", made.paths[0])
+    assert len(read_mesh(face.with_suffix(".ply")).vertices) == 128 ** 2
+    assert face.with_name("face_landmarks.pts").is_file()
+
+
+def test_a_surface_shows_one_photo(made, run, caplog):
+    with caplog.at_level(logging.WARNING):
+        last = read_mesh(run("pix2pix", *made.paths, "--surface", "points").with_suffix(".ply"))
+    assert "--surface points shows the last of 2 photos; --each writes one of every photo" in caplog.text
+    caplog.clear()
+    each = run("pix2pix", *made.paths, "--surface", "points", "--each")
+    assert not caplog.text
+    first, second = (read_mesh(each.with_name(f"face_0{n}.ply")) for n in (1, 2))
+    np.testing.assert_array_equal(second.vertices, last.vertices)
+    assert len(first.vertices) == made.seen[0].sum() != made.seen[1].sum() == len(last.vertices)
+
+
+def test_the_last_photos_expression(made, run):
+    """In place of the neutral face; the landmarks beside it are those of that face."""
+    model, fitter = load_face_model(), UVFitter()
+    wanted = fitter.fit([fitter.read(answer) for answer in made.answers["uvnet"]])
+    faces = {}
+    for words in ((), ("--expression",)):
+        path = run("uvnet", *made.paths, *words)
+        faces[words] = read_mesh(path.with_suffix(".ply")).vertices
+        marks = read_landmarks(path.with_name("face_landmarks.pts"))
+        np.testing.assert_allclose(marks, grid_landmarks(faces[words], model), atol=2e-4)
+    neutral, shown = faces.values()
+    # the demo goes on from the first photo's fit: not to the digit
+    assert np.linalg.norm(neutral - wanted.points, axis=1).max() < 0.02
+    assert np.linalg.norm(shown - wanted.in_photo, axis=1).max() < 0.02
+    assert np.linalg.norm(shown - neutral, axis=1).max() > 0.04
+    seen = read_mesh(run("pix2pix", made.paths[0], "--expression").with_suffix(".ply")).vertices
+    assert np.linalg.norm(seen - read_mesh(run("pix2pix", made.paths[0]).with_suffix(".ply")).vertices, axis=1).max() \
+        > 0.02
+
+
+def test_what_a_network_does_not_say(made, run, monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match="--surface poisson is made of pix2pix's depth map; fake is another network"):
+        run("uvnet", made.paths[0], "--surface", "poisson")
+    neutral = _loaded(compact, TINY)
+    monkeypatch.setattr("Network.loading.load_model", lambda path, checkpoint: neutral)
+    words = parse("", ServeConfig, VIEWS, [made.paths[0], "--expression", "--box", "0,0,128,128",
+                                           "-o", str(tmp_path / "a.ply")])
+    with pytest.raises(ValueError, match="--expression: .* makes neutral faces only; uvnet and pix2pix see the expr"):
+        demo.demo(words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--surface", "points", "-o", "a.glb"], "--surface points is a cloud, which a .glb does not hold"),
+    (["--surface", "poisson", "--expression"], "--expression is for --surface fit"),
+    (["--surface", "voxels"], "invalid choice: 'voxels'"), (["--view", "voxels"], "invalid choice: 'voxels'")])
+def test_words_that_do_not_go_together(words, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse("", ServeConfig, VIEWS, ["a.jpg", *words])
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parse("", ServeConfig, VIEWS, ["--serve", "--expression"])
+    assert "--expression and --surface are for photos named here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("view, shape", [("depth", (512, 512)), ("wireframe", (512, 512)), ("strip", (320, 1600))])
+def test_views_of_a_depth_map(view, shape, made, run):
+    path = run("pix2pix", made.paths[0], "--view", view)
+    picture = cv2.imread(str(path.with_name(f"face_{view}.png")))
+    assert picture.shape == (*shape, 3) and picture.std() > 20
+    if view == "strip":         # the first part is the photo
+        small = cv2.resize(picture[:, :320], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        assert np.abs(small.astype(int) - made.images[0]).mean() < 5
+    with pytest.raises(ValueError, match=f"--view {view} draws what pix2pix sees; box is another network"):
+        make_viewer(view, "uvnet", "box")
+    with pytest.raises(ValueError, match="view must be one of texture, .*, strip, .*got 'x'"):
+        make_viewer("x", "uvnet", "box")
+
+
+def test_specks_are_no_face():
+    depth = np.full((20, 20), np.nan, np.float32)
+    depth[4:12, 4:12], depth[15:17, 15:17] = 800, 900
+    kept = largest_part(depth)
+    assert np.isfinite(kept).sum() == 64 and np.nanmax(kept) == 800 and np.isfinite(depth).sum() == 68
+    assert np.isnan(largest_part(np.full((4, 4), np.nan))).all()
+
+
+@pytest.mark.parametrize("network, nothing", [("uvnet", np.zeros((SIZE, SIZE, 4), np.float32)),
+                                              ("pix2pix", np.full((SIZE, SIZE, 1), -1, np.float32))])
+def test_a_landscape_has_no_face(network, nothing, tmp_path, monkeypatch, capsys, caplog):
+    """Sky, hills, a field; --box in place of the detector: the words "no face", exit code 2, no file."""
+    rows = np.linspace(0, 1, 240)[:, None]
+    hills = rows > 0.5 + 0.08 * np.sin(np.linspace(0, 9, 320))
+    sky, field = ([235, 190, 150] + rows[..., None] * [20, 40, 60]), ([60, 140, 90] - rows[..., None] * [20, 50, 40])
+    cv2.imwrite(str(tmp_path / "field.png"), np.where(hills[..., None], field, sky).astype(np.uint8))
+    monkeypatch.setattr("Network.loading.load_model", lambda path, checkpoint: fake(nothing[None], network))
+    for words in ([], ["--surface", "poisson"] if network == "pix2pix" else ["--expression"]):
+        words = parse("", ServeConfig, VIEWS, [str(tmp_path / "field.png"), "--box", "40,20,160,160",
+                                               "-o", str(tmp_path / "face.ply"), *words])
+        with caplog.at_level(logging.WARNING), pytest.raises(SystemExit) as stop:
+            exit_code("demo.py", demo.demo, words)
+        assert stop.value.code == 2 and "demo.py: no face in any of the pictures\n" == capsys.readouterr().err
+        assert "field.png: no face" in caplog.text
+        assert {file.name for file in tmp_path.iterdir()} == {"field.png"}

@@ -1,0 +1,50 @@
+"""demo.py with an --output of .mp4 or .avi: what the command line refuses, and a film from end to end."""
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from Dataset.synthetic_video import VideoOptions, make_video
+from Dataset.video_files import video_info
+from Evaluation.serve import ServeConfig
+from Evaluation.views import VIEWS
+from Network.demo_options import films, parse
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("words, message", [
+    (["a.mp4", "b.mp4", "-o", "out.mp4"], "takes one video, or webcam"),
+    (["--example", "-o", "out.avi"], "takes one video, or webcam"), (["--serve", "-o", "out.avi"], "takes one video"),
+    (["a.mp4", "-o", "out.mp4", "--each"], "--each is for a face"),
+    (["a.mp4", "-o", "out.mp4", "--box", "1,1,9,9"], "--box is for a face"),
+    (["a.mp4", "-o", "out.mp4", "--view", "lines"], "--view is for a face"),
+    (["a.mp4", "-o", "out.mp4", "--surface", "poisson"], "--surface is for a face"),
+    (["a.mp4", "-o", "out.ply", "--detect-every", "3"], "--detect-every belongs to an --output of .mp4 or .avi"),
+    (["a.mp4", "-o", "out.ply", "--labels"], "--labels belongs to"),
+    (["a.mp4", "-o", "out.mp4", "--smoothing", "much"], "smoothing must be one of"),
+    (["a.mp4", "-o", "out.mov"], "--output must end in .ply, .obj, .glb, .mp4, .avi")])
+def test_refuses(words, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse("", ServeConfig, VIEWS, words)
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_settings_of_a_film():
+    words = parse("", ServeConfig, VIEWS, ["a.mp4", "-o", "o.MP4", "--smoothing", "average", "--detect-every", "5"])
+    assert films(words) and (words.film.smoothing, words.film.detect_every, words.frames) == ("average", 5, None)
+    assert not films(parse("", ServeConfig, VIEWS, ["a.mp4"]))
+
+
+def test_a_video_through_demo(tmp_path):
+    """A made head through the weights in the box: a film as long as the video, a row of numbers for each frame."""
+    video, out = tmp_path / "in.avi", tmp_path / "out.avi"
+    make_video(video, VideoOptions(frames=10, width=320, height=240, seed=5))
+    ran = subprocess.run([sys.executable, "demo.py", str(video), "-o", str(out), "--smoothing", "none"], cwd=ROOT,
+                         capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert f"wrote {out.resolve()}" in ran.stdout and video_info(out).frames == 10
+    with np.load(out.with_suffix(".npz"), allow_pickle=False) as rows:
+        assert sorted(rows["frame"]) == list(range(10)) and np.isfinite(rows["landmarks"]).all()

@@ -1,0 +1,55 @@
+"""The outlook's outputs through the whole house: depth, landmarks and pose from shards to a packed network; its maps
+judged pixel by pixel; what its layers see."""
+import csv
+import json
+
+import numpy as np
+import pytest
+
+import train
+from Datagenerator.map_dataset import everybodys_maps
+from Dataset.renders import RenderOptions
+from Dataset.shards import make_shards, open_shards
+from Evaluation.feature_collage import write_collages
+from Evaluation.map_metrics import maps_table
+from Network import pack
+from Network.feature_maps import feature_maps, layer_names
+from Network.loading import load_model
+from Network.tiling import stitch
+
+FLAGS = ["--preset", "uvnet-compact", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--up-features",
+         "8,12,16", "--coarse", "1", "--batch-size", "4", "--batches", "3", "--validation-people", "3", "--quiet",
+         "--image-size", "32", "--depth", "--landmarks", "--pose", "--aside", "16"]
+EXTRAS = ["--extras", "depth,landmarks,pose"]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    out = tmp_path_factory.mktemp("extras") / "faces"
+    make_shards(out, RenderOptions(people=8, images=2, size=32, seed=4, yaw=30, pitch=15, roll=15, detect=0,
+                                   texture="noise", buffers=("uv", "mask", "occluded", "depth")))
+    return out
+
+
+def test_from_shards_to_a_packed_network(shards, tmp_path):
+    run = tmp_path / "run"
+    assert train.main([str(shards), "--run", str(run), "--epochs", "1", *FLAGS, *EXTRAS]) == 0
+    row = next(csv.DictReader((run / "history.csv").open()))
+    parts = [float(row[f"val_{name}"]) for name in ("uv", "gradient", "mask", "occluded", "doubt", "depth", "landmarks",
+                                                    "pose")]
+    assert min(parts) > 0 and float(row["val_loss"]) == pytest.approx(sum(parts), rel=1e-4)
+    config = json.loads((run / "config.json").read_text())
+    assert config["data"]["extras"] == ["depth", "landmarks", "pose"] and config["shards"]["texture"] == "noise"
+    assert train.main([str(shards), "--run", str(run), "--epochs", "2", "--resume", *FLAGS, *EXTRAS]) == 0
+    assert pack.main([str(run), "-o", str(tmp_path / "box")]) == 0
+    images = np.random.default_rng(0).random((1, 2, 32, 32, 3), np.float32)
+    whole, packed = load_model(run), load_model(tmp_path / "box")
+    assert whole.answers(images).shape == (1, 2, 32, 32, 7)
+    np.testing.assert_allclose(packed.answers(images), whole.answers(images), atol=0.1)
+    people = open_shards(shards)
+    table = maps_table(lambda: everybodys_maps(people, 32, 2), lambda x: packed.answers(x[:, None])[:, 0], "run")
+    assert [line[0] for line in table.rows][:3] == ["uv_l1", "uv_cells", "uv_median"] and table.rows[0][3] == 16
+    found = feature_maps(packed.model, images[0, 0], layer_names(packed.model))
+    assert len(write_collages(tmp_path / "maps", found)) == len(found) > 8
+    photo = np.random.default_rng(1).integers(0, 256, (50, 70, 3), np.uint8)
+    assert stitch(photo, lambda x: packed.answers(x[:, None])[:, 0], 32, (0.6, 1.0)).shape == (50, 70, 7)

@@ -1,0 +1,90 @@
+"""Network/in_photo.py: what a network says of one photo, its landmarks in it among that."""
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from Dataset.face_model import load_face_model
+from Dataset.renders import RenderOptions, render_person
+from Dataset.representations.depth import encode_depth
+from Dataset.representations.points import encode
+from Dataset.scene import Stage
+from Dataset.transforms import to_unit_sphere, umeyama
+from Network import compact
+from Network.fitted import grid_of
+from Network.in_photo import photo_reader, place_landmarks
+from Network.loading import Loaded
+from tests.test_compact import TINY
+from tests.test_streaming import _loaded
+
+MODEL = load_face_model()
+
+
+@pytest.fixture(scope="module")
+def person():
+    """Arrays of two pictures of a person (Dataset.renders.layout) with an expression, turned by up to 40 degrees."""
+    options = RenderOptions(people=1, images=2, size=128, seed=78, yaw=40, pitch=15, roll=20, detect=0, wild=0,
+                            glasses=0, buffers=("uv", "mask", "occluded", "depth"))
+    return render_person(0, options, Stage(MODEL, threads=1))
+
+
+def says(output: np.ndarray, network: str) -> Loaded:
+    """A network that says the same of every photo."""
+    import tensorflow as tf
+    return Loaded(lambda images, training: tf.constant(output[None]), {"network": network}, Path("fake"), 128 ** 2,
+                  len(output), None, "grid")
+
+
+def percent(found: np.ndarray, truth: np.ndarray) -> float:
+    """Mean distance in per cent of the square root of the area that the landmarks span."""
+    return 100 * np.linalg.norm(found - truth, axis=1).mean() / np.sqrt(np.prod(np.ptp(truth, axis=0)))
+
+
+def test_true_maps_give_the_face_with_its_expression_and_the_landmarks(person):
+    for k in range(2):
+        maps = np.concatenate([np.nan_to_num(person["uv"][k].astype(np.float32)),
+                               np.stack([person["mask"][k], person["occluded"][k]], -1).astype(np.float32)], -1)
+        points, landmarks = photo_reader(says(maps, "uvnet"))(np.zeros((128, 128, 3), np.float32))
+        assert percent(landmarks, person["landmarks"][k] / 128) < 1.0
+        truth = grid_of(MODEL.shape(person["identity"], person["expression"][k]), MODEL)
+        neutral = grid_of(np.asarray(MODEL.mean, float), MODEL)
+        error, floor = (np.linalg.norm(umeyama(face, truth).apply(face) - truth, axis=1).mean()
+                        for face in (points, neutral))
+        assert error < 0.6 * floor
+
+
+def test_depth_gives_points_and_no_landmarks(person):
+    depth = encode_depth(person["depth"][0], person["occluded"][0], person["camera"][0, 0])
+    points, landmarks = photo_reader(says(depth, "pix2pix"))(np.zeros((128, 128, 3), np.float32))
+    assert landmarks is None and points.shape[1] == 3 and np.linalg.norm(points, axis=1).max() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("network, empty", [("uvnet", np.zeros((128, 128, 4), np.float32)),
+                                            ("pix2pix", np.full((128, 128, 1), -1, np.float32))])
+def test_no_face_is_the_mean_face_without_landmarks(network, empty):
+    points, landmarks = photo_reader(says(empty, network))(np.zeros((128, 128, 3), np.float32))
+    np.testing.assert_array_equal(points, grid_of(np.asarray(MODEL.mean, float), MODEL))
+    assert landmarks is None
+
+
+def test_landmarks_between_places(person):
+    """True places and the true neutral grid give the landmarks, though the places are 16 x 16 and show an expression.
+    """
+    neutral = encode(MODEL.shape(person["identity"]), 64, MODEL).reshape(-1, 3)
+    for k in range(2):
+        found = place_landmarks(to_unit_sphere(neutral)[0], person["image_points"][k] / 128)
+        assert found.shape == (68, 2) and percent(found, person["landmarks"][k] / 128) < 0.6
+
+
+def test_compact_says_what_it_predicts():
+    loaded = _loaded(compact, TINY)
+    image = np.random.default_rng(0).random((loaded.image_size, loaded.image_size, 3), np.float32)
+    points, landmarks = photo_reader(loaded)(image)
+    np.testing.assert_allclose(points, loaded.predict(image[None, None])[0], atol=1e-5)
+    assert landmarks.shape == (68, 2) and np.isfinite(landmarks).all()
+
+
+def test_a_model_of_several_images_sees_one_several_times():
+    loaded = Loaded(lambda images, training: np.asarray(images).sum((1, 2))[:, :4], {}, Path("bare"), 4, 8, 3, "random")
+    points, landmarks = photo_reader(loaded)(np.ones((8, 8, 3), np.float32))
+    assert landmarks is None and (points == 3 * 8).all()

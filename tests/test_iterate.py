@@ -1,0 +1,228 @@
+"""The iterative model with networks that know the truth: it converges, stops, holds what it is told, follows a video;
+several photos become one person."""
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from Dataset.face_model import load_face_model
+from Dataset.rendering_unit import built_in_unit
+from Dataset.representations import coefficients as c
+from Dataset.transforms import umeyama
+from Network.coarse_stream import (CoarsePrefixes, CoarseStream, faces_of_people, grid_of, identity_of, iterated_of,
+                                   neutral, photo_reader)
+from Network.iterate import FrameByFrame, Iterated
+from Network.loading import Loaded
+from Network.predict import Crop
+
+MODEL, SIZE = load_face_model(), 32
+
+
+def random_face(seed: int, expression: float = 0.5) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    face = np.zeros(290, np.float32)
+    face[c.IDENTITY], face[c.EXPRESSION] = MODEL.sample_identity(rng), MODEL.sample_expression(rng, expression)
+    face[c.POSE] = rng.normal(0, (0.3, 0.15, 0.1, 0.05, 0.03, 0.03)) + (0, 0, 0, 0, 0, -0.1)
+    return face
+
+
+class Halfway:
+    """A network that knows the truth, and reads its guess off the renderings: it answers halfway between the two."""
+
+    def __init__(self, truth: np.ndarray, guesses: list[np.ndarray], share: float = 0.5):
+        self.truth, self.share, self.known, self.calls = truth, share, list(guesses), 0
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        answers = []
+        for one in x:
+            drawn = [built_in_unit()(guess, SIZE) for guess in self.known]
+            nearest = self.known[int(np.argmin([np.abs(d - one[..., 3:]).sum() for d in drawn]))]
+            answers.append(nearest + self.share * (self.truth - nearest))
+        self.known += answers
+        self.calls += 1
+        return np.stack(answers)
+
+
+PICTURE = np.zeros((SIZE, SIZE, 3), np.float32)
+
+
+def test_a_network_that_says_the_truth_is_done_after_two_passes():
+    truth = random_face(0)
+    found = Iterated(lambda x: np.repeat(truth[None], len(x), 0), SIZE, 5).run(PICTURE)
+    assert found.settled and len(found.faces) == 3 and found.changes[1] == 0 and found.changes[0] > 0.01
+    np.testing.assert_array_equal(found.faces[0], c.mean_face())
+    np.testing.assert_array_equal(found.face, truth)
+
+
+def test_a_network_that_goes_half_the_way_converges_since_it_sees_its_last_guess():
+    truth = random_face(1)
+    found = Iterated(Halfway(truth, [c.mean_face()]), SIZE, 6, 0.0).run(PICTURE)
+    off = [np.abs(face - truth).max() for face in found.faces]
+    np.testing.assert_allclose(np.array(off[1:]) / off[:-1], 0.5, atol=0.02)
+    assert not found.settled and (np.diff(found.changes) < 0).all()
+    # it ends as soon as a pass moves the face by less than is asked for
+    early = Iterated(Halfway(truth, [c.mean_face()]), SIZE, 6, float(found.changes[2]) * 1.01).run(PICTURE)
+    assert early.settled and len(early.changes) == 3
+
+
+def test_the_pose_can_be_held_and_expressions_stay_weights():
+    truth, seen = random_face(2), []
+    wild = truth.copy()
+    wild[c.EXPRESSION] = np.linspace(-1, 2, 84)
+
+    def network(x):
+        seen.append(x)
+        return np.repeat(wild[None], len(x), 0)
+    pose = truth[c.POSE] + np.float32(0.1)
+    found = Iterated(network, SIZE, 3).run(PICTURE, pose=pose)
+    for face in found.faces:
+        np.testing.assert_allclose(face[c.POSE], pose)
+    assert found.face[c.EXPRESSION].min() == 0 and found.face[c.EXPRESSION].max() == 1
+    np.testing.assert_allclose(seen[0][0, ..., 3:], built_in_unit()(c.mean_face(pose), SIZE), atol=1e-6)
+
+
+def test_many_pictures_at_once_are_the_single_ones():
+    truths = np.stack([random_face(k) for k in range(3)])
+    images = np.zeros((3, SIZE, SIZE, 3), np.float32)
+    images[:, 0, 0, 0] = np.arange(3) / 10
+
+    def network(x):
+        return truths[np.rint(10 * x[:, 0, 0, 0]).astype(int)] * np.float32(0.9)
+    model = Iterated(network, SIZE, 2)
+    many = model.many(images)
+    assert many.shape == (3, 3, 290)
+    for i in range(3):
+        np.testing.assert_allclose(many[:, i], model.run(images[i]).faces, atol=1e-6)
+    held = model.many(images, 1, truths[:, c.POSE])
+    np.testing.assert_array_equal(held[1, :, c.POSE], truths[:, c.POSE])
+
+
+def test_bad_answers_and_pictures_are_refused():
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        Iterated(lambda x: np.full((len(x), 290), np.nan), SIZE).run(PICTURE)
+    with pytest.raises(ValueError, match="must give finite"):
+        Iterated(lambda x: np.zeros((len(x), 7)), SIZE).run(PICTURE)
+    with pytest.raises(ValueError, match="images must be"):
+        Iterated(lambda x: np.zeros((len(x), 290)), SIZE).run(np.zeros((8, 8, 3)))
+    with pytest.raises(ValueError, match="iterations and size"):
+        Iterated(lambda x: x, SIZE, 0)
+
+
+def test_a_video_is_followed_with_one_pass_a_frame_across_crops():
+    """A head that stands still in the frame while its box moves: the guess is where the head is, whatever the box."""
+    box, moved = (100, 100, 200, 200), (110, 96, 220, 220)
+    truth = random_face(5)
+    guesses, answers = [], {box: truth, moved: c.recropped(truth, box, moved)}
+
+    class Network:
+        at = box
+
+        def __call__(self, x):
+            guesses.append(x[0, ..., 3:])
+            return answers[self.at][None]
+    network = Network()
+    follow = FrameByFrame(Iterated(network, SIZE, 3)).follow
+    first = follow(PICTURE, box)
+    assert len(guesses) == 2 and first.change == np.inf           # it began with the mean face, then settled
+    network.at = moved
+    second = follow(PICTURE, moved, first)
+    assert len(guesses) == 3 and second.change < 1e-6
+    np.testing.assert_allclose(guesses[2], built_in_unit()(answers[moved], SIZE), atol=1e-3)
+    np.testing.assert_allclose(second.landmarks * 220 + moved[:2], first.landmarks * 200 + box[:2], atol=1e-3)
+    assert second.places.shape == (256, 2) and second.box == moved
+
+
+def off(points: np.ndarray, identity: np.ndarray) -> float:
+    """Mean distance of a neutral face from the true one after a similarity, of the mean face's."""
+    truth = neutral(identity).astype(float)
+
+    def distance(face):
+        return np.linalg.norm(umeyama(face.astype(float), truth).apply(face.astype(float)) - truth, axis=1).mean()
+    return distance(points) / distance(neutral(np.zeros(200)))
+
+
+def photos_of(person: np.ndarray, noise: float, count: int = 6) -> np.ndarray:
+    """A person's faces in photos as a network may see them: other pose and expression, identity with errors."""
+    rng = np.random.default_rng(3)
+    faces = np.stack([random_face(10 + k) for k in range(count)])
+    faces[:, c.IDENTITY] = person + rng.normal(0, noise, (count, 200))
+    return faces
+
+
+@pytest.mark.parametrize("together", ["mean", "joint"])
+def test_photos_make_one_person(together):
+    person = random_face(20)[c.IDENTITY]
+    exact = identity_of(photos_of(person, 0.0), together)
+    assert off(neutral(exact), person) < (1e-5 if together == "mean" else 0.45)
+    one, all_ = (off(neutral(identity_of(photos_of(person, 0.8, n), together)), person) for n in (1, 6))
+    assert all_ < 0.75 * one
+    with pytest.raises(ValueError, match="at least one face"):
+        identity_of([], together)
+
+
+def test_a_profile_counts_less_than_a_frontal_photo():
+    faces = np.zeros((2, 290), np.float32)
+    faces[0, 0], faces[1, 0], faces[1, 284] = 1, 4, np.pi / 2
+    assert identity_of(faces)[0] == pytest.approx((1 + 0.5 * 4) / 1.5, rel=2e-3)
+
+
+def fake(faces: np.ndarray) -> Loaded:
+    """A loaded network that says faces[i] of a picture whose first pixel, of 255, is i."""
+    import tensorflow as tf
+
+    table = tf.constant(faces)
+
+    def model(images, training):
+        return tf.gather(table, tf.minimum(tf.cast(tf.round(255 * images[:, 0, 0, 0]), tf.int32), len(faces) - 1))
+    config = {"network": "coarse", "model": {"image_size": SIZE, "iterations": 3}}
+    return Loaded(model, config, Path("fake"), 128 ** 2, SIZE, None, "grid")
+
+
+def crop(number: int) -> Crop:
+    image = np.zeros((SIZE, SIZE, 3), np.uint8)
+    image[-1, -1], image[0, 0] = 255, number
+    return Crop(image, image, (0, 0, SIZE, SIZE), f"photo {number}", "frontal")
+
+
+def test_a_stream_a_batch_and_prefixes_agree():
+    person = random_face(20)[c.IDENTITY]
+    faces = photos_of(person, 0.3, 3)
+    loaded = fake(faces)
+    stream = CoarseStream(loaded)
+    images = np.stack([crop(k).image / np.float32(255) for k in range(3)])
+    prefixes = CoarsePrefixes(loaded)(images[None])[0]
+    for k in range(3):
+        seen = stream.add(crop(k))
+        np.testing.assert_allclose(seen.points, prefixes[k], atol=1e-6)
+        np.testing.assert_allclose(seen.in_photo, grid_of(faces[k]), atol=1e-6)
+        np.testing.assert_allclose(seen.places, c.project(faces[k]), atol=1e-6)
+        np.testing.assert_allclose(seen.landmarks, c.project(faces[k], "landmarks"), atol=1e-6)
+        assert stream.last.settled and stream.count == k + 1
+        points, landmarks = photo_reader(loaded)(images[k])
+        np.testing.assert_array_equal(points, seen.in_photo)
+        np.testing.assert_array_equal(landmarks, seen.landmarks)
+    np.testing.assert_allclose(faces_of_people(iterated_of(loaded), images[None])[0], prefixes[-1], atol=1e-6)
+    stream.reset()
+    np.testing.assert_allclose(stream.add(crop(1)).points, neutral(faces[1, c.IDENTITY]), atol=1e-6)
+
+
+def test_a_face_off_its_place_is_cut_again_and_its_passes_are_told_in_the_new_crop():
+    far = random_face(7)
+    far[c.POSE] = [0, 0, 0, -0.7, 0.1, 0.0]             # small: half as large as in training
+    loaded, whole = fake(far[None]), np.zeros((300, 300, 3), np.uint8)
+    whole[::3] = 90
+    photo = whole[50:250, 50:250]
+    first = Crop(photo[:SIZE, :SIZE], photo, (50, 50, 200, 200), "far", "frontal", whole)
+    stream = CoarseStream(loaded)
+    seen = stream.add(first)
+    box = seen.crops[0].box
+    assert box[2] < 150 and len(stream.last.faces) == len(stream.last.changes) + 1
+    # the network says the same of any crop: what it said of the first one is told as it lies in the second
+    np.testing.assert_allclose(stream.last.faces[1], c.recropped(far, first.box, box), atol=1e-5)
+    np.testing.assert_allclose(stream.last.face, far, atol=1e-6)
+    np.testing.assert_allclose(stream.last.faces[0], c.recropped(c.mean_face(), first.box, box), atol=1e-5)
+
+
+def test_other_networks_are_not_iterated():
+    with pytest.raises(ValueError, match="is no coarse network"):
+        iterated_of(fake(np.zeros((1, 290), np.float32))._replace(config={"network": "uvnet"}))

@@ -1,0 +1,192 @@
+"""Datagenerator/live_maps.py: people rendered meanwhile give the batches that shards of them give, in any order."""
+import csv
+import dataclasses
+import json
+import multiprocessing
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import train
+from Datagenerator.live import TEST_SEED
+from Datagenerator.live_maps import LiveDepthConfig, LiveMapConfig, LiveMapSequence, open_live_maps
+from Datagenerator.map_dataset import DepthConfig, MapConfig, MapSequence
+from Datagenerator.pair_dataset import PairConfig
+from Datagenerator.source import data_config, open_source
+from Dataset.renders import RenderOptions
+from Dataset.shards import make_shards, open_shards
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = LiveMapConfig(batch_size=3, batches=4, validation_people=2, image_size=32, seed=6, reuse=2, window=5, images=2,
+                       detect=0.0, faces_in_picture=2, empty=0.3)
+DEPTH = LiveDepthConfig(batch_size=2, batches=4, validation_people=2, image_size=32, seed=6, reuse=2, window=5,
+                        images=2, detect=0.0, empty=0.5)
+
+
+@pytest.fixture(scope="module", params=[CONFIG, DEPTH], ids=["uv", "depth"])
+def live(request):
+    training, validation = open_live_maps(request.param, 1)
+    yield training, validation
+    training.shards.close()
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    path = tmp_path_factory.mktemp("live") / "people"
+    options = dataclasses.replace(CONFIG.rendering(), people=20, buffers=("uv", "mask", "occluded", "depth"))
+    make_shards(path, options)
+    return open_shards(path)
+
+
+def same(a, b):
+    np.testing.assert_array_equal(a[0], b[0])
+    assert a[1].keys() == b[1].keys()
+    for key in a[1]:
+        np.testing.assert_array_equal(a[1][key], b[1][key])
+
+
+class Moving(MapSequence):
+    """The slow twin: the people of live batches, drawn from the window itself, wherever their pictures are."""
+
+    def draw(self, epoch, index):
+        self.people = np.asarray(self.config.people(epoch, index))
+        return super().draw(epoch, index)
+
+
+def test_batches_are_those_of_shards_of_the_same_people(live, shards):
+    training, validation = live
+    stored = Moving(shards, np.arange(5), training.config, True)
+    for place in ((1, 1), (0, 0), (0, 3)):          # in no order
+        same(training.batch(*place), stored.batch(*place))
+    held_out = MapSequence(shards, np.arange(2), training.config, False)
+    assert len(validation) == len(held_out) and len(training) == 4
+    for index in range(len(held_out)):
+        same(validation.batch(0, index), held_out.batch(0, index))
+
+
+def test_another_process_makes_the_same_batch(live):
+    if live[0].config is not CONFIG:
+        pytest.skip("one target is enough")
+    code = ("import pickle, sys; from Datagenerator.live_maps import open_live_maps; from tests import test_live_maps\n"
+            "if __name__ == '__main__':\n"
+            "    training, _ = open_live_maps(test_live_maps.CONFIG, 2)\n"
+            "    sys.stdout.buffer.write(pickle.dumps(training.batch(1, 2))); training.shards.close()")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+    assert done.returncode == 0, done.stderr[-1000:]
+    same(pickle.loads(done.stdout), live[0].batch(1, 2))
+
+
+def test_a_batch_asks_for_its_people_at_once_and_for_the_next_ones(live):
+    training = live[0]
+    asked = []
+    training.shards, real = Asked(training.shards, asked), training.shards
+    try:
+        training.batch(0, 1)
+    finally:
+        training.shards = real
+    window = training.config.people(0, 1)
+    assert asked[0] == [*window, *range(window.stop, window.stop + 2), 0, 1]
+    assert asked[1] == sorted(set(asked[1])) and set(asked[1]) <= set(window)
+    shown = training.draw(0, 1).people
+    # DEPTH augments nothing: nobody lends shapes and colours
+    assert asked[1] == np.unique(shown if training.config is CONFIG else shown[:, 0]).tolist()
+
+
+class Asked:
+    """People, and a note of whom a batch asks for first."""
+
+    def __init__(self, people, asked):
+        self._people, self._asked = people, asked
+
+    def look_ahead(self, people):
+        self._asked.append(list(people))
+        self._people.look_ahead(people)
+
+    def gather(self, name, people, images=None):
+        self._asked.append(list(people))
+        return self._people.gather(name, people, images)
+
+    def __getattr__(self, name):
+        return getattr(self._people, name)
+
+
+def test_each_new_person_is_shown_in_about_as_many_batches_as_asked(shards):
+    config = dataclasses.replace(CONFIG, reuse=4, window=16, batches=100)
+    sequence = LiveMapSequence(shards, np.arange(16), config, True)
+    uses = np.zeros(2000, int)
+    for index in range(1000):
+        shown = sequence.draw(0, index).people[:, 0]
+        assert len(set(shown)) == len(shown)
+        uses[shown] += 1
+    assert not uses[:config.validation_people].any()
+    met = uses[config.people(0, 0).stop:config.people(0, 1000).start]
+    assert len(met) > 700 and abs(met.mean() - 4) < 0.05
+
+
+def test_defaults_are_those_of_shards_and_of_the_rendering():
+    for live, stored in ((LiveMapConfig, MapConfig), (LiveDepthConfig, DepthConfig)):
+        assert {f.name: getattr(live(), f.name) for f in dataclasses.fields(stored)} == dataclasses.asdict(stored())
+        rendering = dataclasses.asdict(RenderOptions())
+        kept = {name for name in rendering if name not in ("people", "buffers", "size")}
+        assert {name: getattr(live(), name) for name in kept} == {name: rendering[name] for name in kept}
+        assert live().rendering().size == stored().image_size and live(size=256).rendering().size == 256
+    assert LiveMapConfig().rendering().buffers == ("uv", "mask", "occluded")
+    assert LiveDepthConfig().rendering().buffers == ("depth", "occluded")
+    assert LiveMapConfig(extras=("depth", "pose")).rendering().buffers == ("uv", "mask", "occluded", "depth")
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"reuse": 0}, "reuse must be at least 1, got 0"), ({"window": 2}, "window must be at least 3, the people of a"),
+    ({"size": 8}, "--size must be within 16 to 512"), ({"batch_size": 0}, "batch_size must be within 1 to 4096"),
+    ({"seed": TEST_SEED}, "seed 9001 makes the people that networks are judged on")])
+def test_bad_config(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(CONFIG, **change)
+
+
+def test_pictures_that_do_not_suit_the_network_end_the_processes():
+    before = set(multiprocessing.active_children())
+    with pytest.raises(ValueError, match="live: holds pictures of 48 px, which must be a multiple of image_size 32"):
+        open_live_maps(dataclasses.replace(CONFIG, size=48), 1)
+    assert set(multiprocessing.active_children()) == before
+
+
+def test_source(shards, tmp_path):
+    with open_source("live", "train-test", CONFIG, 1) as source:
+        assert source.about["people"] == {"validation": "numbers below 2", "training": "without end"}
+        assert source.about["shards"]["buffers"] == ["uv", "mask", "occluded"]
+        assert source.template.shape == (0, 3) and source.model == {"crop_margin": 1.15}
+    assert not [child for child in multiprocessing.active_children() if child in source.live._workers._processes]
+    assert data_config("uvnet", "live", {"reuse": 2}) is LiveMapConfig
+    assert data_config("pix2pix", "live", {"yaw": 2.0}) is LiveDepthConfig
+    assert data_config("uvnet", shards.path, {"batches": 2}) is MapConfig
+    assert data_config("pix2pix", shards.path, {"batches": 2}) is DepthConfig
+    assert data_config("pix2pix", tmp_path, {"batch_size": 2}) is PairConfig
+    with pytest.raises(ValueError, match="reuse, yaw may be set for DATA live only"):
+        data_config("uvnet", shards.path, {"yaw": 2.0, "reuse": 2})
+    with pytest.raises(ValueError, match="batches, reuse may be set for shards only"):
+        data_config("pix2pix", tmp_path, {"batches": 2, "reuse": 2})
+
+
+TRAIN = ["live", "--preset", "uvnet-compact", "--workers", "1", "--quiet", "--deterministic", "--seed", "6",
+         "--batches", "3", "--batch-size", "2", "--validation-people", "2", "--images", "2", "--window", "6",
+         "--reuse", "2", "--image-size", "32", "--detect", "0", "--levels", "3", "--stem", "4", "--features", "4,6,8",
+         "--up-features", "4,6,8", "--coarse", "1", "--precision", "float32", "--checkpoint-minutes", "0"]
+
+
+def test_a_training_goes_on(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train.main([*TRAIN, "--run", str(run), "--epochs", "1"]) == 0
+    assert train.main([*TRAIN, "--run", str(run), "--epochs", "2", "--resume", "--yaw", "20"]) == 2
+    assert "was begun with yaw = 90.0, not 20.0" in capsys.readouterr().err
+    assert train.main([*TRAIN, "--run", str(run), "--epochs", "2", "--resume"]) == 0
+    with open(run / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 and all(0 <= float(row["waiting_share"]) <= 1 for row in rows)
+    config = json.loads((run / "config.json").read_text())
+    assert config["shards"]["seed"] == 6 and config["data"]["reuse"] == 2 and config["data_folder"] == "live"
+    assert config["shards"]["size"] == 32 and config["model"]["crop_margin"] == 1.15

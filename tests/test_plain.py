@@ -1,0 +1,94 @@
+"""Dataset/plain.py: grey and 1/f noise in place of skin; nothing else of a picture changes, old sets stay theirs."""
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from Dataset import shards
+from Dataset.plain import fractal, paint
+from Dataset.renders import MIXED, RenderOptions, layout, render_person
+from Dataset.shards import make_shards, open_shards
+from Dataset.workers import render_stage
+
+TINY = RenderOptions(people=2, images=2, size=24, seed=3, detect=0.0, buffers=("uv", "mask"))
+
+
+def person(**changes) -> dict[str, np.ndarray]:
+    return render_person(1, dataclasses.replace(TINY, **changes), render_stage())
+
+
+@pytest.mark.parametrize("skins, row", [
+    (0.0, [[[136, 172, 231], [168, 209, 250], [164, 202, 247], [47, 61, 64]],
+           [[116, 126, 138], [176, 196, 224], [196, 215, 238], [90, 92, 91]]]),
+    (1.0, [[[134, 172, 232], [169, 210, 251], [152, 192, 245], [47, 61, 64]],
+           [[114, 125, 138], [150, 175, 209], [190, 211, 239], [90, 92, 91]]])])
+def test_pictures_with_skin_are_what_they_were(skins, row):
+    """Pinned before there was a choice; a level for other processors' rounding."""
+    images = person(skins=skins)["images"]
+    np.testing.assert_allclose(images[:, 12, ::6].astype(int), row, atol=1)
+    assert person(skins=skins, texture=MIXED)["images"].tobytes() == images.tobytes()
+
+
+def test_only_the_picture_changes():
+    mixed, grey, noise = (person(texture=texture) for texture in (MIXED, "grey", "noise"))
+    for name in layout(TINY):
+        same = [mixed[name].tobytes() == other[name].tobytes() for other in (grey, noise)]
+        assert same == [name != "images"] * 2, name
+    assert person(texture="noise")["images"].tobytes() == noise["images"].tobytes()
+    # light has a tint, but it is the same all over a grey face
+    tints = [[np.ptp(image[mask].astype(float), axis=-1).std() for image, mask in zip(p["images"], p["mask"])]
+             for p in (grey, mixed, noise)]
+    assert (np.array(tints[0]) < 0.4 * np.min(tints[1:], 0)).all()
+    back = [p["images"][~p["mask"]].astype(float) for p in (grey, noise)]
+    assert back[0].std() < back[1].std()
+
+
+def test_noise_falls_with_frequency():
+    """The mean amplitude of rings of the spectrum, log against log: slope -1."""
+    noise = np.mean([np.abs(np.fft.fft2(fractal((128, 256), np.random.default_rng(s)))) for s in range(8)], axis=0)
+    frequency = np.hypot(np.fft.fftfreq(128)[:, None], np.fft.fftfreq(256)[None])
+    edges = np.geomspace(0.02, 0.45, 9)
+    rings = [(frequency >= low) & (frequency < high) for low, high in zip(edges, edges[1:])]
+    amplitude = [np.log(noise[r].mean()) for r in rings]
+    slope = np.polyfit([np.log(frequency[r].mean()) for r in rings], amplitude, 1)[0]
+    assert slope == pytest.approx(-1, abs=0.05)
+    one = fractal((64, 64), np.random.default_rng(0))
+    assert one.dtype == np.float32 and abs(one.mean()) < 1e-5 and one.std() == pytest.approx(1, abs=1e-5)
+
+
+def test_paint():
+    grey = paint("grey", (8, 9), np.random.default_rng(1))
+    assert grey.shape == (8, 9, 3) and np.ptp(grey) == 0
+    noise = paint("noise", (64, 64), np.random.default_rng(1))
+    assert noise.dtype == np.float32 and 0 < noise.min() and noise.max() < 1 and np.ptp(noise, axis=-1).mean() > 0.01
+    with pytest.raises(ValueError, match="kind must be one of grey, noise, got 'wood'"):
+        paint("wood", (8, 8), np.random.default_rng(0))
+
+
+def test_sets_from_before_the_choice_are_the_same_sets(tmp_path):
+    """Their shards.json has no texture, opens, resumes, and is written again to the byte."""
+    names = ("people", "images", "size", "seed", "yaw", "pitch", "roll", "expression", "margin", "detect", "wild",
+             "glasses", "buffers")
+    assert tuple(TINY.written()) == names
+    assert tuple(dataclasses.replace(TINY, skins=0.5).written()) == (*names, "skins")
+    assert tuple(dataclasses.replace(TINY, texture="grey").written()) == (*names, "texture")
+    make_shards(tmp_path / "old", TINY)
+    info = (tmp_path / "old" / "shards.json").read_bytes()
+    assert list(json.loads(info)["settings"]) == list(names)
+    assert open_shards(tmp_path / "old").settings == TINY and make_shards(tmp_path / "old", TINY) == 0
+    assert (tmp_path / "old" / "shards.json").read_bytes() == info
+    with pytest.raises(ValueError, match="was begun with texture mixed, now it is noise"):
+        make_shards(tmp_path / "old", dataclasses.replace(TINY, texture="noise"))
+
+
+def test_the_command(tmp_path, capsys):
+    flags = ["--people", "1", "--images", "1", "--size", "16", "--detect", "0", "--texture"]
+    assert shards.main([str(tmp_path / "grey"), *flags, "grey"]) == 0
+    assert open_shards(tmp_path / "grey").settings.texture == "grey"
+    capsys.readouterr()
+    for more, message in ((["wood"], "--texture must be one of mixed, grey, noise, got 'wood'"),
+                          (["grey", "--skins", "0.5"], "--skins are for --texture mixed: grey has no skin")):
+        assert shards.main([str(tmp_path / "bad"), *flags, *more]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1 and not (tmp_path / "bad").exists()
