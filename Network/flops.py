@@ -59,6 +59,8 @@ def table1(model: keras.Model, images: int = 8) -> list[Row]:
     ValueError for a model without the blocks' names.
     """
     rows, block = [], ""
+    if not any(layer.name.endswith("_depthwise") for layer in model.layers):
+        raise ValueError(f"Table 1 is of the convlstm network, got a model named {model.name!r}")
     for layer in model.layers:
         if isinstance(layer, FusedConvLSTM2D):
             rows.append(_row(layer, "ConvLSTM2D", "-", layer.kernel_size, layer.strides, images))
@@ -75,8 +77,6 @@ def table1(model: keras.Model, images: int = 8) -> list[Row]:
             repeats = "" if match[2] == "1" else f" x{match[2]}"
             rows[-1] = rows[-1]._replace(layer=f"Inverted Residual{repeats}",
                                          output=_shape(layer.output.shape, images))
-    if not rows or not block:
-        raise ValueError(f"Table 1 is of the convlstm network, got a model named {model.name!r}")
     return rows
 
 

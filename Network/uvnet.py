@@ -8,8 +8,9 @@ The listing's CNTK defaults hold for every layer, the transposed convolutions to
 ReLU, zero padding, biases; the last convolution has no activation. Left out: nothing of the listing. What it does not
 have are fields of Config, off by default: a log-variance of u and v; of the outlook (4.5.1) depth from the same
 network, landmarks and head pose, which only the loss looks at; and what makes `uvnet-compact` fit two CPU cores: batch
-normalisation, a first convolution that halves the image, numbers of convolutions for each level, cheaper ways up
-and skips, and a coarse map to which the fine one is added. docs/deviations.md says where text and listing disagree.
+normalisation, a first convolution that halves the image, a residual encoder, numbers of convolutions for each level,
+cheaper ways up and skips, and a coarse map to which the fine one is added. docs/deviations.md says where text and
+listing disagree.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from Network.losses import LEAST_LOG_VARIANCE
 from Network.normalisation import BatchNormalization
 
 _DOUBT = -3.0           # log-variance before training: a fifth of the side, the error of one that knows nothing
-CHOICES = {"normalisation": ("none", "batch"), "upsampling": ("transposed", "nearest"), "skips": ("concatenate", "add")}
+CHOICES = {"encoder": ("pooled", "residual"),
+           "normalisation": ("none", "batch"), "upsampling": ("transposed", "nearest"), "skips": ("concatenate", "add")}
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Config:
     landmarks: bool = False                         # in training, from the lowest level: where the 68 lie in the image
     pose: bool = False                              # likewise: how the head is turned
     aside: int = 128                                # features between the lowest level and these two
+    encoder: str = "pooled"                         # residual: strided convolutions, then blocks (He et al. 2016)
+    blocks: tuple[int, ...] = (0,)                  # residual: of each level, two convolutions each; then the last
     stem: int = 0                                   # features of a first convolution that halves the image; 0: none
     normalisation: str = "none"                     # batch: after every convolution, which then has no bias
     upsampling: str = "transposed"                  # convolution; nearest: a 1x1 convolution and repeated pixels
@@ -65,20 +69,22 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name.endswith("convolutions") or field.name in ("stem", "coarse") else 1e-9
+            least = 0 if field.name.endswith("convolutions") or field.name in ("stem", "coarse", "blocks") else 1e-9
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, (int, float)) and not isinstance(number, bool) and not number >= least:
                     raise ValueError(f"{field.name} must be positive, got {value!r}")
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        for name in ("filters", "convolutions", "up_convolutions"):
+        for name in ("filters", "convolutions", "up_convolutions", "blocks"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must have at least one value, got ()")
         for name in ("features", "up_features"):
             if len(getattr(self, name)) not in (0, self.levels):
                 raise ValueError(f"{name} must have one value for each of the {self.levels} levels, or none, "
                                  f"got {getattr(self, name)!r}")
+        if self.encoder == "residual" and not self.stem:
+            raise ValueError("stem must be at least 1 for a residual encoder, whose first convolution it is, got 0")
         if any(level >= self.levels for level in self.coarse):
             raise ValueError(f"coarse must name levels below {self.levels}, got {self.coarse!r}")
         multiple = 2 ** (self.levels + bool(self.stem))
@@ -95,15 +101,15 @@ class Config:
         return self.up_features or tuple(round(self.up_growth * i) for i in self.down())
 
     def of_level(self, name: str, level: int) -> int:
-        """The value of filters, convolutions or up_convolutions at a level, 0 the finest."""
+        """The value of filters, convolutions, up_convolutions or blocks at a level, 0 the finest."""
         values = getattr(self, name)
         return values[min(level, len(values) - 1)]
 
 
 UVNET = Config()
-#: for two CPU cores
-COMPACT = Config(levels=5, filters=(3,), stem=32, features=(32, 64, 96, 160, 192), up_features=(32, 64, 96, 160, 192),
-                 convolutions=(0, 2), up_convolutions=(1, 2), last_convolutions=0, normalisation="batch",
+#: for two CPU cores; its encoder is `compact`'s but for the last level, whose weights a training may begin with
+COMPACT = Config(levels=4, filters=(3,), encoder="residual", blocks=(0, 1, 2, 1), stem=32, features=(48, 96, 160, 160),
+                 up_features=(32, 64, 96, 160), up_convolutions=(1, 2), last_convolutions=0, normalisation="batch",
                  upsampling="nearest", skips="add", coarse=(3,), confidence=True)
 PRESETS = {"uvnet": UVNET, "uvnet-compact": COMPACT}
 ORDERED = False     # the output is a map of the image, no grid of points
@@ -124,13 +130,8 @@ def build_training(config: Config) -> keras.Model:
     images = keras.Input((config.image_size, config.image_size, 3), name="images")
     down, up = config.down(), config.up()
     filters = [config.of_level("filters", level) for level in range(config.levels)]
-    x = _conv(config, images, config.stem, 5, "stem", strides=2) if config.stem else images
-    skips = [x]
-    for level in range(config.levels):
-        for number in range(config.of_level("convolutions", level)):
-            x = _conv(config, x, down[level], filters[level], f"down_{level}_{number}")
-        x = layers.MaxPooling2D(2, name=f"pool_{level}")(x)
-        skips.append(x)
+    skips = _encoded(config, images, down, filters)
+    x = skips[-1]
     lowest, coarse = x, []
     for level in reversed(range(config.levels)):
         x = _doubled(config, x, up[level], filters[level], f"up_{level}")
@@ -179,19 +180,44 @@ def floored_log_variance(x: Any) -> Any:
     return LEAST_LOG_VARIANCE + ops.softplus(x - LEAST_LOG_VARIANCE)
 
 
+def _encoded(config: Config, images: Any, down: tuple[int, ...], filters: list[int]) -> list[Any]:
+    """The way down: what goes into each level, the finest first, and what the last one gives. The layers of a residual
+    encoder have the names of `compact`'s, so that a training may begin with that network's (`--init`, `--take`)."""
+    if config.encoder == "residual":
+        x = _conv(config, images, config.stem, 5, "down_0", strides=2)
+        tensors = [x]
+        for level in range(config.levels):
+            x = _conv(config, x, down[level], filters[level], f"down_{level + 1}", strides=2)
+            for block in range(config.of_level("blocks", level)):
+                name = f"block_{level + 1}_{block}"
+                y = _conv(config, x, down[level], filters[level], f"{name}_1")
+                y = _conv(config, y, down[level], filters[level], f"{name}_2", activation=False)
+                x = layers.ReLU(name=name)(layers.Add(name=f"{name}_add")([x, y]))
+            tensors.append(x)
+        return tensors
+    x = _conv(config, images, config.stem, 5, "stem", strides=2) if config.stem else images
+    tensors = [x]
+    for level in range(config.levels):
+        for number in range(config.of_level("convolutions", level)):
+            x = _conv(config, x, down[level], filters[level], f"down_{level}_{number}")
+        x = layers.MaxPooling2D(2, name=f"pool_{level}")(x)
+        tensors.append(x)
+    return tensors
+
+
 def _conv(config: Config, x: Any, features: int, side: int, name: str, strides: int = 1,
-          transposed: bool = False) -> Any:
-    """Convolution (or its transpose), batch normalisation where there is one, ReLU."""
+          transposed: bool = False, activation: bool = True) -> Any:
+    """Convolution (or its transpose), batch normalisation where there is one, ReLU unless not wanted."""
     layer = layers.Conv2DTranspose if transposed else layers.Conv2D
     normalised = config.normalisation == "batch"
     x = layer(features, side, strides=strides, padding="same", use_bias=not normalised,
-              activation=None if normalised else "relu",
+              activation="relu" if activation and not normalised else None,
               kernel_initializer="he_normal" if normalised else "glorot_uniform", name=name)(x)
     if not normalised:
         return x
     x = BatchNormalization(momentum=config.batch_norm_momentum, name=f"{name}_norm",
                            synchronized=config.batch_norm_replicas > 1)(x)
-    return layers.ReLU(name=f"{name}_relu")(x)
+    return layers.ReLU(name=f"{name}_relu")(x) if activation else x
 
 
 def _doubled(config: Config, x: Any, features: int, side: int, name: str) -> Any:

@@ -12,7 +12,10 @@ from Network.presets import resolve
 from Network.settings import Settings
 from Network.step import GradientStep, make_optimizer
 
-COMPACT_PARAMETERS = 2_703_420
+COMPACT_PARAMETERS = 2_783_740
+POOLED = uvnet.Config(levels=5, filters=(3,), stem=32, features=(32, 64, 96, 160, 192), convolutions=(0, 2),
+                      up_features=(32, 64, 96, 160, 192), up_convolutions=(1, 2), last_convolutions=0,
+                      normalisation="batch", upsampling="nearest", skips="add", coarse=(3,), confidence=True)
 TINY = uvnet.Config(image_size=16, levels=2, first_features=4)
 SMALL = dataclasses.replace(uvnet.COMPACT, image_size=16, levels=2, stem=6, features=(6, 8), up_features=(6, 8),
                             coarse=(1,), batch_norm_momentum=0.8)
@@ -53,6 +56,8 @@ def test_any_size_that_the_levels_divide():
 
 
 @pytest.mark.parametrize("change, message", [
+    ({"encoder": "residual"}, "stem must be at least 1 for a residual encoder"),
+    ({"blocks": ()}, "blocks must have at least"),
     ({"image_size": 100}, "image_size must be a multiple of 64, got 100"), ({"image_size": 64, "stem": 16}, "of 128"),
     ({"levels": 0}, "levels must be positive"),
     ({"skips": "none"}, "skips must be one of concatenate, add, got 'none'"),
@@ -66,7 +71,7 @@ def test_bad_config(change, message):
         uvnet.Config(**change)
 
 
-@pytest.mark.parametrize("config", [uvnet.COMPACT, dataclasses.replace(uvnet.UVNET, first_features=12)])
+@pytest.mark.parametrize("config", [uvnet.COMPACT, POOLED, dataclasses.replace(uvnet.UVNET, first_features=12)])
 def test_every_pixel_sees_the_whole_image(config):
     keras.utils.set_random_seed(0)
     model = uvnet.build(config)
@@ -78,6 +83,27 @@ def test_every_pixel_sees_the_whole_image(config):
         kernel.assign(rng.normal(0, 0.1, kernel.shape))     # as after training: maps of 0 see nothing
     a, b, c = np.asarray(model(images))
     assert (a[-2:, -2:] != b[-2:, -2:]).any(-1).all() and (a[:2, :2] != c[:2, :2]).any(-1).all()
+
+
+def test_a_residual_encoder_is_that_of_compact():
+    from Network import compact
+    from Network.loading import _paths
+    keras.utils.set_random_seed(2)
+    ours, theirs = uvnet.build(uvnet.COMPACT), compact.build(compact.PRESETS["compact"])
+    known = _paths(theirs)
+    for name, layer in _paths(ours).items():
+        if name.startswith(("down_", "block_")) and not name.startswith(("down_4", "block_4")):
+            layer.set_weights(known[name].get_weights())
+    images = np.random.default_rng(2).random((2, 128, 128, 3), np.float32)
+    found, expected = (np.asarray(keras.Model(model.input, model.get_layer("block_3_1").output)(x))
+                       for model, x in ((ours, images), (theirs, images[None])))
+    assert found.shape == (2, 8, 8, 160)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_pooled_encoder_with_a_stem():
+    model = uvnet.build(POOLED)
+    assert model.count_params() == 2_703_420 and model.get_layer("pool_4").output.shape == (None, 2, 2, 192)
 
 
 def test_after_a_stem_a_pixel_becomes_four():
@@ -237,7 +263,9 @@ def test_without_them_the_network_is_what_it_was():
     assert uvnet.build(uvnet.COMPACT).count_params() == COMPACT_PARAMETERS
     old = {name: value for name, value in dataclasses.asdict(uvnet.COMPACT).items()
            if name not in ("depth", "landmarks", "pose", "aside")}
-    assert from_dict(uvnet.Config, old) == uvnet.COMPACT        # a config.json from before
+    assert from_dict(uvnet.Config, old) == uvnet.COMPACT
+    old = {name: value for name, value in dataclasses.asdict(POOLED).items() if name not in ("encoder", "blocks")}
+    assert from_dict(uvnet.Config, old) == POOLED               # a config.json from before
 
 
 def test_far_errors_do_not_drive_the_doubt():
