@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from Datagenerator.augment import DEFAULT, AugmentConfig, Sample, augment
-from Datagenerator.epoch import Shard, shard_rows
+from Datagenerator.epoch import Shard
+from Datagenerator.picture_sequence import PictureSequence
 from Datagenerator.shard_dataset import Pictures
 from Dataset.rendering_unit import CHANNELS, built_in_unit
 from Dataset.representations.coefficients import COUNT, EXPRESSION, IDENTITY, POSE, START_POSE, encode, mean_face
@@ -52,7 +53,7 @@ class CoefficientConfig:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
 
 
-class CoefficientSequence:
+class CoefficientSequence(PictureSequence):
     """Batches (x, y) of an epoch; `pipeline.make_pipeline` makes them in parallel and ahead.
 
     x   (B, S, S, 9) float32 in [0, 1]: picture BGR, stretched to [0, 1]; PNCC and normals of the guess, as
@@ -67,30 +68,14 @@ class CoefficientSequence:
         if config.image_size > shards.size:
             raise ValueError(f"{shards.path}: holds pictures of {shards.size} px, fewer than image_size "
                              f"{config.image_size}")
-        self.shards, self.people, self.config, self.training = shards, np.asarray(people), config, training
+        super().__init__(shards, people, config, training)
         self._unit = built_in_unit()
-
-    def __len__(self) -> int:
-        """Batches of an epoch; of held-out people, as many as show each of them about twice."""
-        if self.training:
-            return self.config.batches
-        return max(1, len(self.people) * min(2, self.shards.images) // self.config.batch_size)
 
     @property
     def shapes(self) -> tuple[tuple, tuple]:
         """Shapes of x and y; None is what varies."""
         size = self.config.image_size
         return (None, size, size, 3 + CHANNELS), (None, COUNT)
-
-    def rows(self, index: int, shard: Shard = Shard()) -> range:
-        """Positions of a batch's pictures that this worker makes."""
-        return shard_rows(range(self.config.batch_size), shard)
-
-    def check_shard(self, shard: Shard) -> None:
-        """ValueError when a batch has no pictures for a worker."""
-        if not self.rows(0, shard):
-            raise ValueError(f"a batch of {self.config.batch_size} pictures is too small for {shard.count} workers "
-                             f"x {shard.replicas} replicas")
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, np.ndarray]:
         """Batch `index` of an epoch, or one worker's part of it. Depends on its arguments alone; thread-safe."""

@@ -10,9 +10,10 @@ from typing import Callable, Iterator, NamedTuple
 import cv2
 import numpy as np
 
-from Datagenerator.epoch import Shard, shard_rows
+from Datagenerator.epoch import Shard
 from Datagenerator.map_augment import MapAugmentConfig, MapSample, augment_maps, paste
 from Datagenerator.pair_jitter import ENLARGED, pair_jitter
+from Datagenerator.picture_sequence import PictureSequence
 from Datagenerator.shard_dataset import Pictures
 from Dataset.backdrop import backdrop
 from Dataset.representations.depth import BACKGROUND, encode_depth
@@ -99,7 +100,7 @@ class Draw(NamedTuple):
     seeds: np.ndarray
 
 
-class MapSequence:
+class MapSequence(PictureSequence):
     """Batches (x, y) of an epoch; `pipeline.make_pipeline` makes them in parallel and ahead.
 
     x   (B, S, S, 3) float32, BGR, each picture alone stretched to [0, 1]
@@ -127,14 +128,8 @@ class MapSequence:
         if shards.size % config.image_size:
             raise ValueError(f"{shards.path}: holds pictures of {shards.size} px, which must be a multiple of "
                              f"image_size {config.image_size}")
-        self.shards, self.people, self.config, self.training = shards, np.asarray(people), config, training
+        super().__init__(shards, people, config, training)
         self._steps = config.steps()
-
-    def __len__(self) -> int:
-        """Batches of an epoch; of held-out people, as many as show each of them about twice."""
-        if self.training:
-            return self.config.batches
-        return max(1, len(self.people) * min(2, self.shards.images) // self.config.batch_size)
 
     @property
     def shapes(self) -> tuple[tuple, dict[str, tuple]]:
@@ -146,29 +141,11 @@ class MapSequence:
         shapes = {name: (None, size, size, count) for name, count in channels.items()}
         return (None, size, size, 3), {**shapes, **{name: (None, *ASIDES[name]) for name in ASIDES if name in extras}}
 
-    def rows(self, index: int, shard: Shard = Shard()) -> range:
-        """Positions of a batch's pictures that this worker makes."""
-        return shard_rows(range(self.config.batch_size), shard)
-
-    def check_shard(self, shard: Shard) -> None:
-        """ValueError when a batch has no pictures for a worker."""
-        if not self.rows(0, shard):
-            raise ValueError(f"a batch of {self.config.batch_size} pictures is too small for {shard.count} workers "
-                             f"x {shard.replicas} replicas")
-
     def draw(self, epoch: int, index: int) -> Draw:
         """Depends on its arguments alone."""
-        count, each = self.config.batch_size, self.config.faces_in_picture + 2
         rng = np.random.default_rng((self.config.seed, epoch, index))
-        if self.training:
-            people = rng.choice(self.people, (count, each))
-            people[:, 0] = rng.choice(self.people, count, replace=count > len(self.people))
-            images = rng.integers(self.shards.images, size=(count, each))
-        else:
-            number = (index * count + np.arange(count))[:, None] + np.arange(each)
-            people = self.people[number % len(self.people)]
-            images = number // len(self.people) % self.shards.images
-        return Draw(people, images, rng.integers(2**63, size=count))
+        people, images = self._who(rng, index, self.config.faces_in_picture + 2)
+        return Draw(people, images, rng.integers(2**63, size=self.config.batch_size))
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Batch `index` of an epoch, or one worker's part of it. Depends on its arguments alone; thread-safe."""

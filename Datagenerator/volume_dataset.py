@@ -13,9 +13,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from Datagenerator.epoch import Shard, shard_rows
+from Datagenerator.epoch import Shard
 from Datagenerator.map_augment import MAPS, MapSample, augment_maps
 from Datagenerator.map_dataset import without_face
+from Datagenerator.picture_sequence import PictureSequence
 from Datagenerator.shard_dataset import Pictures
 from Dataset.camera import look_at_face
 from Dataset.face_model import FaceModel, load_face_model
@@ -119,7 +120,7 @@ def heat_maps(places: np.ndarray, size: int, sigma: float) -> np.ndarray:
     return np.einsum("kr,kc->rck", y, x).astype(np.float32)
 
 
-class VolumeSequence:
+class VolumeSequence(PictureSequence):
     """Batches (x, y) of an epoch; `pipeline.make_pipeline` makes them in parallel and ahead.
 
     x   (B, S, S, 3) float32, BGR, each picture alone stretched to [0, 1]
@@ -132,15 +133,9 @@ class VolumeSequence:
 
     def __init__(self, shards: Pictures, people: np.ndarray, config: VolumeConfig, training: bool,
                  model: FaceModel | None = None) -> None:
-        self.shards, self.people, self.config, self.training = shards, np.asarray(people), config, training
+        super().__init__(shards, people, config, training)
         self.model = load_face_model() if model is None else model
         self._matrix, self._triangles = solid_matrix(self.model, SOLID), solid_triangles(SOLID)
-
-    def __len__(self) -> int:
-        """Batches of an epoch; of held-out people, as many as show each of them about twice."""
-        if self.training:
-            return self.config.batches
-        return max(1, len(self.people) * min(2, self.shards.images) // self.config.batch_size)
 
     @property
     def shapes(self) -> tuple[tuple, dict[str, tuple]]:
@@ -149,29 +144,12 @@ class VolumeSequence:
         return (None, size, size, 3), {"volume": (None, size, size, self.config.layers),
                                        "heat_maps": (None, cells, cells, 68)}
 
-    def rows(self, index: int, shard: Shard = Shard()) -> range:
-        """Positions of a batch's pictures that this worker makes."""
-        return shard_rows(range(self.config.batch_size), shard)
-
-    def check_shard(self, shard: Shard) -> None:
-        """ValueError when a batch has no pictures for a worker."""
-        if not self.rows(0, shard):
-            raise ValueError(f"a batch of {self.config.batch_size} pictures is too small for {shard.count} workers "
-                             f"x {shard.replicas} replicas")
-
     def draw(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """people and images (B, 3) of a batch: the first is shown, two lend occluders their shapes and colours; seeds
         (B,) of all that is drawn later. Depends on its arguments alone."""
-        count = self.config.batch_size
         rng = np.random.default_rng((self.config.seed, epoch, index))
-        if self.training:
-            people = rng.choice(self.people, (count, 3))
-            people[:, 0] = rng.choice(self.people, count, replace=count > len(self.people))
-            images = rng.integers(self.shards.images, size=(count, 3))
-        else:
-            number = (index * count + np.arange(count))[:, None] + np.arange(3)
-            people, images = self.people[number % len(self.people)], number // len(self.people) % self.shards.images
-        return people, images, rng.integers(2**63, size=count)
+        people, images = self._who(rng, index, 3)
+        return people, images, rng.integers(2**63, size=self.config.batch_size)
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Batch `index` of an epoch, or one worker's part of it. Depends on its arguments alone; thread-safe."""

@@ -1,17 +1,16 @@
 """What `demo.py --view` draws of the iterated coarse network: its passes, and detail from shading, before and after."""
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 import cv2
 import numpy as np
 
-from Dataset.images import write_image
 from Dataset.rendering_unit import RenderingUnit
 from Dataset.shading_detail import front_of_face, refine
 from Evaluation.detail_views import detail_picture
 from Evaluation.iterations import iteration_picture
+from Evaluation.view_file import ViewFile
 
 VIEWS = ("iterations", "detail")
 DETAIL = 256            # px: side in which relief is sought
@@ -23,7 +22,7 @@ class Reading(Protocol):
     faces: np.ndarray
 
 
-class CoarseViewWriter:
+class CoarseViewWriter(ViewFile):
     """`Evaluation.uv_pictures.ViewWriter` for coefficients: draws one view of each photo and writes it beside the face
     as NAME_VIEW.png. ValueError for another view."""
 
@@ -46,14 +45,3 @@ class CoarseViewWriter:
             face = reading.faces[-1]
             self.picture = detail_picture(small, refine(small, face, front_of_face(face, DETAIL)))
         return self.picture
-
-    def target(self, path: Path) -> Path:
-        """Where the view of the face at `path` goes."""
-        return path.with_name(f"{path.stem}_{self.view}.png")
-
-    def write(self, path: Path) -> Path:
-        """Write the last view beside the face at `path` -> its own path. ValueError before there is one."""
-        if self.picture is None:
-            raise ValueError(f"{path}: no view was drawn yet")
-        write_image(self.target(path), self.picture)
-        return self.target(path)

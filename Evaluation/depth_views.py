@@ -2,18 +2,17 @@
 cloud, wireframe, surface."""
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 import cv2
 import numpy as np
 
 from Dataset.camera import Camera
-from Dataset.images import write_image
 from Dataset.mesh import Mesh
 from Dataset.representations.depth import decode, encode_depth, to_picture, triangulate
 from Dataset.surface_reconstruction import depth_surface
 from Evaluation.splat import Frame, render_cloud
+from Evaluation.view_file import ViewFile
 from Evaluation.wireframe import draw_wireframe
 
 VIEWS = ("depth", "cloud", "wireframe", "surface", "strip")
@@ -65,7 +64,7 @@ def draw_depth(view: str, image: np.ndarray, depth: np.ndarray, camera: Camera, 
     return draw_wireframe(wire.vertices, wire.triangles, yaw, size, frame)
 
 
-class DepthViewWriter:
+class DepthViewWriter(ViewFile):
     """`Evaluation.uv_pictures.ViewWriter` for depth maps: draws one view of each photo's and writes it beside the face
     as NAME_VIEW.png. ValueError for another view."""
 
@@ -87,17 +86,6 @@ class DepthViewWriter:
         if self.view == "strip":
             self.picture[:, :size] = _flat(photo, size)
         return self.picture
-
-    def target(self, path: Path) -> Path:
-        """Where the view of the face at `path` goes."""
-        return path.with_name(f"{path.stem}_{self.view}.png")
-
-    def write(self, path: Path) -> Path:
-        """Write the last view beside the face at `path` -> its own path. ValueError before there is one."""
-        if self.picture is None:
-            raise ValueError(f"{path}: no view was drawn yet")
-        write_image(self.target(path), self.picture)
-        return self.target(path)
 
 
 def _flat(picture: np.ndarray, size: int) -> np.ndarray:

@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from Dataset.images import write_image
 from Evaluation.face_swap import Face, swap_face
 from Evaluation.uv_views import TextureMean, grid_lines, grid_points, lift, project_texture
+from Evaluation.view_file import ViewFile
 
 VIEWS = ("texture", "inverse", "lines", "points", "swap")
 SQUARES = 16            # of the checkered texture, a side
@@ -31,7 +31,7 @@ def checkered(size: int = TEXTURE, squares: int = SQUARES) -> np.ndarray:
     return np.rint(255 * colour * (0.55 + 0.45 * dark[..., None])).astype(np.uint8)
 
 
-class ViewWriter:
+class ViewWriter(ViewFile):
     """Draws one view of each photo's map and writes it beside the face as NAME_VIEW.png. "inverse" is the mean of all
     photos so far, "swap" the first photo's face in this one. ValueError for another view."""
 
@@ -71,11 +71,4 @@ class ViewWriter:
         """
         if self.view == "swap" and self._first is not None and self.picture is None:
             raise ValueError("--view swap puts the first photo's face into the others: name two photos")
-        return path.with_name(f"{path.stem}_{self.view}.png")
-
-    def write(self, path: Path) -> Path:
-        """Write the last view beside the face at `path` -> its own path. ValueError before there is one."""
-        if self.picture is None:
-            raise ValueError(f"{path}: no view was drawn yet")
-        write_image(self.target(path), self.picture)
-        return self.target(path)
+        return super().target(path)
