@@ -48,11 +48,20 @@ def judge_pixels(arguments: argparse.Namespace, loaded, title: str) -> Table:
         from Network.coarse_stream import passes_of
         samples = judged.iteration_samples_of(arguments.data, loaded.image_size, arguments.images or 2)
         return iteration_table(passes_of(loaded, arguments.iterations), samples, title)
+    if loaded.config.get("network") == "vrn":
+        from Dataset.face_model import load_face_model
+        from Dataset.representations.points import encode
+        from Evaluation.volume_table import volume_table
+        from Network.volume_fitted import sigmoid
+        layers, model = loaded.model.output_shape[-1], load_face_model()
+        return volume_table(judged.volumes_of(arguments.data, loaded.image_size, layers, arguments.images or 2),
+                            lambda images: sigmoid(loaded.answers(images[:, None])[:, 0]),
+                            encode(model.mean, model=model).reshape(-1, 3), title)
     from Evaluation.depth_table import depth_table
     from Evaluation.map_metrics import maps_table
     kinds = {"uvnet": (judged.maps_of, maps_table), "pix2pix": (judged.depths_of, depth_table)}
     if loaded.config.get("network") not in kinds:
-        raise ValueError(f"--maps judges what {' and '.join(kinds)} see; {loaded.source} is another network")
+        raise ValueError(f"--maps judges what {', '.join(kinds)} and vrn see; {loaded.source} is another network")
     batches, table = kinds[loaded.config["network"]]
     return table(batches(arguments.data, loaded.image_size, arguments.images or 2),
                  lambda images: loaded.answers(images[:, None])[:, 0], title)

@@ -10,10 +10,14 @@ from Datagenerator.coefficient_dataset import iteration_samples
 from Datagenerator.dataset import DataConfig
 from Datagenerator.map_dataset import DepthConfig, MapSequence, maps_of
 from Datagenerator.pair_dataset import PairConfig, pair_sequences
-from Dataset.shards import INFO, open_shards
+from Datagenerator.volume_dataset import VolumeConfig, VolumeSequence
+from Dataset.face_model import load_face_model
+from Dataset.representations import points
+from Dataset.shards import INFO, Shards, open_shards
 
-__all__ = ["depths_of", "iteration_samples_of", "judged_config", "maps_of"]
+__all__ = ["depths_of", "iteration_samples_of", "judged_config", "maps_of", "volumes_of"]
 Batches = Callable[[], Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]]
+Solids = Callable[[], Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]]]
 _BATCH = 16
 
 
@@ -38,10 +42,7 @@ def depths_of(folder: str | Path, size: int, images: int) -> Batches:
     ValueError for more pictures than there are, and for a folder that is neither.
     """
     if (Path(folder) / INFO).is_file():
-        shards = open_shards(folder)
-        if not 1 <= images <= shards.images:
-            raise ValueError(f"--images must be 1 to {shards.images}, as many as each person has pictures, "
-                             f"got {images}")
+        shards = _with_pictures(folder, images)
         sequence: Any = MapSequence(shards, np.arange(len(shards)),
                                     DepthConfig(image_size=size, batch_size=_BATCH, jitter=False), training=False)
         count = len(shards) * images
@@ -56,6 +57,34 @@ def depths_of(folder: str | Path, size: int, images: int) -> Batches:
             yield x[:left], {"depth": y["depth"][:left]}        # of the last batch, what is not taken again
             left, index = left - len(x), index + 1
     return batches
+
+
+def volumes_of(folder: str | Path, size: int, layers: int, images: int) -> Solids:
+    """Batches (images (B, S, S, 3), (volumes (B, S, S, D), faces (B, 16384, 3), landmarks (B, 68, 3))) of everybody's
+    first `images` pictures in a folder of shards; the face that a picture shows, hidden parts too, and its landmarks,
+    in voxel coordinates. ValueError for what is none, and for more pictures than there are."""
+    shards, model = _with_pictures(folder, images), load_face_model()
+    config = VolumeConfig(batch_size=len(shards), image_size=size, layers=layers)
+    sequence = VolumeSequence(shards, np.arange(len(shards)), config, training=False)
+
+    def batches() -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+        for picture in range(images):
+            for first in range(0, len(shards), _BATCH):
+                people = np.arange(first, min(first + _BATCH, len(shards)))
+                x, y = sequence.of(people, np.full(len(people), picture))
+                heads = [sequence.head(person, picture) for person in people]
+                faces = [frame.voxels(points.encode(head, model=model).reshape(-1, 3)) for head, frame in heads]
+                landmarks = [frame.voxels(model.landmarks(head)) for head, frame in heads]
+                yield x, (y["volume"], np.stack(faces), np.stack(landmarks))
+    return batches
+
+
+def _with_pictures(folder: str | Path, images: int) -> Shards:
+    """Shards with at least `images` pictures of each person. ValueError for others."""
+    shards = open_shards(folder)
+    if not 1 <= images <= shards.images:
+        raise ValueError(f"--images must be 1 to {shards.images}, as many as each person has pictures, got {images}")
+    return shards
 
 
 def iteration_samples_of(folder: str | Path, size: int, images: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -17,6 +17,7 @@ from Datagenerator.live_maps import LiveDepthConfig, LiveMapConfig, open_live_ma
 from Datagenerator.map_dataset import DepthConfig, MapConfig, MapSequence, make_map_sequences
 from Datagenerator.pair_dataset import PairConfig, PairSequence, pair_sequences
 from Datagenerator.shard_dataset import ShardConfig, ShardSequence, make_sequences
+from Datagenerator.volume_dataset import VolumeConfig, VolumeSequence, make_volume_sequences
 from Dataset.face_model import load_face_model
 from Dataset.renders import GRID, RenderOptions
 from Dataset.representations.points import encode, grid_landmarks
@@ -29,18 +30,23 @@ LIVE = "live"           # in place of a folder: people rendered while the networ
 LIVE_CONFIGS: dict[str, tuple[type, type]] = {"compact": (LiveConfig, ShardConfig), "uvnet": (LiveMapConfig, MapConfig),
                                               "pix2pix": (LiveDepthConfig, DepthConfig)}
 #: network -> the config with all settings of the generators that feed it; `data_config` says which one does
-DATA_CONFIGS: dict[str, type] = {"convlstm": DataConfig, "coarse": CoefficientConfig,
+DATA_CONFIGS: dict[str, type] = {"convlstm": DataConfig, "coarse": CoefficientConfig, "vrn": VolumeConfig,
                                  **{name: live for name, (live, _) in LIVE_CONFIGS.items()}}
+
+#: the config of a generator that is fed from shards -> what makes its training and validation sequence
+FROM_SHARDS = {ShardConfig: make_sequences, MapConfig: make_map_sequences, VolumeConfig: make_volume_sequences,
+               CoefficientConfig: make_coefficient_sequences}
+Feed = SubjectSequence | ShardSequence | MapSequence | PairSequence | CoefficientSequence | VolumeSequence
 
 
 class Source(NamedTuple):
     """training, validation: sequences for `pipeline.make_pipeline`; template: the training people's mean truth (N, 3),
-    N = 0 where the network predicts no points; about: order of the points, who trains and on what, for config.json: a
-    resumed run must find the same; model: settings of the network that the data decide; live: whose processes the end
-    of a `with` ends."""
+    of maps the mean face's 256 places, N = 0 where no network wants it; about: order of the points, who trains and on
+    what, for config.json: a resumed run must find the same; model: settings of the network that the data decide; live:
+    whose processes the end of a `with` ends."""
 
-    training: SubjectSequence | ShardSequence | MapSequence | PairSequence | CoefficientSequence
-    validation: SubjectSequence | ShardSequence | MapSequence | PairSequence | CoefficientSequence
+    training: Feed
+    validation: Feed
     template: np.ndarray
     about: dict[str, Any]
     model: dict[str, Any]
@@ -79,7 +85,8 @@ def _narrower(config: type, flags: type, given: Iterable[str], message: str) -> 
     return config
 
 
-def open_source(folder: str | Path, split: str, data: DataConfig | ShardConfig | MapConfig | PairConfig,
+def open_source(folder: str | Path, split: str,
+                data: DataConfig | ShardConfig | MapConfig | PairConfig | CoefficientConfig | VolumeConfig,
                 workers: int | None = None) -> Source:
     """ValueError, one line, when the folder is of the other kind or does not suit the config.
 
@@ -90,18 +97,18 @@ def open_source(folder: str | Path, split: str, data: DataConfig | ShardConfig |
         training, validation = (open_live_maps if maps else open_live)(data, workers)
         people = {"validation": f"numbers below {data.validation_people}", "training": "without end"}
         about = {"order": "grid", "people": people, "shards": shards_of(data.rendering())}
-        template = np.zeros((0, 3), np.float32) if maps else training.truths.template
+        template = _mean_places() if maps else training.truths.template
         return Source(training, validation, template, about, {"crop_margin": data.margin}, training.shards)
     if workers is not None:
         raise ValueError(f"{folder}: --workers render for DATA {LIVE} only")
-    if isinstance(data, (ShardConfig, MapConfig, CoefficientConfig)):
-        shards, no_points = open_shards(folder, partial=True), not isinstance(data, ShardConfig)
-        make = (make_coefficient_sequences if isinstance(data, CoefficientConfig) else
-                make_map_sequences if isinstance(data, MapConfig) else make_sequences)
+    make = next((make for config, make in FROM_SHARDS.items() if isinstance(data, config)), None)
+    if make is not None:
+        shards = open_shards(folder, partial=True)
         training, validation = make(shards, data)
         about = {"order": "grid", "people": {"validation": f"numbers below {data.validation_people}"},
                  "shards": shards_of(shards.settings)}
-        template = np.zeros((0, 3), np.float32) if no_points else training.truths.template
+        template = (training.truths.template if isinstance(data, ShardConfig) else
+                    _mean_places() if isinstance(data, MapConfig) else np.zeros((0, 3), np.float32))
         return Source(training, validation, template, about, {"crop_margin": shards.settings.margin})
     if isinstance(data, PairConfig):
         training, validation = pair_sequences(folder, data)
@@ -117,6 +124,12 @@ def open_source(folder: str | Path, split: str, data: DataConfig | ShardConfig |
     names = {use: [subject.name for subject in group] for use, group in groups.items()}
     return Source(training, validation, training.mean_truth(),
                   {"order": dataset_info(folder).order, "people": names}, {})
+
+
+def _mean_places() -> np.ndarray:
+    """The mean face as an ordered grid of 256 points, in the unit sphere."""
+    model = load_face_model()
+    return Truths(model, 256).make_template(np.zeros((1, len(model.identity)), np.float32))
 
 
 def shards_of(settings: RenderOptions) -> dict[str, Any]:

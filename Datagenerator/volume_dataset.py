@@ -20,7 +20,7 @@ from Datagenerator.picture_sequence import PictureSequence
 from Datagenerator.shard_dataset import Pictures
 from Dataset.camera import look_at_face
 from Dataset.face_model import FaceModel, load_face_model
-from Dataset.representations.volume import SOLID, fill, frame_of, solid_matrix, solid_triangles
+from Dataset.representations.volume import SOLID, Frame, fill, frame_of, solid_matrix, solid_triangles
 from Dataset.scene import pose_vertices
 from Dataset.shards import Shards
 
@@ -155,11 +155,21 @@ class VolumeSequence(PictureSequence):
         """Batch `index` of an epoch, or one worker's part of it. Depends on its arguments alone; thread-safe."""
         people, images, seeds = self.draw(epoch, index)
         rows = np.asarray(self.rows(index, shard), np.int64)
-        x = np.empty((len(rows), *self.shapes[0][1:]), np.float32)
-        y = {name: np.empty((len(rows), *shape[1:]), np.float32) for name, shape in self.shapes[1].items()}
-        progress = min(1.0, epoch / self.config.fade_epochs)
-        for i, row in enumerate(rows):
-            image, volume, maps = self._made(people[row], images[row], np.random.default_rng(seeds[row]), progress)
+        return self._stacked(people[rows], images[rows], seeds[rows], min(1.0, epoch / self.config.fade_epochs))
+
+    def of(self, people: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The pictures `images` (B,) of `people` (B,) as they were rendered, as `batch` gives them. ValueError of a
+        sequence for training, which changes them."""
+        if self.training:
+            raise ValueError("pictures as they were rendered are of a sequence that is not for training")
+        return self._stacked(np.asarray(people)[:, None], np.asarray(images)[:, None], np.zeros(len(people), int), 1.0)
+
+    def _stacked(self, people: np.ndarray, images: np.ndarray, seeds: np.ndarray, progress: float
+                 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        x = np.empty((len(people), *self.shapes[0][1:]), np.float32)
+        y = {name: np.empty((len(people), *shape[1:]), np.float32) for name, shape in self.shapes[1].items()}
+        for i, seed in enumerate(seeds):
+            image, volume, maps = self._made(people[i], images[i], np.random.default_rng(seed), progress)
             cv2.normalize(image, x[i], 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)
             y["volume"][i], y["heat_maps"][i] = volume, maps
         return x, y
@@ -167,16 +177,21 @@ class VolumeSequence(PictureSequence):
     def truth(self, person: int, image: int) -> tuple[np.ndarray, np.ndarray]:
         """Of a picture as it was rendered, at this config's size: the solid's vertices (K, 3) in voxel coordinates, and
         the 68 landmarks (68, 2), px."""
+        landmarks = self.shards.gather("landmarks", np.array([person]), np.array([image]))[0]
+        head, frame = self.head(person, image)
+        return frame.voxels(self._matrix @ head), landmarks * (self.config.image_size / self.shards.size)
+
+    def head(self, person: int, image: int) -> tuple[np.ndarray, Frame]:
+        """Who is in a picture, (V, 3) mm in the camera's world, and where the volume stands, as it was rendered."""
         identity = self.shards.gather("identity", np.array([person]))[0]
-        expression, pose, numbers, landmarks = (
-            self.shards.gather(name, np.array([person]), np.array([image]))[0]
-            for name in ("expression", "pose", "camera", "landmarks"))
+        expression, pose, numbers = (self.shards.gather(name, np.array([person]), np.array([image]))[0]
+                                     for name in ("expression", "pose", "camera"))
         size, rendered = self.config.image_size, self.shards.size
         focal, x, y, distance = (float(number) for number in numbers)
         camera = look_at_face(rendered, distance, focal)._replace(centre=(x, y))
         camera = camera.crop((0, 0, rendered, rendered), size)
-        solid = self._matrix @ pose_vertices(self.model.shape(identity, expression), pose)
-        return frame_of(solid, camera, self.config.layers).voxels(solid), landmarks * (size / rendered)
+        head = pose_vertices(self.model.shape(identity, expression), pose)
+        return head, frame_of(self._matrix @ head, camera, self.config.layers)
 
     def _made(self, people: np.ndarray, images: np.ndarray, rng: np.random.Generator, progress: float
               ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

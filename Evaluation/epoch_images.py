@@ -15,6 +15,7 @@ import numpy as np
 
 from Dataset.images import write_image
 from Evaluation.splat import Frame, render_cloud
+from Evaluation.volume_views import front_picture, outline
 
 log = logging.getLogger(__name__)
 MAX_NAMES, MAX_SIDE = 32, 1024      # pictures of an epoch; pixels
@@ -68,7 +69,8 @@ class EpochImages:
 
 def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[str, np.ndarray]:
     """Pictures of the first `count` samples of a batch, for any network: those of `epoch_pictures` where it gives
-    points, of `map_pictures` where it gives maps, of `place_pictures` where it ends at places.
+    points, of `map_pictures` where it gives maps, of `volume_pictures` where it gives volumes, of `place_pictures`
+    where it ends at places.
 
     batch   (images, truths) as the training's loader gives them: images BGR in [0, 1]; truths (B, N, 3), or a dict with
             such "points", or a dict of maps (B, H, W, C)
@@ -81,6 +83,9 @@ def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[
         from Evaluation.iterations import coefficient_tiles
         pairs = zip(names, images, np.asarray(output)[:count], np.asarray(truths)[:count])
         return {name: _row(coefficient_tiles(*parts)) for name, *parts in pairs}
+    if isinstance(truths, Mapping) and "volume" in truths:
+        logits = np.asarray(output["volume"] if isinstance(output, Mapping) else output)[:count]
+        return volume_pictures(images, logits, np.asarray(truths["volume"])[:count], names)
     if isinstance(truths, Mapping) and "points" not in truths:
         maps, start, output = {}, 0, np.asarray(output)[:count]
         truths = {name: np.asarray(values)[:count] for name, values in truths.items()}
@@ -114,6 +119,21 @@ def map_pictures(images: np.ndarray, predictions: Mapping[str, np.ndarray], trut
                     level = np.concatenate([np.zeros_like(level[..., :1]), level[..., ::-1]], axis=-1)
                 tiles.append((f"{kind}: {what}", np.repeat(level, 3 // level.shape[-1], axis=-1)))
         rows[name] = _row(tiles)
+    return rows
+
+
+def volume_pictures(images: np.ndarray, logits: np.ndarray, truths: np.ndarray, names: Sequence[str]
+                    ) -> dict[str, np.ndarray]:
+    """A row for each sample of a network that gives volumes: the input with the outline of what the prediction fills,
+    then the front surface of truth and prediction, lit.
+
+    images (B, S, S, 3) BGR in [0, 1]; logits and truths (B, S, S, D) -> name: (212, 576, 3) uint8 BGR.
+    """
+    rows = {}
+    for image, said, true, name in zip(images, logits, truths, names):
+        values = 0.5 * (1 + np.tanh(0.5 * said.astype(np.float32)))     # the sigmoid, without overflow
+        rows[name] = _row([("input, outline", outline(image, values)), ("truth", front_picture(true)),
+                           ("prediction", front_picture(values))])
     return rows
 
 

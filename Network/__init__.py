@@ -13,6 +13,7 @@ NETWORKS = {
     "compact": "Network.compact",
     "uvnet": "Network.uvnet",
     "pix2pix": "Network.pix2pix",
+    "vrn": "Network.vrn",
     "coarse": "Network.coarse",
 }
 

@@ -16,9 +16,10 @@ from keras import layers, ops
 
 from Network.layers import PACKAGE
 from Network.normalisation import BatchNormalization
+from Network.residual import residual_encoder
 
 COUNT, CHANNELS = 290, 9        # coefficients; image BGR, PNCC, normals
-CHOICES = {"trunk": ("resnet", "mobilenet"), "block": ("basic", "bottleneck"), "head": ("mean", "flatten"),
+CHOICES = {"trunk": ("resnet", "mobilenet", "plain"), "block": ("basic", "bottleneck"), "head": ("mean", "flatten"),
            "geometry_norm": ("l1", "l2"), "geometry": ("whole", "apart")}
 #: how far coefficients of people and their photos scatter: the last layer's numbers are about as large as each other.
 #: 200 identity, 84 expression, 3 rotation, 1 scale, 2 translation
@@ -30,7 +31,8 @@ class Config:
     """Every setting of the network and its loss. ValueError for values that make no network."""
 
     image_size: int = 200                           # pixels, square
-    trunk: str = "resnet"                           # or mobilenet: inverted residuals
+    trunk: str = "resnet"                           # mobilenet: inverted residuals; plain: Network/residual.py, whose
+    #                                                 first of `filters` is the stem; its kernels are its own
     block: str = "basic"                            # of resnet: two 3x3, or bottleneck: 1x1, 3x3, 1x1 to four times
     stem_filters: int = 64
     stem_kernel: int = 7                            # with stride 2
@@ -59,7 +61,7 @@ class Config:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             for number in value if isinstance(value, tuple) else (value,):
-                least = 0 if field.name in ("pose_weight", "settled") else 1e-9
+                least = 0 if field.name in ("pose_weight", "settled", *["blocks"] * (self.trunk == "plain")) else 1e-9
                 if isinstance(number, (int, float)) and not isinstance(number, bool) and not number >= least:
                     raise ValueError(f"{field.name} must be positive, got {value!r}")
         if self.image_size < 2 ** (len(self.filters) + 1):
@@ -67,9 +69,10 @@ class Config:
 
 
 COARSE = Config()
-#: for two CPU cores: small pictures, position kept to the end
-COMPACT = Config(image_size=96, stem_filters=32, stem_kernel=5, stem_pool=False, filters=(48, 96, 192),
-                 blocks=(1, 2, 3), head="flatten", head_filters=48, geometry="apart")
+#: for two CPU cores: small pictures, position kept to the end; the encoder is `compact`'s but for one block, with whose
+#: weights a training may begin: what is new in the input, PNCC and normals, counts for nothing then
+COMPACT = Config(image_size=96, trunk="plain", filters=(32, 48, 96, 160, 224), blocks=(0, 0, 1, 2, 1), head="flatten",
+                 head_filters=128, geometry="apart")
 PRESETS = {"coarse": COARSE, "coarse-compact": COMPACT}
 ORDERED = False     # the output is coefficients; Dataset/representations/coefficients.py makes ordered points of them
 
@@ -87,14 +90,7 @@ def build(config: Config) -> keras.Model:
     them -> coefficients (B, 290) float32, as `Dataset.representations.coefficients` has them. It begins near the mean
     face in the middle of the crop."""
     images = keras.Input((config.image_size, config.image_size, CHANNELS), name="images")
-    x = _conv(config, images, config.stem_filters, config.stem_kernel, "stem", strides=2)
-    if config.stem_pool:
-        x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
-    make = _inverted if config.trunk == "mobilenet" else {"basic": _basic, "bottleneck": _bottleneck}[config.block]
-    for level, (filters, blocks) in enumerate(zip(config.filters, config.blocks)):
-        for block in range(blocks):
-            halved = block == 0 and (level > 0 or not config.stem_pool)
-            x = make(config, x, filters, 2 if halved else 1, f"block_{level}_{block}")
+    x = _trunk(config, images)
     if config.head == "flatten":
         x = layers.Flatten(name="flat")(_conv(config, x, config.head_filters, 1, "head"))
     else:
@@ -102,6 +98,23 @@ def build(config: Config) -> keras.Model:
     x = layers.Dense(COUNT, kernel_initializer=keras.initializers.RandomNormal(stddev=0.003), dtype="float32",
                      name="coefficients")(x)
     return keras.Model(images, Spread(name="spread", dtype="float32")(x), name="coarse")
+
+
+def _trunk(config: Config, x: Any) -> Any:
+    """(B, S, S, 9) -> the features of the last level."""
+    if config.trunk == "plain":
+        def convolution(x: Any, filters: int, name: str, stride: int = 1, kernel: int = 3, relu: bool = True) -> Any:
+            return _conv(config, x, filters, kernel, name, stride, relu)
+        return residual_encoder(x, config.filters, config.blocks, convolution)[-1]
+    x = _conv(config, x, config.stem_filters, config.stem_kernel, "stem", strides=2)
+    if config.stem_pool:
+        x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
+    make = _inverted if config.trunk == "mobilenet" else {"basic": _basic, "bottleneck": _bottleneck}[config.block]
+    for level, (filters, blocks) in enumerate(zip(config.filters, config.blocks)):
+        for block in range(blocks):
+            halved = block == 0 and (level > 0 or not config.stem_pool)
+            x = make(config, x, filters, 2 if halved else 1, f"block_{level}_{block}")
+    return x
 
 
 def set_template(model: keras.Model, template: Any) -> None:

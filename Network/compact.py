@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from Network.correspondence import Correction, Correspondences, FaceFrame, Sampling, Triangulation
+from Network.correspondence import FaceFrame, Triangulation
 from Network.grid import interpolation, resample
 from Network.layers import FoldTime, UnfoldTime
 from Network.memory import MEMORIES, memory_layer, state_shapes
 from Network.normalisation import BatchNormalization
+from Network.places import PLACES, find_places
+from Network.residual import residual_encoder
 
-PLACES = 16         # side of the map in the face's frame: 16x16 places of the ordered grid
 CONTROL = 32        # side of the grid that the head predicts; the rest is bilinear between its points
 
 
@@ -176,19 +178,18 @@ class GridPoints(keras.layers.Layer):
 
 def _network(config: Config, images: Any, states: list | None = None) -> dict[str, Any]:
     """All outputs for images (B, T, H, W, 3); with states, also the states after the last image."""
-    (places, log_variance, looks), fine = _encoder(config, FoldTime(name="fold")(images))
+    convolution, face_frame = partial(_conv, config), FaceFrame(name="face_frame")
+    levels = residual_encoder(FoldTime(name="fold")(images), config.encoder_filters, config.encoder_blocks, convolution)
+    found = find_places(levels, convolution, face_frame, pyramid=config.pyramid_filters, looks=config.looks,
+                        refinements=config.refinements, fine=config.fine_filters, refine=config.refine_filters)
 
     def unfold(array: Any, name: str) -> Any:
         return UnfoldTime(name=name, dtype="float32")(array, images)
-    face_frame = FaceFrame(name="face_frame")
-    outputs = {"first_places": unfold(places, "first_places")} if config.refinements else {}
-    for number in range(config.refinements):
-        places, log_variance, looks = _look_again(config, places, log_variance, looks, fine, face_frame,
-                                                  f"again_{number}")
-    outputs |= {"places": unfold(places, "places"), "log_variance": unfold(log_variance, "log_variance")}
+    outputs = {"first_places": unfold(found.first, "first_places")} if config.refinements else {}
+    outputs |= {"places": unfold(found.places, "places"), "log_variance": unfold(found.log_variance, "log_variance")}
     if config.only_places:
         return outputs
-    frame = face_frame(places, log_variance, looks)
+    frame = face_frame(found.places, found.log_variance, found.looks)
     x = layers.Reshape((PLACES, PLACES, frame.shape[-1]), name="face_map")(frame)
     x = layers.Conv2D(config.map_filters, 3, padding="same", activation="relu", name="map_1")(x)
     x = layers.Conv2D(config.map_filters, 3, strides=2, padding="same", activation="relu", name="map_2")(x)
@@ -212,48 +213,6 @@ def _network(config: Config, images: Any, states: list | None = None) -> dict[st
         code = layers.Add(name="codes")([code, linear])
     outputs["points"] = GridPoints(config.points, name="points")(code)
     return outputs if states is None else {**outputs, "states": after}
-
-
-def _look_again(config: Config, places: Any, log_variance: Any, looks: Any, fine: Any, face_frame: FaceFrame, name: str
-                ) -> tuple[Any, Any, Any]:
-    """Places (n, 256, 2), log variance (n, 256), looks (n, 256, C) -> the same, corrected by what the fine features
-    show where the places were found, seen together as a map of the face; begins as no correction."""
-    sampled = Sampling(name=f"{name}_sampled")(fine, places)
-    x = layers.Concatenate(name=f"{name}_seen", dtype="float32")([face_frame(places, log_variance, looks), sampled])
-    x = layers.Reshape((PLACES, PLACES, x.shape[-1]), name=f"{name}_map")(x)
-    x = _conv(config, x, config.refine_filters, f"{name}_1")
-    x = _conv(config, x, config.refine_filters, f"{name}_2")
-    x = layers.Conv2D(3 + config.looks, 1, kernel_initializer="zeros", dtype="float32", name=f"{name}_correction")(x)
-    return Correction(name=name)(places, log_variance, looks, x)
-
-
-def _encoder(config: Config, x: Any) -> tuple[tuple[Any, Any, Any], Any]:
-    """Images (n, H, W, 3) -> (places (n, 256, 2), log variance (n, 256), looks (n, 256, C), all float32), and the fine
-    features (n, H/4, W/4, F), None without refinements."""
-    levels = []
-    for level, (filters, blocks) in enumerate(zip(config.encoder_filters, config.encoder_blocks)):
-        x = _conv(config, x, filters, f"down_{level}", stride=2, kernel=5 if level == 0 else 3)
-        for block in range(blocks):
-            y = _conv(config, x, filters, f"block_{level}_{block}_1")
-            y = _conv(config, y, filters, f"block_{level}_{block}_2", relu=False)
-            x = layers.ReLU(name=f"block_{level}_{block}")(layers.Add(name=f"block_{level}_{block}_add")([x, y]))
-        levels.append(x)
-    width = config.pyramid_filters
-    x = layers.Conv2D(width, 1, name="top")(levels[-1])
-    for level in range(len(levels) - 2, 1, -1):        # up to 1/8 of the image
-        side = layers.Conv2D(width, 1, name=f"side_{level}")(levels[level])
-        x = layers.Add(name=f"up_{level}_add")([layers.UpSampling2D(2, name=f"up_{level}")(x), side])
-        x = _conv(config, x, width, f"pyramid_{level}")
-    # in float32: what bfloat16 takes from a logit moves a place by a tenth of a pixel
-    maps = layers.Conv2D(PLACES ** 2, 1, dtype="float32", name="maps")(x)
-    looks = layers.Conv2D(1 + config.looks, 1, name="looks")(x)
-    found = Correspondences(name="correspondences")(maps, looks)
-    if not config.refinements:
-        return found, None
-    top = layers.Conv2D(config.fine_filters, 1, name="fine_top")(x)
-    fine = layers.Add(name="fine_add")([layers.UpSampling2D(2, name="fine_up")(top),
-                                        layers.Conv2D(config.fine_filters, 1, name="fine_side")(levels[1])])
-    return found, _conv(config, fine, config.fine_filters, "fine")
 
 
 def _conv(config: Config, x: Any, filters: int, name: str, stride: int = 1, kernel: int = 3, relu: bool = True) -> Any:

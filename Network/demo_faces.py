@@ -12,7 +12,7 @@ from Dataset.mesh import Mesh, write_mesh
 from Dataset.representations.depth import decode, decode_depth, guess_camera
 from Dataset.surface_reconstruction import PoissonOptions, depth_surface
 from Dataset.transforms import to_unit_sphere
-from Network.demo_options import FIT
+from Network.demo_options import FIT, VOLUME
 from Network.loading import Loaded
 from Network.predict import Crop, Prediction
 from Network.results import Written, write_result
@@ -32,7 +32,8 @@ class DemoFaces:
     """`face = faces.add(crop)` photo by photo, then `faces.write(path)`.
 
     surface     of `demo_options.SURFACES`: "fit" the face model, as every network's face is written; of pix2pix also
-                what its depth map of the last photo says: the coloured cloud, or a Poisson surface, open or closed.
+                what its depth map of the last photo says: the coloured cloud, or a Poisson surface, open or closed;
+                of vrn its volume's own.
                 These are turned as the photo shows them, and in the unit sphere
     expression  the fit with the expression of the last photo, not the neutral face
     iterations  of coarse: at most so many passes over a photo; 0: as it was trained for
@@ -40,8 +41,9 @@ class DemoFaces:
     """
 
     def __init__(self, loaded: Loaded, surface: str = FIT, expression: bool = False, iterations: int = 0) -> None:
-        if surface != FIT and loaded.config.get("network") != "pix2pix":
-            raise ValueError(f"--surface {surface} is made of pix2pix's depth map; {loaded.source} is another network")
+        network, kind = ("vrn", "volume") if surface == VOLUME else ("pix2pix", "depth map")
+        if surface != FIT and loaded.config.get("network") != network:
+            raise ValueError(f"--surface {surface} is made of {network}'s {kind}; {loaded.source} is another network")
         self._loaded, self._surface, self._expression = loaded, surface, expression
         self._stream = make_stream(loaded, iterations)
         self._face: Prediction | None = None
@@ -80,7 +82,12 @@ class DemoFaces:
         if self._surface == FIT:
             points = self._face.in_photo if self._expression else self._face.points
             return write_result(path, self._face._replace(points=points), self._loaded.order == "grid")
-        mesh = surface_of(self.reading(), self._surface)
+        if self._surface == VOLUME:
+            from Network.volume_fitted import surface_of as volume_surface
+            mesh = volume_surface(self._stream.answer, self._face.crops[-1].image)
+            mesh = mesh._replace(vertices=to_unit_sphere(mesh.vertices)[0])
+        else:
+            mesh = surface_of(self.reading(), self._surface)
         write_mesh(path, mesh)
         return Written(mesh, [path])
 

@@ -10,8 +10,8 @@ from Network.flags import add_flags, from_dict, given
 from Network.video import VideoConfig
 
 ENDINGS = (".ply", ".obj", ".glb")
-SURFACES = ("fit", "points", "poisson", "watertight")
-FIT = SURFACES[0]
+SURFACES = ("fit", "points", "poisson", "watertight", "volume")
+FIT, VOLUME = SURFACES[0], SURFACES[-1]
 
 
 def box_of(text: str) -> tuple[int, int, int, int]:
@@ -53,7 +53,7 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
                         "of networks that see it, uvnet and pix2pix")
     parser.add_argument("--surface", choices=SURFACES, default=FIT, help="of pix2pix: the face fitted to its depth map "
                         "(default), or the last photo's map itself, turned as there: a coloured cloud, Poisson's "
-                        "surface, or that without a border")
+                        "surface, or that without a border; of vrn: volume, its last volume's own")
     parser.add_argument("--iterations", type=int, default=0, metavar="N", help="of coarse: at most so many passes over "
                         "a photo, drawn as NAME_iterations.png")
     parser.add_argument("--view", choices=views, help="also draw what uvnet, pix2pix or coarse (the last two) sees in "

@@ -1,13 +1,13 @@
 """Networks that answer per pixel -> one person's face: what they say of each photo, fitted together.
 
 Ronkainen 2017, chapter 5, names a mesh from the UV map as future work. `uvnet` gives correspondences, which
-`Dataset.joint_fit` fits at once, one identity for all photos; `pix2pix` gives surfaces, to which the model is
-fitted one by one, and the identities are averaged.
+`Dataset.joint_fit` fits at once, one identity for all photos; `pix2pix` gives surfaces and `vrn` volumes, to which the
+model is fitted one by one, and the identities are averaged.
 """
 from __future__ import annotations
 
 import contextlib
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -91,8 +91,13 @@ class DepthFitter:
         return Person(grid_of(model.shape(identity), model), grid_of(photos[-1][count:].reshape(-1, 3), model))
 
 
-#: network -> how its answers become a person
-FITTERS: dict[str, type] = {"uvnet": UVFitter, "pix2pix": DepthFitter}
+def _volume_fitter() -> Any:
+    from Network.volume_fitted import VolumeFitter       # which takes Person from here
+    return VolumeFitter()
+
+
+#: network -> a new fitter: how its answers become a person
+FITTERS: dict[str, Callable[[], Any]] = {"uvnet": UVFitter, "pix2pix": DepthFitter, "vrn": _volume_fitter}
 
 
 def pixel_weights(uv: np.ndarray, log_variance: np.ndarray) -> np.ndarray:
@@ -126,12 +131,17 @@ def faces_of_people(outputs: np.ndarray, network: str) -> np.ndarray:
 
 def face_in_photo(output: np.ndarray, network: str) -> np.ndarray:
     """What a network says of one photo (S, S, C) -> the face as it is there: an ordered grid with its expression (N, 3)
-    float32, or, of `pix2pix`, the points of its depth map (M, 3); unit sphere. The mean face where it sees none."""
+    float32, or, of `pix2pix` and `vrn`, the points (M, 3) of the surface that it sees itself, without a model; unit
+    sphere. The mean face where it sees none."""
     if network == "pix2pix":
         depth = decode_depth(np.asarray(output, np.float32))
         if np.isfinite(depth).sum() >= MIN_PIXELS:
             cloud = surface_points(depth, guess_camera(len(depth)), CLOUD, np.random.default_rng(0))
             return to_unit_sphere(cloud)[0].astype(np.float32)
+    elif network == "vrn":
+        from Network.volume_fitted import visible_points
+        with contextlib.suppress(NoFace):
+            return visible_points(output)
     else:
         fitter = FITTERS[network]()
         with contextlib.suppress(NoFace):

@@ -47,11 +47,13 @@ class TwoOptimizers:
 
 def make_optimizers(settings: Settings) -> TwoOptimizers:
     """Two Adams; the trainer sets the rate. ValueError for float16, whose loss scale two losses cannot share,
-    and for replicas."""
+    for replicas and for other optimizers."""
     if settings.precision == "mixed_float16":
         raise ValueError("precision mixed_float16 is not done for a GAN; use float32 or mixed_bfloat16")
     if settings.strategy != "none":
         raise ValueError(f"strategy {settings.strategy} is not done for a GAN; use none")
+    if settings.optimizer != "adam":
+        raise ValueError(f"optimizer {settings.optimizer} is not done for a GAN; use adam")
     return TwoOptimizers(*(keras.optimizers.Adam(beta_1=BETA_1) for _ in range(2)))
 
 

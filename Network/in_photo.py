@@ -18,6 +18,8 @@ from Network.loading import Loaded, per_pixel
 from Network.predict import NoFace
 from Network.streaming import compiled, streams
 
+OWN_SURFACE = ("pix2pix", "vrn")        # networks whose answer is the face itself, with no model behind it
+
 
 class PhotoFace(NamedTuple):
     """points: the face in the photo, an ordered grid (N, 3) float32 with its expression where the network knows it, or
@@ -58,10 +60,11 @@ def _per_pixel(loaded: Loaded) -> Callable[[np.ndarray], PhotoFace]:
 
     def read(image: np.ndarray) -> PhotoFace:
         output = np.asarray(run(ops.convert_to_tensor(image[None])))[0]
-        if name != "pix2pix":           # whose depth is the face, more exact than the model that is fitted to it
-            with contextlib.suppress(NoFace):
-                person = fitter.fit([fitter.read(output)])
-                return PhotoFace(person.in_photo, person.landmarks)
+        if name in OWN_SURFACE:         # more exact than the model that is fitted to it
+            return PhotoFace(face_in_photo(output, name))
+        with contextlib.suppress(NoFace):
+            person = fitter.fit([fitter.read(output)])
+            return PhotoFace(person.in_photo, person.landmarks)
         return PhotoFace(face_in_photo(output, name))
     return read
 

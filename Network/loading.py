@@ -23,7 +23,7 @@ from Network.checkpoints import CHECKPOINTS, RunFolder, model_from_config
 
 log = logging.getLogger(__name__)
 WEIGHTS, WEIGHTS_VERSION = "weights.npz", 1
-PER_PIXEL = ("uvnet", "pix2pix")        # of NETWORKS, whose answers Network/fitted.py makes a face of
+PER_PIXEL = ("uvnet", "pix2pix", "vrn")        # of NETWORKS, whose answers Network/fitted.py makes a face of
 ANSWERED = 16                           # photos at a time
 #: the weights in the box: what demo.py uses when no model is named
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "compact"
@@ -130,7 +130,8 @@ def read_weights(path: Path, model: keras.Model) -> None:
 def begin_with(model: keras.Model, source: str, prefixes: Sequence[str] = ()) -> int:
     """Copy the weights of every layer that a run or model file shares with a new model, by name -> how many; with
     `prefixes`, only of layers whose names begin with one of them. A model in a model counts by its layers; one that
-    is alone in the file, as pix2pix's generator in its weight folder, gives them to the part of its name.
+    is alone in the file, as pix2pix's generator in its weight folder, gives them to the part of its name. With
+    `prefixes` a layer in a part ("generator/down_0") also takes what another kind of network has under its own name.
 
     So a run begins where one of other sizes, of another memory, or of a first stage ended. A wider convolution takes
     the narrower one's weights, and what it was and what is new do not mix at first (Chen et al. 2016, "Net2Net": the
@@ -154,9 +155,9 @@ def begin_with(model: keras.Model, source: str, prefixes: Sequence[str] = ()) ->
     for prefix in prefixes:
         if not _named(ours, (prefix,)):
             raise ValueError(f"take: the network has no layer whose name begins with {prefix!r}")
-    known = _named(known, prefixes) if prefixes else known
-    for name, layer in ours.items():
-        weights = known[name].get_weights() if name in known else []
+    for name, layer in (_named(ours, prefixes) if prefixes else ours).items():
+        found = known.get(name, known.get(name.rsplit("/", 1)[-1]) if prefixes else None)
+        weights = found.get_weights() if found is not None else []
         shapes = [w.shape for w in weights], [tuple(w.shape) for w in layer.weights]
         wider = isinstance(layer, (keras.layers.Conv2D, keras.layers.BatchNormalization)) and _widens(*shapes)
         if weights and (wider or shapes[0] == shapes[1]):

@@ -10,6 +10,8 @@ from typing import Any
 
 from keras import ops
 
+from Network.vrn_losses import volume_and_landmarks
+
 
 def mean_squared_error(truth: Any, prediction: Any) -> Any:
     """Mean of the squared differences, index by index. Thomassen 2022, equation 8.
@@ -70,6 +72,7 @@ LEAST_LOG_VARIANCE = -14.0      # of u and v: a standard deviation of 0.0009 of 
 _FREEDOM = 4.0                  # of Student's t: few degrees, so that errors far out do not drive the training
 _DOUBT_MAP = 0.01               # weight of a map's likelihood: its sum stays beside the paper's parts
 _DEPTH_MAP = 0.5                # of depth, whose range on a face is about that of u and v
+_GUIDE = 0.5            # of the map between places alone, beside the map that begins there
 _LANDMARKS, _POSE = 10.0, 20.0  # of 136 and 6 numbers, beside sums over some 6000 pixels of 128x128
 
 
@@ -79,7 +82,8 @@ def maps_of_the_face(truth: dict[str, Any], prediction: Any) -> dict[str, Any]:
     truth       uv (B, S, S, 2), atlas, 0 outside the mask; mask, occluded, eroded (B, S, S, 1), 1 or 0; where they are
                 predicted, depth (B, S, S, 1) in [-1, 1], -1 where unknown, landmarks (B, 68, 2), pose (B, 6)
     prediction  (B, S, S, 4): u, v, mask, occluded mask; or (B, S, S, 5) with depth, (B, S, S, 6) with the log-variance
-                of u and v, (B, S, S, 7) with both, in this order; or a dict with these "maps", "landmarks", "pose"
+                of u and v, (B, S, S, 7) with both, in this order; or a dict with these "maps", "guide" (B, S, S, 2),
+                "landmarks", "pose"
 
     uv        sum of the absolute differences of u and v in the true mask: the listing's evaluation metric
     mask, occluded  the same of the masks, as they come: no sigmoid
@@ -88,6 +92,7 @@ def maps_of_the_face(truth: dict[str, Any], prediction: Any) -> dict[str, Any]:
     doubt     negative log likelihood of u and v's errors as Student's t in the true mask, from 0 up, _DOUBT_MAP of it,
               where there is a log-variance, its squared scale; it does not move u and v. Not the paper's
 
+    guide     as uv of what the places alone say, _GUIDE of it, where a network finds some. Not the paper's
     depth     sum of the absolute differences where the truth is known, _DEPTH_MAP of it
     landmarks, pose  sums of the absolute differences where there is a face, _LANDMARKS and _POSE of them. These three
               are the paper's outlook (4.5.1), which names no form of them
@@ -127,6 +132,10 @@ def maps_of_the_face(truth: dict[str, Any], prediction: Any) -> dict[str, Any]:
                                    + (_FREEDOM + 1) * ops.log1p(squared * ops.exp(-doubts[i]) / _FREEDOM)))
     if doubts:
         parts["doubt"] = 0.5 * _DOUBT_MAP * doubt
+    if "guide" in asides:
+        _check(truth["uv"], asides["guide"])
+        parts["guide"] = _GUIDE * ops.sum(face[..., None] * ops.abs(asides["guide"] - ops.cast(truth["uv"], "float32")),
+                                          axis=(1, 2, 3))
     if depth is not None:
         _check(truth["depth"], prediction[..., :1])
         true = ops.cast(truth["depth"], "float32")[..., 0]
@@ -149,4 +158,5 @@ def _check(truth: Any, prediction: Any) -> None:
 
 
 #: system -> the loss of its paper
-LOSSES = {"convlstm": mean_squared_error, "compact": places_and_shape, "uvnet": maps_of_the_face}
+LOSSES = {"convlstm": mean_squared_error, "compact": places_and_shape, "uvnet": maps_of_the_face,
+          "vrn": volume_and_landmarks}

@@ -15,7 +15,9 @@ from keras import layers, ops
 
 from Network.layers import PACKAGE
 from Network.normalisation import BatchNormalization
+from Network.residual import residual_encoder
 
+ENCODERS = ("plain", "residual")
 ENCODER_ACTIVATIONS = ("relu", "leaky_relu")
 DISTANCES = ("l1", "l2")
 SLOPE = 0.2                 # of the leaky ReLUs
@@ -32,6 +34,8 @@ class Config:
 
     image_size: int = 256                           # pixels, square images; a multiple of 2^levels
     filters: tuple[int, ...] = (64, 128, 256, 512, 512, 512, 512, 512)      # of the generator's levels, downwards
+    encoder: str = "plain"                          # residual: Network/residual.py, 3x3 with blocks, on [0, 1]
+    blocks: tuple[int, ...] = ()                    # residual: of each level
     encoder_activation: str = "relu"                # the paper's; leaky_relu is pix2pix's own
     dropout: float = 0.5                            # behind the first `dropout_levels` transposed convolutions
     dropout_levels: int = 3
@@ -48,13 +52,17 @@ class Config:
     crop_margin: float = 1.15                       # the detector's box is grown by this before it is cut
 
     def __post_init__(self) -> None:
-        for name, allowed in (("encoder_activation", ENCODER_ACTIVATIONS), ("distance", DISTANCES)):
+        for name, allowed in (("encoder", ENCODERS), ("encoder_activation", ENCODER_ACTIVATIONS),
+                              ("distance", DISTANCES)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         for name in ("filters", "discriminator_filters"):
             value = getattr(self, name)
             if len(value) < 2 or not all(number >= 1 for number in value):
                 raise ValueError(f"{name} must be at least two positive numbers, got {value!r}")
+        if len(self.blocks) != (len(self.filters) if self.encoder == "residual" else 0):
+            raise ValueError(f"blocks must have one value for each level of a residual encoder, none of a plain one, "
+                             f"got {self.blocks!r}")
         if self.image_size < 32 or self.image_size % 2 ** len(self.filters):
             raise ValueError(f"image_size must be at least 32 and a multiple of {2 ** len(self.filters)}, 2 to the "
                              f"number of filters, got {self.image_size}")
@@ -88,10 +96,11 @@ class Config:
 
 
 PIX2PIX = Config()
-#: The same for two CPU cores: the lowest level sees the whole picture (2x2). No dropout: it knows synthetic people
-#: without end, and batch normalisation behind dropout expects in inference a variance that is not there
-COMPACT = Config(image_size=128, filters=(32, 48, 96, 160, 192, 192), encoder_activation="leaky_relu", dropout=0.0,
-                 discriminator_filters=(16, 32, 64, 128))
+#: The same for two CPU cores; its encoder is `compact`'s, but for one block, with whose weights a training may begin.
+#: No dropout: it knows synthetic people without end, and batch normalisation behind dropout expects in inference a
+#: variance that is not there
+COMPACT = Config(image_size=128, filters=(32, 48, 96, 160, 224), encoder="residual", blocks=(0, 0, 1, 2, 1),
+                 dropout=0.0, discriminator_filters=(16, 32, 64, 128))
 PRESETS = {"pix2pix": PIX2PIX, "pix2pix-compact": COMPACT}
 
 
@@ -103,17 +112,11 @@ def build(config: Config) -> keras.Model:
     """
     always = config.inference_as_published
     images = keras.Input((config.image_size, config.image_size, 3), name="images")
-    x = layers.Rescaling(2.0, offset=-1.0, name="scaled")(images)
+    x = images if config.encoder == "residual" else layers.Rescaling(2.0, offset=-1.0, name="scaled")(images)
     if config.noise_channels:
         x = WithNoise(config.noise_channels, always, seed=config.noise_seed, name="with_noise")(x)
-    skips, last = [], len(config.filters) - 1
-    for level, filters in enumerate(config.filters):
-        x = _convolution(filters, f"down_{level}", strides=2)(x)
-        if level and (level < last or config.bottleneck_norm):
-            x = _norm(config, f"down_{level}_norm", always)(x)
-        slope = SLOPE if config.encoder_activation == "leaky_relu" else 0.0
-        x = layers.ReLU(negative_slope=slope, name=f"down_{level}_relu")(x)
-        skips.append(x)
+    skips, last = _encoded(config, x, always), len(config.filters) - 1
+    x = skips[-1]
     for count, level in enumerate(range(last - 1, -1, -1)):
         x = layers.Conv2DTranspose(config.filters[level], KERNEL, strides=2, padding="same", use_bias=False,
                                    kernel_initializer=_initial(), name=f"up_{level}")(x)
@@ -126,6 +129,26 @@ def build(config: Config) -> keras.Model:
     x = layers.Conv2DTranspose(1, KERNEL, strides=2, padding="same", kernel_initializer=_initial(), activation="tanh",
                                dtype="float32", name="depth")(x)
     return keras.Model(images, x, name="generator")
+
+
+def _encoded(config: Config, x: Any, always: bool) -> list[Any]:
+    """What each level of the way down gives, the finest first."""
+    slope = SLOPE if config.encoder_activation == "leaky_relu" else 0.0
+    if config.encoder == "residual":
+        def convolution(x: Any, filters: int, name: str, stride: int = 1, kernel: int = 3, relu: bool = True) -> Any:
+            x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False,
+                              kernel_initializer="he_normal", name=name)(x)
+            x = _norm(config, f"{name}_norm", always)(x)
+            return layers.ReLU(negative_slope=slope, name=f"{name}_relu")(x) if relu else x
+        return residual_encoder(x, config.filters, config.blocks, convolution)
+    tensors, last = [], len(config.filters) - 1
+    for level, filters in enumerate(config.filters):
+        x = _convolution(filters, f"down_{level}", strides=2)(x)
+        if level and (level < last or config.bottleneck_norm):
+            x = _norm(config, f"down_{level}_norm", always)(x)
+        x = layers.ReLU(negative_slope=slope, name=f"down_{level}_relu")(x)
+        tensors.append(x)
+    return tensors
 
 
 def build_discriminator(config: Config) -> keras.Model:

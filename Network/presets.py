@@ -10,7 +10,7 @@ from Network.flags import from_dict
 from Network.settings import Settings, TrainConfig
 
 #: fields that the network's and the generator's configs share: one flag sets both
-SHARED = ("image_size", "points", "images")
+SHARED = ("image_size", "points", "images", "layers")
 
 #: preset -> network and what differs from the defaults of Settings, TrainConfig, the network's Config, DataConfig
 PRESETS: dict[str, dict[str, Any]] = {
@@ -55,6 +55,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train": {"epochs": 60, "learning_rate": 5e-4, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "l1"},
     },
+    # Jackson et al. 2017 as the seed reviews it; it gives neither the batch nor the number of epochs
+    "vrn": {
+        "network": "vrn", "settings": {"optimizer": "rmsprop"}, "model": {}, "data": {},
+        "train": {"epochs": 80, "schedule": "drop", "patience": 80, "choose_by": "volume"},
+    },
+    "vrn-compact": {
+        "network": "vrn", "settings": {"precision": "mixed_bfloat16"}, "model": {},
+        "data": {"image_size": 96, "layers": 100, "batch_size": 16, "photos": True, "empty": 0.1},
+        "train": {"epochs": 60, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
+                  "choose_by": "volume"},
+    },
     # Endrawis 2018, 3.1.3: Adam, the rate lowered where the loss stays, an early stop; rate and sizes are not given.
     # Shards of at least 200 px: python -m Dataset.shards OUT --size 200
     "coarse": {
@@ -90,7 +101,7 @@ def resolve(preset: str, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
         return {**chosen[part], **typed.get(part, {})}
     network = get_network(chosen["network"])
     # the network takes any number of images; sizes follow the data
-    sizes = {name: value for name, value in merged("data").items() if name in ("image_size", "points")}
+    sizes = {name: value for name, value in merged("data").items() if name in ("image_size", "points", "layers")}
     model = from_dict(network.Config, {**dataclasses.asdict(network.PRESETS[preset]), **merged("model"), **sizes})
     data = {**merged("data"), **getattr(network, "data_settings", lambda config: {})(model)}
     return {"preset": preset, "network": chosen["network"],

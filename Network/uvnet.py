@@ -9,8 +9,8 @@ ReLU, zero padding, biases; the last convolution has no activation. Left out: no
 have are fields of Config, off by default: a log-variance of u and v; of the outlook (4.5.1) depth from the same
 network, landmarks and head pose, which only the loss looks at; and what makes `uvnet-compact` fit two CPU cores: batch
 normalisation, a first convolution that halves the image, a residual encoder, numbers of convolutions for each level,
-cheaper ways up and skips, and a coarse map to which the fine one is added. docs/deviations.md says where text and
-listing disagree.
+cheaper ways up and skips, and 256 places of the face, found first, between which the map begins. docs/deviations.md
+says where text and listing disagree.
 """
 
 from __future__ import annotations
@@ -23,13 +23,18 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from Network.correspondence import FaceFrame
+from Network.grid import resample
 from Network.layers import PACKAGE
 from Network.losses import LEAST_LOG_VARIANCE
 from Network.normalisation import BatchNormalization
+from Network.places import PLACES, find_places, guide
+from Network.residual import Convolution, residual_encoder
 
 _DOUBT = -3.0           # log-variance before training: a fifth of the side, the error of one that knows nothing
-CHOICES = {"encoder": ("pooled", "residual"),
-           "normalisation": ("none", "batch"), "upsampling": ("transposed", "nearest"), "skips": ("concatenate", "add")}
+CHOICES = {"encoder": ("pooled", "residual"), "normalisation": ("none", "batch"), "masks": ("linear", "clipped"),
+           "upsampling": ("transposed", "nearest"), "skips": ("concatenate", "add")}
+LEAK = 0.05             # slope of clipped masks beyond 0 and 1: one on the wrong side still finds back
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Config:
     last_convolutions: int = 2                      # after the image has come in, before the output
     features: tuple[int, ...] = ()                  # of each level, in place of first_features and growth
     up_features: tuple[int, ...] = ()               # the same on the way up
+    masks: str = "linear"                           # clipped: all but flat beyond 0 and 1, where a pixel is decided
     confidence: bool = False                        # two more channels: log-variance of u and of v
     depth: bool = False                             # one more channel: how far behind the face's nearest place
     landmarks: bool = False                         # in training, from the lowest level: where the 68 lie in the image
@@ -61,7 +67,8 @@ class Config:
     normalisation: str = "none"                     # batch: after every convolution, which then has no bias
     upsampling: str = "transposed"                  # convolution; nearest: a 1x1 convolution and repeated pixels
     skips: str = "concatenate"                      # after the level's convolutions; add: before them, by a 1x1 one
-    coarse: tuple[int, ...] = ()                    # levels, 0 the finest, that also give a map: bilinear, all added
+    places: tuple[int, ...] = ()                    # residual: the map begins between 256 places (Network/places.py):
+    #                                                 features at 1/8, looks, features at 1/4 and of the second look
     batch_norm_momentum: float = 0.99
     batch_norm_replicas: int = 1                    # synchronise the statistics over so many replicas
     crop_margin: float = 1.15                       # the detector's box is grown by this before it is cut
@@ -69,7 +76,7 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name.endswith("convolutions") or field.name in ("stem", "coarse", "blocks") else 1e-9
+            least = 0 if field.name.endswith("convolutions") or field.name in ("stem", "blocks") else 1e-9
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, (int, float)) and not isinstance(number, bool) and not number >= least:
                     raise ValueError(f"{field.name} must be positive, got {value!r}")
@@ -85,8 +92,9 @@ class Config:
                                  f"got {getattr(self, name)!r}")
         if self.encoder == "residual" and not self.stem:
             raise ValueError("stem must be at least 1 for a residual encoder, whose first convolution it is, got 0")
-        if any(level >= self.levels for level in self.coarse):
-            raise ValueError(f"coarse must name levels below {self.levels}, got {self.coarse!r}")
+        if self.places and (len(self.places) != 4 or self.encoder != "residual" or self.levels < 3):
+            raise ValueError(f"places must be four numbers, beside a residual encoder of at least 3 levels, or none, "
+                             f"got {self.places!r}, {self.encoder} and {self.levels}")
         multiple = 2 ** (self.levels + bool(self.stem))
         if self.image_size % multiple:
             raise ValueError(f"image_size must be a multiple of {multiple}, got {self.image_size}")
@@ -107,10 +115,10 @@ class Config:
 
 
 UVNET = Config()
-#: for two CPU cores; its encoder is `compact`'s but for the last level, whose weights a training may begin with
-COMPACT = Config(levels=4, filters=(3,), encoder="residual", blocks=(0, 1, 2, 1), stem=32, features=(48, 96, 160, 160),
-                 up_features=(32, 64, 96, 160), up_convolutions=(1, 2), last_convolutions=0, normalisation="batch",
-                 upsampling="nearest", skips="add", coarse=(3,), confidence=True)
+#: for two CPU cores; but for one block it finds places as `compact` does, with whose weights a training may begin
+COMPACT = Config(levels=4, filters=(3,), encoder="residual", blocks=(0, 1, 2, 1), stem=32, features=(48, 96, 160, 224),
+                 places=(96, 24, 48, 64), up_features=(32, 64, 96, 96), up_convolutions=(1, 2), last_convolutions=0,
+                 normalisation="batch", upsampling="nearest", skips="add", masks="clipped", confidence=True)
 PRESETS = {"uvnet": UVNET, "uvnet-compact": COMPACT}
 ORDERED = False     # the output is a map of the image, no grid of points
 
@@ -124,36 +132,42 @@ def build(config: Config) -> keras.Model:
 
 
 def build_training(config: Config) -> keras.Model:
-    """`build`'s model, or, with `landmarks` or `pose`, one that gives a dict: "maps" as `build`, "landmarks" (B, 68, 2)
-    in sides of the image, "pose" (B, 6), the first two rows of the head's rotation in the camera's upright frame (Zhou
-    et al. 2019: no angle jumps there)."""
+    """`build`'s model, or, with `places`, `landmarks` or `pose`, one that gives a dict: "maps" as `build`, "guide"
+    (B, S, S, 2), u and v as the places alone have them, "landmarks" (B, 68, 2) in sides of the image, "pose" (B, 6),
+    the first two rows of the head's rotation in the camera's upright frame (Zhou et al. 2019: no angle jumps there)."""
     images = keras.Input((config.image_size, config.image_size, 3), name="images")
     down, up = config.down(), config.up()
     filters = [config.of_level("filters", level) for level in range(config.levels)]
     skips = _encoded(config, images, down, filters)
     x = skips[-1]
-    lowest, coarse = x, []
+    lowest, begun, asides = x, None, {}
     for level in reversed(range(config.levels)):
-        x = _doubled(config, x, up[level], filters[level], f"up_{level}")
-        if config.skips == "add":
-            side = layers.Conv2D(up[level], 1, name=f"side_{level}")(skips[level])
-            x = layers.Add(name=f"skip_{level}")([x, side])
+        if level > 1 and config.places:
+            continue
+        if level == 1 and config.places:
+            x, begun = _between_places(config, skips)
+            asides = {"guide": begun}
+        else:
+            x = _doubled(config, x, up[level], filters[level], f"up_{level}")
+            if config.skips == "add":
+                side = layers.Conv2D(up[level], 1, name=f"side_{level}")(skips[level])
+                x = layers.Add(name=f"skip_{level}")([x, side])
         for number in range(config.of_level("up_convolutions", level)):
             x = _conv(config, x, up[level], filters[level], f"up_{level}_{number}")
-        if level in config.coarse:
-            coarse.append(_coarse(config, x, f"coarse_{level}"))
         if config.skips == "concatenate":
             x = layers.Concatenate(name=f"skip_{level}")([x, skips[level]])
     for number in range(config.last_convolutions):
         x = _conv(config, x, up[0], filters[0], f"last_{number}")
-    maps = _head(config, x, 4 + config.depth, "maps")
-    if coarse:
-        maps = layers.Add(name="coarse_and_fine", dtype="float32")([maps, *coarse])
+    maps = _head(config, x, 4 + config.depth, "image_maps")
+    if begun is not None:
+        maps = AddFirst(name="guided_maps")(maps, begun)
+    if config.masks == "clipped":
+        maps = ClippedMasks(name="clipped_masks")(maps)
     if config.confidence:
         doubt = _head(config, x, 2, "doubt", activation=floored_log_variance,
                       bias_initializer=keras.initializers.Constant(_DOUBT))
         maps = layers.Concatenate(name="maps_and_doubt", dtype="float32")([maps, doubt])
-    outputs = {"maps": maps, **_aside(config, lowest)}
+    outputs = {"maps": maps, **asides, **_aside(config, lowest)}
     return keras.Model(images, outputs if len(outputs) > 1 else maps, name="uvnet")
 
 
@@ -171,7 +185,10 @@ def inference(model: keras.Model) -> keras.Model:
 
 
 def set_template(model: keras.Model, template: Any) -> None:
-    """Nothing: no layer of this network holds a mean face."""
+    """With `places`: let a new network know the mean face, an ordered grid (N, 3) in the unit sphere."""
+    for layer in model.layers:
+        if layer.name == "face_frame" and len(template):
+            layer.set_template(resample(np.asarray(template), PLACES))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -180,21 +197,48 @@ def floored_log_variance(x: Any) -> Any:
     return LEAST_LOG_VARIANCE + ops.softplus(x - LEAST_LOG_VARIANCE)
 
 
+@keras.saving.register_keras_serializable(PACKAGE)
+class AddFirst(keras.layers.Layer):
+    """Maps (..., C) float32 with `first` (..., K), K <= C, added to their first channels."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, maps: Any, first: Any) -> Any:
+        """As the class says."""
+        count = first.shape[-1]
+        return ops.concatenate([maps[..., :count] + first, maps[..., count:]], axis=-1)
+
+    def compute_output_shape(self, maps_shape: tuple, first_shape: tuple) -> tuple:
+        """The first shape."""
+        return maps_shape
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class ClippedMasks(keras.layers.Layer):
+    """Maps (..., C) float32 whose third and fourth channel, the masks, are all but flat, LEAK, beyond 0 and 1. A sum of
+    absolute errors pulls at every pixel of a linear mask, however right it is: of 16384, most of all that is learnt
+    from; at a clipped one it pulls where the mask is not yet decided."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, maps: Any) -> Any:
+        """As the class says."""
+        masks = maps[..., 2:4]
+        within = ops.clip(masks, 0.0, 1.0)
+        return ops.concatenate([maps[..., :2], within + LEAK * (masks - within), maps[..., 4:]], axis=-1)
+
+    def compute_output_shape(self, maps_shape: tuple) -> tuple:
+        """The same."""
+        return maps_shape
+
+
 def _encoded(config: Config, images: Any, down: tuple[int, ...], filters: list[int]) -> list[Any]:
-    """The way down: what goes into each level, the finest first, and what the last one gives. The layers of a residual
-    encoder have the names of `compact`'s, so that a training may begin with that network's (`--init`, `--take`)."""
+    """The way down: what goes into each level, the finest first, and what the last one gives."""
     if config.encoder == "residual":
-        x = _conv(config, images, config.stem, 5, "down_0", strides=2)
-        tensors = [x]
-        for level in range(config.levels):
-            x = _conv(config, x, down[level], filters[level], f"down_{level + 1}", strides=2)
-            for block in range(config.of_level("blocks", level)):
-                name = f"block_{level + 1}_{block}"
-                y = _conv(config, x, down[level], filters[level], f"{name}_1")
-                y = _conv(config, y, down[level], filters[level], f"{name}_2", activation=False)
-                x = layers.ReLU(name=name)(layers.Add(name=f"{name}_add")([x, y]))
-            tensors.append(x)
-        return tensors
+        blocks = [config.of_level("blocks", level) for level in range(config.levels)]
+        return residual_encoder(images, (config.stem, *down), (0, *blocks), _convolution(config))
     x = _conv(config, images, config.stem, 5, "stem", strides=2) if config.stem else images
     tensors = [x]
     for level in range(config.levels):
@@ -203,6 +247,23 @@ def _encoded(config: Config, images: Any, down: tuple[int, ...], filters: list[i
         x = layers.MaxPooling2D(2, name=f"pool_{level}")(x)
         tensors.append(x)
     return tensors
+
+
+def _between_places(config: Config, levels: list[Any]) -> tuple[Any, Any]:
+    """The way up to 1/4 of the image by way of the places -> features there, and u and v between the places
+    (n, S, S, 2) float32."""
+    pyramid, looks, fine, refine = config.places
+    found = find_places(levels, _convolution(config), FaceFrame(name="face_frame"), pyramid=pyramid, looks=looks,
+                        refinements=1, fine=fine, refine=refine)
+    uv, x = guide(found, found.fine.shape[1], [found.fine])
+    return x, layers.UpSampling2D(4, interpolation="bilinear", dtype="float32", name="guide")(uv)
+
+
+def _convolution(config: Config) -> Convolution:
+    """The network's convolution as `residual_encoder` and `find_places` call it."""
+    def convolution(x: Any, filters: int, name: str, stride: int = 1, kernel: int = 3, relu: bool = True) -> Any:
+        return _conv(config, x, filters, kernel, name, strides=stride, activation=relu)
+    return convolution
 
 
 def _conv(config: Config, x: Any, features: int, side: int, name: str, strides: int = 1,
@@ -246,14 +307,6 @@ def _first_kernel(config: Config) -> str:
     network that cannot shrink its features put all their variance into a few pixels, where an error costs no more, and
     the others stay empty. Random kernels had it do so within 500 updates (docs/results.md)."""
     return "zeros" if config.normalisation == "batch" else "glorot_uniform"
-
-
-def _coarse(config: Config, x: Any, name: str) -> Any:
-    """A map of the image's size from a level's features: u and v are ramps, which far pixels decide and which fine
-    features are slow to learn."""
-    x = layers.Conv2D(4 + config.depth, 1, kernel_initializer=_first_kernel(config), dtype="float32", name=name)(x)
-    return layers.UpSampling2D(config.image_size // x.shape[1], interpolation="bilinear", dtype="float32",
-                               name=f"{name}_image")(x)
 
 
 def _aside(config: Config, x: Any) -> dict[str, Any]:

@@ -7,8 +7,9 @@ import pytest
 
 from Dataset.face_model import load_face_model
 from Dataset.representations.coefficients import COUNT, linear
-from Network import coarse
+from Network import coarse, compact
 from Network.coarse_losses import POSE_UNITS, coarse_loss
+from Network.loading import begin_with
 
 TINY = coarse.Config(image_size=16, stem_filters=8, stem_pool=False, filters=(8, 16), blocks=(1, 1))
 
@@ -24,12 +25,28 @@ def test_the_default_is_hes_18_layers():
 
 def test_the_compact_one_fits_its_box():
     model = coarse.build(coarse.COMPACT)
-    assert model.count_params() == 2_700_226 and 2 * model.count_params() <= 8e6
-    assert model.get_layer("head_relu").output.shape[1:] == (6, 6, 48)
+    assert model.count_params() == 2_884_866 and 2 * model.count_params() <= 8e6
+    assert model.get_layer("head_relu").output.shape[1:] == (3, 3, 128)
 
 
-@pytest.mark.parametrize("change", [{}, {"block": "bottleneck"}, {"trunk": "mobilenet"}, {"stem_pool": True},
-                                    {"head": "flatten"}, {"image_size": 20}])
+def test_the_plain_trunk_is_the_encoder_of_compact(tmp_path):
+    """Its weights fill the first three channels' kernels: PNCC and normals change nothing until they are learnt."""
+    config = compact.Config(image_size=32, points=64, encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 1))
+    first = compact.build(config)
+    first.save(tmp_path / "first.keras")
+    model = coarse.build(dataclasses.replace(TINY, trunk="plain", image_size=32, filters=(4, 6, 8, 8),
+                                             blocks=(0, 0, 1, 1)))
+    assert begin_with(model, str(tmp_path / "first.keras"), ("down_", "block_")) == 16
+    images = np.random.default_rng(3).random((2, 32, 32, 9), np.float32)
+    images[1, ..., :3] = images[0, ..., :3]
+    found = np.asarray(keras.Model(model.input, model.get_layer("block_3_0").output)(images))
+    np.testing.assert_array_equal(found[0], found[1])
+    theirs = keras.Model(first.input, first.get_layer("block_3_0").output)(images[None, :1, ..., :3])
+    np.testing.assert_allclose(found[:1], theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [{}, {"block": "bottleneck"}, {"trunk": "mobilenet"}, {"trunk": "plain"},
+                                    {"stem_pool": True}, {"head": "flatten"}, {"image_size": 20}])
 def test_every_trunk_begins_near_the_mean_face(change):
     keras.utils.set_random_seed(1)
     config = dataclasses.replace(TINY, **change)

@@ -18,7 +18,7 @@ from Network.loading import load_model
 from Network.tiling import stitch
 
 FLAGS = ["--preset", "uvnet-compact", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--up-features",
-         "8,12,16", "--coarse", "1", "--batch-size", "4", "--batches", "3", "--validation-people", "3", "--quiet",
+         "8,12,16", "--places", "8,4,6,6", "--batch-size", "4", "--batches", "3", "--validation-people", "3", "--quiet",
          "--image-size", "32", "--depth", "--landmarks", "--pose", "--aside", "16"]
 EXTRAS = ["--extras", "depth,landmarks,pose"]
 

@@ -11,7 +11,7 @@ from Dataset.representations.depth import encode_depth
 from Dataset.scene import Stage
 from Dataset.transforms import umeyama
 from Network.fit_stream import FitPrefixes, FitStream
-from Network.fitted import MOST_PHOTOS, DepthFitter, UVFitter, faces_of_people, grid_of, pixel_weights
+from Network.fitted import FITTERS, MOST_PHOTOS, DepthFitter, UVFitter, faces_of_people, grid_of, pixel_weights
 from Network.loading import Loaded
 from Network.predict import Crop, NoFace
 
@@ -113,15 +113,16 @@ def test_depth_gives_the_person(person):
 
 @pytest.mark.parametrize("network, empty", [("uvnet", np.zeros((128, 128, 4), np.float32)),
                                             ("pix2pix", np.full((128, 128, 1), -1, np.float32)),
+                                            ("vrn", np.full((64, 64, 68), -5, np.float32)),
                                             ("uvnet", np.full((128, 128, 4), np.nan, np.float32))])
 def test_no_face(network, empty, person):
-    fitter = {"uvnet": UVFitter, "pix2pix": DepthFitter}[network]()
+    fitter = FITTERS[network]()
     with pytest.raises(NoFace, match="^no face"):
         fitter.read(empty)
     faces = faces_of_people(empty[None, None], network)
     np.testing.assert_array_equal(faces[0], grid_of(np.asarray(MODEL.mean, float), MODEL))
     with pytest.raises(NoFace, match="^photo 0: no face"):
-        FitStream(fake(empty[None], network)).add(crop(0))
+        FitStream(fake(empty[None], network)).add(crop(0, len(empty)))
 
 
 def test_photo_by_photo_comes_to_what_all_at_once_comes_to(person):

@@ -121,6 +121,11 @@ def test_evaluate(change, names):
     np.testing.assert_allclose(found["loss"], found["adversarial"] + 7 * apart, rtol=1e-5)
 
 
+def test_another_optimizer_is_refused():
+    with pytest.raises(ValueError, match="optimizer rmsprop is not done for a GAN; use adam"):
+        make_optimizers(Settings(optimizer="rmsprop"))
+
+
 def test_two_optimizers_keep_step():
     step = make()
     pair = step.optimizer

@@ -4,12 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from Dataset.camera import look_at_face
 from Dataset.face_model import load_face_model
 from Dataset.renders import RenderOptions, render_person
 from Dataset.representations.depth import encode_depth
 from Dataset.representations.points import encode
+from Dataset.representations.volume import encode as volume, solid
 from Dataset.scene import Stage
 from Dataset.transforms import to_unit_sphere, umeyama
+from Evaluation.icp import icp
 from Network import compact
 from Network.fitted import grid_of
 from Network.in_photo import photo_reader, place_landmarks
@@ -59,10 +62,24 @@ def test_depth_gives_points_and_no_landmarks(person):
     assert landmarks is None and points.shape[1] == 3 and np.linalg.norm(points, axis=1).max() == pytest.approx(1)
 
 
+def test_a_volume_gives_the_surface_that_the_camera_sees():
+    """All of it lies on the true face, and nothing of the cone behind it is there."""
+    head = MODEL.shape(MODEL.sample_identity(np.random.default_rng(6)))
+    closed = solid(head, MODEL)
+    camera = look_at_face(64, 800.0, 4.2 * 64)
+    logits = np.where(volume(closed, camera, 68), 8.0, -8.0).astype(np.float32)
+    points, landmarks = photo_reader(says(logits, "vrn"))(np.zeros((64, 64, 3), np.float32))
+    assert landmarks is None and np.linalg.norm(points, axis=1).max() == pytest.approx(1)
+    truth = encode(head, model=MODEL).reshape(-1, 3)
+    aligned = icp(points.astype(np.float64), to_unit_sphere(truth)[0], with_scale=True)
+    assert 150 * aligned.distances.mean() < 1.5         # mm of a face of some 150 mm radius; voxels are of 3 mm
+
+
 @pytest.mark.parametrize("network, empty", [("uvnet", np.zeros((128, 128, 4), np.float32)),
-                                            ("pix2pix", np.full((128, 128, 1), -1, np.float32))])
+                                            ("pix2pix", np.full((128, 128, 1), -1, np.float32)),
+                                            ("vrn", np.full((64, 64, 68), -5, np.float32))])
 def test_no_face_is_the_mean_face_without_landmarks(network, empty):
-    points, landmarks = photo_reader(says(empty, network))(np.zeros((128, 128, 3), np.float32))
+    points, landmarks = photo_reader(says(empty, network))(np.zeros((*empty.shape[:2], 3), np.float32))
     np.testing.assert_array_equal(points, grid_of(np.asarray(MODEL.mean, float), MODEL))
     assert landmarks is None
 

@@ -14,7 +14,7 @@ MAY_IMPORT = {"Dataset": {"Dataset"}, "Datagenerator": {"Datagenerator", "Datase
               "Network": {"Network", "Dataset"}, "Evaluation": {"Evaluation", "Dataset"}}
 #: Network's model, layer and loss files import nothing at home but the shared blocks, and no backend by name.
 PURE_KERAS = {"mobile3model.py", "uvnet.py", "pix2pix.py", "vrn.py", "coarse.py", "layers.py", "losses.py",
-              "coarse_losses.py", "vrn_losses.py", "gan_losses.py"}
+              "coarse_losses.py", "vrn_losses.py", "gan_losses.py", "places.py", "residual.py", "correspondence.py"}
 
 
 def modules(room: str) -> list[Path]:
@@ -64,7 +64,8 @@ def test_model_files_run_on_any_backend():
                 assert head not in ("tensorflow", "jax", "torch", "cv2", "Dataset"), f"{path} imports {name}"
                 if head == "Network":
                     assert name in ("Network.layers", "Network.losses", "Network.normalisation",
-                                    "Network.hourglass"), f"{path}: {name}"
+                                    "Network.hourglass", "Network.residual", "Network.places", "Network.correspondence",
+                                    "Network.grid", "Network.vrn_losses"), f"{path}: {name}"
 
 
 def test_only_plots_knows_matplotlib_and_only_lazily():

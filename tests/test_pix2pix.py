@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from Network import get_network, pix2pix
+from Network import compact, get_network, pix2pix
 from Network.checkpoints import RunFolder, model_from_config
 from Network.flags import add_flags
+from Network.loading import begin_with
 from Network.pix2pix import COMPACT, PIX2PIX, BatchNorm, Config, WithNoise
 from Network.presets import SHARED, resolve
 from Network.settings import Settings, TrainConfig
@@ -48,10 +49,32 @@ def test_sizes_of_the_paper():
 
 def test_size_of_compact():
     generator = pix2pix.build(COMPACT)
-    assert generator.count_params() == generator_size(COMPACT.filters) <= 4_000_000     # 8 MB as float16
+    assert generator.count_params() == 3_780_449 <= 4_000_000     # 8 MB as float16
     assert generator.output_shape == (None, 128, 128, 1)
     assert generator.get_layer(f"down_{len(COMPACT.filters) - 1}").output.shape[1] <= 4
     assert pix2pix.build_discriminator(COMPACT).output_shape == (None, 14, 14, 1)
+
+
+def test_the_residual_encoder_is_that_of_compact(tmp_path):
+    """All of its layers but one block's, so that a training can begin with them; the discriminator takes none."""
+    config = dataclasses.replace(COMPACT, filters=(4, 6, 8, 8), blocks=(0, 0, 1, 1), image_size=32,
+                                 discriminator_filters=(4, 6, 8))
+    model = pix2pix.build_training(config)
+    first = compact.build(compact.Config(image_size=32, points=64, encoder_filters=(4, 6, 8, 8),
+                                         encoder_blocks=(0, 0, 1, 2)))
+    first.save(tmp_path / "compact.keras")
+    before = [w.copy() for w in model.get_layer("discriminator").get_weights()]
+    # four levels and two blocks: eight convolutions, each with its normalisation
+    assert begin_with(model, str(tmp_path / "compact.keras"), ("generator/down_", "generator/block_")) == 16
+    generator = model.get_layer("generator")
+    for name in ("down_0", "down_3_norm", "block_3_0_2"):
+        for ours, theirs in zip(generator.get_layer(name).get_weights(), first.get_layer(name).get_weights()):
+            np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(model.get_layer("discriminator").get_weights(), before):
+        np.testing.assert_array_equal(ours, theirs)
+    images = pictures(2)
+    np.testing.assert_allclose(keras.Model(generator.input, generator.get_layer("down_0").output)(images),
+                               keras.Model(first.input, first.get_layer("down_0").output)(images[:, None]), atol=1e-5)
 
 
 def constant(model: keras.Model) -> None:

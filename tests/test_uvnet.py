@@ -11,14 +11,17 @@ from Network.losses import LEAST_LOG_VARIANCE, LOSSES, maps_of_the_face
 from Network.presets import resolve
 from Network.settings import Settings
 from Network.step import GradientStep, make_optimizer
+from tests.test_uvnet_loss import sample
 
-COMPACT_PARAMETERS = 2_783_740
+COMPACT_PARAMETERS = 2_956_389
 POOLED = uvnet.Config(levels=5, filters=(3,), stem=32, features=(32, 64, 96, 160, 192), convolutions=(0, 2),
                       up_features=(32, 64, 96, 160, 192), up_convolutions=(1, 2), last_convolutions=0,
-                      normalisation="batch", upsampling="nearest", skips="add", coarse=(3,), confidence=True)
+                      normalisation="batch", upsampling="nearest", skips="add", confidence=True)
 TINY = uvnet.Config(image_size=16, levels=2, first_features=4)
 SMALL = dataclasses.replace(uvnet.COMPACT, image_size=16, levels=2, stem=6, features=(6, 8), up_features=(6, 8),
-                            coarse=(1,), batch_norm_momentum=0.8)
+                            places=(), masks="linear", batch_norm_momentum=0.8)
+GUIDED = dataclasses.replace(uvnet.COMPACT, image_size=32, levels=3, stem=6, features=(6, 8, 8), blocks=(0, 1, 1),
+                             places=(8, 4, 6, 6), up_features=(4, 6, 8), batch_norm_momentum=0.8)
 
 
 @pytest.mark.parametrize("levels, parameters, up", [
@@ -33,7 +36,7 @@ def test_size_is_the_papers(levels, parameters, up):
     assert [model.get_layer(f"skip_{i}").output.shape[1:] for i in (5, 4, 1)] == [
         (4, 4, 656 + 300), (8, 8, 375 + 172), (64, 64, 70 + 32)]
     assert model.get_layer("up_0").activation is keras.activations.relu
-    assert model.get_layer("maps").activation is keras.activations.linear
+    assert model.get_layer("image_maps").activation is keras.activations.linear
 
 
 def test_the_presets():
@@ -62,7 +65,8 @@ def test_any_size_that_the_levels_divide():
     ({"levels": 0}, "levels must be positive"),
     ({"skips": "none"}, "skips must be one of concatenate, add, got 'none'"),
     ({"normalisation": "layer"}, "normalisation must be one of"), ({"upsampling": ""}, "upsampling must be one of"),
-    ({"coarse": (6,)}, r"coarse must name levels below 6, got \(6,\)"),
+    ({"places": (8, 4, 6, 6)}, "places must be four numbers, beside a residual encoder"),
+    ({"places": (8, 4), "encoder": "residual", "stem": 4}, "places must be four numbers"),
     ({"features": (8, 8)}, "features must have one value for each of the 6 levels"),
     ({"aside": 0}, "aside must be positive"), ({"filters": ()}, "filters must have at least one value"),
     ({"filters": (5, 0)}, "filters must be positive")])
@@ -103,34 +107,79 @@ def test_a_residual_encoder_is_that_of_compact():
 
 def test_a_pooled_encoder_with_a_stem():
     model = uvnet.build(POOLED)
-    assert model.count_params() == 2_703_420 and model.get_layer("pool_4").output.shape == (None, 2, 2, 192)
+    assert model.count_params() == 2_702_776 and model.get_layer("pool_4").output.shape == (None, 2, 2, 192)
 
 
 def test_after_a_stem_a_pixel_becomes_four():
     model = uvnet.build(SMALL)
-    for weight in model.get_layer("coarse_1").trainable_weights:
-        weight.assign(np.zeros(weight.shape))
-    head = model.get_layer("maps")
+    head = model.get_layer("image_maps")
     head.set_weights([np.zeros(head.kernel.shape), np.arange(16)])
     maps = np.asarray(model(np.zeros((1, 16, 16, 3), np.float32)))[0, ..., :4]
     np.testing.assert_array_equal(maps[:2, :2].reshape(4, 4), np.arange(16).reshape(4, 4))  # row, column, channel
     np.testing.assert_array_equal(maps, np.tile(maps[:2, :2], (8, 8, 1)))
 
 
-def test_a_coarse_map_is_added():
-    model = uvnet.build(SMALL)
-    coarse, head = model.get_layer("coarse_1"), model.get_layer("maps")
-    coarse.set_weights([np.zeros(coarse.kernel.shape), np.array([1, 2, 3, 4])])
-    images = np.random.default_rng(7).random((1, 16, 16, 3), np.float32)
-    before = np.asarray(model(images))
-    coarse.set_weights([np.zeros(coarse.kernel.shape), np.array([11, 2, 3, 4])])
-    np.testing.assert_allclose(model(images) - before, np.broadcast_to([10, 0, 0, 0, 0, 0], (1, 16, 16, 6)), atol=1e-5)
-    head.set_weights([np.zeros(w.shape) for w in head.get_weights()])
-    coarse.set_weights([np.random.default_rng(0).normal(size=coarse.kernel.shape), np.zeros(4)])
-    maps = np.asarray(model(images))[0, ..., :4]
-    grid = keras.Model(model.input, coarse.output)(images)[0]           # 4x4 cells of 4 pixels
-    rows = 0.0625 * grid[0] + 0.875 * grid[1] + 0.0625 * grid[2]        # an eighth to either side of a cell's centre
-    np.testing.assert_allclose((maps[5:7, 7:9].mean((0, 1))), 0.5 * (rows[1] + rows[2]), atol=1e-5)
+def test_the_map_begins_between_places():
+    """A new head adds nothing: u and v are the places' own; the guide is that of inference, too."""
+    keras.utils.set_random_seed(8)
+    model = uvnet.build_training(GUIDED)
+    images = np.random.default_rng(8).random((2, 32, 32, 3), np.float32)
+    output = model(images)
+    assert {name: tuple(value.shape) for name, value in output.items()} == {"maps": (2, 32, 32, 6),
+                                                                            "guide": (2, 32, 32, 2)}
+    np.testing.assert_array_equal(output["maps"][..., :2], output["guide"])
+    np.testing.assert_array_equal(output["maps"][..., 2:4], 0)
+    head = model.get_layer("image_maps")
+    head.bias.assign(np.tile([0.25, 0.0, 1.0, 0.0], 4))
+    moved = model(images)["maps"]
+    np.testing.assert_allclose(moved - output["maps"], np.broadcast_to([0.25, 0, 1, 0, 0, 0], moved.shape), atol=1e-6)
+    np.testing.assert_array_equal(uvnet.inference(model)(images), moved)
+    correction = model.get_layer("again_0_correction")
+    correction.set_weights([np.random.default_rng(8).normal(0, 0.1, w.shape) for w in correction.get_weights()])
+    output = model(images)
+    uvnet.set_template(model, load_grid())
+    assert np.abs(model(images)["guide"] - output["guide"]).max() > 1e-6       # by way of the second look
+    uvnet.set_template(model, np.zeros((0, 3)))
+
+
+def test_clipped_masks():
+    """Linear within 0 and 1 and for all other channels; beyond, a twentieth: where a mask is right nothing pulls."""
+    maps = np.zeros((1, 1, 5, 6), np.float32)
+    maps[..., :] = np.array([-2.0, 0.0, 0.4, 1.0, 3.0])[:, None]
+    clipped = np.asarray(uvnet.ClippedMasks()(maps))
+    np.testing.assert_array_equal(clipped[..., [0, 1, 4, 5]], maps[..., [0, 1, 4, 5]])
+    np.testing.assert_allclose(clipped[0, 0, :, 2], [-0.1, 0.0, 0.4, 1.0, 1.1], atol=1e-6)
+    np.testing.assert_array_equal(clipped[..., 3], clipped[..., 2])
+    plain, flat = (uvnet.build(dataclasses.replace(TINY, masks=masks)) for masks in ("linear", "clipped"))
+    flat.set_weights(plain.get_weights())
+    images = np.random.default_rng(1).random((2, 16, 16, 3), np.float32)
+    np.testing.assert_array_equal(uvnet.ClippedMasks()(plain(images)), flat(images))
+
+
+def load_grid() -> np.ndarray:
+    from Dataset.face_model import load_face_model
+    from Dataset.representations.points import encode
+    return encode(load_face_model().mean, 16).reshape(-1, 3).astype(np.float32) / 100
+
+
+def test_the_places_are_found_as_compact_finds_them(tmp_path):
+    from Network import compact
+    from Network.loading import begin_with
+    keras.utils.set_random_seed(9)
+    config = compact.Config(image_size=32, points=64, encoder_filters=(6, 6, 8, 8), encoder_blocks=(0, 0, 1, 1),
+                            pyramid_filters=8, looks=4, fine_filters=6, refine_filters=6)
+    first = compact.build_training(config)
+    head = first.get_layer("again_0_correction")
+    head.set_weights([np.random.default_rng(9).normal(0, 0.3, w.shape) for w in head.get_weights()])
+    packed = compact.build(config)
+    packed.set_weights(first.get_weights())
+    packed.save(tmp_path / "first.keras")
+    model = uvnet.build_training(GUIDED)
+    begin_with(model, str(tmp_path / "first.keras"), ())
+    images = np.random.default_rng(9).random((2, 32, 32, 3), np.float32)
+    found = keras.Model(model.input, model.get_layer("again_0").output)(images)
+    np.testing.assert_allclose(found[0], first(images[None])["places"][0], atol=1e-5)
+    np.testing.assert_allclose(found[1], first(images[None])["log_variance"][0], atol=1e-5)
 
 
 def test_confidence_adds_channels_only():
@@ -154,90 +203,7 @@ def test_output_is_float32_in_half_precision():
         keras.config.set_dtype_policy("float32")
 
 
-def sample(rng, size: int, batch: int = 2) -> dict[str, np.ndarray]:
-    """A truth as MapSequence gives it: a disc, u and v across it, its upper half hidden."""
-    x, y = np.meshgrid(*[(np.arange(size, dtype=np.float32) + 0.5) / size] * 2)
-    mask = (np.hypot(x - 0.5, y - 0.5) < rng.uniform(0.3, 0.45, (batch, 1, 1))).astype(np.float32)[..., None]
-    eroded = mask * np.roll(mask, 1, 1) * np.roll(mask, -1, 1) * np.roll(mask, 1, 2) * np.roll(mask, -1, 2)
-    return {"uv": (np.stack([x, 1 - y], -1) * mask).astype(np.float32), "mask": mask, "eroded": eroded,
-            "occluded": mask * (y > 0.5)[..., None].astype(np.float32)}
-
-
-def slow_loss(truth, prediction) -> list[dict[str, float]]:
-    """Listing A.2, pixel by pixel."""
-    found = []
-    for i, p in enumerate(prediction.astype(float)):
-        parts = dict.fromkeys(["uv", "mask", "occluded", "gradient"] + ["doubt"] * (p.shape[-1] > 5)
-                              + ["depth"] * (p.shape[-1] % 2), 0.0)
-        uv, mask, occluded, eroded = (truth[k][i].astype(float) for k in ("uv", "mask", "occluded", "eroded"))
-        for r in range(len(p)):
-            for c in range(len(p)):
-                parts["mask"] += abs(p[r, c, 2] - mask[r, c, 0])
-                parts["occluded"] += abs(p[r, c, 3] - occluded[r, c, 0])
-                for k in range(2):
-                    parts["uv"] += abs(p[r, c, k] * mask[r, c, 0] - uv[r, c, k])
-                    for r2, c2 in ((r + 1, c), (r, c + 1)):
-                        if r2 < len(p) and c2 < len(p):
-                            result, target = ((a[r2, c2, k] - a[r, c, k]) * eroded[r, c, 0] for a in (p, uv))
-                            parts["gradient"] += abs(result - target)
-                    if p.shape[-1] > 5:
-                        s = p[r, c, k - 2]
-                        z2 = (p[r, c, k] - uv[r, c, k]) ** 2 / np.exp(s)
-                        parts["doubt"] += 0.005 * mask[r, c, 0] * (s + 14 + 5 * np.log(1 + z2 / 4))
-                if p.shape[-1] % 2 and truth["depth"][i][r, c, 0] > -1:
-                    parts["depth"] += 0.5 * abs(p[r, c, 4] - truth["depth"][i][r, c, 0])
-        found.append(parts)
-    return found
-
-
-@pytest.mark.parametrize("channels", [4, 5, 6, 7])
-def test_loss_against_a_slow_twin(channels):
-    rng = np.random.default_rng(2)
-    truth = {**sample(rng, 12), "depth": rng.choice([-1, 0.2, 0.9], (2, 12, 12, 1)).astype(np.float32)}
-    prediction = rng.normal(0.5, 0.5, (2, 12, 12, channels)).astype(np.float32)
-    parts = maps_of_the_face(truth, prediction)
-    twin = slow_loss(truth, prediction)
-    assert set(parts) == set(twin[0])
-    for name in parts:
-        assert parts[name].shape == (2,) and parts[name].dtype == "float32"
-        np.testing.assert_allclose(parts[name], [t[name] for t in twin], rtol=1e-5, err_msg=name)
-
-
-def test_loss_by_hand():
-    """Pinned sums: 16 pixels, no mean anywhere."""
-    truth = {"uv": np.full((1, 4, 4, 2), 0.5, np.float32), **{k: np.ones((1, 4, 4, 1), np.float32)
-                                                              for k in ("mask", "occluded", "eroded")}}
-    prediction = np.full((1, 4, 4, 4), 1.0, np.float32)
-    prediction[0, 1, 1, 0] = 3.5
-    parts = {name: float(value[0]) for name, value in maps_of_the_face(truth, prediction).items()}
-    assert parts == {"uv": 31 * 0.5 + 3.0, "mask": 0.0, "occluded": 0.0, "gradient": 4 * 2.5}
-    empty = {name: np.zeros_like(value) for name, value in truth.items()}
-    parts = {name: float(value[0]) for name, value in maps_of_the_face(empty, prediction).items()}
-    assert parts == {"uv": 0.0, "mask": 16.0, "occluded": 16.0, "gradient": 0.0}        # nothing but the masks
-
-
 ASIDE = dataclasses.replace(SMALL, depth=True, landmarks=True, pose=True, aside=8)
-
-
-def test_landmarks_and_pose_by_hand():
-    """Pinned: ten times 136 differences of 0.25, twenty times 6 of 0.5; nothing of a picture without a face."""
-    truth = sample(np.random.default_rng(0), 8)
-    truth |= {"landmarks": np.full((2, 68, 2), 0.5, np.float32), "pose": np.zeros((2, 6), np.float32)}
-    truth["mask"][1] = 0
-    maps = np.zeros((2, 8, 8, 4), np.float32)
-    prediction = {"maps": maps, "landmarks": truth["landmarks"] + 0.25, "pose": truth["pose"] - 0.5}
-    parts = maps_of_the_face(truth, prediction)
-    assert list(parts)[-2:] == ["landmarks", "pose"]
-    np.testing.assert_allclose(parts["landmarks"], [10 * 136 * 0.25, 0])
-    np.testing.assert_allclose(parts["pose"], [20 * 6 * 0.5, 0])
-    plain = maps_of_the_face(truth, maps)
-    assert list(plain) == list(parts)[:-2]
-    for name in plain:
-        np.testing.assert_array_equal(parts[name], plain[name])
-    with pytest.raises(ValueError, match="the network predicts pose, the data lack it: --extras pose"):
-        maps_of_the_face({name: value for name, value in truth.items() if name != "pose"}, prediction)
-    with pytest.raises(ValueError, match="the network predicts depth, the data lack it"):
-        maps_of_the_face(truth, np.zeros((2, 8, 8, 5), np.float32))
 
 
 def test_the_outlooks_outputs():
@@ -257,63 +223,23 @@ def test_the_outlooks_outputs():
 
 
 def test_without_them_the_network_is_what_it_was():
-    for config in (TINY, SMALL, uvnet.COMPACT):
+    for config in (TINY, SMALL):
         model = uvnet.build_training(config)
         assert uvnet.inference(model) is model and not isinstance(model.output, dict)
     assert uvnet.build(uvnet.COMPACT).count_params() == COMPACT_PARAMETERS
     old = {name: value for name, value in dataclasses.asdict(uvnet.COMPACT).items()
            if name not in ("depth", "landmarks", "pose", "aside")}
     assert from_dict(uvnet.Config, old) == uvnet.COMPACT
-    old = {name: value for name, value in dataclasses.asdict(POOLED).items() if name not in ("encoder", "blocks")}
+    old = {name: value for name, value in dataclasses.asdict(POOLED).items()
+           if name not in ("encoder", "blocks", "places", "masks")}
     assert from_dict(uvnet.Config, old) == POOLED               # a config.json from before
-
-
-def test_far_errors_do_not_drive_the_doubt():
-    """A pixel that is sure and wrong raises its variance by no more than 4 times what a right one lowers it."""
-    tf = pytest.importorskip("tensorflow")
-    truth = sample(np.random.default_rng(3), 8, 1)
-    doubt = tf.Variable(np.full((1, 8, 8, 2), -13.9, np.float32))
-    with tf.GradientTape() as tape:
-        loss = maps_of_the_face(truth, tf.concat([truth["uv"] + 0.5, truth["mask"], truth["mask"], doubt], -1))
-        total = tf.reduce_sum(loss["doubt"])
-    pull = np.asarray(tf.convert_to_tensor(tape.gradient(total, doubt)))[truth["mask"][..., 0] > 0.5] / 0.005
-    assert -4 <= pull.min() and pull.max() < -3.99
 
 
 @pytest.mark.parametrize("normalisation, zero", [("batch", True), ("none", False)])
 def test_maps_begin_with_zero_behind_batch_normalisation(normalisation, zero):
     model = uvnet.build(dataclasses.replace(uvnet.COMPACT, normalisation=normalisation))
-    for name in ("maps", "coarse_3", "doubt"):
+    for name in ("image_maps", "doubt"):
         assert np.any(model.get_layer(name).get_weights()[0]) != zero, name
-
-
-def test_doubt_learns_the_error_and_leaves_uv_alone():
-    rng = np.random.default_rng(3)
-    truth = sample(rng, 8, 1)
-    tensors = [keras.ops.convert_to_tensor(v) for v in (truth["uv"], np.full((1, 8, 8, 2), -4, np.float32))]
-    tf = pytest.importorskip("tensorflow")
-    with tf.GradientTape() as tape:
-        tape.watch(tensors)
-        prediction = tf.concat([tensors[0] + 0.1, truth["mask"], truth["mask"], tensors[1]], -1)
-        doubt = tf.reduce_sum(maps_of_the_face(truth, prediction)["doubt"])
-    uv, log_variance = tape.gradient(doubt, tensors)
-    assert uv is None or not np.any(uv)
-    squared = 0.01 * np.exp(4)          # Student's t with 4 degrees: 0 where the variance is the error's
-    expected = 0.005 * truth["mask"] * (1 - 5 * squared / (4 + squared)) * np.ones(2)
-    np.testing.assert_allclose(log_variance, expected, rtol=1e-4, atol=1e-9)
-
-
-@pytest.mark.parametrize("name, shape, message", [
-    ("uv", (1, 8, 8, 3), "must have one shape"), ("eroded", (1, 8, 4, 1), "must have one shape"),
-    (None, (1, 8, 8, 8), r"prediction must have shape \(B, S, S, 4\) or"), (None, (8, 8, 4), "prediction must have")])
-def test_loss_refuses(name, shape, message):
-    truth, prediction = sample(np.random.default_rng(0), 8, 1), np.zeros((1, 8, 8, 4), np.float32)
-    if name:
-        truth[name] = np.zeros(shape, np.float32)
-    else:
-        prediction = np.zeros(shape, np.float32)
-    with pytest.raises(ValueError, match=message):
-        maps_of_the_face(truth, prediction)
 
 
 @pytest.mark.parametrize("config", [dataclasses.replace(TINY, first_features=8), SMALL,

@@ -1,0 +1,69 @@
+"""Evaluation/volume_table.py, on the batches that Datagenerator/judged.py hands it."""
+import numpy as np
+import pytest
+
+from Datagenerator.judged import volumes_of
+from Dataset.face_model import load_face_model
+from Dataset.renders import RenderOptions
+from Dataset.representations.points import encode
+from Dataset.shards import make_shards
+from Evaluation.volume_table import mean_volume, volume_scores, volume_table
+
+SIZE, LAYERS = 48, 52
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("shards")
+    make_shards(out, RenderOptions(people=3, images=2, size=SIZE, seed=4, yaw=20, pitch=10, roll=10))
+    return out
+
+
+def test_batches_show_each_picture_once(folder):
+    batches = list(volumes_of(folder, SIZE, LAYERS, 2)())
+    assert [len(images) for images, _ in batches] == [3, 3]
+    for images, (volumes, faces, landmarks) in batches:
+        assert images.shape == (3, SIZE, SIZE, 3) and volumes.shape == (3, SIZE, SIZE, LAYERS)
+        assert faces.shape == (3, 128 ** 2, 3) and landmarks.shape == (3, 68, 3)
+    flat = np.concatenate([images for images, _ in batches]).reshape(6, -1)
+    assert len(np.unique(flat, axis=0)) == 6
+    np.testing.assert_array_equal(flat[0], list(volumes_of(folder, SIZE, LAYERS, 1)())[0][0][0].ravel())
+    with pytest.raises(ValueError, match="--images must be 1 to 2"):
+        volumes_of(folder, SIZE, LAYERS, 3)
+
+
+def test_the_truth_is_best_and_a_shift_costs(folder):
+    model, batches = load_face_model(), volumes_of(folder, SIZE, LAYERS, 1)
+    known = {image.tobytes(): volume for images, (volumes, _, _) in batches() for image, volume in zip(images, volumes)}
+    floor = encode(model.mean, model=model).reshape(-1, 3)
+
+    def numbers(change):
+        table = volume_table(batches, lambda images: [change(known[image.tobytes()]) for image in images], floor, "t")
+        return {row[0]: row[1:4] for row in table.rows}
+    exact = numbers(lambda volume: volume)
+    assert exact["iou"][0] == 1 and exact["front"][0] == 0 and exact["nme"][2] == 3
+    assert 1.5 * exact["nme"][0] < exact["nme"][1] < 10, exact  # voxels are of 4 mm
+    assert 0.3 < exact["iou"][1] < 0.95 and exact["front"][1] > 0.3
+    moved = numbers(lambda volume: np.roll(volume, 4, axis=-1))         # along the view: nothing but the place
+    assert moved["iou"][0] < 0.95 and moved["front"][0] < 0.02
+    assert moved["nme"][0] == pytest.approx(exact["nme"][0], abs=0.3)
+    squeezed = numbers(lambda volume: np.repeat(volume[..., ::2], 2, axis=-1)[..., :LAYERS] * 1.0)
+    assert squeezed["front"][0] > 0.1 or squeezed["nme"][0] > exact["nme"][0]
+    none = numbers(np.zeros_like)
+    assert none["iou"][0] == 0 and np.isnan(none["nme"][0]) and none["nme"][2] == 0
+
+
+def test_by_hand():
+    volume = np.zeros((8, 8, 8), np.float32)
+    volume[2:6, 2:6, 2:6] = 1
+    half = volume.copy()
+    half[..., 4:] = 0
+    eyes = np.zeros((68, 3))
+    eyes[45, 0] = 1.0
+    scores = volume_scores(half, volume, np.random.default_rng(0).random((20, 3)), eyes)
+    assert scores.iou == 0.5 and scores.front == 0 and scores.nme > 0
+    assert volume_scores(np.zeros_like(volume), np.zeros_like(volume), eyes, eyes).iou == 1
+    mean = mean_volume([(None, (np.stack([volume, half]), None, None))])
+    assert mean[3, 3, 3] == 1 and mean[3, 3, 5] == 0.5 and mean[0, 0, 0] == 0
+    with pytest.raises(ValueError, match="no pictures"):
+        mean_volume([])
