@@ -23,7 +23,7 @@ class FitStream:
         name = loaded.config.get("network")
         if name not in FITTERS:
             raise ValueError(f"{loaded.source}: does not answer per pixel")
-        self.loaded, self._fitter = loaded, FITTERS[name]()
+        self.loaded, self._fitter = loaded, FITTERS[name](loaded.calibration)
         self._run = compiled(lambda images: loaded.model(images, training=False))
         self.reset()
         self._run(ops.zeros((1, loaded.image_size, loaded.image_size, 3)))      # traced now, not with the first photo
@@ -73,5 +73,5 @@ class FitPrefixes:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """(B, T, S, S, 3) float32 in [0, 1] -> (B, T, N, 3) float32: [:, t] is the face from the first t + 1 images."""
         outputs = self._loaded.answers(images)
-        name = self._loaded.config["network"]
-        return np.stack([faces_of_people(outputs[:, :t + 1], name) for t in range(images.shape[1])], axis=1)
+        how = self._loaded.config["network"], self._loaded.calibration
+        return np.stack([faces_of_people(outputs[:, :t + 1], *how) for t in range(images.shape[1])], axis=1)

@@ -19,6 +19,7 @@ from Dataset.representations import points, uvmap
 from Dataset.representations.depth import decode_depth, guess_camera, surface_points
 from Dataset.renders import coarse_grid
 from Dataset.transforms import to_unit_sphere
+from Network.calibration import Calibration
 from Network.predict import NoFace
 
 LEAST_PIXELS = 150      # of a face, of 128x128: with fewer the photo shows none
@@ -45,7 +46,20 @@ def grid_of(vertices: np.ndarray, model: FaceModel) -> np.ndarray:
     return to_unit_sphere(points.decode(points.encode(vertices, model=model)))[0].astype(np.float32)
 
 
-class UVFitter:
+class Fitter:
+    """`read` each photo's answer, then `fit` them. calibration: what a fitted identity says of the true one; None: that
+    it is the true one."""
+
+    def __init__(self, calibration: Calibration | None = None) -> None:
+        self._calibration = calibration
+
+    def neutral(self, identity: np.ndarray, photos: int, model: FaceModel) -> np.ndarray:
+        """The grid (N, 3) of who is expected behind the identity (n,) fitted to so many photos."""
+        expected = identity if self._calibration is None else self._calibration.expected(identity, photos)
+        return grid_of(model.shape(expected), model)
+
+
+class UVFitter(Fitter):
     """`uvnet`: one joint fit of all photos."""
 
     def read(self, output: np.ndarray) -> Correspondences:
@@ -57,19 +71,24 @@ class UVFitter:
         weights = None if maps.log_variance is None else pixel_weights(maps.uv, maps.log_variance)
         return uvmap.decode(maps.uv, maps.mask, weights, STRIDE)
 
+    def identity(self, photos: Sequence[Correspondences], state: JointFit | None = None
+                 ) -> tuple[np.ndarray, JointFit]:
+        """The fitted identity (n,), as it is, and the fit; state: of the last one, of all photos but the last."""
+        start = state if state is not None and len(state.rotations) <= len(photos) else None
+        fit = joint_fit(photos, load_face_model(), start=start)
+        return fit.identity, fit
+
     def fit(self, photos: Sequence[Correspondences], state: JointFit | None = None) -> Person:
         """One person from the readings of at least one photo; state: of the last `fit`, of all of them but the last."""
-        model = load_face_model()
-        start = state if state is not None and len(state.rotations) <= len(photos) else None
-        fit = joint_fit(photos, model, start=start)
+        model, (identity, fit) = load_face_model(), self.identity(photos, state)
         last, size = len(photos) - 1, photos[-1].size
         face = fit.face(last, model)
-        return Person(grid_of(fit.neutral(model), model), grid_of(face, model),
+        return Person(self.neutral(identity, len(photos), model), grid_of(face, model),
                       (fit.project(last, coarse_grid(model) @ face) / size).astype(np.float32),
                       (fit.landmarks(last, model) / size).astype(np.float32), fit)
 
 
-class DepthFitter:
+class DepthFitter(Fitter):
     """`pix2pix`: a fit to each photo's surface, the mean of their identities."""
 
     def read(self, output: np.ndarray) -> np.ndarray:
@@ -83,21 +102,24 @@ class DepthFitter:
         model = load_face_model()
         return np.concatenate([fit.identity, model.shape(fit.identity, fit.expression).ravel()])
 
+    def identity(self, photos: Sequence[np.ndarray], state: Any = None) -> tuple[np.ndarray, None]:
+        """The mean of the fitted identities (n,), as it is; no state."""
+        return np.mean([photo[:len(load_face_model().identity)] for photo in photos], axis=0), None
+
     def fit(self, photos: Sequence[np.ndarray], state: Any = None) -> Person:
         """One person from the readings of at least one photo."""
-        model = load_face_model()
-        count = len(model.identity)
-        identity = np.mean([photo[:count] for photo in photos], axis=0)
-        return Person(grid_of(model.shape(identity), model), grid_of(photos[-1][count:].reshape(-1, 3), model))
+        model, (identity, _) = load_face_model(), self.identity(photos)
+        return Person(self.neutral(identity, len(photos), model),
+                      grid_of(photos[-1][len(identity):].reshape(-1, 3), model))
 
 
-def _volume_fitter() -> Any:
+def _volume_fitter(calibration: Calibration | None = None) -> Fitter:
     from Network.volume_fitted import VolumeFitter       # which takes Person from here
-    return VolumeFitter()
+    return VolumeFitter(calibration)
 
 
-#: network -> a new fitter: how its answers become a person
-FITTERS: dict[str, Callable[[], Any]] = {"uvnet": UVFitter, "pix2pix": DepthFitter, "vrn": _volume_fitter}
+#: network -> a new fitter, of a calibration or None: how its answers become a person
+FITTERS: dict[str, Callable[..., Any]] = {"uvnet": UVFitter, "pix2pix": DepthFitter, "vrn": _volume_fitter}
 
 
 def pixel_weights(uv: np.ndarray, log_variance: np.ndarray) -> np.ndarray:
@@ -113,10 +135,10 @@ def pixel_weights(uv: np.ndarray, log_variance: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(variance), np.maximum(share, 1e-12) / np.maximum(variance, 1e-12), 0.0)
 
 
-def faces_of_people(outputs: np.ndarray, network: str) -> np.ndarray:
+def faces_of_people(outputs: np.ndarray, network: str, calibration: Calibration | None = None) -> np.ndarray:
     """What a network says of B people's photos (B, T, S, S, C) -> their neutral faces (B, N, 3) float32. A photo
     without a face says nothing; a person of whom nothing is said gets the mean face."""
-    fitter, faces = FITTERS[network](), []
+    fitter, faces = FITTERS[network](calibration), []
     for person in outputs:
         found = []
         for output in person:

@@ -56,7 +56,7 @@ def place_landmarks(points: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 def _per_pixel(loaded: Loaded) -> Callable[[np.ndarray], PhotoFace]:
     run, name = compiled(lambda images: loaded.model(images, training=False)), loaded.config["network"]
-    fitter = FITTERS[name]()
+    fitter = FITTERS[name](loaded.calibration)
 
     def read(image: np.ndarray) -> PhotoFace:
         output = np.asarray(run(ops.convert_to_tensor(image[None])))[0]

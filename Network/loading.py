@@ -18,6 +18,7 @@ import numpy as np
 
 from Dataset.representations.points import SIZE
 from Network import NETWORKS, get_network
+from Network.calibration import Calibration, read_calibration
 from Network.checkpoints import CHECKPOINTS, RunFolder, model_from_config
 
 
@@ -32,7 +33,8 @@ DEFAULT_MODEL = Path(__file__).parent / "weights" / "compact"
 class Loaded(NamedTuple):
     """A model and what is known of it. `config` is {} for a bare file; `points` is N of its faces (B, N, 3);
     `image_size` the side of its square input; `images` its number of images, None for any number;
-    `order` "grid" when a point's index means a place on the face, else "random"."""
+    `order` "grid" when a point's index means a place on the face, else "random"; `calibration` of what is fitted to its
+    answers, None without."""
 
     model: keras.Model
     config: dict[str, Any]
@@ -41,6 +43,7 @@ class Loaded(NamedTuple):
     image_size: int
     images: int | None
     order: str
+    calibration: Calibration | None = None
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """(B, T, S, S, 3) float32 in [0, 1] -> (B, N, 3) float32. ValueError for no images, or pixels not finite."""
@@ -49,7 +52,7 @@ class Loaded(NamedTuple):
                              + ("" if 0 in np.shape(images) else " with NaN or infinity"))
         if per_pixel(self.config):
             from Network.fitted import faces_of_people
-            return faces_of_people(self.answers(images), self.config["network"])
+            return faces_of_people(self.answers(images), self.config["network"], self.calibration)
         if self.config.get("network") == "coarse":
             from Network.coarse_stream import faces_of_people, iterated_of
             return faces_of_people(iterated_of(self, traced=False), images)
@@ -225,7 +228,9 @@ def _loaded(model: keras.Model, config: dict[str, Any], source: Path) -> Loaded:
     """
     takes, gives = tuple(model.input_shape), tuple(model.output_shape)
     if per_pixel(config) or config.get("network") == "coarse":
-        return Loaded(model, config, source, SIZE ** 2, takes[1], None, "grid")
+        folder = source if source.is_dir() else source.parent
+        calibration = read_calibration(folder) if config else None
+        return Loaded(model, config, source, SIZE ** 2, takes[1], None, "grid", calibration)
     if len(takes) != 5 or takes[-1] != 3 or len(gives) != 3 or gives[-1] != 3:
         raise ValueError(f"{source}: must map (B, T, H, W, 3) images to (B, N, 3) points, maps {takes} to {gives}")
     return Loaded(model, config, source, gives[1], takes[2], takes[1], config.get("order", "random"))

@@ -1,7 +1,8 @@
 """Weights small enough for the box:  python -m Network.pack RUN [-o FOLDER] [--checkpoint best_validation]
 
-Writes FOLDER/config.json and FOLDER/weights.npz, the weights of a run's checkpoint as float16, and says what the
-rounding costs: how far predictions for the same rendered faces lie apart. `Network.loading.load_model` reads FOLDER.
+Writes FOLDER/config.json and FOLDER/weights.npz, the weights of a run's checkpoint as float16 (and its calibration.npz,
+where it has one), and says what the rounding costs: how far predictions for the same rendered faces lie apart.
+`Network.loading.load_model` reads FOLDER.
 """
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from Dataset.face_model import load_face_model
 from Dataset.images import minmax
 from Dataset.renders import RenderOptions, render_person
 from Dataset.scene import Stage
+from Network.calibration import write_calibration
 from Network.checkpoints import CHECKPOINTS, model_from_config
 from Network.flags import exit_code
 from Network.loading import WEIGHTS, WEIGHTS_VERSION, Loaded, digest, load_model
@@ -56,6 +58,8 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None) -> floa
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.json", config)
     write_atomic(folder / WEIGHTS, lambda temporary: temporary.write_bytes(data.getvalue()))
+    if loaded.calibration is not None:
+        write_calibration(folder, loaded.calibration)
     return error
 
 

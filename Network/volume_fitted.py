@@ -12,7 +12,7 @@ from Dataset.representations.depth import surface_points
 from Dataset.representations.volume import decode, front_depth, guess_frame
 from Dataset.transforms import to_unit_sphere
 from Dataset.volume_fit import LEAST, fit_volume
-from Network.fitted import CLOUD, Person, grid_of
+from Network.fitted import CLOUD, Fitter, Person, grid_of
 from Network.predict import NoFace
 
 
@@ -26,7 +26,7 @@ class Reading(NamedTuple):
     landmarks: np.ndarray
 
 
-class VolumeFitter:
+class VolumeFitter(Fitter):
     """`vrn`: a fit to each photo's volume, the mean of their identities."""
 
     def read(self, output: np.ndarray) -> Reading:
@@ -41,11 +41,15 @@ class VolumeFitter:
                        (coarse_grid(model) @ seen / size).astype(np.float32),
                        (model.landmarks(fit.vertices)[:, :2] / size).astype(np.float32))
 
+    def identity(self, photos: Sequence[Reading], state: Any = None) -> tuple[np.ndarray, None]:
+        """The mean of the fitted identities (n,), as it is; no state."""
+        return np.mean([photo.identity for photo in photos], axis=0), None
+
     def fit(self, photos: Sequence[Reading], state: Any = None) -> Person:
         """One person from the readings of at least one photo."""
         model, last = load_face_model(), photos[-1]
-        identity = np.mean([photo.identity for photo in photos], axis=0)
-        return Person(grid_of(model.shape(identity), model), grid_of(last.face, model), last.places, last.landmarks)
+        return Person(self.neutral(self.identity(photos)[0], len(photos), model), grid_of(last.face, model),
+                      last.places, last.landmarks)
 
 
 def visible_points(output: np.ndarray, count: int = CLOUD) -> np.ndarray:

@@ -159,7 +159,7 @@ def test_source(shards, tmp_path):
     with open_source("live", "train-test", CONFIG, 1) as source:
         assert source.about["people"] == {"validation": "numbers below 2", "training": "without end"}
         assert source.about["shards"]["buffers"] == ["uv", "mask", "occluded"]
-        assert source.template.shape == (0, 3) and source.model == {"crop_margin": 1.15}
+        assert source.template.shape == (256, 3) and source.model == {"crop_margin": 1.15}
     assert not [child for child in multiprocessing.active_children() if child in source.live._workers._processes]
     assert data_config("uvnet", "live", {"reuse": 2}) is LiveMapConfig
     assert data_config("pix2pix", "live", {"yaw": 2.0}) is LiveDepthConfig
@@ -175,7 +175,7 @@ def test_source(shards, tmp_path):
 TRAIN = ["live", "--preset", "uvnet-compact", "--workers", "1", "--quiet", "--deterministic", "--seed", "6",
          "--batches", "3", "--batch-size", "2", "--validation-people", "2", "--images", "2", "--window", "6",
          "--reuse", "2", "--image-size", "32", "--detect", "0", "--levels", "3", "--stem", "4", "--features", "4,6,8",
-         "--up-features", "4,6,8", "--coarse", "1", "--precision", "float32", "--checkpoint-minutes", "0"]
+         "--up-features", "4,6,8", "--places", "4,2,4,4", "--precision", "float32", "--checkpoint-minutes", "0"]
 
 
 def test_a_training_goes_on(tmp_path, capsys):

@@ -1,0 +1,141 @@
+"""The truth behind a fit (Network/calibration.py):  python -m Network.calibrate RUN SHARDS [--people 1000]
+
+For networks whose answers are fitted: each training person's pictures are looked at and fitted, the first, the first
+two and so on; the true identities give the map by ridge regression. People of the lowest numbers stay held out as in
+training; they choose the ridge. RUN, a run or weight folder, gets calibration.npz, which demo.py, evaluate.py and
+Network.pack find there.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+
+from Dataset.face_model import FaceModel, load_face_model
+from Dataset.images import minmax
+from Dataset.representations.points import encode
+from Dataset.shards import Shards, open_shards
+from Dataset.sidecar import model_hash
+from Dataset.transforms import umeyama
+from Network.calibration import Calibration, ridge_calibration, write_calibration
+from Network.checkpoints import CHECKPOINTS
+from Network.fitted import FITTERS
+from Network.flags import exit_code
+from Network.loading import Loaded, load_model
+from Network.predict import NoFace
+
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 1e6)     # the last: the fit is taken as it is
+SIDE = 32           # of the ordered grid on which errors are measured
+
+
+class Fits(NamedTuple):
+    """fits, truths (M, n) float64, photos (M,) int64: of each person one row for each number of photos."""
+
+    fits: np.ndarray
+    truths: np.ndarray
+    photos: np.ndarray
+
+
+def fits_of(loaded: Loaded, shards: Shards, people: np.ndarray,
+            progress: Callable[..., Any] = lambda items, total: items) -> Fits:
+    """People's pictures as the network sees them, fitted without a calibration. ValueError when no picture of anybody
+    shows a face."""
+    fitter, rows = FITTERS[loaded.config["network"]](None), []
+    for person in progress(people, total=len(people)):
+        images = np.stack([minmax(image) for image in shards.gather("images", [person])[0]])
+        truth, readings, state = shards.gather("identity", [person])[0], [], None
+        for output in loaded.answers(images[None])[0]:
+            try:
+                readings.append(fitter.read(output))
+            except NoFace:
+                continue
+            identity, state = fitter.identity(readings, state)
+            rows.append((np.array(identity, np.float64), np.asarray(truth, np.float64), len(readings)))
+    if not rows:
+        raise ValueError(f"{loaded.source}: sees no face in any picture of {shards.path}")
+    fits, truths, photos = zip(*rows)
+    return Fits(np.stack(fits), np.stack(truths), np.array(photos))
+
+
+def shape_error(identities: np.ndarray, truths: np.ndarray, model: FaceModel) -> float:
+    """Mean squared distance of neutral faces after a similarity, of the mean face's."""
+    def distance(face: np.ndarray, truth: np.ndarray) -> float:
+        return float(np.square(umeyama(face, truth).apply(face) - truth).sum(-1).mean())
+
+    def grid(identity: np.ndarray) -> np.ndarray:
+        return encode(model.shape(identity), SIDE, model).reshape(-1, 3)
+    mean, faces = encode(model.mean, SIDE, model).reshape(-1, 3), [grid(truth) for truth in truths]
+    ours = np.mean([distance(grid(identity), face) for identity, face in zip(identities, faces)])
+    return float(ours / np.mean([distance(mean, face) for face in faces]))
+
+
+def calibrate(training: Fits, validation: Fits, model: FaceModel) -> tuple[Calibration, dict[str, Any]]:
+    """The map whose ridge serves the validation people best, all their photos together, and what it did: shape errors
+    of the mean face's, before and after, for one photo and for all."""
+    def expected(map_: Calibration, rows: np.ndarray) -> np.ndarray:
+        return np.stack([map_.expected(validation.fits[i], validation.photos[i]) for i in rows])
+    last = np.flatnonzero(np.append(np.diff(validation.photos) <= 0, True))
+    first = np.flatnonzero(validation.photos == 1)
+    tried = {ridge: ridge_calibration(training.fits, training.photos, training.truths, ridge, model_hash(model))
+             for ridge in RIDGES}
+    errors = {ridge: shape_error(expected(found, last), validation.truths[last], model)
+              for ridge, found in tried.items()}
+    best = min(errors, key=errors.get)
+    about = {"ridge": best, "rows": len(training.fits)}
+    for name, rows in (("one", first), ("all", last)):
+        about[f"{name}_before"] = shape_error(validation.fits[rows], validation.truths[rows], model)
+        about[f"{name}_after"] = shape_error(expected(tried[best], rows), validation.truths[rows], model)
+    return tried[best], about
+
+
+def calibrate_run(run: Path, shards: Shards, which: str = "best_validation", people: int = 1000, held: int = 64,
+                  progress: Callable[..., Any] = lambda items, total: items) -> dict[str, Any]:
+    """Write RUN/calibration.npz -> what `calibrate` says of it. people: training people, those that follow the held-out
+    ones; held: of the held-out people, how many choose the ridge.
+
+    ValueError when the run's network is not fitted, was trained on other shards, or nobody is left on either side.
+    """
+    loaded = load_model(run, which)
+    if loaded.config.get("network") not in FITTERS:
+        raise ValueError(f"{run}: only {', '.join(FITTERS)} are fitted; this is another network")
+    if loaded.config.get("shards", {}).get("seed") != shards.settings.seed or shards.size != loaded.image_size:
+        raise ValueError(f"{shards.path}: not the shards (seed, size) that {run} was trained on")
+    below = int(loaded.config.get("data", {}).get("validation_people", 128))
+    inside = np.flatnonzero(shards.people < below)[:held]
+    outside = np.flatnonzero(shards.people >= below)[:people]
+    if not len(inside) or not len(outside):
+        raise ValueError(f"{shards.path}: people on both sides of number {below} are needed")
+    found, about = calibrate(fits_of(loaded, shards, outside, progress), fits_of(loaded, shards, inside, progress),
+                             load_face_model())
+    write_calibration(run, found)
+    return about
+
+
+def main(argv: list[str] | None = None) -> int:
+    from tqdm import tqdm
+
+    parser = argparse.ArgumentParser(prog="python -m Network.calibrate", description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("shards", metavar="SHARDS", type=Path)
+    parser.add_argument("--checkpoint", choices=CHECKPOINTS, default="best_validation")
+    parser.add_argument("--people", type=int, default=1000, metavar="N", help="of the training people (1000)")
+    parser.add_argument("--held", type=int, default=64, metavar="N", help="of those held out (64)")
+
+    def work(arguments: argparse.Namespace) -> None:
+        if arguments.people < 1 or arguments.held < 1:
+            raise ValueError(f"--people and --held must be at least 1, got {arguments.people} and {arguments.held}")
+        about = calibrate_run(arguments.run, open_shards(arguments.shards, partial=True), arguments.checkpoint,
+                              arguments.people, arguments.held,
+                              lambda items, total: tqdm(items, total=total, disable=None))
+        print(f"{arguments.run}: ridge {about['ridge']:g}; squared error of held-out people, of the mean face's:")
+        for name, words in (("one", "one photo "), ("all", "all photos")):
+            print(f"{words} {about[f'{name}_before']:.3f} -> {about[f'{name}_after']:.3f}")
+    return exit_code("python -m Network.calibrate", work, parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
