@@ -15,7 +15,7 @@ import numpy as np
 
 from Datagenerator.augment import DEFAULT, AugmentConfig, Sample, augment
 from Datagenerator.epoch import Shard
-from Datagenerator.picture_sequence import PictureSequence
+from Datagenerator.picture_sequence import PictureSequence, divided
 from Datagenerator.shard_dataset import Pictures
 from Dataset.rendering_unit import CHANNELS, built_in_unit
 from Dataset.representations.coefficients import COUNT, EXPRESSION, IDENTITY, POSE, START_POSE, encode, mean_face
@@ -158,9 +158,5 @@ def stretched(image: np.ndarray, size: int) -> np.ndarray:
 def make_coefficient_sequences(shards: Shards, config: CoefficientConfig
                                ) -> tuple[CoefficientSequence, CoefficientSequence]:
     """(training, validation): people of the lowest numbers are held out. ValueError when none are left for either."""
-    held = shards.people < config.validation_people     # by number, not by place: a folder may grow or lack a shard
-    training, held_out = np.flatnonzero(~held), np.flatnonzero(held)
-    if not len(training) or not len(held_out):
-        raise ValueError(f"{shards.path}: {len(training)} people to train on and {len(held_out)} for validation; "
-                         f"validation_people is {config.validation_people}")
+    training, held_out = divided(shards, config.validation_people)
     return CoefficientSequence(shards, training, config, True), CoefficientSequence(shards, held_out, config, False)

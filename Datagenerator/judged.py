@@ -64,7 +64,7 @@ def volumes_of(folder: str | Path, size: int, layers: int, images: int) -> Solid
     first `images` pictures in a folder of shards; the face that a picture shows, hidden parts too, and its landmarks,
     in voxel coordinates. ValueError for what is none, and for more pictures than there are."""
     shards, model = _with_pictures(folder, images), load_face_model()
-    config = VolumeConfig(batch_size=len(shards), image_size=size, layers=layers)
+    config = VolumeConfig(image_size=size, layers=layers)
     sequence = VolumeSequence(shards, np.arange(len(shards)), config, training=False)
 
     def batches() -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]]:

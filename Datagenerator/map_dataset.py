@@ -13,7 +13,7 @@ import numpy as np
 from Datagenerator.epoch import Shard
 from Datagenerator.map_augment import MapAugmentConfig, MapSample, augment_maps, paste
 from Datagenerator.pair_jitter import ENLARGED, pair_jitter
-from Datagenerator.picture_sequence import PictureSequence
+from Datagenerator.picture_sequence import PictureSequence, divided
 from Datagenerator.shard_dataset import Pictures
 from Dataset.backdrop import backdrop
 from Dataset.representations.depth import BACKGROUND, encode_depth
@@ -262,11 +262,7 @@ def without_face(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) 
 
 def make_map_sequences(shards: Shards, config: MapConfig) -> tuple[MapSequence, MapSequence]:
     """(training, validation): people of the lowest numbers are held out. ValueError when none are left for either."""
-    held = shards.people < config.validation_people     # by number, not by place: a folder may grow or lack a shard
-    training, held_out = np.flatnonzero(~held), np.flatnonzero(held)
-    if not len(training) or not len(held_out):
-        raise ValueError(f"{shards.path}: {len(training)} people to train on and {len(held_out)} for validation; "
-                         f"validation_people is {config.validation_people}")
+    training, held_out = divided(shards, config.validation_people)
     return MapSequence(shards, training, config, True), MapSequence(shards, held_out, config, False)
 
 

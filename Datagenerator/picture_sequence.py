@@ -7,6 +7,18 @@ import numpy as np
 
 from Datagenerator.epoch import Shard, shard_rows
 from Datagenerator.shard_dataset import Pictures
+from Dataset.shards import Shards
+
+
+def divided(shards: Shards, validation_people: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places in a folder of (training, held out) people: held out are the lowest numbers. By number, not by place: a
+    folder may grow or lack a shard. ValueError when none are left for either."""
+    held = shards.people < validation_people
+    training, held_out = np.flatnonzero(~held), np.flatnonzero(held)
+    if not len(training) or not len(held_out):
+        raise ValueError(f"{shards.path}: {len(training)} people to train on and {len(held_out)} for validation; "
+                         f"validation_people is {validation_people}")
+    return training, held_out
 
 
 class PictureSequence:

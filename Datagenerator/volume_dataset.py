@@ -16,7 +16,7 @@ import numpy as np
 from Datagenerator.epoch import Shard
 from Datagenerator.map_augment import MAPS, MapSample, augment_maps
 from Datagenerator.map_dataset import without_face
-from Datagenerator.picture_sequence import PictureSequence
+from Datagenerator.picture_sequence import PictureSequence, divided
 from Datagenerator.shard_dataset import Pictures
 from Dataset.camera import look_at_face
 from Dataset.face_model import FaceModel, load_face_model
@@ -227,9 +227,5 @@ class VolumeSequence(PictureSequence):
 
 def make_volume_sequences(shards: Shards, config: VolumeConfig) -> tuple[VolumeSequence, VolumeSequence]:
     """(training, validation): people of the lowest numbers are held out. ValueError when none are left for either."""
-    held = shards.people < config.validation_people     # by number, not by place: a folder may grow or lack a shard
-    training, held_out = np.flatnonzero(~held), np.flatnonzero(held)
-    if not len(training) or not len(held_out):
-        raise ValueError(f"{shards.path}: {len(training)} people to train on and {len(held_out)} for validation; "
-                         f"validation_people is {config.validation_people}")
+    training, held_out = divided(shards, config.validation_people)
     return VolumeSequence(shards, training, config, True), VolumeSequence(shards, held_out, config, False)
