@@ -65,8 +65,9 @@ def write_basel_2017(path: Path, made: Made) -> Path:
     return path
 
 
-def write_flame(path: Path, made: Made) -> Path:
-    """As the published file: protocol 2, arrays within chumpy's objects, a sparse matrix of an old scipy."""
+def write_flame(path: Path, made: Made, protocol: int = 2) -> Path:
+    """As the published file: protocol 2, arrays within chumpy's objects with all that these keep, a sparse matrix of an
+    old scipy."""
     names = {"chumpy": {}, "chumpy.ch": {"Ch": None}, "scipy.sparse.csc": {"csc_matrix": None}}
     before = {name: sys.modules.get(name) for name in names}
     try:
@@ -77,12 +78,13 @@ def write_flame(path: Path, made: Made) -> Path:
             sys.modules[name] = module
         chumpy = sys.modules["chumpy.ch"].Ch()
         basis = np.concatenate([made.identity, made.expression]).transpose(1, 2, 0) / 1000
-        chumpy.__dict__ = {"x": basis, "dterms": ("x",)}
+        chumpy.__dict__ = {"_dirty_vars": set(), "_itr": None, "_make_dense": False, "_make_sparse": False,
+                           "_depends_on_deps": {}, "x": basis, "_status": "new"}       # as chumpy 0.70 says of itself
         sparse = sys.modules["scipy.sparse.csc"].csc_matrix()
         sparse.__dict__ = {"data": np.ones(3), "_shape": (5, 5)}
         data = {"v_template": made.mean / 1000, "shapedirs": chumpy, "f": made.triangles.astype(np.uint32),
                 "J_regressor": sparse, "bs_style": "lbs", "kintree_table": np.zeros((2, 5), np.int64)}
-        path.write_bytes(pickle.dumps(data, protocol=2))
+        path.write_bytes(pickle.dumps(data, protocol))
     finally:
         for name, module in before.items():
             sys.modules.pop(name) if module is None else sys.modules.update({name: module})

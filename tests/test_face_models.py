@@ -80,6 +80,14 @@ def test_every_layout_says_the_same(name, made, tmp_path):
     np.testing.assert_allclose(person, slow, atol=1e-4)
 
 
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4])
+def test_a_flame_file_of_any_protocol(made, tmp_path, protocol):
+    file = write_flame(tmp_path / "m.pkl", made, protocol)
+    assert (b"copy_reg\n_reconstructor" in file.read_bytes()) is (protocol < 2)
+    assert (b"__builtin__\nset" in file.read_bytes()) is (protocol < 4)
+    np.testing.assert_allclose(read_flame(file, 4).identity, made.identity, rtol=1e-5, atol=1e-6)
+
+
 def test_without_a_number_of_identities_a_small_flame_is_all_identity(made, tmp_path):
     found = read_raw(write_flame(tmp_path / "m.pkl", made))
     assert len(found.identity) == 6 and len(found.expression) == 0
@@ -270,11 +278,25 @@ def test_a_pickle_that_runs_something_is_refused(tmp_path, made, protocol):
 
 @pytest.mark.parametrize("call", [b"cbuiltins\neval\n", b"cnumpy\nload\n", b"cnumpy.f2py\nrun_main\n",
                                   b"cDataset.atomic\nwrite_text\n", b"cpickle\nloads\n", b"ccopyreg\n_reconstructor\n",
-                                  b"cchumpy\n__builtins__.eval\n"])
+                                  b"cchumpy\n__builtins__.eval\n", b"c__builtin__\neval\n", b"c__builtin__\ngetattr\n",
+                                  b"ccopy_reg\n__newobj__\n"])
 def test_no_other_name_leads_out_of_a_pickle(tmp_path, call):
     file = tmp_path / "evil.pkl"
     file.write_bytes(call + b"(V1+1\ntR.")
     with pytest.raises(ValueError, match=f"{file}: no FLAME model"):
+        read_raw(file)
+
+
+@pytest.mark.parametrize("module", [b"copyreg", b"copy_reg"])
+@pytest.mark.parametrize("arguments", [
+    b"cos\nsystem\nc__builtin__\nobject\nN", b"cDataset.mesh\nMesh\nc__builtin__\ntuple\nN",      # another class
+    b"cnumpy\ndtype\nc__builtin__\nobject\nN", b"c__builtin__\nobject\nc__builtin__\nobject\nN",
+    b"cchumpy.ch\nCh\nc__builtin__\nlist\n(lI1\na", b"cchumpy.ch\nCh\nc__builtin__\nset\n(lI1\na",    # another base
+    b"cchumpy.ch\nCh\nc__builtin__\nobject\nV1\n", b"VCh\nVobject\nN"])
+def test_only_stand_ins_are_rebuilt(tmp_path, module, arguments):
+    file = tmp_path / "evil.pkl"
+    file.write_bytes(b"c" + module + b"\n_reconstructor\n(" + arguments + b"tR.")
+    with pytest.raises(ValueError, match=f"{file}: no FLAME model .*(not run|not made)"):
         read_raw(file)
 
 

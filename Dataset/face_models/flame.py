@@ -1,9 +1,9 @@
 """FLAME (Li et al. 2017, "Learning a model of facial shape and expression from 4D scans"): a pickle of Python 2's days.
 
 A pickle can name any function to be called, so this one is read by an unpickler that knows the few names which such a
-file needs: numpy's arrays, and inert stand-ins for chumpy's and for scipy's sparse matrices, which keep arrays and do
-nothing. Any other name ends the reading. Left out: joints (the jaw opens by one, not by an expression), pose
-correctives, skinning weights.
+file needs: numpy's arrays, and inert stand-ins for chumpy's objects, the sets that these keep, and scipy's sparse
+matrices, which keep arrays and do nothing. Any other name ends the reading. Left out: joints (the jaw opens by one, not
+by an expression), pose correctives, skinning weights.
 """
 from __future__ import annotations
 
@@ -24,13 +24,24 @@ _NEEDED = ("v_template", "shapedirs", "f")
 
 
 class _Inert:
-    """Stands for an object of chumpy or scipy: keeps its state, does nothing."""
+    """Stands for an object of chumpy or scipy, or a set: keeps its state, does nothing."""
 
     def __init__(self, *_: object) -> None:
         self.state: Any = None
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
+
+
+class _Plain:
+    """Stands for `object`, which pickles of protocols 0 and 1 name as the base of what they rebuild."""
+
+
+def _rebuilt(kind: object, base: object, state: object) -> _Inert:
+    """copyreg's _reconstructor, by which pickles of protocols 0 and 1 make an object; of stand-ins only."""
+    if kind is not _Inert or base is not _Plain or state is not None:
+        raise pickle.UnpicklingError("rebuilds an object that no FLAME file needs: it is not made")
+    return _Inert()
 
 
 def _empty_array(_: object, shape: object, code: object) -> np.ndarray:
@@ -79,7 +90,7 @@ class _Reader(pickle.Unpickler):
         elif module.split(".")[0] == "chumpy" or (module, name) in _SPARSE:
             known = _Inert
         else:
-            known = {("_codecs", "encode"): _latin1}.get((module, name))
+            known = _OTHERS.get((module, name))
         if known is None:
             raise pickle.UnpicklingError(f"names {module}.{name}, which no FLAME file needs: it is not run")
         return known
@@ -88,6 +99,10 @@ class _Reader(pickle.Unpickler):
         raise pickle.UnpicklingError("refers to another file")
 
 
+_OTHERS = {("_codecs", "encode"): _latin1,
+           **{(module, name): stand_in for module in ("__builtin__", "builtins")        # Python 2's name, Python 3's
+              for name, stand_in in (("set", _Inert), ("object", _Plain))},
+           **{(module, "_reconstructor"): _rebuilt for module in ("copy_reg", "copyreg")}}
 _BUFFERS = {("numpy.core.numeric", "_frombuffer"), ("numpy._core.numeric", "_frombuffer")}
 _SPARSE = {(f"scipy.sparse.{module}", f"{kind}_matrix") for kind in ("csc", "csr", "coo")
            for module in (kind, f"_{kind}")}
