@@ -19,9 +19,11 @@ from Datagenerator.pair_dataset import PairConfig, PairSequence, pair_sequences
 from Datagenerator.shard_dataset import ShardConfig, ShardSequence, make_sequences
 from Datagenerator.volume_dataset import VolumeConfig, VolumeSequence, make_volume_sequences
 from Dataset.face_model import load_face_model
-from Dataset.renders import GRID, RenderOptions
+from Dataset.renders import GRID, RenderOptions, coarse_grid
+from Dataset.representations.depth import RANGE
 from Dataset.representations.points import encode, grid_landmarks
 from Dataset.shards import INFO, open_shards
+from Dataset.sidecar import model_hash
 from Dataset.subjects import dataset_info, subjects_of
 from Dataset.truths import Truths
 
@@ -41,7 +43,8 @@ Feed = SubjectSequence | ShardSequence | MapSequence | PairSequence | Coefficien
 
 class Source(NamedTuple):
     """training, validation: sequences for `pipeline.make_pipeline`; template: the training people's mean truth (N, 3),
-    of maps the mean face's 256 places, N = 0 where no network wants it; about: order of the points, who trains and on
+    of maps, depths and volumes the mean face's 256 places in the unit sphere, of coefficients the same in mm of the
+    head frame; about: order of the points, who trains and on
     what, for config.json: a resumed run must find the same; model: settings of the network that the data decide; live:
     whose processes the end of a `with` ends."""
 
@@ -108,13 +111,18 @@ def open_source(folder: str | Path, split: str,
         about = {"order": "grid", "people": {"validation": f"numbers below {data.validation_people}"},
                  "shards": shards_of(shards.settings)}
         template = (training.truths.template if isinstance(data, ShardConfig) else
-                    _mean_places() if isinstance(data, MapConfig) else np.zeros((0, 3), np.float32))
+                    coarse_grid(load_face_model()) @ load_face_model().mean if isinstance(data, CoefficientConfig)
+                    else _mean_places())
+        if isinstance(data, CoefficientConfig):     # what its numbers are coefficients of
+            about["face_model"] = model_hash(load_face_model())
         return Source(training, validation, template, about, {"crop_margin": shards.settings.margin})
     if isinstance(data, PairConfig):
         training, validation = pair_sequences(folder, data)
         people = {use: sorted({pair.subject for pair in sequence.pairs})
                   for use, sequence in (("training", training), ("validation", validation))}
-        return Source(training, validation, np.zeros((0, 3), np.float32), {"order": "grid", "people": people}, {})
+        side = dataset_info(folder).settings.get("side")    # so that a photo's crop shows as much as these pictures
+        margin = {} if side is None else {"crop_margin": round(RenderOptions.margin * side / RANGE, 2)}
+        return Source(training, validation, _mean_places(), {"order": "grid", "people": people}, margin)
     if (Path(folder) / INFO).is_file():
         raise ValueError(f"{folder}: holds shards, this preset trains on subject folders (python -m Dataset.synthetic)")
     groups = subjects_of(folder, split)

@@ -34,6 +34,7 @@ from Network.flags import from_dict
 
 CHECKPOINTS = ("best_validation", "best_training", "last")
 MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes")     # by a resumed run
+LATER = ("face_model",)     # of what a config says of its data: runs from before it did not, and are resumed
 PACKAGES = ("tensorflow", "jax", "keras", "numpy", "opencv-python", "open3d")
 
 
@@ -128,10 +129,11 @@ class RunFolder:
     def checked(self, config: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """`config`, if it was begun on this data. ValueError else: another split would train on people held out.
 
-        data    what config.json says of the data folder: "order", "people"
+        data    what config.json says of the data folder: "order", "people"; what runs say since later (LATER) may be
+                missing
         """
         for name, value in data.items():
-            if config.get(name) != json.loads(json.dumps(value)):
+            if (name in config or name not in LATER) and config.get(name) != json.loads(json.dumps(value)):
                 raise ValueError(f"{self.path}: was begun on data with other {name}; resume with the same data folder")
         return config
 

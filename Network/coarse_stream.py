@@ -9,11 +9,12 @@ import numpy as np
 from keras import ops
 
 from Dataset.correspondences import Correspondences
-from Dataset.face_model import load_face_model
+from Dataset.face_model import BUILT_IN, load_face_model
 from Dataset.images import minmax
 from Dataset.joint_fit import FitOptions, joint_fit
 from Dataset.representations.coefficients import GRID, IDENTITY, POSE, linear, project, recropped
 from Dataset.representations.points import SIZE
+from Dataset.sidecar import model_hash
 from Dataset.transforms import to_unit_sphere
 from Network.coarse import Config
 from Network.colours import Colours
@@ -31,9 +32,14 @@ AGAIN = 2               # more passes after a photo was cut again: the face has 
 
 def iterated_of(loaded: Loaded, iterations: int | None = None, traced: bool = True) -> Iterated:
     """A loaded coarse network with its rendering unit; iterations: at most so many passes, None: its Config's; traced:
-    compiled with the first call, which takes a second. ValueError for a network of another kind."""
+    compiled with the first call, which takes a second. ValueError for a network of another kind, or of another face
+    model than this process's: its numbers would shape another face."""
     if loaded.config.get("network") != "coarse":
         raise ValueError(f"{loaded.source}: is no coarse network, which alone is iterated")
+    learned = loaded.config.get("face_model") or model_hash(load_face_model(BUILT_IN))     # older runs do not say
+    if learned != model_hash(load_face_model()):
+        raise ValueError(f"{loaded.source}: its coefficients are of face model {learned[:12]}, this is "
+                         f"{model_hash(load_face_model())[:12]}; --face-model must name the one it was trained on")
     config = from_dict(Config, loaded.config["model"])
 
     def look(images: Any) -> Any:

@@ -24,7 +24,8 @@ from Network.checkpoints import CHECKPOINTS, model_from_config
 from Network.flags import exit_code
 from Network.loading import WEIGHTS, WEIGHTS_VERSION, Loaded, digest, load_model
 
-KEPT = ("network", "preset", "model", "order", "shards", "train", "settings", "solved", "versions")   # of config.json
+#: of config.json
+KEPT = ("network", "preset", "model", "order", "shards", "face_model", "train", "settings", "solved", "versions")
 LARGEST = 16 * 2**20    # bytes
 MOST_MOVED = 2e-3       # unit sphere: 0.2 mm
 

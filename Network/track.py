@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 MOST_FACES = 16
 EXTENT, QUICK_LOOK, SURE = 0.91, 320, 2         # as in Network/predict.py, which this module need not wait for
 NEAR_LOOK, AROUND = 120, 0.3                    # px of a look near a face, and what it sees around it, of its side
-SEARCH_EVERY = 3        # frames, while a lost face may come back and others are followed
+SEARCH_EVERY = 3        # frames, while a lost face may come back and others are followed, or one was missed
 LEAST_SIDE = 16.0       # px: smaller faces are not followed
 GREW, MOVED = 2.0, 0.6  # a box that changes by more from frame to frame, in its sides, has lost its face
 IN_PICTURE = 0.3        # share of a face's places that lie in the frame: with less it has left
@@ -100,7 +100,10 @@ class Tracker:
     def begin(self, image: np.ndarray, number: int, time: float) -> list[Track]:
         """The faces to look at in frame `number`, (H, W, 3) uint8 BGR; runs the detector where it is due."""
         self._shape = Shape(*image.shape[:2])
-        waited = self._last < 0 or number - self._last >= self.config.detect_every
+        # a face that was missed once is looked for again soon: it is gone, or was only turned for a moment
+        missed = any(track.misses for track in self.tracks)
+        every = min(SEARCH_EVERY, self.config.detect_every) if missed else self.config.detect_every
+        waited = self._last < 0 or number - self._last >= every
         if waited or self._due and (not self.tracks or number - self._looked >= SEARCH_EVERY):
             self._looked = number
             self._meet([square(box, self.margin) for box in self._search(image, waited)], time, waited)

@@ -1,5 +1,6 @@
 """The iterative model with networks that know the truth: it converges, stops, holds what it is told, follows a video;
 several photos become one person."""
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from Dataset.face_model import load_face_model
 from Dataset.rendering_unit import built_in_unit
 from Dataset.representations import coefficients as c
+from Dataset.sidecar import model_hash
 from Dataset.transforms import umeyama
+from Network import coarse_stream
 from Network.coarse_stream import (CoarsePrefixes, CoarseStream, faces_of_people, grid_of, identity_of, iterated_of,
                                    neutral, photo_reader)
 from Network.iterate import FrameByFrame, Iterated
@@ -221,6 +224,25 @@ def test_a_face_off_its_place_is_cut_again_and_its_passes_are_told_in_the_new_cr
     np.testing.assert_allclose(stream.last.faces[1], c.recropped(far, first.box, box), atol=1e-5)
     np.testing.assert_allclose(stream.last.face, far, atol=1e-6)
     np.testing.assert_allclose(stream.last.faces[0], c.recropped(c.mean_face(), first.box, box), atol=1e-5)
+
+
+def test_coefficients_of_another_face_model_are_refused(monkeypatch):
+    """A run says whose coefficients it learned; older ones do not, and learned the built-in face's."""
+    loaded = fake(random_face(3)[None])
+    ours = loaded._replace(config={**loaded.config, "face_model": model_hash(MODEL)})
+    theirs = loaded._replace(config={**loaded.config, "face_model": "c0ffee" * 10})
+    for known in (loaded, ours):
+        assert iterated_of(known, traced=False).size == SIZE
+    with pytest.raises(ValueError, match="^fake: its coefficients are of face model c0ffeec0ffee, this is .*--face-mod"):
+        iterated_of(theirs)
+    with pytest.raises(ValueError, match="its coefficients are of face model"):
+        theirs.predict(np.zeros((1, 1, SIZE, SIZE, 3), np.float32))
+    other = dataclasses.replace(MODEL, mean=MODEL.mean + 1)
+    monkeypatch.setattr(coarse_stream, "load_face_model", lambda path=None: MODEL if path else other)
+    for known in (loaded, ours):
+        with pytest.raises(ValueError, match="its coefficients are of face model"):
+            iterated_of(known)
+    assert iterated_of(loaded._replace(config={**loaded.config, "face_model": model_hash(other)})).size == SIZE
 
 
 def test_other_networks_are_not_iterated():

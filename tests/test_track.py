@@ -122,6 +122,30 @@ def test_patience_of_networks_that_do_not_say_how_sure_they_are():
         assert detect.thorough >= 1
 
 
+class Ghost(Detector):
+    """Misses the face in the calls that it is told of."""
+
+    def __init__(self, misses):
+        super().__init__()
+        self.misses = misses
+
+    def __call__(self, image, thorough, near=None):
+        found = super().__call__(image, thorough, near)
+        return [] if self.calls in self.misses else found
+
+
+def test_a_face_that_vanishes_in_mid_frame_is_soon_given_up():
+    """The network says no confidence, and sees a face where it last was for ever."""
+    tracker = Tracker(TrackConfig(), Ghost(range(3, 1000)))     # checks at frames 0 and 15; gone from 20 on
+    seen = follow(tracker, [[face(120, 60)]] * 60)
+    last = max(n for n, numbers in enumerate(seen) if numbers)
+    assert 30 <= last < 40 and tracker.tracks == []             # the first check after it went is frame 30's
+    detect = Ghost([3, 4])                                      # turned away for two looks: kept, at the usual pace
+    tracker = Tracker(TrackConfig(), detect)
+    assert all(follow(tracker, [[face(120, 60)]] * 80)) and detect.thorough == 2
+    assert detect.calls == len({0, 15, 30, 33, 36, 51, 66})
+
+
 def test_two_faces_that_pass_each_other_keep_their_numbers():
     frames = [[face(20 + 6 * n, 20), face(200 - 6 * n, 110)] for n in range(25)]
     tracker = Tracker(TrackConfig(detect_every=4, faces=5, box=PLAIN), Detector())
