@@ -77,8 +77,9 @@ def judge_shards(arguments: argparse.Namespace) -> Table:
     from Network.loading import load_model
     from Network.streaming import make_prefixes
     if arguments.compare:
-        return compare_on(arguments.data, arguments.compare_people, lambda margin: systems(margin, arguments.model),
-                          people_of, arguments.images or 2, not arguments.no_surface, tqdm)
+        return compare_on(arguments.data, arguments.compare_people,
+                          lambda margin: systems(margin, arguments.model, arguments.checkpoint), people_of,
+                          arguments.images or 2, not arguments.no_surface, tqdm)
     loaded = load_model(arguments.model, arguments.checkpoint)
     if arguments.maps or arguments.iterations:
         return judge_pixels(arguments, loaded, f"{arguments.model} on {arguments.data}")

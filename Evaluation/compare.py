@@ -156,6 +156,7 @@ def score(system: System, people: People, photos: int, surface: bool, progress: 
           clock: Callable[[], float]) -> Score:
     """One system on everybody."""
     pairs = [(p, k) for p in range(len(people.truths)) for k in range(photos)]
+    system.person(people.images(0))     # not timed: a network may build its graph for so many pictures
     times: tuple[list[float], list[float]] = ([], [])
     marks: list[np.ndarray | None] = []
     faces: list[np.ndarray] = []

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from pathlib import Path
 from typing import NamedTuple, Sequence
@@ -12,12 +11,10 @@ import numpy as np
 from Dataset.mesh import Mesh
 from Dataset.mesh_files import mesh_files
 from Dataset.sources import Picture
-from Network import NETWORKS
-from Network.loading import DEFAULT_MODEL, load_model
+from Network.loading import load_model, model_path, models_in_the_box
 from Network.predict import NoFace, Prediction, crop_faces, face_mesh
 from Network.streaming import Stream, make_stream
 
-BOX = DEFAULT_MODEL.parent
 _DATE = (1980, 1, 1, 0, 0, 0)       # the earliest that a zip can hold: the same face gives the same bytes
 
 
@@ -27,15 +24,6 @@ class Answer(NamedTuple):
     mesh: Mesh
     files: dict[str, bytes]
     skipped: list[int]
-
-
-def models_in_the_box() -> dict[str, Path]:
-    """Name -> weight folder of every network that comes with the program, the default one first."""
-    found = {}
-    for config in sorted(BOX.glob("*/config.json"), key=lambda path: (path.parent != DEFAULT_MODEL, path)):
-        if json.loads(config.read_text()).get("network") in NETWORKS:
-            found[config.parent.name] = config.parent
-    return found
 
 
 class Answers:
@@ -49,7 +37,7 @@ class Answers:
     def __init__(self, model: str | Path | None = None, checkpoint: str = "best_validation") -> None:
         self._checkpoint, self._models = checkpoint, {}
         if model is not None:
-            self._models[Path(model).resolve().name] = Path(model)
+            self._models[Path(model).resolve().name] = model_path(model)
         for name, path in models_in_the_box().items():
             self._models.setdefault(name, path)
         self._streams: dict[str, Stream] = {}

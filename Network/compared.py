@@ -6,10 +6,11 @@ from typing import Any, Callable, NamedTuple
 
 import cv2
 import numpy as np
+from keras import ops
 
-from Network.answer import models_in_the_box
 from Network.in_photo import photo_reader
-from Network.loading import Loaded, load_model, per_pixel
+from Network.loading import Loaded, load_model, model_path, models_in_the_box, per_pixel
+from Network.streaming import compiled
 
 #: network -> how the photos of a person become one face
 TOGETHER = {"convlstm": "its memory", "compact": "its memory", "uvnet": "joint fit of all photos",
@@ -36,10 +37,11 @@ class Judged(NamedTuple):
 
 
 def systems(margin: float, more: str | Path | None = None, checkpoint: str = "best_validation") -> list[Judged]:
-    """Those in the box, then a run folder or model file, if one is named; margin: of the pictures' box, which one that
-    was trained with another sees cut or widened. ValueError, naming the file, for one that cannot be loaded."""
+    """Those in the box, then a run folder or model file, if one is named, with its `checkpoint`; margin: of the
+    pictures' box, which one that was trained with another sees cut or widened. ValueError, naming the file, for one
+    that cannot be loaded."""
     found = dict(models_in_the_box())
-    if more is not None:
+    if more is not None and model_path(more) not in found.values():
         name = Path(more).resolve().name
         found[name if name not in found else f"{name} (named)"] = Path(more)
     return [judged(name, load_model(path, checkpoint), margin) for name, path in found.items()]
@@ -48,7 +50,7 @@ def systems(margin: float, more: str | Path | None = None, checkpoint: str = "be
 def judged(name: str, loaded: Loaded, margin: float) -> Judged:
     """One loaded model as a system."""
     side, factor = loaded.image_size, loaded.config.get("model", {}).get("crop_margin", 1.0) / margin
-    one = photo_reader(loaded)
+    one, graph = photo_reader(loaded), loaded._replace(model=_Graph(loaded.model))
 
     def read(image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         points, landmarks = one(fitted(image, side, factor))
@@ -58,11 +60,22 @@ def judged(name: str, loaded: Loaded, margin: float) -> Judged:
         own = np.stack([fitted(image, side, factor) for image in images])
         if loaded.images:               # a fixed number of them: again from the first, or the first so many
             own = np.concatenate([own] * -(-loaded.images // len(own)))[:loaded.images]
-        return loaded.predict(own[None])[0]
+        return graph.predict(own[None])[0]
     network = loaded.config.get("network", "")
     together = TOGETHER.get(network, "a fit of all photos" if per_pixel(loaded.config) else "the network itself")
     return Judged(name, read, person, loaded.points, loaded.model.count_params(), file_bytes(loaded.source), together,
                   loaded.config.get("shards", {}).get("seed"), side, loaded.config)
+
+
+class _Graph:
+    """A model whose calls are a graph, as those of `photo_reader` are: so what a photo costs alone and what it costs
+    among others can be compared. The first call with so many pictures is slower: it traces."""
+
+    def __init__(self, model: Any) -> None:
+        self._run = compiled(lambda images: model(images, training=False))
+
+    def __call__(self, images: np.ndarray, training: bool = False) -> Any:
+        return self._run(ops.convert_to_tensor(images))
 
 
 def fitted(image: np.ndarray, side: int, factor: float = 1.0) -> np.ndarray:

@@ -7,6 +7,7 @@ layers were listed.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import zipfile
 from pathlib import Path
@@ -28,6 +29,7 @@ PER_PIXEL = ("uvnet", "pix2pix", "vrn")        # of NETWORKS, whose answers Netw
 ANSWERED = 16                           # photos at a time
 #: the weights in the box: what demo.py uses when no model is named
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "compact"
+BOX = DEFAULT_MODEL.parent
 
 
 class Loaded(NamedTuple):
@@ -70,12 +72,29 @@ def per_pixel(config: dict[str, Any]) -> bool:
     return config.get("network") in PER_PIXEL
 
 
+def models_in_the_box() -> dict[str, Path]:
+    """Name -> weight folder of every network that comes with the program, the default one first."""
+    found = {}
+    for config in sorted(BOX.glob("*/config.json"), key=lambda path: (path.parent != DEFAULT_MODEL, path)):
+        if json.loads(config.read_text()).get("network") in NETWORKS:
+            found[config.parent.name] = config.parent
+    return found
+
+
+def model_path(path: str | Path) -> Path:
+    """Where a model lies: the path itself, or, where nothing is there, the folder of the one in the box of this name.
+    """
+    path = Path(path)
+    return path if path.exists() else models_in_the_box().get(str(path), path)
+
+
 def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
-    """Load a run folder's checkpoint `which`, a weight folder, a `.keras` or an `.h5` file (the thesis's network).
+    """Load a run folder's checkpoint `which`, a weight folder, a `.keras` or an `.h5` file (the thesis's network), or
+    the model in the box of this name ("compact"), where no such file is.
 
     ValueError, in one line that names the file, for anything else.
     """
-    path = Path(path)
+    path = model_path(path)
     if path.is_dir():
         if which not in CHECKPOINTS:
             raise ValueError(f"checkpoint must be one of {', '.join(CHECKPOINTS)}, got {which!r}")
@@ -89,7 +108,7 @@ def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
             raise ValueError(f"{path}: holds no {file.name} yet")
         return load_model(file)
     if not path.is_file():
-        raise ValueError(f"{path}: no such model file or run folder")
+        raise ValueError(f"{path}: no such model file or run folder; in the box are {', '.join(models_in_the_box())}")
     config = RunFolder(path.parent).config() if (path.parent / "config.json").is_file() else {}
     readers = {".keras": _read_keras, ".h5": _read_h5}
     if path.suffix not in readers:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from Dataset.sources import example_picture
-from Network.answer import Answers, face_files, models_in_the_box
-from Network.loading import DEFAULT_MODEL
+from Network.answer import Answers, face_files
+from Network.loading import DEFAULT_MODEL, models_in_the_box
 from Network.predict import NoFace, Prediction
 
 BLANK = np.full((100, 100, 3), 90, np.uint8)
@@ -26,6 +26,10 @@ def photo() -> np.ndarray:
 def test_the_box_begins_with_the_default_network(answers):
     assert next(iter(models_in_the_box().values())) == DEFAULT_MODEL
     assert list(answers.networks)[0] == DEFAULT_MODEL.name and set(answers.networks.values()) == {"weights in the box"}
+
+
+def test_a_name_in_the_box_is_no_model_of_ones_own():
+    assert set(Answers("compact").networks.values()) == {"weights in the box"}
 
 
 def test_one_face_from_the_photos_that_show_one(answers, photo):

@@ -242,6 +242,42 @@ def test_landmarks_come_back_into_the_picture(monkeypatch):
     np.testing.assert_allclose(one.person(pictures)[0], np.sum([x.mean((0, 1)) for x in own], axis=0), atol=1e-5)
 
 
+def test_a_person_is_read_by_a_graph_that_is_built_once(monkeypatch):
+    """Both columns of ms per photo are of compiled networks: one trace for so many pictures, the same face."""
+    from Network import compact, compared
+    from tests.test_compact import TINY
+    from tests.test_streaming import _loaded
+    loaded, calls = _loaded(compact, TINY), []
+    traced = loaded._replace(model=lambda images, training: calls.append(images.shape) or loaded.model(
+        images, training=training))
+    monkeypatch.setattr(compared, "photo_reader", lambda loaded: lambda image: (image, None))
+    monkeypatch.setattr(compared, "file_bytes", lambda source: 5)
+    traced.model.count_params = loaded.model.count_params
+    one = compared.judged("x", traced, margin=loaded.config["model"].get("crop_margin", 1.0))
+    side, rng = loaded.image_size, np.random.default_rng(2)
+    for _ in range(3):
+        images = rng.random((2, side, side, 3), np.float32)
+        own = np.stack([compared.fitted(image, side) for image in images])
+        np.testing.assert_allclose(one.person(images), loaded.predict(own[None])[0], atol=1e-5)
+    assert calls == [(1, 2, side, side, 3)]
+
+
+def test_the_checkpoint_that_is_named_is_compared(monkeypatch):
+    """evaluate.py --compare --model RUN --checkpoint X; a name of the box is no second system."""
+    import evaluate
+    from Datagenerator import source
+    from Network import compared
+    loads = []
+    monkeypatch.setattr(compared, "load_model", lambda path, checkpoint: loads.append((path.name, checkpoint)))
+    monkeypatch.setattr(compared, "judged", lambda name, loaded, margin: name)
+    monkeypatch.setattr(comparing, "compare_on", lambda folder, count, systems, *more: systems(1.15))
+    monkeypatch.setattr(source, "people_of", None)
+    box = list(compared.models_in_the_box())
+    names = evaluate.judge_shards(parse("x", ["--compare", "--model", "runs/mine", "--checkpoint", "last"]))
+    assert names == [*box, "mine"] and loads[-1] == ("mine", "last")
+    assert evaluate.judge_shards(parse("x", ["--compare", "--model", "compact"])) == box
+
+
 def test_options(capsys):
     assert parse("x", ["--compare"]).compare_people == 64
     assert parse("x", ["--aflw2000", "A", "--model", "M"]).boxes == "detector"

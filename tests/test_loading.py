@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from Network.checkpoints import RunFolder
-from Network.loading import load_model, read_h5_weights
+from Network.loading import DEFAULT_MODEL, load_model, models_in_the_box, read_h5_weights
 from Network.mobile3model import QUICK, build
 
 TINY = dataclasses.replace(QUICK, image_size=32, points=64, batch_norm="merged", lstm_filters=(4, 4, 4),
@@ -139,3 +139,18 @@ def test_folders_that_are_no_runs(tmp_path):
         load_model(tmp_path)
     with pytest.raises(ValueError, match="checkpoint must be one of best_validation, best_training, last, got 'x'"):
         load_model(tmp_path, "x")
+
+
+def test_a_name_in_the_box(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    box = models_in_the_box()
+    assert box["compact"] == DEFAULT_MODEL == next(iter(box.values()))
+    named, there = load_model("compact"), load_model(DEFAULT_MODEL)
+    assert named.source == DEFAULT_MODEL and named.config == there.config
+    for ours, theirs in zip(named.model.get_weights(), there.model.get_weights()):
+        np.testing.assert_array_equal(ours, theirs)
+    run_folder(tmp_path / "compact", tiny_model())          # what lies here comes first
+    assert load_model("compact").points == 64
+    for name in ("compactt", "../compact", "nothing/compact", "."):
+        with pytest.raises(ValueError, match=r"model file or run folder; in the box are compact, |is no run folder"):
+            load_model(name)
