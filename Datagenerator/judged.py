@@ -9,14 +9,16 @@ import numpy as np
 from Datagenerator.coefficient_dataset import iteration_samples
 from Datagenerator.dataset import DataConfig
 from Datagenerator.map_dataset import DepthConfig, MapSequence, maps_of
-from Datagenerator.pair_dataset import PairConfig, pair_sequences
+from Datagenerator.pair_dataset import PairConfig, PairSequence
 from Datagenerator.volume_dataset import VolumeConfig, VolumeSequence
+from Dataset.depth_pairs import pairs
 from Dataset.face_model import load_face_model
 from Dataset.representations import points
 from Dataset.shards import INFO, Shards, open_shards
+from Dataset.subjects import dataset_info
 
 __all__ = ["depths_of", "iteration_samples_of", "judged_config", "maps_of", "volumes_of"]
-Batches = Callable[[], Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]]
+Batches = Callable[[], Iterator[tuple[np.ndarray, dict[str, Any]]]]
 Solids = Callable[[], Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]]]
 _BATCH = 16
 
@@ -37,7 +39,8 @@ def judged_config(trained: dict[str, Any], *, images: int | None, image_size: in
 
 def depths_of(folder: str | Path, size: int, images: int) -> Batches:
     """Batches (images (B, S, S, 3), {"depth": (B, S, S, 1)}) as a network is trained on, nothing changed: of shards the
-    first `images` pictures of everybody, of photos with depth pictures those of the people who were held out.
+    first `images` pictures of everybody, of photos with depth pictures those that test; where it is known how many mm
+    a picture shows from side to side, "side" says it, too.
 
     ValueError for more pictures than there are, and for a folder that is neither.
     """
@@ -45,16 +48,17 @@ def depths_of(folder: str | Path, size: int, images: int) -> Batches:
         shards = _with_pictures(folder, images)
         sequence: Any = MapSequence(shards, np.arange(len(shards)),
                                     DepthConfig(image_size=size, batch_size=_BATCH, jitter=False), training=False)
-        count = len(shards) * images
+        count, scale = len(shards) * images, {}
     else:
-        sequence = pair_sequences(str(folder), PairConfig(image_size=size, batch_size=1))[1]
-        count = len(sequence)
+        sequence = PairSequence(pairs(folder, "test"), PairConfig(image_size=size, batch_size=1), False)
+        count, known = len(sequence), dataset_info(folder).settings
+        scale = {"side": float(known["side"])} if "side" in known else {}
 
     def batches() -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         left, index = count, 0
         while left > 0:
             x, y = sequence.batch(0, index)
-            yield x[:left], {"depth": y["depth"][:left]}        # of the last batch, what is not taken again
+            yield x[:left], {"depth": y["depth"][:left], **scale}       # of the last batch, what is not taken again
             left, index = left - len(x), index + 1
     return batches
 

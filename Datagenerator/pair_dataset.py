@@ -33,7 +33,8 @@ class PairSequence:
     """Batches (x, y) of an epoch, each pair once; `pipeline.make_pipeline` makes them in parallel and ahead.
 
     x   (B, S, S, 3) float32, BGR, each picture alone stretched to [0, 1]
-    y   depth (B, S, S, 1) float32 in [-1, 1]: `Dataset.representations.depth`, 1 nearest, -1 no depth
+    y   depth (B, S, S, 1) float32 in [-1, 1]: `Dataset.representations.depth`, 1 nearest, -1 no depth; its range is one
+        side of the picture where the pairs know their millimetres (`Pair.share`)
 
     training: shuffled, jittered and mirrored as the config says, else as they are, in their order. What a batch holds
     depends on (seed, epoch, index) alone. ValueError when there is no pair.
@@ -74,6 +75,7 @@ class PairSequence:
         order, rows, size = self.order(epoch), self.rows(index, shard), self.config.image_size
         x = np.empty((len(rows), size, size, 3), np.float32)
         depth = np.empty((len(rows), size, size, 1), np.float32)
+        enlarged = ENLARGED if self.training and self.config.jitter else 1.0
         for i, row in enumerate(rows):
             pair = self.pairs[order[row]]
             image, levels = read_pair(pair)
@@ -82,10 +84,9 @@ class PairSequence:
                                  f"{image.shape[1]}x{image.shape[0]}")
             if self.training:
                 rng = np.random.default_rng((self.config.seed, epoch, row))
-                image, levels = pair_jitter(image, levels, rng=rng, mirror=self.config.mirror,
-                                            enlarged=ENLARGED if self.config.jitter else 1.0)
+                image, levels = pair_jitter(image, levels, rng=rng, mirror=self.config.mirror, enlarged=enlarged)
             cv2.normalize(image, x[i], 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)
-            depth[i] = from_picture(levels)
+            depth[i] = from_picture(levels, pair.share and pair.share * enlarged)   # deeper, in sides of what is shown
         return x, {"depth": depth}
 
 

@@ -1,8 +1,9 @@
 """Images with their depth pictures, out of subject folders that have both (Dataset/texas3d.py writes such).
 
-Two splits. `person`: nobody is in two parts. `published`: the paper's counts (Baby et al. 2020, IV.D: 919 images train
-and 230 test, of 1,149), drawn over images. The 10 people whom it says it held out have fewer than 230 on average: so
-drawn, the same people train and test, and a score on them says nothing of strangers.
+Two splits. `person`: nobody is in two parts, and a checkpoint is chosen on people who neither train nor test.
+`published`: the paper's counts (Baby et al. 2020, IV.D: 919 images train and 230 test, of 1,149), drawn over images.
+The 10 people whom it says it held out have fewer than 230 on average: so drawn, the same people train and test, and a
+score on them says nothing of strangers.
 """
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from Dataset.images import read_image
-from Dataset.subjects import Subject, dataset_info, list_subjects, subjects_of
+from Dataset.subjects import Split, Subject, dataset_info, list_subjects, read_split, subjects_of
 
 SPLITS = ("person", "published")
 USES = ("training", "validation", "test")
@@ -22,17 +23,20 @@ MAX_PIXELS = 4_000_000
 
 
 class Pair(NamedTuple):
-    """One image with its depth picture."""
+    """One image with its depth picture; share: of one side of the picture, how much the depth's 255 levels span; None:
+    nobody says, so they span all that a network's values do."""
 
     subject: str
     image: Path
     depth: Path
+    share: float | None = None
 
 
 def pairs(folder: str | os.PathLike[str], use: str = "training", split: str | None = None) -> list[Pair]:
     """The pairs of a part of a folder, sorted by subject and name.
 
-    use    training, validation or test; validation is test in both splits, as in the paper
+    use    training, validation or test; validation is test in `published`, as in the paper, and in `person` where
+           split.json has nobody for it
     split  one of SPLITS; None: the one that the folder was made with, else by person
 
     ValueError: no such folder, no depth pictures in it, an unknown use or split, a part without pairs.
@@ -44,9 +48,11 @@ def pairs(folder: str | os.PathLike[str], use: str = "training", split: str | No
     everybody = list_subjects(folder)
     if not any(subject.depths for subject in everybody):
         raise ValueError(f"{folder}: holds no depth pictures beside its images")
+    share = info.settings.get("share")
     if split == "person":
-        return _pairs(subjects_of(folder, "train-test")[use])
-    every = _pairs(everybody)
+        apart = (read_split(folder) or Split([], [], [])).validation      # a choice on the test people flatters
+        return _pairs(subjects_of(folder, "train-validation-test" if apart else "train-test")[use], share)
+    every = _pairs(everybody, share)
     if len(every) < 2:
         raise ValueError(f"{folder}: a split needs at least 2 pairs, this has {len(every)}")
     tested = published_test(len(every), info.seed)
@@ -80,6 +86,6 @@ def read_depth_picture(path: str | os.PathLike[str]) -> np.ndarray:
     return np.ascontiguousarray(picture[..., 0])
 
 
-def _pairs(subjects: list[Subject]) -> list[Pair]:
-    return [Pair(subject.name, image, depth) for subject in subjects
+def _pairs(subjects: list[Subject], share: float | None) -> list[Pair]:
+    return [Pair(subject.name, image, depth, share) for subject in subjects
             for image, depth in zip(subject.images, subject.depths)]

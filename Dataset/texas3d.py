@@ -2,10 +2,13 @@
 
 SOURCE is the flat folder that its users get: NAME_Portrait.png beside NAME_Range.png (8 bits, 255 nearest, 0 nothing);
 the second field of NAME between _ is the person's number of 3 digits; 1,149 pairs. OUT gets one folder a person, T001
-and so on: 000.jpg and 000.depth.png, SIZE x SIZE, in the order of the names (all of the picture is squeezed into the
-square, as in the paper), T001.ply, points in mm on the surface of the person's first range picture; and dataset.json,
-split.json (by person, 10 tested), report.csv: every file that was used, or why not. `--split published` has the paper's
-counts of images instead (Dataset/depth_pairs.py says what is wrong with them). After a kill run the same command again.
+and so on: 000.jpg and 000.depth.png, SIZE x SIZE, in the order of the names, T001.ply, points in mm on the surface of
+the person's first range picture; and dataset.json, split.json (by person, 10 tested), report.csv: every file that was
+used, or why not. Pictures are made square by repeating their rim (no depth there), and dataset.json says how many mm
+they show, so that a network's depth has a face's proportions. `--square squeezed` does as the paper: the whole picture
+is squeezed into the square and its levels stand for themselves; what is learnt from it is too wide and too deep.
+`--split published` has the paper's counts of images (Dataset/depth_pairs.py says what is wrong with them). After a kill
+run the same command again.
 """
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ from Dataset.camera import look_at_face
 from Dataset.depth_pairs import MAX_PIXELS, SPLITS, read_depth_picture
 from Dataset.images import image_size, read_image, write_image
 from Dataset.mesh import write_points
-from Dataset.representations.depth import triangulate
+from Dataset.representations.depth import LEVELS, triangulate
 from Dataset.sampling import sample
 from Dataset.subjects import DEPTH, INFO, DatasetInfo, open_dataset, split_by_person, write_dataset_info, write_split
 
@@ -39,17 +42,20 @@ log = logging.getLogger(__name__)
 PORTRAIT, RANGE = "_Portrait.png", "_Range.png"
 NAME = re.compile(r"[^_]+_(\d{3})(_.*)?")
 WORK, REPORT = ".work", "report.csv"
+SQUARES = ("padded", "squeezed")
+WORDS = {"split": SPLITS, "square": SQUARES}
 HELD_OUT = 10                   # people, of the paper's 116
 FAR = 1e6                       # mm: the range pictures are orthographic, a camera so far away is, too
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """split: which of `depth_pairs.SPLITS` readers take; size: of the pictures, px; seed: of both splits and the
-    points; points: of each ground truth; held_out: people that test; pixel, level: mm of a range picture's pixel and
-    grey level (0.32 is what we remember of its authors' description; no copy was at hand to check either). ValueError
-    for a value out of range."""
+    """split: which of `depth_pairs.SPLITS` readers take; square: one of SQUARES, how pictures become square; size: of
+    the pictures, px; seed: of both splits and the points; points: of each ground truth; held_out: people that test;
+    pixel, level: mm of a range picture's pixel and grey level (0.32 is what we remember of its authors' description; no
+    copy was at hand to check either). ValueError for a value out of range."""
     split: str = "person"
+    square: str = "padded"
     size: int = 256
     seed: int = 0
     points: int = 2**14
@@ -63,8 +69,15 @@ class Options:
             if not low <= getattr(self, name) <= high:
                 flag = name.replace("_", "-")
                 raise ValueError(f"--{flag} must be within {low} to {high}, got {getattr(self, name)}")
-        if self.split not in SPLITS:
-            raise ValueError(f"--split must be {' or '.join(SPLITS)}, got {self.split!r}")
+        for name, words in WORDS.items():
+            if getattr(self, name) not in words:
+                raise ValueError(f"--{name} must be {' or '.join(words)}, got {getattr(self, name)!r}")
+
+    def scale(self, size: tuple[int, int]) -> dict[str, float]:
+        """What dataset.json says of pictures that were `size` (width, height) px: side, mm that one shows from side to
+        side; share, how much of that the 255 levels span. Nothing of squeezed ones: no single number is right."""
+        side = max(size) * self.pixel
+        return {"side": side, "share": LEVELS * self.level / side} if self.square == "padded" else {}
 
 
 class Row(NamedTuple):
@@ -138,7 +151,8 @@ def convert_all(source: Path, out: Path, options: Options) -> list[Row]:
     info = DatasetInfo(source="texas3d", points=options.points, image_size=options.size, seed=options.seed,
                        complete=False, settings={"depth": True, "files": digest.hexdigest()[:16],
                                                  **{name: getattr(options, name) for name in
-                                                    ("split", "held_out", "pixel", "level")}})
+                                                    ("split", "held_out", "pixel", "level", "square")},
+                                                 **options.scale(found.size)})
     begun = (out / INFO).is_file()
     if begun:
         open_dataset(out, info)             # refuses, and leaves OUT as it is
@@ -185,6 +199,8 @@ def _convert(source: Path, out: Path, subject: str, stems: list[str], options: O
             rows.append(Row(stem + PORTRAIT, subject, "refused", _plain(error, source, stem + PORTRAIT)))
             continue
         name = f"{sum(row.status == 'used' for row in rows):0{digits}d}"
+        if options.square == "padded":
+            image, levels = padded(image, cv2.BORDER_REPLICATE), padded(levels, cv2.BORDER_CONSTANT)
         size = (options.size, options.size)
         write_image(work / f"{name}.jpg", cv2.resize(image, size, interpolation=cv2.INTER_AREA))
         write_image(work / f"{name}{DEPTH}", resize_levels(levels, options.size))
@@ -193,6 +209,14 @@ def _convert(source: Path, out: Path, subject: str, stems: list[str], options: O
         write_points(work / f"{subject}.ply", points)
         os.replace(work, target)
     return rows
+
+
+def padded(picture: np.ndarray, border: int) -> np.ndarray:
+    """A picture (H, W[, 3]) uint8 in the middle of a square as large as its longer side; border: OpenCV's, of the rest.
+    """
+    height, width = picture.shape[:2]
+    down, across = max(0, width - height), max(0, height - width)
+    return cv2.copyMakeBorder(picture, down // 2, down - down // 2, across // 2, across - across // 2, border)
 
 
 def resize_levels(levels: np.ndarray, size: int) -> np.ndarray:
@@ -224,7 +248,7 @@ def _split(out: Path, people: list[str], options: Options) -> None:
     held = min(options.held_out, max(1, len(people) // 3))
     if held < options.held_out:
         log.warning("%s: of %d people %d test, not %d", out, len(people), held, options.held_out)
-    # as many for validation, of those who train: readers of depth pairs train on them, too
+    # as many for validation, on whom a checkpoint is chosen; fewer where else nobody would train
     write_split(out, split_by_person(people, options.seed, held, min(held, len(people) - held - 1)))
 
 
@@ -242,12 +266,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="SOURCE", type=Path)
     parser.add_argument("out", metavar="OUT", type=Path)
-    helps = {"split": "by person, or the paper's counts of images", "size": "of the pictures, pixels",
-             "seed": "of the splits and points", "points": "of each ground truth", "held_out": "people that test",
+    helps = {"split": "by person, or the paper's counts of images",
+             "square": "how pictures become square: with a rim, or squeezed as in the paper",
+             "size": "of the pictures, pixels", "seed": "of the splits and points",
+             "points": "of each ground truth", "held_out": "people that test",
              "pixel": "mm of a range picture's pixel", "level": "mm of its grey level"}
     for field in dataclasses.fields(Options):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default,
-                            choices=SPLITS if field.name == "split" else None,
+                            choices=WORDS.get(field.name),
                             help=f"{helps[field.name]} (default %(default)s)")
     return parser.parse_args(argv)
 

@@ -1,15 +1,16 @@
 """Depth maps judged pixel by pixel, beside the mean map of the same pictures."""
 from __future__ import annotations
 
-from typing import Callable, Iterable
+from typing import Any, Callable, Iterable
 
 import numpy as np
 
-from Dataset.representations.depth import decode_depth
+from Dataset.representations.depth import DISTANCE, RANGE, DepthRange, decode_depth
 from Evaluation.depth_metrics import DEPTH_METRICS, depth_scores
 from Evaluation.tables import Cell, Table
 
-Batch = tuple[np.ndarray, dict[str, np.ndarray]]        # images (B, S, S, 3), {"depth": (B, S, S, 1) in [-1, 1]}
+#: images (B, S, S, 3), {"depth": (B, S, S, 1) in [-1, 1], "side": mm that a picture shows from side to side, if known}
+Batch = tuple[np.ndarray, dict[str, Any]]
 ALIGNMENT = "offset"        # a crop does not tell how far away the face is
 
 
@@ -19,7 +20,7 @@ def mean_depth(batches: Iterable[Batch]) -> np.ndarray:
     total: np.ndarray | None = None
     shown, count = np.zeros(()), 0
     for _, maps in batches:
-        depth = np.stack([decode_depth(values) for values in maps["depth"]]).astype(np.float64)
+        depth = np.stack([decode_depth(values, _limits(maps)) for values in maps["depth"]]).astype(np.float64)
         known, count = np.isfinite(depth), count + len(depth)
         total = np.where(known, depth, 0).sum(0) + (0 if total is None else total)
         shown = known.sum(0) + shown
@@ -32,12 +33,12 @@ def depth_table(batches: Callable[[], Iterable[Batch]], answers: Callable[[np.nd
                 ) -> Table:
     """A row for each metric of `DEPTH_METRICS`: the mean over the pictures that have it, that of the mean map, and over
     how many pictures. batches: called twice, the same both times; answers: images (B, S, S, 3) -> (B, S, S, 1) in
-    [-1, 1]. Depths are decoded with the default range, so their unit is the millimetre of a face of usual size."""
+    [-1, 1]. Where batches do not say what a picture shows, the unit is the millimetre of a face of usual size."""
     floor, ours, theirs = mean_depth(batches()), [], []
     for images, maps in batches():
         for output, values in zip(answers(images), maps["depth"]):
-            truth = decode_depth(values)
-            ours.append(depth_scores(decode_depth(np.asarray(output, np.float32)), truth, ALIGNMENT))
+            truth = decode_depth(values, _limits(maps))
+            ours.append(depth_scores(decode_depth(np.asarray(output, np.float32), _limits(maps)), truth, ALIGNMENT))
             theirs.append(depth_scores(floor, truth, ALIGNMENT))
     rows: list[list[Cell]] = []
     for name, metric in DEPTH_METRICS.items():
@@ -50,3 +51,8 @@ def depth_table(batches: Callable[[], Iterable[Batch]], answers: Callable[[np.nd
              "mean map: of each pixel the mean over these very pictures' true maps, the same for every picture"]
     return Table(f"{title}: {len(ours)} pictures, pixel by pixel, mm", ["metric", "model", "mean map", "pictures",
                                                                         "definition"], rows, notes)
+
+
+def _limits(maps: dict[str, Any]) -> DepthRange:
+    """A value's range is one side of its picture (Dataset/representations/depth.py)."""
+    return DepthRange(DISTANCE, DISTANCE + maps.get("side", RANGE))

@@ -144,6 +144,15 @@ def test_there_and_back():
         np.testing.assert_allclose(decode_depth(again, limits), depth, atol=step / 2 + 1e-3)
 
 
+def test_levels_that_span_a_share_of_a_side():
+    picture = np.array([[255, 128, 1, 0]], np.uint8)
+    found = from_picture(picture, 0.25)[0, :, 0]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [1, 1 - 0.5 * 127 / 255, 1 - 0.5 * 254 / 255, -1], atol=1e-6)
+    far = from_picture(picture, 2.0)[0, :, 0]       # beyond the range: the last value that is a depth
+    np.testing.assert_allclose(far, [1, 1 - 4 * 127 / 255, -1 + 2 / 255, -1], atol=1e-6)
+
+
 def test_values_do_not_depend_on_distance_and_zoom():
     """A face half as far away, or photographed with twice the focal length, has the same values (but for perspective).
     """
@@ -184,3 +193,5 @@ def test_bad_input():
         decode_depth(np.zeros((4, 4, 3)))
     with pytest.raises(ValueError, match=r"a depth picture is \(S, S\) uint8, received \(4, 4, 3\) uint8"):
         from_picture(np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match="the share of a depth picture's levels is positive, received 0"):
+        from_picture(np.zeros((4, 4), np.uint8), 0)

@@ -8,13 +8,17 @@ import pytest
 
 from Datagenerator.epoch import Shard
 from Datagenerator.pair_dataset import PairConfig, PairSequence, pair_sequences
+from Datagenerator.judged import depths_of
 from Datagenerator.pipeline import make_pipeline
+from Datagenerator.source import open_source
 from Dataset.depth_pairs import pairs, published_test, read_depth_picture, read_pair
 from Dataset.images import minmax, read_image, write_image
 from Dataset.mesh import read_points
-from Dataset.subjects import dataset_info, list_subjects, read_split, subjects_of
+from Dataset.representations.depth import DISTANCE, RANGE, DepthRange, decode, decode_depth, guess_camera
+from Dataset.subjects import dataset_info, list_subjects, read_split, subjects_of, write_split
 from Dataset.texas3d import main, resize_levels
 from Dataset.validate import validate
+from Evaluation.depth_table import depth_table
 from tests.texas3d_files import FAR, LEVEL, PIXEL, depth_of, write_database, write_pair
 
 FLAGS = ("--size", "64", "--points", "500", "--pixel", str(PIXEL), "--level", str(LEVEL), "--held-out", "2")
@@ -51,12 +55,19 @@ def test_subject_folders(made):
                        "reason": "T002/001.jpg"}
 
 
-def test_pictures_are_shrunk_and_the_truth_lies_on_the_face(made):
+@pytest.mark.parametrize("square", ["padded", "squeezed"])
+def test_pictures_are_shrunk_and_the_truth_lies_on_the_face(square, made, tmp_path):
     source, out = made
+    if square == "squeezed":
+        out = tmp_path / "out"
+        assert main([str(source), str(out), *FLAGS, "--square", "squeezed"]) == 0
+        assert not {"side", "share"} & set(dataset_info(out).settings)
     portrait = read_image(source / "Made_003_0000_Portrait.png")
+    levels = read_depth_picture(source / "Made_003_0000_Range.png")
+    if square == "padded":          # 100 x 150 px: 25 columns on either side
+        portrait, levels = np.pad(portrait, ((0, 0), (25, 25), (0, 0)), "edge"), np.pad(levels, ((0, 0), (25, 25)))
     stored = read_image(out / "T003/000.jpg").astype(int)
     assert np.abs(stored - cv2.resize(portrait, (64, 64), interpolation=cv2.INTER_AREA)).mean() < 2     # JPEG
-    levels = read_depth_picture(source / "Made_003_0000_Range.png")
     np.testing.assert_array_equal(read_depth_picture(out / "T003/000.depth.png"), resize_levels(levels, 64))
     _, depth, _ = depth_of(3, 0)
     points = read_points(out / "T003/T003.ply")
@@ -64,6 +75,41 @@ def test_pictures_are_shrunk_and_the_truth_lies_on_the_face(made):
     true_z = 255 * LEVEL - (depth - np.nanmin(depth))[row.astype(int), column.astype(int)]
     assert np.nanmedian(np.abs(points[:, 2] - true_z)) < 1.0 and np.isfinite(true_z).mean() > 0.9
     assert FAR > 0 and 120 < np.ptp(points[:, 1]) < 260
+
+
+def test_what_a_perfect_network_says_has_the_faces_proportions(made):
+    """Squeezed and by their own levels, faces came out 1.5 times as wide and 2 to 3 times as deep."""
+    sequence = PairSequence(pairs(made[1]), PairConfig(batch_size=1, image_size=64), False)
+    far = DepthRange(1e5, 1e5 + RANGE)              # these pictures have no perspective
+    for index, pair in enumerate(sequence.pairs):
+        _, true, _ = depth_of(int(pair.subject[1:]), int(pair.image.stem))
+        rows, columns = np.nonzero(np.isfinite(true))
+        true = np.array([np.ptp(columns) * PIXEL, np.ptp(rows) * PIXEL, np.ptp(true[rows, columns])])
+        values = sequence.batch(0, index)[1]["depth"][0]
+        for limits, tolerance in ((far, 0.05), (DepthRange(DISTANCE, DISTANCE + RANGE), 0.12)):
+            found = np.ptp(decode(decode_depth(values, limits), guess_camera(64, limits)).vertices, axis=0)
+            # the unit of the guess is a side of 200 mm, these pictures show 240
+            np.testing.assert_allclose(found[[0, 2]] / found[1], true[[0, 2]] / true[1], rtol=tolerance)
+        np.testing.assert_allclose(found[1] * 240 / RANGE, true[1], rtol=0.12)
+
+
+def test_a_jittered_face_is_deeper_as_it_is_larger(made):
+    deep = []
+    for jitter in (False, True):
+        config = PairConfig(batch_size=1, image_size=64, jitter=jitter, mirror=False)
+        depth = PairSequence(pairs(made[1])[:1], config, True).batch(0, 0)[1]["depth"]
+        deep.append(np.ptp(depth[depth > -1]))
+    assert deep[1] == pytest.approx(deep[0] * 286 / 256, rel=0.05)
+
+
+def test_a_training_cuts_photos_as_the_pictures_show_faces(made):
+    with open_source(str(made[1]), "train-test", PairConfig(image_size=64)) as source:
+        assert source.model == {"crop_margin": pytest.approx(1.15 * 240 / 200)}
+    images, maps = next(depths_of(made[1], 64, 1)())
+    assert maps["side"] == 240 and len(images) == 1
+    table = depth_table(depths_of(made[1], 64, 1), lambda x: np.full((len(x), 64, 64, 1), -1.0), "nothing")
+    metrics = {row[0]: row for row in table.rows}
+    assert metrics["coverage"][1] == 0 and metrics["mae"][2] > 1
 
 
 def test_levels_are_averaged_over_the_face_alone():
@@ -167,18 +213,29 @@ def test_both_splits(made):
     out = made[1]
     for split in ("person", "published"):
         training, test = (pairs(out, use, split) for use in ("training", "test"))
-        assert pairs(out, "validation", split) == test and not set(training) & set(test)
-        assert len(training) + len(test) == 15
-        if split == "person":
-            assert not {p.subject for p in training} & {p.subject for p in test}
-            assert len({p.subject for p in test}) == 2
+        validation = pairs(out, "validation", split)
+        assert not set(training) & set(test) and not set(training) & set(validation)
+        if split == "person":       # a checkpoint that was chosen on the test people would flatter itself
+            people = [{p.subject for p in part} for part in (training, validation, test)]
+            assert [len(names) for names in people] == [2, 2, 2] and len(set.union(*people)) == 6
+            assert len(training) + len(validation) + len(test) == 15
         else:
-            assert len(test) == 3 and pairs(out, "test", split) == test         # 15 * 230 / 1149
+            assert len(test) == 3 and len(training) == 12 and validation == test        # 15 * 230 / 1149
     assert pairs(out) == pairs(out, "training", "person")
     assert len(published_test(1149, 0)) == 230 and max(published_test(1149, 0)) < 1149
     assert published_test(1149, 0) == published_test(1149, 0) != published_test(1149, 1)
     with pytest.raises(ValueError, match="pairs are of training, validation, test by person or published, got 'all'"):
         pairs(out, "all")
+
+
+def test_a_split_without_people_for_validation(made, tmp_path):
+    """Of few people there is nobody left: the test people choose, as in the thesis's split."""
+    shutil.copytree(made[1], tmp_path / "d")
+    split = read_split(tmp_path / "d")
+    write_split(tmp_path / "d", split._replace(training=split.training + split.validation, validation=[]))
+    assert pairs(tmp_path / "d", "validation") == pairs(tmp_path / "d", "test")
+    assert {pair.subject for pair in pairs(tmp_path / "d", "test")} == set(split.test)
+    assert len({pair.subject for pair in pairs(tmp_path / "d")}) == 4
 
 
 def test_pairs_that_cannot_be_used(made, tmp_path):
@@ -199,7 +256,9 @@ def test_sequence(made):
     x, y = validation.batch(0, 0)
     image, levels = read_pair(validation.pairs[1])
     np.testing.assert_array_equal(x[1], minmax(image))
-    np.testing.assert_allclose(y["depth"][1, ..., 0], levels / 127.5 - 1, atol=1e-6)
+    share = 255 * LEVEL / 240                                           # 100 x 150 pixels of 1.6 mm, made square
+    wanted = np.where(levels > 0, 1 - share * (2 - levels / 127.5), -1)
+    np.testing.assert_allclose(y["depth"][1, ..., 0], wanted, atol=1e-6)
     assert x.shape[1:] == training.shapes[0][1:] and y["depth"].shape[1:] == training.shapes[1]["depth"][1:]
     assert x.dtype == y["depth"].dtype == np.float32 and len(training) == -(-len(training.pairs) // 4)
     assert sorted(training.order(3)) == list(range(len(training.pairs))) and list(training.order(3)) \
@@ -207,7 +266,7 @@ def test_sequence(made):
     first, again, other = training.batch(1, 0), training.batch(1, 0), training.batch(2, 0)
     np.testing.assert_array_equal(first[0], again[0])
     np.testing.assert_array_equal(first[1]["depth"], again[1]["depth"])
-    assert not np.array_equal(first[0], other[0]) and (first[1]["depth"] == -1).any() and first[1]["depth"].max() == 1
+    assert not np.array_equal(first[0], other[0]) and (first[1]["depth"] == -1).any() and first[1]["depth"].max() > 0.98
     parts = [training.batch(1, 0, Shard(k, 2)) for k in range(2)]
     np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), first[0])
     piped = list(make_pipeline(training, 1, workers=2))

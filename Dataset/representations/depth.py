@@ -152,12 +152,21 @@ def to_picture(values: np.ndarray) -> np.ndarray:
     return np.rint((np.clip(np.nan_to_num(values, nan=BACKGROUND), -1, 1) + 1) / 2 * LEVELS).astype(np.uint8)
 
 
-def from_picture(picture: np.ndarray) -> np.ndarray:
-    """An 8-bit picture (S, S), 255 nearest, 0 no depth, as values (S, S, 1) float32 in [-1, 1]."""
+def from_picture(picture: np.ndarray, share: float | None = None) -> np.ndarray:
+    """An 8-bit picture (S, S), 255 nearest, 0 no depth, as values (S, S, 1) float32 in [-1, 1].
+
+    share  of the range of values (one side of the crop), how much the 255 levels span; None: the whole range. What
+           lies beyond it is the last value above -1 that 8 bits hold. ValueError for one that is not positive.
+    """
     picture = np.asarray(picture)
     if picture.ndim != 2 or picture.dtype != np.uint8:
         raise ValueError(f"depth: a depth picture is (S, S) uint8, received {picture.shape} {picture.dtype}")
-    return (picture.astype(np.float32) * (2 / LEVELS) - 1)[..., None]
+    if share is not None and not share > 0:
+        raise ValueError(f"depth: the share of a depth picture's levels is positive, received {share}")
+    values = picture.astype(np.float32) * (2 / LEVELS) - 1
+    if share is not None:
+        values = np.where(picture > 0, np.maximum(1 - share * (1 - values), -1 + 2 / LEVELS), BACKGROUND)
+    return values.astype(np.float32)[..., None]
 
 
 def guess_camera(size: int, limits: DepthRange = DepthRange(DISTANCE, DISTANCE + RANGE)) -> Camera:
