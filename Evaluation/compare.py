@@ -22,7 +22,7 @@ from Dataset.sidecar import model_hash
 from Dataset.transforms import to_unit_sphere
 from Dataset.workers import cores
 from Evaluation.evaluate_predictions import DEFINITIONS, Results, score_batches
-from Evaluation.identification import Identification, identify
+from Evaluation.identification import identify
 from Evaluation.people import People, landmark_rows
 from Evaluation.plots import plot_comparison
 from Evaluation.tables import Cell, Table
@@ -184,8 +184,7 @@ def score(system: System, people: People, photos: int, surface: bool, progress: 
     photo = score_batches(in_photos(), ordered=False, surface=surface)
     person = score_batches(persons(), ordered=True, surface=surface)
     rows = landmark_rows(marks, [people.landmarks(p, k) for p, k in pairs])
-    own = identify(np.stack(faces), people.truths) if np.isfinite(faces).all() else \
-        Identification(math.nan, math.nan, 0, len(faces))
+    own = identify(np.stack(faces), people.truths)
     return Score(system, photo, person, float(rows[0][1]) if rows else math.nan, own.ratio, own.nearest, own.people,
                  float(np.median(times[0])), float(np.median(times[1])) / people.count)
 

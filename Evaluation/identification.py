@@ -45,10 +45,13 @@ def distances(predictions: np.ndarray, truths: np.ndarray) -> np.ndarray:
 
 
 def identify(predictions: np.ndarray, truths: np.ndarray) -> Identification:
-    """predictions (P, N, 3), person by person that of truths (P, N, 3). ValueError for fewer than two people."""
+    """predictions (P, N, 3), person by person that of truths (P, N, 3); of some that are not finite NaN, and nobody is
+    nearest. ValueError for fewer than two people."""
     if len(predictions) != len(truths) or len(truths) < 2:
         raise ValueError(f"one prediction for each of at least two people is needed, got {len(predictions)} for "
                          f"{len(truths)}")
+    if not np.isfinite(predictions).all():
+        return Identification(np.nan, np.nan, 0, len(truths))
     table = distances(predictions, truths)
     own = np.diag(table)
     others = (table.sum(axis=1) - own) / (len(truths) - 1)

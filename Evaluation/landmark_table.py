@@ -70,7 +70,7 @@ def landmark_table(photos: Sequence[Photo], landmarker: Landmarker, title: str, 
     """NME in 2D and 3D per bin, how many photos each bin has, and in how many of them no face was found.
 
     boxes  "detector": the landmarker looks for the face; "truth": it is told where, as most published numbers are made
-    A photo that is missed has no landmarks and so is in no mean: it is counted. ValueError for no photo, or another
+    A photo that is missed, or whose landmarks are not finite, is in no mean: it is counted. ValueError for no photo, or another
     word.
     """
     if not photos or boxes not in BOXES:
@@ -80,7 +80,7 @@ def landmark_table(photos: Sequence[Photo], landmarker: Landmarker, title: str, 
     missed = [0] * len(BINS)
     for photo in progress(photos, total=len(photos)):
         found = landmarker(photo.image(), square_box(photo) if boxes == "truth" else None)
-        if found is None:
+        if found is None or not np.isfinite(found).all():
             missed[bin_of(photo.yaw)] += 1
         else:
             errors[bin_of(photo.yaw)].append(landmark_error(found, photo.landmarks))

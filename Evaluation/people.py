@@ -93,7 +93,9 @@ def score_photos(people: People, read: Callable[[np.ndarray], tuple[np.ndarray, 
             for p, k in progress(pairs, total=len(pairs)):
                 (truth, seen), cloud = people.in_photo(p, k), face(p, k)
                 cloud = cloud[seen] if len(cloud) == len(seen) else cloud
-                yield to_unit_sphere(cloud)[0][None], to_unit_sphere(truth[seen])[0][None], [f"{p}/{k}"]
+                finite = np.isfinite(cloud).all()           # what is not, score_batches lists as skipped
+                yield (to_unit_sphere(cloud)[0] if finite else cloud)[None], to_unit_sphere(truth[seen])[0][None], [
+                    f"{p}/{k}"]
         return score_batches(batches(), ordered=False, surface=surface)
     table = compared_table(scores(face), scores(lambda p, k: people.constant),
                            f"{_where(people, title)}, each of {count} photos alone, the visible part of its face")
@@ -107,12 +109,13 @@ def landmark_rows(found: Sequence[np.ndarray | None], truths: Sequence[tuple[np.
                   ) -> list[list[Cell]]:
     """Rows for `score_photos`: `landmarks` over all 68, `landmarks_seen` over those that the photos show.
 
-    found   (68, 2) of each photo, None where a network says none; [] when it never does
+    found   (68, 2) of each photo, None where a network says none, or none that are finite; [] when it never does
     truths  the true ones (68, 2), hidden ones too, in the same unit, and which of them the photo shows (68,) bool
 
     The floor is the constant answer: each landmark's mean place over all the photos. It also stands in where a photo
     has none.
     """
+    found = [places if places is not None and np.isfinite(places).all() else None for places in found]
     if all(places is None for places in found):
         return []
     constant = np.mean([places for places, _ in truths], axis=0)

@@ -12,16 +12,16 @@ from Dataset.correspondences import Correspondences
 from Dataset.face_model import BUILT_IN, load_face_model
 from Dataset.images import minmax
 from Dataset.joint_fit import FitOptions, joint_fit
-from Dataset.representations.coefficients import GRID, IDENTITY, POSE, linear, project, recropped
+from Dataset.representations.coefficients import COUNT, GRID, IDENTITY, POSE, linear, project, recropped
 from Dataset.representations.points import SIZE
 from Dataset.sidecar import model_hash
 from Dataset.transforms import to_unit_sphere
 from Network.coarse import Config
 from Network.colours import Colours
 from Network.flags import from_dict
-from Network.iterate import Iterated, Iterations
+from Network.iterate import Iterated, Iterations, NoAnswer
 from Network.loading import Loaded
-from Network.predict import Crop, Prediction, cut_again, view
+from Network.predict import Crop, NoFace, Prediction, cut_again, view
 from Network.streaming import compiled
 
 MOST_PHOTOS = 64        # that are kept: the newest
@@ -114,16 +114,12 @@ class CoarseStream:
         self.count = 0
 
     def add(self, crop: Crop) -> Prediction:
-        """The face from this crop and all before it; the crop is cut again where the face lies off its place."""
-        found = self.iterated.run(minmax(crop.image))
-        better = cut_again(crop, project(found.face))
-        if better is not None:
-            passes = Iterated(self.iterated.predict, self.iterated.size, AGAIN, self.iterated.settled)
-            before = np.stack([recropped(face, crop.box, better.box) for face in found.faces])
-            more = passes.run(minmax(better.image), before[-1])
-            found = Iterations(np.concatenate([before, more.faces[1:]]),
-                               np.concatenate([found.changes, more.changes]), more.settled)
-            crop = better
+        """The face from this crop and all before it; the crop is cut again where the face lies off its place. NoFace,
+        and nothing is kept of the crop, where the network says what is not finite."""
+        try:
+            found, crop = self._passes(crop)
+        except NoAnswer as error:
+            raise NoFace(f"{crop.source}: {error}") from None
         self.last, face = found, found.face
         self._faces, self.count = [*self._faces, face][-MOST_PHOTOS:], self.count + 1
         crop = crop._replace(whole=None)
@@ -134,17 +130,43 @@ class CoarseStream:
         return Prediction(neutral(identity_of(self._faces, self.together)), [crop], places, self._colours, in_photo,
                           project(face, "landmarks").astype(np.float32))
 
+    def _passes(self, crop: Crop) -> tuple[Iterations, Crop]:
+        """What the network says of a crop, and the crop, cut again where the face lay off its place."""
+        found = self.iterated.run(minmax(crop.image))
+        better = cut_again(crop, project(found.face))
+        if better is not None:
+            passes = Iterated(self.iterated.predict, self.iterated.size, AGAIN, self.iterated.settled)
+            before = np.stack([recropped(face, crop.box, better.box) for face in found.faces])
+            more = passes.run(minmax(better.image), before[-1])
+            found = Iterations(np.concatenate([before, more.faces[1:]]),
+                               np.concatenate([found.changes, more.changes]), more.settled)
+            crop = better
+        return found, crop
+
 
 def photo_faces(iterated: Iterated, images: np.ndarray, passes: int | None = None) -> np.ndarray:
-    """(B, T, S, S, 3) float32 in [0, 1] -> each photo's coefficients (B, T, 290), after so many passes."""
+    """(B, T, S, S, 3) float32 in [0, 1] -> each photo's coefficients (B, T, 290), after so many passes; NaN of a photo
+    of which the network says what is not finite."""
+    def last(some: np.ndarray) -> np.ndarray:
+        try:
+            return iterated.many(some, passes)[-1]
+        except NoAnswer:                # of one of them: the others have theirs
+            return np.concatenate([last(one[None]) for one in some]) if len(some) > 1 else np.full((1, COUNT), np.nan)
     flat = np.reshape(images, (-1, *np.shape(images)[2:]))
-    found = [iterated.many(flat[i:i + 16], passes)[-1] for i in range(0, len(flat), 16)]
-    return np.concatenate(found).reshape(*np.shape(images)[:2], -1)
+    found = [last(flat[i:i + 16]) for i in range(0, len(flat), 16)]
+    return np.concatenate(found).reshape(*np.shape(images)[:2], -1).astype(np.float32)
+
+
+def person_of(faces: np.ndarray, together: str = "mean") -> np.ndarray:
+    """One person's neutral face (16384, 3) from the faces (T, 290) of photos: of those that are finite; the mean face
+    of none."""
+    known = [face for face in faces if np.isfinite(face).all()]
+    return neutral(identity_of(known, together) if known else np.zeros(IDENTITY.stop, np.float32))
 
 
 def faces_of_people(iterated: Iterated, images: np.ndarray, together: str = "mean") -> np.ndarray:
     """B people's photos (B, T, S, S, 3) -> their neutral faces (B, 16384, 3) float32 in the unit sphere."""
-    return np.stack([neutral(identity_of(faces, together)) for faces in photo_faces(iterated, images)])
+    return np.stack([person_of(faces, together) for faces in photo_faces(iterated, images)])
 
 
 class CoarsePrefixes:
@@ -156,16 +178,20 @@ class CoarsePrefixes:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """(B, T, S, S, 3) float32 in [0, 1] -> (B, T, N, 3) float32: [:, t] is the face from the first t + 1 images."""
         faces = photo_faces(self._iterated, images)
-        return np.stack([np.stack([neutral(identity_of(person[:t + 1], self._together)) for t in range(len(person))])
+        return np.stack([np.stack([person_of(person[:t + 1], self._together) for t in range(len(person))])
                          for person in faces])
 
 
-def photo_reader(loaded: Loaded) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def photo_reader(loaded: Loaded) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]:
     """A picture (S, S, 3) float32 in [0, 1] -> the face in it, an ordered grid (N, 3) float32 with its expression, unit
-    sphere, and its landmarks (68, 2) float32 in the picture's sides."""
+    sphere, and its landmarks (68, 2) float32 in the picture's sides; the mean face and None where the network says what
+    is not finite."""
     iterated = iterated_of(loaded)
 
-    def read(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        face: Any = iterated.run(image).face
+    def read(image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        try:
+            face: Any = iterated.run(image).face
+        except NoAnswer:
+            return neutral(np.zeros(IDENTITY.stop, np.float32)), None
         return grid_of(face), project(face, "landmarks").astype(np.float32)
     return read

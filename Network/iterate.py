@@ -15,6 +15,10 @@ from Dataset.representations.coefficients import (COUNT, EXPRESSION, POSE, diffe
 Predict = Callable[[np.ndarray], Any]
 
 
+class NoAnswer(ValueError):
+    """The network says what is not finite."""
+
+
 class Iterations(NamedTuple):
     """faces (n + 1, 290) float32, the start and what each pass gave; changes (n,) float64: how far each moved the face
     in the crop, RMS in its sides; settled: whether the last one moved it by less than was asked for."""
@@ -58,11 +62,12 @@ class Iterated:
 
     def once(self, images: np.ndarray, guesses: np.ndarray, poses: np.ndarray | None = None) -> np.ndarray:
         """One pass over B pictures -> (B, 290) float32, expression weights within [0, 1]; poses (B, 6): held there.
-        ValueError where the network says what is not finite."""
+        NoAnswer where the network says what is not finite, ValueError where it is no coarse network."""
         found = np.array(self.predict(self.inputs(images, guesses)), np.float32)
-        if found.shape != (len(images), COUNT) or not np.isfinite(found).all():
-            raise ValueError(f"the network must give finite ({len(images)}, {COUNT}), gave {found.shape}"
-                             + (" with NaN or infinity" if found.shape == (len(images), COUNT) else ""))
+        if found.shape != (len(images), COUNT):
+            raise ValueError(f"the network must give finite ({len(images)}, {COUNT}), gave {found.shape}")
+        if not np.isfinite(found).all():
+            raise NoAnswer(f"the network must give finite ({len(images)}, {COUNT}), gave some with NaN or infinity")
         found[:, EXPRESSION] = np.clip(found[:, EXPRESSION], 0, 1)
         if poses is not None:
             found[:, POSE] = poses

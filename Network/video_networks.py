@@ -99,8 +99,12 @@ class CoarseNetwork:
 
     def __call__(self, cut: Cut, state: Any) -> FaceAnswer:
         from Dataset.representations.coefficients import POSE, SHAPE, decode_pose, linear
+        from Network.iterate import NoAnswer
         x, y, side = (int(v) for v in cut.box)
-        found = self._follow.follow(minmax(cut.image), (x, y, side, side), state)
+        try:
+            found = self._follow.follow(minmax(cut.image), (x, y, side, side), state)
+        except NoAnswer:
+            return _NOWHERE
         pose = decode_pose(found.coefficients[POSE], 1.0)
         face = linear(self._model, "vertices")(found.coefficients).T.astype(np.float64)
         turned = face @ pose.rotation.T

@@ -99,6 +99,14 @@ def test_the_table(made):
         landmark_table([], landmarker, "none")
 
 
+def test_landmarks_that_are_not_finite_are_missed(made):
+    photos, answers = read_photos(made[0]), [truth.landmarks.copy() for truth in made[1]]
+    answers[0][3] = np.nan
+    table = landmark_table(photos, lambda image, box, said=iter(answers): next(said), "torn")
+    assert table.rows[3] == ["missed", 1, 0, 0, None, None, 1]
+    assert table.rows[0][1:4] == pytest.approx([0, 0, 0], abs=1e-6)     # the others' stand
+
+
 def test_the_detector_is_asked_or_told(made):
     from Network.landmarker import landmarks_of
     from Network.predict import Crop, Prediction
@@ -113,6 +121,9 @@ def test_the_detector_is_asked_or_told(made):
     found = landmarks_of(Prediction(grid.astype(np.float32), [crop], landmarks=seen))
     np.testing.assert_allclose(found[:, :2], seen * 200 + [20, 30])
     np.testing.assert_allclose(found[:, 2], 80 * turned[:, 2], atol=0.05)
+    for broken in (Prediction(grid.astype(np.float32), [crop], landmarks=seen * np.nan),
+                   Prediction(grid.astype(np.float32) * np.nan, [crop], landmarks=seen)):
+        assert landmarks_of(broken).shape == (68, 3) and np.isnan(landmarks_of(broken)).all()
     with pytest.raises(ValueError, match="x: does not say where"):
         landmarks_of(Prediction(grid.astype(np.float32), [crop]), "x")
 

@@ -33,6 +33,13 @@ def test_a_constant_face_knows_nobody():
     assert identify(TRUTHS[[0, 0]], TRUTHS[[0, 0]]).nearest == 0        # a draw is none
 
 
+def test_what_is_not_finite_knows_nobody():
+    broken = TRUTHS.copy()
+    broken[2, 5] = np.nan
+    result = identify(broken, TRUTHS)
+    assert np.isnan(result.ratio) and (result.nearest, result.people) == (0, 6)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="at least two people"):
         identify(TRUTHS[:1], TRUTHS[:1])

@@ -16,7 +16,7 @@ from Network.coarse_stream import (CoarsePrefixes, CoarseStream, faces_of_people
                                    neutral, photo_reader)
 from Network.iterate import FrameByFrame, Iterated
 from Network.loading import Loaded
-from Network.predict import Crop
+from Network.predict import Crop, NoFace
 
 MODEL, SIZE = load_face_model(), 32
 
@@ -243,6 +243,25 @@ def test_coefficients_of_another_face_model_are_refused(monkeypatch):
         with pytest.raises(ValueError, match="its coefficients are of face model"):
             iterated_of(known)
     assert iterated_of(loaded._replace(config={**loaded.config, "face_model": model_hash(other)})).size == SIZE
+
+
+def test_an_answer_that_is_not_finite_costs_its_photo_alone():
+    person = random_face(20)[c.IDENTITY]
+    faces = photos_of(person, 0.3, 3)
+    faces[1] = np.nan
+    loaded, images = fake(faces), np.stack([crop(k).image / np.float32(255) for k in range(3)])
+    kept = neutral(identity_of(faces[[0, 2]]))
+    np.testing.assert_allclose(faces_of_people(iterated_of(loaded), images[None])[0], kept, atol=1e-6)
+    prefixes = CoarsePrefixes(loaded)(images[None, [1, 0, 2]])[0]
+    np.testing.assert_allclose(prefixes, [neutral(np.zeros(200)), neutral(faces[0, c.IDENTITY]), kept], atol=1e-6)
+    points, landmarks = photo_reader(loaded)(images[1])
+    assert landmarks is None and (points == neutral(np.zeros(200))).all()
+    stream = CoarseStream(loaded)
+    stream.add(crop(0))
+    with pytest.raises(NoFace, match="photo 1: the network must give finite"):
+        stream.add(crop(1))
+    np.testing.assert_allclose(stream.add(crop(2)).points, kept, atol=1e-6)
+    assert stream.count == 2
 
 
 def test_other_networks_are_not_iterated():

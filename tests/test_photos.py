@@ -119,6 +119,15 @@ def test_landmarks_are_scored_beside_their_mean_places(folder):
     assert "landmarks" not in rows(people, lambda image: people.constant, surface=False)
 
 
+def test_an_answer_that_is_not_finite_is_skipped_and_its_landmarks_count_as_none(folder):
+    people = people_of(folder, 32, SIDE ** 2)
+    points = with_photo(people, lambda p, k: people.constant * (np.nan if (p, k) == (1, 0) else 1))
+    marks = with_photo(people, lambda p, k: people.landmarks(p, k)[0] * (np.nan if (p, k) == (1, 0) else 1))
+    found = rows(people, points, marks, surface=False)
+    assert found["chamfer"][4] == 3 and "1 skipped" in found["chamfer"][5] and found["chamfer"][1] > 0
+    assert found["landmarks"][4] == 3 and "stands in for the 1 in which" in found["landmarks"][5]
+
+
 def test_milliseconds_are_the_median(folder):
     people, ticks = people_of(folder, 32, SIDE ** 2), iter([0, 0.9, 1, 1.01, 2, 2.02, 3, 3.04])
     found = rows(people, lambda image: people.constant, surface=False, clock=lambda: next(ticks))

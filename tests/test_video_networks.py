@@ -88,6 +88,30 @@ def test_a_perfect_iteration_gives_the_faces_place_in_every_frame(video):
     assert found[7][0].pose[3] == pytest.approx(video.camera.focal / 700, rel=0.15)
 
 
+def test_one_answer_that_is_not_finite_is_no_face_and_ends_no_film(video):
+    truth, = video.truth(0, hidden=False)
+
+    def predict(inputs):
+        predict.passes += 1
+        answer = encode(video.identities, truth.expression[None], (truth.places[None] - network.box[:2])
+                        / network.box[2], 1.0)
+        return answer * np.float32(np.nan if predict.passes == 6 else 1)
+    predict.passes = 0
+
+    class Torn(CoarseNetwork):
+        def __call__(self, cut, state):
+            self.box = cut.box
+            return super().__call__(cut, state)
+    network = Torn(Iterated(predict, 64, iterations=3), 1.3)
+    still = [moment._replace(number=0, time=n / 30) for n, moment in enumerate(blank(video))]
+    runner = FaceVideo(network, RAW, 1, detector(video, lambda: 0))
+    found = [bool(runner(moment)) for moment in still[:6]]
+    assert found.count(False) == 1 and found[0] and found[-1]       # lost in one frame, found again in the next
+    network._follow.iterated.predict = lambda inputs: np.zeros((1, 7))
+    with pytest.raises(ValueError, match="must give finite"):       # a network of another kind is told
+        FaceVideo(network, RAW, 1, detector(video, lambda: 0))(still[0])
+
+
 def test_triangles_are_the_faces():
     model = Maps.__mro__[1](lambda image: image, 8)._model
     triangles = face_triangles(model)
