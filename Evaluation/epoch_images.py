@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 MAX_NAMES, MAX_SIDE = 32, 1024      # pictures of an epoch; pixels
 QUALITY = 85                        # of JPEG
 TILE, CAPTION = 192, 20             # pixels of one view, and of the line of words above it
+UNSAID = ("eroded",)                # of a batch's maps: what weighs the loss and is no network's output
+DOUBT = 0.1                         # of the atlas's side: a doubt that is drawn white
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
 
 
@@ -75,7 +77,8 @@ def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[
     batch   (images, truths) as the training's loader gives them: images BGR in [0, 1]; truths (B, N, 3), or a dict with
             such "points", or a dict of maps (B, H, W, C)
     output  what the network makes of the images: (B, N, 3), a dict with "points", or (B, H, W, C) whose channels are
-            the truth's maps, as many as there are, in their order
+            the truth's maps (not those in UNSAID), as many as there are, in their order; where uv is one of them, two
+            more channels are the log-variance of u and v
     """
     images, truths = np.asarray(batch[0])[:count], batch[1]
     names = [f"sample {i + 1}" for i in range(len(images))]
@@ -88,12 +91,14 @@ def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[
         return volume_pictures(images, logits, np.asarray(truths["volume"])[:count], names)
     if isinstance(truths, Mapping) and "points" not in truths:
         maps, start, output = {}, 0, np.asarray(output)[:count]
-        truths = {name: np.asarray(values)[:count] for name, values in truths.items()}
+        truths = {name: np.asarray(values)[:count] for name, values in truths.items()
+                  if np.ndim(values) == 4 and name not in UNSAID}
         for name, values in truths.items():
             if start + values.shape[-1] <= output.shape[-1]:
                 maps[name] = output[..., start:start + values.shape[-1]]
                 start += values.shape[-1]
-        return map_pictures(images, maps, truths, names)
+        doubts = output[..., start:] if "uv" in maps and output.shape[-1] == start + 2 else None
+        return map_pictures(images, maps, truths, names, doubts)
     if isinstance(output, Mapping) and "points" not in output:
         return place_pictures(images, *(np.asarray(part["places"])[:count] for part in (output, truths)), names)
     clouds, truths = (np.asarray(part["points"] if isinstance(part, Mapping) else part)[:count]
@@ -102,11 +107,12 @@ def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[
 
 
 def map_pictures(images: np.ndarray, predictions: Mapping[str, np.ndarray], truths: Mapping[str, np.ndarray],
-                 names: Sequence[str]) -> dict[str, np.ndarray]:
+                 names: Sequence[str], doubts: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """A row for each sample of a network that gives maps: the input, then truth and prediction of each map.
 
     Maps (B, H, W, 1) are grey, (B, H, W, 2) red and green, as in Ronkainen's figures; "depth" from -1 to 1, others from
-    0 to 1; NaN is black. -> name: (212, 192 n, 3) uint8 BGR.
+    0 to 1; NaN is black. doubts: log-variance (B, H, W, 2) of u and v, drawn last, where the predicted mask is, from
+    black, sure, to white, a standard deviation of DOUBT. -> name: (212, 192 n, 3) uint8 BGR.
     """
     rows = {}
     for i, name in enumerate(names):
@@ -118,6 +124,10 @@ def map_pictures(images: np.ndarray, predictions: Mapping[str, np.ndarray], trut
                 if level.shape[-1] == 2:        # u in red, v in green: BGR
                     level = np.concatenate([np.zeros_like(level[..., :1]), level[..., ::-1]], axis=-1)
                 tiles.append((f"{kind}: {what}", np.repeat(level, 3 // level.shape[-1], axis=-1)))
+        if doubts is not None:
+            spread = np.sqrt(np.exp(np.clip(doubts[i], -30, 30).astype(np.float64)).mean(-1, keepdims=True)) / DOUBT
+            shown = np.clip(predictions["mask"][i], 0, 1) if "mask" in predictions else 1
+            tiles.append(("doubt", np.repeat(np.minimum(spread, 1) * shown, 3, axis=-1)))
         rows[name] = _row(tiles)
     return rows
 

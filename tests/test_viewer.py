@@ -118,6 +118,15 @@ def test_pictures_of_maps_take_the_channels_in_the_truths_order():
     # input; u, v as red, green: truth, prediction; mask: the same (cut off at 1); no channel is left for eroded
     assert middles == [[128] * 3, [0, 102, 255], [0, 153, 51], [255] * 3, [255] * 3]
     assert row[20 + TILE // 2, TILE * 5 // 4].tolist() == [0, 0, 0]          # NaN: nothing there
+    # six channels for four: what is left is a log-variance, not the eroded mask, which only weighs the loss
+    six = np.concatenate([output, np.ones((1, 8, 8, 1)), np.full((1, 8, 8, 2), 2 * np.log(0.02))], -1)
+    six[:, :, :4, 2] = 0
+    more = {"uv": uv, "mask": truths["mask"], "occluded": truths["mask"], "landmarks": np.zeros((1, 68, 2)),
+            "eroded": truths["mask"]}
+    wide, = batch_pictures((np.zeros((1, 8, 8, 3)), more), six).values()
+    assert wide.shape[1] == 8 * TILE                                        # input, three pairs, the doubt
+    doubt = wide[20 + TILE // 2, 7 * TILE:]
+    assert doubt[TILE * 3 // 4].tolist() == [51] * 3 and doubt[TILE // 4].tolist() == [0] * 3
     depth, = batch_pictures((np.zeros((1, 8, 8, 3)), {"depth": np.full((1, 8, 8, 1), -1.0)}),
                             np.zeros((1, 8, 8, 1))).values()
     assert depth[100, TILE + 50].tolist() == [0] * 3 and depth[100, 2 * TILE + 50].tolist() == [128] * 3
