@@ -17,6 +17,8 @@ from Evaluation.tables import Cell, Table
 from Evaluation.uv_views import locate
 
 THRESHOLD = 0.5
+FREEDOM = 4.0           # of the Student's t whose squared scale a network calls its variance (Network/losses.py)
+VARIANCE = FREEDOM / (FREEDOM - 2)      # of such a t of scale 1
 
 
 class Batch(Protocol):
@@ -31,10 +33,11 @@ class Batch(Protocol):
 class MapScores(NamedTuple):
     """One picture's numbers; NaN is "not measured". uv_l1: mean of |du| + |dv| over the true face's pixels, in sides of
     the atlas; uv_cells: mean distance there, in cells of the 128x128 grid; uv_median: its median; mask_iou,
-    occluded_iou: of the masks at 0.5, 1 where both are empty; variance: mean predicted variance over mean squared error
-    of u and v in the face; surprise: mean of squared error over predicted variance (both 1 where it knows how wrong it
-    is); landmarks: mean distance, per cent of the picture's side, of the landmarks that both maps show; found: share of
-    the landmarks shown by the true map that the predicted one shows."""
+    occluded_iou: of the masks at 0.5, 1 where both are empty; variance: mean predicted variance, that of the Student's
+    t that the network was trained with, over mean squared error of u and v in the face; surprise: mean of squared error
+    over predicted variance (both 1 where it knows how wrong it is); landmarks: mean distance, per cent of the picture's
+    side, of the landmarks that both maps show; found: share of the landmarks shown by the true map that the predicted
+    one shows."""
 
     uv_l1: float
     uv_cells: float
@@ -53,7 +56,8 @@ DEFINITIONS = {
     "uv_median": "median of the same",
     "mask_iou": "intersection over union of the face's mask at 0.5",
     "occluded_iou": "the same of the face that nothing hides",
-    "variance": "mean predicted variance over mean squared error of u and v in the face; 1 is calibrated",
+    "variance": "mean predicted variance (of a Student's t with 4 degrees, twice its squared scale) over mean squared "
+                "error of u and v in the face; 1 is calibrated",
     "surprise": "mean of squared error over predicted variance; 1 is calibrated",
     "landmarks": "where the map shows the landmarks' places, % of the picture's side, of those that both maps show",
     "found": "share of the landmarks on the true map that the predicted one shows"}
@@ -73,8 +77,8 @@ def landmark_places(model: FaceModel | None = None) -> np.ndarray:
 def score_map(output: np.ndarray, uv: np.ndarray, mask: np.ndarray, occluded: np.ndarray, landmarks: np.ndarray,
               places: np.ndarray) -> MapScores:
     """One picture's answer (S, S, C), C from 4 (u, v, mask, occluded mask) on, of which from 6 on the last two are the
-    log-variance of u and v; its truth uv (S, S, 2), mask and occluded (S, S) bool, landmarks (68, 2) in sides; places:
-    of `landmark_places`. ValueError for shapes that disagree."""
+    logarithm of the squared scale of u and v; its truth uv (S, S, 2), mask and occluded (S, S) bool, landmarks (68, 2)
+    in sides; places: of `landmark_places`. ValueError for shapes that disagree."""
     size = np.shape(mask)
     if np.ndim(output) != 3 or output.shape[2] < 4 or not (output.shape[:2] == size == np.shape(occluded)) \
             or np.shape(uv) != (*size, 2):
@@ -89,7 +93,7 @@ def score_map(output: np.ndarray, uv: np.ndarray, mask: np.ndarray, occluded: np
     cells = SIZE * np.hypot(*error.T)
     calibration = [nan, nan]
     if output.shape[2] >= 6:
-        predicted, squared = np.exp(output[mask][:, -2:]), error ** 2
+        predicted, squared = VARIANCE * np.exp(output[mask][:, -2:]), error ** 2
         calibration = [predicted.mean() / max(squared.mean(), 1e-12), (squared / predicted).mean()]
     return MapScores(np.abs(error).sum(-1).mean(), cells.mean(), np.median(cells), *ious, *calibration,
                      *_landmarks(output, found, uv, mask, landmarks, places))

@@ -10,7 +10,9 @@ from Dataset.renders import RenderOptions
 from Dataset.representations import points
 from Dataset.representations.uvmap import grid_places
 from Dataset.shards import make_shards, open_shards
-from Evaluation.map_metrics import DEFINITIONS, MapScores, landmark_places, maps_table, mean_map, score_map, score_maps
+from Evaluation.map_metrics import (DEFINITIONS, FREEDOM, MapScores, landmark_places, maps_table, mean_map, score_map,
+                                    score_maps)
+from Network import losses
 
 NONE = np.full((68, 2), np.nan)
 
@@ -35,13 +37,24 @@ def test_by_hand():
     scores = score_map(output, uv, mask, occluded, NONE, NONE)
     n = mask.sum()
     np.testing.assert_allclose(scores[:5], [0.07, 128 * 0.05, 128 * 0.05, n / (n + 1), 1], rtol=1e-6)
-    np.testing.assert_allclose(scores[5:7], [0.001 / 0.00125, 0.00125 / 0.001], rtol=1e-6)
+    np.testing.assert_allclose(scores[5:7], [0.002 / 0.00125, 0.00125 / 0.002], rtol=1e-6)     # twice the squared scale
     assert np.isnan(scores[7:]).all()
     assert np.isnan(score_map(output[..., :4], uv, mask, occluded, NONE, NONE)[5:]).all()
     empty = score_map(output * 0, uv, mask & False, mask & False, NONE, NONE)
     assert empty[3:5] == (1, 1) and np.isnan(empty[:3]).all() and np.isnan(empty[5:]).all()
     with pytest.raises(ValueError, match="maps must be"):
         score_map(output[..., :3], uv, mask, occluded, NONE, NONE)
+
+
+def test_errors_as_the_loss_takes_them_are_calibrated():
+    """Of the distribution whose likelihood the network learns: the variance of a t, not its squared scale."""
+    rng = np.random.default_rng(2)
+    uv, mask = disc(256)
+    found = uv + 0.02 * rng.standard_t(FREEDOM, uv.shape)
+    output = np.dstack([found, mask, mask, np.full(uv.shape, np.log(0.02 ** 2))])
+    scores = score_map(output, uv, mask, mask, NONE, NONE)
+    assert scores.variance == pytest.approx(1, abs=0.1) and scores.surprise == pytest.approx(1, abs=0.1)
+    assert FREEDOM == losses._FREEDOM
 
 
 def test_landmarks_lie_where_the_atlas_has_them():
