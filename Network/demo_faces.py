@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from Dataset.camera import Camera
 from Dataset.mesh import Mesh, write_mesh
-from Dataset.representations.depth import decode, decode_depth, guess_camera
+from Dataset.representations.depth import decode, decode_depth, guess_camera, largest_part
 from Dataset.surface_reconstruction import PoissonOptions, depth_surface
 from Dataset.transforms import to_unit_sphere
 from Network.demo_options import FIT, VOLUME
@@ -98,11 +97,3 @@ def surface_of(reading: DepthReading, kind: str) -> Mesh:
     mesh = decode(*reading) if kind == "points" else depth_surface(*reading, PoissonOptions(
         watertight=kind == "watertight"))
     return mesh._replace(vertices=to_unit_sphere(mesh.vertices)[0])
-
-
-def largest_part(depth: np.ndarray) -> np.ndarray:
-    """A depth map (S, S) with its largest connected part alone: specks beside the face would become blobs."""
-    parts, count = ndimage.label(np.isfinite(depth))
-    if count < 2:
-        return depth
-    return np.where(parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]), depth, np.float32(np.nan))

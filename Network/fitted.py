@@ -11,12 +11,12 @@ from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
-from Dataset.correspondences import Correspondences
+from Dataset.correspondences import Correspondences, checked
 from Dataset.depth_fit import MIN_PIXELS, fit_depth
 from Dataset.face_model import FaceModel, load_face_model
 from Dataset.joint_fit import JointFit, joint_fit
 from Dataset.representations import points, uvmap
-from Dataset.representations.depth import decode_depth, guess_camera, surface_points
+from Dataset.representations.depth import decode_depth, guess_camera, largest_part, surface_points
 from Dataset.renders import coarse_grid
 from Dataset.transforms import to_unit_sphere
 from Network.calibration import Calibration
@@ -63,13 +63,17 @@ class UVFitter(Fitter):
     """`uvnet`: one joint fit of all photos."""
 
     def read(self, output: np.ndarray) -> Correspondences:
-        """A photo's maps (S, S, 4 or 6) -> where the face's places are seen. NoFace where the mask is all but empty."""
+        """A photo's maps (S, S, 4 or 6) -> where the face's places are seen. NoFace where the mask is all but empty, or
+        what it shows is no face's: too little of it, or all in one spot."""
         from Network.uvnet import read_maps
         maps = read_maps(output)
         if maps.mask.sum() < LEAST_PIXELS * maps.mask.size / 128 ** 2:
             raise NoFace("no face: the network sees none")
         weights = None if maps.log_variance is None else pixel_weights(maps.uv, maps.log_variance)
-        return uvmap.decode(maps.uv, maps.mask, weights, STRIDE)
+        try:
+            return checked(uvmap.decode(maps.uv, maps.mask, weights, STRIDE), "no face")
+        except ValueError as error:
+            raise NoFace(str(error)) from None
 
     def identity(self, photos: Sequence[Correspondences], state: JointFit | None = None
                  ) -> tuple[np.ndarray, JointFit]:
@@ -94,7 +98,7 @@ class DepthFitter(Fitter):
     def read(self, output: np.ndarray) -> np.ndarray:
         """A photo's depth (S, S, 1) in [-1, 1] -> identity (200,), then the face's vertices flat, mm. NoFace where it
         has no depth, or none that is a face's."""
-        depth = decode_depth(np.asarray(output, np.float32))
+        depth = largest_part(decode_depth(np.asarray(output, np.float32)))
         try:
             fit = fit_depth(depth, guess_camera(len(depth))).fit
         except ValueError as error:
@@ -156,7 +160,7 @@ def face_in_photo(output: np.ndarray, network: str) -> np.ndarray:
     float32, or, of `pix2pix` and `vrn`, the points (M, 3) of the surface that it sees itself, without a model; unit
     sphere. The mean face where it sees none."""
     if network == "pix2pix":
-        depth = decode_depth(np.asarray(output, np.float32))
+        depth = largest_part(decode_depth(np.asarray(output, np.float32)))
         if np.isfinite(depth).sum() >= MIN_PIXELS:
             cloud = surface_points(depth, guess_camera(len(depth)), CLOUD, np.random.default_rng(0))
             return to_unit_sphere(cloud)[0].astype(np.float32)

@@ -21,7 +21,6 @@ from Dataset.transforms import umeyama
 from Evaluation.serve import ServeConfig
 from Evaluation.views import VIEWS, make_viewer
 from Network import compact
-from Network.demo_faces import largest_part
 from Network.demo_options import parse
 from Network.fitted import UVFitter
 from Network.flags import exit_code
@@ -195,14 +194,6 @@ def test_views_of_a_depth_map(view, shape, made, run):
         make_viewer(view, "uvnet", "box")
     with pytest.raises(ValueError, match="view must be one of texture, .*, strip, .*got 'x'"):
         make_viewer("x", "uvnet", "box")
-
-
-def test_specks_are_no_face():
-    depth = np.full((20, 20), np.nan, np.float32)
-    depth[4:12, 4:12], depth[15:17, 15:17] = 800, 900
-    kept = largest_part(depth)
-    assert np.isfinite(kept).sum() == 64 and np.nanmax(kept) == 800 and np.isfinite(depth).sum() == 68
-    assert np.isnan(largest_part(np.full((4, 4), np.nan))).all()
 
 
 @pytest.mark.parametrize("network, nothing", [("uvnet", np.zeros((SIZE, SIZE, 4), np.float32)),

@@ -7,8 +7,8 @@ from Dataset.camera import look_at_face
 from Dataset.mesh import Mesh
 from Dataset.raycast import Scene
 from Dataset.representations.depth import (BACKGROUND, DISTANCE, RANGE, DepthRange, decode, decode_depth, depth_range,
-                                           edges, encode, encode_depth, from_picture, guess_camera, surface_points,
-                                           to_picture, triangulate)
+                                           edges, encode, encode_depth, from_picture, guess_camera, largest_part,
+                                           surface_points, to_picture, triangulate)
 
 NAN = np.nan
 PLATE = Mesh(np.array([[-50, -50, 0], [50, -50, 0], [50, 50, 0], [-50, 50, 0.0]]), np.array([[0, 1, 2], [0, 2, 3]]))
@@ -142,6 +142,14 @@ def test_there_and_back():
         again = from_picture(cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
         np.testing.assert_array_equal(to_picture(again), picture)
         np.testing.assert_allclose(decode_depth(again, limits), depth, atol=step / 2 + 1e-3)
+
+
+def test_specks_are_no_face():
+    depth = np.full((20, 20), np.nan, np.float32)
+    depth[4:12, 4:12], depth[15:17, 15:17] = 800, 900
+    kept = largest_part(depth)
+    assert np.isfinite(kept).sum() == 64 and np.nanmax(kept) == 800 and np.isfinite(depth).sum() == 68
+    assert np.isnan(largest_part(np.full((4, 4), np.nan))).all()
 
 
 def test_levels_that_span_a_share_of_a_side():

@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 from Dataset.camera import Camera, look_at_face
 from Dataset.mesh import Mesh
@@ -143,6 +144,15 @@ def decode_depth(values: np.ndarray, limits: DepthRange = DepthRange(DISTANCE, D
         raise ValueError(f"depth: a range has 0 < near < far, received {near:g} to {far:g}")
     depth = near + (1 - values.astype(np.float64)) / 2 * (far - near)
     return np.where(values >= threshold, depth, np.nan).astype(np.float32)
+
+
+def largest_part(depth: np.ndarray) -> np.ndarray:
+    """A depth map (H, W) with its largest connected part alone, NaN elsewhere; itself where it has no other. What a
+    network sees beside a face, specks, would draw a fit away from it and become blobs of a surface."""
+    parts, count = ndimage.label(np.isfinite(depth))
+    if count < 2:
+        return depth
+    return np.where(parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]), depth, np.float32(np.nan))
 
 
 def to_picture(values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,50 @@
+"""Answers of per-pixel networks that mislead a fit: specks beside the face, masks that show no face."""
+import numpy as np
+import pytest
+
+from Dataset.face_model import load_face_model
+from Dataset.renders import RenderOptions, render_person
+from Dataset.representations.depth import encode_depth
+from Dataset.scene import Stage
+from Network.fit_stream import FitStream
+from Network.fitted import DepthFitter, UVFitter, face_in_photo
+from Network.predict import NoFace
+from tests.test_fitted import crop, fake
+
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def depth():
+    """(96, 96, 1): what a true pix2pix says of a face."""
+    options = RenderOptions(people=1, images=1, size=SIZE, seed=78, yaw=20, detect=0, wild=0, glasses=0,
+                            buffers=("depth", "occluded"))
+    found = render_person(0, options, Stage(load_face_model(), threads=1))
+    return encode_depth(found["depth"][0], found["occluded"][0], found["camera"][0, 0])
+
+
+def test_specks_beside_a_face_change_nothing(depth):
+    """Nearer than the nose and in the crop's corners, where a fit would be drawn to them."""
+    specks = depth.copy()
+    specks[1:7, 1:7], specks[-6:, -9:], specks[2:5, -8:] = 1.0, 0.9, -0.6
+    assert (depth[:8, :10] == -1).all() and (depth[-7:, -10:] == -1).all() and (depth[:6, -9:] == -1).all()
+    fitter = DepthFitter()
+    np.testing.assert_array_equal(fitter.read(specks), fitter.read(depth))
+    np.testing.assert_array_equal(face_in_photo(specks, "pix2pix"), face_in_photo(depth, "pix2pix"))
+
+
+@pytest.mark.parametrize("where, message", [("everywhere", "points must not all lie on one spot"),
+                                            ("few", "at least 6 points with a weight are needed, received 3")])
+def test_a_mask_that_shows_no_face_is_none(where, message):
+    """A network that has collapsed sees one place in every pixel; a mask may lie between the pixels that are fitted."""
+    maps = np.zeros((128, 128, 4), np.float32)
+    maps[..., :2] = 0.4
+    if where == "everywhere":
+        maps[..., 2:] = 1
+    else:
+        maps[::2, ::2, 2:] = 1          # every second pixel, from the middle of the first pair on, is read
+        maps[1:6:2, 1, 2:] = 1
+    with pytest.raises(NoFace, match=f"^no face: {message}"):
+        UVFitter().read(maps)
+    with pytest.raises(NoFace, match=f"^photo 0: no face: {message}"):
+        FitStream(fake(maps[None])).add(crop(0))
