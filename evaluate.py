@@ -49,14 +49,12 @@ def judge_pixels(arguments: argparse.Namespace, loaded, title: str) -> Table:
         samples = judged.iteration_samples_of(arguments.data, loaded.image_size, arguments.images or 2)
         return iteration_table(passes_of(loaded, arguments.iterations), samples, title)
     if loaded.config.get("network") == "vrn":
-        from Dataset.face_model import load_face_model
-        from Dataset.representations.points import encode
         from Evaluation.volume_table import volume_table
-        from Network.volume_fitted import sigmoid
-        layers, model = loaded.model.output_shape[-1], load_face_model()
+        from Network.volume_fitted import heat_landmarks, sigmoid
+        layers = loaded.model.output_shape[-1]
         return volume_table(judged.volumes_of(arguments.data, loaded.image_size, layers, arguments.images or 2),
-                            lambda images: sigmoid(loaded.answers(images[:, None])[:, 0]),
-                            encode(model.mean, model=model).reshape(-1, 3), title)
+                            lambda images: sigmoid(loaded.answers(images[:, None])[:, 0]), title,
+                            heat_landmarks(loaded))
     from Evaluation.depth_table import depth_table
     from Evaluation.map_metrics import maps_table
     kinds = {"uvnet": (judged.maps_of, maps_table), "pix2pix": (judged.depths_of, depth_table)}

@@ -34,7 +34,7 @@ class VolumeConfig:
     batch_size: int = 1
     batches: int = 250              # of an epoch
     validation_people: int = 128    # held out: the people of the lowest numbers
-    image_size: int = 192           # S, pixels; other pictures are resized
+    image_size: int = 192           # S, pixels, at most those of the shards: python -m Dataset.shards OUT --size 192
     layers: int = 200               # D, as many as the network's
     augment: bool = True            # what follows, of training pictures
     rotation: float = 45.0          # largest, degrees, in the picture's plane
@@ -128,11 +128,14 @@ class VolumeSequence(PictureSequence):
         (B, S/4, S/4, 68) float32 in [0, 1]
 
     people: numbers of those in use; training: as the config says, else nothing is changed and the pictures are taken
-    in turn, each person's first ones.
+    in turn, each person's first ones. ValueError where the shards' pictures are smaller than the config's.
     """
 
     def __init__(self, shards: Pictures, people: np.ndarray, config: VolumeConfig, training: bool,
                  model: FaceModel | None = None) -> None:
+        if config.image_size > shards.size:     # enlarged, they would say no more
+            raise ValueError(f"{shards.path}: holds pictures of {shards.size} px, fewer than image_size "
+                             f"{config.image_size}; render them with --size {config.image_size}")
         super().__init__(shards, people, config, training)
         self.model = load_face_model() if model is None else model
         self._matrix, self._triangles = solid_matrix(self.model, SOLID), solid_triangles(SOLID)
@@ -221,8 +224,7 @@ class VolumeSequence(PictureSequence):
     def _image(self, person: int, image: int) -> np.ndarray:
         picture = self.shards.gather("images", np.array([person]), np.array([image]))[0]
         size = self.config.image_size
-        return picture if len(picture) == size else cv2.resize(
-            picture, (size, size), interpolation=cv2.INTER_AREA if len(picture) > size else cv2.INTER_LINEAR)
+        return picture if len(picture) == size else cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def make_volume_sequences(shards: Shards, config: VolumeConfig) -> tuple[VolumeSequence, VolumeSequence]:

@@ -70,8 +70,8 @@ def landmark_table(photos: Sequence[Photo], landmarker: Landmarker, title: str, 
     """NME in 2D and 3D per bin, how many photos each bin has, and in how many of them no face was found.
 
     boxes  "detector": the landmarker looks for the face; "truth": it is told where, as most published numbers are made
-    A photo that is missed, or whose landmarks are not finite, is in no mean: it is counted. ValueError for no photo, or another
-    word.
+    A photo that is missed, or whose landmarks are not finite, is in no mean: it is counted. ValueError for no photo, or
+    another word.
     """
     if not photos or boxes not in BOXES:
         raise ValueError(f"at least one photo is needed, and boxes of {' or '.join(BOXES)}, got {len(photos)} and "

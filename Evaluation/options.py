@@ -19,7 +19,7 @@ OPTIONS = (("--batch-size", int, 1, "samples of a batch; default 1"),
 SWITCHES = (("--curve", "of shards: error against the number of images, beside the mean of single-image faces"),
             ("--photos", "of shards: each of the first --images (default 2) pictures alone, its expression included"),
             ("--compare", "every network in the box, and --model, on the same people: two tables and a figure"),
-            ("--maps", "of shards: uvnet's maps of the first --images (default 2) pictures, pixel by pixel"),
+            ("--maps", "of shards: what uvnet, pix2pix or vrn sees in the first --images (default 2) pictures of each"),
             ("--as-published", "the generator's slip, item 0 of each batch only"),
             ("--no-surface", "leave the slow surface protocol out"))
 

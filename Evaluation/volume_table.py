@@ -5,6 +5,8 @@ from typing import Callable, Iterable, NamedTuple
 
 import numpy as np
 
+from Dataset.face_model import load_face_model
+from Dataset.representations.points import encode
 from Dataset.representations.volume import LEVEL, decode, front
 from Dataset.sampling import sample
 from Dataset.transforms import umeyama
@@ -25,11 +27,13 @@ class Truths(NamedTuple):
 
 
 class VolumeScores(NamedTuple):
-    """One picture's numbers; NaN is "not measured": without a surface there is no nme and no front."""
+    """One picture's numbers; NaN is "not measured": without a surface there is no nme and no front, and few networks
+    say landmarks."""
 
     iou: float
     nme: float
     front: float
+    landmarks: float = np.nan
 
 
 Batch = tuple[np.ndarray, Truths]
@@ -39,7 +43,9 @@ DEFINITIONS = {
     "nme": f"equation (2), %, in the volume's own space, of {SAMPLES} points of its surface: {DEFINITION}; 'does not "
            "look': the mean face, laid on the true one",
     "front": "mean distance along the view between the front surfaces, where both are, after a shift by the median; "
-             "voxels, of the picture's width; 'does not look': the mean volume"}
+             "voxels, of the picture's width; 'does not look': the mean volume",
+    "landmarks": "68 landmarks of the heat maps in the picture, hidden ones too: mean distance / sqrt(w h) of the true "
+                 "ones' bounding box, in %; 'does not look': each one's mean place in these very pictures"}
 
 
 def volume_scores(values: np.ndarray, volume: np.ndarray, face: np.ndarray, landmarks: np.ndarray
@@ -58,34 +64,49 @@ def volume_scores(values: np.ndarray, volume: np.ndarray, face: np.ndarray, land
     return VolumeScores(iou, 100 * nme, float(np.abs(known - np.median(known)).mean()) if len(known) else np.nan)
 
 
-def mean_volume(batches: Iterable[Batch]) -> np.ndarray:
-    """(S, S, D) float32, the mean of the true volumes. ValueError for no pictures."""
-    total, count = np.zeros(()), 0
-    for _, (volumes, _, _) in batches:
+def landmarks_off(found: np.ndarray, truth: np.ndarray) -> float:
+    """Landmarks (68, 2) against the true ones (68, 2 or 3), same unit: in % of sqrt(w h) of the true ones' box; NaN
+    where any is not finite."""
+    side = np.sqrt(np.ptp(truth[:, :2], axis=0).prod())
+    return float(100 * np.linalg.norm(np.asarray(found, np.float64) - truth[:, :2], axis=1).mean() / side)
+
+
+def mean_truths(batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of the true volumes (S, S, D) float32 and of the true landmarks (68, 3) float64. ValueError for no
+    pictures."""
+    total, places, count = np.zeros(()), np.zeros(()), 0
+    for _, (volumes, _, landmarks) in batches:
         total, count = total + np.sum(volumes, axis=0, dtype=np.float32), count + len(volumes)
+        places = places + np.sum(landmarks, axis=0)
     if not count:
         raise ValueError("no pictures to take a mean volume of")
-    return np.asarray(total / count, np.float32)
+    return np.asarray(total / count, np.float32), places / count
 
 
-def volume_table(batches: Callable[[], Iterable[Batch]], answers: Callable[[np.ndarray], np.ndarray],
-                 mean_face: np.ndarray, title: str) -> Table:
+def volume_table(batches: Callable[[], Iterable[Batch]], answers: Callable[[np.ndarray], np.ndarray], title: str,
+                 marks: Callable[[np.ndarray], np.ndarray] | None = None) -> Table:
     """A row for each of `VolumeScores`: the mean over the pictures that have it, that of who does not look, and over
-    how many pictures.
+    how many pictures. Who does not look says the pictures' mean volume, or the mean face, laid on each.
 
-    batches: called twice, the same both times; answers: images (B, S, S, 3) -> sigmoid values (B, S, S, D);
-    mean_face (N, 3), whose vertices are those of the faces, any unit; it is laid on each.
+    batches: called twice, the same both times; answers: images (B, S, S, 3) -> sigmoid values (B, S, S, D); marks: of a
+    network that says landmarks, images -> (B, 68, 2) in the picture's sides.
     """
-    same, ours, theirs = mean_volume(batches()), [], []
+    model = load_face_model()
+    mean_face = encode(model.mean, model=model).reshape(-1, 3)
+    (same, places), ours, theirs = mean_truths(batches()), [], []
     for images, truths in batches():
-        for values, volume, face, landmarks in zip(answers(images), *truths):
-            ours.append(volume_scores(values, volume, face, landmarks))
+        found = np.full((len(images), 68, 2), np.nan) if marks is None else images.shape[1] * marks(images)
+        for values, mine, volume, face, landmarks in zip(answers(images), found, *truths):
+            ours.append(volume_scores(values, volume, face, landmarks)._replace(
+                landmarks=landmarks_off(mine, landmarks)))
             constant = volume_scores(same, volume, face, landmarks)
             placed = umeyama(mean_face, face).apply(mean_face)      # the pose is no part of what is judged
             floor = volume_nme(placed, face, landmarks[list(OUTER_CORNERS)])
-            theirs.append(constant._replace(nme=100 * floor))
+            theirs.append(constant._replace(nme=100 * floor, landmarks=landmarks_off(places[:, :2], landmarks)))
     rows: list[list[Cell]] = []
     for name, definition in DEFINITIONS.items():
+        if name == "landmarks" and marks is None:
+            continue
         mine, other = (np.array([getattr(scores, name) for scores in table]) for table in (ours, theirs))
         known = np.isfinite(mine)
         rows.append([name, *(float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else float("nan")

@@ -19,12 +19,14 @@ from Network.predict import NoFace
 from Network.streaming import compiled, streams
 
 OWN_SURFACE = ("pix2pix", "vrn")        # networks whose answer is the face itself, with no model behind it
+SAYS_WHERE = ("vrn",)                   # of these, those whose fit also says where the landmarks lie
 
 
 class PhotoFace(NamedTuple):
     """points: the face in the photo, an ordered grid (N, 3) float32 with its expression where the network knows it, or
-    the points (M, 3) of a depth map; unit sphere. landmarks (68, 2) float32 in the photo's sides, (0, 0) its top left
-    corner; None where the network does not say, or sees no face (then points are the mean face)."""
+    the points (M, 3) of a depth map or of a volume's front; unit sphere. landmarks (68, 2) float32 in the photo's
+    sides, (0, 0) its top left corner; None where the network does not say, or sees no face (then points are the mean
+    face)."""
 
     points: np.ndarray
     landmarks: np.ndarray | None = None
@@ -61,7 +63,11 @@ def _per_pixel(loaded: Loaded) -> Callable[[np.ndarray], PhotoFace]:
     def read(image: np.ndarray) -> PhotoFace:
         output = np.asarray(run(ops.convert_to_tensor(image[None])))[0]
         if name in OWN_SURFACE:         # more exact than the model that is fitted to it
-            return PhotoFace(face_in_photo(output, name))
+            landmarks = None
+            if name in SAYS_WHERE:
+                with contextlib.suppress(NoFace):
+                    landmarks = fitter.read(output).landmarks
+            return PhotoFace(face_in_photo(output, name), landmarks)
         with contextlib.suppress(NoFace):
             person = fitter.fit([fitter.read(output)])
             return PhotoFace(person.in_photo, person.landmarks)

@@ -37,7 +37,8 @@ def make_landmarker(loaded: Loaded) -> Callable[[np.ndarray, Box | None], np.nda
 
 def landmarks_of(face: Prediction, name: str = "model") -> np.ndarray:
     """The landmarks (68, 3) px of a stream's answer to its first photo. Their depth is that of the face's own ones,
-    turned and scaled as they lie in the photo; NaN where they are not finite. ValueError where it does not say where they lie."""
+    turned and scaled as they lie in the photo; all NaN where any is not finite. ValueError where it does not say where
+    they lie."""
     points = face.points if face.in_photo is None else face.in_photo
     places = face.landmarks
     if places is None and face.places is not None:

@@ -1,8 +1,9 @@
 """The `vrn` network's volumes -> one person's face: what it says of each photo, fitted; the mean of the identities."""
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
+import keras
 import numpy as np
 
 from Dataset.face_model import load_face_model
@@ -12,8 +13,11 @@ from Dataset.representations.depth import surface_points
 from Dataset.representations.volume import decode, front_depth, guess_frame
 from Dataset.transforms import to_unit_sphere
 from Dataset.volume_fit import LEAST, fit_volume
+from Network.checkpoints import model_from_config
 from Network.fitted import CLOUD, Fitter, Person, grid_of
+from Network.loading import Loaded
 from Network.predict import NoFace
+from Network.vrn import read_landmarks
 
 
 class Reading(NamedTuple):
@@ -74,6 +78,22 @@ def surface_of(output: np.ndarray, image: np.ndarray | None = None) -> Mesh:
         raise NoFace(f"no face: {error}") from None
     middle = np.array([values.shape[1], values.shape[0], values.shape[2]]) / 2
     return mesh._replace(vertices=(mesh.vertices - middle) * [1.0, -1.0, -1.0])
+
+
+def heat_landmarks(loaded: Loaded) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What the heat maps of a `guided` or `multitask` network say: pictures (B, S, S, 3) float32 in [0, 1] -> landmarks
+    (B, 68, 2) float32 in their sides, NaN where a map is empty. None for one without: `plain`, and `multitask` out of a
+    weight folder, which keeps the volume's part alone."""
+    variant = loaded.config.get("model", {}).get("variant")
+    if variant == "guided":         # the volume's part has them, too: it is guided by them
+        maps = keras.Model(loaded.model.inputs[0], loaded.model.get_layer("guide_maps").output)
+    elif variant == "multitask" and loaded.source.suffix == ".keras":
+        whole = model_from_config(loaded.config, training=True)
+        whole.load_weights(loaded.source)
+        maps = keras.Model(whole.inputs[0], whole.output["heat_maps"])
+    else:
+        return None
+    return lambda images: read_landmarks(np.asarray(maps(np.asarray(images, np.float32), training=False)))
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -62,14 +62,17 @@ def test_depth_gives_points_and_no_landmarks(person):
     assert landmarks is None and points.shape[1] == 3 and np.linalg.norm(points, axis=1).max() == pytest.approx(1)
 
 
-def test_a_volume_gives_the_surface_that_the_camera_sees():
-    """All of it lies on the true face, and nothing of the cone behind it is there."""
+def test_a_volume_gives_the_surface_that_the_camera_sees_and_landmarks():
+    """All of it lies on the true face, and nothing of the cone behind it is there; the fit to it says where the
+    landmarks lie in the picture."""
     head = MODEL.shape(MODEL.sample_identity(np.random.default_rng(6)))
     closed = solid(head, MODEL)
     camera = look_at_face(64, 800.0, 4.2 * 64)
     logits = np.where(volume(closed, camera, 68), 8.0, -8.0).astype(np.float32)
     points, landmarks = photo_reader(says(logits, "vrn"))(np.zeros((64, 64, 3), np.float32))
-    assert landmarks is None and np.linalg.norm(points, axis=1).max() == pytest.approx(1)
+    assert np.linalg.norm(points, axis=1).max() == pytest.approx(1)
+    seen = camera.project(MODEL.landmarks(head))
+    assert landmarks.shape == (68, 2) and percent(landmarks, np.stack([seen.x, seen.y], -1) / 64) < 4
     truth = encode(head, model=MODEL).reshape(-1, 3)
     aligned = icp(points.astype(np.float64), to_unit_sphere(truth)[0], with_scale=True)
     assert 150 * aligned.distances.mean() < 1.5         # mm of a face of some 150 mm radius; voxels are of 3 mm

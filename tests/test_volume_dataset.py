@@ -91,8 +91,11 @@ def test_the_volume_is_the_renders(folder):
     seen = camera.project(model.landmarks(vertices))
     np.testing.assert_allclose(landmarks, np.stack([seen.x, seen.y], -1), atol=1e-3)
     np.testing.assert_array_equal(sequence.batch(0, 0)[1]["volume"][3] > 0, expected)   # 0/0, 1/0, 0/1, 1/1
-    double = sequences(folder, dataclasses.replace(PLAIN, image_size=64, layers=72))[1].truth(1, 1)
-    np.testing.assert_allclose(double[0], 2 * voxels, atol=1e-6)
+    half = sequences(folder, dataclasses.replace(PLAIN, image_size=16, layers=18))[1]
+    np.testing.assert_allclose(half.truth(1, 1)[0], voxels / 2, atol=1e-6)
+    assert half.batch(0, 0)[0].shape == (4, 16, 16, 3)
+    with pytest.raises(ValueError, match="people: holds pictures of 32 px, fewer than image_size 64; .* --size 64$"):
+        sequences(folder, dataclasses.replace(PLAIN, image_size=64, layers=72))
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

@@ -1,4 +1,7 @@
 """Dataset/volume_fit.py and Network/volume_fitted.py: made people, from any side, come back; nothing is no face."""
+import dataclasses
+
+import keras
 import numpy as np
 import pytest
 
@@ -8,8 +11,12 @@ from Dataset.representations.points import encode as grid
 from Dataset.representations.volume import encode, frame_of, solid, to_bytes
 from Dataset.transforms import rotation_from_euler
 from Dataset.volume_fit import _start, _surface, fit_volume
+from Network import vrn
+from Network.checkpoints import RunFolder
+from Network.loading import load_model
+from Network.pack import pack
 from Network.predict import NoFace
-from Network.volume_fitted import VolumeFitter, sigmoid, surface_of, visible_points
+from Network.volume_fitted import VolumeFitter, heat_landmarks, sigmoid, surface_of, visible_points
 from tests.seen import squared_error
 
 SIZE, LAYERS = 64, 68
@@ -84,3 +91,24 @@ def test_sigmoid_does_not_overflow():
     with np.errstate(all="raise"):
         found = sigmoid(np.array([-1e30, -20, 0, 20, 1e30, np.inf, np.nan], np.float32))
     np.testing.assert_allclose(found, [0, 2.06e-9, 0.5, 1, 1, 1, 0], atol=1e-7)
+
+
+@pytest.mark.parametrize("variant", vrn.VARIANTS)
+def test_heat_maps_say_landmarks_where_there_are_some(variant, tmp_path):
+    """A run folder's maps are those of the network that was trained; a weight folder keeps guided's alone."""
+    keras.utils.set_random_seed(4)
+    config = vrn.Config(variant=variant, image_size=16, layers=12, features=8, stem=(4, 6), depth=2, head=(6,),
+                        landmark_features=4)
+    model, run = vrn.build_training(config), RunFolder(tmp_path / "run")
+    run.start({"network": "vrn", "model": dataclasses.asdict(config), "order": "grid"})
+    run.save_weights(model, "best_validation")
+    loaded, images = load_model(run.path), np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
+    read = heat_landmarks(loaded)
+    assert (read is None) == (variant == "plain")
+    if read is not None:
+        np.testing.assert_allclose(read(images), vrn.read_landmarks(np.asarray(model(images)["heat_maps"])), atol=1e-6)
+    pack(loaded, tmp_path / "box", np.zeros((1, 1, 16, 16, 3), np.float32))
+    boxed = heat_landmarks(load_model(tmp_path / "box"))
+    assert (boxed is None) == (variant != "guided")
+    if boxed is not None:
+        assert boxed(images).shape == (2, 68, 2)

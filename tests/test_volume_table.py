@@ -3,11 +3,9 @@ import numpy as np
 import pytest
 
 from Datagenerator.judged import volumes_of
-from Dataset.face_model import load_face_model
 from Dataset.renders import RenderOptions
-from Dataset.representations.points import encode
 from Dataset.shards import make_shards
-from Evaluation.volume_table import mean_volume, volume_scores, volume_table
+from Evaluation.volume_table import landmarks_off, mean_truths, volume_scores, volume_table
 
 SIZE, LAYERS = 48, 52
 
@@ -33,12 +31,11 @@ def test_batches_show_each_picture_once(folder):
 
 
 def test_the_truth_is_best_and_a_shift_costs(folder):
-    model, batches = load_face_model(), volumes_of(folder, SIZE, LAYERS, 1)
+    batches = volumes_of(folder, SIZE, LAYERS, 1)
     known = {image.tobytes(): volume for images, (volumes, _, _) in batches() for image, volume in zip(images, volumes)}
-    floor = encode(model.mean, model=model).reshape(-1, 3)
 
     def numbers(change):
-        table = volume_table(batches, lambda images: [change(known[image.tobytes()]) for image in images], floor, "t")
+        table = volume_table(batches, lambda images: [change(known[image.tobytes()]) for image in images], "t")
         return {row[0]: row[1:4] for row in table.rows}
     exact = numbers(lambda volume: volume)
     assert exact["iou"][0] == 1 and exact["front"][0] == 0 and exact["nme"][2] == 3
@@ -63,7 +60,25 @@ def test_by_hand():
     scores = volume_scores(half, volume, np.random.default_rng(0).random((20, 3)), eyes)
     assert scores.iou == 0.5 and scores.front == 0 and scores.nme > 0
     assert volume_scores(np.zeros_like(volume), np.zeros_like(volume), eyes, eyes).iou == 1
-    mean = mean_volume([(None, (np.stack([volume, half]), None, None))])
+    mean, places = mean_truths([(None, (np.stack([volume, half]), None, np.stack([eyes, 3 * eyes])))])
     assert mean[3, 3, 3] == 1 and mean[3, 3, 5] == 0.5 and mean[0, 0, 0] == 0
+    np.testing.assert_array_equal(places, 2 * eyes)
     with pytest.raises(ValueError, match="no pictures"):
-        mean_volume([])
+        mean_truths([])
+
+
+def test_landmarks_of_networks_that_say_them(folder):
+    batches = volumes_of(folder, SIZE, LAYERS, 1)
+    (images, (volumes, _, landmarks)), = batches()
+    flat = landmarks[..., :2]
+    side = np.sqrt(np.ptp(flat, axis=1).prod(-1))[:, None, None]
+
+    def rows(marks):
+        return {row[0]: row[1:4] for row in volume_table(batches, lambda images: volumes, "t", marks).rows}
+    assert "landmarks" not in rows(None)
+    found = rows(lambda images: (flat + [0.03, 0.04] * side) / SIZE)["landmarks"]
+    floor = np.mean([landmarks_off(flat.mean(0), truth) for truth in landmarks])
+    assert found == pytest.approx([5, floor, 3]) and floor > 5
+    torn = flat / SIZE
+    torn[0] = np.nan                            # a network without a face there
+    assert rows(lambda images: torn)["landmarks"] == pytest.approx([0, floor, 2], abs=1e-6)
