@@ -61,7 +61,7 @@ def demo(arguments: argparse.Namespace) -> None:
     output, shown = Path(arguments.output), deque(maxlen=4)
     refuse_overwriting(output, arguments.inputs)
     source: list[Picture] = [example_picture()] if arguments.example else []
-    face, number = None, 0
+    face, number, swap = None, 0, arguments.view == "swap"
 
     def write(numbered: bool) -> None:
         path = output.with_name(f"{output.stem}_{number:02d}{output.suffix}") if numbered else output
@@ -71,16 +71,16 @@ def demo(arguments: argparse.Namespace) -> None:
         mesh, files = faces.write(path)
         preview = path.with_suffix(".png")
         plot_preview([crop.photo for crop in shown], mesh.vertices, mesh.colours, mesh.triangles, preview)
-        drawn = [viewer.write(path)] if viewer else []
+        drawn = [viewer.write(path)] if viewer and viewer.picture is not None else []      # a swap's first has none
         print(*(f"wrote {file.resolve()}" for file in (*files, preview, *drawn)), sep="\n")
     found = faces_of(chain(source, pictures(arguments.inputs, arguments.frames or FRAMES)), loaded, box=arguments.box,
                      every_face=every)
     for crops in found:
         for crop in crops:
-            if every or arguments.view == "swap":       # another person
+            if every or swap:       # another person
                 faces.reset()
                 shown.clear()
-            if every and viewer:
+            if every and viewer and not swap:
                 viewer.reset()
             try:
                 face, number = faces.add(crop), number + 1
@@ -89,11 +89,14 @@ def demo(arguments: argparse.Namespace) -> None:
                 continue
             shown.append(face.crops[-1])
             if viewer:
-                viewer.draw(face.crops[-1].photo, faces.reading())
+                seen = face.crops[-1]
+                viewer.draw_in(crop.whole, seen.box, seen.photo, faces.reading())
             if arguments.each or every:
                 write(numbered=arguments.each or len(crops) > 1)
     if face is None:
         raise ValueError("no face in any of the pictures")
+    if viewer:
+        viewer.require()
     if not (arguments.each or every):
         if faces.alone:
             logging.warning("--surface %s shows the last of %d photos; --each writes one of every photo",

@@ -56,7 +56,7 @@ def weak_perspective(points: np.ndarray, pixels: np.ndarray, weights: np.ndarray
     """The pose (perspective 0) that brings points (K, 3) mm onto pixels (K, 2), K >= 6; right with up to 40 % gross
     outliers.
 
-    Closed form: an affine camera by least squares and its nearest scaled rotation (its polar factor). Of 128 draws of 5
+    Closed form: an affine camera by least squares and its nearest scaled rotation (its polar factor). Of 64 draws of 5
     points the one with the least median error starts a few rounds of reweighted least squares (Rousseeuw 1984, least
     median of squares). Deterministic. Points of which most lie in one plane leave the pose to chance.
     """

@@ -1,7 +1,6 @@
 """The views of a UV map that `demo.py --view` writes, photo by photo (Ronkainen 2017, section 3.8)."""
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -33,12 +32,15 @@ def checkered(size: int = TEXTURE, squares: int = SQUARES) -> np.ndarray:
 
 class ViewWriter(ViewFile):
     """Draws one view of each photo's map and writes it beside the face as NAME_VIEW.png. "inverse" is the mean of all
-    photos so far, "swap" the first photo's face in this one. ValueError for another view."""
+    photos so far, "swap" the first face in the last one's place, the whole picture. ValueError for another view."""
 
     def __init__(self, view: str) -> None:
         if view not in VIEWS:
             raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
         self.view, self._texture = view, checkered()
+        if view == "swap":
+            self.missing = ("--view swap puts the first photo's face into the others: name two photos, or one of two "
+                            "people with --faces all")
         self.reset()
 
     def reset(self) -> None:
@@ -51,13 +53,10 @@ class ViewWriter(ViewFile):
         """photo (P, P, 3) uint8 BGR, the square that the network saw, finer -> the view, uint8 BGR; kept to `write`.
         Of the first photo of "swap" there is none: the photo comes back."""
         box = (0, 0, photo.shape[1], photo.shape[0])
-        uv, where = lift(maps.uv, box, photo.shape), lift(maps.occluded, box, photo.shape)
         if self.view == "swap":
-            if self._first is None:
-                self._first = Face(photo, uv, where)
-                return photo
-            self.picture = swap_face(self._first, Face(photo, uv, where))
-        elif self.view == "inverse":
+            return self._swap(photo, box, maps)
+        uv, where = lift(maps.uv, box, photo.shape), lift(maps.occluded, box, photo.shape)
+        if self.view == "inverse":
             self._mean.add(photo, uv, where)
             self.picture = self._mean.texture().texture
         elif self.view == "texture":
@@ -66,9 +65,19 @@ class ViewWriter(ViewFile):
             self.picture = (grid_lines if self.view == "lines" else grid_points)(photo, uv, where=where)
         return self.picture
 
-    def target(self, path: Path) -> Path:
-        """Where the view of the face at `path` goes. ValueError, before anything is written, for a "swap" of one photo.
-        """
-        if self.view == "swap" and self._first is not None and self.picture is None:
-            raise ValueError("--view swap puts the first photo's face into the others: name two photos")
-        return super().target(path)
+    def draw_in(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray, maps: Maps) -> np.ndarray:
+        """As `ViewFile.draw_in`: a swap is drawn into the whole picture."""
+        return self._swap(whole, box, maps) if self.view == "swap" else self.draw(photo, maps)
+
+    def _swap(self, whole: np.ndarray, box: tuple[int, int, int, int], maps: Maps) -> np.ndarray:
+        x, y, width, height = box
+        left, top = max(x, 0), max(y, 0)
+        part = whole[top:y + height, left:x + width]        # all that there is of the box: the rest stays as it is
+        inside = (x - left, y - top, width, height)
+        face = Face(part, *(lift(values, inside, part.shape) for values in (maps.uv, maps.occluded)))
+        if self._first is None:
+            self._first = face._replace(photo=part.copy())  # not the whole picture, which may be large
+            return whole
+        self.picture = whole.copy()
+        self.picture[top:y + height, left:x + width] = swap_face(self._first, face)
+        return self.picture
