@@ -62,12 +62,17 @@ class Colours:
         self._sum = np.zeros((self._side ** 2, 3), np.float32)
         self._weight = np.zeros(self._side ** 2, np.float32)
 
-    def add(self, photo: np.ndarray, view: View) -> None:
-        """photo (P, P, 3) uint8 BGR as a view of the N points sees the face."""
-        where = (texels(view.place, self._side) * len(photo) - 0.5).astype(np.float32)
+    def add(self, photo: np.ndarray, view: View, free: np.ndarray | None = None) -> None:
+        """photo (P, P, 3) uint8 BGR as a view of the N points sees the face. free (S, S) bool: the pixels of the same
+        square that show the face with nothing before it, else hair, hands and glasses are painted onto it; None: all.
+        """
+        place = texels(view.place, self._side).reshape(self._side, self._side, 2)
         weight = texels(view.weight[:, None], self._side)[:, 0].astype(np.float32)
-        bgr = cv2.remap(photo, where.reshape(self._side, self._side, 2), None, cv2.INTER_LINEAR,
-                        borderMode=cv2.BORDER_REPLICATE).reshape(-1, 3)
+        bgr = _sampled(photo, place, cv2.BORDER_REPLICATE).reshape(-1, 3)
+        if free is not None:
+            # a pixel is free by its centre: at its rim hair may show, so its neighbours have to be free as well
+            sure = cv2.erode(np.asarray(free).astype(np.float32), np.ones((3, 3), np.uint8))
+            weight *= _sampled(sure, place, cv2.BORDER_CONSTANT).ravel() > 0.999
         self._sum += bgr * weight[:, None]
         self._weight += weight
 
@@ -91,3 +96,9 @@ class Colours:
             return None
         colours = texels(texture.reshape(-1, 3).astype(np.float32), self._points)
         return np.ascontiguousarray(np.rint(colours)[:, ::-1]).astype(np.uint8)
+
+
+def _sampled(picture: np.ndarray, place: np.ndarray, border: int) -> np.ndarray:
+    """A square picture (S, S, ...) at places (h, w, 2) in its sides, bilinear."""
+    return cv2.remap(picture, (place * len(picture) - 0.5).astype(np.float32), None, cv2.INTER_LINEAR,
+                     borderMode=border)

@@ -13,6 +13,7 @@ from Network.fitted import FITTERS, MOST_PHOTOS, Person, faces_of_people
 from Network.loading import Loaded
 from Network.predict import Crop, NoFace, Prediction, cut_again, view
 from Network.streaming import compiled
+from Network.uvnet import read_maps
 
 
 class FitStream:
@@ -51,7 +52,9 @@ class FitStream:
         shape = person.points if person.in_photo is None else person.in_photo
         seen = view(shape, crop, person.places)
         if seen is not None:
-            self._colours.add(crop.photo, seen)
+            # uvnet alone says what stands before the face
+            free = read_maps(answer).occluded if self.loaded.config["network"] == "uvnet" else None
+            self._colours.add(crop.photo, seen, free)
         return Prediction(person.points, [crop], person.places, self._colours, person.in_photo, person.landmarks)
 
     def _with(self, crop: Crop) -> tuple[Person, list[Any], np.ndarray]:

@@ -142,6 +142,31 @@ def test_photo_by_photo_comes_to_what_all_at_once_comes_to(person):
     np.testing.assert_allclose(stream.add(crop(0)).points, faces[0], atol=1e-6)
 
 
+def test_what_stands_before_the_face_is_not_painted_onto_it(person):
+    """A magenta bar across the true map, which says so: no place of the face takes its colour, and next to it the skin
+    keeps the photo's. A photo that is hidden altogether colours nothing."""
+    _, images, maps, _ = person
+    bar, photo = np.zeros((128, 128), bool), images[3].copy()
+    bar[58:70] = True
+    photo[bar] = (255, 0, 255)
+    hidden = maps[3:].copy()
+    hidden[..., 3] *= ~bar
+
+    def texture(answer: np.ndarray, shown: np.ndarray) -> np.ndarray:
+        coat = FitStream(fake(answer)).add(crop(0)._replace(photo=shown)).coat
+        return coat.texture()
+
+    def barred(colours: np.ndarray) -> np.ndarray:
+        blue, green, red = np.moveaxis(colours.astype(int), -1, 0)
+        return (blue > green + 60) & (red > green + 60)
+    plain, told, untold = texture(maps[3:], images[3]), texture(hidden, photo), texture(maps[3:], photo)
+    assert not barred(plain).any() and barred(untold).mean() > 0.02 and not barred(told).any()
+    same = np.abs(told.astype(int) - plain).max(-1) < 10
+    assert 0.5 < same.mean() < 0.97
+    hidden[..., 3] = 0
+    assert texture(hidden, photo) is None
+
+
 def test_a_photo_without_a_face_changes_nothing(person):
     _, _, maps, _ = person
     stream = FitStream(fake(np.concatenate([maps[:2], np.zeros_like(maps[:1])])))
