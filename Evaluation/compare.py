@@ -34,11 +34,12 @@ MEAN_FACE = "mean face"
 
 class System(Protocol):
     """read: a picture (S, S, 3) float32 in [0, 1] -> points (N, 3) or (M, 3) of the face in it, landmarks (68, 2) in
-    its sides or None; person: pictures (T, S, S, 3) -> one face (N, 3); points: N; parameters; size: bytes; together:
-    how a person is made; seed: of its training people; side: of its own pictures, px."""
+    its sides or None, whether it sees a face at all; person: pictures (T, S, S, 3) -> one face (N, 3); points: N;
+    parameters; size: bytes; together: how a person is made; seed: of its training people; side: of its own pictures,
+    px."""
 
     name: str
-    read: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
+    read: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None, bool]]
     person: Callable[[np.ndarray], np.ndarray]
     points: int
     parameters: int
@@ -61,13 +62,15 @@ class _Mean(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What one system scored. photo, person: of `score_batches`; landmarks: % of sqrt(w h), NaN where it says none;
-    own: distance from the own ground truth over that from the others'; nearest: of `people`, how many are nearest to
-    their own; photo_ms, person_ms: median, of a photo; the person's time is divided by the number of photos."""
+    """What one system scored. photo, person: of `score_batches`; missed: photos in which it sees no face, of those
+    judged alone: they count with the mean face; landmarks: % of sqrt(w h), NaN where it says none; own: distance from
+    the own ground truth over that from the others'; nearest: of `people`, how many are nearest to their own; photo_ms,
+    person_ms: median, of a photo; the person's time is divided by the number of photos."""
 
     system: System
     photo: Results
     person: Results
+    missed: int
     landmarks: float
     own: float
     nearest: int
@@ -142,7 +145,7 @@ def compare(systems: Sequence[System], people: Callable[[int], People], title: s
         raise ValueError(f"at least two people with {photos} pictures are needed, got {len(everybody.truths)} with "
                          f"{everybody.count}")
     constant = everybody.constant
-    mean = _Mean(MEAN_FACE, lambda image: (constant, None), lambda images: constant, points)
+    mean = _Mean(MEAN_FACE, lambda image: (constant, None, True), lambda images: constant, points)
     scores = [score(system, people(system.points), photos, surface, progress, clock) for system in (mean, *systems)]
     seeds = [system.name for system in systems if system.seed == getattr(everybody, "seed", None) is not None]
     where = (f"{title}: {len(everybody.truths)} people (SHA-256 of their identities {everybody.digest[:16]})"
@@ -159,6 +162,7 @@ def score(system: System, people: People, photos: int, surface: bool, progress: 
     system.person(people.images(0))     # not timed: a network may build its graph for so many pictures
     times: tuple[list[float], list[float]] = ([], [])
     marks: list[np.ndarray | None] = []
+    found: list[bool] = []
     faces: list[np.ndarray] = []
 
     def timed(kind: int, call: Callable, images: np.ndarray):
@@ -170,8 +174,9 @@ def score(system: System, people: People, photos: int, surface: bool, progress: 
     def in_photos() -> Iterator[tuple]:
         for p, k in progress(pairs, total=len(pairs)):
             truth, seen = people.in_photo(p, k)
-            cloud, places = timed(0, system.read, people.images(p)[k])
+            cloud, places, sees = timed(0, system.read, people.images(p)[k])
             marks.append(places)
+            found.append(sees)
             cloud = cloud[seen] if len(cloud) == len(seen) else cloud
             finite = np.isfinite(cloud).all()       # what is not, score_batches lists as skipped
             cloud = to_unit_sphere(cloud)[0] if finite else cloud
@@ -185,8 +190,8 @@ def score(system: System, people: People, photos: int, surface: bool, progress: 
     person = score_batches(persons(), ordered=True, surface=surface)
     rows = landmark_rows(marks, [people.landmarks(p, k) for p, k in pairs])
     own = identify(np.stack(faces), people.truths)
-    return Score(system, photo, person, float(rows[0][1]) if rows else math.nan, own.ratio, own.nearest, own.people,
-                 float(np.median(times[0])), float(np.median(times[1])) / people.count)
+    return Score(system, photo, person, found.count(False), float(rows[0][1]) if rows else math.nan, own.ratio,
+                 own.nearest, own.people, float(np.median(times[0])), float(np.median(times[1])) / people.count)
 
 
 def error(results: Results) -> float:
@@ -198,12 +203,16 @@ def error(results: Results) -> float:
 def photo_table(scores: Sequence[Score], title: str, surface: bool) -> Table:
     """The first table; the mean face is the first score."""
     floor = error(scores[0].photo)
-    rows: list[list[Cell]] = [[*_named(score, floor, score.photo), score.landmarks, *_cost(score, score.photo_ms)]
-                              for score in scores]
-    return Table(title, ["system", "error", "of the mean face", "reverse", "landmarks", "ms per photo", "parameters",
-                         "MB"], rows, [*_notes(scores, [score.photo for score in scores], surface),
-                                       "landmarks: mean distance of the 68 in the picture, hidden ones too / sqrt(w h) "
-                                       "of the true ones' bounding box, in %; '-': it says none"], digits=3)
+    rows: list[list[Cell]] = [[*_named(score, floor, score.photo),
+                               score.missed if score.system.parameters else math.nan,
+                               score.landmarks, *_cost(score, score.photo_ms)] for score in scores]
+    return Table(title, ["system", "error", "of the mean face", "reverse", "no face", "landmarks", "ms per photo",
+                         "parameters", "MB"], rows,
+                 [*_notes(scores, [score.photo for score in scores], surface),
+                  "no face: photos in which the system sees none; they count with the mean face, and each landmark's "
+                  "mean place over all the photos",
+                  "landmarks: mean distance of the 68 in the picture, hidden ones too / sqrt(w h) of the true ones' "
+                  "bounding box, in %; '-': it says none"], digits=3)
 
 
 def person_table(scores: Sequence[Score], title: str, surface: bool) -> Table:

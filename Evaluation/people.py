@@ -63,29 +63,32 @@ def score_people(people: People, predict: Callable[[np.ndarray], np.ndarray], co
          f"how many predictions are nearest to their own person; {how}"]])
 
 
-def score_photos(people: People, read: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]], count: int,
-                 title: str, surface: bool = True, progress: Callable = lambda people, total: people,
+def score_photos(people: People, read: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None, bool]],
+                 count: int, title: str, surface: bool = True, progress: Callable = lambda people, total: people,
                  clock: Callable[[], float] = time.perf_counter) -> Table:
     """*This photo's face*: each of the first `count` pictures of each person alone, with the expression that it shows,
     where it shows the face; beside the mean face's, on which the same places count. Then the 68 landmarks in the
     picture, where the network says them, and how long it takes.
 
     read  (S, S, 3) float32 -> (N, 3), an ordered grid of the face in the picture, or (M, 3) points without an order,
-          of what the picture shows; and the landmarks (68, 2) in the picture's sides, or None
+          of what the picture shows; the landmarks (68, 2) in the picture's sides, or None; whether there is a face at
+          all: where not, the points, the mean face's, count, and so does the row `no_face`
     ValueError unless each person has `count` pictures.
     """
     if not 1 <= count <= people.count:
         raise ValueError(f"--images must be 1 to {people.count}, as many as each person has pictures, got {count}")
     pairs = [(p, k) for p in range(len(people.truths)) for k in range(count)]
     landmarks: list[np.ndarray | None] = []
+    found: list[bool] = []
     seconds: list[float] = []
 
     def face(person: int, picture: int) -> np.ndarray:
         image = people.images(person)[picture]
         begun = clock()
-        points, places = read(image)
+        points, places, sees = read(image)
         seconds.append(clock() - begun)
         landmarks.append(places)
+        found.append(sees)
         return points
 
     def scores(face: Callable[[int, int], np.ndarray]):
@@ -102,7 +105,9 @@ def score_photos(people: People, read: Callable[[np.ndarray], tuple[np.ndarray, 
     timing = ["ms_per_photo", 1000 * float(np.median(seconds)), math.nan, math.nan, len(seconds),
               f"from a picture to its face: the network, and what makes a face of its answer; median, {cores()} cores"]
     rows = landmark_rows(landmarks, [people.landmarks(p, k) for p, k in pairs])
-    return table._replace(rows=[*table.rows, *rows, timing])
+    missed: list[Cell] = ["no_face", found.count(False), math.nan, math.nan, len(found),
+                          "photos in which the model sees no face: they count with the mean face"]
+    return table._replace(rows=[*table.rows, *rows, missed, timing])
 
 
 def landmark_rows(found: Sequence[np.ndarray | None], truths: Sequence[tuple[np.ndarray, np.ndarray]]

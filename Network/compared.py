@@ -20,12 +20,12 @@ TOGETHER = {"convlstm": "its memory", "compact": "its memory", "uvnet": "joint f
 
 class Judged(NamedTuple):
     """A system. read: a picture (S, S, 3) float32 in [0, 1], of any side S -> the face that it shows (N, 3) or (M, 3)
-    and its landmarks (68, 2) in the picture's sides, or None; person: pictures (T, S, S, 3) -> one face (N, 3), unit
-    sphere; points: N; parameters; size: bytes of its files; together: how a person is made; seed: of the people that it
-    was trained on, None where nobody says; side: of its own input, px; config."""
+    and its landmarks (68, 2) in the picture's sides, or None, and whether it sees a face; person: pictures (T, S, S, 3)
+    -> one face (N, 3), unit sphere; points: N; parameters; size: bytes of its files; together: how a person is made;
+    seed: of the people that it was trained on, None where nobody says; side: of its own input, px; config."""
 
     name: str
-    read: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
+    read: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None, bool]]
     person: Callable[[np.ndarray], np.ndarray]
     points: int
     parameters: int
@@ -52,9 +52,9 @@ def judged(name: str, loaded: Loaded, margin: float) -> Judged:
     side, factor = loaded.image_size, loaded.config.get("model", {}).get("crop_margin", 1.0) / margin
     one, graph = photo_reader(loaded), loaded._replace(model=_Graph(loaded.model))
 
-    def read(image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        points, landmarks = one(fitted(image, side, factor))
-        return points, None if landmarks is None else 0.5 + (landmarks - 0.5) * factor
+    def read(image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, bool]:
+        points, landmarks, seen = one(fitted(image, side, factor))
+        return points, None if landmarks is None else 0.5 + (landmarks - 0.5) * factor, seen
 
     def person(images: np.ndarray) -> np.ndarray:
         own = np.stack([fitted(image, side, factor) for image in images])

@@ -6,7 +6,6 @@ model is fitted one by one, and the identities are averaged.
 """
 from __future__ import annotations
 
-import contextlib
 from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
@@ -150,27 +149,31 @@ def faces_of_people(outputs: np.ndarray, network: str, calibration: Calibration 
                 found.append(fitter.read(output))
             except NoFace:
                 continue
-        model = load_face_model()
-        faces.append(fitter.fit(found).points if found else grid_of(np.asarray(model.mean, float), model))
+        faces.append(fitter.fit(found).points if found else mean_face())
     return np.stack(faces)
 
 
 def face_in_photo(output: np.ndarray, network: str) -> np.ndarray:
     """What a network says of one photo (S, S, C) -> the face as it is there: an ordered grid with its expression (N, 3)
     float32, or, of `pix2pix` and `vrn`, the points (M, 3) of the surface that it sees itself, without a model; unit
-    sphere. The mean face where it sees none."""
+    sphere. NoFace where it sees none."""
     if network == "pix2pix":
         depth = largest_part(decode_depth(np.asarray(output, np.float32)))
-        if np.isfinite(depth).sum() >= MIN_PIXELS:
+        if np.isfinite(depth).sum() < MIN_PIXELS:
+            raise NoFace("no face: the network sees none")
+        try:
             cloud = surface_points(depth, guess_camera(len(depth)), CLOUD, np.random.default_rng(0))
-            return to_unit_sphere(cloud)[0].astype(np.float32)
-    elif network == "vrn":
+        except ValueError as error:
+            raise NoFace(f"no face: {error}") from None
+        return to_unit_sphere(cloud)[0].astype(np.float32)
+    if network == "vrn":
         from Network.volume_fitted import visible_points
-        with contextlib.suppress(NoFace):
-            return visible_points(output)
-    else:
-        fitter = FITTERS[network]()
-        with contextlib.suppress(NoFace):
-            return fitter.fit([fitter.read(output)]).in_photo
+        return visible_points(output)
+    fitter = FITTERS[network]()
+    return fitter.fit([fitter.read(output)]).in_photo
+
+
+def mean_face() -> np.ndarray:
+    """The grid (16384, 3) float32 of the face of which nothing is known."""
     model = load_face_model()
     return grid_of(np.asarray(model.mean, float), model)

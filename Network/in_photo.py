@@ -11,7 +11,7 @@ from keras import ops
 
 from Dataset.representations.points import grid_landmarks
 from Network import get_network
-from Network.fitted import FITTERS, face_in_photo
+from Network.fitted import FITTERS, face_in_photo, mean_face
 from Network.flags import from_dict
 from Network.grid import resample
 from Network.loading import Loaded, per_pixel
@@ -25,11 +25,12 @@ SAYS_WHERE = ("vrn",)                   # of these, those whose fit also says wh
 class PhotoFace(NamedTuple):
     """points: the face in the photo, an ordered grid (N, 3) float32 with its expression where the network knows it, or
     the points (M, 3) of a depth map or of a volume's front; unit sphere. landmarks (68, 2) float32 in the photo's
-    sides, (0, 0) its top left corner; None where the network does not say, or sees no face (then points are the mean
-    face)."""
+    sides, (0, 0) its top left corner; None where the network does not say. seen: whether the network sees a face; else
+    points are the mean face."""
 
     points: np.ndarray
     landmarks: np.ndarray | None = None
+    seen: bool = True
 
 
 def photo_reader(loaded: Loaded) -> Callable[[np.ndarray], PhotoFace]:
@@ -38,7 +39,11 @@ def photo_reader(loaded: Loaded) -> Callable[[np.ndarray], PhotoFace]:
     if loaded.config.get("network") == "coarse":
         from Network.coarse_stream import photo_reader as iterated_reader
         face_of = iterated_reader(loaded)           # traced there
-        return lambda image: PhotoFace(*face_of(image))
+
+        def coarse(image: np.ndarray) -> PhotoFace:
+            points, landmarks = face_of(image)
+            return PhotoFace(points, landmarks, landmarks is not None)
+        return coarse
     reader = _per_pixel if per_pixel(loaded.config) else _streaming if streams(loaded) else _points
     read = reader(loaded)
     read(np.zeros((loaded.image_size, loaded.image_size, 3), np.float32))
@@ -62,16 +67,18 @@ def _per_pixel(loaded: Loaded) -> Callable[[np.ndarray], PhotoFace]:
 
     def read(image: np.ndarray) -> PhotoFace:
         output = np.asarray(run(ops.convert_to_tensor(image[None])))[0]
-        if name in OWN_SURFACE:         # more exact than the model that is fitted to it
-            landmarks = None
-            if name in SAYS_WHERE:
-                with contextlib.suppress(NoFace):
-                    landmarks = fitter.read(output).landmarks
-            return PhotoFace(face_in_photo(output, name), landmarks)
-        with contextlib.suppress(NoFace):
-            person = fitter.fit([fitter.read(output)])
-            return PhotoFace(person.in_photo, person.landmarks)
-        return PhotoFace(face_in_photo(output, name))
+        try:
+            if name in OWN_SURFACE:         # more exact than the model that is fitted to it
+                points, landmarks = face_in_photo(output, name), None
+            else:
+                person = fitter.fit([fitter.read(output)])
+                points, landmarks = person.in_photo, person.landmarks
+        except NoFace:
+            return PhotoFace(mean_face(), None, False)
+        if name in SAYS_WHERE:
+            with contextlib.suppress(NoFace):
+                landmarks = fitter.read(output).landmarks
+        return PhotoFace(points, landmarks)
     return read
 
 

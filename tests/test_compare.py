@@ -70,7 +70,7 @@ def system(people: People, name: str, share: float, says: bool = True, **more: A
 
     def read(image: np.ndarray):
         person = round(10 * float(image.flat[0]))
-        return face(image), people.landmarks(person, 0)[0] + [0.01, 0] if says else None
+        return face(image), people.landmarks(person, 0)[0] + [0.01, 0] if says else None, True
     return Made(name, read, lambda images: face(images[0]), **more)
 
 
@@ -122,13 +122,26 @@ def test_the_titles_say_who_saw_the_people(compared):
 
 def test_a_photos_hidden_part_does_not_count(people):
     def spoilt(image):
-        points, marks = good.read(image)
+        points, *rest = good.read(image)
         points = points.copy()
         points[np.arange(SIDE * SIDE) % SIDE >= 12] += 0.3
-        return points, marks
+        return points, *rest
     good = system(people, "good", 1.0)
     found = compare([good._replace(read=spoilt)], lambda points: people, "made", 1, False)
     assert found.photo.rows[1][1] < 1e-4
+
+
+def test_missed_faces_are_counted(people):
+    """They count with the mean face, and the table says how many they are."""
+    good = system(people, "good", 1.0)
+
+    def blind(image):
+        return good.read(image) if round(10 * float(image.flat[0])) else (people.constant, None, False)
+    found = compare([good, good._replace(name="blind", read=blind)], lambda points: people, "made", 2, False)
+    mean, every, some = (dict(zip(found.photo.columns, row)) for row in found.photo.rows)
+    assert math.isnan(mean["no face"]) and every["no face"] == 0 and some["no face"] == 2
+    assert every["error"] < some["error"] < mean["error"]
+    assert any(note.startswith("no face: photos in which the system sees none") for note in found.photo.notes)
 
 
 def test_files(compared, tmp_path):
@@ -149,7 +162,7 @@ def test_files(compared, tmp_path):
 
 
 def test_what_cannot_be_scored_is_said(people):
-    bad = system(people, "bad", 1.0)._replace(read=lambda image: (np.full((256, 3), np.nan), None),
+    bad = system(people, "bad", 1.0)._replace(read=lambda image: (np.full((256, 3), np.nan), None, True),
                                               person=lambda images: np.full((256, 3), np.nan))
     found = compare([bad], lambda points: people, "made", 1, False)
     assert math.isnan(found.photo.rows[1][1]) and any(note.startswith("bad: 3 skipped") for note in found.photo.notes)
@@ -234,9 +247,9 @@ def test_landmarks_come_back_into_the_picture(monkeypatch):
         def count_params(self):
             return 7
     one = compared.judged("x", Loaded(model=Counted()), margin=2.0)
-    _, marks = one.read(np.random.default_rng(0).random((16, 16, 3)).astype(np.float32))
+    _, marks, seen = one.read(np.random.default_rng(0).random((16, 16, 3)).astype(np.float32))
     np.testing.assert_allclose(marks, [[0.25, 0.25], [0.5, 0.5], [0.75, 0.75]])
-    assert one.parameters == 7 and one.size == 5 and one.together == "its memory" and one.side == 8
+    assert seen and one.parameters == 7 and one.size == 5 and one.together == "its memory" and one.side == 8
     pictures = np.random.default_rng(1).random((2, 16, 16, 3)).astype(np.float32)
     own = [compared.fitted(pictures[k], 8, 0.5) for k in (0, 1, 0)]         # three are wanted, two are there
     np.testing.assert_allclose(one.person(pictures)[0], np.sum([x.mean((0, 1)) for x in own], axis=0), atol=1e-5)
@@ -250,7 +263,7 @@ def test_a_person_is_read_by_a_graph_that_is_built_once(monkeypatch):
     loaded, calls = _loaded(compact, TINY), []
     traced = loaded._replace(model=lambda images, training: calls.append(images.shape) or loaded.model(
         images, training=training))
-    monkeypatch.setattr(compared, "photo_reader", lambda loaded: lambda image: (image, None))
+    monkeypatch.setattr(compared, "photo_reader", lambda loaded: lambda image: (image, None, True))
     monkeypatch.setattr(compared, "file_bytes", lambda source: 5)
     traced.model.count_params = loaded.model.count_params
     one = compared.judged("x", traced, margin=loaded.config["model"].get("crop_margin", 1.0))

@@ -47,7 +47,7 @@ def test_true_maps_give_the_face_with_its_expression_and_the_landmarks(person):
     for k in range(2):
         maps = np.concatenate([np.nan_to_num(person["uv"][k].astype(np.float32)),
                                np.stack([person["mask"][k], person["occluded"][k]], -1).astype(np.float32)], -1)
-        points, landmarks = photo_reader(says(maps, "uvnet"))(np.zeros((128, 128, 3), np.float32))
+        points, landmarks, _ = photo_reader(says(maps, "uvnet"))(np.zeros((128, 128, 3), np.float32))
         assert percent(landmarks, person["landmarks"][k] / 128) < 1.0
         truth = grid_of(MODEL.shape(person["identity"], person["expression"][k]), MODEL)
         neutral = grid_of(np.asarray(MODEL.mean, float), MODEL)
@@ -58,7 +58,7 @@ def test_true_maps_give_the_face_with_its_expression_and_the_landmarks(person):
 
 def test_depth_gives_points_and_no_landmarks(person):
     depth = encode_depth(person["depth"][0], person["occluded"][0], person["camera"][0, 0])
-    points, landmarks = photo_reader(says(depth, "pix2pix"))(np.zeros((128, 128, 3), np.float32))
+    points, landmarks, _ = photo_reader(says(depth, "pix2pix"))(np.zeros((128, 128, 3), np.float32))
     assert landmarks is None and points.shape[1] == 3 and np.linalg.norm(points, axis=1).max() == pytest.approx(1)
 
 
@@ -69,7 +69,7 @@ def test_a_volume_gives_the_surface_that_the_camera_sees_and_landmarks():
     closed = solid(head, MODEL)
     camera = look_at_face(64, 800.0, 4.2 * 64)
     logits = np.where(volume(closed, camera, 68), 8.0, -8.0).astype(np.float32)
-    points, landmarks = photo_reader(says(logits, "vrn"))(np.zeros((64, 64, 3), np.float32))
+    points, landmarks, _ = photo_reader(says(logits, "vrn"))(np.zeros((64, 64, 3), np.float32))
     assert np.linalg.norm(points, axis=1).max() == pytest.approx(1)
     seen = camera.project(MODEL.landmarks(head))
     assert landmarks.shape == (68, 2) and percent(landmarks, np.stack([seen.x, seen.y], -1) / 64) < 4
@@ -82,9 +82,9 @@ def test_a_volume_gives_the_surface_that_the_camera_sees_and_landmarks():
                                             ("pix2pix", np.full((128, 128, 1), -1, np.float32)),
                                             ("vrn", np.full((64, 64, 68), -5, np.float32))])
 def test_no_face_is_the_mean_face_without_landmarks(network, empty):
-    points, landmarks = photo_reader(says(empty, network))(np.zeros((*empty.shape[:2], 3), np.float32))
+    points, landmarks, seen = photo_reader(says(empty, network))(np.zeros((*empty.shape[:2], 3), np.float32))
     np.testing.assert_array_equal(points, grid_of(np.asarray(MODEL.mean, float), MODEL))
-    assert landmarks is None
+    assert landmarks is None and not seen
 
 
 def test_landmarks_between_places(person):
@@ -99,12 +99,12 @@ def test_landmarks_between_places(person):
 def test_compact_says_what_it_predicts():
     loaded = _loaded(compact, TINY)
     image = np.random.default_rng(0).random((loaded.image_size, loaded.image_size, 3), np.float32)
-    points, landmarks = photo_reader(loaded)(image)
+    points, landmarks, _ = photo_reader(loaded)(image)
     np.testing.assert_allclose(points, loaded.predict(image[None, None])[0], atol=1e-5)
     assert landmarks.shape == (68, 2) and np.isfinite(landmarks).all()
 
 
 def test_a_model_of_several_images_sees_one_several_times():
     loaded = Loaded(lambda images, training: np.asarray(images).sum((1, 2))[:, :4], {}, Path("bare"), 4, 8, 3, "random")
-    points, landmarks = photo_reader(loaded)(np.ones((8, 8, 3), np.float32))
+    points, landmarks, _ = photo_reader(loaded)(np.ones((8, 8, 3), np.float32))
     assert landmarks is None and (points == 3 * 8).all()

@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 
 
 def rows(people, predict, landmarks=lambda image: None, **options):
-    table = score_photos(people, lambda image: (predict(image), landmarks(image)), 2, "made", **options)
+    table = score_photos(people, lambda image: (predict(image), landmarks(image), True), 2, "made", **options)
     return {row[0]: row for row in table.rows}
 
 
@@ -74,7 +74,14 @@ def test_the_mean_face_is_the_floor(folder):
     found = rows(people, lambda image: people.constant)
     assert found["surface_chamfer"][1] == pytest.approx(found["surface_chamfer"][2])
     with pytest.raises(ValueError, match="--images must be 1 to 2"):
-        score_photos(people, lambda image: (people.constant, None), 3, "made")
+        score_photos(people, lambda image: (people.constant, None, True), 3, "made")
+
+
+def test_missed_faces_are_counted(folder):
+    people = people_of(folder, 32, SIDE ** 2)
+    table = score_photos(people, lambda image: (people.constant, None, False), 1, "made", False)
+    row, = (row for row in table.rows if row[0] == "no_face")
+    assert row[1] == row[4] == 2 and rows(people, lambda image: people.constant, surface=False)["no_face"][1] == 0
 
 
 def test_landmarks_lie_where_the_camera_sees_them(folder):
