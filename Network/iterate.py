@@ -3,6 +3,7 @@ photo and makes a better one, "about 3-5 iterations"; over a video once a frame,
 """
 from __future__ import annotations
 
+import time
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -39,7 +40,7 @@ class Iterated:
     predict     (B, S, S, 9) -> (B, 290)
     size        S, px
     iterations  at most so many passes; settled: sides of the crop, a smaller change ends them
-    ValueError for a number below 1.
+    ValueError for a number below 1. `rendering`: seconds that renderings have taken so far.
     """
 
     def __init__(self, predict: Predict, size: int, iterations: int = 4, settled: float = 0.002,
@@ -48,7 +49,7 @@ class Iterated:
             raise ValueError(f"iterations and size must be at least 1 and settled at least 0, got {iterations}, {size} "
                              f"and {settled}")
         self.size, self.iterations, self.settled = size, iterations, settled
-        self.predict, self.unit = predict, unit or built_in_unit()
+        self.predict, self.unit, self.rendering = predict, unit or built_in_unit(), 0.0
 
     def inputs(self, images: np.ndarray, guesses: np.ndarray) -> np.ndarray:
         """Pictures (B, S, S, 3) float32 in [0, 1] and guesses (B, 290) -> (B, S, S, 9). ValueError for other shapes."""
@@ -57,7 +58,9 @@ class Iterated:
             raise ValueError(f"images must be {(len(guesses), self.size, self.size, 3)}, got {images.shape}")
         out = np.empty((*images.shape[:3], 3 + CHANNELS), np.float32)
         out[..., :3] = images
+        begun = time.perf_counter()
         self.unit.many(guesses, self.size, out=out[..., 3:])
+        self.rendering += time.perf_counter() - begun
         return out
 
     def once(self, images: np.ndarray, guesses: np.ndarray, poses: np.ndarray | None = None) -> np.ndarray:

@@ -15,7 +15,8 @@ from typing import Any, Callable, NamedTuple, Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from Dataset.detect import STAGES, detect_faces
+from Dataset.detect import MAX_SIDE, STAGES, Detection, detect_faces
+from Dataset.detect_dlib import dlib_faces, load_dlib
 from Dataset.smoothing import SmoothingConfig
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class Tracker:
     """Per frame: `tracks = tracker.begin(image, number, time)`, then `tracker.update(track, places, confidence, time)`
     with what the network saw of each.
 
-    detect  see `Detector`; None: OpenCV's cascades. margin: by which its boxes are grown about their centre.
+    detect  see `Detector`, DETECTORS; None: OpenCV's cascades. margin: by which its boxes are grown about their centre.
     """
 
     def __init__(self, config: TrackConfig = TrackConfig(), detect: Detector | None = None, margin: float = 1.0
@@ -218,6 +219,24 @@ class Tracker:
 def cascade_faces(image: np.ndarray, thorough: bool, near: np.ndarray | None = None) -> list[Sequence[float]]:
     """OpenCV's cascades on a picture shrunk to 320 px: the surest stages, or, thorough, the whole chain. Near a face:
     its surroundings shrunk to 120 px."""
+    side = QUICK_LOOK if near is None else NEAR_LOOK
+
+    def look(part: np.ndarray) -> list[Detection]:
+        found = detect_faces(part, max_side=side, stages=STAGES[:SURE], every_stage=near is None)
+        return found or (detect_faces(part, max_side=side, stages=STAGES[SURE:]) if thorough else [])
+    return _about(image, near, look)
+
+
+def dlib_boxes(image: np.ndarray, thorough: bool, near: np.ndarray | None = None) -> list[Sequence[float]]:
+    """dlib's detector (Dataset/detect_dlib.py) on a picture shrunk to 640 px, for it sees no face below 80; thorough:
+    on that doubled. Near a face: its surroundings shrunk to 240 px."""
+    side = MAX_SIDE if near is None else 2 * NEAR_LOOK
+    return _about(image, near, lambda part: dlib_faces(part, side, int(thorough)))
+
+
+def _about(image: np.ndarray, near: np.ndarray | None, look: Callable[[np.ndarray], list[Detection]]
+           ) -> list[Sequence[float]]:
+    """What `look` finds in a picture, or in the surroundings of `near`, as boxes of the whole."""
     left = top = 0
     if near is not None:
         height, width = image.shape[:2]
@@ -226,11 +245,19 @@ def cascade_faces(image: np.ndarray, thorough: bool, near: np.ndarray | None = N
         if min(right - left, bottom - top) < LEAST_SIDE:
             return []
         image = np.ascontiguousarray(image[top:bottom, left:right])
-    side = QUICK_LOOK if near is None else NEAR_LOOK
-    found = detect_faces(image, max_side=side, stages=STAGES[:SURE], every_stage=near is None)
-    if not found and thorough:
-        found = detect_faces(image, max_side=side, stages=STAGES[SURE:])
-    return [(x + left, y + top, w, h) for x, y, w, h in (find.box for find in found)]
+    return [(x + left, y + top, w, h) for x, y, w, h in (find.box for find in look(image))]
+
+
+def make_detector(name: str) -> Detector:
+    """One of DETECTORS by name. ValueError for another, or one whose package is not installed."""
+    if name not in DETECTORS:
+        raise ValueError(f"video_detector must be one of {', '.join(DETECTORS)}, got {name!r}")
+    if name == "dlib":
+        load_dlib()             # now, not in the middle of a film
+    return DETECTORS[name]
+
+
+DETECTORS: dict[str, Detector] = {"cascades": cascade_faces, "dlib": dlib_boxes}
 
 
 def square(box: Sequence[float], margin: float = 1.0) -> np.ndarray:

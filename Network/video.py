@@ -15,9 +15,9 @@ import numpy as np
 from Dataset.images import crop_resize
 from Dataset.smoothing import WAYS, Filter, SmoothingConfig
 from Dataset.video_files import Moment
-from Network.track import Detector, Track, TrackConfig, Tracker, to_frame
+from Network.track import Detector, Track, TrackConfig, Tracker, make_detector, to_frame
 
-STAGES = ("read", "detect", "crop", "network", "smooth", "draw", "write")
+STAGES = ("read", "detect", "crop", "render", "network", "smooth", "draw", "write")
 _TURNS = (360.0, 360.0, 360.0, 0.0, 0.0, 0.0)       # a pose's angles come round
 _DEGREES, _SPREAD = 90.0, 3.0       # units of speed: of angles, and of coefficients
 
@@ -58,7 +58,7 @@ class FaceAnswer(NamedTuple):
 
 class FaceNetwork(Protocol):
     """size: side of its crops, px; margin: by which a detector's box is grown; triangles: (F, 3) int of the answers'
-    vertices, None where it gives none."""
+    vertices, None where it gives none. One that renders on the way may say, as `rendering`, for how many seconds."""
 
     size: int
     margin: float
@@ -92,6 +92,7 @@ class VideoConfig:
     window: int = 2                 # average: frames
     cutoff: float = 1.5             # one-euro: Hz at rest; the lower, the calmer
     beta: float = 50.0              # one-euro: Hz of cutoff for a speed of one face a second; the higher, the quicker
+    video_detector: str = "cascades"    # who finds faces: OpenCV's cascades, or the paper's dlib, if it is installed
     detect_every: int = 15          # frames between two runs of the detector
     looks: int = 2                  # at a new face in its first frame, each from the last one's answer
     confidence: float = 0.3         # of a network that says how sure it is: below it the face is lost
@@ -102,6 +103,7 @@ class VideoConfig:
             raise ValueError(f"box_smoothing must be one of {', '.join(WAYS)}, got {self.box_smoothing!r}")
         if not 1 <= self.looks <= 20:
             raise ValueError(f"looks must be within 1 to 20, got {self.looks}")
+        make_detector(self.video_detector)
         self.tracks(1)
 
     def smooth(self, way: str | None = None) -> SmoothingConfig:
@@ -131,13 +133,14 @@ class Times:
 class FaceVideo:
     """`results = video(moment)`, frame by frame, in order.
 
-    faces: followed at most; detect: see `Network.track.Detector`. ValueError for a frame that is no picture.
+    faces: followed at most; detect: see `Network.track.Detector`; None: the config's. ValueError for a frame that is no
+    picture.
     """
 
     def __init__(self, network: FaceNetwork, config: VideoConfig = VideoConfig(), faces: int = 1,
                  detect: Detector | None = None, times: Times | None = None) -> None:
         self.network, self.config, self.times = network, config, times or Times()
-        self.tracker = Tracker(config.tracks(faces), detect, network.margin)
+        self.tracker = Tracker(config.tracks(faces), detect or make_detector(config.video_detector), network.margin)
         self._filters: dict[int, tuple[int, dict[str, Filter]]] = {}
 
     def __call__(self, moment: Moment) -> list[FaceResult]:
@@ -165,8 +168,7 @@ class FaceVideo:
             if cut is None:
                 self.tracker.lose(track, "left the picture", moment.time)
                 return None
-            with self.times("network"):
-                answer = self.network(cut, track.state)
+            answer = self._answer(cut, track.state)
             places = to_frame(answer.places, cut.box)
             if look + 1 < looks:        # a first look, to look again from
                 again = self.tracker.aim(track, places, answer.confidence, moment.time)
@@ -177,6 +179,16 @@ class FaceVideo:
             track.state = answer.state
         with self.times("smooth"):
             return self._smoothed(track, cut, answer, places, moment.time)
+
+    def _answer(self, cut: Cut, state: Any) -> FaceAnswer:
+        """The network's; what it renders on the way (coarse) is a stage of its own."""
+        before = getattr(self.network, "rendering", 0.0)
+        with self.times("network"):
+            answer = self.network(cut, state)
+        spent = getattr(self.network, "rendering", 0.0) - before
+        self.times.seconds["render"] += spent
+        self.times.seconds["network"] -= spent
+        return answer
 
     def _smoothed(self, track: Track, cut: Cut, answer: FaceAnswer, places: np.ndarray, now: float) -> FaceResult:
         unit = float(cut.box[2])

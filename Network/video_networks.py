@@ -97,6 +97,11 @@ class CoarseNetwork:
         self.size, self.margin = iterated.size, margin
         self.triangles = face_triangles(self._model)
 
+    @property
+    def rendering(self) -> float:
+        """Seconds that the renderings of guesses have taken so far."""
+        return self._follow.iterated.rendering
+
     def __call__(self, cut: Cut, state: Any) -> FaceAnswer:
         from Dataset.representations.coefficients import POSE, SHAPE, decode_pose, linear
         from Network.iterate import NoAnswer

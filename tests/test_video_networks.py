@@ -107,6 +107,7 @@ def test_one_answer_that_is_not_finite_is_no_face_and_ends_no_film(video):
     runner = FaceVideo(network, RAW, 1, detector(video, lambda: 0))
     found = [bool(runner(moment)) for moment in still[:6]]
     assert found.count(False) == 1 and found[0] and found[-1]       # lost in one frame, found again in the next
+    assert runner.times.seconds["render"] > 0 and runner.times.seconds["network"] > 0       # told apart
     network._follow.iterated.predict = lambda inputs: np.zeros((1, 7))
     with pytest.raises(ValueError, match="must give finite"):       # a network of another kind is told
         FaceVideo(network, RAW, 1, detector(video, lambda: 0))(still[0])

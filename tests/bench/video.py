@@ -1,11 +1,13 @@
 """What following, cutting, smoothing, drawing and writing cost a frame, and what the network may take for 30 frames/s:
 
-    OMP_NUM_THREADS=1 python -m tests.bench.video [--frames 90] [--rounds 3] [--film MODEL]
+    OMP_NUM_THREADS=1 python -m tests.bench.video [--frames 90] [--rounds 3] [--film MODEL ...]
+    python -m tests.bench.video --rounds 0 --film compact uvnet runs/coarse
 
 A rendered head at 640x480, turning and talking, from an .mp4 file; the network knows the truth and costs next to
 nothing, but gives the model's 4,881 vertices. Ways run in turn, frame by frame of one film each, in one run; processor
-time of the whole process and its ratio to the first way's, the paper's: the detector (OpenCV's, for dlib's is not
-installed) in every frame. --film: then once with a network for real (`box`, or a run folder), end to end, by the clock.
+time of the whole process and its ratio to the first way's: OpenCV's detector in every frame. dlib's, the paper's, is
+among the ways where it is installed. --rounds 0: none of this. --film: then once with a network for real (a name in the
+box, or a run folder), end to end, by the clock: start-up, frames/s, and ms of each stage a frame.
 """
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ import argparse
 import logging
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,15 +27,15 @@ from Dataset.synthetic_video import SyntheticVideo, VideoOptions, make_video
 from Dataset.video_files import read_video
 from Evaluation.overlay import Drawn, Overlay, Shaded
 from Network.film import film
-from Network.track import cascade_faces
+from Network.track import Detector, make_detector
 from Network.video import STAGES, Cut, FaceVideo, VideoConfig
 from Network.video_networks import face_triangles
 from tests.films import Oracle
 
 
 class Way(NamedTuple):
-    """config; whole: the detector looks at the whole frame even where a face is known; sure: the network says how sure
-    it is, and need not be checked."""
+    """config, which names the detector; whole: it looks at the whole frame even where a face is known; sure: the
+    network says how sure it is, and need not be checked."""
 
     config: VideoConfig
     whole: bool = False
@@ -45,6 +48,10 @@ WAYS = {"detector in every frame (baseline)": Way(VideoConfig(detect_every=1), T
         "a network that says how sure it is (default)": Way(VideoConfig(), sure=True),
         "the same, average for One-Euro": Way(VideoConfig("average"), sure=True),
         "the same, nothing smoothed": Way(VideoConfig("none", "none"), sure=True)}
+if find_spec("dlib"):
+    WAYS |= {"dlib in every frame (the paper's)": Way(VideoConfig(video_detector="dlib", detect_every=1), True),
+             "dlib every frame, near the face": Way(VideoConfig(video_detector="dlib", detect_every=1)),
+             "dlib every 15th frame, near the face": Way(VideoConfig(video_detector="dlib"))}
 
 
 class Known(Oracle):
@@ -80,8 +87,10 @@ class Stages:
         self.seconds[self._stage] += time.process_time() - self._begun
 
 
-def everywhere(image: np.ndarray, thorough: bool, near: np.ndarray | None) -> list[Any]:
-    return cascade_faces(image, thorough)
+def everywhere(config: VideoConfig) -> Detector:
+    """The config's detector, which looks at the whole frame, whatever is known."""
+    detect = make_detector(config.video_detector)
+    return lambda image, thorough, near: detect(image, thorough, None)
 
 
 def race(path: Path, network: Known, rounds: int) -> None:
@@ -90,7 +99,7 @@ def race(path: Path, network: Known, rounds: int) -> None:
     for turn in range(rounds):
         for way, (config, whole, sure) in WAYS.items():
             times, network.sure, network.seconds = Stages(), sure, 0.0
-            runner = FaceVideo(network, config, 1, everywhere if whole else None, times)
+            runner = FaceVideo(network, config, 1, everywhere(config) if whole else None, times)
             source, frames = iter(read_video(path)), 0
             writer = cv2.VideoWriter(str(path.with_name("out.mp4")), cv2.VideoWriter_fourcc(*"mp4v"), 30, (640, 480))
             while True:
@@ -153,7 +162,7 @@ def painters(video: SyntheticVideo, network: Known, rounds: int = 15) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=90)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="of the race; 0: only --film")
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--film", nargs="*", default=[], metavar="MODEL")
     arguments = parser.parse_args(argv)
@@ -162,10 +171,11 @@ def main(argv: list[str] | None = None) -> None:
     options = VideoOptions(frames=arguments.frames, seed=arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         path, _ = make_video(Path(folder) / "in.mp4", options)
-        video = SyntheticVideo(options)
-        network = Known(video)
-        race(path, network, arguments.rounds)
-        painters(video, network)
+        if arguments.rounds:
+            video = SyntheticVideo(options)
+            network = Known(video)
+            race(path, network, arguments.rounds)
+            painters(video, network)
         cv2.setNumThreads(-1)
         for model in arguments.film:
             from Network.loading import DEFAULT_MODEL, load_model
