@@ -5,7 +5,7 @@ pinhole of a camera that looks at the head's origin from 1 / perspective mm away
 """
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Sequence
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -79,6 +79,14 @@ def weak_perspective(points: np.ndarray, pixels: np.ndarray, weights: np.ndarray
         rotations, scales, translations = _poses(points[None], pixels[None], trust[None])
         pose = Pose(rotations[0], float(scales[0]), translations[0])
     return pose
+
+
+def pose_numbers(pose: Pose, box: Sequence[float], size: float) -> np.ndarray:
+    """(6,) float64 of a pose in the px of a crop of `size` px that shows box (x, y, side, ...) of a picture: yaw,
+    pitch, roll in degrees, R = Rz(roll) Rx(pitch) Ry(yaw); scale, px of the picture per mm; x, y px of the origin."""
+    roll, pitch, yaw = Rotation.from_matrix(pose.rotation).as_euler("ZXY", degrees=True)
+    factor = box[2] / size
+    return np.array([yaw, pitch, roll, pose.scale * factor, *(np.asarray(pose.translation) * factor + box[:2])])
 
 
 def _turned(rotation: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, ...]:

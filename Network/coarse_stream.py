@@ -12,7 +12,9 @@ from Dataset.correspondences import Correspondences
 from Dataset.face_model import BUILT_IN, load_face_model
 from Dataset.images import minmax
 from Dataset.joint_fit import FitOptions, joint_fit
-from Dataset.representations.coefficients import COUNT, GRID, IDENTITY, POSE, linear, project, recropped
+from Dataset.pose import pose_numbers
+from Dataset.representations.coefficients import (COUNT, GRID, IDENTITY, POSE, decode_pose, linear, project,
+                                                  recropped)
 from Dataset.representations.points import SIZE
 from Dataset.sidecar import model_hash
 from Dataset.transforms import to_unit_sphere
@@ -109,6 +111,7 @@ class CoarseStream:
     def reset(self) -> None:
         """Forget everything: the next photo is another person's first."""
         self.last: Iterations | None = None
+        self.pose: np.ndarray | None = None         # `pose_numbers` of the last photo's head
         self._faces: list[np.ndarray] = []
         self._colours = Colours(self.loaded.points)
         self.count = 0
@@ -121,6 +124,7 @@ class CoarseStream:
         except NoAnswer as error:
             raise NoFace(f"{crop.source}: {error}") from None
         self.last, face = found, found.face
+        self.pose = pose_numbers(decode_pose(face[POSE], 1), crop.box, 1)
         self._faces, self.count = [*self._faces, face][-MOST_PHOTOS:], self.count + 1
         crop = crop._replace(whole=None)
         in_photo, places = grid_of(face), project(face).astype(np.float32)

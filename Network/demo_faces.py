@@ -8,13 +8,15 @@ import numpy as np
 
 from Dataset.camera import Camera
 from Dataset.mesh import Mesh, write_mesh
-from Dataset.representations.depth import decode, decode_depth, guess_camera, largest_part
+from Dataset.pose import pose_numbers, weak_perspective
+from Dataset.representations.depth import decode, decode_depth, guess_camera, largest_part, triangulate
 from Dataset.surface_reconstruction import PoissonOptions, depth_surface
 from Dataset.transforms import to_unit_sphere
 from Network.demo_options import FIT, VOLUME
+from Network.grid import resample
 from Network.loading import Loaded
 from Network.predict import Crop, Prediction
-from Network.results import Written, write_result
+from Network.results import Written, write_pose, write_result
 from Network.streaming import make_stream
 from Network.uvnet import read_maps
 
@@ -31,7 +33,8 @@ class DemoFaces:
     """`face = faces.add(crop)` photo by photo, then `faces.write(path)`.
 
     surface     of `demo_options.SURFACES`: "fit" the face model, as every network's face is written; of pix2pix also
-                what its depth map of the last photo says: the coloured cloud, or a Poisson surface, open or closed;
+                what its depth map of the last photo says: the coloured cloud, its triangles from pixel to pixel, or a
+                Poisson surface, open or closed;
                 of vrn its volume's own.
                 These are turned as the photo shows them, and in the unit sphere
     expression  the fit with the expression of the last photo, not the neutral face
@@ -76,11 +79,26 @@ class DemoFaces:
         depth = largest_part(decode_depth(np.asarray(self._stream.answer, np.float32)))
         return DepthReading(depth, guess_camera(len(depth)), self._face.crops[-1].image)
 
+    def pose(self) -> np.ndarray | None:
+        """`Dataset.pose.pose_numbers` of the head in the last photo. Of a network that says only where the face's
+        places lie they are the pose that shows them there: its face has no millimetres and no head about it, so that
+        scale and origin are NaN. None where the network does not even say that."""
+        known = getattr(self._stream, "pose", None)
+        face = self._face
+        if known is not None or face.places is None or self._loaded.order != "grid":
+            return known
+        points = resample(face.points if face.in_photo is None else face.in_photo, round(len(face.places) ** 0.5))
+        turned = weak_perspective(points.astype(np.float64), face.places.astype(np.float64))
+        return np.append(pose_numbers(turned, face.crops[-1].box, 1)[:3], [np.nan] * 3)
+
     def write(self, path: Path) -> Written:
         """Write the face as the ending of `path` says -> its mesh and the files' paths."""
         if self._surface == FIT:
-            points = self._face.in_photo if self._expression else self._face.points
-            return write_result(path, self._face._replace(points=points), self._loaded.order == "grid")
+            points, pose = self._face.in_photo if self._expression else self._face.points, self.pose()
+            written = write_result(path, self._face._replace(points=points), self._loaded.order == "grid")
+            if pose is not None:
+                written.paths.append(write_pose(path, pose, self._face.crops[-1].source))
+            return written
         if self._surface == VOLUME:
             from Network.volume_fitted import surface_of as volume_surface
             mesh = volume_surface(self._stream.answer, self._face.crops[-1].image)
@@ -92,8 +110,8 @@ class DemoFaces:
 
 
 def surface_of(reading: DepthReading, kind: str) -> Mesh:
-    """The cloud ("points") or Poisson surface ("poisson", "watertight") of a depth map, coloured by its photo, in the
-    unit sphere. ValueError "no depth" where the map has none."""
-    mesh = decode(*reading) if kind == "points" else depth_surface(*reading, PoissonOptions(
-        watertight=kind == "watertight"))
+    """The cloud ("points"), that with its triangles ("mesh") or Poisson surface ("poisson", "watertight") of a depth
+    map, coloured by its photo, in the unit sphere. ValueError "no depth" where the map has none."""
+    plain = {"points": decode, "mesh": triangulate}.get(kind)
+    mesh = plain(*reading) if plain else depth_surface(*reading, PoissonOptions(watertight=kind == "watertight"))
     return mesh._replace(vertices=to_unit_sphere(mesh.vertices)[0])

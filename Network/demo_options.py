@@ -10,7 +10,7 @@ from Network.flags import add_flags, from_dict, given
 from Network.video import VideoConfig
 
 ENDINGS = (".ply", ".obj", ".glb")
-SURFACES = ("fit", "points", "poisson", "watertight", "volume")
+SURFACES = ("fit", "points", "mesh", "poisson", "watertight", "volume")
 FIT, VOLUME = SURFACES[0], SURFACES[-1]
 
 
@@ -52,8 +52,9 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
     parser.add_argument("--expression", action="store_true", help="the last photo's expression, not the neutral face; "
                         "of networks that see it, uvnet and pix2pix")
     parser.add_argument("--surface", choices=SURFACES, default=FIT, help="of pix2pix: the face fitted to its depth map "
-                        "(default), or the last photo's map itself, turned as there: a coloured cloud, Poisson's "
-                        "surface, or that without a border; of vrn: volume, its last volume's own")
+                        "(default), or the last photo's map itself, turned as there: a coloured cloud, its triangles "
+                        "from pixel to pixel, Poisson's surface, or that without a border; of vrn: volume, its last "
+                        "volume's own")
     parser.add_argument("--iterations", type=int, default=0, metavar="N", help="of coarse: at most so many passes over "
                         "a photo, drawn as NAME_iterations.png")
     parser.add_argument("--view", choices=views, help="also draw what uvnet, pix2pix or coarse (the last two) sees in "

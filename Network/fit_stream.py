@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from Dataset.images import minmax
+from Dataset.pose import pose_numbers
 from Network.colours import Colours
 from Network.fitted import FITTERS, MOST_PHOTOS, Person, faces_of_people
 from Network.loading import Loaded
@@ -32,6 +33,7 @@ class FitStream:
     def reset(self) -> None:
         """Forget everything: the next photo is another person's first."""
         self.answer: np.ndarray | None = None       # (S, S, C), of the last photo, cut as its crop is
+        self.pose: np.ndarray | None = None         # `pose_numbers` of its head, where the network says them
         self._readings: list[Any] = []
         self._person: Person | None = None
         self._colours = Colours(self.loaded.points)
@@ -46,7 +48,7 @@ class FitStream:
             with contextlib.suppress(NoFace):           # else the first cut was the better one
                 person, readings, answer = self._with(better)
                 crop = better
-        self.answer = answer
+        self.answer, self.pose = answer, None if person.pose is None else pose_numbers(person.pose, crop.box, 1)
         self._readings, self._person, self.count = readings, person, self.count + 1
         crop = crop._replace(whole=None)
         shape = person.points if person.in_photo is None else person.in_photo

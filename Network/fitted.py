@@ -14,6 +14,7 @@ from Dataset.correspondences import Correspondences, checked
 from Dataset.depth_fit import MIN_PIXELS, fit_depth
 from Dataset.face_model import FaceModel, load_face_model
 from Dataset.joint_fit import JointFit, joint_fit
+from Dataset.pose import Pose
 from Dataset.representations import points, uvmap
 from Dataset.representations.depth import decode_depth, guess_camera, largest_part, surface_points
 from Dataset.renders import coarse_grid
@@ -31,13 +32,15 @@ WITHIN = 4.0            # a pixel's share of the atlas is believed within this f
 class Person(NamedTuple):
     """points (N, 3) float32, the neutral face in the unit sphere; in_photo (N, 3) float32, likewise, the face in the
     last photo with its expression, None where nobody says; places (256, 2) float32, where a 16x16 grid of the face lies
-    in the last crop, in its sides, None where nobody says; landmarks (68, 2) likewise; state: to go on from."""
+    in the last crop, in its sides, None where nobody says; landmarks (68, 2) likewise; state: to go on from; pose: of
+    the head in the last crop, in its sides for px, None where nobody says."""
 
     points: np.ndarray
     in_photo: np.ndarray | None = None
     places: np.ndarray | None = None
     landmarks: np.ndarray | None = None
     state: Any = None
+    pose: Pose | None = None
 
 
 def grid_of(vertices: np.ndarray, model: FaceModel) -> np.ndarray:
@@ -85,10 +88,11 @@ class UVFitter(Fitter):
         """One person from the readings of at least one photo; state: of the last `fit`, of all of them but the last."""
         model, (identity, fit) = load_face_model(), self.identity(photos, state)
         last, size = len(photos) - 1, photos[-1].size
-        face = fit.face(last, model)
+        face, pose = fit.face(last, model), fit.pose(last)
+        pose = pose._replace(scale=pose.scale / size, translation=pose.translation / size)
         return Person(self.neutral(identity, len(photos), model), grid_of(face, model),
                       (fit.project(last, coarse_grid(model) @ face) / size).astype(np.float32),
-                      (fit.landmarks(last, model) / size).astype(np.float32), fit)
+                      (fit.landmarks(last, model) / size).astype(np.float32), fit, pose)
 
 
 class DepthFitter(Fitter):

@@ -1,15 +1,22 @@
-"""A prediction as files: a mesh or cloud, and beside an ordered one its 68 landmarks."""
+"""A prediction as files: a mesh or cloud, and beside an ordered one its 68 landmarks and how the head is turned."""
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Iterable, NamedTuple
 
+import numpy as np
+
+from Dataset.atomic import write_text
 from Dataset.images import IMAGE_SUFFIXES
 from Dataset.landmark_files import write_landmarks
 from Dataset.mesh import Mesh, write_mesh
 from Dataset.mesh_files import texture_files
 from Dataset.representations.points import grid_landmarks
 from Network.predict import Prediction, face_mesh
+
+POSE = ("yaw", "pitch", "roll", "scale", "x", "y")
 
 
 class Written(NamedTuple):
@@ -24,9 +31,25 @@ def landmark_file(path: Path) -> Path:
     return path.with_name(f"{path.stem}_landmarks.pts")
 
 
+def pose_file(path: Path) -> Path:
+    """FACE.ply -> FACE_pose.json, the place of a head's pose."""
+    return path.with_name(f"{path.stem}_pose.json")
+
+
+def write_pose(path: Path, numbers: np.ndarray, photo: str) -> Path:
+    """Write FACE_pose.json of the face at `path` -> its own path: where the head is in the picture named `photo`.
+
+    numbers  (6,) of `Dataset.pose.pose_numbers`, by which the keys are named: yaw, pitch, roll (degrees), scale (pixels
+             of the picture per mm), x, y (pixels: where the head frame's origin is seen); NaN is null: nobody says
+    """
+    known = {name: None if math.isnan(value) else round(float(value), 4) for name, value in zip(POSE, numbers)}
+    write_text(pose_file(path), json.dumps({"photo": photo, **known}, indent=1) + "\n")
+    return pose_file(path)
+
+
 def written_files(path: Path) -> set[Path]:
     """Every file that writing a face to `path` may touch, its preview too."""
-    beside = {path, path.with_suffix(".png"), landmark_file(path)}
+    beside = {path, path.with_suffix(".png"), landmark_file(path), pose_file(path)}
     if path.suffix.lower() == ".obj":
         beside |= set(texture_files(path))
     return beside

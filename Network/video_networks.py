@@ -4,12 +4,11 @@ from __future__ import annotations
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from Dataset.face_model import FaceModel, load_face_model
 from Dataset.images import minmax
 from Dataset.joint_fit import FitOptions, JointFit, joint_fit
-from Dataset.pose import Pose
+from Dataset.pose import Pose, pose_numbers
 from Dataset.renders import coarse_grid
 from Dataset.representations import uvmap
 from Dataset.representations.points import grid_triangles
@@ -150,13 +149,6 @@ class PlacesNetwork:
         numbers[3] = np.nan                     # of the unit sphere, not of millimetres
         return FaceAnswer(places, None, place_landmarks(points, places),
                           np.column_stack([resample(places, NET), depth]), numbers, None, None, (memory, count + 1))
-
-
-def pose_numbers(pose: Pose, box: np.ndarray, size: float) -> np.ndarray:
-    """`FaceAnswer.pose` (6,) of a pose in the px of a crop of `size` px that shows box (x, y, side) of the frame."""
-    roll, pitch, yaw = Rotation.from_matrix(pose.rotation).as_euler("ZXY", degrees=True)
-    factor = box[2] / size
-    return np.array([yaw, pitch, roll, pose.scale * factor, *(np.asarray(pose.translation) * factor + box[:2])])
 
 
 def _pose_of(points: np.ndarray, places: np.ndarray) -> Pose:

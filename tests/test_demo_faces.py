@@ -1,4 +1,5 @@
 """demo.py beyond the neutral face: a depth map's cloud and surfaces, the photo's expression, views, no face."""
+import json
 import logging
 
 import cv2
@@ -21,11 +22,15 @@ from Dataset.transforms import umeyama
 from Evaluation.serve import ServeConfig
 from Evaluation.views import VIEWS, make_viewer
 from Network import compact
+from Network.colours import Colours
+from Network.demo_faces import DemoFaces
 from Network.demo_options import parse
-from Network.fitted import UVFitter
+from Network.fitted import UVFitter, grid_of
 from Network.flags import exit_code
+from Network.predict import Prediction
+from Network.results import refuse_overwriting
 from tests.test_compact import TINY
-from tests.test_fitted import fake
+from tests.test_fitted import crop, fake
 from tests.test_streaming import _loaded
 
 SIZE = 128
@@ -39,6 +44,7 @@ class Made:
                                 glasses=0, buffers=("uv", "mask", "occluded", "depth"))
         found = render_person(0, options, Stage(load_face_model(), threads=1))
         self.images, self.seen, self.camera = found["images"].copy(), found["occluded"], found["camera"]
+        self.identity, self.angles, self.places = found["identity"], found["pose"][:, :3], found["image_points"]
         self.depth = np.where(found["occluded"], found["depth"], np.nan)
         self.answers = {"uvnet": np.concatenate([
             np.nan_to_num(found["uv"].astype(np.float32)),
@@ -114,6 +120,18 @@ def test_the_surface_runs_through_the_cloud(ending, made, run):
     assert np.median(off) < 12
 
 
+@pytest.mark.parametrize("ending", [".ply", ".obj"])
+def test_the_depth_map_in_triangles(ending, made, run):
+    """The cloud's own points and colours, from pixel to pixel; what is drawn by its edges is the wireframe."""
+    cloud = read_mesh(run("pix2pix", made.paths[0], "--surface", "points", ending=ending).with_suffix(ending))
+    mesh = read_mesh(run("pix2pix", made.paths[0], "--surface", "mesh", ending=ending).with_suffix(ending))
+    np.testing.assert_array_equal(mesh.vertices, cloud.vertices)
+    np.testing.assert_array_equal(mesh.colours, cloud.colours)
+    assert made.seen[0].sum() < len(mesh.triangles) < 2 * made.seen[0].sum() and not is_closed(mesh.triangles)
+    sides = np.linalg.norm(np.diff(mesh.vertices[mesh.triangles][:, [0, 1, 2, 0]], axis=1), axis=-1)
+    assert np.median(sides) < 0.03                          # neighbours, in the unit sphere
+
+
 def test_watertight(made, run):
     mesh = read_mesh(run("pix2pix", made.paths[0], "--surface", "watertight").with_suffix(".ply"))
     assert is_closed(mesh.triangles) and mesh.colours is not None
@@ -123,6 +141,46 @@ def test_the_fit_is_the_default_and_has_landmarks(made, run):
     face = run("pix2pix", made.paths[0])
     assert len(read_mesh(face.with_suffix(".ply")).vertices) == 128 ** 2
     assert face.with_name("face_landmarks.pts").is_file()
+    assert not face.with_name("face_pose.json").exists()        # nobody says where the head is
+
+
+def test_how_the_head_is_turned(made, run):
+    """Of the last photo, from the fit; beside each face with --each."""
+    path = run("uvnet", *made.paths)
+    keys = ["photo", "yaw", "pitch", "roll", "scale", "x", "y"]
+    assert list(json.loads(path.with_name("face_pose.json").read_text())) == keys
+    run("uvnet", *made.paths, "--each")
+    for number in range(2):
+        found = json.loads(path.with_name(f"face_{number + 1:02d}_pose.json").read_text())
+        assert found["photo"] == made.paths[number]
+        np.testing.assert_allclose([found[name] for name in ("yaw", "pitch", "roll")], made.angles[number], atol=4)
+        focal, x, y, distance = made.camera[number]
+        # the camera looks at the origin from so far away; a weak perspective's scale is that of the face, before it
+        assert found["scale"] == pytest.approx(focal / distance, rel=0.1)
+        assert np.hypot(found["x"] - x, found["y"] - y) < 0.08 * SIZE
+
+
+def test_how_the_head_is_turned_where_a_network_says_places_only(made, tmp_path, monkeypatch):
+    """As `compact`: no millimetres, so neither a scale nor the head's origin."""
+    model, size = load_face_model(), 128
+    vertices = model.shape(made.identity)
+    places = made.places[1] / size
+    face = Prediction(grid_of(vertices, model), [crop(1)], places.astype(np.float32), Colours(size ** 2))
+
+    class Stream:
+        count = 1
+
+        def add(self, crop):
+            return face
+    monkeypatch.setattr("Network.demo_faces.make_stream", lambda loaded, iterations: Stream())
+    faces = DemoFaces(fake(np.zeros((1, 8, 8, 4), np.float32)))
+    faces.add(crop(1))
+    assert tmp_path / "face_pose.json" in faces.write(tmp_path / "face.ply").paths
+    found = json.loads((tmp_path / "face_pose.json").read_text())
+    np.testing.assert_allclose([found[name] for name in ("yaw", "pitch", "roll")], made.angles[1], atol=5)
+    assert found["scale"] is found["x"] is found["y"] is None and found["photo"] == "photo 1"
+    with pytest.raises(ValueError, match="would overwrite one of the pictures, face_pose.json"):
+        refuse_overwriting(tmp_path / "face.ply", [tmp_path / "face_pose.json"])
 
 
 def test_a_surface_shows_one_photo(made, run, caplog):

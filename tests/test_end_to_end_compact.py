@@ -73,7 +73,7 @@ def test_demo_writes_a_mesh_its_landmarks_and_a_preview(box, tmp_path):
     done = script("demo.py", "--example", "--model", box, "-o", tmp_path / "her.obj")
     assert done.returncode == 0, done.stderr[-1000:]
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"her.obj", "her.mtl", "her_texture.png", "her_landmarks.pts", "her.png"}
+    assert names == {"her.obj", "her.mtl", "her_texture.png", "her_landmarks.pts", "her_pose.json", "her.png"}
     mesh, landmarks = read_mesh(tmp_path / "her.obj"), read_landmarks(tmp_path / "her_landmarks.pts")
     assert mesh.triangles.shape == (2 * 31 * 31, 3) and mesh.uv is not None
     near = np.linalg.norm(mesh.vertices[:, None] - landmarks, axis=2).min(0)

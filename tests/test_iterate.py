@@ -258,6 +258,9 @@ def test_an_answer_that_is_not_finite_costs_its_photo_alone():
     assert landmarks is None and (points == neutral(np.zeros(200))).all()
     stream = CoarseStream(loaded)
     stream.add(crop(0))
+    pose = np.degrees(faces[0, c.POSE][:3])         # the crop is the picture
+    np.testing.assert_allclose(stream.pose[:3], pose, atol=1e-3)
+    np.testing.assert_allclose(stream.pose[4:], (faces[0, c.POSE][4:] + 0.5) * SIZE, atol=1e-3)
     with pytest.raises(NoFace, match="photo 1: the network must give finite"):
         stream.add(crop(1))
     np.testing.assert_allclose(stream.add(crop(2)).points, kept, atol=1e-6)
