@@ -255,7 +255,6 @@ def test_sigkill_and_resume_give_the_bytes_of_an_uninterrupted_run(tmp_path):
     assert np.isfinite(pix2pix.inference(model)(pictures(1))).all()
 
 
-@pytest.mark.slow
 def test_the_papers_networks_train_a_step_and_come_back(tmp_path):
     step = make(pix2pix.PIX2PIX)
     batch, = batches(1, size=1, side=256)
