@@ -71,7 +71,9 @@ def demo(arguments: argparse.Namespace) -> None:
         mesh, files = faces.write(path)
         preview = path.with_suffix(".png")
         plot_preview([crop.photo for crop in shown], mesh.vertices, mesh.colours, mesh.triangles, preview)
-        drawn = [viewer.write(path)] if viewer and viewer.picture is not None else []      # a swap's first has none
+        drawn = []
+        if viewer and viewer.picture is not None:       # a swap's first has none
+            drawn = [viewer.write(path), *viewer.beside(path)]
         print(*(f"wrote {file.resolve()}" for file in (*files, preview, *drawn)), sep="\n")
     found = faces_of(chain(source, pictures(arguments.inputs, arguments.frames or FRAMES)), loaded, box=arguments.box,
                      every_face=every)

@@ -94,7 +94,13 @@ class Shards:
             raise ValueError(f"{self.path}: holds {', '.join(self.names)}, received {name}")
 
     def _open(self, shard: int, name: str) -> np.ndarray:
-        return np.load(_file(self.path, self._numbers[shard], name), mmap_mode="r", allow_pickle=False)
+        """Not np.load, which parses the header with `ast`: CPython 3.11's is not safe among threads ("AST constructor
+        recursion depth mismatch"). `_check_shard` has read the header; the array is the file's end."""
+        number = self._numbers[shard]
+        file, (shape, dtype) = _file(self.path, number, name), layout(self.settings)[name]
+        shape = (len(_people_of(number, self.settings)), *shape)
+        offset = file.stat().st_size - dtype.itemsize * int(np.prod(shape))
+        return np.memmap(file, dtype, "r", offset, shape)
 
 
 def open_shards(path: str | os.PathLike[str], partial: bool = False) -> Shards:

@@ -34,6 +34,10 @@ class ViewFile:
         """Where the view of the face at `path` goes."""
         return path.with_name(f"{path.stem}_{self.view}.png")
 
+    def beside(self, path: Path) -> list[Path]:
+        """What `write` writes beside the picture: the view's numbers, where it has some."""
+        return []
+
     def write(self, path: Path) -> Path:
         """Write the last view beside the face at `path` -> its own path. ValueError before there is one."""
         self.require()

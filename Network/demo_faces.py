@@ -10,6 +10,7 @@ from Dataset.camera import Camera
 from Dataset.mesh import Mesh, write_mesh
 from Dataset.pose import pose_numbers, weak_perspective
 from Dataset.representations.depth import decode, decode_depth, guess_camera, largest_part, triangulate
+from Dataset.representations.volume import LEVEL, save_volume
 from Dataset.surface_reconstruction import PoissonOptions, depth_surface
 from Dataset.transforms import to_unit_sphere
 from Network.demo_options import FIT, VOLUME
@@ -19,6 +20,7 @@ from Network.predict import Crop, Prediction
 from Network.results import Written, write_pose, write_result
 from Network.streaming import make_stream
 from Network.uvnet import read_maps
+from Network.volume_fitted import sigmoid, surface_of as volume_surface
 
 
 class DepthReading(NamedTuple):
@@ -35,7 +37,7 @@ class DemoFaces:
     surface     of `demo_options.SURFACES`: "fit" the face model, as every network's face is written; of pix2pix also
                 what its depth map of the last photo says: the coloured cloud, its triangles from pixel to pixel, or a
                 Poisson surface, open or closed;
-                of vrn its volume's own.
+                of vrn its volume's own, and beside it NAME_volume.npz, `Dataset.representations.volume.save_volume`.
                 These are turned as the photo shows them, and in the unit sphere
     expression  the fit with the expression of the last photo, not the neutral face
     iterations  of coarse: at most so many passes over a photo; 0: as it was trained for
@@ -100,12 +102,15 @@ class DemoFaces:
                 written.paths.append(write_pose(path, pose, self._face.crops[-1].source))
             return written
         if self._surface == VOLUME:
-            from Network.volume_fitted import surface_of as volume_surface
             mesh = volume_surface(self._stream.answer, self._face.crops[-1].image)
             mesh = mesh._replace(vertices=to_unit_sphere(mesh.vertices)[0])
         else:
             mesh = surface_of(self.reading(), self._surface)
         write_mesh(path, mesh)
+        if self._surface == VOLUME:
+            packed = path.with_name(f"{path.stem}_volume.npz")
+            save_volume(packed, sigmoid(self._stream.answer) > LEVEL)
+            return Written(mesh, [path, packed])
         return Written(mesh, [path])
 
 

@@ -1,12 +1,13 @@
 """The views that demo.py draws of the coarse network."""
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import pytest
 
 from Dataset.images import read_image
 from Dataset.representations.coefficients import mean_face, project
-from Dataset.shading_detail import front_of_face
+from Dataset.shading_detail import front_of_face, refine
 from Evaluation.coarse_views import CoarseViewWriter
 from Evaluation.iterations import iteration_picture
 
@@ -36,6 +37,27 @@ def test_detail_is_drawn_of_the_last_pass():
     assert CoarseViewWriter("detail").draw(PHOTO, PASSES).shape == (276, 1280, 3)
     with pytest.raises(ValueError, match="view must be one of iterations, detail"):
         CoarseViewWriter("depth")
+
+
+def test_the_numbers_of_detail_lie_beside_its_picture(tmp_path):
+    writer = CoarseViewWriter("detail")
+    writer.draw_in(PHOTO, (7, -3, 300, 300), PHOTO, PASSES)
+    path = writer.write(tmp_path / "me.ply")
+    assert writer.beside(tmp_path / "me.ply") == [tmp_path / "me_detail.npz"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["me_detail.npz", "me_detail.png"] == sorted(
+        [path.name, "me_detail.npz"])
+    small = cv2.resize(PHOTO, (256, 256), interpolation=cv2.INTER_AREA)
+    face = PASSES.faces[-1]
+    expected = refine(small, face, front_of_face(face, 256))
+    with np.load(tmp_path / "me_detail.npz", allow_pickle=False) as found:
+        assert sorted(found.files) == sorted(["normals", "coarse_normals", "relief", "albedo", "shading", "light",
+                                              "box"])
+        np.testing.assert_allclose(found["normals"], expected.normals, atol=1e-6)
+        np.testing.assert_allclose(found["relief"], expected.relief, atol=1e-5)
+        np.testing.assert_array_equal(np.isfinite(found["albedo"]), expected.mask)
+        assert found["relief"].dtype == np.float32 and list(found["box"]) == [7, -3, 300, 300]
+    writer.reset()
+    assert writer.beside(tmp_path / "me.ply") == [] == CoarseViewWriter("iterations").beside(tmp_path / "me.ply")
 
 
 def test_the_front_of_the_face_holds_brows_nose_and_mouth_but_no_ear():

@@ -16,6 +16,7 @@ from Dataset.mesh import read_mesh
 from Dataset.renders import RenderOptions, render_person
 from Dataset.representations.depth import decode, encode_depth
 from Dataset.representations.points import grid_landmarks
+from Dataset.representations.volume import encode as volume_encode, load_volume, solid
 from Dataset.scene import Stage
 from Dataset.surface_reconstruction import is_closed
 from Dataset.transforms import umeyama
@@ -130,6 +131,20 @@ def test_the_depth_map_in_triangles(ending, made, run):
     assert made.seen[0].sum() < len(mesh.triangles) < 2 * made.seen[0].sum() and not is_closed(mesh.triangles)
     sides = np.linalg.norm(np.diff(mesh.vertices[mesh.triangles][:, [0, 1, 2, 0]], axis=1), axis=-1)
     assert np.median(sides) < 0.03                          # neighbours, in the unit sphere
+
+
+def test_a_volume_and_its_packed_bits(made, run, monkeypatch):
+    """The surface in triangles, and NAME_volume.npz: which voxels of the crop the face fills."""
+    model, size = load_face_model(), 48
+    closed = solid(model.shape(made.identity), model)
+    filled = volume_encode(closed, look_at_face(size, 800.0, 4.2 * size), 52)
+    made.answers["vrn"] = np.where(filled, 8.0, -8.0).astype(np.float32)[None]
+    path = run("vrn", made.paths[0], "--surface", "volume")
+    mesh = read_mesh(path.with_suffix(".ply"))
+    assert len(mesh.triangles) > 1000 and mesh.colours is not None
+    packed = path.with_name("face_volume.npz")
+    np.testing.assert_array_equal(load_volume(packed), filled)
+    assert packed.stat().st_size < 8000             # of 16,128 packed and 119,808 as they are
 
 
 def test_watertight(made, run):

@@ -1,5 +1,8 @@
 """Dataset/representations/volume.py: a slow twin, boxes by hand, there and back within half a voxel, bytes, refusals.
 """
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -149,6 +152,56 @@ def test_packed_bits():
         pack(filled.astype(float))
     with pytest.raises(ValueError, match=r"24 packed layers are|32 packed layers are"):
         unpack(packed, 32)
+
+
+def test_a_file_of_packed_bits(tmp_path):
+    """There and back, the same bytes each time, and about as small as it can be."""
+    closed, frame = posed(30, 10, 192, 200)
+    filled, file = encode(closed, frame.camera, 200), tmp_path / "new" / "face.npz"
+    volume.save_volume(file, filled)
+    again = volume.load_volume(file)
+    assert again.dtype == bool and again.shape == (192, 192, 200)
+    np.testing.assert_array_equal(again, filled)
+    assert 20_000 < file.stat().st_size < 40_000            # of 921,600 packed and 7,372,800 as they are
+    first = file.read_bytes()
+    volume.save_volume(file, filled)
+    assert file.read_bytes() == first and [path.name for path in file.parent.iterdir()] == ["face.npz"]
+    odd = np.random.default_rng(2).random((16, 16, 21)) < 0.4
+    volume.save_volume(file, odd)
+    np.testing.assert_array_equal(volume.load_volume(file), odd)
+    for wrong, rule in ((odd.astype(np.uint8), "occupancy is"), (odd[:, :12], "a square of 8 to 1024 pixels"),
+                        (odd[:4, :4], "a square of 8 to 1024 pixels")):
+        with pytest.raises(ValueError, match=rule):
+            volume.save_volume(file, wrong)
+
+
+def test_files_that_hold_no_volume(tmp_path):
+    packed, layers = np.zeros((16, 16, 3), np.uint8), np.array(20, np.int64)
+    for name, arrays in {"other layers": (packed, layers + 8), "no square": (packed[:9], layers),
+                         "other kind": (packed.astype(np.int8), layers), "flat": (packed[0], layers),
+                         "objects": (np.array([None]), layers), "layers": (packed, np.array([20, 20])),
+                         "empty": (packed[:0], layers)}.items():
+        np.savez(tmp_path / f"{name}.npz", packed=arrays[0], layers=arrays[1])
+    np.savez(tmp_path / "half.npz", layers=layers)
+    (tmp_path / "text.npz").write_text("hello")
+    volume.save_volume(tmp_path / "whole.npz", np.ones((16, 16, 20), bool))
+    whole = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[:len(whole) // 2])
+    (tmp_path / "whole.npz").unlink()
+    with zipfile.ZipFile(tmp_path / "boast.npz", "w") as archive:       # a header that asks for a terabyte
+        for name, array in (("layers", layers), ("packed", packed)):
+            data = io.BytesIO()
+            np.save(data, array)
+            archive.writestr(f"{name}.npy", data.getvalue().replace(b"(16, 16, 3), }" + 6 * b" ",
+                                                                    b"(999999, 999999, 3)}"))
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 11
+    for file in [*files, tmp_path / "none.npz"]:
+        with pytest.raises(ValueError, match=f"{file}: holds no packed volume") as error:
+            volume.load_volume(file)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"packed must be uint8 of at most 16777216 bytes, received \(999999"):
+        volume.load_volume(tmp_path / "boast.npz")
 
 
 def test_signed_bytes_are_refused_and_unsigned_ones_are_smooth():

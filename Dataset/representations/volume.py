@@ -15,13 +15,19 @@ there is air between nose and far cheek); filling from the first hit to the last
 """
 from __future__ import annotations
 
+import math
+import os
+import zipfile
+import zlib
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from scipy import sparse
 
+from Dataset.atomic import write_atomic
 from Dataset.camera import Camera, look_at_face
 from Dataset.face_model import FaceModel
 from Dataset.mesh import Mesh
@@ -33,6 +39,7 @@ SOLID = 64                      # side of the ordered grid that is filled: cells
 STEPS = 8                       # from the rim to its centre: small triangles are filled sooner
 FOCAL, DISTANCE = 4.2, 800.0    # of a crop of which nothing is known, in sides and mm: medians of Dataset.renders
 LIMITS = (8, 1024)              # of S and D: sizes from files are bounded
+MOST_BYTES = 2 ** 24            # of packed bits in a file: 512 x 512 x 512
 _NUDGE = np.array([3.1e-7, 1.7e-7])     # px: no ray goes through a vertex or along an edge
 
 
@@ -172,8 +179,8 @@ def _crossings(voxels: np.ndarray, triangles: np.ndarray, size: int) -> tuple[np
 
 
 def pack(volume: np.ndarray) -> np.ndarray:
-    """Occupancy (S, S, D) bool -> (S, S, ceil(D / 8)) uint8, layer 0 in the highest bit of byte 0; 0.9 MB at the
-    paper's size, about 57 kB once compressed. ValueError for another dtype or shape."""
+    """Occupancy (S, S, D) bool -> (S, S, ceil(D / 8)) uint8, layer 0 in the highest bit of byte 0; 921,600 bytes at the
+    paper's size, 28 to 35 kB of a face once compressed. ValueError for another dtype or shape."""
     volume = np.asarray(volume)
     if volume.dtype != bool or volume.ndim != 3:
         raise ValueError(f"volume: occupancy is (S, S, D) bool, received {volume.shape} {volume.dtype}")
@@ -187,6 +194,46 @@ def unpack(packed: np.ndarray, layers: int = LAYERS) -> np.ndarray:
         raise ValueError(f"volume: {layers} packed layers are (..., S, S, {-(-layers // 8)}) uint8, "
                          f"received {packed.shape} {packed.dtype}")
     return np.unpackbits(packed, axis=-1, count=layers).astype(bool)
+
+
+def save_volume(path: str | os.PathLike[str], volume: np.ndarray) -> None:
+    """Write occupancy (S, S, D) bool, S and D within LIMITS, as a .npz of its packed bits, atomically; the same volume
+    gives the same bytes. ValueError for another shape or dtype."""
+    packed = pack(volume)
+    _check_size(*volume.shape)
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, packed=packed, layers=np.array(volume.shape[2], np.int64))
+    write_atomic(path, write)
+
+
+def load_volume(path: str | os.PathLike[str]) -> np.ndarray:
+    """What `save_volume` wrote: (S, S, D) bool. Nothing is unpacked before its size is known to be at most MOST_BYTES.
+    ValueError, naming the file, for anything else."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            layers = int(_entry(archive, "layers", np.int64, 8).reshape(()))
+            packed = _entry(archive, "packed", np.uint8, MOST_BYTES)
+        if packed.ndim != 3 or packed.shape[2] != -(-layers // 8):
+            raise ValueError(f"{layers} layers, packed as {packed.shape}")
+        _check_size(*packed.shape[:2], layers)
+    except (OSError, KeyError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError,
+            RuntimeError) as error:
+        raise ValueError(f"{path}: holds no packed volume ({' '.join(str(error).split())[:160]})") from None
+    return unpack(packed, layers)
+
+
+def _entry(archive: zipfile.ZipFile, name: str, kind: type, most: int) -> np.ndarray:
+    """One array of a .npz, of this dtype and at most so many bytes, whatever its header says."""
+    with archive.open(f"{name}.npy") as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"{name} is written in another way than ours")
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+        size = math.prod(shape) * dtype.itemsize
+        if dtype != kind or by_columns or not 0 < size <= most:
+            raise ValueError(f"{name} must be {np.dtype(kind)} of at most {most} bytes, received {shape} {dtype}")
+        return np.frombuffer(file.read(size), dtype).reshape(shape)
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:

@@ -1,8 +1,12 @@
-"""What the volume network costs:  python -m tests.bench.vrn [--size paper|compact] [--variant plain|guided|multitask]
+"""What the volume network costs:
 
-Peak memory and processor seconds of training steps at the paper's size (batch 1) or of compact (batch 16), each in a
-process of its own: float32 (the baseline), bfloat16, and both with rematerialisation. Then the data: milliseconds to
-fill a solid at compact's size and the paper's, beside Open3D's first hits of the same solid (the baseline).
+    python -m tests.bench.vrn --parameters
+    python -m tests.bench.vrn --variants plain guided multitask --runs float32 bfloat16+remat --repeats 0
+    python -m tests.bench.vrn --sizes compact --batch 8
+
+The parameters of each variant, at the paper's size and compact's. Milliseconds to fill a solid at both sizes, beside
+Open3D's first hits of the same solid (the baseline). Then peak memory and processor seconds of training steps, each in
+a process of its own: float32 (the baseline), bfloat16, and both with rematerialisation.
 """
 from __future__ import annotations
 
@@ -20,6 +24,8 @@ import numpy as np  # noqa: E402
 
 RUNS = {"float32": ("float32", False), "bfloat16": ("mixed_bfloat16", False), "float32+remat": ("float32", True),
         "bfloat16+remat": ("mixed_bfloat16", True)}
+USUAL = {"paper": 1, "compact": 16}     # size -> pictures of a step
+VARIANTS = ("plain", "guided", "multitask")
 
 
 def train(size: str, variant: str, precision: str, remat: bool, steps: int, batch: int) -> tuple[float, float]:
@@ -33,8 +39,8 @@ def train(size: str, variant: str, precision: str, remat: bool, steps: int, batc
     from Network.vrn_losses import volume_and_landmarks
     from tests.bench.network_step import peak
     keras.config.set_dtype_policy(precision)
-    base, usual = (vrn.VRN, 1) if size == "paper" else (vrn.COMPACT, 16)
-    config, batch = dataclasses.replace(base, variant=variant, remat=remat), batch or usual
+    base, batch = vrn.VRN if size == "paper" else vrn.COMPACT, batch or USUAL[size]
+    config = dataclasses.replace(base, variant=variant, remat=remat)
     step = GradientStep(vrn.build_training(config), make_optimizer(Settings(optimizer="rmsprop")), volume_and_landmarks)
     rng, side, cells = np.random.default_rng(0), config.image_size, config.heat_size
     x = tf.constant(rng.random((batch, side, side, 3), np.float32))
@@ -73,28 +79,55 @@ def data(repeats: int) -> None:
             print(f"{size:4d} px  {name:16s} {1e3 * value:7.1f} ms   {value / base:.2f} of first hits", flush=True)
 
 
+def parameters() -> None:
+    """Of the networks that are trained, in millions, beside their share that predicts."""
+    from Network import vrn
+    print("parameters | paper | of it, predicts | compact | of it, predicts")
+    for variant in VARIANTS:
+        cells = []
+        for base in (vrn.VRN, vrn.COMPACT):
+            model = vrn.build_training(dataclasses.replace(base, variant=variant))
+            cells += [f"{model.count_params():,}", f"{vrn.inference(model).count_params():,}"]
+        print(" | ".join([variant, *cells]), flush=True)
+
+
+def costs(sizes: list[str], variants: list[str], runs: list[str], steps: int, batch: int) -> None:
+    """Each run in a process of its own, so that its peak is its own."""
+    print("size | variant | run | pictures | GiB at the peak | processor s a step | memory, time of the first run")
+    for size in sizes:
+        for variant in variants:
+            first: tuple[float, float] | None = None
+            for name in runs:
+                command = [sys.executable, "-m", "tests.bench.vrn", "--sizes", size, "--variants", variant, "--steps",
+                           str(steps), "--batch", str(batch), "--one", name]
+                out = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+                memory, seconds = float(out[-2]), float(out[-1])
+                first = first or (memory, seconds)
+                print(f"{size} | {variant} | {name} | {batch or USUAL[size]} | {memory:.2f} | {seconds:.2f} | "
+                      f"{memory / first[0]:.2f}, {seconds / first[1]:.2f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=("paper", "compact"), default="paper")
-    parser.add_argument("--variant", choices=("plain", "guided", "multitask"), default="plain")
+    parser.add_argument("--sizes", choices=USUAL, nargs="+", default=["paper"])
+    parser.add_argument("--variants", choices=VARIANTS, nargs="+", default=["plain"])
+    parser.add_argument("--runs", choices=RUNS, nargs="*", default=list(RUNS))
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--batch", type=int, default=0, help="pictures of a step; default 1 (paper), 16 (compact)")
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--runs", choices=RUNS, nargs="*", default=list(RUNS))
+    parser.add_argument("--repeats", type=int, default=15, help="of each way to fill a solid; 0: none")
+    parser.add_argument("--parameters", action="store_true", help="only the table of parameters")
     parser.add_argument("--one", choices=RUNS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(*train(arguments.size, arguments.variant, *RUNS[arguments.one], arguments.steps,
+        print(*train(arguments.sizes[0], arguments.variants[0], *RUNS[arguments.one], arguments.steps,
                      arguments.batch))
         return
-    data(arguments.repeats)
-    for name in arguments.runs:
-        command = [sys.executable, "-m", "tests.bench.vrn", "--size", arguments.size, "--variant", arguments.variant,
-                   "--steps", str(arguments.steps), "--batch", str(arguments.batch), "--one", name]
-        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-        memory, seconds = float(out[-2]), float(out[-1])
-        print(f"{arguments.size} {arguments.variant} {name:16s} {memory:6.2f} GiB   {seconds:6.2f} processor s a step",
-              flush=True)
+    parameters()
+    if arguments.parameters:
+        return
+    if arguments.repeats:
+        data(arguments.repeats)
+    costs(arguments.sizes, arguments.variants, arguments.runs, arguments.steps, arguments.batch)
 
 
 if __name__ == "__main__":
