@@ -4,6 +4,9 @@ Endrawis 2018, 2.4.1 and 3.1.2: "very close to the one proposed for coarse recon
 the residual blocks of He et al. 2015. Its depth and widths stand in a figure that the text does not give; the defaults
 are He's 18 layers. Left out, as the paper left them out: dropout and weight decay. Its outlook names MobileNet: the
 trunk of inverted residuals (Sandler et al. 2018). Network/iterate.py runs it again and again.
+
+`coarse-compact` alone ends elsewhere: its head finds 256 places of the face, as `compact` does; the camera that sees
+them so gives the pose with which the six numbers begin, and what the places show beside the mean face the other 284.
 """
 from __future__ import annotations
 
@@ -12,14 +15,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
+from Network.correspondence import FaceFrame
 from Network.layers import PACKAGE
 from Network.normalisation import BatchNormalization
-from Network.residual import residual_encoder
+from Network.places import PLACES, find_places
+from Network.relief import ROWS, SCALE, third_row
+from Network.residual import Convolution, residual_encoder
 
 COUNT, CHANNELS = 290, 9        # coefficients; image BGR, PNCC, normals
-CHOICES = {"trunk": ("resnet", "mobilenet", "plain"), "block": ("basic", "bottleneck"), "head": ("mean", "flatten"),
+HEAD = 200.0                    # mm: of the head are as long as the crop where ln(scale) is 0
+CHOICES = {"trunk": ("resnet", "mobilenet", "plain"), "block": ("basic", "bottleneck"),
+           "head": ("mean", "flatten", "places"),
            "geometry_norm": ("l1", "l2"), "geometry": ("whole", "apart")}
 #: how far coefficients of people and their photos scatter: the last layer's numbers are about as large as each other.
 #: 200 identity, 84 expression, 3 rotation, 1 scale, 2 translation
@@ -40,8 +49,12 @@ class Config:
     filters: tuple[int, ...] = (64, 128, 256, 512)  # of each level; the first halves only where nothing was pooled
     blocks: tuple[int, ...] = (2, 2, 2, 2)
     expansion: int = 4                              # of mobilenet: of the channels between
-    head: str = "mean"                              # of each feature, as He's; flatten: of each place of each feature
-    head_filters: int = 64                          # of flatten: features that are left
+    head: str = "mean"                              # of each feature, as He's; flatten: of each place of each feature;
+    #                                                 places: of 256 places (Network/places.py), beside trunk plain
+    head_filters: int = 64                          # of flatten: features that are left; of places: over the face
+    head_units: int = 128                           # of places: hidden ones
+    places: tuple[int, ...] = (96, 24, 48, 64)      # of places: features at 1/8, looks, features at 1/4 and of the
+    #                                                 second look
     batch_norm_momentum: float = 0.99
     batch_norm_replicas: int = 1                    # synchronise the statistics over so many replicas
     geometry_norm: str = "l1"                       # 3.1.3: found better than l2
@@ -64,15 +77,19 @@ class Config:
                 least = 0 if field.name in ("pose_weight", "settled", *["blocks"] * (self.trunk == "plain")) else 1e-9
                 if isinstance(number, (int, float)) and not isinstance(number, bool) and not number >= least:
                     raise ValueError(f"{field.name} must be positive, got {value!r}")
+        if self.head == "places" and (self.trunk != "plain" or len(self.filters) < 4 or len(self.places) != 4
+                                      or self.image_size % 2 ** len(self.filters)):
+            raise ValueError(f"head places wants trunk plain of at least 4 filters that halve image_size evenly and "
+                             f"four numbers, got {self.trunk!r}, {self.filters!r}, {self.image_size}, {self.places!r}")
         if self.image_size < 2 ** (len(self.filters) + 1):
             raise ValueError(f"image_size must be at least {2 ** (len(self.filters) + 1)}, got {self.image_size}")
 
 
 COARSE = Config()
-#: for two CPU cores: small pictures, position kept to the end; the encoder is `compact`'s but for one block, with whose
-#: weights a training may begin: what is new in the input, PNCC and normals, counts for nothing then
-COMPACT = Config(image_size=96, trunk="plain", filters=(32, 48, 96, 160, 224), blocks=(0, 0, 1, 2, 1), head="flatten",
-                 head_filters=128, geometry="apart")
+#: for two CPU cores: small pictures; but for one block it finds places as `compact` does, and `uvnet-compact`, with
+#: whose weights a training may begin: what is new in the input, PNCC and normals, counts for nothing then
+COMPACT = Config(image_size=96, trunk="plain", filters=(32, 48, 96, 160, 224), blocks=(0, 0, 1, 2, 1), head="places",
+                 geometry="apart")
 PRESETS = {"coarse": COARSE, "coarse-compact": COMPACT}
 ORDERED = False     # the output is coefficients; Dataset/representations/coefficients.py makes ordered points of them
 
@@ -90,22 +107,52 @@ def build(config: Config) -> keras.Model:
     them -> coefficients (B, 290) float32, as `Dataset.representations.coefficients` has them. It begins near the mean
     face in the middle of the crop."""
     images = keras.Input((config.image_size, config.image_size, CHANNELS), name="images")
+    if config.head == "places":
+        return keras.Model(images, _by_places(config, images), name="coarse")
     x = _trunk(config, images)
     if config.head == "flatten":
         x = layers.Flatten(name="flat")(_conv(config, x, config.head_filters, 1, "head"))
     else:
         x = layers.GlobalAveragePooling2D(name="mean")(x)
+    return keras.Model(images, _coefficients(x), name="coarse")
+
+
+def _coefficients(x: Any) -> Any:
+    """(B, F) -> (B, 290), near 0 before training."""
     x = layers.Dense(COUNT, kernel_initializer=keras.initializers.RandomNormal(stddev=0.003), dtype="float32",
                      name="coefficients")(x)
-    return keras.Model(images, Spread(name="spread", dtype="float32")(x), name="coarse")
+    return Spread(name="spread", dtype="float32")(x)
+
+
+def _convolution(config: Config) -> Convolution:
+    """The network's convolution as `residual_encoder` and `find_places` call it."""
+    def convolution(x: Any, filters: int, name: str, stride: int = 1, kernel: int = 3, relu: bool = True) -> Any:
+        return _conv(config, x, filters, kernel, name, stride, relu)
+    return convolution
+
+
+def _by_places(config: Config, images: Any) -> Any:
+    """(B, S, S, 9) -> (B, 290) by way of the places of the face."""
+    convolution, (pyramid, looks, fine, refine) = _convolution(config), config.places
+    levels = residual_encoder(images, config.filters, config.blocks, convolution)
+    face_frame = FaceFrame(name="face_frame")
+    found = find_places(levels, convolution, face_frame, pyramid=pyramid, looks=looks, refinements=1, fine=fine,
+                        refine=refine)
+    frame = face_frame(found.places, found.log_variance, found.looks)
+    x = layers.Reshape((PLACES, PLACES, frame.shape[-1]), name="head_map")(frame)
+    x = convolution(x, config.head_filters, "head_1")
+    x = convolution(x, config.head_filters // 2, "head_2", stride=2)
+    x = layers.Flatten(name="head_flat")(x)
+    x = layers.Dense(config.head_units, activation="relu", name="head_3")(x)
+    # identity is nearly a linear map away from how the places lie
+    x = layers.Concatenate(name="head_seen", dtype="float32")([x, Residuals(name="head_residuals")(frame)])
+    return layers.Add(name="begun")([_coefficients(x), CameraPose(name="camera_pose")(frame, found.places)])
 
 
 def _trunk(config: Config, x: Any) -> Any:
     """(B, S, S, 9) -> the features of the last level."""
     if config.trunk == "plain":
-        def convolution(x: Any, filters: int, name: str, stride: int = 1, kernel: int = 3, relu: bool = True) -> Any:
-            return _conv(config, x, filters, kernel, name, stride, relu)
-        return residual_encoder(x, config.filters, config.blocks, convolution)[-1]
+        return residual_encoder(x, config.filters, config.blocks, _convolution(config))[-1]
     x = _conv(config, x, config.stem_filters, config.stem_kernel, "stem", strides=2)
     if config.stem_pool:
         x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
@@ -118,7 +165,68 @@ def _trunk(config: Config, x: Any) -> Any:
 
 
 def set_template(model: keras.Model, template: Any) -> None:
-    """Nothing: the mean face is coefficients of 0."""
+    """With head `places`: let a new network know the mean face's 256 places (256, 3), mm of the head frame."""
+    for layer in model.layers:
+        if isinstance(layer, CameraPose):
+            layer.set_template(np.asarray(template, np.float64))
+        elif isinstance(layer, FaceFrame):
+            centred = template - np.mean(template, axis=0)
+            layer.set_template(centred / np.linalg.norm(centred, axis=1).max())
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Residuals(layers.Layer):
+    """What FaceFrame gives (n, K, 16 + C) -> how the places lie beside the mean face's, turned into the head frame:
+    (n, 3 K) float32."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, frame: Any) -> Any:
+        """As the class says."""
+        return ops.reshape(frame[..., 2:5], (-1, 3 * frame.shape[1]))
+
+    def compute_output_shape(self, shape: tuple) -> tuple:
+        """(n, 3 K)."""
+        return (shape[0], 3 * shape[1])
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class CameraPose(layers.Layer):
+    """What FaceFrame gives (n, K, 16 + C) and places (n, K, 2) in sides of the crop -> (n, 290) float32: the pose of
+    its camera as `Dataset.representations.coefficients` writes it, in closed form, behind 284 zeros.
+
+    Its one weight, not trained: centre and radius (4,) of the mean face's places, mm of the head frame.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def build(self, frame_shape: tuple, places_shape: tuple) -> None:
+        """A ball of HEAD / 2 about the origin, until there is a face."""
+        self.ball = self.add_weight(shape=(4,), initializer=lambda shape, dtype=None: ops.convert_to_tensor(
+            [0.0, 0.0, 0.0, HEAD / 2], dtype), trainable=False, name="ball", autocast=False)
+
+    def set_template(self, places: np.ndarray) -> None:
+        """places (256, 3) mm, head frame."""
+        centre = places.mean(0)
+        self.ball.assign(np.array([*centre, np.linalg.norm(places - centre, axis=1).max()], np.float32))
+
+    def call(self, frame: Any, places: Any) -> Any:
+        """As the class says."""
+        rows, ball = frame[:, 0, ROWS], ops.convert_to_tensor(self.ball)
+        third, log_scale = third_row(rows), frame[:, 0, SCALE] - ops.log(ball[3:])      # sides per mm
+        yaw = ops.arctan2(-third[:, 0], third[:, 2])
+        pitch = ops.arcsin(ops.clip(third[:, 1], -0.999, 0.999))
+        roll = ops.arctan2(-rows[:, 1], rows[:, 4])
+        shift = ops.exp(log_scale) * ops.matmul(ops.reshape(rows, (-1, 2, 3)), ball[:3, None])[..., 0]
+        seen = ops.mean(places, axis=1) + shift * np.array([-1.0, 1.0], np.float32) - 0.5
+        pose = ops.concatenate([ops.stack([yaw, pitch, roll], -1), log_scale + np.log(HEAD), seen], axis=-1)
+        return ops.pad(pose, ((0, 0), (COUNT - 6, 0)))
+
+    def compute_output_shape(self, frame_shape: tuple, places_shape: tuple) -> tuple:
+        """(n, 290)."""
+        return (frame_shape[0], COUNT)
 
 
 def _conv(config: Config, x: Any, filters: int, kernel: int, name: str, strides: int = 1, relu: bool = True) -> Any:

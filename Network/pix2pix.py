@@ -13,9 +13,12 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from Network.correspondence import FaceFrame
 from Network.layers import PACKAGE
 from Network.normalisation import BatchNormalization
-from Network.residual import residual_encoder
+from Network.places import find_places, guide
+from Network.relief import HardMask, relief, set_templates
+from Network.residual import Convolution, residual_encoder
 
 ENCODERS = ("plain", "residual")
 ENCODER_ACTIVATIONS = ("relu", "leaky_relu")
@@ -36,6 +39,9 @@ class Config:
     filters: tuple[int, ...] = (64, 128, 256, 512, 512, 512, 512, 512)      # of the generator's levels, downwards
     encoder: str = "plain"                          # residual: Network/residual.py, 3x3 with blocks, on [0, 1]
     blocks: tuple[int, ...] = ()                    # residual: of each level
+    places: tuple[int, ...] = ()                    # residual: the map begins as the mean face between 256 places
+    #                                                 (Network/places.py): features at 1/8, looks, features at 1/4, of
+    #                                                 the second look; the finest two levels alone lead up again
     encoder_activation: str = "relu"                # the paper's; leaky_relu is pix2pix's own
     dropout: float = 0.5                            # behind the first `dropout_levels` transposed convolutions
     dropout_levels: int = 3
@@ -63,6 +69,9 @@ class Config:
         if len(self.blocks) != (len(self.filters) if self.encoder == "residual" else 0):
             raise ValueError(f"blocks must have one value for each level of a residual encoder, none of a plain one, "
                              f"got {self.blocks!r}")
+        if self.places and (len(self.places) != 4 or self.encoder != "residual" or len(self.filters) < 4):
+            raise ValueError(f"places must be four numbers, beside a residual encoder of at least 4 levels, or none, "
+                             f"got {self.places!r}, {self.encoder} and {len(self.filters)}")
         if self.image_size < 32 or self.image_size % 2 ** len(self.filters):
             raise ValueError(f"image_size must be at least 32 and a multiple of {2 ** len(self.filters)}, 2 to the "
                              f"number of filters, got {self.image_size}")
@@ -96,11 +105,12 @@ class Config:
 
 
 PIX2PIX = Config()
-#: The same for two CPU cores; its encoder is `compact`'s, but for one block, with whose weights a training may begin.
+#: The same for two CPU cores; but for one block it finds places as `compact` does, and as `uvnet-compact`, with whose
+#: weights a training may begin.
 #: No dropout: it knows synthetic people without end, and batch normalisation behind dropout expects in inference a
 #: variance that is not there
 COMPACT = Config(image_size=128, filters=(32, 48, 96, 160, 224), encoder="residual", blocks=(0, 0, 1, 2, 1),
-                 dropout=0.0, discriminator_filters=(16, 32, 64, 128))
+                 places=(96, 24, 48, 64), dropout=0.0, discriminator_filters=(16, 32, 64, 128))
 PRESETS = {"pix2pix": PIX2PIX, "pix2pix-compact": COMPACT}
 
 
@@ -116,6 +126,8 @@ def build(config: Config) -> keras.Model:
     if config.noise_channels:
         x = WithNoise(config.noise_channels, always, seed=config.noise_seed, name="with_noise")(x)
     skips, last = _encoded(config, x, always), len(config.filters) - 1
+    if config.places:
+        return keras.Model(images, _between_places(config, skips, always), name="generator")
     x = skips[-1]
     for count, level in enumerate(range(last - 1, -1, -1)):
         x = layers.Conv2DTranspose(config.filters[level], KERNEL, strides=2, padding="same", use_bias=False,
@@ -135,12 +147,7 @@ def _encoded(config: Config, x: Any, always: bool) -> list[Any]:
     """What each level of the way down gives, the finest first."""
     slope = SLOPE if config.encoder_activation == "leaky_relu" else 0.0
     if config.encoder == "residual":
-        def convolution(x: Any, filters: int, name: str, stride: int = 1, kernel: int = 3, relu: bool = True) -> Any:
-            x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False,
-                              kernel_initializer="he_normal", name=name)(x)
-            x = _norm(config, f"{name}_norm", always)(x)
-            return layers.ReLU(negative_slope=slope, name=f"{name}_relu")(x) if relu else x
-        return residual_encoder(x, config.filters, config.blocks, convolution)
+        return residual_encoder(x, config.filters, config.blocks, _block(config, always, slope))
     tensors, last = [], len(config.filters) - 1
     for level, filters in enumerate(config.filters):
         x = _convolution(filters, f"down_{level}", strides=2)(x)
@@ -149,6 +156,38 @@ def _encoded(config: Config, x: Any, always: bool) -> list[Any]:
         x = layers.ReLU(negative_slope=slope, name=f"down_{level}_relu")(x)
         tensors.append(x)
     return tensors
+
+
+def _block(config: Config, always: bool, slope: float = 0.0) -> Convolution:
+    """The residual encoder's convolution."""
+    def convolution(x: Any, filters: int, name: str, stride: int = 1, kernel: int = 3, relu: bool = True) -> Any:
+        x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False,
+                          kernel_initializer="he_normal", name=name)(x)
+        x = _norm(config, f"{name}_norm", always)(x)
+        return layers.ReLU(negative_slope=slope, name=f"{name}_relu")(x) if relu else x
+    return convolution
+
+
+def _between_places(config: Config, levels: list[Any], always: bool) -> Any:
+    """Depth (n, S, S, 1) by way of the places: the mean face's as it lies between them, corrected, where the mask says
+    face; else background."""
+    pyramid, looks, fine, refine = config.places
+    convolution, face_frame = _block(config, always), FaceFrame(name="face_frame")
+    found = find_places(levels, convolution, face_frame, pyramid=pyramid, looks=looks, refinements=1, fine=fine,
+                        refine=refine)
+    values = AsValues(name="place_values")(relief(found, face_frame, convolution))
+    begun, x = guide(found, found.fine.shape[1], [found.fine], values)
+    x = convolution(x, config.filters[1], "guided_1")
+    x = convolution(x, config.filters[1], "guided_2")
+    x = layers.Conv2DTranspose(config.filters[0], KERNEL, strides=2, padding="same", use_bias=False,
+                               kernel_initializer=_initial(), name="up_0")(x)
+    x = layers.ReLU(name="up_0_relu")(_norm(config, "up_0_norm", always)(x))
+    x = layers.Concatenate(name="up_0_skip")([x, levels[0]])
+    # begins with 0, as in Network/uvnet.py: else sums of absolute errors leave most pixels empty
+    x = layers.Conv2DTranspose(2, KERNEL, strides=2, padding="same", kernel_initializer="zeros", dtype="float32",
+                               name="mask_and_change")(x)
+    begun = layers.UpSampling2D(4, interpolation="bilinear", dtype="float32", name="begun")(begun)
+    return OnFace(name="depth")(x, begun)
 
 
 def build_discriminator(config: Config) -> keras.Model:
@@ -193,7 +232,8 @@ def inference(model: keras.Model) -> keras.Model:
 
 
 def set_template(model: keras.Model, template: Any) -> None:
-    """Nothing: no layer of this network holds a mean face."""
+    """With `places`: let a new network know the mean face, an ordered grid (N, 3) in the unit sphere."""
+    set_templates(model.get_layer("generator"), template)
 
 
 def _convolution(filters: int, name: str, **options: Any) -> layers.Conv2D:
@@ -207,6 +247,42 @@ def _initial() -> keras.initializers.Initializer:
 
 def _norm(config: Config, name: str, always: bool = False) -> layers.Layer:
     return BatchNorm(always, momentum=config.batch_norm_momentum, name=name)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class AsValues(keras.layers.Layer):
+    """Places' depths (n, 256), in sides of the image, larger nearer -> values of a depth map (n, 256, 1) float32: 1 the
+    nearest place's, 2 less for one side behind it (Dataset/representations/depth.py)."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, depths: Any) -> Any:
+        """As the class says."""
+        return (1.0 - 2.0 * (ops.max(depths, axis=1, keepdims=True) - depths))[..., None]
+
+    def compute_output_shape(self, shape: tuple) -> tuple:
+        """(n, 256, 1)."""
+        return (*shape, 1)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class OnFace(keras.layers.Layer):
+    """A mask's logits and a change (n, S, S, 2), and the map to change (n, S, S, 1) -> depth (n, S, S, 1) float32 in
+    [-1, 1]: the changed map on the face, -1 elsewhere."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self._hard = HardMask(name="hard")
+
+    def call(self, found: Any, begun: Any) -> Any:
+        """As the class says."""
+        depth = ops.clip(begun + found[..., 1:], -1.0, 1.0)
+        return self._hard(found[..., :1]) * (depth + 1.0) - 1.0
+
+    def compute_output_shape(self, found_shape: tuple, begun_shape: tuple) -> tuple:
+        """(n, S, S, 1)."""
+        return begun_shape
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

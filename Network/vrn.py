@@ -8,6 +8,10 @@ stacked with the picture, or `multitask`, which regresses them beside the volume
 The seed says nothing of stem, depth and head. Here: 7x7 at stride 2, modules and a max-pooling to 48x48 (Newell et al.
 2016, 3.1), hourglasses down to 3x3, one doubling with a module, and a transposed convolution (2x2, stride 2) to the
 picture's size. Multitask forks after the first hourglass. docs/deviations.md lists all of it.
+
+`vrn-compact` alone begins elsewhere: `places` puts `compact`'s encoder and its 256 places where the stem was, and the
+volume begins as the solid between the mean face's surface, as it lies between the places, and a back that is learnt;
+what the hourglasses say is added voxel by voxel.
 """
 from __future__ import annotations
 
@@ -19,8 +23,13 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from Network.correspondence import FaceFrame
 from Network.hourglass import Residual, hourglass
+from Network.layers import PACKAGE
 from Network.normalisation import BatchNormalization
+from Network.places import find_places, guide
+from Network.relief import relief, set_templates
+from Network.residual import residual_encoder
 
 VARIANTS = ("plain", "guided", "multitask")
 LANDMARKS = 68
@@ -40,6 +49,10 @@ class Config:
     hourglasses: int = 2                        # stacked
     depth: int = 4                              # halvings of an hourglass: 48, 24, 12, 6, 3
     head: tuple[int, ...] = (256,)              # features at each doubling; the last is the output's own
+    places: tuple[int, ...] = ()                # the volume begins between 256 places (Network/places.py): features at
+    #                                             1/8, looks, features at 1/4 and of the second look; no stem then but
+    encoder_filters: tuple[int, ...] = (32, 48, 96, 160, 224)       # those of Network/residual.py: features and
+    encoder_blocks: tuple[int, ...] = (0, 0, 1, 2, 1)               # blocks at 1/2, 1/4, 1/8 ...
     landmark_features: int = 256                # of the landmarks' hourglass
     remat: bool = False                         # compute modules again for the gradient: less memory, more time
     batch_norm_momentum: float = 0.99
@@ -51,14 +64,21 @@ class Config:
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            least = 0 if field.name == "encoder_blocks" else 1e-9
             for number in value if isinstance(value, tuple) else (value,):
-                if isinstance(number, (int, float)) and not isinstance(number, bool) and not number > 0:
+                if isinstance(number, (int, float)) and not isinstance(number, bool) and not number >= least:
                     raise ValueError(f"{field.name} must be positive, got {value!r}")
         if self.image_size % (4 * 2 ** self.depth):
             raise ValueError(f"image_size must be a multiple of {4 * 2 ** self.depth}, got {self.image_size}")
         if not self.stem or len(self.head) > 1:
             raise ValueError(f"stem must have at least one value and head at most one, "
                              f"got {self.stem!r}, {self.head!r}")
+        if self.places and (len(self.places) != 4 or len(self.encoder_filters) < 4
+                            or len(self.encoder_filters) != len(self.encoder_blocks)
+                            or self.image_size % 2 ** len(self.encoder_filters)):
+            raise ValueError(f"places must be four numbers, beside at least 4 encoder_filters with as many "
+                             f"encoder_blocks that halve image_size {self.image_size} evenly, or none, got "
+                             f"{self.places!r}, {self.encoder_filters!r} and {self.encoder_blocks!r}")
         if self.hourglasses < 2 and self.variant == "multitask":
             raise ValueError(f"hourglasses must be at least 2 for multitask, which forks after the first, got "
                              f"{self.hourglasses}")
@@ -74,8 +94,10 @@ class Config:
 
 
 VRN = Config()
-#: for two CPU cores: voxels of 2 mm
-COMPACT = Config(image_size=96, layers=100, features=160, stem=(32, 64), depth=3, head=(96,), landmark_features=64)
+#: for two CPU cores: voxels of 2 mm; but for one block it finds places as `compact` does, and `uvnet-compact`, with
+#: whose weights a training may begin
+COMPACT = Config(image_size=96, layers=100, features=64, stem=(32, 64), depth=3, head=(48,), places=(96, 24, 48, 64),
+                 landmark_features=64)
 PRESETS = {"vrn": VRN, "vrn-compact": COMPACT}
 ORDERED = False     # the output is a volume, no grid of points
 
@@ -106,18 +128,23 @@ def _network(config: Config) -> tuple[Any, dict[str, Any]]:
         guide = _stem(config, images, config.landmark_features, "guide")
         outputs["heat_maps"] = _heat_maps(config, guide, "guide")
         grown = layers.UpSampling2D(4, interpolation="bilinear", name="guide_grown")(outputs["heat_maps"])
-        x = layers.Concatenate(name="guided")([images, grown])
-    x = _stem(config, x, config.features, "stem")
+        x = layers.Concatenate(name="image_and_guide")([images, grown])
+    begun = None
+    if config.places:
+        x, begun = _between_places(config, x)
+    else:
+        x = _stem(config, x, config.features, "stem")
     for number in range(config.hourglasses):
         x = _stage(config, x, config.features, f"glass_{number}")
         if number == 0 and config.variant == "multitask":
             fork = _residual(config, config.landmark_features)(x, "marks_in")
             outputs["heat_maps"] = _heat_maps(config, fork, "marks")
-    return images, {"volume": _head(config, x), **outputs}
+    return images, {"volume": _head(config, x, begun), **outputs}
 
 
 def set_template(model: keras.Model, template: Any) -> None:
-    """Nothing: no layer of this network holds a mean face."""
+    """With `places`: let a new network know the mean face, an ordered grid (N, 3) in the unit sphere."""
+    set_templates(model, template)
 
 
 def volume_of(logits: Any) -> np.ndarray:
@@ -161,12 +188,34 @@ def _stage(config: Config, x: Any, features: int, name: str) -> Any:
     return _relu(config, x, f"{name}_last")
 
 
-def _head(config: Config, x: Any) -> Any:
+def _between_places(config: Config, x: Any) -> tuple[Any, Any]:
+    """(B, S, S, C) -> features (B, S/4, S/4, F), and how far the mean face lies towards the viewer there, between the
+    places: (B, S, S, 1) float32 in sides of the crop, 0 halfway between its nearest and farthest place."""
+    def convolution(x: Any, filters: int, name: str, stride: int = 1, kernel: int = 3, relu: bool = True) -> Any:
+        x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False,
+                          kernel_initializer="he_normal", name=name)(x)
+        return _normalised(config, x, name, relu)
+    pyramid, looks, fine, refine = config.places
+    levels = residual_encoder(x, config.encoder_filters, config.encoder_blocks, convolution)
+    face_frame = FaceFrame(name="face_frame")
+    found = find_places(levels, convolution, face_frame, pyramid=pyramid, looks=looks, refinements=1, fine=fine,
+                        refine=refine)
+    values = Middled(name="place_values")(relief(found, face_frame, convolution))
+    begun, x = guide(found, found.fine.shape[1], [found.fine], values)
+    x = convolution(x, config.features, "guided_1", kernel=1)
+    return x, layers.UpSampling2D(4, interpolation="bilinear", dtype="float32", name="begun")(begun)
+
+
+def _head(config: Config, x: Any, begun: Any = None) -> Any:
     """(B, S/4, S/4, F) -> logits (B, S, S, D); the last layer in float32, since its sum over voxels is."""
     for number, filters in enumerate(config.head):
         x = layers.UpSampling2D(2, name=f"head_{number}_double")(x)
         x = _relu(config, _residual(config, filters)(x, f"head_{number}"), f"head_{number}")
     stride = config.image_size // x.shape[1]
+    if begun is not None:       # begins with 0: no voxel is changed, and the back is where Slab has it
+        x = layers.Conv2DTranspose(config.layers + 3, stride, strides=stride, kernel_initializer="zeros",
+                                   dtype="float32", name="changes")(x)
+        return Slab(name="volume")(x, begun)
     bias = keras.initializers.Constant(float(np.log(_FILLED / (1 - _FILLED))))
     return layers.Conv2DTranspose(config.layers, stride, strides=stride, bias_initializer=bias, dtype="float32",
                                   name="volume")(x)
@@ -187,6 +236,58 @@ def _residual(config: Config, filters: int) -> Any:
 
 
 def _relu(config: Config, x: Any, name: str) -> Any:
+    return _normalised(config, x, name, True)
+
+
+def _normalised(config: Config, x: Any, name: str, relu: bool) -> Any:
     x = BatchNormalization(momentum=config.batch_norm_momentum, name=f"{name}_norm",
                            synchronized=config.batch_norm_replicas > 1)(x)
-    return layers.ReLU(name=f"{name}_relu")(x)
+    return layers.ReLU(name=f"{name}_relu")(x) if relu else x
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Middled(keras.layers.Layer):
+    """Depths (n, K) -> (n, K, 1) float32, 0 halfway between each sample's least and largest."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, depths: Any) -> Any:
+        """As the class says."""
+        middle = 0.5 * (ops.max(depths, axis=1, keepdims=True) + ops.min(depths, axis=1, keepdims=True))
+        return (depths - middle)[..., None]
+
+    def compute_output_shape(self, shape: tuple) -> tuple:
+        """(n, K, 1)."""
+        return (*shape, 1)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Slab(keras.layers.Layer):
+    """What a volume begins as: changes (n, S, S, D + 3) and a surface (n, S, S, 1), in sides of the crop towards the
+    viewer off the middle plane -> logits (n, S, S, D) float32.
+
+    Of the changes the first D are added to the logits of their voxels; then come the mask's logit, how much farther
+    away the front lies, and how much thicker the face is than THICK, both in tenths of the crop's side. Before the
+    first D a voxel's logit is the least of three: the mask's, and how many layers it lies behind the front and before
+    the back. A layer is as long as a pixel is wide.
+    """
+
+    THICK = 0.18        # of the crop's side: from the front to the back, mean over pictures and pixels
+    UNIT = 0.1
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, changes: Any, surface: Any) -> Any:
+        """As the class says."""
+        side, count = changes.shape[1], changes.shape[-1] - 3
+        mask, farther, thicker = (changes[..., count + i:count + i + 1] for i in range(3))
+        layer = np.arange(count, dtype=np.float32) + 0.5
+        front = count / 2 - side * (surface - self.UNIT * farther)
+        back = front + side * (self.THICK + self.UNIT * thicker)
+        return ops.minimum(mask, ops.minimum(layer - front, back - layer)) + changes[..., :count]
+
+    def compute_output_shape(self, changes_shape: tuple, surface_shape: tuple) -> tuple:
+        """(n, S, S, D)."""
+        return (*changes_shape[:-1], changes_shape[-1] - 3)

@@ -25,8 +25,30 @@ def test_the_default_is_hes_18_layers():
 
 def test_the_compact_one_fits_its_box():
     model = coarse.build(coarse.COMPACT)
-    assert model.count_params() == 2_884_866 and 2 * model.count_params() <= 8e6
-    assert model.get_layer("head_relu").output.shape[1:] == (3, 3, 128)
+    assert model.count_params() == 3_445_402 and 2 * model.count_params() <= 8e6
+    assert model.get_layer("head_map").output.shape[1:3] == (16, 16)
+
+
+def test_the_head_of_places_begins_with_the_cameras_pose():
+    """To which the last layer adds: without it, the pose of the places that were found is all there is."""
+    keras.utils.set_random_seed(2)
+    config = dataclasses.replace(TINY, image_size=32, trunk="plain", filters=(4, 6, 8, 8), blocks=(0, 0, 1, 0),
+                                 head="places", head_filters=8, head_units=8, places=(8, 4, 6, 8))
+    model, mean = coarse.build(config), load_face_model().mean
+    places = linear(load_face_model(), "places").mean.reshape(3, -1).T
+    coarse.set_template(model, places)
+    np.testing.assert_allclose(model.get_layer("camera_pose").ball[:3], places.mean(0), atol=1e-4)
+    template = np.asarray(model.get_layer("face_frame").template)
+    assert np.linalg.norm(template, axis=1).max() == pytest.approx(1, abs=1e-5) and len(mean) > 256
+    images = np.random.default_rng(0).random((3, 32, 32, 9), np.float32)
+    pose = np.asarray(keras.Model(model.input, model.get_layer("camera_pose").output)(images))
+    assert not pose[:, :284].any() and np.abs(pose[:, 284:]).max() > 0.05
+    layer, before = model.get_layer("coefficients"), np.asarray(model(images, training=False))
+    layer.set_weights([np.zeros_like(w) for w in layer.get_weights()])
+    np.testing.assert_allclose(model(images, training=False), pose, atol=1e-6)
+    assert np.abs(before - pose).max() > 1e-3
+    with pytest.raises(ValueError, match="head places wants trunk plain"):
+        dataclasses.replace(config, places=(1, 2))
 
 
 def test_the_plain_trunk_is_the_encoder_of_compact(tmp_path):
@@ -40,7 +62,7 @@ def test_the_plain_trunk_is_the_encoder_of_compact(tmp_path):
     images = np.random.default_rng(3).random((2, 32, 32, 9), np.float32)
     images[1, ..., :3] = images[0, ..., :3]
     found = np.asarray(keras.Model(model.input, model.get_layer("block_3_0").output)(images))
-    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
     theirs = keras.Model(first.input, first.get_layer("block_3_0").output)(images[None, :1, ..., :3])
     np.testing.assert_allclose(found[:1], theirs, atol=1e-5)
 

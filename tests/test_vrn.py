@@ -29,7 +29,7 @@ def batch(config: vrn.Config, count: int = 2, seed: int = 0):
 
 
 @pytest.mark.parametrize("variant, paper, compact", [
-    ("plain", 6_928_264, 2_105_540), ("guided", 10_589_068, 2_406_376), ("multitask", 10_237_900, 2_293_896)])
+    ("plain", 6_928_264, 3_242_917), ("guided", 10_589_068, 3_491_529), ("multitask", 10_237_900, 3_417_577)])
 def test_parameters(variant, paper, compact):
     model = vrn.build_training(dataclasses.replace(vrn.VRN, variant=variant))
     assert model.count_params() == paper
@@ -65,6 +65,30 @@ def test_variants_shapes_and_the_part_that_predicts(variant):
     fresh.set_weights(part.get_weights())
     np.testing.assert_allclose(fresh(x), outputs["volume"], atol=1e-5)
     np.testing.assert_allclose(vrn.volume_of(model.get_layer("volume").bias), 0.1, rtol=1e-5)     # it begins at a tenth
+
+
+@pytest.mark.parametrize("variant", vrn.VARIANTS)
+def test_with_places_it_begins_as_a_slab(variant):
+    """Nothing is changed yet: all voxels under a pixel are cut by the mask's logit, 0, between front and back."""
+    keras.utils.set_random_seed(4)
+    config = dataclasses.replace(tiny(variant), image_size=32, depth=2, places=(8, 4, 6, 8),
+                                 encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 0))
+    model, (x, _) = vrn.build_training(config), batch(config)
+    template = np.random.default_rng(1).normal(size=(256, 3)).astype(np.float32)
+    vrn.set_template(model, template)
+    part = vrn.inference(model)
+    begun = keras.Model(part.input, part.get_layer("begun").output)
+    logits, surface = np.asarray(part(x)), np.asarray(begun(x))
+    assert logits.shape == (2, 32, 32, 12) and logits.max() == 0 and np.isfinite(logits).all()
+    front = 6 - 32 * surface
+    layer = np.arange(12) + 0.5
+    np.testing.assert_allclose(logits, np.minimum(np.minimum(layer - front, front + 32 * vrn.Slab.THICK - layer), 0),
+                               atol=1e-3)
+    fresh = vrn.build(config)
+    fresh.set_weights(part.get_weights())
+    np.testing.assert_allclose(fresh(x), logits, atol=1e-4)
+    with pytest.raises(ValueError, match="places must be four numbers"):
+        dataclasses.replace(config, places=(1, 2))
 
 
 def test_guided_looks_at_its_maps_and_multitask_does_not():
