@@ -1,10 +1,11 @@
-"""A trained `compact`'s last linear layers by least squares:  python -m Network.solve RUN SHARDS -o SOLVED
+"""A trained `compact`'s last linear layers, or `coarse`'s last, by least squares:
+python -m Network.solve RUN SHARDS -o SOLVED
 
 A face is a linear map of two things, the head's hidden units and the triangulated offsets. Descent finds that map
 slowly, since the offsets of 256 places all but repeat each other; ridge regression over the same people finds it at
 once (docs/results.md: the error it takes away). The basis becomes the principal directions of the training people's
 ground truths. People of the lowest numbers stay held out as in training; they choose the ridge. SOLVED is a run folder
-for evaluate.py, demo.py and Network.pack.
+for evaluate.py, demo.py and Network.pack. `coarse`: Network/solve_coarse.py.
 """
 from __future__ import annotations
 
@@ -28,6 +29,7 @@ from Network.checkpoints import CHECKPOINTS, RunFolder, model_from_config
 from Network.flags import exit_code, from_dict
 from Network.grid import interpolation
 from Network.loading import Loaded, load_model
+from Network.solve_coarse import solve_coarse
 from Network.streaming import compiled
 
 RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)     # of the mean square of what is mapped
@@ -116,16 +118,24 @@ def solve_run(run: Path, shards: Shards, which: str, out: Path, seed: int = 0, p
 
     people  how many training people, a seeded draw; 0: all of them
 
-    ValueError when the run is no `compact`, was trained on other shards, or `out` holds a run already.
+    ValueError when the run is neither `compact` nor `coarse`, was trained on other shards, or `out` holds a run.
     """
     loaded, folder = load_model(run, which), RunFolder(out)
-    if loaded.config.get("network") != "compact":
-        raise ValueError(f"{run}: only a compact network ends in linear layers that can be solved")
+    name = loaded.config.get("network")
+    if name not in ("compact", "coarse"):
+        raise ValueError(f"{run}: only compact and coarse end in linear layers that can be solved")
     held_out = int(loaded.config.get("data", {}).get("validation_people", 0))
-    if loaded.config.get("shards", {}).get("seed") != shards.settings.seed or shards.size != loaded.image_size:
+    small = shards.size < loaded.image_size if name == "coarse" else shards.size != loaded.image_size
+    if loaded.config.get("shards", {}).get("seed") != shards.settings.seed or small:
         raise ValueError(f"{shards.path}: not the shards (seed, size) that {run} was trained on")
     if (out / "config.json").exists():
         raise ValueError(f"{out}: holds a run already")
+    if name == "coarse":
+        held, others = (np.flatnonzero(side) for side in (shards.people < held_out, shards.people >= held_out))
+        if not len(held) or not len(others):
+            raise ValueError(f"{shards.path}: people on both sides of number {held_out} are needed")
+        others = np.sort(np.random.default_rng(seed).permutation(others)[:people or None])
+        return solve_coarse(loaded, shards, out, others, held, progress)
     points = loaded.model.get_layer("points")
     template, control = np.asarray(points.template), points.control
     truths = Truths(load_face_model(), loaded.points, template)
@@ -187,9 +197,14 @@ def main(argv: list[str] | None = None) -> int:
     def work(arguments: argparse.Namespace) -> None:
         if arguments.people < 0:
             raise ValueError(f"--people must be at least 1, or 0 for all, got {arguments.people}")
-        about = solve_run(arguments.run, open_shards(arguments.shards), arguments.checkpoint, arguments.output,
-                          arguments.seed, arguments.people,
+        about = solve_run(arguments.run, open_shards(arguments.shards, partial=True), arguments.checkpoint,
+                          arguments.output, arguments.seed, arguments.people,
                           lambda chunks, total: tqdm(chunks, total=total, disable=None))
+        if "loss_after" in about:
+            print(f"ridge {about['ridge']:g}; loss of the validation people after each pass:")
+            for name in ("before", "after"):
+                print(f"{name:7}" + " ".join(f"{value:.4f}" for value in about[f"loss_{name}"]))
+            return
         print(f"ridge {about['ridge']:g}; squared error of the mean face's, validation people, by number of pictures:")
         for name in ("before", "after"):
             print(f"{name:7}" + " ".join(f"{value:.3f}" for value in about[f"of_mean_face_{name}"]))
