@@ -67,8 +67,8 @@ def main(argv: list[str] | None = None) -> None:
                 write_image(arguments.picture, detail_picture(true.image, found, true.normals))
         before, after = np.array(angles).T
         share = f"{after.mean() / before.mean():.3f}" if before.mean() > 0.5 else "-"
-        print(f"{way} | {before.mean():.2f} | {after.mean():.2f} | {share} | {(after < before).sum()} of {len(seeds)} | "
-              f"{np.median(seconds):.2f}", flush=True)
+        print(way, f"{before.mean():.2f}", f"{after.mean():.2f}", share, f"{(after < before).sum()} of {len(seeds)}",
+              f"{np.median(seconds):.2f}", sep=" | ", flush=True)
 
 
 if __name__ == "__main__":
