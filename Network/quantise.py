@@ -2,8 +2,8 @@
 
 Writes OUT_float.tflite and OUT_int8.tflite (weights and activations in 8 bits, inputs and outputs float32; Endrawis
 2018, 6.4, names quantisation as further work), and says what the 8 bits cost: the error of both against the truth, on
-pictures that did not set the ranges. Ranges are set by pictures of the shards with the renderings that an iteration
-sees.
+pictures that did not set the ranges, of a single pass and of the iterated answer, whose every pass sees what the last
+one's 8 bits made of the face. Ranges are set by pictures of the shards with the renderings that an iteration sees.
 """
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from typing import Any, Callable, Iterable, NamedTuple
 import numpy as np
 
 from Dataset.atomic import write_atomic
+from Dataset.face_model import load_face_model
 from Dataset.images import minmax
 from Dataset.representations.coefficients import POSE, encode, linear, mean_face
 from Dataset.rendering_unit import built_in_unit
 from Dataset.shards import Shards, open_shards
 from Network.flags import exit_code
+from Network.iterate import Iterated
 
 FORMS = ("float", "int8")
 TIMED = 30          # passes whose median is told
+PASSES = 3          # of the iterated answer, from the mean face
 
 
 class Inputs(NamedTuple):
@@ -35,17 +38,28 @@ class Inputs(NamedTuple):
     truths: np.ndarray
 
 
+class Errors(NamedTuple):
+    """geometry: mean absolute error of the vertices' coordinates, mm; pose: root mean square error of the three angles,
+    degrees; apart: of the geometry from the Keras model's, mm."""
+
+    geometry: float
+    pose: float
+    apart: float
+
+    def __str__(self) -> str:
+        return (f"geometry {self.geometry:.4f} mm, angles {self.pose:.3f} degrees off the truth, {self.apart:.5f} mm "
+                "off Keras")
+
+
 class Report(NamedTuple):
-    """form: float or int8; size in bytes; ms of a pass (median, one thread); geometry: mean absolute error of the
-    vertices' coordinates, mm; pose: root mean square error of the three angles, degrees; apart: of the geometry from
-    the Keras model's, mm."""
+    """form: float or int8; size in bytes; ms of a pass (median, one thread); once: of a single pass; iterated: of
+    PASSES from the mean face on, without and with the file in them."""
 
     form: str
     size: int
     ms: float
-    geometry: float
-    pose: float
-    apart: float
+    once: Errors
+    iterated: Errors
 
 
 def calibration(shards: Shards, size: int, count: int, first: int = 0) -> Inputs:
@@ -103,37 +117,49 @@ def runner(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
-def judge(form: str, content: bytes, inputs: Inputs, keras_says: np.ndarray) -> Report:
-    """One file's size, time and errors on inputs; keras_says (B, 290): the Keras model's answers to them."""
-    from Dataset.face_model import load_face_model
+def iterated_faces(predict: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
+    """After PASSES from the mean face, picture by picture: predict (1, S, S, 9) -> (1, 290); x (B, S, S, 9), of which
+    the pictures count -> (B, 290) float32."""
+    iterated = Iterated(predict, x.shape[1], PASSES)
+    return np.concatenate([iterated.many(one[None, ..., :3])[-1] for one in x])
+
+
+def judge(form: str, content: bytes, inputs: Inputs, keras_says: tuple[np.ndarray, np.ndarray]) -> Report:
+    """One file's size, time and errors on inputs; keras_says: the Keras model's answers to them, and its
+    `iterated_faces`, (B, 290) each."""
     run, times, found = runner(content), [], []
     for x in inputs.x:
         start = time.perf_counter()
         found.append(run(x[None])[0])
         times.append(time.perf_counter() - start)
+    return Report(form, len(content), 1e3 * statistics.median(times[-TIMED:]),
+                  errors_of(np.stack(found), inputs.truths, keras_says[0]),
+                  errors_of(iterated_faces(run, inputs.x), inputs.truths, keras_says[1]))
+
+
+def errors_of(faces: np.ndarray, truths: np.ndarray, keras_says: np.ndarray) -> Errors:
+    """Of faces (B, 290) against the true ones and the Keras model's."""
     shape = linear(load_face_model(), "vertices")
 
     def geometry(other: np.ndarray) -> float:
-        return float(np.abs(shape(np.stack(found)) - shape(other)).mean())
-    turns = np.stack(found)[:, POSE][:, :3] - inputs.truths[:, POSE][:, :3]
-    return Report(form, len(content), 1e3 * statistics.median(times[-TIMED:]), geometry(inputs.truths),
-                  float(np.degrees(np.sqrt((turns ** 2).mean()))), geometry(keras_says))
+        return float(np.abs(shape(faces) - shape(other)).mean())
+    turns = faces[:, POSE][:, :3] - truths[:, POSE][:, :3]
+    return Errors(geometry(truths), float(np.degrees(np.sqrt((turns ** 2).mean()))), geometry(keras_says))
 
 
 def quantise(run: str | Path, data: str | Path, output: str | Path = "coarse", pictures: int = 100) -> list[Report]:
     """Write both files, judge them on as many other pictures. ValueError for another network, or too few pictures."""
     import keras
 
+    from Network.coarse_stream import iterated_of
     from Network.loading import load_model
     loaded = load_model(run)
-    if loaded.config.get("network") != "coarse":
-        raise ValueError(f"{loaded.source}: is no coarse network")
+    predict = iterated_of(loaded).predict       # refuses another network, and another face model
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"quantise needs KERAS_BACKEND=tensorflow, got {keras.backend.backend()}")
     shards = open_shards(data, partial=True)
     ranges, test = (calibration(shards, loaded.image_size, pictures, first) for first in (pictures, 0))
-    answers = np.concatenate([np.asarray(loaded.model(test.x[i:i + 16], training=False))
-                              for i in range(0, len(test.x), 16)])
+    answers = (np.concatenate([np.asarray(predict(x[None])) for x in test.x]), iterated_faces(predict, test.x))
     reports = []
     for form in FORMS:
         content = convert(loaded.model, form, ranges.x)
@@ -156,8 +182,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: argparse.Namespace) -> None:
     for report in quantise(arguments.run, arguments.data, arguments.output, arguments.pictures):
         print(f"{arguments.output}_{report.form}.tflite: {report.size / 1e6:.2f} MB, {report.ms:.2f} ms a pass on one "
-              f"thread; geometry {report.geometry:.4f} mm, angles {report.pose:.3f} degrees off the truth; "
-              f"{report.apart:.5f} mm off Keras")
+              f"thread; one pass: {report.once}; {PASSES} passes: {report.iterated}")
 
 
 if __name__ == "__main__":

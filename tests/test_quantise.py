@@ -1,17 +1,26 @@
 """The coarse network in 8 bits: the float file says what Keras says, the int8 file nearly so, and both are judged."""
+import dataclasses
 import json
 
 import keras
 import numpy as np
 import pytest
 
+from Dataset.face_model import load_face_model
+from Dataset.rendering_unit import built_in_unit
 from Dataset.representations import coefficients as c
+from Dataset.representations.coefficients import linear
 from Network import coarse
-from Network.quantise import Inputs, calibration, convert, judge, quantise, runner
+from Network.checkpoints import RunFolder
+from Network.quantise import (PASSES, Inputs, calibration, convert, iterated_faces, judge, main, parse, quantise,
+                              runner)
 from tests.test_coefficient_dataset import Made
 
 CONFIG = coarse.Config(image_size=32, stem_filters=8, stem_pool=False, filters=(8, 16), blocks=(1, 1), head="flatten",
                        head_filters=8)
+
+
+MEAN = linear(load_face_model(), "vertices")(c.mean_face()[None])
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +63,43 @@ def test_the_judgement_by_hand(model, files):
     says = np.asarray(model(test.x, training=False))
     truths = says.copy()
     truths[:, c.POSE][:, :3] += np.radians(2)
-    report = judge("float", files["float"], Inputs(test.x, truths), says)
+    iterated = iterated_faces(lambda x: np.asarray(model(x, training=False)), test.x)
+    assert np.abs(iterated - says).max() > 0.01         # three passes say another thing
+    report = judge("float", files["float"], Inputs(test.x, truths), (says, iterated))
     assert report.form == "float" and report.size == len(files["float"]) and report.ms > 0
-    assert report.geometry < 1e-3 and report.apart < 1e-3 and report.pose == pytest.approx(2, abs=0.02)
+    assert report.once.geometry < 1e-3 and report.once.apart < 1e-3 and report.once.pose == pytest.approx(2, abs=0.02)
+    assert report.iterated.apart < 1e-2 < report.iterated.geometry
+    bits = judge("int8", files["int8"], Inputs(test.x, truths), (says, iterated))
+    assert 0 < bits.once.apart < 0.5 * np.abs(linear(load_face_model(), "vertices")(says) - MEAN).mean()
+    assert bits.iterated.apart > 0 and np.isfinite(bits.iterated).all()
+
+
+def test_three_passes_are_three_calls_that_see_the_last_ones_face(model):
+    test, seen = calibration(Made(), 32, 2), []
+
+    def predict(x):
+        seen.append(x[0])
+        return np.asarray(model(x, training=False))
+    faces = iterated_faces(predict, test.x)
+    assert faces.shape == (2, 290) and len(seen) == 2 * PASSES
+    np.testing.assert_allclose(seen[0][..., 3:], built_in_unit()(c.mean_face(), 32), atol=1e-6)
+    np.testing.assert_array_equal(seen[1][..., :3], test.x[0, ..., :3])
+    expected = np.array(model(seen[PASSES - 1][None], training=False))[0]
+    expected[c.EXPRESSION] = np.clip(expected[c.EXPRESSION], 0, 1)
+    np.testing.assert_allclose(faces[0], expected, atol=1e-5)
+
+
+def test_the_command_writes_and_judges_both_forms(model, tmp_path, monkeypatch, capsys):
+    """Of a run folder, end to end, on people that are made."""
+    run = RunFolder(tmp_path / "run")
+    run.start({"network": "coarse", "model": dataclasses.asdict(CONFIG), "order": "grid"})
+    run.save_weights(model, "best_validation")
+    monkeypatch.setattr("Network.quantise.open_shards", lambda path, partial: Made())
+    main(parse([str(run.path), "--data", "made", "--pictures", "3", "-o", str(tmp_path / "out")]))
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in said] == [f"{tmp_path}/out_{form}.tflite" for form in ("float", "int8")]
+    assert all("one pass: geometry" in line and "3 passes: geometry" in line for line in said)
+    assert {file.name for file in tmp_path.glob("*.tflite")} == {"out_float.tflite", "out_int8.tflite"}
 
 
 def test_bad_forms_and_networks_are_refused(model, tmp_path):
