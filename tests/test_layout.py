@@ -14,7 +14,7 @@ MAY_IMPORT = {"Dataset": {"Dataset"}, "Datagenerator": {"Datagenerator", "Datase
               "Network": {"Network", "Dataset"}, "Evaluation": {"Evaluation", "Dataset"}}
 #: Network's model, layer and loss files import nothing at home but the shared blocks, and no backend by name.
 PURE_KERAS = {"mobile3model.py", "uvnet.py", "pix2pix.py", "vrn.py", "coarse.py", "layers.py", "losses.py",
-              "coarse_losses.py", "vrn_losses.py", "gan_losses.py", "places.py", "residual.py", "correspondence.py"}
+              "coarse_losses.py", "vrn_losses.py", "gan_losses.py", "places.py", "relief.py", "residual.py", "correspondence.py"}
 
 
 def modules(room: str) -> list[Path]:
@@ -65,7 +65,7 @@ def test_model_files_run_on_any_backend():
                 if head == "Network":
                     assert name in ("Network.layers", "Network.losses", "Network.normalisation",
                                     "Network.hourglass", "Network.residual", "Network.places", "Network.correspondence",
-                                    "Network.grid", "Network.vrn_losses"), f"{path}: {name}"
+                                    "Network.grid", "Network.relief", "Network.vrn_losses"), f"{path}: {name}"
 
 
 def test_only_plots_knows_matplotlib_and_only_lazily():
@@ -122,6 +122,19 @@ def test_top_level_is_the_users():
     if tracked.returncode or not tracked.stdout:
         pytest.skip("not a git checkout")
     assert {line.split("/")[0] for line in tracked.stdout.splitlines()} <= ALLOWED_TOP
+
+
+def test_pictures_of_the_pages_are_tracked():
+    """An ignored picture is there for whoever made it, and for nobody else."""
+    import re
+    import subprocess
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    if not tracked:
+        pytest.skip("not a git checkout")
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text()):
+            picture = (page.parent / name).resolve().relative_to(ROOT.resolve())
+            assert picture.as_posix() in tracked, f"{page.name}: shows {picture}, which is not tracked"
 
 
 def test_opencv_stays_below_five():
