@@ -14,7 +14,8 @@ MAY_IMPORT = {"Dataset": {"Dataset"}, "Datagenerator": {"Datagenerator", "Datase
               "Network": {"Network", "Dataset"}, "Evaluation": {"Evaluation", "Dataset"}}
 #: Network's model, layer and loss files import nothing at home but the shared blocks, and no backend by name.
 PURE_KERAS = {"mobile3model.py", "uvnet.py", "pix2pix.py", "vrn.py", "coarse.py", "layers.py", "losses.py",
-              "coarse_losses.py", "vrn_losses.py", "gan_losses.py", "places.py", "relief.py", "residual.py", "correspondence.py"}
+              "coarse_losses.py", "vrn_losses.py", "gan_losses.py", "places.py", "relief.py", "residual.py",
+              "correspondence.py"}
 
 
 def modules(room: str) -> list[Path]:
