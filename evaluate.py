@@ -72,13 +72,13 @@ def judge_shards(arguments: argparse.Namespace) -> Table:
     from Evaluation.people import curve_of_people, score_people, score_photos
     from Network.compared import systems
     from Network.in_photo import photo_reader
-    from Network.loading import load_model
+    from Network.loading import load_model, put_together
     from Network.streaming import make_prefixes
     if arguments.compare:
         return compare_on(arguments.data, arguments.compare_people,
                           lambda margin: systems(margin, arguments.model, arguments.checkpoint), people_of,
                           arguments.images or 2, not arguments.no_surface, tqdm)
-    loaded = load_model(arguments.model, arguments.checkpoint)
+    loaded = put_together(load_model(arguments.model, arguments.checkpoint), arguments.together)
     if arguments.maps or arguments.iterations:
         return judge_pixels(arguments, loaded, f"{arguments.model} on {arguments.data}")
     people = people_of(arguments.data, loaded.image_size, loaded.points)

@@ -37,6 +37,8 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
     parser.add_argument("--table", type=int, choices=(1, 2))
     parser.add_argument("--boxes", choices=("detector", "truth"), default="detector",
                         help="of --aflw2000: who says where the face is; most published numbers have the truth's")
+    parser.add_argument("--together", choices=("mean", "joint"), help="of coarse on shards: the mean of the photos' "
+                        "identities (default), or one face fitted to where the photos' faces lie")
     arguments = parser.parse_args(argv)
     words = arguments.thesis_order
     if len(words) not in (0, 4, 5) or not all(word.isdigit() for word in words[:2]):
@@ -53,6 +55,8 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
             parser.error(f"--face-model: {error}")
     if arguments.compare_people < 2:
         parser.error(f"--compare-people must be at least 2, got {arguments.compare_people}")
+    if arguments.together and (arguments.compare or arguments.aflw2000):
+        parser.error("--together is for the people of --data, not for --compare or --aflw2000")
     if arguments.aflw2000 and not arguments.model:
         parser.error("--aflw2000 needs --model")
     if not (arguments.table == 1 or arguments.compare or arguments.aflw2000 or arguments.data and arguments.model):

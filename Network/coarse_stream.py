@@ -1,5 +1,6 @@
 """One face from any number of photos by the iterated coarse network: each photo is iterated, their identities are put
-together. The paper knows single photos and videos only; how several make one person is ours, two ways, compared.
+together. The paper knows single photos and videos only; how several make one person is ours, in two ways: --together of
+demo.py and evaluate.py.
 """
 from __future__ import annotations
 
@@ -28,6 +29,7 @@ from Network.streaming import compiled
 
 MOST_PHOTOS = 64        # that are kept: the newest
 TOGETHER = ("mean", "joint")
+MEAN = TOGETHER[0]
 FIT_SIDE, FIT_ERROR = 128, 2.0      # px: side of the crop in which the joint fit sees the places, and their error there
 AGAIN = 2               # more passes after a photo was cut again: the face has moved in the crop, not changed
 
@@ -98,12 +100,13 @@ def neutral(identity: np.ndarray) -> np.ndarray:
 class CoarseStream:
     """`Network.streaming.Stream`. Holds the faces of the newest MOST_PHOTOS photos, 290 numbers each.
 
-    iterations, together: as `iterated_of` and `identity_of`. last: the passes over the newest photo, those
-    before it was cut again as they lie in the new crop.
+    iterations, together: as `iterated_of` and `identity_of`; None: the config's, else the mean. last: the passes over
+    the newest photo, those before it was cut again as they lie in the new crop.
     """
 
-    def __init__(self, loaded: Loaded, iterations: int | None = None, together: str = "mean") -> None:
-        self.loaded, self.together, self.iterated = loaded, together, iterated_of(loaded, iterations)
+    def __init__(self, loaded: Loaded, iterations: int | None = None, together: str | None = None) -> None:
+        self.loaded, self.iterated = loaded, iterated_of(loaded, iterations)
+        self.together = together or loaded.config.get("together", MEAN)
         self.reset()
         size = loaded.image_size
         self.iterated.run(np.zeros((size, size, 3), np.float32))        # traced now, not with the first photo
@@ -176,8 +179,8 @@ def faces_of_people(iterated: Iterated, images: np.ndarray, together: str = "mea
 class CoarsePrefixes:
     """The faces after one image, two, three ...: `Network.streaming.Prefixes` for the coarse network."""
 
-    def __init__(self, loaded: Loaded, together: str = "mean") -> None:
-        self._iterated, self._together = iterated_of(loaded), together
+    def __init__(self, loaded: Loaded, together: str | None = None) -> None:
+        self._iterated, self._together = iterated_of(loaded), together or loaded.config.get("together", MEAN)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """(B, T, S, S, 3) float32 in [0, 1] -> (B, T, N, 3) float32: [:, t] is the face from the first t + 1 images."""

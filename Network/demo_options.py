@@ -57,6 +57,8 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
                         "volume's own")
     parser.add_argument("--iterations", type=int, default=0, metavar="N", help="of coarse: at most so many passes over "
                         "a photo, drawn as NAME_iterations.png")
+    parser.add_argument("--together", choices=("mean", "joint"), help="of coarse: several photos become one person by "
+                        "the mean of their identities (default), or by one face fitted to where theirs lie")
     parser.add_argument("--view", choices=views, help="also draw what uvnet, pix2pix or coarse (the last two) sees in "
                         "each photo, as NAME_VIEW.png")
     parser.add_argument("--serve", action="store_true", help="open a web page that takes photos and the webcam")
@@ -98,7 +100,7 @@ def _refusals(arguments: argparse.Namespace, page: dict[str, Any], film: dict[st
     yield arguments.frames is not None and arguments.frames < 1, f"--frames must be at least 1, got {arguments.frames}"
     yield (drawn and (len(arguments.inputs) != 1 or arguments.example or arguments.serve),
            f"an --output of {' or '.join(FILMS)} takes one video, or webcam")
-    for name in ("each", "box", "expression", "view", "iterations"):
+    for name in ("each", "box", "expression", "view", "iterations", "together"):
         yield drawn and getattr(arguments, name), f"--{name} is for a face, not for an --output of {ending}"
     yield drawn and arguments.surface != FIT, f"--surface is for a face, not for an --output of {ending}"
     yield (arguments.serve and (arguments.expression or arguments.surface != FIT),

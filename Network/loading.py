@@ -56,8 +56,8 @@ class Loaded(NamedTuple):
             from Network.fitted import faces_of_people
             return faces_of_people(self.answers(images), self.config["network"], self.calibration)
         if self.config.get("network") == "coarse":
-            from Network.coarse_stream import faces_of_people, iterated_of
-            return faces_of_people(iterated_of(self, traced=False), images)
+            from Network.coarse_stream import MEAN, faces_of_people, iterated_of
+            return faces_of_people(iterated_of(self, traced=False), images, self.config.get("together", MEAN))
         return np.asarray(self.model(images, training=False), np.float32)
 
     def answers(self, images: np.ndarray) -> np.ndarray:
@@ -119,6 +119,14 @@ def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path}: is no model of this project: {reason}") from None
     return _loaded(model, config, path)
+
+
+def put_together(loaded: Loaded, together: str | None) -> Loaded:
+    """The same `coarse` network, whose photos of a person are put together by "mean" or "joint", as
+    `Network.coarse_stream.identity_of` says; None changes nothing. ValueError for another network."""
+    if together and loaded.config.get("network") != "coarse":
+        raise ValueError(f"--together is for coarse; {loaded.source} is another network")
+    return loaded._replace(config={**loaded.config, "together": together}) if together else loaded
 
 
 def digest(text: str) -> str:

@@ -296,6 +296,7 @@ def test_options(capsys):
     assert parse("x", ["--aflw2000", "A", "--model", "M"]).boxes == "detector"
     for words, rule in ((["--aflw2000", "A"], "needs --model"), (["--compare", "--compare-people", "1"], "at least 2"),
                         ([], "--data and --model are needed"), (["--boxes", "mine"], "invalid choice"),
+                        (["--compare", "--together", "joint"], "--together is for the people of --data"),
                         (["--compare", "--face-model", "none.mat"], "--face-model: none.mat: no such file")):
         with pytest.raises(SystemExit) as exit_:
             parse("x", words)

@@ -15,8 +15,9 @@ from Network import coarse_stream
 from Network.coarse_stream import (CoarsePrefixes, CoarseStream, faces_of_people, grid_of, identity_of, iterated_of,
                                    neutral, photo_reader)
 from Network.iterate import FrameByFrame, Iterated
-from Network.loading import Loaded
+from Network.loading import Loaded, put_together
 from Network.predict import Crop, NoFace
+from Network.streaming import make_prefixes, make_stream
 
 MODEL, SIZE = load_face_model(), 32
 
@@ -243,6 +244,23 @@ def test_coefficients_of_another_face_model_are_refused(monkeypatch):
         with pytest.raises(ValueError, match="its coefficients are of face model"):
             iterated_of(known)
     assert iterated_of(loaded._replace(config={**loaded.config, "face_model": model_hash(other)})).size == SIZE
+
+
+def test_photos_are_put_together_as_is_asked():
+    """--together of demo.py and evaluate.py, the same way in all of them; another network has no such thing."""
+    faces = photos_of(random_face(20)[c.IDENTITY], 0.5, 3)
+    loaded, images = fake(faces), np.stack([crop(k).image / np.float32(255) for k in range(3)])[None]
+    for way in (None, "mean", "joint"):
+        chosen = put_together(loaded, way)
+        expected = neutral(identity_of(faces, way or "mean"))
+        np.testing.assert_allclose(chosen.predict(images)[0], expected, atol=1e-4)
+        np.testing.assert_allclose(make_prefixes(chosen)(images)[0, -1], expected, atol=1e-4)
+        stream = make_stream(chosen)
+        found = [stream.add(crop(k)) for k in range(3)][-1]
+        np.testing.assert_allclose(found.points, expected, atol=1e-4)
+    assert np.abs(neutral(identity_of(faces, "joint")) - neutral(identity_of(faces))).max() > 0.005
+    with pytest.raises(ValueError, match="^--together is for coarse; fake is another network$"):
+        put_together(loaded._replace(config={"network": "uvnet"}), "joint")
 
 
 def test_an_answer_that_is_not_finite_costs_its_photo_alone():
