@@ -89,5 +89,9 @@ def test_a_resumed_run_keeps_its_config(tmp_path):
     with pytest.raises(ValueError, match="was begun on data with other people"):
         run.checked(config, {"people": {"training": ["S000"]}})
     assert run.checked({**config, "people": {"validation": [0, 3]}}, {"people": {"validation": (0, 3)}})
+    # what older runs did not say is no reason to refuse them; what a run says is
+    assert run.checked(config, {"face_model": "f00d"}) is config
+    with pytest.raises(ValueError, match="was begun on data with other face_model"):
+        run.checked({**config, "face_model": "c0de"}, {"face_model": "f00d"})
     with pytest.raises(ValueError, match="was begun with learning_rate = .*, not 0.5; a resumed run can change epochs"):
         run.resumed({"train": {"learning_rate": 0.5}})

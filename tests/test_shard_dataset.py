@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from Datagenerator.augment import Sample
+from Datagenerator.coefficient_dataset import CoefficientConfig
 from Datagenerator.pipeline import make_pipeline
 from Datagenerator.shard_dataset import ShardConfig, make_sequences, mirror, mirror_grid
 from Datagenerator.source import open_source, people_of
@@ -13,6 +14,7 @@ from Dataset.face_model import load_face_model
 from Dataset.renders import RenderOptions
 from Dataset.representations.points import encode
 from Dataset.shards import make_shards, open_shards
+from Dataset.sidecar import model_hash
 from Dataset.transforms import to_unit_sphere, umeyama
 from Dataset.truths import Truths
 
@@ -133,6 +135,9 @@ def test_source_and_people(folder):
         assert abs(umeyama(truth, people.constant).scale - 1) < 0.01
     with pytest.raises(ValueError, match="holds pictures of 32 px, the model takes 64"):
         people_of(folder, 64, 256)
+    # of coefficients it also says whose they are
+    coarse = open_source(folder, "train-test", CoefficientConfig(batch_size=2, validation_people=2, image_size=32))
+    assert coarse.about == {**source.about, "face_model": model_hash(load_face_model())}
 
 
 @pytest.mark.parametrize("change, message", [
