@@ -12,7 +12,7 @@ from Dataset.mesh import Mesh
 from Dataset.mesh_files import mesh_files
 from Dataset.sources import Picture
 from Network.loading import load_model, model_path, models_in_the_box
-from Network.predict import NoFace, Prediction, crop_faces, face_mesh
+from Network.predict import NoFace, Prediction, crops_for, face_mesh
 from Network.streaming import Stream, make_stream
 
 _DATE = (1980, 1, 1, 0, 0, 0)       # the earliest that a zip can hold: the same face gives the same bytes
@@ -64,10 +64,9 @@ class Answers:
         none, or none of them shows a face."""
         stream = self.load(name)
         loaded, skipped, face = stream.loaded, [], None
-        margin = loaded.config.get("model", {}).get("crop_margin", 1.0)
         try:
             for i, image in enumerate(images):
-                crops = crop_faces(Picture(f"photo {i + 1}", image), loaded.image_size, margin=margin)
+                crops = crops_for(loaded, Picture(f"photo {i + 1}", image))
                 if not crops:
                     skipped.append(i)
                     continue

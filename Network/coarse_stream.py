@@ -129,7 +129,7 @@ class CoarseStream:
         self.last, face = found, found.face
         self.pose = pose_numbers(decode_pose(face[POSE], 1), crop.box, 1)
         self._faces, self.count = [*self._faces, face][-MOST_PHOTOS:], self.count + 1
-        crop = crop._replace(whole=None)
+        crop = crop._replace(whole=None, others=None)
         in_photo, places = grid_of(face), project(face).astype(np.float32)
         seen = view(in_photo, crop, places)
         if seen is not None:

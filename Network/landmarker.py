@@ -11,7 +11,7 @@ from Dataset.representations.points import grid_landmarks
 from Dataset.sources import Picture
 from Network.in_photo import place_landmarks
 from Network.loading import Loaded
-from Network.predict import NoFace, Prediction, crop_faces
+from Network.predict import NoFace, Prediction, crops_for
 from Network.streaming import make_stream
 
 
@@ -20,11 +20,10 @@ def make_landmarker(loaded: Loaded) -> Callable[[np.ndarray, Box | None], np.nda
     and z in pixels towards the camera, from wherever; None where no face is found. The way of demo.py, the second cut
     included. ValueError for a network that does not say where the face lies."""
     stream = make_stream(loaded)
-    margin = loaded.config.get("model", {}).get("crop_margin", 1.0)
 
     def find(image: np.ndarray, box: Box | None = None) -> np.ndarray | None:
         try:
-            crops = crop_faces(Picture("photo", image), loaded.image_size, box=box, margin=margin)
+            crops = crops_for(loaded, Picture("photo", image), box=box)
             if not crops:
                 return None
             return landmarks_of(stream.add(crops[0]), str(loaded.source))

@@ -2,22 +2,24 @@
 from __future__ import annotations
 
 import logging
-from typing import Iterable, Iterator, NamedTuple, Sequence
+from itertools import chain, islice
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
-from Dataset.detect import STAGES, Detection, detect_faces
 from Dataset.images import Box, crop_resize, minmax
 from Dataset.mesh import Mesh
 from Dataset.representations.points import grid_triangles
 from Dataset.sources import Picture
 from Dataset.texture import grid_uv
+from Network.candidates import SURE_PASSES, candidates, find, grown
 from Network.colours import Colours, View, frontal_view, view_of
 from Network.loading import Loaded
 
 log = logging.getLogger(__name__)
 FRONTAL = ("frontal", "alt2", "by hand")
-QUICK_LOOK, SURE = 320, 2   # pixels, stages: the detector's surest look at a small picture first, then the whole chain
+JUDGES = ("compact", "uvnet")       # networks that tell a face from what is none: their streams' looks have a doubt
+MOST_CUTS = 3   # times that a crop is cut again
 LOOK = 512      # pixels: no crop kept for a preview or for colours is larger
 # Where places lie in the crops of training: the larger side of their extent, of the crop (median), and within what
 # extent and distance of its centre from the crop's 98 % of the heads lie that are turned by no more than 30 degrees
@@ -32,7 +34,9 @@ class Crop(NamedTuple):
     """A face cut out of a photo.
 
     `image` (S, S, 3) uint8 BGR for the network; `photo` (P, P, 3) uint8 BGR, P <= 512, the same square finer, for
-    people to look at; `box` (x, y, w, h) in the picture's pixels; `whole` (H, W, 3) the picture, to cut again from.
+    people to look at; `box` (x, y, w, h) in the picture's pixels; `whole` (H, W, 3) the picture, to cut again from;
+    `others` gives the crops of the other places where the face may be, likeliest first, None where there are none;
+    `sure`: somebody named the box, or a sure stage of the detector found it, so that a face comes of it in any case.
     """
 
     image: np.ndarray
@@ -41,6 +45,18 @@ class Crop(NamedTuple):
     source: str
     pass_name: str
     whole: np.ndarray | None = None
+    others: Callable[[], Iterator["Crop"]] | None = None
+    sure: bool = True
+
+
+class Look(NamedTuple):
+    """What a network sees in a crop, cut again where the face lay off its place: `doubt` at most 0 where it takes what
+    it sees for a face, from 1 on where it does not, 0 of a network that cannot judge; `answer` as its stream wants it.
+    """
+
+    crop: Crop
+    doubt: float
+    answer: Any
 
 
 class Prediction(NamedTuple):
@@ -58,37 +74,72 @@ class Prediction(NamedTuple):
     landmarks: np.ndarray | None = None
 
 
-def grown(box: Box, margin: float) -> Box:
-    """A box (x, y, w, h) `margin` times as large about its centre, to whole pixels."""
-    x, y, w, h = box
-    return round(x - w * (margin - 1) / 2), round(y - h * (margin - 1) / 2), round(w * margin), round(h * margin)
-
-
-def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_face: bool = False, margin: float = 1.0
-               ) -> list[Crop]:
+def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_face: bool = False, margin: float = 1.0,
+               guess: bool = False) -> list[Crop]:
     """The largest face (or every face, largest first) of a picture as (size, size, 3) crops; [] when none is found.
 
     `box` takes the place of the detector. Either is grown by `margin` before it is cut, as the network was trained.
-    ValueError when it does not lie on the picture.
+    `guess`: where none is found, the first of the places where one might be, for a network that can tell.
+    ValueError when the box does not lie on the picture.
     """
     name, image = picture
-    height, width = image.shape[:2]
     if box is not None:
-        x, y, w, h = box
-        if not (1 <= w <= 2 * width and 1 <= h <= 2 * height and -w < x < width and -h < y < height):
-            raise ValueError(f"{name}: box {x},{y},{w},{h} does not lie on the picture of {width}x{height} pixels")
-        side = max(w, h)                # a square about the same centre: the network never saw a squeezed face
-        found = [Detection((x - (side - w) // 2, y - (side - h) // 2, side, side), 1.0, "by hand")]
-    else:
-        found = [] if every_face else detect_faces(image, max_side=QUICK_LOOK, stages=STAGES[:SURE])
-        found = found or detect_faces(image, every_stage=every_face)
-    chosen = [(f, grown(f.box, margin)) for f in (found if every_face else found[:1])]
-    return [_cut(image, cut, size, name, f.pass_name) for f, cut in chosen]
+        return [_cut(image, grown(_square(box, picture), margin), size, name, "by hand")]
+    found = find(image, every_face)
+    if every_face and found:
+        return [_cut(image, grown(one.box, margin), size, name, one.pass_name) for one in found]
+
+    def crops() -> Iterator[Crop]:
+        return (_cut(image, place.box, size, name, place.name) for place in candidates(image, found, margin))
+    return [next(crops())._replace(others=lambda: islice(crops(), 1, None))] if found or guess else []
+
+
+def _square(box: Box, picture: Picture) -> Box:
+    """A square about the same centre: the network never saw a squeezed face. ValueError as `crop_faces`."""
+    x, y, w, h = box
+    height, width = picture.image.shape[:2]
+    if not (1 <= w <= 2 * width and 1 <= h <= 2 * height and -w < x < width and -h < y < height):
+        raise ValueError(f"{picture.name}: box {x},{y},{w},{h} does not lie on the picture of {width}x{height} pixels")
+    side = max(w, h)
+    return x - (side - w) // 2, y - (side - h) // 2, side, side
+
+
+def crops_for(loaded: Loaded, picture: Picture, *, box: Box | None = None, every_face: bool = False) -> list[Crop]:
+    """`crop_faces` as a model wants them."""
+    config = loaded.config
+    return crop_faces(picture, loaded.image_size, box=box, every_face=every_face,
+                      margin=config.get("model", {}).get("crop_margin", 1.0), guess=config.get("network") in JUDGES)
+
+
+def surest(crop: Crop, look: Callable[[Crop], Look]) -> Look:
+    """The first look, at a crop or at its picture's other places, at what the network takes for a face: in most photos
+    the only one. Where it doubts all of them the least doubtful; where none is a face, that at the crop, if it is sure.
+
+    look  may raise NoFace. NoFace where nothing comes of it.
+    """
+    first = best = None
+    error = NoFace(f"{crop.source}: no face: the network sees none")
+    for candidate in chain((crop,), crop.others() if crop.others else ()):
+        try:
+            seen = look(candidate)
+        except NoFace as missing:
+            error = missing if candidate is crop else error
+            continue
+        if seen.doubt <= 0:
+            return seen
+        first = seen if candidate is crop else first
+        best = seen if best is None or seen.doubt < best.doubt else best
+    if best is not None and best.doubt < 1:
+        return best
+    if first is None or not crop.sure:
+        raise error
+    return first
 
 
 def _cut(image: np.ndarray, box: Box, size: int, name: str, pass_name: str) -> Crop:
     photo = crop_resize(image, box, min(max(box[2:]), LOOK), "area")
-    return Crop(crop_resize(image, box, size, "area"), photo, box, name, pass_name, image)
+    return Crop(crop_resize(image, box, size, "area"), photo, box, name, pass_name, image,
+                sure=pass_name in (*SURE_PASSES, "by hand"))
 
 
 def cut_again(crop: Crop, places: np.ndarray) -> Crop | None:
@@ -115,15 +166,15 @@ def faces_of(source: Iterable[Picture], loaded: Loaded, *, box: Box | None = Non
              ) -> Iterator[list[Crop]]:
     """The faces of each picture, cut for a model, one picture in memory at a time; every_face: of one picture only.
 
-    A picture without a face is left out with a warning. ValueError when none has a face, or when every face is wanted
-    of several pictures, since nobody says who is who across them.
+    A picture without a face is left out with a warning, but not where the model itself can tell: its stream then says
+    NoFace. ValueError when none has a face, or when every face is wanted of several pictures, since nobody says who is
+    who across them.
     """
     empty, given = [], 0
-    margin = loaded.config.get("model", {}).get("crop_margin", 1.0)
     for number, picture in enumerate(source):
         if every_face and number:
             raise ValueError("--faces all takes one picture, since nobody says who is who across several")
-        crops = crop_faces(picture, loaded.image_size, box=box, every_face=every_face, margin=margin)
+        crops = crops_for(loaded, picture, box=box, every_face=every_face)
         if crops:
             given += 1
             yield crops

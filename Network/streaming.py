@@ -13,7 +13,14 @@ from Network import get_network
 from Network.colours import Colours
 from Network.flags import from_dict
 from Network.loading import Loaded, per_pixel
-from Network.predict import Crop, Prediction, cut_again, reconstruct, view
+from Network.predict import MOST_CUTS, Crop, Look, Prediction, cut_again, reconstruct, surest, view
+
+# Mean log-variance of `compact`'s places (of a coordinate's error, in losses.PLACE_UNIT): a face up to the first, none
+# from the second on. Own renders, 1,186 crops by the detector, at the face and at random, cut again up to three times:
+# of the 717 whose landmarks then err by less than 8 % it is above 1.5 in one and above 2 in none, of the 468 that lie
+# elsewhere (above 12 %) below 1.5 in 2 and below 2 in 7; of 300 squares of pictures without anybody in none. Real
+# profiles have 1.1 to 1.6, other photos -1.7 to -0.1.
+FACE, NO_FACE = 1.5, 2.0
 
 
 class Stream(Protocol):
@@ -82,24 +89,33 @@ class Reconstructor:
 
     def add(self, crop: Crop) -> Prediction:
         """The face from this crop and all before it; the crop is cut again first where the network sees the face off
-        its place. ValueError when the face is not finite: then nothing is kept of the crop."""
-        output = self._run(crop)
-        if "places" in output:
-            better = cut_again(crop, np.asarray(output["places"][0, 0]))
-            if better is not None:
-                crop, output = better, self._run(better)
+        its place, and the picture's other places are looked at where it sees none there. NoFace where it sees none
+        anywhere, ValueError when the face is not finite: then nothing is kept of the crop."""
+        crop, _, output = surest(crop, self._look)
         points = np.asarray(output["points"][0], np.float32)
         if not np.isfinite(points).all():
             raise ValueError(f"{crop.source}: makes {self.loaded.source} predict points that are not finite")
         self._states, self.count = output["states"], self.count + 1
         places = np.asarray(output["places"][0, 0], np.float32) if "places" in output else None
-        crop = crop._replace(whole=None)        # whoever keeps faces need not keep pictures
+        crop = crop._replace(whole=None, others=None)        # whoever keeps faces need not keep pictures
         if self._colours is None:
             return Prediction(points, [crop], places)
         seen = view(points, crop, places)
         if seen is not None:
             self._colours.add(crop.photo, seen)
         return Prediction(points, [crop], places, self._colours)
+
+    def _look(self, crop: Crop) -> Look:
+        output = self._run(crop)
+        if "places" not in output:
+            return Look(crop, 0.0, output)
+        for _ in range(MOST_CUTS):
+            better = cut_again(crop, np.asarray(output["places"][0, 0]))
+            if better is None:
+                break
+            crop, output = better, self._run(better)
+        doubt = float(np.mean(output["log_variance"][0, 0]))
+        return Look(crop, (doubt - FACE) / (NO_FACE - FACE), output)
 
     def _run(self, crop: Crop) -> dict[str, Any]:
         return self._step(ops.convert_to_tensor(minmax(crop.image)[None, None]), self._states)
@@ -153,6 +169,6 @@ class Rerun:
 
     def add(self, crop: Crop) -> Prediction:
         """The face from all crops; of a model with a fixed number of images, from the first so many."""
-        self._crops.append(crop._replace(whole=None))
+        self._crops.append(crop._replace(whole=None, others=None))
         self.count += 1
         return reconstruct(self.loaded, self._crops)

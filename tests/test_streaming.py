@@ -51,7 +51,7 @@ def test_prefixes_are_the_stream():
     stream = Reconstructor(loaded)
     for t, crop in enumerate(crops):
         np.testing.assert_allclose(faces[0, t], stream.add(crop).points, atol=1e-5)
-    np.testing.assert_allclose(faces[0], faces[1], atol=1e-6)
+    np.testing.assert_allclose(faces[0], faces[1], atol=1e-5)      # threads share the batch as they like
 
 
 @pytest.mark.slow

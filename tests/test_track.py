@@ -233,5 +233,5 @@ def test_geometry_of_boxes():
 
 
 def test_constants_are_those_of_single_photos():
-    from Network import predict         # Keras, which the module itself does not need
-    assert (predict.EXTENT, predict.QUICK_LOOK, predict.SURE) == (EXTENT, module.QUICK_LOOK, module.SURE)
+    from Network import candidates, predict         # Keras, which the module itself does not need
+    assert (predict.EXTENT, candidates.QUICK_LOOK, candidates.SURE) == (EXTENT, module.QUICK_LOOK, module.SURE)

@@ -1,0 +1,84 @@
+"""How well a network does on people of another face model, found by the detector in whole photos, as users' are:
+
+    python -m tests.bench.otherfaces MODEL [--shared ../shared] [--out DIR] [--jobs 2]
+
+MODEL is named as demo.py's: a weight or run folder, a file, or a network in the box. SHARED/otherfaces holds
+eight people of eight photos each (its README.md says which); nothing may be trained on them or chosen by them. For each
+person DIR/P00/subject.ply is the face from all photos in order, and DIR/P00/000.npy the 68 landmarks (68, 3) px of each
+photo in which a face was found. Then SHARED/score.py, where it is, measures both.
+"""
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from Dataset.images import read_image
+from Dataset.mesh import write_mesh
+from Dataset.sources import Picture
+from Network.landmarker import landmarks_of
+from Network.loading import load_model
+from Network.predict import NoFace, crops_for, face_mesh
+from Network.streaming import Stream, make_stream
+
+
+def predict_person(folder: Path, out: Path, stream: Stream) -> list[float]:
+    """One person's files -> seconds of processor time of each photo, NaN where no face was found."""
+    loaded, face, spent = stream.loaded, None, []
+    out.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.glob("*.jpg")):
+        (out / path.with_suffix(".npy").name).unlink(missing_ok=True)       # of another run
+        begun = time.process_time()
+        try:
+            crops = crops_for(loaded, Picture(path.name, read_image(path)))
+            if not crops:
+                raise NoFace(f"{path.name}: no face found")
+            face = stream.add(crops[0])
+        except NoFace:
+            spent.append(np.nan)
+            continue
+        spent.append(time.process_time() - begun)
+        if face.places is not None or face.landmarks is not None:
+            np.save(out / path.with_suffix(".npy").name, landmarks_of(face, str(loaded.source)))
+    stream.reset()
+    if face is not None:
+        write_mesh(out / "subject.ply", face_mesh(face, loaded.order == "grid")._replace(uv=None, colours=None))
+    return spent
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 2 and one line where the photos or the model are not there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default /tmp/otherfaces_MODEL")
+    parser.add_argument("--jobs", type=int, default=2, help="processes of score.py")
+    arguments = parser.parse_args(argv)
+    photos, scorer = arguments.shared / "otherfaces", arguments.shared / "score.py"
+    people = sorted(path for path in photos.glob("*") if path.is_dir())
+    if not people:
+        print(f"tests.bench.otherfaces: {photos}: holds no people's photos", file=sys.stderr)
+        return 2
+    try:
+        stream = make_stream(load_model(arguments.model))
+    except ValueError as error:
+        print(f"tests.bench.otherfaces: {error}", file=sys.stderr)
+        return 2
+    out = arguments.out or Path(f"/tmp/otherfaces_{Path(arguments.model).resolve().name}")
+    spent = np.concatenate([predict_person(folder, out / folder.name, stream) for folder in people])
+    print(f"{arguments.model}: {len(spent)} photos, {np.isnan(spent).sum()} without a face; processor time "
+          f"{1000 * np.nanmedian(spent):.0f} ms a photo (median), {1000 * np.nanmax(spent):.0f} at most; wrote {out}",
+          flush=True)
+    if not scorer.is_file():
+        print(f"{scorer}: not there, so nothing is measured")
+        return 0
+    return subprocess.run([sys.executable, str(scorer), "--pred", str(out), "--identify", "--jobs",
+                           str(arguments.jobs)]).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Whole pictures with the networks in the box: the detector errs, the network finds the face; two faces in one picture.
+"""
+import logging
+
+import numpy as np
+import pytest
+
+from Dataset.images import write_image
+from Dataset.sources import Picture
+from Dataset.synthetic_video import SyntheticVideo, VideoOptions
+from Network import candidates
+from Network.landmarker import landmarks_of
+from Network.loading import load_model
+from Network.predict import Crop, NoFace, Prediction, crops_for, faces_of
+from Network.streaming import make_stream
+
+NETWORKS = ("compact", "uvnet")
+
+
+@pytest.fixture(scope="module")
+def filmed():
+    """One head, small and off the middle of a picture of 400x300, and two heads side by side in one of 560x320, before
+    clutter, with their truth."""
+    alone = VideoOptions(kind="still", seed=7, width=400, height=300, head=0.55, wild=0.7, yaw=60, people=1)
+    two = VideoOptions(kind="still", seed=21, width=560, height=320, head=0.62, wild=0.5, people=2)
+    video = SyntheticVideo(alone)
+    frame = video.frame(0)
+    shifted = np.roll(frame.image, (30, -90), (0, 1))           # the head to the left and down
+    landmarks = frame.faces[0].landmarks + (-90, 30)
+    return (shifted, landmarks), SyntheticVideo(two, video.stage).frame(0)
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def stream(request):
+    return make_stream(load_model(request.param))
+
+
+def error(face: Prediction, truth: np.ndarray) -> float:
+    """Mean distance of the landmarks, of sqrt(w h) of the true ones' box."""
+    found = landmarks_of(face)[:, :2]
+    return float(np.linalg.norm(found - truth, axis=1).mean() / np.sqrt(np.prod(np.ptp(truth, axis=0))))
+
+
+def counted(stream, monkeypatch) -> list[Crop]:
+    """The crops that the stream looks at from now on."""
+    looked, plain = [], stream._look
+    monkeypatch.setattr(stream, "_look", lambda crop: looked.append(crop) or plain(crop))
+    stream.reset()
+    return looked
+
+
+@pytest.mark.parametrize("finds", [[(300, 30, 70, 70)], [(300, 30, 70, 70), (345, 220, 40, 40)], []])
+def test_a_face_that_the_detector_misses_is_found(filmed, stream, finds, monkeypatch):
+    """It finds clutter, or nothing: the network looks elsewhere, and finds the face where it is."""
+    image, truth = filmed[0]
+    monkeypatch.setattr(candidates, "detect_faces", lambda *_, **__: [
+        candidates.Detection(box, 30.0, "frontal") for box in finds])
+    looked = counted(stream, monkeypatch)
+    crop, = crops_for(stream.loaded, Picture("p.png", image))
+    face = stream.add(crop)
+    assert error(face, truth) < 0.05 and len(finds) < len(looked) < 20
+    assert face.crops[0].others is None and face.crops[0].whole is None
+
+
+def test_a_face_that_the_detector_finds_costs_one_look(filmed, stream, monkeypatch):
+    image, truth = filmed[0]
+    low, high = truth.min(0), truth.max(0)
+    side = round(1.3 * float((high - low).max()))
+    box = (*(int(c) for c in (low + high - side) / 2), side, side)
+    asked = []
+    monkeypatch.setattr(candidates, "detect_faces", lambda *_, **more: asked.append(more) or [
+        candidates.Detection(box, 30.0, "frontal")])
+    looked = counted(stream, monkeypatch)
+    face = stream.add(crops_for(stream.loaded, Picture("p.png", image))[0])
+    assert len(looked) == len(asked) == 1 and error(face, truth) < 0.05
+
+
+def test_where_nobody_is_there_is_no_face(filmed, stream, monkeypatch):
+    """Clutter alone: not from guesses, nor from what the least sure stages find there."""
+    image = filmed[0][0][:, 210:]
+    stream.reset()
+    for name in (None, "alt2 +40"):
+        monkeypatch.setattr(candidates, "detect_faces", lambda *_, **__: [] if name is None else [
+            candidates.Detection((60, 60, 60, 60), 4.0, name)])
+        crop, = crops_for(stream.loaded, Picture("p.png", image))
+        with pytest.raises(NoFace, match="^p.png: no face"):
+            stream.add(crop)
+    assert stream.count == 0
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_face_of_a_picture_comes_out_where_it_is(filmed, network, tmp_path, monkeypatch, caplog):
+    """demo.py --faces all: two people, two faces, each with its own landmarks, and no third."""
+    import demo
+    from Evaluation.serve import ServeConfig
+    from Evaluation.views import VIEWS
+    from Network.demo_faces import DemoFaces
+    from Network.demo_options import parse
+    frame, faces, plain = filmed[1], [], DemoFaces.add
+
+    def add(self, crop):
+        faces.append(plain(self, crop))
+        return faces[-1]
+    monkeypatch.setattr(DemoFaces, "add", add)
+    write_image(tmp_path / "two.png", frame.image)
+    with caplog.at_level(logging.WARNING):
+        demo.demo(parse("", ServeConfig, VIEWS, [str(tmp_path / "two.png"), "--model", network, "--faces", "all",
+                                                 "-o", str(tmp_path / "face.ply")]))
+    assert len(faces) == 2
+    off = np.array([[error(face, truth.landmarks) for truth in frame.faces] for face in faces])
+    assert off.min(0).max() < 0.05 and off.max(1).min() > 0.5 and set(off.argmin(0)) == {0, 1}
+    assert len(list(tmp_path.glob("face_*.ply"))) == 2
+
+
+def test_what_the_detector_alone_takes_for_a_second_face_is_left_out(filmed, stream, monkeypatch):
+    """--faces all goes through the least sure stages, too: what they see in clutter the network does not take."""
+    image, truth = filmed[0]
+    low, high = truth.min(0), truth.max(0)
+    side = round(1.3 * float((high - low).max()))
+    box = (*(int(c) for c in (low + high - side) / 2), side, side)
+    monkeypatch.setattr(candidates, "detect_faces", lambda *_, **__: [
+        candidates.Detection(box, 30.0, "frontal"), candidates.Detection((300, 30, 70, 70), 5.0, "alt2, weak")])
+    (face, clutter), = faces_of([Picture("p.png", image)], stream.loaded, every_face=True)
+    stream.reset()
+    assert error(stream.add(face), truth) < 0.05
+    stream.reset()
+    with pytest.raises(NoFace):
+        stream.add(clutter)
