@@ -52,12 +52,14 @@ def demo(arguments: argparse.Namespace) -> None:
     from Dataset.sources import Picture, example_picture, pictures
     from Evaluation.plots import plot_preview
     from Network.demo_faces import DemoFaces
+    from Network.feature_maps import photo_features
     from Network.loading import DEFAULT_MODEL, load_model, put_together
     from Network.predict import NoFace, faces_of
     from Network.results import refuse_overwriting
     loaded, every = load_model(arguments.model or DEFAULT_MODEL, arguments.checkpoint), arguments.faces == "all"
     loaded = put_together(loaded, arguments.together)
-    viewer = make_viewer(arguments.view, loaded.config.get("network"), loaded.source) if arguments.view else None
+    viewer = make_viewer(arguments.view, loaded.config.get("network"), loaded.source, lambda photo: photo_features(
+        loaded.model, photo)) if arguments.view else None
     faces = DemoFaces(loaded, arguments.surface, arguments.expression, arguments.iterations)
     output, shown = Path(arguments.output), deque(maxlen=4)
     refuse_overwriting(output, arguments.inputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Mapping
+from typing import Iterable, Mapping
 
 import cv2
 import numpy as np
@@ -50,12 +50,17 @@ def collage(maps: np.ndarray, title: str = "", most: int = MOST_CHANNELS) -> np.
     return picture
 
 
+def collage_files(folder: str | os.PathLike[str], names: Iterable[str]) -> list[Path]:
+    """Where the collages of layers lie: FOLDER/NN_NAME.png, in their order."""
+    return [Path(folder) / f"{number:02d}_{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:64]}.png"
+            for number, name in enumerate(names)]
+
+
 def write_collages(folder: str | os.PathLike[str], layers: Mapping[str, np.ndarray]) -> list[Path]:
-    """FOLDER/NN_NAME.png of each layer's feature maps (h, w, C), in their order, each aside and then renamed -> their
-    paths. ValueError, before anything is written, for a layer whose maps are none."""
+    """`collage_files` of each layer's feature maps (h, w, C), each aside and then renamed -> their paths. ValueError,
+    before anything is written, for a layer whose maps are none."""
     pictures = {name: collage(maps, name) for name, maps in layers.items()}
-    paths = []
-    for number, (name, picture) in enumerate(pictures.items()):
-        paths.append(Path(folder) / f"{number:02d}_{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:64]}.png")
-        write_image(paths[-1], picture)
+    paths = collage_files(folder, pictures)
+    for path, picture in zip(paths, pictures.values()):
+        write_image(path, picture)
     return paths

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from Dataset.images import minmax
 from Evaluation.feature_collage import MOST_SIDE, collage, write_collages
 from Network import feature_maps, uvnet
 from Network.feature_maps import layer_names
@@ -85,3 +86,33 @@ def test_collages_are_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(ValueError, match="feature maps must be"):
         write_collages(tmp_path / "no", {"fine": maps, "bad": maps[0]})
     assert not (tmp_path / "no").exists()
+
+
+def test_the_demo_writes_the_layers_of_the_last_photo(tmp_path, monkeypatch):
+    """--view features: NAME_features.png is the answer's collage, beside it a folder with every layer's, of the square
+    that the network saw; another network than uvnet has none."""
+    import demo
+    from Evaluation.serve import ServeConfig
+    from Evaluation.views import VIEWS
+    from Network.demo_faces import DemoFaces
+    from Network.demo_options import parse
+    from Network.loading import load_model
+    seen, plain = [], DemoFaces.add
+
+    def add(self, crop):
+        seen.append(plain(self, crop))
+        return seen[-1]
+    monkeypatch.setattr(DemoFaces, "add", add)
+    words = ["--example", "-o", str(tmp_path / "face.ply"), "--view", "features", "--model"]
+    demo.demo(parse("", ServeConfig, VIEWS, [*words, "uvnet"]))
+    model = load_model("uvnet").model
+    names = layer_names(model)
+    files = sorted((tmp_path / "face_features").iterdir())
+    assert [file.name for file in files] == [f"{i:02d}_{name}.png" for i, name in enumerate(names)]
+    image = seen[-1].crops[-1].image
+    maps = feature_maps.feature_maps(model, minmax(image), [names[0], names[-1]])
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "face_features.png")), collage(maps[names[-1]], names[-1]))
+    drawn = cv2.imread(str(files[0])).astype(int)
+    assert np.abs(drawn - collage(maps[names[0]], names[0])).mean() < 8         # the finer square, shrunk again
+    with pytest.raises(ValueError, match="--view features draws what uvnet sees; .* is another network"):
+        demo.demo(parse("", ServeConfig, VIEWS, [*words, "compact"]))
