@@ -265,7 +265,7 @@ def test_views_of_a_depth_map(view, shape, made, run):
         assert np.abs(small.astype(int) - made.images[0]).mean() < 5
     with pytest.raises(ValueError, match=f"--view {view} draws what pix2pix sees; box is another network"):
         make_viewer(view, "uvnet", "box")
-    with pytest.raises(ValueError, match="view must be one of texture, .*, strip, .*got 'x'"):
+    with pytest.raises(ValueError, match="view must be one of .*texture, .*, strip, .*got 'x'"):
         make_viewer("x", "uvnet", "box")
 
 
