@@ -84,10 +84,13 @@ def test_convlstm_arange_against_numpy():
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("sequences", [True, False])
 @pytest.mark.parametrize("kernel,strides", [(3, 2), (3, 1), (1, 1), (5, 1)])
-def test_fused_is_bit_identical_to_keras(activation, sequences, kernel, strides):
+def test_fused_equals_keras(activation, sequences, kernel, strides):
+    """Bit by bit on a CPU with AVX-512; elsewhere oneDNN adds up a convolution of T times as many images in another
+    order (measured with AVX2: 6e-6 of outputs of about 1)."""
     ours, theirs = pair(activation, sequences, kernel, strides)
     x = random(2, 4, 9, 8, 5)
-    np.testing.assert_array_equal(ours(x), theirs(x))
+    expected = np.asarray(theirs(x))
+    np.testing.assert_allclose(ours(x), expected, atol=2e-5 * np.abs(expected).max())
     assert ours.compute_output_shape(x.shape) == tuple(theirs(x).shape)
     assert [w.name for w in ours.weights] == [w.name for w in theirs.weights]
 
