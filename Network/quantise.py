@@ -1,7 +1,8 @@
 """The coarse network for phones:  python -m Network.quantise RUN --data SHARDS [--pictures 100] [-o coarse]
 
 Writes OUT_float.tflite and OUT_int8.tflite (weights and activations in 8 bits, inputs and outputs float32; Endrawis
-2018, 6.4, names quantisation as further work), and says what the 8 bits cost: the error of both against the truth, on
+2018, 6.4, names quantisation as further work; of a network that finds places its convolutions only, since a camera's
+divisions and angles have no sense in 8 bits), and says what the 8 bits cost: the error of both against the truth, on
 pictures that did not set the ranges, of a single pass and of the iterated answer, whose every pass sees what the last
 one's 8 bits made of the face. Ranges are set by pictures of the shards with the renderings that an iteration sees.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import statistics
 import sys
 import time
@@ -27,6 +29,10 @@ from Network.flags import exit_code
 from Network.iterate import Iterated
 
 FORMS = ("float", "int8")
+#: what stays float32 of a network that finds places: all but convolutions
+FLOAT = ("ADD", "ATAN2", "BATCH_MATMUL", "BROADCAST_TO", "CAST", "CONCATENATION", "DIV", "EXP", "FLOOR",
+         "FULLY_CONNECTED", "GATHER", "LESS", "LOG", "LOGISTIC", "MAXIMUM", "MEAN", "MINIMUM", "MUL", "NEG", "PACK",
+         "PAD", "RESHAPE", "SELECT", "SLICE", "SOFTMAX", "SQRT", "STRIDED_SLICE", "SUB", "SUM", "TILE", "TRANSPOSE")
 TIMED = 30          # passes whose median is told
 PASSES = 3          # of the iterated answer, from the mean face
 
@@ -81,9 +87,10 @@ def calibration(shards: Shards, size: int, count: int, first: int = 0) -> Inputs
     return Inputs(x, truths)
 
 
-def convert(model: Any, form: str, samples: Iterable[np.ndarray] = ()) -> bytes:
-    """A coarse network as a TFLite file, batch 1; samples: (S, S, 9) pictures that set the ranges of int8. ValueError
-    for another form, or int8 without samples."""
+def convert(model: Any, form: str, samples: Iterable[np.ndarray] = (), convolutions: bool = False) -> bytes:
+    """A coarse network as a TFLite file, batch 1; samples: (S, S, 9) pictures that set the ranges of int8;
+    convolutions: they alone are int8. ValueError for another form, int8 without samples, or a network with an operation
+    that TFLite does not have."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -98,7 +105,18 @@ def convert(model: Any, form: str, samples: Iterable[np.ndarray] = ()) -> bytes:
     if form == "int8":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ([sample[None].astype(np.float32)] for sample in samples)
-    return converter.convert()
+    try:
+        if form == "int8" and convolutions:
+            options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(FLOAT))
+            return tf.lite.experimental.QuantizationDebugger(
+                converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
+            ).get_nondebug_quantized_model()
+        return converter.convert()
+    except Exception as error:      # of a class that has another name and place in each TensorFlow
+        missing = sorted(set(re.findall(r"'(tf\.\w+)' op is neither", str(error))))
+        if not missing:
+            raise
+        raise ValueError(f"TFLite has no operation for {', '.join(missing)}, which this network uses") from None
 
 
 def runner(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
@@ -162,7 +180,7 @@ def quantise(run: str | Path, data: str | Path, output: str | Path = "coarse", p
     answers = (np.concatenate([np.asarray(predict(x[None])) for x in test.x]), iterated_faces(predict, test.x))
     reports = []
     for form in FORMS:
-        content = convert(loaded.model, form, ranges.x)
+        content = convert(loaded.model, form, ranges.x, loaded.config["model"].get("head") == "places")
         target = Path(f"{output}_{form}.tflite")
         write_atomic(target, lambda part, content=content: Path(part).write_bytes(content))
         reports.append(judge(form, content, test, answers))

@@ -58,6 +58,16 @@ def test_float_is_keras_and_int8_is_near_and_small(model, files):
     assert 0 < off < 0.1 and len(files["int8"]) < 0.5 * len(files["float"])
 
 
+def test_convolutions_alone_are_nearer_and_larger(model, files):
+    ranges, test = calibration(Made(), 32, 4, 4), calibration(Made(), 32, 4)
+    says = np.asarray(model(test.x, training=False))
+    mixed = convert(model, "int8", ranges.x, convolutions=True)
+    assert len(files["int8"]) < len(mixed) < len(files["float"])
+    off = [np.abs(np.concatenate([runner(content)(x[None]) for x in test.x]) - says).mean()
+           for content in (mixed, files["int8"])]
+    assert 0 < off[0] < 0.97 * off[1]
+
+
 def test_the_judgement_by_hand(model, files):
     test = calibration(Made(), 32, 2)
     says = np.asarray(model(test.x, training=False))
@@ -107,6 +117,10 @@ def test_bad_forms_and_networks_are_refused(model, tmp_path):
         convert(model, "int8")
     with pytest.raises(ValueError, match="form must be"):
         convert(model, "int4")
+    images = keras.Input((32, 32, 9))
+    strange = keras.Model(images, keras.layers.Lambda(lambda x: keras.ops.arcsin(x[:, :1, 0, 0]))(images))
+    with pytest.raises(ValueError, match="^TFLite has no operation for tf.Asin, which this network uses$"):
+        convert(strange, "float")
     (tmp_path / "config.json").write_text(json.dumps({}))
     with pytest.raises(ValueError):
         quantise(tmp_path, tmp_path, tmp_path / "out")
