@@ -91,7 +91,7 @@ def test_recurrent_activation_is_a_setting(activation):
     squash = {"hard_sigmoid_keras2": listing.hard_sigmoid_keras2}.get(activation, activation)
     theirs = lively(listing.get_keras_model((2, 32, 32, 3), 256, squeeze=True, recurrent_activation=squash, divide=4))
     ours.set_weights(theirs.get_weights())
-    np.testing.assert_allclose(ours(images(1, 2)), theirs(images(1, 2)), atol=1e-4)     # float32 rounding; 5e-5 measured without AVX-512
+    np.testing.assert_allclose(ours(images(1, 2)), theirs(images(1, 2)), atol=1e-4)
 
 
 def test_per_step_is_the_listing_on_keras_3():
