@@ -217,7 +217,8 @@ class CameraPose(layers.Layer):
         rows, ball = frame[:, 0, ROWS], ops.convert_to_tensor(self.ball)
         third, log_scale = third_row(rows), frame[:, 0, SCALE] - ops.log(ball[3:])      # sides per mm
         yaw = ops.arctan2(-third[:, 0], third[:, 2])
-        pitch = ops.arcsin(ops.clip(third[:, 1], -0.999, 0.999))
+        sine = ops.clip(third[:, 1], -0.999, 0.999)
+        pitch = ops.arctan2(sine, ops.sqrt(1.0 - sine * sine))      # TFLite knows no arcsine
         roll = ops.arctan2(-rows[:, 1], rows[:, 4])
         shift = ops.exp(log_scale) * ops.matmul(ops.reshape(rows, (-1, 2, 3)), ball[:3, None])[..., 0]
         seen = ops.mean(places, axis=1) + shift * np.array([-1.0, 1.0], np.float32) - 0.5
