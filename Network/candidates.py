@@ -19,7 +19,8 @@ GUESS = "guess"
 # Sides of the squares of a guess, of the picture's shorter side, and by how much neighbours overlap, of their side.
 # `compact`, its crop cut again up to three times, came to the face from 201 of 202 random squares of 0.8 to 2 times the
 # face's crop whose middle lay up to 0.45 of their side off the face's, and from 24 of 25 of 0.45 to 0.8 times its size;
-# from 0.75 of 77 up to 0.6 of their side off, from 0.11 of 441 farther off (200 own renders, yaw up to 60 degrees).
+# from 0.75 of 77 up to 0.6 of their side off, from 0.11 of 441 farther off (200 own renders, yaw up to 60 degrees). A
+# pass takes a few milliseconds, the whole chain of the detector some hundreds: squares come before it.
 COARSE, FINE, OVERLAP = (1.0, 0.5), (0.25,), 0.25
 LONGEST = 4                 # of the shorter side: only the middle of a longer picture is guessed at
 TRIED = 0.5                 # intersection over union with a place that was tried, from which on one is left out
@@ -32,17 +33,19 @@ class Candidate(NamedTuple):
     name: str
 
 
-def find(image: np.ndarray, every_face: bool = False) -> list[Detection]:
-    """What the detector finds in (H, W, 3) uint8 BGR, the largest first: by its surest stages in a small picture, and
-    by the whole chain where these see nobody; every_face: by all stages."""
-    found = [] if every_face else detect_faces(image, max_side=QUICK_LOOK, stages=STAGES[:SURE])
-    return found or detect_faces(image, every_stage=every_face)
+def find(image: np.ndarray, every_face: bool = False, quick: bool = False) -> list[Detection]:
+    """What the detector finds in (H, W, 3) uint8 BGR, the largest first: by its surest stages in a small picture, and,
+    unless `quick`, by the whole chain where these see nobody; every_face: by all stages."""
+    if every_face:
+        return detect_faces(image, every_stage=True)
+    found = detect_faces(image, max_side=QUICK_LOOK, stages=STAGES[:SURE])
+    return found if found or quick else detect_faces(image)
 
 
 def candidates(image: np.ndarray, found: Sequence[Detection], margin: float) -> Iterator[Candidate]:
     """Every place of a picture where the face may be, as crops: what was found, grown by `margin`; squares over all of
-    the picture, from the middle, the larger first; what the least sure stages find; and smaller squares. Each is made
-    when it is asked for."""
+    the picture, from the middle, the larger first; what all stages of the detector find, the surest first; and smaller
+    squares. Each is made when it is asked for."""
     tried: list[Box] = []
     for candidate in _in_order(image, found, margin):
         if all(_shared(candidate.box, box) < TRIED for box in tried):

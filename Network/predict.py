@@ -18,7 +18,7 @@ from Network.loading import Loaded
 
 log = logging.getLogger(__name__)
 FRONTAL = ("frontal", "alt2", "by hand")
-JUDGES = ("compact", "uvnet")       # networks that tell a face from what is none: their streams' looks have a doubt
+JUDGES = ("compact", "uvnet", "coarse")     # networks that tell a face from what is none: their looks have a doubt
 MOST_CUTS = 3   # times that a crop is cut again
 LOOK = 512      # pixels: no crop kept for a preview or for colours is larger
 # Where places lie in the crops of training: the larger side of their extent, of the crop (median), and within what
@@ -79,13 +79,14 @@ def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_fac
     """The largest face (or every face, largest first) of a picture as (size, size, 3) crops; [] when none is found.
 
     `box` takes the place of the detector. Either is grown by `margin` before it is cut, as the network was trained.
-    `guess`: where none is found, the first of the places where one might be, for a network that can tell.
+    `guess`, for a network that can tell: where the detector's surest stages find none, the first of the places where
+    one might be.
     ValueError when the box does not lie on the picture.
     """
     name, image = picture
     if box is not None:
         return [_cut(image, grown(_square(box, picture), margin), size, name, "by hand")]
-    found = find(image, every_face)
+    found = find(image, every_face, quick=guess)
     if every_face and found:
         return [_cut(image, grown(one.box, margin), size, name, one.pass_name) for one in found]
 

@@ -76,11 +76,15 @@ def test_a_box_by_hand_and_every_face_have_no_others(detector):
 
 
 def test_only_networks_that_can_tell_are_given_guesses(monkeypatch):
-    monkeypatch.setattr(module, "detect_faces", lambda *_, **__: [])
-    for network, count in (("compact", 1), ("uvnet", 1), ("pix2pix", 0), ("convlstm", 0)):
+    """The others have the whole chain of the detector instead."""
+    asked = []
+    monkeypatch.setattr(module, "detect_faces", lambda *_, **more: asked.append(more) or [])
+    for network, count in (("compact", 1), ("uvnet", 1), ("coarse", 1), ("pix2pix", 0), ("convlstm", 0)):
         loaded = Loaded(None, {"network": network, "model": {"crop_margin": 1.2}}, "m", 4, 16, None, "grid")
         crops = crops_for(loaded, PICTURE)
         assert len(crops) == count and all(crop.pass_name == GUESS and not crop.sure for crop in crops)
+        assert len(asked) == 2 - count
+        asked.clear()
     assert crops_for(loaded, PICTURE, box=(10, 10, 50, 50))[0].box == (5, 5, 60, 60)
 
 
