@@ -21,12 +21,14 @@ from Datagenerator.volume_dataset import VolumeConfig, VolumeSequence, make_volu
 from Dataset.face_model import load_face_model
 from Dataset.renders import GRID, RenderOptions, coarse_grid
 from Dataset.representations.depth import RANGE
-from Dataset.representations.points import encode, grid_landmarks
+from Dataset.representations.points import SIZE, encode, grid_landmarks
 from Dataset.shards import INFO, open_shards
 from Dataset.sidecar import model_hash
 from Dataset.subjects import dataset_info, subjects_of
+from Dataset.transforms import rotation_from_euler
 from Dataset.truths import Truths
 
+GAP = 4                 # points of the 128x128 grid between two neighbouring pixels of a face that is seen
 LIVE = "live"           # in place of a folder: people rendered while the network trains
 #: network -> the configs of the generators that feed it from LIVE and from shards
 LIVE_CONFIGS: dict[str, tuple[type, type]] = {"compact": (LiveConfig, ShardConfig), "uvnet": (LiveMapConfig, MapConfig),
@@ -43,8 +45,8 @@ Feed = SubjectSequence | ShardSequence | MapSequence | PairSequence | Coefficien
 
 class Source(NamedTuple):
     """training, validation: sequences for `pipeline.make_pipeline`; template: the training people's mean truth (N, 3),
-    of maps, depths and volumes the mean face's 256 places in the unit sphere, of coefficients the same in mm of the
-    head frame; about: order of the points, who trains and on
+    of maps, depths and volumes the mean face (SIZE^2, 3) in the unit sphere, of coefficients its 256 places in mm of
+    the head frame; about: order of the points, who trains and on
     what, for config.json: a resumed run must find the same; model: settings of the network that the data decide; live:
     whose processes the end of a `with` ends."""
 
@@ -100,7 +102,7 @@ def open_source(folder: str | Path, split: str,
         training, validation = (open_live_maps if maps else open_live)(data, workers)
         people = {"validation": f"numbers below {data.validation_people}", "training": "without end"}
         about = {"order": "grid", "people": people, "shards": shards_of(data.rendering())}
-        template = _mean_places() if maps else training.truths.template
+        template = _mean_grid() if maps else training.truths.template
         return Source(training, validation, template, about, {"crop_margin": data.margin}, training.shards)
     if workers is not None:
         raise ValueError(f"{folder}: --workers render for DATA {LIVE} only")
@@ -112,7 +114,7 @@ def open_source(folder: str | Path, split: str,
                  "shards": shards_of(shards.settings)}
         template = (training.truths.template if isinstance(data, ShardConfig) else
                     coarse_grid(load_face_model()) @ load_face_model().mean if isinstance(data, CoefficientConfig)
-                    else _mean_places())
+                    else _mean_grid())
         if isinstance(data, CoefficientConfig):     # what its numbers are coefficients of
             about["face_model"] = model_hash(load_face_model())
         return Source(training, validation, template, about, {"crop_margin": shards.settings.margin})
@@ -122,7 +124,7 @@ def open_source(folder: str | Path, split: str,
                   for use, sequence in (("training", training), ("validation", validation))}
         side = dataset_info(folder).settings.get("side")    # so that a photo's crop shows as much as these pictures
         margin = {} if side is None else {"crop_margin": round(RenderOptions.margin * side / RANGE, 2)}
-        return Source(training, validation, _mean_places(), {"order": "grid", "people": people}, margin)
+        return Source(training, validation, _mean_grid(), {"order": "grid", "people": people}, margin)
     if (Path(folder) / INFO).is_file():
         raise ValueError(f"{folder}: holds shards, this preset trains on subject folders (python -m Dataset.synthetic)")
     groups = subjects_of(folder, split)
@@ -134,10 +136,10 @@ def open_source(folder: str | Path, split: str,
                   {"order": dataset_info(folder).order, "people": names}, {})
 
 
-def _mean_places() -> np.ndarray:
-    """The mean face as an ordered grid of 256 points, in the unit sphere."""
+def _mean_grid() -> np.ndarray:
+    """The mean face as the whole ordered grid, in the unit sphere."""
     model = load_face_model()
-    return Truths(model, 256).make_template(np.zeros((1, len(model.identity)), np.float32))
+    return Truths(model, SIZE ** 2).make_template(np.zeros((1, len(model.identity)), np.float32))
 
 
 def shards_of(settings: RenderOptions) -> dict[str, Any]:
@@ -151,7 +153,8 @@ class People(NamedTuple):
     `count` is T; `truths` (P, N, 3) float32 neutral grids in the unit sphere, each brought onto `constant` (N, 3), the
     built-in mean face, by a similarity, as in training; `digest` (hex) of who they are; `seed` of the shards;
     `in_photo(p, k)`: of person p's picture k the face with its expression as an ordered grid (N, 3) float32 mm, head
-    frame, and which of its points the picture shows (N,) bool; `landmarks(p, k)`: where its 68 landmarks lie, hidden
+    frame, and which of its points the picture shows (N,) bool; `turned(p, k)`: from there to the camera's upright
+    frame, (3, 3) float64; `landmarks(p, k)`: where its 68 landmarks lie, hidden
     ones too, (68, 2) float32 in the picture's sides, and which of them it shows (68,) bool."""
 
     images: Callable[[int], np.ndarray]
@@ -161,6 +164,7 @@ class People(NamedTuple):
     digest: str
     seed: int
     in_photo: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+    turned: Callable[[int, int], np.ndarray]
     landmarks: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
 
@@ -182,9 +186,15 @@ def people_of(folder: str | Path, size: int, points: int) -> People:
     def in_photo(person: int, picture: int) -> tuple[np.ndarray, np.ndarray]:
         expression, visible = (shards.gather(name, [person], [picture])[0] for name in ("expression", "visible"))
         face = encode(model.shape(identity[person], expression), side, model).reshape(-1, 3)
+        if {"uv", "occluded"} <= set(shards.names):
+            uv, seen = (shards.gather(name, [person], [picture])[0] for name in ("uv", "occluded"))
+            return face.astype(np.float32), shown_places(uv, seen, side)
         coarse = visible.reshape(GRID, GRID).astype(np.float32)     # a point is shown where most about it is
         seen = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR).ravel() > 0.5
         return face.astype(np.float32), seen
+
+    def turned(person: int, picture: int) -> np.ndarray:
+        return rotation_from_euler(*shards.gather("pose", [person], [picture])[0][:3].astype(float))
 
     def landmarks(person: int, picture: int) -> tuple[np.ndarray, np.ndarray]:
         places, visible = (shards.gather(name, [person], [picture])[0] for name in ("landmarks", "visible"))
@@ -192,7 +202,23 @@ def people_of(folder: str | Path, size: int, points: int) -> People:
         shown = grid_landmarks(np.repeat(visible[:, None], 3, 1).astype(np.float32), model)[:, 0] > 0.5
         return places / shards.size, shown
     digest = hashlib.sha256(np.ascontiguousarray(identity).tobytes()).hexdigest()
-    return People(images, shards.images, truths(identity), constant, digest, shards.settings.seed, in_photo, landmarks)
+    return People(images, shards.images, truths(identity), constant, digest, shards.settings.seed, in_photo, turned,
+                  landmarks)
+
+
+def shown_places(uv: np.ndarray, seen: np.ndarray, side: int) -> np.ndarray:
+    """Which points of an ordered grid of side x side a picture shows, (side^2,) bool: uv (S, S, 2), where `seen` (S, S)
+    says that nothing stands before the face. Points between those of neighbouring pixels are shown, too, unless the
+    face is so steep there that they lie more than GAP points apart."""
+    places = uv[np.asarray(seen) > 0.5].astype(np.float64)
+    at = np.stack([(1 - places[:, 1]) * SIZE - 0.5, places[:, 0] * SIZE - 0.5], -1) * ((side - 1) / (SIZE - 1))
+    rows, columns = np.clip(np.rint(at), 0, side - 1).astype(int).T
+    shown = np.zeros((side, side), np.uint8)
+    shown[rows, columns] = 1
+    reach = 2 * round(GAP * side / SIZE / 2) + 1
+    padded = cv2.copyMakeBorder(shown, reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=0)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
+    return closed[reach:-reach, reach:-reach].ravel() > 0
 
 
 def subject_samples(folder: str | Path, people: str, split: str, data: DataConfig, margin: float = 1.0

@@ -19,11 +19,10 @@ from Dataset.face_model import BUILT_IN, load_face_model
 from Dataset.renders import RenderOptions
 from Dataset.shards import make_shards, open_shards
 from Dataset.sidecar import model_hash
-from Dataset.transforms import to_unit_sphere
 from Dataset.workers import cores
 from Evaluation.evaluate_predictions import DEFINITIONS, Results, score_batches
 from Evaluation.identification import identify
-from Evaluation.people import People, landmark_rows
+from Evaluation.people import People, landmark_rows, photo_batch
 from Evaluation.plots import plot_comparison
 from Evaluation.tables import Cell, Table
 
@@ -106,11 +105,11 @@ def cached_people(people: int = PEOPLE, size: int = 128, seed: int = SEED, worke
                   progress: Callable | None = None) -> Path:
     """Rendered people to compare on, as shards in the user's cache folder (XDG_CACHE_HOME, else ~/.cache); rendered
     once, gone on with after a kill -> the folder. ValueError for numbers out of range."""
-    options = RenderOptions(people=people, images=IMAGES, size=size, seed=seed)
+    options = RenderOptions(people=people, images=IMAGES, size=size, seed=seed, buffers=("uv", "occluded"))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faces3d"
     face = load_face_model()        # of another one: in another folder
     face = "" if face is load_face_model(BUILT_IN) else f"_{model_hash(face)[:8]}"
-    folder = cache / f"compare_{people}x{IMAGES}_{size}px_seed{seed}{face}"
+    folder = cache / f"compare_{people}x{IMAGES}_{size}px_seed{seed}_seen{face}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     make_shards(folder, options, workers, progress)
     return folder
@@ -173,14 +172,10 @@ def score(system: System, people: People, photos: int, surface: bool, progress: 
 
     def in_photos() -> Iterator[tuple]:
         for p, k in progress(pairs, total=len(pairs)):
-            truth, seen = people.in_photo(p, k)
             cloud, places, sees = timed(0, system.read, people.images(p)[k])
             marks.append(places)
             found.append(sees)
-            cloud = cloud[seen] if len(cloud) == len(seen) else cloud
-            finite = np.isfinite(cloud).all()       # what is not, score_batches lists as skipped
-            cloud = to_unit_sphere(cloud)[0] if finite else cloud
-            yield cloud[None], to_unit_sphere(truth[seen])[0][None], [f"{p}/{k}"]
+            yield photo_batch(people, p, k, cloud)
 
     def persons() -> Iterator[tuple]:
         for p in progress(range(len(people.truths)), total=len(people.truths)):

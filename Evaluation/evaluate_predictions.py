@@ -9,7 +9,7 @@ Left out: the published code drops the first points of the larger cloud before i
 from __future__ import annotations
 
 import math
-from typing import Callable, Iterable, NamedTuple, Sequence
+from typing import Callable, Iterable, NamedTuple
 
 import numpy as np
 
@@ -78,12 +78,14 @@ def prediction_evaluator(max_iterations: int = MAX_ITERATIONS, tolerance: float 
 
 
 def evaluate(predicted: np.ndarray, ground_truth: np.ndarray, ordered: bool, surface: bool = True,
-             crop: Crop | None = None, starts: str = "upright") -> Scores:
+             crop: Crop | None = None, starts: str = "upright", whole: np.ndarray | None = None) -> Scores:
     """Every number of one pair: (N, 3) and (M, 3), any sizes, one unit.
 
     ordered  point i of the prediction is meant to be point i of the ground truth (then N must be M)
     surface  False leaves the slow protocol (about 0.7 s a pair) out: its numbers are NaN
     crop, starts  for the protocol, see Evaluation/surface.py
+    whole    (K, 3): a larger surface of which the ground truth is the part that must be found; what is predicted is
+             aligned and compared with all of it, the ground truth with what is predicted
 
     ValueError as `prediction_evaluator` says, and when `ordered` clouds differ in size.
     """
@@ -92,7 +94,7 @@ def evaluate(predicted: np.ndarray, ground_truth: np.ndarray, ordered: bool, sur
     if ordered and len(predicted) != len(truth):
         raise ValueError("ordered clouds correspond point by point: want equal sizes, "
                          f"got {len(predicted)} predicted and {len(truth)} true points")
-    aligned = icp(predicted, truth, MAX_ITERATIONS, TOLERANCE)
+    aligned = icp(predicted, truth if whole is None else whole, MAX_ITERATIONS, TOLERANCE)
     forward = float(aligned.distances.mean()) / diagonal
     back = float(nearest_distances(truth, aligned.transform.apply(predicted)).mean()) / diagonal
     by_index = math.nan
@@ -100,14 +102,14 @@ def evaluate(predicted: np.ndarray, ground_truth: np.ndarray, ordered: bool, sur
         by_index = point_to_point(umeyama(predicted, truth, with_scale=False).apply(predicted), truth)
     strict = (math.nan,) * 4
     if surface:
-        strict = surface_scores(predicted, truth, crop, starts)[:4]
+        strict = surface_scores(predicted, truth, crop, starts, whole)[:4]
     loss = mse(predicted, truth) if len(predicted) == len(truth) else math.nan
     return Scores(forward, back, 0.5 * (forward + back), by_index, *strict, loss)
 
 
-def score_batches(batches: Iterable[tuple[np.ndarray, np.ndarray, Sequence[str]]], ordered: bool,
+def score_batches(batches: Iterable[tuple], ordered: bool,
                   as_published: bool = False, surface: bool = True, starts: str = "upright") -> Results:
-    """Score batches of (predictions (B, N, 3), ground truths (B, M, 3), B ids).
+    """Score batches of (predictions (B, N, 3), ground truths (B, M, 3), B ids[, B wholes (K, 3)]).
 
     as_published  only item 0 of every batch is scored, as the thesis's evaluate.py does (listing B-7); how many were
                   left out so is part of the definitions
@@ -119,16 +121,17 @@ def score_batches(batches: Iterable[tuple[np.ndarray, np.ndarray, Sequence[str]]
     rows: list[Row] = []
     skipped: list[tuple[str, str]] = []
     left_out, sizes, count = 0, set(), 0
-    for predictions, truths, ids in batches:
+    for predictions, truths, ids, *more in batches:
         if not len(predictions) == len(truths) == len(ids):
             raise ValueError("batch: want as many predictions as ground truths and ids, "
                              f"got {len(predictions)}, {len(truths)} and {len(ids)}")
         count += 1
         used = min(1, len(ids)) if as_published else len(ids)
         left_out += len(ids) - used
-        for predicted, truth, name in zip(predictions[:used], truths[:used], ids[:used]):
+        wholes = more[0] if more else [None] * len(ids)
+        for predicted, truth, name, whole in zip(predictions[:used], truths[:used], ids[:used], wholes):
             try:
-                rows.append(Row(str(name), evaluate(predicted, truth, ordered, surface, starts=starts)))
+                rows.append(Row(str(name), evaluate(predicted, truth, ordered, surface, starts=starts, whole=whole)))
                 sizes.add((len(predicted), len(truth)))
             except ValueError as error:
                 skipped.append((str(name), str(error)))

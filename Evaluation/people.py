@@ -25,6 +25,7 @@ class People(Protocol):
     constant: np.ndarray
     digest: str
     in_photo: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+    turned: Callable[[int, int], np.ndarray]
     landmarks: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
 
@@ -67,8 +68,8 @@ def score_photos(people: People, read: Callable[[np.ndarray], tuple[np.ndarray, 
                  count: int, title: str, surface: bool = True, progress: Callable = lambda people, total: people,
                  clock: Callable[[], float] = time.perf_counter) -> Table:
     """*This photo's face*: each of the first `count` pictures of each person alone, with the expression that it shows,
-    where it shows the face; beside the mean face's, on which the same places count. Then the 68 landmarks in the
-    picture, where the network says them, and how long it takes.
+    where it shows the face (`photo_batch`); beside the mean face's, on which the same places count. Then the 68
+    landmarks in the picture, where the network says them, and how long it takes.
 
     read  (S, S, 3) float32 -> (N, 3), an ordered grid of the face in the picture, or (M, 3) points without an order,
           of what the picture shows; the landmarks (68, 2) in the picture's sides, or None; whether there is a face at
@@ -94,11 +95,7 @@ def score_photos(people: People, read: Callable[[np.ndarray], tuple[np.ndarray, 
     def scores(face: Callable[[int, int], np.ndarray]):
         def batches():
             for p, k in progress(pairs, total=len(pairs)):
-                (truth, seen), cloud = people.in_photo(p, k), face(p, k)
-                cloud = cloud[seen] if len(cloud) == len(seen) else cloud
-                finite = np.isfinite(cloud).all()           # what is not, score_batches lists as skipped
-                yield (to_unit_sphere(cloud)[0] if finite else cloud)[None], to_unit_sphere(truth[seen])[0][None], [
-                    f"{p}/{k}"]
+                yield photo_batch(people, p, k, face(p, k))
         return score_batches(batches(), ordered=False, surface=surface)
     table = compared_table(scores(face), scores(lambda p, k: people.constant),
                            f"{_where(people, title)}, each of {count} photos alone, the visible part of its face")
@@ -108,6 +105,27 @@ def score_photos(people: People, read: Callable[[np.ndarray], tuple[np.ndarray, 
     missed: list[Cell] = ["no_face", found.count(False), math.nan, math.nan, len(found),
                           "photos in which the model sees no face: they count with the mean face"]
     return table._replace(rows=[*table.rows, *rows, missed, timing])
+
+
+def photo_batch(people: People, person: int, picture: int, cloud: np.ndarray) -> tuple:
+    """A prediction of the face in a picture beside it, as `score_batches` takes them: (1, N, 3), (1, M, 3), its name,
+    and the whole face.
+
+    cloud  an ordered grid in the head frame, of which the places that the picture shows count; or, another number of
+           them, points of what the picture shows, in the camera's upright frame, into which the truth is then turned
+
+    All of it is measured against the frame's own whole face: where the seen part ends is known to nobody, and right
+    beyond is right. The other way what is seen must be found.
+    """
+    truth, seen = people.in_photo(person, picture)
+    if len(cloud) == len(seen):
+        cloud = cloud[seen]
+    else:
+        truth = truth @ people.turned(person, picture).T
+    if np.isfinite(cloud).all():            # what is not, score_batches lists as skipped
+        cloud = to_unit_sphere(cloud)[0]
+    shown, move = to_unit_sphere(truth[seen])
+    return cloud[None], shown[None], [f"{person}/{picture}"], [move.apply(truth)]
 
 
 def landmark_rows(found: Sequence[np.ndarray | None], truths: Sequence[tuple[np.ndarray, np.ndarray]]

@@ -65,10 +65,12 @@ class SurfaceScores(NamedTuple):
     transform: Similarity
 
 
-def surface_scores(predicted: np.ndarray, truth: np.ndarray, crop: Crop | None = None,
-                   starts: str = "upright") -> SurfaceScores:
+def surface_scores(predicted: np.ndarray, truth: np.ndarray, crop: Crop | None = None, starts: str = "upright",
+                   whole: np.ndarray | None = None) -> SurfaceScores:
     """Align (N, 3) to (M, 3) and measure surface distances both ways.
 
+    whole   (K, 3): a larger surface of which the ground truth is the part that must be found. What is predicted beyond
+            that part is then measured against it, in the alignment and forward: right is right there, too
     starts  "upright": the prediction stands upright and faces within 60 degrees of where the truth does (all networks
             here); "all": any rotation, tried when the upright ones do not meet well (several times slower)
 
@@ -80,7 +82,8 @@ def surface_scores(predicted: np.ndarray, truth: np.ndarray, crop: Crop | None =
     diagonal = float(np.linalg.norm(np.ptp(truth, axis=0)))
     if not diagonal > 0:
         raise ValueError(f"ground truth: want a cloud with an extent, got {len(truth)} equal points")
-    transform = _Fit(predicted, truth, crop, diagonal).run(starts == "all")
+    whole = truth if whole is None else as_points(whole, "the whole ground truth")
+    transform = _Fit(predicted, truth, whole, crop, diagonal).run(starts == "all")
     aligned = transform.apply(predicted)
     inside, near = aligned, aligned
     kept = 1.0
@@ -91,7 +94,7 @@ def surface_scores(predicted: np.ndarray, truth: np.ndarray, crop: Crop | None =
         wider = crop.inside(aligned, 1.3)
         near = aligned[wider] if wider.sum() > 2 else aligned
         kept = len(inside) / len(aligned)
-    forward, forward_plain = surface_distances(inside, truth)
+    forward, forward_plain = surface_distances(inside, whole)
     reverse, reverse_plain = surface_distances(truth, near)
     percent = 100.0 / diagonal
     f, r = float(forward.mean()) * percent, float(reverse.mean()) * percent
@@ -126,9 +129,11 @@ def surface_distances(points: np.ndarray, surface: np.ndarray) -> tuple[np.ndarr
 class _Fit:
     """The search for the best similarity of one pair; points are taken in a fixed random order, so n are a sample."""
 
-    def __init__(self, predicted: np.ndarray, truth: np.ndarray, crop: Crop | None, diagonal: float):
+    def __init__(self, predicted: np.ndarray, truth: np.ndarray, whole: np.ndarray, crop: Crop | None,
+                 diagonal: float):
         rng = np.random.default_rng(1)
         self.p, self.g = predicted[rng.permutation(len(predicted))], truth[rng.permutation(len(truth))]
+        self.w = self.g if whole is truth else whole[rng.permutation(len(whole))]
         self.crop, self.diagonal = crop, diagonal
         self.nose = truth[truth[:, 2].argmax()] if crop is None else np.asarray(crop.nose, np.float64)
         self.limits = (0.0, np.inf)
@@ -181,8 +186,9 @@ class _Fit:
         """Symmetric trimmed ICP on n points of the truth and (for small n: 5 times) as many of the prediction."""
         if n not in self._trees:
             p = self.p[:n * (5 if n < 1000 else 1)]
-            self._trees[n] = cKDTree(self.g[:n]), cKDTree(p), p
-        tree_g, tree_p, p = self._trees[n]
+            dense = round(n * len(self.w) / len(self.g))        # as densely as the part
+            self._trees[n] = cKDTree(self.w[:dense]), cKDTree(p), p
+        tree_w, tree_p, p = self._trees[n]
         g = self.g[:n]
         error = np.inf
         for k in range(iterations + 1):
@@ -193,7 +199,7 @@ class _Fit:
             back *= transform.scale
             enough = inside.sum() >= max(8, 0.02 * len(p))
             if enough:
-                there, there_index = tree_g.query(moved[inside])
+                there, there_index = tree_w.query(moved[inside])
             error = 0.5 * (back.mean() + (there.mean() if enough else self.crop.radius if self.crop else np.inf))
             if k == iterations:
                 break
@@ -202,7 +208,7 @@ class _Fit:
             if enough:
                 use = there <= np.quantile(there, TRIM)
                 source.append(p[inside][use])
-                target.append(tree_g.data[there_index[use]])
+                target.append(tree_w.data[there_index[use]])
                 weights.append(np.full(use.sum(), 1.0 / use.sum()))
             fitted = self.fit(np.concatenate(source), np.concatenate(target), np.concatenate(weights))
             settled = k > 3 and abs(fitted.scale - transform.scale) < 1e-5 * transform.scale \

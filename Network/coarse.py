@@ -22,7 +22,7 @@ from Network.correspondence import FaceFrame
 from Network.layers import PACKAGE
 from Network.normalisation import BatchNormalization
 from Network.places import PLACES, find_places
-from Network.relief import ROWS, SCALE, third_row
+from Network.dense_face import ROWS, SCALE, third_row
 from Network.residual import Convolution, residual_encoder
 
 COUNT, CHANNELS = 290, 9        # coefficients; image BGR, PNCC, normals

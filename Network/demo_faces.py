@@ -9,7 +9,7 @@ import numpy as np
 from Dataset.camera import Camera
 from Dataset.mesh import Mesh, write_mesh
 from Dataset.pose import pose_numbers, weak_perspective
-from Dataset.representations.depth import decode, decode_depth, guess_camera, largest_part, triangulate
+from Dataset.representations.depth import decode, decode_depth, guess_camera, large_parts, triangulate
 from Dataset.representations.volume import LEVEL, save_volume
 from Dataset.surface_reconstruction import PoissonOptions, depth_surface
 from Dataset.transforms import to_unit_sphere
@@ -78,7 +78,7 @@ class DemoFaces:
             return read_maps(self._stream.answer)
         if self._loaded.config["network"] == "coarse":
             return self._stream.last
-        depth = largest_part(decode_depth(np.asarray(self._stream.answer, np.float32)))
+        depth = large_parts(decode_depth(np.asarray(self._stream.answer, np.float32)))
         return DepthReading(depth, guess_camera(len(depth)), self._face.crops[-1].image)
 
     def pose(self) -> np.ndarray | None:

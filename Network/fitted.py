@@ -13,10 +13,10 @@ import numpy as np
 from Dataset.correspondences import Correspondences, checked
 from Dataset.depth_fit import MIN_PIXELS, fit_depth
 from Dataset.face_model import FaceModel, load_face_model
-from Dataset.joint_fit import JointFit, joint_fit
+from Dataset.joint_fit import FitOptions, JointFit, joint_fit
 from Dataset.pose import Pose
 from Dataset.representations import points, uvmap
-from Dataset.representations.depth import decode_depth, guess_camera, largest_part, surface_points
+from Dataset.representations.depth import decode_depth, guess_camera, large_parts, surface_points
 from Dataset.renders import coarse_grid
 from Dataset.transforms import to_unit_sphere
 from Network.calibration import Calibration
@@ -24,7 +24,10 @@ from Network.predict import NoFace
 
 LEAST_PIXELS = 150      # of a face, of 128x128: with fewer the photo shows none
 MOST_PHOTOS = 16        # that are fitted together: the newest
-STRIDE = 2              # of the pixels that are fitted
+#: on two cores a photo's fit takes two thirds of what all 200 components, 4 steps and every second pixel take, and errs
+#: as much (docs/results.md)
+STRIDE = 3              # of the pixels that are fitted
+FIT = FitOptions(components=80, iterations=3)
 CLOUD = 16000           # points of a depth map's surface: not as many as a grid has
 WITHIN = 4.0            # a pixel's share of the atlas is believed within this factor of the face's median
 
@@ -81,7 +84,7 @@ class UVFitter(Fitter):
                  ) -> tuple[np.ndarray, JointFit]:
         """The fitted identity (n,), as it is, and the fit; state: of the last one, of all photos but the last."""
         start = state if state is not None and len(state.rotations) <= len(photos) else None
-        fit = joint_fit(photos, load_face_model(), start=start)
+        fit = joint_fit(photos, load_face_model(), FIT, start)
         return fit.identity, fit
 
     def fit(self, photos: Sequence[Correspondences], state: JointFit | None = None) -> Person:
@@ -101,7 +104,7 @@ class DepthFitter(Fitter):
     def read(self, output: np.ndarray) -> np.ndarray:
         """A photo's depth (S, S, 1) in [-1, 1] -> identity (200,), then the face's vertices flat, mm. NoFace where it
         has no depth, or none that is a face's."""
-        depth = largest_part(decode_depth(np.asarray(output, np.float32)))
+        depth = large_parts(decode_depth(np.asarray(output, np.float32)))
         try:
             fit = fit_depth(depth, guess_camera(len(depth))).fit
         except ValueError as error:
@@ -162,7 +165,7 @@ def face_in_photo(output: np.ndarray, network: str) -> np.ndarray:
     float32, or, of `pix2pix` and `vrn`, the points (M, 3) of the surface that it sees itself, without a model; unit
     sphere. NoFace where it sees none."""
     if network == "pix2pix":
-        depth = largest_part(decode_depth(np.asarray(output, np.float32)))
+        depth = large_parts(decode_depth(np.asarray(output, np.float32)))
         if np.isfinite(depth).sum() < MIN_PIXELS:
             raise NoFace("no face: the network sees none")
         try:

@@ -18,16 +18,19 @@ from Dataset.atomic import write_atomic, write_text
 from Dataset.face_model import load_face_model
 from Dataset.images import minmax
 from Dataset.renders import RenderOptions, render_person
+from Dataset.representations.depth import THRESHOLD
 from Dataset.scene import Stage
 from Network.calibration import write_calibration
 from Network.checkpoints import CHECKPOINTS, model_from_config
 from Network.flags import exit_code
+from Network.in_photo import OWN_SURFACE
 from Network.loading import WEIGHTS, WEIGHTS_VERSION, Loaded, digest, load_model
 
 #: of config.json
 KEPT = ("network", "preset", "model", "order", "shards", "face_model", "train", "settings", "solved", "versions")
 LARGEST = 16 * 2**20    # bytes
 MOST_MOVED = 2e-3       # unit sphere: 0.2 mm
+FLIPPED = 0.01          # of a face's pixels
 
 
 def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None) -> float:
@@ -65,12 +68,33 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None) -> floa
 
 
 def rounding_error(loaded: Loaded, half: list[np.ndarray], images: np.ndarray) -> float:
-    """Largest distance between points predicted for images (B, T, S, S, 3) with exact and with rounded weights."""
-    before = loaded.predict(images)
+    """Largest distance between points predicted for images (B, T, S, S, 3) with exact and with rounded weights, in the
+    unit sphere; of a network whose answer is a surface, between the surfaces themselves (`surface_moved`): what is
+    fitted to one may be another fit for one pixel more."""
     rounded = model_from_config(loaded.config)
     rounded.set_weights([w.astype(np.float32) for w in half])
-    after = loaded._replace(model=rounded).predict(images)
-    return float(np.linalg.norm(after - before, axis=-1).max())
+    other = loaded._replace(model=rounded)
+    if loaded.config.get("network") in OWN_SURFACE:
+        return surface_moved(loaded.answers(images), other.answers(images))
+    return float(np.linalg.norm(other.predict(images) - loaded.predict(images), axis=-1).max())
+
+
+def surface_moved(before: np.ndarray, after: np.ndarray) -> float:
+    """Depths in [-1, 1] (..., 1), or logits of volumes (..., S, D), of the same pictures -> by how much the surface
+    moves, about in the unit sphere, whose diameter is a side of the crop: the depth, at 99 of 100 pixels that both see
+    (at a fold one jumps from sheet to sheet); of volumes how much more or less of a ray is filled, mean over the rays
+    that both fill. Infinite where more than FLIPPED of the face's pixels (rays) are seen by one of the two alone."""
+    if before.shape[-1] == 1:
+        there = [values[..., 0] >= THRESHOLD for values in (before, after)]
+        moved = np.abs(after - before)[..., 0]
+    else:
+        filled = [(values > 0).sum(-1) for values in (before, after)]
+        there = [count > 0 for count in filled]
+        moved = np.abs(filled[1] - filled[0]) * (2.0 / before.shape[-2])
+    both, either = there[0] & there[1], there[0] | there[1]
+    if not both.any() or (either & ~both).sum() > FLIPPED * either.sum():
+        return np.inf
+    return float(np.quantile(moved[both], 0.99) if before.shape[-1] == 1 else moved[both].mean())
 
 
 def _renders(size: int) -> np.ndarray:

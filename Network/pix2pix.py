@@ -14,10 +14,10 @@ import keras
 from keras import layers, ops
 
 from Network.correspondence import FaceFrame
+from Network.dense_face import HardMask, Rays, dense_face, on_face, set_templates
 from Network.layers import PACKAGE
 from Network.normalisation import BatchNormalization
 from Network.places import find_places, guide
-from Network.relief import HardMask, relief, set_templates
 from Network.residual import Convolution, residual_encoder
 
 ENCODERS = ("plain", "residual")
@@ -39,9 +39,11 @@ class Config:
     filters: tuple[int, ...] = (64, 128, 256, 512, 512, 512, 512, 512)      # of the generator's levels, downwards
     encoder: str = "plain"                          # residual: Network/residual.py, 3x3 with blocks, on [0, 1]
     blocks: tuple[int, ...] = ()                    # residual: of each level
-    places: tuple[int, ...] = ()                    # residual: the map begins as the mean face between 256 places
-    #                                                 (Network/places.py): features at 1/8, looks, features at 1/4, of
-    #                                                 the second look; the finest two levels alone lead up again
+    places: tuple[int, ...] = ()                    # residual: the map begins as the face that 256 places tell
+    #                                                 (Network/dense_face.py): features at 1/8, looks, features at 1/4,
+    #                                                 of the second look; the finest two levels alone lead up again
+    directions: int = 64                            # in which that face may differ from the mean face
+    up_filters: tuple[int, ...] = (64, 32)          # on its way up from 1/4 and from 1/2 of the image
     encoder_activation: str = "relu"                # the paper's; leaky_relu is pix2pix's own
     dropout: float = 0.5                            # behind the first `dropout_levels` transposed convolutions
     dropout_levels: int = 3
@@ -69,6 +71,9 @@ class Config:
         if len(self.blocks) != (len(self.filters) if self.encoder == "residual" else 0):
             raise ValueError(f"blocks must have one value for each level of a residual encoder, none of a plain one, "
                              f"got {self.blocks!r}")
+        if self.directions < 1 or len(self.up_filters) != 2 or not min(self.up_filters) >= 1:
+            raise ValueError(f"directions must be at least 1, and up_filters two positive numbers, got "
+                             f"{self.directions!r} and {self.up_filters!r}")
         if self.places and (len(self.places) != 4 or self.encoder != "residual" or len(self.filters) < 4):
             raise ValueError(f"places must be four numbers, beside a residual encoder of at least 4 levels, or none, "
                              f"got {self.places!r}, {self.encoder} and {len(self.filters)}")
@@ -169,25 +174,28 @@ def _block(config: Config, always: bool, slope: float = 0.0) -> Convolution:
 
 
 def _between_places(config: Config, levels: list[Any], always: bool) -> Any:
-    """Depth (n, S, S, 1) by way of the places: the mean face's as it lies between them, corrected, where the mask says
-    face; else background."""
+    """Depth (n, S, S, 1) by way of the places: that of the face which they tell where the mask says face, else
+    background. A change of the depth at each pixel is more exact by L1 and ruins the surface: wherever the mask is too
+    wide, L1 bends the face back to the background (docs/results.md). Layers are named as in `uvnet-compact`, whose way
+    up they are."""
     pyramid, looks, fine, refine = config.places
     convolution, face_frame = _block(config, always), FaceFrame(name="face_frame")
     found = find_places(levels, convolution, face_frame, pyramid=pyramid, looks=looks, refinements=1, fine=fine,
                         refine=refine)
-    values = AsValues(name="place_values")(relief(found, face_frame, convolution))
-    begun, x = guide(found, found.fine.shape[1], [found.fine], values)
-    x = convolution(x, config.filters[1], "guided_1")
-    x = convolution(x, config.filters[1], "guided_2")
-    x = layers.Conv2DTranspose(config.filters[0], KERNEL, strides=2, padding="same", use_bias=False,
-                               kernel_initializer=_initial(), name="up_0")(x)
-    x = layers.ReLU(name="up_0_relu")(_norm(config, "up_0_norm", always)(x))
-    x = layers.Concatenate(name="up_0_skip")([x, levels[0]])
+    posed = dense_face(found, face_frame, config.directions)
+    uv, x = guide(found, found.fine.shape[1], [found.fine])
+    start = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name="guide")(uv)
+    begun = AsValues(name="begun_half")(posed, Rays(name="rays")(posed, start))
+    high, low = config.up_filters
+    for number in range(2):
+        x = convolution(x, high, f"up_1_{number}")
+    x = layers.UpSampling2D(2, name="up_0")(layers.Conv2D(low, 1, name="up_0_before")(x))
+    x = layers.Add(name="skip_0")([x, layers.Conv2D(low, 1, name="side_0")(levels[0])])
+    x = convolution(layers.Concatenate(name="up_0_seen")([x, begun]), low, "up_0_0")
     # begins with 0, as in Network/uvnet.py: else sums of absolute errors leave most pixels empty
-    x = layers.Conv2DTranspose(2, KERNEL, strides=2, padding="same", kernel_initializer="zeros", dtype="float32",
-                               name="mask_and_change")(x)
-    begun = layers.UpSampling2D(4, interpolation="bilinear", dtype="float32", name="begun")(begun)
-    return OnFace(name="depth")(x, begun)
+    mask = layers.Conv2DTranspose(1, 2, strides=2, kernel_initializer="zeros", dtype="float32", name="mask")(x)
+    begun = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name="begun")(begun)
+    return OnFace(name="depth")(mask, begun)
 
 
 def build_discriminator(config: Config) -> keras.Model:
@@ -232,7 +240,7 @@ def inference(model: keras.Model) -> keras.Model:
 
 
 def set_template(model: keras.Model, template: Any) -> None:
-    """With `places`: let a new network know the mean face, an ordered grid (N, 3) in the unit sphere."""
+    """With `places`: let a new network know the mean face, an ordered grid (N, 3)."""
     set_templates(model.get_layer("generator"), template)
 
 
@@ -251,38 +259,47 @@ def _norm(config: Config, name: str, always: bool = False) -> layers.Layer:
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class AsValues(keras.layers.Layer):
-    """Places' depths (n, 256), in sides of the image, larger nearer -> values of a depth map (n, 256, 1) float32: 1 the
-    nearest place's, 2 less for one side behind it (Dataset/representations/depth.py)."""
+    """A face's grid as it lies (n, G, G, 3) and what pixels see of it (n, s, s, 2), of Network/dense_face.py -> the
+    same as a depth map has it, (n, s, s, 2) float32: 1 the nearest place's value, 2 less for one side behind it
+    (Dataset/representations/depth.py); how far beyond the face as before.
+
+    A depth map's side is one at the nearest place's distance, the grid's at the middle's: NEARER is their ratio, median
+    over training pictures.
+    """
+
+    NEARER = 1.06
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
 
-    def call(self, depths: Any) -> Any:
+    def call(self, posed: Any, seen: Any) -> Any:
         """As the class says."""
-        return (1.0 - 2.0 * (ops.max(depths, axis=1, keepdims=True) - depths))[..., None]
+        nearest = ops.max(posed[..., 2:], axis=(1, 2), keepdims=True)
+        values = 1.0 - 2.0 * self.NEARER * (nearest - seen[..., :1])
+        return ops.concatenate([values, seen[..., 1:]], axis=-1)
 
-    def compute_output_shape(self, shape: tuple) -> tuple:
-        """(n, 256, 1)."""
-        return (*shape, 1)
+    def compute_output_shape(self, posed_shape: tuple, seen_shape: tuple) -> tuple:
+        """(n, s, s, 2)."""
+        return seen_shape
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class OnFace(keras.layers.Layer):
-    """A mask's logits and a change (n, S, S, 2), and the map to change (n, S, S, 1) -> depth (n, S, S, 1) float32 in
-    [-1, 1]: the changed map on the face, -1 elsewhere."""
+    """What is added to a mask's logits (n, S, S, 1), and a map with how far beyond the face each pixel lies
+    (n, S, S, 2) -> depth (n, S, S, 1) float32 in [-1, 1]: the map on the face, -1 elsewhere."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         self._hard = HardMask(name="hard")
 
-    def call(self, found: Any, begun: Any) -> Any:
+    def call(self, on: Any, begun: Any) -> Any:
         """As the class says."""
-        depth = ops.clip(begun + found[..., 1:], -1.0, 1.0)
-        return self._hard(found[..., :1]) * (depth + 1.0) - 1.0
+        depth = ops.clip(begun[..., :1], -1.0, 1.0)
+        return self._hard(on_face(begun[..., 1:]) + on) * (depth + 1.0) - 1.0
 
-    def compute_output_shape(self, found_shape: tuple, begun_shape: tuple) -> tuple:
+    def compute_output_shape(self, on_shape: tuple, begun_shape: tuple) -> tuple:
         """(n, S, S, 1)."""
-        return begun_shape
+        return on_shape
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers, ops
 
 from Network.correspondence import Correction, Correspondences, FaceFrame, Sampling
+from Network.grid import resample
 from Network.layers import PACKAGE
 from Network.residual import Convolution
 
@@ -82,6 +83,15 @@ def _look_again(found: Found, convolution: Convolution, face_frame: FaceFrame, f
     x = layers.Conv2D(3 + looks, 1, kernel_initializer="zeros", dtype="float32", name=f"{name}_correction")(x)
     places, log_variance, seen = Correction(name=name)(*before, x)
     return found._replace(places=places, log_variance=log_variance, looks=seen)
+
+
+def unit_places(template: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """A face's ordered grid (N, 3) -> its places (256, 3) about their middle and in units of the farthest one, as
+    FaceFrame's template is; that middle (3,) and unit, in those of the grid."""
+    places = resample(np.asarray(template, np.float64), PLACES)
+    middle = places.mean(axis=0)
+    radius = float(np.linalg.norm(places - middle, axis=1).max())
+    return (places - middle) / radius, middle, radius
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -24,11 +24,10 @@ import numpy as np
 from keras import layers, ops
 
 from Network.correspondence import FaceFrame
-from Network.grid import resample
 from Network.layers import PACKAGE
 from Network.losses import LEAST_LOG_VARIANCE
 from Network.normalisation import BatchNormalization
-from Network.places import PLACES, find_places, guide
+from Network.places import find_places, guide, unit_places
 from Network.residual import Convolution, residual_encoder
 
 _DOUBT = -3.0           # log-variance before training: a fifth of the side, the error of one that knows nothing
@@ -185,10 +184,10 @@ def inference(model: keras.Model) -> keras.Model:
 
 
 def set_template(model: keras.Model, template: Any) -> None:
-    """With `places`: let a new network know the mean face, an ordered grid (N, 3) in the unit sphere."""
+    """With `places`: let a new network know the mean face, an ordered grid (N, 3) of any size."""
     for layer in model.layers:
         if layer.name == "face_frame" and len(template):
-            layer.set_template(resample(np.asarray(template), PLACES))
+            layer.set_template(unit_places(template)[0])
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -24,11 +24,11 @@ import numpy as np
 from keras import layers, ops
 
 from Network.correspondence import FaceFrame
+from Network.dense_face import Rays, dense_face, on_face, set_templates
 from Network.hourglass import Residual, hourglass
 from Network.layers import PACKAGE
 from Network.normalisation import BatchNormalization
 from Network.places import find_places, guide
-from Network.relief import relief, set_templates
 from Network.residual import residual_encoder
 
 VARIANTS = ("plain", "guided", "multitask")
@@ -49,7 +49,8 @@ class Config:
     hourglasses: int = 2                        # stacked
     depth: int = 4                              # halvings of an hourglass: 48, 24, 12, 6, 3
     head: tuple[int, ...] = (256,)              # features at each doubling; the last is the output's own
-    places: tuple[int, ...] = ()                # the volume begins between 256 places (Network/places.py): features at
+    directions: int = 64                        # in which the face that 256 places tell may differ from the mean face
+    places: tuple[int, ...] = ()                # the volume begins as that face (Network/dense_face.py): features at
     #                                             1/8, looks, features at 1/4 and of the second look; no stem then but
     encoder_filters: tuple[int, ...] = (32, 48, 96, 160, 224)       # those of Network/residual.py: features and
     encoder_blocks: tuple[int, ...] = (0, 0, 1, 2, 1)               # blocks at 1/2, 1/4, 1/8 ...
@@ -189,8 +190,9 @@ def _stage(config: Config, x: Any, features: int, name: str) -> Any:
 
 
 def _between_places(config: Config, x: Any) -> tuple[Any, Any]:
-    """(B, S, S, C) -> features (B, S/4, S/4, F), and how far the mean face lies towards the viewer there, between the
-    places: (B, S, S, 1) float32 in sides of the crop, 0 halfway between its nearest and farthest place."""
+    """(B, S, S, C) -> features (B, S/4, S/4, F), and the face that the places tell, as pixels see it: (B, S, S, 2)
+    float32, how far towards the viewer it lies, 0 halfway between its nearest and farthest place, and how far beyond it
+    the pixel lies, both in sides of the crop."""
     def convolution(x: Any, filters: int, name: str, stride: int = 1, kernel: int = 3, relu: bool = True) -> Any:
         x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False,
                           kernel_initializer="he_normal", name=name)(x)
@@ -200,10 +202,12 @@ def _between_places(config: Config, x: Any) -> tuple[Any, Any]:
     face_frame = FaceFrame(name="face_frame")
     found = find_places(levels, convolution, face_frame, pyramid=pyramid, looks=looks, refinements=1, fine=fine,
                         refine=refine)
-    values = Middled(name="place_values")(relief(found, face_frame, convolution))
-    begun, x = guide(found, found.fine.shape[1], [found.fine], values)
+    posed = dense_face(found, face_frame, config.directions)
+    uv, x = guide(found, found.fine.shape[1], [found.fine])
+    start = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name="guide")(uv)
+    begun = Middled(name="middled")(posed, Rays(name="rays")(posed, start))
     x = convolution(x, config.features, "guided_1", kernel=1)
-    return x, layers.UpSampling2D(4, interpolation="bilinear", dtype="float32", name="begun")(begun)
+    return x, layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name="begun")(begun)
 
 
 def _head(config: Config, x: Any, begun: Any = None) -> Any:
@@ -247,30 +251,32 @@ def _normalised(config: Config, x: Any, name: str, relu: bool) -> Any:
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Middled(keras.layers.Layer):
-    """Depths (n, K) -> (n, K, 1) float32, 0 halfway between each sample's least and largest."""
+    """A face's grid as it lies (n, G, G, 3) and what pixels see of it (n, s, s, 2), of Network/dense_face.py -> the
+    same (n, s, s, 2) float32, but its depth is 0 halfway between the grid's nearest and farthest place."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
 
-    def call(self, depths: Any) -> Any:
+    def call(self, posed: Any, seen: Any) -> Any:
         """As the class says."""
-        middle = 0.5 * (ops.max(depths, axis=1, keepdims=True) + ops.min(depths, axis=1, keepdims=True))
-        return (depths - middle)[..., None]
+        depth = posed[..., 2:]
+        middle = 0.5 * (ops.max(depth, axis=(1, 2), keepdims=True) + ops.min(depth, axis=(1, 2), keepdims=True))
+        return ops.concatenate([seen[..., :1] - middle, seen[..., 1:]], axis=-1)
 
-    def compute_output_shape(self, shape: tuple) -> tuple:
-        """(n, K, 1)."""
-        return (*shape, 1)
+    def compute_output_shape(self, posed_shape: tuple, seen_shape: tuple) -> tuple:
+        """(n, s, s, 2)."""
+        return seen_shape
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Slab(keras.layers.Layer):
-    """What a volume begins as: changes (n, S, S, D + 3) and a surface (n, S, S, 1), in sides of the crop towards the
-    viewer off the middle plane -> logits (n, S, S, D) float32.
+    """What a volume begins as: changes (n, S, S, D + 3) and a surface (n, S, S, 2), in sides of the crop towards the
+    viewer off the middle plane, and how far beyond it a pixel lies -> logits (n, S, S, D) float32.
 
-    Of the changes the first D are added to the logits of their voxels; then come the mask's logit, how much farther
-    away the front lies, and how much thicker the face is than THICK, both in tenths of the crop's side. Before the
-    first D a voxel's logit is the least of three: the mask's, and how many layers it lies behind the front and before
-    the back. A layer is as long as a pixel is wide.
+    Of the changes the first D are added to the logits of their voxels; then come what is added to the mask's logit, how
+    much farther away the front lies, and how much thicker the face is than THICK, both in tenths of the crop's side.
+    Before the first D a voxel's logit is the least of three: the mask's, and how many layers it lies behind the front
+    and before the back. A layer is as long as a pixel is wide.
     """
 
     THICK = 0.18        # of the crop's side: from the front to the back, mean over pictures and pixels
@@ -284,8 +290,9 @@ class Slab(keras.layers.Layer):
         side, count = changes.shape[1], changes.shape[-1] - 3
         mask, farther, thicker = (changes[..., count + i:count + i + 1] for i in range(3))
         layer = np.arange(count, dtype=np.float32) + 0.5
-        front = count / 2 - side * (surface - self.UNIT * farther)
+        front = count / 2 - side * (surface[..., :1] - self.UNIT * farther)
         back = front + side * (self.THICK + self.UNIT * thicker)
+        mask = on_face(surface[..., 1:]) + mask
         return ops.minimum(mask, ops.minimum(layer - front, back - layer)) + changes[..., :count]
 
     def compute_output_shape(self, changes_shape: tuple, surface_shape: tuple) -> tuple:

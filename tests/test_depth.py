@@ -7,7 +7,7 @@ from Dataset.camera import look_at_face
 from Dataset.mesh import Mesh
 from Dataset.raycast import Scene
 from Dataset.representations.depth import (BACKGROUND, DISTANCE, RANGE, DepthRange, decode, decode_depth, depth_range,
-                                           edges, encode, encode_depth, from_picture, guess_camera, largest_part,
+                                           edges, encode, encode_depth, from_picture, guess_camera, large_parts,
                                            surface_points, to_picture, triangulate)
 
 NAN = np.nan
@@ -147,9 +147,11 @@ def test_there_and_back():
 def test_specks_are_no_face():
     depth = np.full((20, 20), np.nan, np.float32)
     depth[4:12, 4:12], depth[15:17, 15:17] = 800, 900
-    kept = largest_part(depth)
+    kept = large_parts(depth)
     assert np.isfinite(kept).sum() == 64 and np.nanmax(kept) == 800 and np.isfinite(depth).sum() == 68
-    assert np.isnan(largest_part(np.full((4, 4), np.nan))).all()
+    assert np.isnan(large_parts(np.full((4, 4), np.nan))).all()
+    depth[0:3, 0:3] = 850           # a face cut in two
+    assert np.isfinite(large_parts(depth)).sum() == 64 + 9 and np.isnan(large_parts(depth)[15, 15])
 
 
 def test_levels_that_span_a_share_of_a_side():

@@ -12,10 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from Datagenerator.dataset import DataConfig, SubjectSequence
 from Dataset.mesh import read_mesh
 from Dataset.subjects import subjects_of
-from Network.loading import load_model
 from tests.test_step import free_ports
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,9 +25,12 @@ def script(*words: object, **more) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory) -> Path:
-    """320 synthetic people, 4 frontal 64-pixel pictures of each."""
-    folder = tmp_path_factory.mktemp("people") / "data"
-    done = script("-m", "Dataset.synthetic", folder, "--subjects", 320, "--images", 4, "--size", 64, "--points", 1024,
+    """96 synthetic people, 4 frontal 64-pixel pictures of each: too few to learn from (tests/test_learning.py)."""
+    return make_people(tmp_path_factory.mktemp("people") / "data", 96)
+
+
+def make_people(folder: Path, count: int) -> Path:
+    done = script("-m", "Dataset.synthetic", folder, "--subjects", count, "--images", 4, "--size", 64, "--points", 1024,
                   "--yaw", 5, "--pitch", 5, "--roll", 3, "--expression", 0.2, "--seed", 11, "--workers", 2)
     assert done.returncode == 0, done.stderr[-1000:]
     return folder
@@ -37,48 +38,23 @@ def people(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(people) -> Path:
+    return train_run(people, 4)
+
+
+def train_run(people: Path, epochs: int) -> Path:
     folder = people.parent / "run"
-    done = script("train.py", people, "--run", folder, "--epochs", 20, "--images", 2, "--halve-every", 8,
+    done = script("train.py", people, "--run", folder, "--epochs", epochs, "--images", 2, "--halve-every", 8,
                   "--learning-rate", 2e-3, "--seed", 1, "--deterministic", "--quiet")
     assert done.returncode == 0, done.stderr[-1000:]
     return folder
 
 
-def errors(run: Path, people: Path, shuffled: bool = False) -> np.ndarray:
-    """Mean squared error of each sample of people who neither trained nor chose the checkpoint.
-
-    `shuffled`: each with another person's pictures.
-    """
-    loaded = load_model(run)
-    sequence = SubjectSequence(subjects_of(people, "train-validation-test")["test"],
-                               DataConfig(images=2, batch_size=16, repeats=2, image_size=64, points=1024, seed=3))
-    images, truths = (np.concatenate(parts) for parts in zip(*(sequence.batch(0, i) for i in range(len(sequence)))))
-    names = np.array([name for i in range(len(sequence)) for name in sequence.names(0, i)])
-    if shuffled:        # the next sample of another person
-        count = len(names)
-        order = np.array([next(j % count for j in range(i + 1, i + count) if names[j % count] != names[i])
-                          for i in range(count)])
-        images = images[order]
-    return ((loaded.predict(images) - truths) ** 2).mean((1, 2))
-
-
-def test_unseen_people_beat_the_mean_face_and_their_own_pictures_matter(run, people):
-    split = subjects_of(people, "train-validation-test")
-    data = DataConfig(images=2, image_size=64, points=1024)
-    mean = SubjectSequence(split["training"], data).mean_truth()
-    truths = SubjectSequence(split["test"], data)._truths
-    baseline = ((truths - mean) ** 2).mean()
-    own, others = errors(run, people).mean(), errors(run, people, shuffled=True).mean()
-    assert own < 0.99 * baseline, (own, baseline)          # 0.973 with the first renders, 12 epochs
-    assert others > 1.03 * own, (others, own)               # 1.069 with them
-
-
 def test_run_folder_is_complete(run):
     config = json.loads((run / "config.json").read_text())
-    assert config["order"] == "grid" and config["train"]["epochs"] == 20 and config["data"]["images"] == 2
+    assert config["order"] == "grid" and config["train"]["epochs"] == 4 and config["data"]["images"] == 2
     assert not set(config["people"]["training"]) & set(config["people"]["validation"] + config["people"]["test"])
     history = list(csv.DictReader((run / "history.csv").open()))
-    assert len(history) == 20 and (run / "loss.png").stat().st_size > 5000
+    assert len(history) == 4 and (run / "loss.png").stat().st_size > 5000
     assert float(history[-1]["loss"]) < float(history[0]["loss"])
 
 
@@ -86,13 +62,14 @@ def test_evaluate_in_the_thesis_order_and_by_name(run, people, tmp_path):
     done = script("evaluate.py", 4, 2, people, run, tmp_path / "scores", "--no-surface")
     assert done.returncode == 0, done.stderr[-1000:]
     rows = {row["metric"]: row for row in csv.DictReader((tmp_path / "scores.csv").open())}
-    assert 0.002 < float(rows["nme"]["mean"]) < 0.02 and rows["nme"]["samples"] == "174"
+    groups = 6 * len(subjects_of(people, "train-test")["test"])         # two pictures of four
+    assert 0.002 < float(rows["nme"]["mean"]) < 0.05 and int(rows["nme"]["samples"]) == groups > 24
     assert "prediction -> nearest ground truth" in rows["nme"]["definition"]
     published = script("evaluate.py", "--batch-size", 4, "--images", 2, "--data", people, "--model", run,
                        "--as-published", "--no-surface", "--results", tmp_path / "published")
     assert published.returncode == 0, published.stderr[-1000:]
     rows = {row["metric"]: row for row in csv.DictReader((tmp_path / "published.csv").open())}
-    assert rows["nme"]["samples"] == "43"       # 174 groups: 43 whole batches of 4, item 0 of each
+    assert int(rows["nme"]["samples"]) == groups // 4       # of each whole batch of 4 item 0
 
 
 def test_table_1_counts_the_thesis_parameters():

@@ -159,7 +159,7 @@ def test_source(shards, tmp_path):
     with open_source("live", "train-test", CONFIG, 1) as source:
         assert source.about["people"] == {"validation": "numbers below 2", "training": "without end"}
         assert source.about["shards"]["buffers"] == ["uv", "mask", "occluded"]
-        assert source.template.shape == (256, 3) and source.model == {"crop_margin": 1.15}
+        assert source.template.shape == (128 * 128, 3) and source.model == {"crop_margin": 1.15}
     assert not [child for child in multiprocessing.active_children() if child in source.live._workers._processes]
     assert data_config("uvnet", "live", {"reuse": 2}) is LiveMapConfig
     assert data_config("pix2pix", "live", {"yaw": 2.0}) is LiveDepthConfig

@@ -254,7 +254,7 @@ def test_source(folder):
     for config in (PLAIN, DEPTH):
         source = open_source(folder, "train-test", config)
         assert source.about["people"] == {"validation": "numbers below 2"} and source.about["shards"]["seed"] == 5
-        assert source.model == {"crop_margin": 1.15} and source.template.shape == (256, 3)
+        assert source.model == {"crop_margin": 1.15} and source.template.shape == (128 * 128, 3)
         assert source.training.training and not source.validation.training
     with pytest.raises(ValueError, match="live: .* train on people rendered meanwhile, not convlstm"):
         data_config("convlstm", "live", ())

@@ -7,7 +7,7 @@ import pytest
 
 from Network import compact
 from Network.loading import WEIGHTS, load_model
-from Network.pack import main, pack, rounding_error
+from Network.pack import main, pack, rounding_error, surface_moved
 from tests.test_compact import TINY
 from tests.test_streaming import _loaded
 
@@ -103,3 +103,20 @@ def test_no_path_of_the_machine_that_trained_goes_along(tmp_path):
     pack(loaded, tmp_path / "box", IMAGES)
     assert json.loads((tmp_path / "box" / "config.json").read_text())["settings"] == {"seed": 0, "init": "first"}
     assert loaded.config["settings"]["init"] == "/somewhere/else/first"
+
+
+def test_how_far_a_surface_moves():
+    depth = np.full((2, 20, 20, 1), -1.0, np.float32)
+    depth[:, 4:16, 4:16] = 0.5
+    other = depth.copy()
+    other[:, 4:16, 4:16] += 0.001
+    other[0, 5, 5] = 0.9                # one of 288 at a fold
+    assert surface_moved(depth, other) == pytest.approx(0.001, rel=1e-3)
+    other[0, 4:6, 4:16] = -1
+    assert surface_moved(depth, other) == np.inf
+    assert surface_moved(np.full_like(depth, -1), depth) == np.inf
+    logits = np.full((1, 20, 20, 30), -5.0, np.float32)
+    logits[:, 4:16, 4:16, 10:20] = 5
+    more = logits.copy()
+    more[:, 4:10, 4:16, 20] = 5         # a voxel more on half of the rays: 2 / 20 of the unit sphere
+    assert surface_moved(logits, more) == pytest.approx(0.05)

@@ -8,10 +8,12 @@ from Datagenerator.source import People, people_of
 from Dataset.camera import look_at_face
 from Dataset.face_model import load_face_model
 from Dataset.renders import RenderOptions
+from Dataset.representations.depth import surface_points
 from Dataset.representations.points import encode
 from Dataset.shards import make_shards, open_shards
 from Dataset.transforms import rotation_from_euler, to_unit_sphere
-from Evaluation.people import score_photos
+from Evaluation.people import photo_batch, score_photos
+from Evaluation.surface import surface_scores
 
 SIDE = 32
 
@@ -61,12 +63,54 @@ def test_a_perfect_face_has_no_error_whatever_is_hidden(folder):
 
 
 def test_points_without_an_order(folder):
+    """They are the camera's, and lie as the head is turned."""
     people = people_of(folder, 32, SIDE ** 2)
 
     def face(p, k):
         truth, seen = people.in_photo(p, k)
-        return truth[seen][::-1][:-1]
+        return (truth @ people.turned(p, k).T)[seen][::-1][:-1]
     assert rows(people, with_photo(people, face))["surface_chamfer"][1] < 0.05
+
+
+@pytest.fixture(scope="module")
+def profiles(tmp_path_factory):
+    """Pictures with buffers; two of the four heads are turned by more than 35 degrees."""
+    out = tmp_path_factory.mktemp("profiles") / "faces"
+    make_shards(out, RenderOptions(people=2, images=2, size=96, seed=2, detect=0, buffers=("uv", "occluded", "depth")))
+    return out
+
+
+def test_a_true_depth_map_has_next_to_no_error(profiles):
+    """What stands before a face, and where a depth map ends, is nobody's error: not that of a perfect answer."""
+    people, shards = people_of(profiles, 96, 64 ** 2), open_shards(profiles)
+    assert np.sort(np.abs(shards.gather("pose", [0, 1])[..., 0]).ravel())[-2] > 35
+    for p, k in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        depth, seen, (focal, x, y, distance) = (shards.gather(name, [p], [k])[0] for name in
+                                                ("depth", "occluded", "camera"))
+        camera = look_at_face(96, float(distance), float(focal))._replace(centre=(float(x), float(y)))
+        cloud = surface_points(np.where(seen, depth, np.nan), camera, 4000, np.random.default_rng(0))
+        predicted, truth, _, (whole,) = photo_batch(people, p, k, cloud)
+        found = surface_scores(predicted[0], truth[0], whole=whole)
+        predicted, truth, _, (whole,) = photo_batch(people, p, k, people.constant)
+        mean = surface_scores(predicted[0], truth[0], whole=whole)
+        assert found.forward < 0.12 and found.reverse < 0.35 and found.chamfer < 0.5 * mean.chamfer
+
+
+def test_shown_places_are_those_whose_pixels_show_them(profiles):
+    """Against each place's own pixel: it is seen where the atlas has it there, too."""
+    people, shards = people_of(profiles, 96, 64 ** 2), open_shards(profiles)
+    for p, k in ((0, 0), (1, 1)):
+        uv, seen, (focal, x, y, distance) = (shards.gather(name, [p], [k])[0] for name in ("uv", "occluded", "camera"))
+        face, shown = people.in_photo(p, k)
+        move = shards.gather("pose", [p], [k])[0][3:]
+        camera = look_at_face(96, float(distance), float(focal))._replace(centre=(float(x), float(y)))
+        at = camera.project(face @ people.turned(p, k).T + move)
+        rows, columns = np.clip(at.y.astype(int), 0, 95), np.clip(at.x.astype(int), 0, 95)
+        steps = np.linspace(0, 127, 64)
+        v, u = np.meshgrid(1 - (steps + 0.5) / 128, (steps + 0.5) / 128, indexing="ij")
+        off = np.abs(uv[rows, columns] - np.stack([u.ravel(), v.ravel()], -1)).max(-1)
+        true = seen[rows, columns] & (off < 6 / 128)
+        assert 0.2 < shown.mean() < 0.95 and (shown == true).mean() > 0.93
 
 
 def test_the_mean_face_is_the_floor(folder):

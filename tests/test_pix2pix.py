@@ -8,6 +8,7 @@ import pytest
 
 from Network import compact, get_network, pix2pix
 from Network.checkpoints import RunFolder, model_from_config
+from Network.dense_face import on_face
 from Network.flags import add_flags
 from Network.loading import begin_with
 from Network.pix2pix import COMPACT, PIX2PIX, BatchNorm, Config, WithNoise
@@ -49,7 +50,7 @@ def test_sizes_of_the_paper():
 
 def test_size_of_compact():
     generator = pix2pix.build(COMPACT)
-    assert generator.count_params() == 2_965_376 <= 4_000_000     # 8 MB as float16
+    assert generator.count_params() == 3_264_014 <= 4_000_000     # 8 MB as float16
     assert generator.output_shape == (None, 128, 128, 1)
     assert generator.get_layer(f"down_{len(COMPACT.filters) - 1}").output.shape[1] <= 4
     assert pix2pix.build_discriminator(COMPACT).output_shape == (None, 14, 14, 1)
@@ -77,19 +78,23 @@ def test_the_residual_encoder_is_that_of_compact(tmp_path):
                                keras.Model(first.input, first.get_layer("down_0").output)(images[:, None]), atol=1e-5)
 
 
-def test_with_places_it_begins_with_no_face_and_learns_the_mean_faces():
-    """The mask's logits begin at 0, which is background; past them, what is drawn is the map between the places."""
+def test_with_places_it_begins_with_the_face_that_they_tell():
+    """Beyond it is background; with the mask's logit raised, what is drawn is the map that rays see."""
     keras.utils.set_random_seed(5)
     config = dataclasses.replace(COMPACT, filters=(4, 6, 8, 8), blocks=(0, 0, 1, 0), image_size=32,
                                  places=(8, 4, 6, 8), discriminator_filters=(4, 6, 8))
     model = pix2pix.build_training(config)
     pix2pix.set_template(model, np.random.default_rng(1).normal(size=(256, 3)).astype(np.float32))
     generator = pix2pix.inference(model)
-    assert (np.asarray(generator(pictures(2))) == -1).all() and generator.output_shape == (None, 32, 32, 1)
-    last = generator.get_layer("mask_and_change")
-    last.set_weights([last.get_weights()[0], np.array([1.0, 0.0], np.float32)])
-    begun = keras.Model(generator.input, generator.get_layer("begun").output)(pictures(2))
-    np.testing.assert_allclose(generator(pictures(2)), np.clip(begun, -1, 1), atol=1e-5)
+    begun = np.asarray(keras.Model(generator.input, generator.get_layer("begun").output)(pictures(2)))
+    depth, on = np.clip(begun[..., :1], -1, 1), np.asarray(on_face(begun[..., 1:])) > 0
+    assert generator.output_shape == (None, 32, 32, 1) and not on.all()
+    np.testing.assert_allclose(generator(pictures(2)), np.where(on, depth, -1), atol=1e-5)
+    last = generator.get_layer("mask")
+    last.set_weights([last.get_weights()[0], np.array([10.0], np.float32)])
+    np.testing.assert_allclose(generator(pictures(2)), depth, atol=1e-5)
+    with pytest.raises(ValueError, match="directions must be at least 1, and up_filters two positive numbers"):
+        dataclasses.replace(config, up_filters=(8,))
     with pytest.raises(ValueError, match="places must be four numbers"):
         dataclasses.replace(config, encoder="plain", blocks=())
 

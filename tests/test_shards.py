@@ -77,8 +77,8 @@ def test_bytes_do_not_depend_on_workers(tiny, tmp_path):
 def test_few_files_are_open_at_a_time(tiny, monkeypatch):
     monkeypatch.setattr(shards, "_file_limit", lambda: 6)
     found, opened = open_shards(tiny), []
-    real = np.load
-    monkeypatch.setattr(np, "load", lambda file, **settings: opened.append(file) or real(file, **settings))
+    real = np.memmap
+    monkeypatch.setattr(np, "memmap", lambda file, *settings: opened.append(file) or real(file, *settings))
     for name in ("pose", "camera", "landmarks", "pose"):
         np.testing.assert_array_equal(found.gather(name, range(18)), np.concatenate(found.arrays(name)))
     assert len(opened) == 8 and found._map.cache_info().currsize == 3      # the first was closed and opened again

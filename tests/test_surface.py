@@ -47,6 +47,19 @@ def test_any_rotation_is_found_when_asked():
     assert rotations.shape == (348, 3, 3) and np.allclose(np.linalg.det(rotations), 1)
 
 
+def test_beyond_the_part_that_counts_right_is_right():
+    """The upper half of a face must be found; a prediction of all of it, or of a little more, errs nowhere."""
+    a, b = face(), face()
+    part = b[b[:, 1] > np.quantile(b[:, 1], 0.4)]
+    more = a[a[:, 1] > np.quantile(a[:, 1], 0.25)]
+    found = surface_scores(MOVED.apply(more), part, whole=b)
+    assert found.chamfer < 0.1 < 0.3 < surface_scores(MOVED.apply(more), part).forward
+    less = a[a[:, 1] > np.quantile(a[:, 1], 0.6)]
+    assert surface_scores(MOVED.apply(less), part, whole=b).reverse > 0.5      # what must be found is missing
+    with pytest.raises(ValueError, match="the whole ground truth"):
+        surface_scores(a, part, whole=np.zeros((4, 2)))
+
+
 def test_outside_the_crop_does_not_count_forward():
     truth = face(3000, 1)
     truth = truth[truth[:, 1] > -0.3]

@@ -30,6 +30,7 @@ DISTANCE = 800.0        # mm: of a face from a camera of which nothing is known
 BACKGROUND = -1.0       # the value of "no depth"
 THRESHOLD = -0.9        # values below are no depth: a network comes near -1, and a face's own lie far above
 LEVELS = 255            # of an 8-bit picture; 0 is no depth
+LARGE = 0.1             # of the largest part's pixels: a smaller one is a speck
 STEEPEST = 80.0         # degrees between a triangle's plane and the image's: steeper is a jump, not a surface
 
 
@@ -146,13 +147,16 @@ def decode_depth(values: np.ndarray, limits: DepthRange = DepthRange(DISTANCE, D
     return np.where(values >= threshold, depth, np.nan).astype(np.float32)
 
 
-def largest_part(depth: np.ndarray) -> np.ndarray:
-    """A depth map (H, W) with its largest connected part alone, NaN elsewhere; itself where it has no other. What a
-    network sees beside a face, specks, would draw a fit away from it and become blobs of a surface."""
+def large_parts(depth: np.ndarray) -> np.ndarray:
+    """A depth map (H, W) with its connected parts of at least LARGE of the largest one's pixels, NaN elsewhere: glasses
+    cut a face in two, but what a network sees beside one, specks, would draw a fit away from it and become blobs of a
+    surface."""
     parts, count = ndimage.label(np.isfinite(depth))
     if count < 2:
         return depth
-    return np.where(parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]), depth, np.float32(np.nan))
+    pixels = np.bincount(parts.ravel())
+    pixels[0] = 0
+    return np.where((pixels >= max(1, LARGE * pixels.max()))[parts], depth, np.float32(np.nan))
 
 
 def to_picture(values: np.ndarray) -> np.ndarray:
