@@ -22,6 +22,8 @@ SIDE = 64           # of the ordered grid of a face: cells of 2 mm
 CONTROL = 32        # of the grid on which directions are kept
 #: of what FaceFrame gives: how a place lies off the template, in the head frame, twice; the camera's rows, ln of scale
 TURNED, ROWS, SCALE = slice(2, 8), slice(9, 15), slice(15, 16)
+NO_FACE = 1.5       # mean log-variance of the places: 300 pictures of validation people have 0.94 at most, 60 of
+#                     clutter alone 2.1 at least
 STEPS = 3           # of Newton's: from a map between the places, two are enough but at folds
 LONGEST = 3.0       # cells of the grid, of a step
 _FLAT = 1e-7        # image sides squared a cell: where the face is seen from its edge a step is short, not wild
@@ -190,6 +192,24 @@ def _newton(missed: Any, along: Any, down: Any, flat: float = _FLAT) -> Any:
     step = ops.stack([(d * x - b * y) / determinant, (a * y - b * x) / determinant], -1)
     longest = ops.max(ops.abs(step), -1, keepdims=True)
     return step * ops.minimum(1.0, LONGEST / ops.maximum(longest, LONGEST))
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Doubted(keras.layers.Layer):
+    """What pixels see of a face (n, s, s, 2), of `Rays`, and the places' log_variance (n, K) -> the same, but all of it
+    a side of the image beyond the face where the places are found nowhere: mean log-variance above NO_FACE."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, seen: Any, log_variance: Any) -> Any:
+        """As the class says."""
+        nowhere = ops.cast(ops.mean(log_variance, axis=1) > NO_FACE, "float32")[:, None, None, None]
+        return ops.concatenate([seen[..., :1], seen[..., 1:] + nowhere], axis=-1)
+
+    def compute_output_shape(self, seen_shape: tuple, log_variance_shape: tuple) -> tuple:
+        """The first shape."""
+        return seen_shape
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

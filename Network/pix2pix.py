@@ -14,7 +14,7 @@ import keras
 from keras import layers, ops
 
 from Network.correspondence import FaceFrame
-from Network.dense_face import HardMask, Rays, dense_face, on_face, set_templates
+from Network.dense_face import Doubted, HardMask, Rays, dense_face, on_face, set_templates
 from Network.layers import PACKAGE
 from Network.normalisation import BatchNormalization
 from Network.places import find_places, guide
@@ -185,7 +185,8 @@ def _between_places(config: Config, levels: list[Any], always: bool) -> Any:
     posed = dense_face(found, face_frame, config.directions)
     uv, x = guide(found, found.fine.shape[1], [found.fine])
     start = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name="guide")(uv)
-    begun = AsValues(name="begun_half")(posed, Rays(name="rays")(posed, start))
+    seen = Doubted(name="doubted")(Rays(name="rays")(posed, start), found.log_variance)
+    begun = AsValues(name="begun_half")(posed, seen)
     high, low = config.up_filters
     for number in range(2):
         x = convolution(x, high, f"up_1_{number}")

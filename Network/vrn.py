@@ -24,7 +24,7 @@ import numpy as np
 from keras import layers, ops
 
 from Network.correspondence import FaceFrame
-from Network.dense_face import Rays, dense_face, on_face, set_templates
+from Network.dense_face import Doubted, Rays, dense_face, on_face, set_templates
 from Network.hourglass import Residual, hourglass
 from Network.layers import PACKAGE
 from Network.normalisation import BatchNormalization
@@ -205,7 +205,8 @@ def _between_places(config: Config, x: Any) -> tuple[Any, Any]:
     posed = dense_face(found, face_frame, config.directions)
     uv, x = guide(found, found.fine.shape[1], [found.fine])
     start = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name="guide")(uv)
-    begun = Middled(name="middled")(posed, Rays(name="rays")(posed, start))
+    seen = Doubted(name="doubted")(Rays(name="rays")(posed, start), found.log_variance)
+    begun = Middled(name="middled")(posed, seen)
     x = convolution(x, config.features, "guided_1", kernel=1)
     return x, layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name="begun")(begun)
 
@@ -216,10 +217,10 @@ def _head(config: Config, x: Any, begun: Any = None) -> Any:
         x = layers.UpSampling2D(2, name=f"head_{number}_double")(x)
         x = _relu(config, _residual(config, filters)(x, f"head_{number}"), f"head_{number}")
     stride = config.image_size // x.shape[1]
-    if begun is not None:       # begins with 0: no voxel is changed, and the back is where Slab has it
-        x = layers.Conv2DTranspose(config.layers + 3, stride, strides=stride, kernel_initializer="zeros",
-                                   dtype="float32", name="changes")(x)
-        return Slab(name="volume")(x, begun)
+    if begun is not None:       # begins with 0: the back is where Slab has it
+        x = layers.Conv2DTranspose(1, stride, strides=stride, kernel_initializer="zeros", dtype="float32",
+                                   name="thicker")(x)
+        return Slab(config.layers, name="volume")(x, begun)
     bias = keras.initializers.Constant(float(np.log(_FILLED / (1 - _FILLED))))
     return layers.Conv2DTranspose(config.layers, stride, strides=stride, bias_initializer=bias, dtype="float32",
                                   name="volume")(x)
@@ -270,31 +271,33 @@ class Middled(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Slab(keras.layers.Layer):
-    """What a volume begins as: changes (n, S, S, D + 3) and a surface (n, S, S, 2), in sides of the crop towards the
-    viewer off the middle plane, and how far beyond it a pixel lies -> logits (n, S, S, D) float32.
+    """What a volume is between its front and its back: how much thicker the face is than THICK (n, S, S, 1), in tenths
+    of the crop's side, and a surface (n, S, S, 2), in sides of the crop towards the viewer off the middle plane, and
+    how far beyond it a pixel lies -> logits (n, S, S, D) float32.
 
-    Of the changes the first D are added to the logits of their voxels; then come what is added to the mask's logit, how
-    much farther away the front lies, and how much thicker the face is than THICK, both in tenths of the crop's side.
-    Before the first D a voxel's logit is the least of three: the mask's, and how many layers it lies behind the front
-    and before the back. A layer is as long as a pixel is wide.
+    A voxel's logit is the least of three: `on_face` of its pixel, and how many layers it lies behind the front and
+    before the back. A layer is as long as a pixel is wide. Neither the mask nor single voxels are learnt: after as many
+    pictures as two cores show in half an hour they were worse than what the places tell (docs/results.md).
     """
 
     THICK = 0.18        # of the crop's side: from the front to the back, mean over pictures and pixels
     UNIT = 0.1
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, count: int, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
+        self.count = count
 
-    def call(self, changes: Any, surface: Any) -> Any:
+    def call(self, thicker: Any, surface: Any) -> Any:
         """As the class says."""
-        side, count = changes.shape[1], changes.shape[-1] - 3
-        mask, farther, thicker = (changes[..., count + i:count + i + 1] for i in range(3))
-        layer = np.arange(count, dtype=np.float32) + 0.5
-        front = count / 2 - side * (surface[..., :1] - self.UNIT * farther)
+        side, layer = thicker.shape[1], np.arange(self.count, dtype=np.float32) + 0.5
+        front = self.count / 2 - side * surface[..., :1]
         back = front + side * (self.THICK + self.UNIT * thicker)
-        mask = on_face(surface[..., 1:]) + mask
-        return ops.minimum(mask, ops.minimum(layer - front, back - layer)) + changes[..., :count]
+        return ops.minimum(on_face(surface[..., 1:]), ops.minimum(layer - front, back - layer))
 
-    def compute_output_shape(self, changes_shape: tuple, surface_shape: tuple) -> tuple:
+    def compute_output_shape(self, thicker_shape: tuple, surface_shape: tuple) -> tuple:
         """(n, S, S, D)."""
-        return (*changes_shape[:-1], changes_shape[-1] - 3)
+        return (*thicker_shape[:-1], self.count)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "count": self.count}

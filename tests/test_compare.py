@@ -181,8 +181,8 @@ def test_people_are_rendered_once_and_kept(tmp_path, monkeypatch, people):
     asked = []
     monkeypatch.setattr(comparing, "make_shards", lambda *arguments: asked.append(arguments))
     folder = cached_people(5, 32)
-    assert folder == tmp_path / "faces3d" / "compare_5x8_32px_seed9001" and folder.parent.is_dir()
-    assert asked[0][:2] == (folder, RenderOptions(people=5, images=8, size=32, seed=SEED))
+    assert folder == tmp_path / "faces3d" / "compare_5x8_32px_seed9001_seen" and folder.parent.is_dir()
+    assert asked[0][:2] == (folder, RenderOptions(people=5, images=8, size=32, seed=SEED, buffers=("uv", "occluded")))
     with pytest.raises(ValueError, match="--size must be within"):
         cached_people(5, 9999)
 

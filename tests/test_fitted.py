@@ -62,7 +62,7 @@ def crop(number: int, size: int = 128) -> Crop:
 def test_true_maps_give_the_person(person):
     identity, _, maps, _ = person
     one, four = (off(faces_of_people(maps[None, :count], "uvnet")[0], identity) for count in (1, 4))
-    assert one < 0.6 and four < 0.35 and four < one
+    assert one < 0.6 and four < 0.39 and four < one
 
 
 def test_a_photo_with_an_expression_gives_both_faces_and_where_it_is(person):

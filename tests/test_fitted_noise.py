@@ -7,7 +7,7 @@ from Dataset.renders import RenderOptions, render_person
 from Dataset.representations.depth import encode_depth
 from Dataset.scene import Stage
 from Network.fit_stream import FitStream
-from Network.fitted import DepthFitter, UVFitter, face_in_photo
+from Network.fitted import STRIDE, DepthFitter, UVFitter, face_in_photo
 from Network.predict import NoFace
 from tests.test_fitted import crop, fake
 
@@ -42,8 +42,9 @@ def test_a_mask_that_shows_no_face_is_none(where, message):
     if where == "everywhere":
         maps[..., 2:] = 1
     else:
-        maps[::2, ::2, 2:] = 1          # every second pixel, from the middle of the first pair on, is read
-        maps[1:6:2, 1, 2:] = 1
+        maps[..., 2:] = 1               # one pixel of each block, the one in its middle, is read
+        maps[STRIDE // 2::STRIDE, STRIDE // 2::STRIDE, 2:] = 0
+        maps[STRIDE // 2:3 * STRIDE:STRIDE, STRIDE // 2, 2:] = 1
     with pytest.raises(NoFace, match=f"^no face: {message}"):
         UVFitter().read(maps)
     with pytest.raises(NoFace, match=f"^photo 0: no face: {message}"):
