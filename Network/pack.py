@@ -92,6 +92,8 @@ def surface_moved(before: np.ndarray, after: np.ndarray) -> float:
         there = [count > 0 for count in filled]
         moved = np.abs(filled[1] - filled[0]) * (2.0 / before.shape[-2])
     both, either = there[0] & there[1], there[0] | there[1]
+    if not either.any():
+        return 0.0
     if not both.any() or (either & ~both).sum() > FLIPPED * either.sum():
         return np.inf
     return float(np.quantile(moved[both], 0.99) if before.shape[-1] == 1 else moved[both].mean())

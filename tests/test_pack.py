@@ -115,6 +115,7 @@ def test_how_far_a_surface_moves():
     other[0, 4:6, 4:16] = -1
     assert surface_moved(depth, other) == np.inf
     assert surface_moved(np.full_like(depth, -1), depth) == np.inf
+    assert surface_moved(np.full_like(depth, -1), np.full_like(depth, -1)) == 0
     logits = np.full((1, 20, 20, 30), -5.0, np.float32)
     logits[:, 4:16, 4:16, 10:20] = 5
     more = logits.copy()
