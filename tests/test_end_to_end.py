@@ -62,7 +62,7 @@ def test_evaluate_in_the_thesis_order_and_by_name(run, people, tmp_path):
     done = script("evaluate.py", 4, 2, people, run, tmp_path / "scores", "--no-surface")
     assert done.returncode == 0, done.stderr[-1000:]
     rows = {row["metric"]: row for row in csv.DictReader((tmp_path / "scores.csv").open())}
-    groups = 6 * len(subjects_of(people, "train-test")["test"])         # two pictures of four
+    groups = 2 * len(subjects_of(people, "train-test")["test"])         # of two pictures each
     assert 0.002 < float(rows["nme"]["mean"]) < 0.05 and int(rows["nme"]["samples"]) == groups > 24
     assert "prediction -> nearest ground truth" in rows["nme"]["definition"]
     published = script("evaluate.py", "--batch-size", 4, "--images", 2, "--data", people, "--model", run,
