@@ -24,8 +24,8 @@ from Network.predict import NoFace
 
 LEAST_PIXELS = 150      # of a face, of 128x128: with fewer the photo shows none
 MOST_PHOTOS = 16        # that are fitted together: the newest
-#: on two cores a photo's fit takes two thirds of what all 200 components, 4 steps and every second pixel take, and errs
-#: as much (docs/results.md)
+#: a photo's fit takes four fifths of what all 200 components, 4 steps and every second pixel take, and to a network's
+#: maps errs as much (docs/results.md)
 STRIDE = 3              # of the pixels that are fitted
 FIT = FitOptions(components=80, iterations=3)
 CLOUD = 16000           # points of a depth map's surface: not as many as a grid has

@@ -98,8 +98,7 @@ def unit_places(template: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
 class MovingMap(keras.layers.Layer):
     """Places (n, 256, 2) in image sides, log_variance (n, 256), trust (n, 256, 1), logits -> a map (n, side, side, 3)
     float32 at the image's cells: u and v of the atlas, as the places have them (docs/conventions.md), and how near the
-    face is, the logarithm of the places' weights there. With values (n, 256, K) of the places, (n, side, side, 3 + K):
-    u and v, the values, how near.
+    face is, the logarithm of the places' weights there.
 
     A place's weight is that of a Gaussian about it, of REACH, times its trust, over its variance.
     """
@@ -114,60 +113,47 @@ class MovingMap(keras.layers.Layer):
         v, u = np.meshgrid(1 - steps, steps, indexing="ij")
         self._uv = np.stack([u, v], -1).reshape(-1, 2).astype(np.float32)
 
-    def call(self, places: Any, log_variance: Any, trust: Any, values: Any = None) -> Any:
+    def call(self, places: Any, log_variance: Any, trust: Any) -> Any:
         """As the class says."""
         cells, known = self._cells, self._uv
-        if values is not None:
-            values = ops.cast(values, "float32")
-            known = ops.concatenate([ops.zeros_like(values[..., :1]) + known, values], axis=-1)
-        count = known.shape[-1]
         own = trust[..., 0] - log_variance - ops.sum(ops.square(places), -1) / (2 * REACH ** 2)
         cross = ops.matmul(cells, ops.transpose(places, (0, 2, 1))) / REACH ** 2
         logits = cross + own[:, None] - np.sum(cells ** 2, -1, keepdims=True) / (2 * REACH ** 2)     # (n, cells, 256)
         weights = ops.softmax(logits, axis=-1)
         x, y = places[..., 0] - 0.5, places[..., 1] - 0.5           # about the middle: their squares lose less
-        columns = [x, y, x * x, x * y, y * y] + [known[..., i] * at for i in range(count) for at in (x, y)]
-        moments = ops.matmul(weights, ops.stack(columns, -1))                                   # (n, cells, 5 + 2 C)
-        mean = ops.matmul(weights, known)                                                       # (n, cells, C)
-        mx, my, xx, xy, yy, *joint = (moments[..., i] for i in range(5 + 2 * count))
+        columns = [x, y, x * x, x * y, y * y] + [known[:, i] * at for i in (0, 1) for at in (x, y)]
+        moments = ops.matmul(weights, ops.stack(columns, -1))                                   # (n, cells, 9)
+        mean = ops.matmul(weights, known)                                                       # (n, cells, 2)
+        mx, my, xx, xy, yy, *joint = (moments[..., i] for i in range(9))
         xx, xy, yy = xx - mx * mx + _FLAT, xy - mx * my, yy - my * my + _FLAT
         determinant = xx * yy - xy * xy
         dx, dy = cells[:, 0] - 0.5 - mx, cells[:, 1] - 0.5 - my
         along, across = (yy * dx - xy * dy) / determinant, (xx * dy - xy * dx) / determinant
         found = []
-        for i in range(count):
+        for i in (0, 1):
             slope_x, slope_y = joint[2 * i] - mean[..., i] * mx, joint[2 * i + 1] - mean[..., i] * my
             found.append(mean[..., i] + ops.clip(slope_x * along + slope_y * across, -FARTHEST, FARTHEST))
         near = ops.logsumexp(logits, axis=-1)
-        return ops.reshape(ops.stack([*found, near], -1), (-1, self.side, self.side, count + 1))
+        return ops.reshape(ops.stack([*found, near], -1), (-1, self.side, self.side, 3))
 
-    def compute_output_shape(self, places_shape: tuple, log_variance_shape: tuple, trust_shape: tuple,
-                             values_shape: tuple | None = None) -> tuple:
-        """(n, side, side, 3 + K)."""
-        return (places_shape[0], self.side, self.side, 3 + (values_shape[-1] if values_shape else 0))
+    def compute_output_shape(self, places_shape: tuple, log_variance_shape: tuple, trust_shape: tuple) -> tuple:
+        """(n, side, side, 3)."""
+        return places_shape[0], self.side, self.side, 3
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "side": self.side}
 
 
-def guide(found: Found, side: int, features: Sequence[Any], values: Any = None) -> tuple[Any, Any]:
+def guide(found: Found, side: int, features: Sequence[Any]) -> tuple[Any, Any]:
     """The map between the places at side x side cells -> (u and v (n, side, side, 2) float32; `features` with the map
-    beside them, of the same side). Which places are hidden is learnt from how they look.
-
-    values (n, 256, K): of the places; the first of what is returned is then their map (n, side, side, K).
-    """
+    beside them, of the same side). Which places are hidden is learnt from how they look."""
     trust = layers.Dense(1, kernel_initializer="zeros", dtype="float32", name="guide_trust")(found.looks)
-    more = [] if values is None else [values]
-    between = MovingMap(side, name="guide_map")(found.places, found.log_variance, trust, *more)
-    last = between.shape[-1] - 1
-    near = Cut(last, last + 1, 0.0, 0.1, name="guide_near")(between)
+    between = MovingMap(side, name="guide_map")(found.places, found.log_variance, trust)
+    near = Cut(2, 3, 0.0, 0.1, name="guide_near")(between)
     centred = Cut(0, 2, 0.5, 2.0, name="guide_centred")(between)
-    if values is None:
-        return (Cut(0, 2, 0.0, 1.0, name="guide_uv")(between),
-                layers.Concatenate(name="guided")([*features, centred, near]))
-    found_values = Cut(2, last, 0.0, 1.0, name="guide_values")(between)
-    return found_values, layers.Concatenate(name="guided")([*features, centred, found_values, near])
+    return (Cut(0, 2, 0.0, 1.0, name="guide_uv")(between),
+            layers.Concatenate(name="guided")([*features, centred, near]))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -30,6 +30,7 @@ from Network.checkpoints import CHECKPOINTS, RunFolder, model_from_config
 from Network.flags import exit_code, from_dict
 from Network.grid import interpolation
 from Network.loading import Loaded, load_model
+from Network.ridge import ridge_solution
 from Network.solve_coarse import solve_coarse
 from Network.solve_dense import solve_dense
 from Network.streaming import compiled
@@ -94,9 +95,7 @@ def ridge_map(sums: Sums, ridge: float) -> np.ndarray:
     proportion to its own mean square. ValueError when there is nothing to solve."""
     if not sums.count:
         raise ValueError("nobody to solve for")
-    penalty = ridge * np.diag(sums.inputs) + 1e-9 * np.trace(sums.inputs) / len(sums.inputs)
-    penalty[-1] = 0.0
-    return np.linalg.solve(sums.inputs + np.diag(penalty), sums.outputs)
+    return ridge_solution(sums.inputs, sums.outputs, ridge)
 
 
 def solve(model: keras.Model, mapped: np.ndarray, basis: np.ndarray) -> None:
@@ -209,7 +208,8 @@ def main(argv: list[str] | None = None) -> int:
             for name in ("before", "after"):
                 print(f"{name:7}" + " ".join(f"{value:.4f}" for value in about[f"loss_{name}"]))
             return
-        print(f"ridge {about['ridge']:g}; squared error of the mean face's, validation people, by number of pictures:")
+        what = "by number of pictures" if len(about["of_mean_face_after"]) > 1 else "as they lie in their pictures"
+        print(f"ridge {about['ridge']:g}; squared error of the mean face's, validation people, {what}:")
         for name in ("before", "after"):
             print(f"{name:7}" + " ".join(f"{value:.3f}" for value in about[f"of_mean_face_{name}"]))
     return exit_code("python -m Network.solve", work, parser.parse_args(argv))

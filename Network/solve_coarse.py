@@ -23,6 +23,7 @@ from Network.coarse_stream import iterated_of
 from Network.compared import fitted
 from Network.flags import from_dict
 from Network.loading import Loaded
+from Network.ridge import ridge_solution
 from Network.streaming import compiled
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)   # of the mean square of what is mapped
@@ -91,11 +92,8 @@ def solve_coarse(loaded: Loaded, shards: Shards, out: Path, people: np.ndarray, 
                 for features, poses, truth in validation]
         return np.sum(rows, 0) / sum(len(truth) for *_, truth in validation)
     layer = loaded.model.get_layer("coefficients")
-    before, tried = losses(np.vstack(layer.get_weights())), {}
-    for ridge in RIDGES:
-        penalty = ridge * np.diag(inputs) + 1e-9 * np.trace(inputs) / len(inputs)
-        penalty[-1] = 0.0
-        tried[ridge] = np.linalg.solve(inputs + np.diag(penalty), outputs)
+    before = losses(np.vstack(layer.get_weights()))
+    tried = {ridge: ridge_solution(inputs, outputs, ridge) for ridge in RIDGES}
     best = min(RIDGES, key=lambda ridge: losses(tried[ridge]).mean())
     network = model_from_config(loaded.config, training=True)
     network.set_weights(loaded.model.get_weights())

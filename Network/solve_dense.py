@@ -26,6 +26,7 @@ from Network.dense_face import CONTROL, ROWS, SCALE, third_row
 from Network.grid import resample
 from Network.loading import Loaded
 from Network.places import PLACES
+from Network.ridge import ridge_solution
 from Network.streaming import compiled
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 100.0)   # of each feature's mean square
@@ -103,11 +104,7 @@ def solve_dense(loaded: Loaded, shards: Shards, out: Path, people: np.ndarray, h
     def error(mapped: np.ndarray, along: np.ndarray) -> float:
         off = np.square(validation.features @ mapped @ along - validation.offsets).sum()
         return float(off / np.square(validation.offsets).sum())
-    tried = {}
-    for ridge in RIDGES:
-        penalty = ridge * np.diag(normal) + 1e-9 * np.trace(normal) / len(normal)
-        penalty[-1] = 0.0
-        tried[ridge] = np.linalg.solve(normal + np.diag(penalty), right)
+    tried = {ridge: ridge_solution(normal, right, ridge) for ridge in RIDGES}
     best = min(RIDGES, key=lambda ridge: error(tried[ridge], directions))
     before = error(np.vstack(code.get_weights()), np.asarray(dense.directions))
     about = {"people": len(people), "ridge": best, "of_mean_face_before": [before],

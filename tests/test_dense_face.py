@@ -169,23 +169,6 @@ def test_the_cameras_pose_is_the_true_one():
     assert not found[:, :POSE.start].any()
 
 
-def test_values_between_the_places():
-    rng = np.random.default_rng(2)
-    seen = rng.uniform(0.1, 0.9, (2, 256, 2)).astype(np.float32)
-    doubt, trust = rng.normal(size=(2, 256)).astype(np.float32), rng.normal(size=(2, 256, 1)).astype(np.float32)
-    layer = MovingMap(12)
-    plain = np.asarray(layer(seen, doubt, trust))
-    slope = np.stack([0.3 * seen[..., 0] - 0.2 * seen[..., 1] + 0.1, np.full((2, 256), 0.7)], -1).astype(np.float32)
-    both = np.asarray(layer(seen, doubt, trust, slope))
-    assert both.shape == (2, 12, 12, 5)
-    np.testing.assert_allclose(both[..., [0, 1, 4]], plain, atol=1e-5)
-    centres = (np.arange(12) + 0.5) / 12
-    x, y = np.meshgrid(centres, centres)
-    inside = (x > 0.2) & (x < 0.8) & (y > 0.2) & (y < 0.8)
-    np.testing.assert_allclose(both[:, inside, 2], np.stack([0.3 * x - 0.2 * y + 0.1] * 2)[:, inside], atol=0.02)
-    np.testing.assert_allclose(both[..., 3], 0.7, atol=1e-3)
-
-
 def test_a_hard_mask_learns_as_a_soft_one():
     tf = pytest.importorskip("tensorflow")
     logits = tf.constant([-3.0, -0.1, 0.0, 0.1, 3.0])
