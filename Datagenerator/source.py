@@ -19,6 +19,7 @@ from Datagenerator.pair_dataset import PairConfig, PairSequence, pair_sequences
 from Datagenerator.shard_dataset import ShardConfig, ShardSequence, make_sequences
 from Datagenerator.volume_dataset import VolumeConfig, VolumeSequence, make_volume_sequences
 from Dataset.face_model import load_face_model
+from Dataset.rendering_unit import mean_code
 from Dataset.renders import GRID, RenderOptions, coarse_grid
 from Dataset.representations.depth import RANGE
 from Dataset.representations.points import SIZE, encode, grid_landmarks
@@ -46,7 +47,7 @@ Feed = SubjectSequence | ShardSequence | MapSequence | PairSequence | Coefficien
 class Source(NamedTuple):
     """training, validation: sequences for `pipeline.make_pipeline`; template: the training people's mean truth (N, 3),
     of maps, depths and volumes the mean face (SIZE^2, 3) in the unit sphere, of coefficients its 256 places in mm of
-    the head frame; about: order of the points, who trains and on
+    the head frame and their PNCC (256, 6); about: order of the points, who trains and on
     what, for config.json: a resumed run must find the same; model: settings of the network that the data decide; live:
     whose processes the end of a `with` ends."""
 
@@ -113,7 +114,7 @@ def open_source(folder: str | Path, split: str,
         about = {"order": "grid", "people": {"validation": f"numbers below {data.validation_people}"},
                  "shards": shards_of(shards.settings)}
         template = (training.truths.template if isinstance(data, ShardConfig) else
-                    coarse_grid(load_face_model()) @ load_face_model().mean if isinstance(data, CoefficientConfig)
+                    _mean_places() if isinstance(data, CoefficientConfig)
                     else _mean_grid())
         if isinstance(data, CoefficientConfig):     # what its numbers are coefficients of
             about["face_model"] = model_hash(load_face_model())
@@ -134,6 +135,12 @@ def open_source(folder: str | Path, split: str,
     names = {use: [subject.name for subject in group] for use, group in groups.items()}
     return Source(training, validation, training.mean_truth(),
                   {"order": dataset_info(folder).order, "people": names}, {})
+
+
+def _mean_places() -> np.ndarray:
+    """The mean face's 256 places, mm of the head frame, and their PNCC: (256, 6)."""
+    model = load_face_model()
+    return coarse_grid(model) @ np.concatenate([model.mean, mean_code(model)], axis=1)
 
 
 def _mean_grid() -> np.ndarray:

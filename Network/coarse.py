@@ -7,6 +7,7 @@ trunk of inverted residuals (Sandler et al. 2018). Network/iterate.py runs it ag
 
 `coarse-compact` alone ends elsewhere: its head finds 256 places of the face, as `compact` does; the camera that sees
 them so gives the pose with which the six numbers begin, and what the places show beside the mean face the other 284.
+What the last guess shows at each of these places, where it has another place of the face, says how it errs.
 """
 from __future__ import annotations
 
@@ -18,11 +19,11 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from Network.correspondence import FaceFrame
+from Network.correspondence import FaceFrame, Sampling
 from Network.layers import PACKAGE
 from Network.normalisation import BatchNormalization
+from Network.dense_face import ROWS, SCALE, Evidence, third_row
 from Network.places import PLACES, find_places
-from Network.dense_face import ROWS, SCALE, third_row
 from Network.residual import Convolution, residual_encoder
 
 COUNT, CHANNELS = 290, 9        # coefficients; image BGR, PNCC, normals
@@ -52,7 +53,8 @@ class Config:
     head: str = "mean"                              # of each feature, as He's; flatten: of each place of each feature;
     #                                                 places: of 256 places (Network/places.py), beside trunk plain
     head_filters: int = 64                          # of flatten: features that are left; of places: over the face
-    head_units: int = 128                           # of places: hidden ones
+    head_units: int = 128                           # of places: hidden ones; 0: none, linear in where places lie
+    guess_at_places: bool = False                   # of places: linear, too, in what the guess shows where they lie
     places: tuple[int, ...] = (96, 24, 48, 64)      # of places: features at 1/8, looks, features at 1/4 and of the
     #                                                 second look
     batch_norm_momentum: float = 0.99
@@ -74,7 +76,8 @@ class Config:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             for number in value if isinstance(value, tuple) else (value,):
-                least = 0 if field.name in ("pose_weight", "settled", *["blocks"] * (self.trunk == "plain")) else 1e-9
+                free = ("pose_weight", "settled", "head_units", *["blocks"] * (self.trunk == "plain"))
+                least = 0 if field.name in free else 1e-9
                 if isinstance(number, (int, float)) and not isinstance(number, bool) and not number >= least:
                     raise ValueError(f"{field.name} must be positive, got {value!r}")
         if self.head == "places" and (self.trunk != "plain" or len(self.filters) < 4 or len(self.places) != 4
@@ -86,10 +89,10 @@ class Config:
 
 
 COARSE = Config()
-#: for two CPU cores: small pictures; but for one block it finds places as `compact` does, and `uvnet-compact`, with
-#: whose weights a training may begin: what is new in the input, PNCC and normals, counts for nothing then
-COMPACT = Config(image_size=96, trunk="plain", filters=(32, 48, 96, 160, 224), blocks=(0, 0, 1, 2, 1), head="places",
-                 geometry="apart")
+#: for two CPU cores: it finds places as `compact` does, with whose weights a training may begin: what
+#: is new in the input, PNCC and normals, counts for nothing then
+COMPACT = Config(image_size=128, trunk="plain", filters=(32, 48, 96, 160, 224), blocks=(0, 0, 1, 2, 2), head="places",
+                 head_units=0, guess_at_places=True, geometry="apart")
 PRESETS = {"coarse": COARSE, "coarse-compact": COMPACT}
 ORDERED = False     # the output is coefficients; Dataset/representations/coefficients.py makes ordered points of them
 
@@ -139,13 +142,16 @@ def _by_places(config: Config, images: Any) -> Any:
     found = find_places(levels, convolution, face_frame, pyramid=pyramid, looks=looks, refinements=1, fine=fine,
                         refine=refine)
     frame = face_frame(found.places, found.log_variance, found.looks)
-    x = layers.Reshape((PLACES, PLACES, frame.shape[-1]), name="head_map")(frame)
-    x = convolution(x, config.head_filters, "head_1")
-    x = convolution(x, config.head_filters // 2, "head_2", stride=2)
-    x = layers.Flatten(name="head_flat")(x)
-    x = layers.Dense(config.head_units, activation="relu", name="head_3")(x)
-    # identity is nearly a linear map away from how the places lie
-    x = layers.Concatenate(name="head_seen", dtype="float32")([x, Residuals(name="head_residuals")(frame)])
+    seen = [Evidence(name="evidence")(frame)]       # identity is nearly a linear map away from how the places lie
+    if config.guess_at_places:
+        seen.append(Misfit(name="misfit")(images, found.places))
+    if config.head_units:
+        x = layers.Reshape((PLACES, PLACES, frame.shape[-1]), name="head_map")(frame)
+        x = convolution(x, config.head_filters, "head_1")
+        x = convolution(x, config.head_filters // 2, "head_2", stride=2)
+        x = layers.Flatten(name="head_flat")(x)
+        seen.append(layers.Dense(config.head_units, activation="relu", name="head_3")(x))
+    x = layers.Concatenate(name="head_seen", dtype="float32")(seen) if len(seen) > 1 else seen[0]
     return layers.Add(name="begun")([_coefficients(x), CameraPose(name="camera_pose")(frame, found.places)])
 
 
@@ -165,30 +171,53 @@ def _trunk(config: Config, x: Any) -> Any:
 
 
 def set_template(model: keras.Model, template: Any) -> None:
-    """With head `places`: let a new network know the mean face's 256 places (256, 3), mm of the head frame."""
+    """With head `places`: let a new network know the mean face's 256 places, mm of the head frame, and their PNCC:
+    (256, 6)."""
+    places, code = np.split(np.asarray(template, np.float64), [3], axis=1)
     for layer in model.layers:
         if isinstance(layer, CameraPose):
-            layer.set_template(np.asarray(template, np.float64))
+            layer.set_template(places)
         elif isinstance(layer, FaceFrame):
-            centred = template - np.mean(template, axis=0)
+            centred = places - np.mean(places, axis=0)
             layer.set_template(centred / np.linalg.norm(centred, axis=1).max())
+        elif isinstance(layer, Misfit):
+            layer.code.assign(code.astype(np.float32))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Residuals(layers.Layer):
-    """What FaceFrame gives (n, K, 16 + C) -> how the places lie beside the mean face's, turned into the head frame:
-    (n, 3 K) float32."""
+class Misfit(layers.Layer):
+    """The network's input (n, S, S, 9) and where K places are found (n, K, 2), in sides of the crop -> (n, 3 K)
+    float32: which place of the face the guess shows there beside the one it is, as PNCC, by WIDE; 0 where the guess is
+    right. What is far off tells less and less, and beyond WIDE, or where the guess shows no face, nothing: a first
+    guess must not drown a later one (a biweight, Beaton and Tukey 1974).
+
+    Its one weight, not trained: the places' own PNCC (K, 3).
+    """
+
+    WIDE = 0.1          # of the head's bounding box: about 2 cm
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
+        self._sampling = Sampling(name="sampling")
 
-    def call(self, frame: Any) -> Any:
+    def build(self, images_shape: tuple, places_shape: tuple) -> None:
+        """The middle of the head, until there is a face."""
+        self.code = self.add_weight(shape=(places_shape[1], 3), initializer=keras.initializers.Constant(0.5),
+                                    trainable=False, name="code", autocast=False)
+
+    def call(self, images: Any, places: Any) -> Any:
         """As the class says."""
-        return ops.reshape(frame[..., 2:5], (-1, 3 * frame.shape[1]))
+        code = ops.cast(images[..., 3:6], "float32")
+        on = ops.cast(ops.max(images[..., 3:], axis=-1, keepdims=True) > 0, "float32")
+        sampled = self._sampling(ops.concatenate([code, on], axis=-1), places)
+        off = (sampled[..., :3] - self.code) / self.WIDE
+        near = ops.square(ops.relu(1.0 - ops.sum(ops.square(off), axis=-1, keepdims=True)))
+        whole = ops.cast(sampled[..., 3:] > 0.999, "float32")
+        return ops.reshape(off * near * whole, (-1, 3 * places.shape[1]))
 
-    def compute_output_shape(self, shape: tuple) -> tuple:
+    def compute_output_shape(self, images_shape: tuple, places_shape: tuple) -> tuple:
         """(n, 3 K)."""
-        return (shape[0], 3 * shape[1])
+        return (images_shape[0], 3 * places_shape[1])
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -19,12 +19,13 @@ from Network.layers import PACKAGE
 from Network.places import Found, unit_places
 
 SIDE = 64           # of the ordered grid of a face: cells of 2 mm
-CONTROL = 32        # of the grid on which directions are kept
-#: of what FaceFrame gives: how a place lies off the template, in the head frame, twice; the camera's rows, ln of scale
-TURNED, ROWS, SCALE = slice(2, 8), slice(9, 15), slice(15, 16)
+CONTROL = 24        # of the grid on which directions are kept: that grid loses 0.3 % of the faces' squared offsets
+#: of what FaceFrame gives: how a place lies off the template, in the head frame, by how sure it is; the camera's rows,
+#: ln of scale
+TURNED, ROWS, SCALE = slice(5, 8), slice(9, 15), slice(15, 16)
 NO_FACE = 1.5       # mean log-variance of the places: 300 pictures of validation people have 0.94 at most, 60 of
 #                     clutter alone 2.1 at least
-STEPS = 3           # of Newton's: from a map between the places, two are enough but at folds
+STEPS = 4           # of Newton's
 LONGEST = 3.0       # cells of the grid, of a step
 _FLAT = 1e-7        # image sides squared a cell: where the face is seen from its edge a step is short, not wild
 _FLATTER = 1e-5     # of the gradient: a tenth of a cell's usual square; one wild pixel spoils a step of all weights
@@ -37,6 +38,15 @@ def dense_face(found: Found, face_frame: FaceFrame, directions: int) -> Any:
     code = layers.Dense(directions, kernel_initializer="zeros", dtype="float32", name="shape_code")(
         Evidence(name="evidence")(frame))
     return DenseFace(name="dense_face")(frame, found.places, code)
+
+
+def what_is_seen(found: Found, posed: Any, start: int, side: int) -> Any:
+    """The face's grid as it lies -> what pixels see of it (n, side, side, 2), as `Rays` gives it, without holes, and no
+    face where places are found nowhere; start: side at which the search begins, side or an n-th of it."""
+    at = FirstHit(start, name="first_hit")(posed)
+    if side != start:
+        at = layers.UpSampling2D(side // start, dtype="float32", name="first_grown")(at)
+    return Doubted(name="doubted")(Filled(name="filled")(Rays(name="rays")(posed, at)), found.log_variance)
 
 
 def on_face(far: Any) -> Any:
@@ -62,20 +72,20 @@ def third_row(rows: Any) -> Any:
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Evidence(keras.layers.Layer):
-    """What `FaceFrame` gives (n, K, 16 + C) -> what a face is read off linearly, (n, 6 K + 7) float32: how each place
-    lies off the template, turned back into the head frame, as it is and by how sure it is, and the camera."""
+    """What `FaceFrame` gives (n, K, 16 + C) -> what a face is read off linearly, (n, 3 K + 7) float32: how each place
+    lies off the template, turned back into the head frame and by how sure it is, and the camera."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
 
     def call(self, frame: Any) -> Any:
         """As the class says."""
-        turned = ops.reshape(frame[..., TURNED], (-1, 6 * frame.shape[1]))
+        turned = ops.reshape(frame[..., TURNED], (-1, 3 * frame.shape[1]))
         return ops.concatenate([turned, frame[:, 0, ROWS], frame[:, 0, SCALE]], axis=-1)
 
     def compute_output_shape(self, frame_shape: tuple) -> tuple:
-        """(n, 6 K + 7)."""
-        return frame_shape[0], 6 * frame_shape[1] + 7
+        """(n, 3 K + 7)."""
+        return frame_shape[0], 3 * frame_shape[1] + 7
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -121,11 +131,56 @@ class DenseFace(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
+class FirstHit(keras.layers.Layer):
+    """A face's grid as it lies (n, G, G, 3), x to the right and y down in image sides, z towards the viewer -> about
+    where the pixels of side x side see it, (n, side, side, 2) float32: column and row of the grid.
+
+    The mean of the grid's points, every second one, the nearer in the picture (Gaussians of REACH) and the nearer to
+    the viewer the more; those that face away count for nothing. `Rays` goes on from there.
+    """
+
+    REACH = 0.008       # sides of the image: half of what lies between points, so that sheets are not mixed
+    NEARER = 15.0       # logits a side: of two sheets that lie alike in the picture, the nearer
+    HIDDEN = 20.0       # logits taken from what is seen from straight behind
+
+    def __init__(self, side: int, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.side = side
+        centres = ((np.arange(side) + 0.5) / side).astype(np.float32)
+        self._pixels = np.stack(np.meshgrid(centres, centres), -1).reshape(-1, 2)
+
+    def call(self, posed: Any) -> Any:
+        """As the class says."""
+        size = posed.shape[1]
+        middle = posed[:, 1:-1, 1:-1]
+        along, down = posed[:, 1:-1, 2:] - posed[:, 1:-1, :-2], posed[:, 2:, 1:-1] - posed[:, :-2, 1:-1]
+        across = along[..., 0] * down[..., 1] - along[..., 1] * down[..., 0]     # of the normal towards the viewer
+        normal = ops.cross(along, down)
+        facing = across / (ops.sqrt(ops.sum(ops.square(normal), -1)) + 1e-9)
+        own = self.HIDDEN * ops.minimum(facing, 0.0) + self.NEARER * middle[..., 2]
+        rows, columns = np.meshgrid(np.arange(1, size - 1), np.arange(1, size - 1), indexing="ij")
+        at = np.stack([columns, rows], -1)[::2, ::2].reshape(-1, 2).astype(np.float32)
+        places = ops.reshape(middle[:, ::2, ::2, :2], (-1, len(at), 2))
+        own = ops.reshape(own[:, ::2, ::2], (-1, 1, len(at)))
+        cross = ops.matmul(self._pixels, ops.transpose(places, (0, 2, 1)))                      # (n, pixels, points)
+        logits = (cross - 0.5 * ops.sum(ops.square(places), -1)[:, None]) / self.REACH ** 2 + own
+        return ops.reshape(ops.matmul(ops.softmax(logits, axis=-1), at), (-1, self.side, self.side, 2))
+
+    def compute_output_shape(self, posed_shape: tuple) -> tuple:
+        """(n, side, side, 2)."""
+        return posed_shape[0], self.side, self.side, 2
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "side": self.side}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
 class Rays(keras.layers.Layer):
-    """A face's grid as it lies (n, G, G, 3), x and y in image sides, and a map of the face's square to begin with
-    (n, side, side, 2), u and v as `MovingMap` gives them -> what the pixels of side x side see, (n, side, side, 2)
-    float32: the third coordinate of the grid there, and how far from the pixel's middle, in image sides, the nearest
-    place that was found lies: 0 on the face, more beyond its rim.
+    """A face's grid as it lies (n, G, G, 3), x and y in image sides, and where in it to begin (n, side, side, 2),
+    column and row as `FirstHit` gives them -> what the pixels of side x side see, (n, side, side, 2) float32: the third
+    coordinate of the grid there, and how far from the pixel's middle, in image sides, the nearest place that was found
+    lies: 0 on the face, more beyond its rim.
 
     Newton's steps, none longer than LONGEST cells, within the grid. Where the face hides itself, they stay on the sheet
     where they begin. How the answer changes with the grid is what implicit differentiation says at the place found, a
@@ -142,9 +197,7 @@ class Rays(keras.layers.Layer):
         centres = ((np.arange(side) + 0.5) / side).astype(np.float32)
         pixels = np.stack(np.meshgrid(centres, centres), -1).reshape(1, -1, 2)
         start = ops.reshape(ops.stop_gradient(start), (-1, side * side, 2))
-        # u = (c + 1/2) / 128, v = 1 - (r + 1/2) / 128 of the grid of 128: column and row of this one
-        at = ops.stack([start[..., 0] * 128 - 0.5, (1 - start[..., 1]) * 128 - 0.5], -1) * (last / 127)
-        at, fixed = ops.clip(at, 0.0, last), ops.stop_gradient(posed)
+        at, fixed = ops.clip(start, 0.0, last), ops.stop_gradient(posed)
         for _ in range(self.steps):
             point, along, down = _surface(fixed, at)
             at = ops.clip(at + _newton(pixels - point[..., :2], along, down), 0.0, last)
@@ -192,6 +245,24 @@ def _newton(missed: Any, along: Any, down: Any, flat: float = _FLAT) -> Any:
     step = ops.stack([(d * x - b * y) / determinant, (a * y - b * x) / determinant], -1)
     longest = ops.max(ops.abs(step), -1, keepdims=True)
     return step * ops.minimum(1.0, LONGEST / ops.maximum(longest, LONGEST))
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Filled(keras.layers.Layer):
+    """What pixels see of a face (n, s, s, 2), of `Rays` -> the same, holes of up to two pixels closed: at the corners
+    of eyes and mouth the surface folds, and no step finds its way."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, seen: Any) -> Any:
+        """As the class says."""
+        wider = -ops.max_pool(-seen[..., 1:], 3, strides=1, padding="same")
+        return ops.concatenate([seen[..., :1], ops.max_pool(wider, 3, strides=1, padding="same")], axis=-1)
+
+    def compute_output_shape(self, shape: tuple) -> tuple:
+        """The same."""
+        return shape
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

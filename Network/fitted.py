@@ -29,6 +29,7 @@ MOST_PHOTOS = 16        # that are fitted together: the newest
 STRIDE = 3              # of the pixels that are fitted
 FIT = FitOptions(components=80, iterations=3)
 CLOUD = 16000           # points of a depth map's surface: not as many as a grid has
+STRANGEST = 12.0        # standard deviations from the mean face: a fit farther off went wrong
 WITHIN = 4.0            # a pixel's share of the atlas is believed within this factor of the face's median
 
 
@@ -98,6 +99,14 @@ class UVFitter(Fitter):
                       (fit.landmarks(last, model) / size).astype(np.float32), fit, pose)
 
 
+def mean_identity(identities: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean (n,) of identities fitted to surfaces, of those no longer than STRANGEST; of none 0, the mean face. Fits
+    that went well lie between 4 and 7 standard deviations from it (the prior draws them there, people lie at 14); one
+    that took a cheek in profile for a face has 19 or 27, and would outweigh all the others."""
+    plausible = [identity for identity in identities if np.linalg.norm(identity) <= STRANGEST]
+    return np.mean(plausible, axis=0) if plausible else np.zeros_like(identities[0])
+
+
 class DepthFitter(Fitter):
     """`pix2pix`: a fit to each photo's surface, the mean of their identities."""
 
@@ -113,8 +122,8 @@ class DepthFitter(Fitter):
         return np.concatenate([fit.identity, model.shape(fit.identity, fit.expression).ravel()])
 
     def identity(self, photos: Sequence[np.ndarray], state: Any = None) -> tuple[np.ndarray, None]:
-        """The mean of the fitted identities (n,), as it is; no state."""
-        return np.mean([photo[:len(load_face_model().identity)] for photo in photos], axis=0), None
+        """The mean of the fitted identities (n,), as `mean_identity` takes it; no state."""
+        return mean_identity([photo[:len(load_face_model().identity)] for photo in photos]), None
 
     def fit(self, photos: Sequence[np.ndarray], state: Any = None) -> Person:
         """One person from the readings of at least one photo."""

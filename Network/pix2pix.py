@@ -14,10 +14,10 @@ import keras
 from keras import layers, ops
 
 from Network.correspondence import FaceFrame
-from Network.dense_face import Doubted, HardMask, Rays, dense_face, on_face, set_templates
+from Network.dense_face import HardMask, dense_face, on_face, set_templates, what_is_seen
 from Network.layers import PACKAGE
 from Network.normalisation import BatchNormalization
-from Network.places import find_places, guide
+from Network.places import find_places
 from Network.residual import Convolution, residual_encoder
 
 ENCODERS = ("plain", "residual")
@@ -110,11 +110,10 @@ class Config:
 
 
 PIX2PIX = Config()
-#: The same for two CPU cores; but for one block it finds places as `compact` does, and as `uvnet-compact`, with whose
-#: weights a training may begin.
+#: The same for two CPU cores; it finds places as `compact` does, with whose weights a training may begin.
 #: No dropout: it knows synthetic people without end, and batch normalisation behind dropout expects in inference a
 #: variance that is not there
-COMPACT = Config(image_size=128, filters=(32, 48, 96, 160, 224), encoder="residual", blocks=(0, 0, 1, 2, 1),
+COMPACT = Config(image_size=128, filters=(32, 48, 96, 160, 224), encoder="residual", blocks=(0, 0, 1, 2, 2),
                  places=(96, 24, 48, 64), dropout=0.0, discriminator_filters=(16, 32, 64, 128))
 PRESETS = {"pix2pix": PIX2PIX, "pix2pix-compact": COMPACT}
 
@@ -183,19 +182,18 @@ def _between_places(config: Config, levels: list[Any], always: bool) -> Any:
     found = find_places(levels, convolution, face_frame, pyramid=pyramid, looks=looks, refinements=1, fine=fine,
                         refine=refine)
     posed = dense_face(found, face_frame, config.directions)
-    uv, x = guide(found, found.fine.shape[1], [found.fine])
-    start = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name="guide")(uv)
-    seen = Doubted(name="doubted")(Rays(name="rays")(posed, start), found.log_variance)
-    begun = AsValues(name="begun_half")(posed, seen)
+    quarter = found.fine.shape[1]
+    begun = AsValues(name="begun")(posed, what_is_seen(found, posed, quarter, config.image_size))
+    half, coarse = (layers.AveragePooling2D(n, dtype="float32", name=f"begun_{n}")(begun) for n in (2, 4))
+    x = layers.Concatenate(name="fine_begun")([found.fine, coarse])
     high, low = config.up_filters
     for number in range(2):
         x = convolution(x, high, f"up_1_{number}")
     x = layers.UpSampling2D(2, name="up_0")(layers.Conv2D(low, 1, name="up_0_before")(x))
     x = layers.Add(name="skip_0")([x, layers.Conv2D(low, 1, name="side_0")(levels[0])])
-    x = convolution(layers.Concatenate(name="up_0_seen")([x, begun]), low, "up_0_0")
+    x = convolution(layers.Concatenate(name="up_0_seen")([x, half]), low, "up_0_0")
     # begins with 0, as in Network/uvnet.py: else sums of absolute errors leave most pixels empty
     mask = layers.Conv2DTranspose(1, 2, strides=2, kernel_initializer="zeros", dtype="float32", name="mask")(x)
-    begun = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name="begun")(begun)
     return OnFace(name="depth")(mask, begun)
 
 

@@ -74,7 +74,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # for two CPU cores
     "coarse-compact": {
-        "network": "coarse", "settings": {"precision": "mixed_bfloat16"}, "model": {}, "data": {"image_size": 96},
+        "network": "coarse", "settings": {"precision": "mixed_bfloat16"}, "model": {}, "data": {"image_size": 128},
         "train": {"epochs": 60, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000},
     },
 }

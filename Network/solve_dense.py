@@ -22,8 +22,8 @@ from Dataset.shards import Shards
 from Network import get_network
 from Network.checkpoints import RunFolder, model_from_config
 from Network.compared import fitted
-from Network.dense_face import CONTROL, ROWS, SCALE, third_row
-from Network.grid import resample
+from Network.dense_face import CONTROL, ROWS, SCALE, SIDE, third_row
+from Network.grid import interpolation, resample
 from Network.loading import Loaded
 from Network.places import PLACES
 from Network.ridge import ridge_solution
@@ -42,14 +42,14 @@ class Equations(NamedTuple):
 
 
 def true_grid(shards: Shards, person: int, image: int) -> np.ndarray:
-    """What a picture shows of the face, hidden parts too: (CONTROL * CONTROL, 3) float64, x to the right and y up in
+    """What a picture shows of the face, hidden parts too: (SIDE * SIDE, 3) float64, x to the right and y up in
     image sides, and how far towards the viewer, in image sides at the mean distance of 256 places, about their mean."""
     identity = shards.gather("identity", np.array([person]))[0]
     expression, pose, camera = (shards.gather(name, np.array([person]), np.array([image]))[0]
                                 for name in ("expression", "pose", "camera"))
     focal, x, y, distance = (float(number) for number in camera)
     model = load_face_model()
-    grid = solid_matrix(model, CONTROL)[:CONTROL * CONTROL] @ pose_vertices(model.shape(identity, expression), pose)
+    grid = solid_matrix(model, SIDE)[:SIDE * SIDE] @ pose_vertices(model.shape(identity, expression), pose)
     seen = look_at_face(shards.size, distance, focal)._replace(centre=(x, y)).project(grid)
     middle = float(resample(seen.depth[:, None], PLACES).mean())
     return np.stack([seen.x, -seen.y, (middle - seen.depth) * focal / middle], -1) / shards.size
@@ -61,7 +61,7 @@ def equations(loaded: Loaded, shards: Shards, people: np.ndarray, progress: Call
     frame, places, _ = dense.input
     whole = keras.Model(loaded.model.input, [loaded.model.get_layer("evidence").output, frame, places])
     run = compiled(lambda images: whole(images, training=False))
-    control = resample(np.asarray(dense.template), CONTROL)
+    back = np.linalg.pinv(interpolation(CONTROL, SIDE))         # the control grid whose refinement is nearest
     features, offsets = [], []
     for begin in progress(range(0, len(people), CHUNK), total=-(-len(people) // CHUNK)):
         who = people[begin:begin + CHUNK]
@@ -70,8 +70,9 @@ def equations(loaded: Loaded, shards: Shards, people: np.ndarray, progress: Call
         evidence, frames, found = (np.asarray(part) for part in run(ops.convert_to_tensor(pictures)))
         truth = np.stack([true_grid(shards, person, image) for person in who for image in range(shards.images)])
         features.append(np.pad(evidence, ((0, 0), (0, 1)), constant_values=1.0))
-        offsets.append((in_head_frame(truth, frames[:, 0], found.mean(axis=1)) - control
-                        ).reshape(len(truth), -1).astype(np.float32))
+        off = in_head_frame(truth, frames[:, 0], found.mean(axis=1)) - np.asarray(dense.template)
+        off = np.einsum("ir,prsc,js->pijc", back, off.reshape(-1, SIDE, SIDE, 3), back, optimize=True)
+        offsets.append(off.reshape(len(truth), -1).astype(np.float32))
     return Equations(np.concatenate(features), np.concatenate(offsets))
 
 

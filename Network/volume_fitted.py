@@ -14,7 +14,7 @@ from Dataset.representations.volume import decode, front_depth, guess_frame
 from Dataset.transforms import to_unit_sphere
 from Dataset.volume_fit import LEAST, fit_volume
 from Network.checkpoints import model_from_config
-from Network.fitted import CLOUD, Fitter, Person, grid_of
+from Network.fitted import CLOUD, Fitter, Person, grid_of, mean_identity
 from Network.loading import Loaded
 from Network.predict import NoFace
 from Network.vrn import read_landmarks
@@ -46,8 +46,8 @@ class VolumeFitter(Fitter):
                        (model.landmarks(fit.vertices)[:, :2] / size).astype(np.float32))
 
     def identity(self, photos: Sequence[Reading], state: Any = None) -> tuple[np.ndarray, None]:
-        """The mean of the fitted identities (n,), as it is; no state."""
-        return np.mean([photo.identity for photo in photos], axis=0), None
+        """The mean of the fitted identities (n,), as `mean_identity` takes it; no state."""
+        return mean_identity([photo.identity for photo in photos]), None
 
     def fit(self, photos: Sequence[Reading], state: Any = None) -> Person:
         """One person from the readings of at least one photo."""

@@ -24,11 +24,11 @@ import numpy as np
 from keras import layers, ops
 
 from Network.correspondence import FaceFrame
-from Network.dense_face import Doubted, Rays, dense_face, on_face, set_templates
+from Network.dense_face import dense_face, on_face, set_templates, what_is_seen
 from Network.hourglass import Residual, hourglass
 from Network.layers import PACKAGE
 from Network.normalisation import BatchNormalization
-from Network.places import find_places, guide
+from Network.places import find_places
 from Network.residual import residual_encoder
 
 VARIANTS = ("plain", "guided", "multitask")
@@ -53,7 +53,8 @@ class Config:
     places: tuple[int, ...] = ()                # the volume begins as that face (Network/dense_face.py): features at
     #                                             1/8, looks, features at 1/4 and of the second look; no stem then but
     encoder_filters: tuple[int, ...] = (32, 48, 96, 160, 224)       # those of Network/residual.py: features and
-    encoder_blocks: tuple[int, ...] = (0, 0, 1, 2, 1)               # blocks at 1/2, 1/4, 1/8 ...
+    encoder_blocks: tuple[int, ...] = (0, 0, 1, 2, 2)               # blocks at 1/2, 1/4, 1/8 ...
+    places_size: int = 0                        # side to which the picture is brought to find them; 0: as it is
     landmark_features: int = 256                # of the landmarks' hourglass
     remat: bool = False                         # compute modules again for the gradient: less memory, more time
     batch_norm_momentum: float = 0.99
@@ -65,7 +66,7 @@ class Config:
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name == "encoder_blocks" else 1e-9
+            least = 0 if field.name in ("encoder_blocks", "places_size") else 1e-9
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, (int, float)) and not isinstance(number, bool) and not number >= least:
                     raise ValueError(f"{field.name} must be positive, got {value!r}")
@@ -76,9 +77,9 @@ class Config:
                              f"got {self.stem!r}, {self.head!r}")
         if self.places and (len(self.places) != 4 or len(self.encoder_filters) < 4
                             or len(self.encoder_filters) != len(self.encoder_blocks)
-                            or self.image_size % 2 ** len(self.encoder_filters)):
+                            or (self.places_size or self.image_size) % 2 ** len(self.encoder_filters)):
             raise ValueError(f"places must be four numbers, beside at least 4 encoder_filters with as many "
-                             f"encoder_blocks that halve image_size {self.image_size} evenly, or none, got "
+                             f"encoder_blocks that halve {self.places_size or self.image_size} px evenly, or none, got "
                              f"{self.places!r}, {self.encoder_filters!r} and {self.encoder_blocks!r}")
         if self.hourglasses < 2 and self.variant == "multitask":
             raise ValueError(f"hourglasses must be at least 2 for multitask, which forks after the first, got "
@@ -95,10 +96,10 @@ class Config:
 
 
 VRN = Config()
-#: for two CPU cores: voxels of 2 mm; but for one block it finds places as `compact` does, and `uvnet-compact`, with
-#: whose weights a training may begin
-COMPACT = Config(image_size=96, layers=100, features=64, stem=(32, 64), depth=3, head=(48,), places=(96, 24, 48, 64),
-                 landmark_features=64)
+#: for two CPU cores: voxels of 2 mm; it finds places as `compact` does and at the same size, with whose weights a
+#: training may begin
+COMPACT = Config(image_size=96, layers=100, features=32, stem=(16, 20), depth=2, head=(24,), places=(96, 24, 48, 64),
+                 places_size=128, directions=48, landmark_features=20)
 PRESETS = {"vrn": VRN, "vrn-compact": COMPACT}
 ORDERED = False     # the output is a volume, no grid of points
 
@@ -128,11 +129,12 @@ def _network(config: Config) -> tuple[Any, dict[str, Any]]:
     if config.variant == "guided":
         guide = _stem(config, images, config.landmark_features, "guide")
         outputs["heat_maps"] = _heat_maps(config, guide, "guide")
-        grown = layers.UpSampling2D(4, interpolation="bilinear", name="guide_grown")(outputs["heat_maps"])
-        x = layers.Concatenate(name="image_and_guide")([images, grown])
+        if not config.places:
+            grown = layers.UpSampling2D(4, interpolation="bilinear", name="guide_grown")(outputs["heat_maps"])
+            x = layers.Concatenate(name="image_and_guide")([images, grown])
     begun = None
     if config.places:
-        x, begun = _between_places(config, x)
+        x, begun = _between_places(config, x, list(outputs.values()))
     else:
         x = _stem(config, x, config.features, "stem")
     for number in range(config.hourglasses):
@@ -189,26 +191,31 @@ def _stage(config: Config, x: Any, features: int, name: str) -> Any:
     return _relu(config, x, f"{name}_last")
 
 
-def _between_places(config: Config, x: Any) -> tuple[Any, Any]:
-    """(B, S, S, C) -> features (B, S/4, S/4, F), and the face that the places tell, as pixels see it: (B, S, S, 2)
-    float32, how far towards the viewer it lies, 0 halfway between its nearest and farthest place, and how far beyond it
-    the pixel lies, both in sides of the crop."""
+def _between_places(config: Config, x: Any, beside: list[Any]) -> tuple[Any, Any]:
+    """(B, S, S, 3), and what the hourglasses see beside it, (B, S/4, S/4, C) each -> features (B, S/4, S/4, F), and the
+    face that the places tell, as pixels see it: (B, S, S, 2) float32, how far towards the viewer it lies, 0 halfway
+    between its nearest and farthest place, and how far beyond it the pixel lies, both in sides of the crop."""
     def convolution(x: Any, filters: int, name: str, stride: int = 1, kernel: int = 3, relu: bool = True) -> Any:
         x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False,
                           kernel_initializer="he_normal", name=name)(x)
         return _normalised(config, x, name, relu)
     pyramid, looks, fine, refine = config.places
+    if config.places_size:
+        x = layers.Resizing(config.places_size, config.places_size, dtype="float32", name="enlarged")(x)
     levels = residual_encoder(x, config.encoder_filters, config.encoder_blocks, convolution)
     face_frame = FaceFrame(name="face_frame")
     found = find_places(levels, convolution, face_frame, pyramid=pyramid, looks=looks, refinements=1, fine=fine,
                         refine=refine)
     posed = dense_face(found, face_frame, config.directions)
-    uv, x = guide(found, found.fine.shape[1], [found.fine])
-    start = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name="guide")(uv)
-    seen = Doubted(name="doubted")(Rays(name="rays")(posed, start), found.log_variance)
-    begun = Middled(name="middled")(posed, seen)
+    quarter = config.image_size // 4
+    fine = found.fine if found.fine.shape[1] == quarter else \
+        layers.Resizing(quarter, quarter, dtype="float32", name="fine_quarter")(found.fine)
+    most = (config.layers / 2 - 1) / config.image_size
+    begun = Middled(most, name="begun")(posed, what_is_seen(found, posed, quarter, config.image_size))
+    pooled = layers.AveragePooling2D(4, dtype="float32", name="begun_4")(begun)
+    x = layers.Concatenate(name="fine_begun")([fine, pooled, *beside])
     x = convolution(x, config.features, "guided_1", kernel=1)
-    return x, layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name="begun")(begun)
+    return x, begun
 
 
 def _head(config: Config, x: Any, begun: Any = None) -> Any:
@@ -253,20 +260,28 @@ def _normalised(config: Config, x: Any, name: str, relu: bool) -> Any:
 @keras.saving.register_keras_serializable(PACKAGE)
 class Middled(keras.layers.Layer):
     """A face's grid as it lies (n, G, G, 3) and what pixels see of it (n, s, s, 2), of Network/dense_face.py -> the
-    same (n, s, s, 2) float32, but its depth is 0 halfway between the grid's nearest and farthest place."""
+    same (n, s, s, 2) float32, but its depth is 0 halfway between the grid's nearest and farthest place, or nearer,
+    where the nearest place would be more than `most` sides from there: of a face too deep for the volume, in a photo
+    from an arm's length, what lies in the back is cut off, not the front."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, most: float, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
+        self.most = most
 
     def call(self, posed: Any, seen: Any) -> Any:
         """As the class says."""
         depth = posed[..., 2:]
-        middle = 0.5 * (ops.max(depth, axis=(1, 2), keepdims=True) + ops.min(depth, axis=(1, 2), keepdims=True))
+        nearest = ops.max(depth, axis=(1, 2), keepdims=True)
+        middle = ops.maximum(0.5 * (nearest + ops.min(depth, axis=(1, 2), keepdims=True)), nearest - self.most)
         return ops.concatenate([seen[..., :1] - middle, seen[..., 1:]], axis=-1)
 
     def compute_output_shape(self, posed_shape: tuple, seen_shape: tuple) -> tuple:
         """(n, s, s, 2)."""
         return seen_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "most": self.most}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

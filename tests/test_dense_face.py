@@ -17,11 +17,11 @@ from Dataset.representations.depth import decode_depth, encode, encode_depth
 from Dataset.transforms import rotation_from_euler, to_unit_sphere
 from Network.coarse import CameraPose
 from Network.correspondence import FaceFrame
-from Network.dense_face import (CONTROL, NO_FACE, SIDE, DenseFace, Doubted, Evidence, HardMask, Rays, on_face,
-                                third_row)
-from Network.grid import interpolation, resample
+from Network.dense_face import (CONTROL, NO_FACE, SIDE, DenseFace, Doubted, Evidence, Filled, FirstHit, HardMask, Rays,
+                                on_face, third_row)
+from Network.grid import interpolation
 from Network.pix2pix import AsValues, OnFace
-from Network.places import MovingMap, unit_places
+from Network.places import unit_places
 from Network.solve_dense import in_head_frame
 from Network.vrn import Middled, Slab
 
@@ -88,32 +88,56 @@ def test_what_is_seen_is_brought_back_into_the_head_frame():
     np.testing.assert_allclose(found, np.tile(np.asarray(layer.template), (4, 1, 1)), atol=2e-4)
 
 
-def lying(seed: int, side: int = 48):
-    """A face's grid as it lies (1, SIDE, SIDE, 3), and a map to begin with (1, side, side, 2)."""
+def lying(seed: int, side: int = 48, yaw: float = 0.0):
+    """A face's grid as it lies (1, SIDE, SIDE, 3), and where to begin (1, side, side, 2)."""
     rng, model = np.random.default_rng(seed), load_face_model()
     face = points.encode(model.shape(model.sample_identity(rng)), SIDE, model).reshape(-1, 3)
-    turned = face @ rotation_from_euler(*rng.uniform(-25, 25, 3)).T / 200
+    turned = face @ rotation_from_euler(*rng.uniform(-25, 25, 3) + [yaw, 0, 0]).T / 200
     grid = np.stack([turned[:, 0] + 0.5, 0.5 - turned[:, 1], turned[:, 2]], -1).astype(np.float32)
-    places = resample(grid, 16)[None, :, :2].astype(np.float32)
-    start = MovingMap(side)(places, np.zeros((1, 256), np.float32), np.zeros((1, 256, 1), np.float32))[..., :2]
-    return grid.reshape(1, SIDE, SIDE, 3), np.asarray(start)
+    grid = grid.reshape(1, SIDE, SIDE, 3)
+    return grid, np.asarray(FirstHit(side)(grid))
 
 
 def test_rays_see_what_a_ray_caster_sees():
     """Open3D's of the same triangles, through a camera so far away that it is all but orthographic."""
     far, side = 1e3, 48          # farther, float32 knows the depths less well
     camera = Camera(side, side, side * far, (side / 2, side / 2), np.diag([1.0, 1.0, 1.0]), np.array([0, 0, far]))
-    for seed in range(3):
-        grid, start = lying(seed, side)
+    for seed, yaw in enumerate((0, 20, 0, 60, -70)):
+        grid, start = lying(seed, side, yaw)
         found = np.asarray(Rays()(grid, start))[0]
         world = grid.reshape(-1, 3) * [1, 1, -1] - [0.5, 0.5, 0]        # x right, y down, z away from the camera
         true = far - encode(Mesh(world.astype(float), points.grid_triangles(SIDE)), camera)
         on = np.isfinite(true)
         assert on.sum() > 400
         errors = np.abs(found[..., 0] - true)[on]
-        assert np.median(errors) < 2e-4 and np.quantile(errors, 0.95) < 2e-3    # of 128 px, a fortieth; a quarter
-        mask = np.asarray(on_face(found[None, ..., 1:]))[0, ..., 0] > 0         # half a pixel wider
-        assert (mask & on).sum() / (mask | on).sum() > 0.95
+        assert np.median(errors) < 2e-4 and np.quantile(errors, 0.9) < 2e-3     # of 128 px, a fortieth; a quarter
+        closed = np.asarray(Filled()(found[None]))
+        for some, least in ((found[None], 0.92), (closed, 0.93)):
+            mask = np.asarray(on_face(some[..., 1:]))[0, ..., 0] > 0            # half a pixel wider
+            assert (mask & on).sum() / (mask | on).sum() > least
+
+
+def test_of_two_sheets_the_nearer_is_hit_and_of_a_ball_the_front():
+    columns, rows = np.meshgrid(np.linspace(0, 1, 64), np.linspace(0, 1, 64))
+    folded = np.stack([2 * columns, rows, 0 * rows], -1)       # its left half lies everywhere, and before it the right
+    folded[:, 32:] = np.stack([0.3 + 0.8 * (columns[:, 32:] - 0.5), rows[:, 32:], 0 * rows[:, 32:] + 0.4], -1)
+    at = np.asarray(FirstHit(8)(folded[None].astype(np.float32)))[0]
+    assert (at[1:7, 3:5, 0] > 31.5).all() and (at[1:7, 1, 0] < 32).all() and (at[1:7, 6, 0] < 32).all()
+    ball = np.stack([0.5 + 0.4 * np.sin(2 * np.pi * columns) * np.sin(np.pi * rows), 0.5 - 0.4 * np.cos(np.pi * rows),
+                     0.4 * np.cos(2 * np.pi * columns) * np.sin(np.pi * rows)], -1)      # once around
+    at = np.asarray(FirstHit(8)(ball[None].astype(np.float32)))[0]
+    around = at[2:6, 2:6, 0] / 63
+    assert ((around < 0.26) | (around > 0.74)).all()        # a quarter to either side of what faces the viewer
+
+
+def test_holes_of_two_pixels_are_closed_and_rims_stay():
+    seen = np.zeros((1, 12, 12, 2), np.float32)
+    seen[0, 9:, :, 1] = 0.3
+    seen[0, 4:6, 4:6, 1] = 0.1
+    seen[0, 1:4, 8:11, 1] = 0.2
+    found = np.asarray(Filled()(seen))[0, ..., 1]
+    assert not found[4:6, 4:6].any() and (found[1:4, 8:11] == np.float32(0.2)).all()        # three are too many
+    assert not found[:9, :8].any() and (found[9:] == np.float32(0.3)).all()
 
 
 def test_the_gradient_of_rays_is_the_difference(monkeypatch):
@@ -154,9 +178,9 @@ def test_places_that_are_nowhere_are_no_face():
 def test_evidence_is_the_offsets_and_the_camera():
     frame = np.random.default_rng(0).normal(size=(2, 5, 20)).astype(np.float32)
     found = np.asarray(Evidence()(frame))
-    assert found.shape == (2, 37)
-    np.testing.assert_array_equal(found[:, :30].reshape(2, 5, 6), frame[..., 2:8])
-    np.testing.assert_array_equal(found[:, 30:], frame[:, 0, 9:16])
+    assert found.shape == (2, 22)
+    np.testing.assert_array_equal(found[:, :15].reshape(2, 5, 3), frame[..., 5:8])
+    np.testing.assert_array_equal(found[:, 15:], frame[:, 0, 9:16])
 
 
 def test_the_cameras_pose_is_the_true_one():
@@ -218,14 +242,15 @@ def test_a_slab_lies_between_its_front_and_its_back():
     grid = np.zeros((1, 2, 2, 3), np.float32)
     grid[..., 2] = [[1.0, 2.0], [2.0, 4.0]]
     seen = np.array([[[[3.0, 0.1]]]], np.float32)
-    np.testing.assert_allclose(Middled()(grid, seen)[0, 0, 0], [0.5, 0.1])
+    np.testing.assert_allclose(Middled(2.0)(grid, seen)[0, 0, 0], [0.5, 0.1])
+    np.testing.assert_allclose(Middled(0.75)(grid, seen)[0, 0, 0], [-0.25, 0.1])        # the nearest is at 0.75 then
 
 
 @pytest.mark.parametrize("layer, shapes", [
     (Evidence, [(256, 20)]), (DenseFace, [(256, 20), (256, 2), (5,)]), (Rays, [(9, 9, 3), (8, 8, 2)]),
-    (Doubted, [(8, 8, 2), (5,)]),
+    (Doubted, [(8, 8, 2), (5,)]), (partial(FirstHit, 6), [(9, 9, 3)]), (Filled, [(8, 8, 2)]),
     (HardMask, [(4,)]), (AsValues, [(9, 9, 3), (8, 8, 2)]), (OnFace, [(8, 8, 1), (8, 8, 2)]),
-    (Middled, [(9, 9, 3), (8, 8, 2)]), (partial(Slab, 10), [(8, 8, 1), (8, 8, 2)]),
+    (partial(Middled, 0.5), [(9, 9, 3), (8, 8, 2)]), (partial(Slab, 10), [(8, 8, 1), (8, 8, 2)]),
     (CameraPose, [(256, 20), (256, 2)])])
 def test_layers_survive_a_file(tmp_path, layer, shapes):
     inputs = [keras.Input(shape) for shape in shapes]

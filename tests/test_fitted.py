@@ -12,7 +12,7 @@ from Dataset.representations.depth import encode_depth
 from Dataset.scene import Stage
 from Dataset.transforms import umeyama
 from Network.fit_stream import FitPrefixes, FitStream
-from Network.fitted import (FIT, FITTERS, MOST_PHOTOS, DepthFitter, UVFitter, faces_of_people, grid_of,
+from Network.fitted import (FIT, FITTERS, MOST_PHOTOS, DepthFitter, UVFitter, faces_of_people, grid_of, mean_identity,
                             pixel_weights)
 from Network.loading import Loaded
 from Network.predict import Crop, NoFace
@@ -240,3 +240,11 @@ def test_views_beside_the_face(view, person, tmp_path, monkeypatch):
                         lambda path, checkpoint: fake(maps)._replace(config={"network": "convlstm"}))
     with pytest.raises(ValueError, match=f"--view {view} draws what uvnet sees; fake is another network"):
         demo.demo(parse("", ServeConfig, VIEWS, [str(photo), "-o", str(tmp_path / "face.ply"), "--view", view]))
+
+
+def test_a_fit_that_went_wrong_does_not_count():
+    rng = np.random.default_rng(0)
+    good = [direction * 5 / np.linalg.norm(direction) for direction in rng.normal(size=(2, 200))]
+    wrong = 19 * good[0] / 5
+    np.testing.assert_allclose(mean_identity([good[0], wrong, good[1]]), (good[0] + good[1]) / 2)
+    assert not mean_identity([wrong, wrong]).any()

@@ -126,7 +126,7 @@ def test_bad_input(run, shards, tmp_path, capsys):
 
 
 TINY_COARSE = coarse.Config(image_size=32, trunk="plain", filters=(4, 6, 8, 8), blocks=(0, 0, 1, 0), head="places",
-                            head_filters=8, head_units=8, places=(8, 4, 6, 8), geometry="apart")
+                            head_filters=8, head_units=8, places=(8, 4, 6, 8), guess_at_places=True, geometry="apart")
 
 
 def coarse_run(path, shards, head: str = "places"):
@@ -168,7 +168,7 @@ def test_dense_faces_are_solved(shards, tmp_path, name):
     again = load_model(tmp_path / "solved")
     assert again.config["solved"] == about
     found = equations(again, shards, np.array([7, 3]), lambda items, total: items)
-    assert found.features.shape == (4, 6 * 256 + 8) and found.offsets.shape == (4, CONTROL ** 2 * 3)
+    assert found.features.shape == (4, 3 * 256 + 8) and found.offsets.shape == (4, CONTROL ** 2 * 3)
     dense, code = again.model.get_layer("dense_face"), again.model.get_layer("shape_code")
     pictures = np.stack([minmax(image) for image in shards.gather("images", [7, 3]).reshape(-1, 32, 32, 3)])
     codes = np.asarray(keras.Model(again.model.input, code.output)(pictures))

@@ -30,7 +30,7 @@ def batch(config: vrn.Config, count: int = 2, seed: int = 0):
 
 
 @pytest.mark.parametrize("variant, paper, compact", [
-    ("plain", 6_928_264, 3_512_206), ("guided", 10_589_068, 3_760_818), ("multitask", 10_237_900, 3_686_866)])
+    ("plain", 6_928_264, 3_978_309), ("guided", 10_589_068, 3_999_673), ("multitask", 10_237_900, 3_994_165)])
 def test_parameters(variant, paper, compact):
     model = vrn.build_training(dataclasses.replace(vrn.VRN, variant=variant))
     assert model.count_params() == paper
