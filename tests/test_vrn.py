@@ -149,7 +149,7 @@ def test_residual_by_hand(training, filters):
         Residual(5)
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
 def test_remat_changes_nothing_but_memory(precision):
     keras.config.set_dtype_policy(precision)
     try:
