@@ -1,9 +1,9 @@
 """The truth behind a fit (Network/calibration.py):  python -m Network.calibrate RUN SHARDS [--people 1000]
 
-For networks whose answers are fitted: each training person's pictures are looked at and fitted, the first, the first
-two and so on; the true identities give the map by ridge regression. People of the lowest numbers stay held out as in
-training; they choose the ridge. RUN, a run or weight folder, gets calibration.npz, which demo.py, evaluate.py and
-Network.pack find there.
+For networks whose answers are fitted, and for `coarse`, whose photos' identities are averaged: each training person's
+pictures are looked at and fitted, the first, the first two and so on; the true identities give the map by ridge
+regression. People of the lowest numbers stay held out as in training; they choose the ridge. RUN, a run or weight
+folder, gets calibration.npz, which demo.py, evaluate.py and Network.pack find there.
 """
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from Dataset.sidecar import model_hash
 from Dataset.transforms import umeyama
 from Network.calibration import Calibration, ridge_calibration, write_calibration
 from Network.checkpoints import CHECKPOINTS
+from Network.coarse_stream import identity_of, iterated_of, photo_faces
 from Network.fitted import FITTERS
 from Network.flags import exit_code
 from Network.loading import Loaded, load_model
@@ -41,12 +42,18 @@ class Fits(NamedTuple):
 
 def fits_of(loaded: Loaded, shards: Shards, people: np.ndarray,
             progress: Callable[..., Any] = lambda items, total: items) -> Fits:
-    """People's pictures as the network sees them, fitted without a calibration. ValueError when no picture of anybody
-    shows a face."""
-    fitter, rows = FITTERS[loaded.config["network"]](None), []
+    """People's pictures as the network sees them, fitted, or those of `coarse` averaged, without a calibration.
+    ValueError when no picture of anybody shows a face."""
+    coarse = loaded.config["network"] == "coarse"
+    fitter, rows = None if coarse else FITTERS[loaded.config["network"]](None), []
+    iterated = iterated_of(loaded) if coarse else None
     for person in progress(people, total=len(people)):
         images = np.stack([minmax(image) for image in shards.gather("images", [person])[0]])
         truth, readings, state = shards.gather("identity", [person])[0], [], None
+        if coarse:
+            faces = [face for face in photo_faces(iterated, images[None])[0] if np.isfinite(face).all()]
+            rows += [(identity_of(faces[:t + 1]), np.asarray(truth, np.float64), t + 1) for t in range(len(faces))]
+            continue
         for output in loaded.answers(images[None])[0]:
             try:
                 readings.append(fitter.read(output))
@@ -99,8 +106,8 @@ def calibrate_run(run: Path, shards: Shards, which: str = "best_validation", peo
     ValueError when the run's network is not fitted, was trained on other shards, or nobody is left on either side.
     """
     loaded = load_model(run, which)
-    if loaded.config.get("network") not in FITTERS:
-        raise ValueError(f"{run}: only {', '.join(FITTERS)} are fitted; this is another network")
+    if loaded.config.get("network") not in (*FITTERS, "coarse"):
+        raise ValueError(f"{run}: only {', '.join(FITTERS)} are fitted and coarse is averaged; this is another network")
     if loaded.config.get("shards", {}).get("seed") != shards.settings.seed or shards.size != loaded.image_size:
         raise ValueError(f"{shards.path}: not the shards (seed, size) that {run} was trained on")
     below = int(loaded.config.get("data", {}).get("validation_people", 128))

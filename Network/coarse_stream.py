@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Sequence
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -19,23 +20,25 @@ from Dataset.representations.coefficients import (COUNT, GRID, IDENTITY, POSE, d
 from Dataset.representations.points import SIZE
 from Dataset.sidecar import model_hash
 from Dataset.transforms import to_unit_sphere
+from Network.calibration import Calibration
 from Network.coarse import Config
 from Network.colours import Colours
 from Network.flags import from_dict
 from Network.iterate import Iterated, Iterations, NoAnswer
 from Network.loading import Loaded
 from Network.predict import MOST_CUTS, Crop, Look, NoFace, Prediction, cut_again, surest, view
-from Network.streaming import compiled
+from Network.streaming import FACE as PLACE_FACE, NO_FACE as NO_PLACE, compiled
 
 MOST_PHOTOS = 64        # that are kept: the newest
 TOGETHER = ("mean", "joint")
 MEAN = TOGETHER[0]
 FIT_SIDE, FIT_ERROR = 128, 2.0      # px: side of the crop in which the joint fit sees the places, and their error there
 AGAIN = 2               # more passes after a photo was cut again: the face has moved in the crop, not changed
-# How far the second pass, from the mean face on, moves the face, in the crop's sides: a face up to the first, none from
-# the second on. Own renders (tests/bench/find_face.py, seed 101), 415 crops by the detector, at the face and at random,
-# cut again up to twice: of the 259 whose landmarks then err by less than 10 % at most 0.0110, of the 153 that lie
-# elsewhere (above 15 %) at least 0.0122, of 90 % of them more than 0.025.
+# Of a network without places: how far the second pass, from the mean face on, moves the face, in the crop's sides: a
+# face up to the first, none from the second on. Own renders (tests/bench/find_face.py, seed 101), 415 crops by the
+# detector, at the face and at random, cut again up to twice: of the 259 whose landmarks then err by less than 10 % at
+# most 0.0110, of the 153 that lie elsewhere (above 15 %) at least 0.0122, of 90 % of them more than 0.025 (the first
+# weights of `coarse-compact`).
 FACE, NO_FACE = 0.0115, 0.02
 
 
@@ -64,19 +67,21 @@ def passes_of(loaded: Loaded, iterations: int) -> Callable[[np.ndarray, np.ndarr
     return lambda images, poses: iterated.many(images, iterations, poses)
 
 
-def identity_of(faces: Sequence[np.ndarray], together: str = "mean") -> np.ndarray:
+def identity_of(faces: Sequence[np.ndarray], together: str = "mean", calibration: Calibration | None = None
+                ) -> np.ndarray:
     """One person's identity (200,) float64 from the faces (290,) of at least one photo.
 
-    mean: of the photos' identities, each by how much of the face it shows, (1 + cos yaw) / 2. joint: one face fitted to
-    where the photos' faces lie in their crops (Dataset/joint_fit.py), whose prior knows the model's statistics.
-    ValueError for no face or another word.
+    mean: of the photos' identities, each by how much of the face it shows, (1 + cos yaw) / 2, or who is to be expected
+    behind that by the calibration. joint: one face fitted to where the photos' faces lie in their crops
+    (Dataset/joint_fit.py), whose prior knows the model's statistics. ValueError for no face or another word.
     """
     if together not in TOGETHER or not len(faces):
         raise ValueError(f"together must be one of {', '.join(TOGETHER)}, of at least one face, got {together!r} and "
                          f"{len(faces)}")
     if together == "mean":
         weights = [0.5 + 0.5 * np.cos(np.clip(face[POSE][0], -np.pi, np.pi)) + 1e-3 for face in faces]
-        return np.average([face[IDENTITY] for face in faces], axis=0, weights=weights)
+        mean = np.average([face[IDENTITY] for face in faces], axis=0, weights=weights)
+        return mean if calibration is None else calibration.expected(mean, len(faces))
     return joint_fit([places_of(face) for face in faces], load_face_model(), FitOptions(perspective=False)).identity
 
 
@@ -112,6 +117,7 @@ class CoarseStream:
     def __init__(self, loaded: Loaded, iterations: int | None = None, together: str | None = None) -> None:
         self.loaded, self.iterated = loaded, iterated_of(loaded, iterations)
         self.together = together or loaded.config.get("together", MEAN)
+        self._doubt = doubt_at_places(loaded)
         self.reset()
         size = loaded.image_size
         self.iterated.run(np.zeros((size, size, 3), np.float32))        # traced now, not with the first photo
@@ -137,8 +143,11 @@ class CoarseStream:
         seen = view(in_photo, crop, places)
         if seen is not None:
             self._colours.add(crop.photo, seen)
-        return Prediction(neutral(identity_of(self._faces, self.together)), [crop], places, self._colours, in_photo,
+        return Prediction(self._neutral(), [crop], places, self._colours, in_photo,
                           project(face, "landmarks").astype(np.float32))
+
+    def _neutral(self) -> np.ndarray:
+        return neutral(identity_of(self._faces, self.together, self.loaded.calibration))
 
     def _look(self, crop: Crop) -> Look:
         """As `surest` asks for it: the passes over a crop."""
@@ -155,6 +164,8 @@ class CoarseStream:
                 found = Iterations(np.concatenate([before, more.faces[1:]]),
                                    np.concatenate([found.changes, more.changes]), more.settled)
                 crop, changes = better, None
+            if self._doubt:
+                return Look(crop, self._doubt(self.iterated.inputs(minmax(crop.image)[None], found.face[None])), found)
             if changes is None:         # passes that begin with a face move it less, wherever they end
                 changes = self.iterated.run(minmax(crop.image)).changes
         except NoAnswer as error:
@@ -162,6 +173,17 @@ class CoarseStream:
         # of one pass alone nobody knows whether it says the same again
         doubt = np.log(max(changes[1], 1e-9) / FACE) / np.log(NO_FACE / FACE) if len(changes) > 1 else 0.0
         return Look(crop, float(doubt), found)
+
+
+def doubt_at_places(loaded: Loaded) -> Callable[[np.ndarray], float] | None:
+    """Of a network that finds places: its input (1, S, S, 9) -> how much it doubts that there is a face, by the mean of
+    the places' log-variances and `Network.streaming`'s bounds, 0 a face, 1 none. None for another network."""
+    if not any(layer.name == "again_0" for layer in getattr(loaded.model, "layers", ())):
+        return None
+    part = keras.Model(loaded.model.input, loaded.model.get_layer("again_0").output[1])
+    run = compiled(lambda images: part(images, training=False))
+    run(np.zeros((1, *loaded.model.input_shape[1:]), np.float32))           # traced now
+    return lambda images: (float(np.mean(run(ops.convert_to_tensor(images)))) - PLACE_FACE) / (NO_PLACE - PLACE_FACE)
 
 
 def photo_faces(iterated: Iterated, images: np.ndarray, passes: int | None = None) -> np.ndarray:
@@ -177,16 +199,17 @@ def photo_faces(iterated: Iterated, images: np.ndarray, passes: int | None = Non
     return np.concatenate(found).reshape(*np.shape(images)[:2], -1).astype(np.float32)
 
 
-def person_of(faces: np.ndarray, together: str = "mean") -> np.ndarray:
+def person_of(faces: np.ndarray, together: str = "mean", calibration: Calibration | None = None) -> np.ndarray:
     """One person's neutral face (16384, 3) from the faces (T, 290) of photos: of those that are finite; the mean face
     of none."""
     known = [face for face in faces if np.isfinite(face).all()]
-    return neutral(identity_of(known, together) if known else np.zeros(IDENTITY.stop, np.float32))
+    return neutral(identity_of(known, together, calibration) if known else np.zeros(IDENTITY.stop, np.float32))
 
 
-def faces_of_people(iterated: Iterated, images: np.ndarray, together: str = "mean") -> np.ndarray:
+def faces_of_people(iterated: Iterated, images: np.ndarray, together: str = "mean",
+                    calibration: Calibration | None = None) -> np.ndarray:
     """B people's photos (B, T, S, S, 3) -> their neutral faces (B, 16384, 3) float32 in the unit sphere."""
-    return np.stack([person_of(faces, together) for faces in photo_faces(iterated, images)])
+    return np.stack([person_of(faces, together, calibration) for faces in photo_faces(iterated, images)])
 
 
 class CoarsePrefixes:
@@ -194,11 +217,13 @@ class CoarsePrefixes:
 
     def __init__(self, loaded: Loaded, together: str | None = None) -> None:
         self._iterated, self._together = iterated_of(loaded), together or loaded.config.get("together", MEAN)
+        self._calibration = loaded.calibration
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """(B, T, S, S, 3) float32 in [0, 1] -> (B, T, N, 3) float32: [:, t] is the face from the first t + 1 images."""
         faces = photo_faces(self._iterated, images)
-        return np.stack([np.stack([person_of(person[:t + 1], self._together) for t in range(len(person))])
+        return np.stack([np.stack([person_of(person[:t + 1], self._together, self._calibration)
+                                   for t in range(len(person))])
                          for person in faces])
 
 

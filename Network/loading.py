@@ -57,7 +57,8 @@ class Loaded(NamedTuple):
             return faces_of_people(self.answers(images), self.config["network"], self.calibration)
         if self.config.get("network") == "coarse":
             from Network.coarse_stream import MEAN, faces_of_people, iterated_of
-            return faces_of_people(iterated_of(self, traced=False), images, self.config.get("together", MEAN))
+            return faces_of_people(iterated_of(self, traced=False), images, self.config.get("together", MEAN),
+                                   self.calibration)
         return np.asarray(self.model(images, training=False), np.float32)
 
     def answers(self, images: np.ndarray) -> np.ndarray:

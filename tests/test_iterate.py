@@ -12,6 +12,7 @@ from Dataset.representations import coefficients as c
 from Dataset.sidecar import model_hash
 from Dataset.transforms import umeyama
 from Network import coarse_stream
+from Network.calibration import Calibration
 from Network.coarse_stream import (CoarsePrefixes, CoarseStream, faces_of_people, grid_of, identity_of, iterated_of,
                                    neutral, photo_reader)
 from Network.iterate import FrameByFrame, Iterated
@@ -261,6 +262,21 @@ def test_photos_are_put_together_as_is_asked():
     assert np.abs(neutral(identity_of(faces, "joint")) - neutral(identity_of(faces))).max() > 0.005
     with pytest.raises(ValueError, match="^--together is for coarse; fake is another network$"):
         put_together(loaded._replace(config={"network": "uvnet"}), "joint")
+
+
+def test_a_calibration_says_who_is_behind_the_mean():
+    """However the photos come; the joint fit knows the model's statistics itself and takes none."""
+    faces = photos_of(random_face(20)[c.IDENTITY], 0.5, 3)
+    images = np.stack([crop(k).image / np.float32(255) for k in range(3)])[None]
+    larger = Calibration(1.5 * np.eye(200), -0.5 * np.eye(200), model_hash(MODEL))
+    loaded = fake(faces)._replace(calibration=larger)
+    expected = [neutral((1.5 - 0.5 / t) * identity_of(faces[:t])) for t in (1, 2, 3)]
+    np.testing.assert_allclose(loaded.predict(images)[0], expected[-1], atol=1e-4)
+    np.testing.assert_allclose(make_prefixes(loaded)(images)[0], expected, atol=1e-4)
+    stream = make_stream(loaded)
+    np.testing.assert_allclose([stream.add(crop(k)).points for k in range(3)], expected, atol=1e-4)
+    joint = put_together(loaded, "joint").predict(images)[0]
+    np.testing.assert_allclose(joint, neutral(identity_of(faces, "joint")), atol=1e-4)
 
 
 def test_an_answer_that_is_not_finite_costs_its_photo_alone():
