@@ -13,7 +13,7 @@ import numpy as np
 from Dataset.blas import one_thread
 from Dataset.camera import Camera
 from Dataset.face_model import FaceModel, load_face_model
-from Dataset.fitting import Fit, fit_model, start_from_tip
+from Dataset.fitting import COARSE, Fit, fit_model, start_from_tip
 from Dataset.mesh import Mesh
 from Dataset.representations import points
 from Dataset.representations.depth import triangulate
@@ -53,21 +53,23 @@ def fit_depth(depth: np.ndarray, camera: Camera, model: FaceModel | None = None,
     mesh = triangulate(depth, camera)
     surface = ScanSurface(mesh, "depth map")
     with one_thread():
-        size = 1.0 if sized else 1 / _size(surface, model)
-        if size != 1.0:
-            larger = camera.position() + size * (mesh.vertices - camera.position())
-            surface = ScanSurface(Mesh(larger, mesh.triangles), "depth map")
-        return DepthFit(fit_model(surface, model=model), size)
+        start = start_from_tip(surface, model)
+        if sized:
+            return DepthFit(fit_model(surface, model=model, step=COARSE, start=start), 1.0)
+        start = _sized(start, surface, model)
+        size, eye = 1 / start.scale, camera.position()
+        surface = ScanSurface(Mesh(eye + size * (mesh.vertices - eye), mesh.triangles), "depth map")
+        start = Similarity(size, np.eye(3), eye - size * eye).compose(start)
+        return DepthFit(fit_model(surface, model=model, step=COARSE, start=start), size)
 
 
-def _size(surface: ScanSurface, model: FaceModel) -> float:
-    """How many times the mean face the surface is: by ICP with scale, of the face's places to the surface."""
+def _sized(pose: Similarity, surface: ScanSurface, model: FaceModel) -> Similarity:
+    """Where the mean face lies, and how many times as large it is: by ICP with scale, of its places to the surface."""
     grid = points.decode(points.encode(model.mean, 32, model))
-    pose = start_from_tip(surface, model)
     for spread in np.geomspace(15.0, 5.0, ROUNDS):
         place = pose.apply(grid)
         found = surface.nearest(place)
         share = np.where(found.rim, 0.02, 1.0) / (1 + (found.distance / spread) ** 2) ** 2
         pose = umeyama(place, found.points, share + 1e-9).compose(pose)
         pose = Similarity(float(np.clip(pose.scale, *SIZES)), pose.rotation, pose.translation)
-    return pose.scale
+    return pose

@@ -19,7 +19,8 @@ from Dataset.representations.points import SIZE, grid_triangles
 from Dataset.scan_surface import Nearest, ScanSurface, vertex_normals
 from Dataset.transforms import Similarity, rotation_from_euler, umeyama
 
-STEP = 2                    # every second row and column of the grid is fitted
+STEP = 2                    # every second row and column of the grid is fitted to a scan,
+COARSE = 4                  # every fourth to what a network says, which is smoother: a third of the time
 EXPRESSION_SPREAD = 0.2     # prior of an expression's weight
 SCALE_SPREAD = 0.02         # prior of the logarithm of the scale: identity has most of the size
 LANDMARK_SPREAD = 2.0       # mm: how well landmarks are placed
@@ -68,16 +69,18 @@ class _Bases(NamedTuple):
     landmark_basis: np.ndarray
 
 
-def fit_model(surface: ScanSurface, landmarks: Landmarks | None = None, model: FaceModel | None = None) -> Fit:
+def fit_model(surface: ScanSurface, landmarks: Landmarks | None = None, model: FaceModel | None = None,
+              step: int = STEP, start: Similarity | None = None) -> Fit:
     """Fit pose and coefficients. The scan is in mm with +y up and +z out of the face within some 30 degrees.
 
-    With at least four landmarks they give the start, else the foremost points and several turns. When the scan is
-    hopelessly far from the face (HOPELESS) the start comes back, with its residual.
+    With at least four landmarks they give the start, else `start` does, where it is known, or the foremost points and
+    several turns. step: every so many rows and columns of the grid are fitted; each then counts for those between.
+    When the scan is hopelessly far from the face (HOPELESS) the start comes back, with its residual.
     """
     model = load_face_model() if model is None else model
-    bases = _bases(model)
+    bases = _bases(model, step)
     pose = start_from_landmarks(landmarks, model) if landmarks is not None and len(landmarks.index) > 3 \
-        else start_from_tip(surface, model)
+        else start or start_from_tip(surface, model)
     count = len(model.identity)
     weights = np.zeros(len(bases.basis), np.float32)
     for spread, components, rounds in SCHEDULE:
@@ -86,7 +89,7 @@ def fit_model(surface: ScanSurface, landmarks: Landmarks | None = None, model: F
         active = np.concatenate([np.arange(min(components, count)),
                                  np.arange(count, len(weights)) if components else np.arange(0)]).astype(np.int64)
         for _ in range(rounds):
-            pose, weights = _round(surface, bases, pose, weights, active, count, spread, landmarks)
+            pose, weights = _round(surface, bases, pose, weights, active, count, spread, landmarks, (step / STEP) ** 2)
     residual = _residual(surface, bases, pose, weights)
     return Fit(pose, weights[:count].astype(float), weights[count:].astype(float), residual)
 
@@ -132,8 +135,9 @@ def start_from_tip(surface: ScanSurface, model: FaceModel) -> Similarity:
 
 
 def _round(surface: ScanSurface, bases: _Bases, pose: Similarity, weights: np.ndarray, active: np.ndarray, count: int,
-           spread: float, landmarks: Landmarks | None) -> tuple[Similarity, np.ndarray]:
-    """One Gauss-Newton step over (turn, shift, log scale, coefficients) -> new pose and coefficients."""
+           spread: float, landmarks: Landmarks | None, each: float = 1.0) -> tuple[Similarity, np.ndarray]:
+    """One Gauss-Newton step over (turn, shift, log scale, coefficients) -> new pose and coefficients. each: for how
+    many pairs one counts."""
     points = pose.apply(_shape(bases, weights))
     found = surface.nearest(points)
     share = pair_weights(points, vertex_normals(points, bases.triangles), found, spread) * bases.solid
@@ -150,7 +154,7 @@ def _round(surface: ScanSurface, bases: _Bases, pose: Similarity, weights: np.nd
     current = np.concatenate([np.zeros(6), [np.log(pose.scale)], weights[active]])
     prior = np.concatenate([np.full(6, 1e-6), [SCALE_SPREAD**-2],
                             np.where(active < count, 1.0, EXPRESSION_SPREAD**-2)])
-    scaled = jacobian * (share[rows, None] / DATA_SPREAD**2).astype(np.float32)
+    scaled = jacobian * (share[rows, None] * (each / DATA_SPREAD**2)).astype(np.float32)
     system = (scaled.T @ jacobian).astype(float) + np.diag(prior)
     right = (scaled.T @ gap).astype(float) - prior * current
     if landmarks is not None and len(landmarks.index):
@@ -195,9 +199,9 @@ def _rotation_vector(vector: np.ndarray) -> np.ndarray:
     return Rotation.from_rotvec(vector).as_matrix()
 
 
-@lru_cache(maxsize=2)
-def _bases(model: FaceModel) -> _Bases:
-    steps = np.arange(0, SIZE, STEP)
+@lru_cache(maxsize=4)
+def _bases(model: FaceModel, step: int = STEP) -> _Bases:
+    steps = np.arange(0, SIZE, step)
     chosen = (steps[:, None] * SIZE + steps).ravel()
     matrix = model.grid_matrix[chosen]
     both = np.concatenate([model.identity, model.expression])

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from Dataset.blas import one_thread
 from Dataset.face_model import FaceModel, load_face_model
-from Dataset.fitting import fit_model
+from Dataset.fitting import COARSE as FITTED, fit_model
 from Dataset.mesh import Mesh
 from Dataset.representations.volume import LEVEL, Frame, decode, guess_frame, solid
 from Dataset.scan_surface import ScanSurface
@@ -55,7 +55,7 @@ def fit_volume(values: np.ndarray, frame: Frame | None = None, model: FaceModel 
         # about the camera: everything larger by the same factor gives the same picture
         turn, size, eye = start.rotation, 1 / start.scale, frame.camera.position()
         upright = Mesh((eye + size * (mesh.vertices - eye)) @ turn, mesh.triangles)
-        fit = fit_model(ScanSurface(upright, "volume"), model=model)
+        fit = fit_model(ScanSurface(upright, "volume"), model=model, step=FITTED)
     world = eye + (fit.vertices(model) @ turn.T - eye) / size
     return VolumeFit(fit.identity, fit.expression, frame.voxels(world), fit.residual)
 
