@@ -79,14 +79,16 @@ def shape_error(identities: np.ndarray, truths: np.ndarray, model: FaceModel) ->
     return float(ours / np.mean([distance(mean, face) for face in faces]))
 
 
-def calibrate(training: Fits, validation: Fits, model: FaceModel) -> tuple[Calibration, dict[str, Any]]:
-    """The map whose ridge serves the validation people best, all their photos together, and what it did: shape errors
-    of the mean face's, before and after, for one photo and for all."""
+def calibrate(training: Fits, validation: Fits, model: FaceModel, one_is_right: bool = False
+              ) -> tuple[Calibration, dict[str, Any]]:
+    """The map (`ridge_calibration`) whose ridge serves the validation people best, all their photos together, and what
+    it did: shape errors of the mean face's, before and after, for one photo and for all."""
     def expected(map_: Calibration, rows: np.ndarray) -> np.ndarray:
         return np.stack([map_.expected(validation.fits[i], validation.photos[i]) for i in rows])
     last = np.flatnonzero(np.append(np.diff(validation.photos) <= 0, True))
     first = np.flatnonzero(validation.photos == 1)
-    tried = {ridge: ridge_calibration(training.fits, training.photos, training.truths, ridge, model_hash(model))
+    tried = {ridge: ridge_calibration(training.fits, training.photos, training.truths, ridge, model_hash(model),
+                                      one_is_right)
              for ridge in RIDGES}
     errors = {ridge: shape_error(expected(found, last), validation.truths[last], model)
               for ridge, found in tried.items()}
@@ -116,7 +118,7 @@ def calibrate_run(run: Path, shards: Shards, which: str = "best_validation", peo
     if not len(inside) or not len(outside):
         raise ValueError(f"{shards.path}: people on both sides of number {below} are needed")
     found, about = calibrate(fits_of(loaded, shards, outside, progress), fits_of(loaded, shards, inside, progress),
-                             load_face_model())
+                             load_face_model(), loaded.config["network"] == "coarse")
     write_calibration(run, found)
     return about
 

@@ -71,17 +71,24 @@ def read_calibration(folder: Path, model: FaceModel | None = None) -> Calibratio
     return Calibration(own, few, face) if face == model_hash(model or load_face_model()) else None
 
 
-def ridge_calibration(fits: np.ndarray, photos: np.ndarray, truths: np.ndarray, ridge: float, face: str) -> Calibration:
+def ridge_calibration(fits: np.ndarray, photos: np.ndarray, truths: np.ndarray, ridge: float, face: str,
+                      one_is_right: bool = False) -> Calibration:
     """Least squares of truths (M, n) from fits (M, n) to `photos` (M,) photos, pulled towards taking the fit as it is.
 
-    ridge  of the fits' mean square, summed over them. ValueError when there is nothing to learn from.
+    ridge         of the fits' mean square, summed over them
+    one_is_right  of one photo the fit stays as it is: where it comes from least squares itself
+    ValueError when there is nothing to learn from.
     """
     fits, truths = np.asarray(fits, np.float64), np.asarray(truths, np.float64)
     if not len(fits):
         raise ValueError("nobody to calibrate with")
     count = fits.shape[1]
-    features = np.concatenate([fits, fits / np.asarray(photos, np.float64)[:, None]], axis=1)
     pull = ridge * len(fits) * float(np.mean(np.square(fits)))
+    if one_is_right:
+        more = fits * (1 - 1 / np.asarray(photos, np.float64)[:, None])
+        change = np.linalg.solve(more.T @ more + (pull + 1e-9) * np.eye(count), more.T @ (truths - fits))
+        return Calibration(np.eye(count) + change, -change, face)
+    features = np.concatenate([fits, fits / np.asarray(photos, np.float64)[:, None]], axis=1)
     start = np.concatenate([np.eye(count), np.zeros((count, count))])
     normal = features.T @ features + (pull + 1e-9) * np.eye(2 * count)
     change = np.linalg.solve(normal, features.T @ (truths - fits))

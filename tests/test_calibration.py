@@ -30,6 +30,11 @@ def test_a_known_map_is_found():
     np.testing.assert_allclose(still.expected(fits[3], 2), fits[3], atol=1e-5)
     with pytest.raises(ValueError, match="nobody to calibrate with"):
         ridge_calibration(fits[:0], photos[:0], truths[:0], 1.0, "m")
+    anchored = np.stack([x + (1 - 1 / t) * x @ own for x, t in zip(fits, photos)])
+    found = ridge_calibration(fits, photos, anchored, 0.0, "m", one_is_right=True)
+    np.testing.assert_allclose(found.expected(fits[3], 4), fits[3] + 0.75 * fits[3] @ own, atol=1e-6)
+    found = ridge_calibration(fits, photos, truths, 0.1, "m", one_is_right=True)
+    np.testing.assert_allclose(found.expected(fits[3], 1), fits[3], atol=1e-12)
     with pytest.raises(ValueError, match="of 6 coefficients, received"):
         found.expected(np.zeros(5), 1)
 
