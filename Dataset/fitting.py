@@ -20,7 +20,7 @@ from Dataset.scan_surface import Nearest, ScanSurface, vertex_normals
 from Dataset.transforms import Similarity, rotation_from_euler, umeyama
 
 STEP = 2                    # every second row and column of the grid is fitted to a scan,
-COARSE = 4                  # every fourth to what a network says, which is smoother: a third of the time
+COARSE = 4                  # every fourth to what a network says, which is smoother: about half the time
 EXPRESSION_SPREAD = 0.2     # prior of an expression's weight
 SCALE_SPREAD = 0.02         # prior of the logarithm of the scale: identity has most of the size
 LANDMARK_SPREAD = 2.0       # mm: how well landmarks are placed

@@ -10,8 +10,7 @@ The seed says nothing of stem, depth and head. Here: 7x7 at stride 2, modules an
 picture's size. Multitask forks after the first hourglass. docs/deviations.md lists all of it.
 
 `vrn-compact` alone begins elsewhere: `places` puts `compact`'s encoder and its 256 places where the stem was, and the
-volume begins as the solid between the mean face's surface, as it lies between the places, and a back that is learnt;
-what the hourglasses say is added voxel by voxel.
+volume is the solid between the face that these tell (Network/dense_face.py) and a back, which the hourglasses say.
 """
 from __future__ import annotations
 
