@@ -25,6 +25,7 @@ from Network.coarse import Config
 from Network.colours import Colours
 from Network.flags import from_dict
 from Network.iterate import Iterated, Iterations, NoAnswer
+from Network.lite import one_by_one
 from Network.loading import Loaded
 from Network.predict import MOST_CUTS, Crop, Look, NoFace, Prediction, cut_again, surest, view
 from Network.streaming import FACE as PLACE_FACE, NO_FACE as NO_PLACE, compiled
@@ -42,10 +43,11 @@ AGAIN = 2               # more passes after a photo was cut again: the face has 
 FACE, NO_FACE = 0.0115, 0.02
 
 
-def iterated_of(loaded: Loaded, iterations: int | None = None, traced: bool = True) -> Iterated:
+def iterated_of(loaded: Loaded, iterations: int | None = None, traced: bool = True, video: bool = False) -> Iterated:
     """A loaded coarse network with its rendering unit; iterations: at most so many passes, None: its Config's; traced:
-    compiled with the first call, which takes a second. ValueError for a network of another kind, or of another face
-    model than this process's: its numbers would shape another face."""
+    compiled with the first call, which takes a second; video: for one picture at a time and many of them
+    (`Network.lite.one_by_one`), which takes seconds at once. ValueError for a network of another kind, or of another
+    face model than this process's: its numbers would shape another face."""
     if loaded.config.get("network") != "coarse":
         raise ValueError(f"{loaded.source}: is no coarse network, which alone is iterated")
     learned = loaded.config.get("face_model") or model_hash(load_face_model(BUILT_IN))     # older runs do not say
@@ -57,7 +59,8 @@ def iterated_of(loaded: Loaded, iterations: int | None = None, traced: bool = Tr
     def look(images: Any) -> Any:
         return loaded.model(images, training=False)
     run = compiled(look) if traced else look
-    return Iterated(lambda images: run(ops.convert_to_tensor(images)), loaded.image_size,
+    return Iterated(one_by_one(loaded.model) if video else lambda images: run(ops.convert_to_tensor(images)),
+                    loaded.image_size,
                     iterations or config.iterations, config.settled)
 
 

@@ -25,6 +25,8 @@ from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
+from Network.lite import interpreter_class
+
 VERSION = 1
 KEY = "faces3d"
 TFLITE_JSON = f"{KEY}.json"
@@ -189,24 +191,11 @@ def _read_tflite(path: Path) -> tuple[Metadata, Runtime]:
         raise ValueError("is damaged: its checksum is another")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)        # TensorFlow 2.20 announces that its interpreter will go
-        interpreter = _interpreter()(model_content=content)
+        interpreter = interpreter_class()(model_content=content)
     runner = interpreter.get_signature_runner(SIGNATURE)
     inputs, outputs = ({name: _floats(value["shape"], value["dtype"] == np.float32) for name, value in values.items()}
                        for values in (runner.get_input_details(), runner.get_output_details()))
     return metadata, Runtime(inputs, outputs, lambda feed: runner(**feed))
-
-
-def _interpreter() -> Callable[..., Any]:
-    """TFLite's interpreter: the small package's, which a machine without TensorFlow can have, or TensorFlow's."""
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-        return Interpreter
-    except ImportError as error:
-        try:
-            import tensorflow as tf
-            return tf.lite.Interpreter
-        except (ImportError, AttributeError):
-            raise error from None
 
 
 def _read_savedmodel(path: Path) -> tuple[Metadata, Runtime]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 import statistics
 import sys
 import time
@@ -27,6 +26,7 @@ from Dataset.rendering_unit import built_in_unit
 from Dataset.shards import Shards, open_shards
 from Network.flags import exit_code
 from Network.iterate import Iterated
+from Network.lite import converter_of, missing_operations, runner
 
 FORMS = ("float", "int8")
 #: what stays float32 of a network that finds places: all but convolutions
@@ -92,47 +92,21 @@ def convert(model: Any, form: str, samples: Iterable[np.ndarray] = (), convoluti
     convolutions: they alone are int8. ValueError for another form, int8 without samples, or a network with an operation
     that TFLite does not have."""
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     samples = list(samples)
     if form not in FORMS or form == "int8" and not samples:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, int8 with samples, got {form!r} with {len(samples)}")
-    shape = (1, *model.input_shape[1:])
-    function = tf.function(lambda images: model(images, training=False),
-                           input_signature=[tf.TensorSpec(shape, tf.float32, "images")])
-    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    converter = converter_of(model)
     if form == "int8":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ([sample[None].astype(np.float32)] for sample in samples)
-    try:
+    with missing_operations():
         if form == "int8" and convolutions:
             options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(FLOAT))
             return tf.lite.experimental.QuantizationDebugger(
                 converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
             ).get_nondebug_quantized_model()
         return converter.convert()
-    except Exception as error:      # of a class that has another name and place in each TensorFlow
-        missing = sorted(set(re.findall(r"'(tf\.\w+)' op is neither", str(error))))
-        if not missing:
-            raise
-        raise ValueError(f"TFLite has no operation for {', '.join(missing)}, which this network uses") from None
-
-
-def runner(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
-    """(1, S, S, 9) float32 -> (1, 290) float32 by TFLite's interpreter, one thread. It trusts the bytes: give it none
-    but those that `convert` made."""
-    import tensorflow as tf
-
-    interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
-    interpreter.allocate_tensors()
-    takes, gives = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-
-    def run(x: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(takes, np.asarray(x, np.float32))
-        interpreter.invoke()
-        return interpreter.get_tensor(gives)
-    return run
 
 
 def iterated_faces(predict: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:

@@ -62,6 +62,7 @@ class Config:
     aside: int = 128                                # features between the lowest level and these two
     encoder: str = "pooled"                         # residual: strided convolutions, then blocks (He et al. 2016)
     blocks: tuple[int, ...] = (0,)                  # residual: of each level, two convolutions each; then the last
+    block_features: tuple[int, ...] = ()            # residual: between the two of a block, of each level; (): its own
     stem: int = 0                                   # features of a first convolution that halves the image; 0: none
     normalisation: str = "none"                     # batch: after every convolution, which then has no bias
     upsampling: str = "transposed"                  # convolution; nearest: a 1x1 convolution and repeated pixels
@@ -85,7 +86,7 @@ class Config:
         for name in ("filters", "convolutions", "up_convolutions", "blocks"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must have at least one value, got ()")
-        for name in ("features", "up_features"):
+        for name in ("features", "up_features", "block_features"):
             if len(getattr(self, name)) not in (0, self.levels):
                 raise ValueError(f"{name} must have one value for each of the {self.levels} levels, or none, "
                                  f"got {getattr(self, name)!r}")
@@ -114,10 +115,12 @@ class Config:
 
 
 UVNET = Config()
-#: for two CPU cores; but for one block it finds places as `compact` does, with whose weights a training may begin
-COMPACT = Config(levels=4, filters=(3,), encoder="residual", blocks=(0, 1, 2, 1), stem=32, features=(48, 96, 160, 224),
-                 places=(96, 24, 48, 64), up_features=(32, 64, 96, 96), up_convolutions=(1, 2), last_convolutions=0,
-                 normalisation="batch", upsampling="nearest", skips="add", masks="clipped", confidence=True)
+#: for two CPU cores. It finds places as `compact` does, whose blocks of the last level are pruned to half their
+#: features (Network/prune.py): whole they would take more than 3 M parameters
+COMPACT = Config(levels=4, filters=(3,), encoder="residual", blocks=(0, 1, 2, 2), stem=32, features=(48, 96, 160, 224),
+                 block_features=(48, 96, 160, 112), places=(96, 24, 48, 64), up_features=(32, 64, 96, 96),
+                 up_convolutions=(1, 2), last_convolutions=0, normalisation="batch", upsampling="nearest", skips="add",
+                 masks="clipped", confidence=True)
 PRESETS = {"uvnet": UVNET, "uvnet-compact": COMPACT}
 ORDERED = False     # the output is a map of the image, no grid of points
 
@@ -237,7 +240,8 @@ def _encoded(config: Config, images: Any, down: tuple[int, ...], filters: list[i
     """The way down: what goes into each level, the finest first, and what the last one gives."""
     if config.encoder == "residual":
         blocks = [config.of_level("blocks", level) for level in range(config.levels)]
-        return residual_encoder(images, (config.stem, *down), (0, *blocks), _convolution(config))
+        within = (config.stem, *config.block_features) if config.block_features else ()
+        return residual_encoder(images, (config.stem, *down), (0, *blocks), _convolution(config), within)
     x = _conv(config, images, config.stem, 5, "stem", strides=2) if config.stem else images
     tensors = [x]
     for level in range(config.levels):

@@ -13,6 +13,7 @@ from Dataset.renders import coarse_grid
 from Dataset.representations import uvmap
 from Dataset.representations.points import grid_triangles
 from Network.grid import resample
+from Network.lite import one_by_one
 from Network.video import Cut, FaceAnswer, FaceNetwork
 
 NET = 64                # side of the ordered grid that is drawn
@@ -27,10 +28,11 @@ def make_face_network(loaded: Any) -> FaceNetwork:
     name = loaded.config.get("network")
     margin = loaded.config.get("model", {}).get("crop_margin", 1.0)
     if name == "uvnet":
-        return MapsNetwork(_outputs(loaded), loaded.image_size, margin)
+        run = one_by_one(loaded.model)
+        return MapsNetwork(lambda image: run(image[None])[0], loaded.image_size, margin)
     if name == "coarse":
         from Network.coarse_stream import iterated_of
-        return CoarseNetwork(iterated_of(loaded), margin)
+        return CoarseNetwork(iterated_of(loaded, video=True), margin)
     if name == "compact":
         return PlacesNetwork(loaded, margin)
     raise ValueError(f"{loaded.source}: does not say where a face lies in a frame; uvnet, coarse and compact do")
@@ -159,11 +161,3 @@ def _pose_of(points: np.ndarray, places: np.ndarray) -> Pose:
     rows = u @ vt
     rotation, scale = np.vstack([rows, np.cross(rows[0], rows[1])]), float(s.mean())
     return Pose(rotation, scale, middle - (rows @ centre) * scale * (1.0, -1.0))
-
-
-def _outputs(loaded: Any) -> Callable[[np.ndarray], np.ndarray]:
-    from keras import ops
-
-    from Network.streaming import compiled
-    run = compiled(lambda images: loaded.model(images, training=False))
-    return lambda image: np.asarray(run(ops.convert_to_tensor(image[None])))[0]

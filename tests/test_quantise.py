@@ -12,8 +12,8 @@ from Dataset.representations import coefficients as c
 from Dataset.representations.coefficients import linear
 from Network import coarse
 from Network.checkpoints import RunFolder
-from Network.quantise import (PASSES, Inputs, calibration, convert, iterated_faces, judge, main, parse, quantise,
-                              runner)
+from Network.lite import runner
+from Network.quantise import PASSES, Inputs, calibration, convert, iterated_faces, judge, main, parse, quantise
 from tests.test_coefficient_dataset import Made
 
 CONFIG = coarse.Config(image_size=32, stem_filters=8, stem_pool=False, filters=(8, 16), blocks=(1, 1), head="flatten",
