@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -20,24 +20,36 @@ from Dataset.representations.points import encode
 from Dataset.shards import Shards, open_shards
 from Dataset.sidecar import model_hash
 from Dataset.transforms import umeyama
-from Network.calibration import Calibration, ridge_calibration, write_calibration
+from Network.calibration import Calibration, one_photo, ridge_calibration, told_map, write_calibration
 from Network.checkpoints import CHECKPOINTS
 from Network.coarse_stream import identity_of, iterated_of, photo_faces
+from Network.evidence import with_evidence
 from Network.fitted import FITTERS
 from Network.flags import exit_code
 from Network.loading import Loaded, load_model
 from Network.predict import NoFace
 
+TOLD_RIDGES = (0.03, 0.1, 0.3, 1.0)                 # of each number's mean square
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 1e6)     # the last: the fit is taken as it is
 SIDE = 32           # of the ordered grid on which errors are measured
 
 
 class Fits(NamedTuple):
-    """fits, truths (M, n) float64, photos (M,) int64: of each person one row for each number of photos."""
+    """fits, truths (M, n) float64, photos (M,) int64: of each person one row for each number of photos, one more photo
+    each; evidence (M, F): of the photo that came last, of a network that finds places, else None."""
 
     fits: np.ndarray
     truths: np.ndarray
     photos: np.ndarray
+    evidence: np.ndarray | None = None
+
+    def mean_evidence(self) -> np.ndarray:
+        """(M, F) float64: of all photos of the row's person so far."""
+        total, found = 0.0, []
+        for one, photos in zip(self.evidence.astype(np.float64), self.photos):
+            total = one if photos == 1 else total + one
+            found.append(total / photos)
+        return np.stack(found)
 
 
 def fits_of(loaded: Loaded, shards: Shards, people: np.ndarray,
@@ -47,6 +59,8 @@ def fits_of(loaded: Loaded, shards: Shards, people: np.ndarray,
     coarse = loaded.config["network"] == "coarse"
     fitter, rows = None if coarse else FITTERS[loaded.config["network"]](None), []
     iterated = iterated_of(loaded) if coarse else None
+    telling = None if coarse else with_evidence(loaded.model)
+    loaded = loaded._replace(telling=telling)
     for person in progress(people, total=len(people)):
         images = np.stack([minmax(image) for image in shards.gather("images", [person])[0]])
         truth, readings, state = shards.gather("identity", [person])[0], [], None
@@ -54,17 +68,19 @@ def fits_of(loaded: Loaded, shards: Shards, people: np.ndarray,
             faces = [face for face in photo_faces(iterated, images[None])[0] if np.isfinite(face).all()]
             rows += [(identity_of(faces[:t + 1]), np.asarray(truth, np.float64), t + 1) for t in range(len(faces))]
             continue
-        for output in loaded.answers(images[None])[0]:
+        outputs, told = loaded.told(images[None])
+        for t, output in enumerate(outputs[0]):
             try:
-                readings.append(fitter.read(output))
+                readings.append(fitter.read(output, *([] if told is None else [told[0, t]])))
             except NoFace:
                 continue
             identity, state = fitter.identity(readings, state)
-            rows.append((np.array(identity, np.float64), np.asarray(truth, np.float64), len(readings)))
+            rows.append((np.array(identity, np.float64), np.asarray(truth, np.float64), len(readings),
+                         *([] if told is None else [told[0, t]])))
     if not rows:
         raise ValueError(f"{loaded.source}: sees no face in any picture of {shards.path}")
-    fits, truths, photos = zip(*rows)
-    return Fits(np.stack(fits), np.stack(truths), np.array(photos))
+    columns = [np.stack(column) for column in zip(*rows)]
+    return Fits(*columns)
 
 
 def shape_error(identities: np.ndarray, truths: np.ndarray, model: FaceModel) -> float:
@@ -83,12 +99,19 @@ def calibrate(training: Fits, validation: Fits, model: FaceModel, one_is_right: 
               ) -> tuple[Calibration, dict[str, Any]]:
     """The map (`ridge_calibration`) whose ridge serves the validation people best, all their photos together, and what
     it did: shape errors of the mean face's, before and after, for one photo and for all."""
+    told = means = None
+    evidence: Sequence[np.ndarray | None] = [None] * len(validation.fits)
+    if training.evidence is not None:
+        maps = [told_map(training.evidence, training.truths, ridge) for ridge in TOLD_RIDGES]
+        told = min(maps, key=lambda found: shape_error(one_photo(found, validation.evidence), validation.truths, model))
+        means, evidence = training.mean_evidence(), validation.mean_evidence()
+
     def expected(map_: Calibration, rows: np.ndarray) -> np.ndarray:
-        return np.stack([map_.expected(validation.fits[i], validation.photos[i]) for i in rows])
+        return np.stack([map_.expected(validation.fits[i], validation.photos[i], evidence[i]) for i in rows])
     last = np.flatnonzero(np.append(np.diff(validation.photos) <= 0, True))
     first = np.flatnonzero(validation.photos == 1)
     tried = {ridge: ridge_calibration(training.fits, training.photos, training.truths, ridge, model_hash(model),
-                                      one_is_right)
+                                      one_is_right, told, means)
              for ridge in RIDGES}
     errors = {ridge: shape_error(expected(found, last), validation.truths[last], model)
               for ridge, found in tried.items()}

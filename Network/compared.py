@@ -50,7 +50,8 @@ def systems(margin: float, more: str | Path | None = None, checkpoint: str = "be
 def judged(name: str, loaded: Loaded, margin: float) -> Judged:
     """One loaded model as a system."""
     side, factor = loaded.image_size, loaded.config.get("model", {}).get("crop_margin", 1.0) / margin
-    one, graph = photo_reader(loaded), loaded._replace(model=_Graph(loaded.model))
+    one, telling = photo_reader(loaded), loaded.telling and _Graph(loaded.telling)
+    graph = loaded._replace(model=_Graph(loaded.model), telling=telling)
 
     def read(image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, bool]:
         points, landmarks, seen = one(fitted(image, side, factor))

@@ -31,7 +31,8 @@ class FitStream:
         if name not in FITTERS:
             raise ValueError(f"{loaded.source}: does not answer per pixel")
         self.loaded, self._fitter = loaded, FITTERS[name](loaded.calibration)
-        self._run = compiled(lambda images: loaded.model(images, training=False))
+        model = loaded.telling or loaded.model
+        self._run = compiled(lambda images: model(images, training=False))
         self.reset()
         self._run(ops.zeros((1, loaded.image_size, loaded.image_size, 3)))      # traced now, not with the first photo
 
@@ -79,9 +80,10 @@ class FitStream:
         return 0.0 if doubt is None else (float(np.nanmean(doubt)) - FACE) / (NO_FACE - FACE)
 
     def _with(self, crop: Crop) -> tuple[Person, list[Any], np.ndarray]:
-        output = np.asarray(self._run(ops.convert_to_tensor(minmax(crop.image)[None])))[0]
+        found = self._run(ops.convert_to_tensor(minmax(crop.image)[None]))
+        output, *evidence = (np.asarray(part)[0] for part in (found if self.loaded.telling else [found]))
         try:
-            readings = [*self._readings, self._fitter.read(output)][-MOST_PHOTOS:]
+            readings = [*self._readings, self._fitter.read(output, *evidence)][-MOST_PHOTOS:]
         except NoFace as error:
             raise NoFace(f"{crop.source}: {error}") from None
         state = None if self._person is None or len(readings) == len(self._readings) else self._person.state
@@ -96,6 +98,7 @@ class FitPrefixes:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """(B, T, S, S, 3) float32 in [0, 1] -> (B, T, N, 3) float32: [:, t] is the face from the first t + 1 images."""
-        outputs = self._loaded.answers(images)
+        outputs, evidence = self._loaded.told(images)
         how = self._loaded.config["network"], self._loaded.calibration
-        return np.stack([faces_of_people(outputs[:, :t + 1], *how) for t in range(images.shape[1])], axis=1)
+        return np.stack([faces_of_people(outputs[:, :t + 1], *how, None if evidence is None else evidence[:, :t + 1])
+                         for t in range(images.shape[1])], axis=1)

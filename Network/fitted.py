@@ -59,42 +59,53 @@ class Fitter:
     def __init__(self, calibration: Calibration | None = None) -> None:
         self._calibration = calibration
 
-    def neutral(self, identity: np.ndarray, photos: int, model: FaceModel) -> np.ndarray:
-        """The grid (N, 3) of who is expected behind the identity (n,) fitted to so many photos."""
-        expected = identity if self._calibration is None else self._calibration.expected(identity, photos)
+    def neutral(self, identity: np.ndarray, photos: int, model: FaceModel, evidence: np.ndarray | None = None
+                ) -> np.ndarray:
+        """The grid (N, 3) of who is expected behind the identity (n,) fitted to so many photos, and their mean evidence
+        (F,)."""
+        expected = identity if self._calibration is None else self._calibration.expected(identity, photos, evidence)
         return grid_of(model.shape(expected), model)
+
+
+class Mapped(NamedTuple):
+    """What `uvnet` says of one photo: where the face's places are seen, and, of a network that finds places, what these
+    tell of the person (F,)."""
+
+    pairs: Correspondences
+    evidence: np.ndarray | None = None
 
 
 class UVFitter(Fitter):
     """`uvnet`: one joint fit of all photos."""
 
-    def read(self, output: np.ndarray) -> Correspondences:
-        """A photo's maps (S, S, 4 or 6) -> where the face's places are seen. NoFace where the mask is all but empty, or
-        what it shows is no face's: too little of it, or all in one spot."""
+    def read(self, output: np.ndarray, evidence: np.ndarray | None = None) -> Mapped:
+        """A photo's maps (S, S, 4 or 6), and what its places tell. NoFace where the mask is all but empty, or what it
+        shows is no face's: too little of it, or all in one spot."""
         from Network.uvnet import read_maps
         maps = read_maps(output)
         if maps.mask.sum() < LEAST_PIXELS * maps.mask.size / 128 ** 2:
             raise NoFace("no face: the network sees none")
         weights = None if maps.log_variance is None else pixel_weights(maps.uv, maps.log_variance)
         try:
-            return checked(uvmap.decode(maps.uv, maps.mask, weights, STRIDE), "no face")
+            return Mapped(checked(uvmap.decode(maps.uv, maps.mask, weights, STRIDE), "no face"), evidence)
         except ValueError as error:
             raise NoFace(str(error)) from None
 
-    def identity(self, photos: Sequence[Correspondences], state: JointFit | None = None
-                 ) -> tuple[np.ndarray, JointFit]:
+    def identity(self, photos: Sequence[Mapped], state: JointFit | None = None) -> tuple[np.ndarray, JointFit]:
         """The fitted identity (n,), as it is, and the fit; state: of the last one, of all photos but the last."""
         start = state if state is not None and len(state.rotations) <= len(photos) else None
-        fit = joint_fit(photos, load_face_model(), FIT, start)
+        fit = joint_fit([photo.pairs for photo in photos], load_face_model(), FIT, start)
         return fit.identity, fit
 
-    def fit(self, photos: Sequence[Correspondences], state: JointFit | None = None) -> Person:
+    def fit(self, photos: Sequence[Mapped], state: JointFit | None = None) -> Person:
         """One person from the readings of at least one photo; state: of the last `fit`, of all of them but the last."""
         model, (identity, fit) = load_face_model(), self.identity(photos, state)
-        last, size = len(photos) - 1, photos[-1].size
+        last, size = len(photos) - 1, photos[-1].pairs.size
+        told = [photo.evidence for photo in photos]
+        evidence = None if any(one is None for one in told) else np.mean(told, axis=0)
         face, pose = fit.face(last, model), fit.pose(last)
         pose = pose._replace(scale=pose.scale / size, translation=pose.translation / size)
-        return Person(self.neutral(identity, len(photos), model), grid_of(face, model),
+        return Person(self.neutral(identity, len(photos), model, evidence), grid_of(face, model),
                       (fit.project(last, coarse_grid(model) @ face) / size).astype(np.float32),
                       (fit.landmarks(last, model) / size).astype(np.float32), fit, pose)
 
@@ -154,15 +165,17 @@ def pixel_weights(uv: np.ndarray, log_variance: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(variance), np.maximum(share, 1e-12) / np.maximum(variance, 1e-12), 0.0)
 
 
-def faces_of_people(outputs: np.ndarray, network: str, calibration: Calibration | None = None) -> np.ndarray:
-    """What a network says of B people's photos (B, T, S, S, C) -> their neutral faces (B, N, 3) float32. A photo
-    without a face says nothing; a person of whom nothing is said gets the mean face."""
+def faces_of_people(outputs: np.ndarray, network: str, calibration: Calibration | None = None,
+                    evidence: np.ndarray | None = None) -> np.ndarray:
+    """What a network says of B people's photos (B, T, S, S, C), and, of one that finds places, what these tell
+    (B, T, F) -> their neutral faces (B, N, 3) float32. A photo without a face says nothing; a person of whom nothing is
+    said gets the mean face."""
     fitter, faces = FITTERS[network](calibration), []
-    for person in outputs:
+    for number, person in enumerate(outputs):
         found = []
-        for output in person:
+        for t, output in enumerate(person):
             try:
-                found.append(fitter.read(output))
+                found.append(fitter.read(output, *([] if evidence is None else [evidence[number, t]])))
             except NoFace:
                 continue
         faces.append(fitter.fit(found).points if found else mean_face())

@@ -63,7 +63,7 @@ def place_landmarks(points: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 def _per_pixel(loaded: Loaded) -> Callable[[np.ndarray], PhotoFace]:
     run, name = compiled(lambda images: loaded.model(images, training=False)), loaded.config["network"]
-    fitter = FITTERS[name](loaded.calibration)
+    fitter = FITTERS[name]()        # the face as it is there: no calibration of who it is
 
     def read(image: np.ndarray) -> PhotoFace:
         output = np.asarray(run(ops.convert_to_tensor(image[None])))[0]

@@ -36,7 +36,7 @@ class Loaded(NamedTuple):
     """A model and what is known of it. `config` is {} for a bare file; `points` is N of its faces (B, N, 3);
     `image_size` the side of its square input; `images` its number of images, None for any number;
     `order` "grid" when a point's index means a place on the face, else "random"; `calibration` of what is fitted to its
-    answers, None without."""
+    answers, None without; `telling`: where that asks for evidence, images -> [answers, evidence], else None."""
 
     model: keras.Model
     config: dict[str, Any]
@@ -46,6 +46,7 @@ class Loaded(NamedTuple):
     images: int | None
     order: str
     calibration: Calibration | None = None
+    telling: Any = None
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """(B, T, S, S, 3) float32 in [0, 1] -> (B, N, 3) float32. ValueError for no images, or pixels not finite."""
@@ -54,7 +55,8 @@ class Loaded(NamedTuple):
                              + ("" if 0 in np.shape(images) else " with NaN or infinity"))
         if per_pixel(self.config):
             from Network.fitted import faces_of_people
-            return faces_of_people(self.answers(images), self.config["network"], self.calibration)
+            answers, evidence = self.told(images)
+            return faces_of_people(answers, self.config["network"], self.calibration, evidence)
         if self.config.get("network") == "coarse":
             from Network.coarse_stream import MEAN, faces_of_people, iterated_of
             return faces_of_people(iterated_of(self, traced=False), images, self.config.get("together", MEAN),
@@ -63,9 +65,23 @@ class Loaded(NamedTuple):
 
     def answers(self, images: np.ndarray) -> np.ndarray:
         """What a network that answers per pixel says: (B, T, S, S, 3) float32 in [0, 1] -> (B, T, S, S, C) float32."""
-        flat = np.reshape(images, (-1, *np.shape(images)[2:])).astype(np.float32)
-        found = [np.asarray(self.model(flat[i:i + ANSWERED], training=False)) for i in range(0, len(flat), ANSWERED)]
-        return np.concatenate(found).reshape(*np.shape(images)[:4], -1)
+        return self._told(self.model, images)[0]
+
+    def told(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The same, and what the places tell, (B, T, F) float32, where the calibration asks for it."""
+        return self._told(self.telling or self.model, images)
+
+    def with_model(self, model: keras.Model) -> Loaded:
+        """Another model of the same config in its place."""
+        return self._replace(model=model, telling=_telling(model, self.calibration))
+
+    def _told(self, model: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        flat, photos = np.reshape(images, (-1, *np.shape(images)[2:])).astype(np.float32), np.shape(images)[:2]
+        parts = [model(flat[i:i + ANSWERED], training=False) for i in range(0, len(flat), ANSWERED)]
+        if not isinstance(parts[0], (list, tuple)):
+            return np.concatenate([np.asarray(part) for part in parts]).reshape(*np.shape(images)[:4], -1), None
+        answers, evidence = (np.concatenate([np.asarray(part) for part in some]) for some in zip(*parts))
+        return answers.reshape(*np.shape(images)[:4], -1), evidence.reshape(*photos, -1)
 
 
 def per_pixel(config: dict[str, Any]) -> bool:
@@ -258,10 +274,22 @@ def _loaded(model: keras.Model, config: dict[str, Any], source: Path) -> Loaded:
     if per_pixel(config) or config.get("network") == "coarse":
         folder = source if source.is_dir() else source.parent
         calibration = read_calibration(folder) if config else None
-        return Loaded(model, config, source, SIZE ** 2, takes[1], None, "grid", calibration)
+        return Loaded(model, config, source, SIZE ** 2, takes[1], None, "grid", calibration,
+                      _telling(model, calibration))
     if len(takes) != 5 or takes[-1] != 3 or len(gives) != 3 or gives[-1] != 3:
         raise ValueError(f"{source}: must map (B, T, H, W, 3) images to (B, N, 3) points, maps {takes} to {gives}")
     return Loaded(model, config, source, gives[1], takes[2], takes[1], config.get("order", "random"))
+
+
+def _telling(model: keras.Model, calibration: Calibration | None) -> keras.Model | None:
+    """The model with its evidence beside its answer, where a calibration asks for it. ValueError where it has none."""
+    if calibration is None or calibration.told is None:
+        return None
+    from Network.evidence import with_evidence
+    telling = with_evidence(model)
+    if telling is None:
+        raise ValueError("calibration.npz asks for the evidence of places, which this network does not find")
+    return telling
 
 
 def _read_keras(path: Path, config: dict[str, Any]) -> keras.Model:

@@ -73,7 +73,7 @@ def rounding_error(loaded: Loaded, half: list[np.ndarray], images: np.ndarray) -
     fitted to one may be another fit for one pixel more."""
     rounded = model_from_config(loaded.config)
     rounded.set_weights([w.astype(np.float32) for w in half])
-    other = loaded._replace(model=rounded)
+    other = loaded.with_model(rounded)
     if loaded.config.get("network") in OWN_SURFACE:
         return surface_moved(loaded.answers(images), other.answers(images))
     return float(np.linalg.norm(other.predict(images) - loaded.predict(images), axis=-1).max())

@@ -236,6 +236,7 @@ def test_landmarks_come_back_into_the_picture(monkeypatch):
         images: int = 3
         source: Any = None
         model: Any = None
+        telling: Any = None
 
         def predict(self, images):
             return images.mean((2, 3)).sum(1)[:, None].repeat(4, 1)
