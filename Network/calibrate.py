@@ -8,11 +8,13 @@ folder, gets calibration.npz, which demo.py, evaluate.py and Network.pack find t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
+from keras import ops
 
 from Dataset.face_model import FaceModel, load_face_model
 from Dataset.images import minmax
@@ -28,28 +30,34 @@ from Network.fitted import FITTERS
 from Network.flags import exit_code
 from Network.loading import Loaded, load_model
 from Network.predict import NoFace
+from Network.streaming import compiled
 
+FOLDS = 4           # of the people, when it is learnt what to make of what evidence tells
 TOLD_RIDGES = (0.03, 0.1, 0.3, 1.0)                 # of each number's mean square
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 1e6)     # the last: the fit is taken as it is
 SIDE = 32           # of the ordered grid on which errors are measured
 
 
 class Fits(NamedTuple):
-    """fits, truths (M, n) float64, photos (M,) int64: of each person one row for each number of photos, one more photo
-    each; evidence (M, F): of the photo that came last, of a network that finds places, else None."""
+    """fits, truths (M, n) float64, photos (M,) int64: of each person a row of one photo, then of more. Of a network
+    that finds places also evidence (M, F), the mean of those photos', singles (K, F), that of every photo alone, and
+    whose (K,) int64 that is, by the persons' order."""
 
     fits: np.ndarray
     truths: np.ndarray
     photos: np.ndarray
     evidence: np.ndarray | None = None
+    singles: np.ndarray | None = None
+    whose: np.ndarray | None = None
 
-    def mean_evidence(self) -> np.ndarray:
-        """(M, F) float64: of all photos of the row's person so far."""
-        total, found = 0.0, []
-        for one, photos in zip(self.evidence.astype(np.float64), self.photos):
-            total = one if photos == 1 else total + one
-            found.append(total / photos)
-        return np.stack(found)
+    def person(self) -> np.ndarray:
+        """(M,) int64: whose row it is, by their order."""
+        return np.cumsum(self.photos == 1) - 1
+
+    def alone(self, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Evidence (k, F) and truths (k, n) of the single photos of some persons, `among` (persons,) bool."""
+        chosen = among[self.whose]
+        return self.singles[chosen], self.truths[self.photos == 1][self.whose[chosen]]
 
 
 def fits_of(loaded: Loaded, shards: Shards, people: np.ndarray,
@@ -57,10 +65,10 @@ def fits_of(loaded: Loaded, shards: Shards, people: np.ndarray,
     """People's pictures as the network sees them, fitted, or those of `coarse` averaged, without a calibration.
     ValueError when no picture of anybody shows a face."""
     coarse = loaded.config["network"] == "coarse"
-    fitter, rows = None if coarse else FITTERS[loaded.config["network"]](None), []
+    fitter, rows, singles = None if coarse else FITTERS[loaded.config["network"]](None), [], []
     iterated = iterated_of(loaded) if coarse else None
     telling = None if coarse else with_evidence(loaded.model)
-    loaded = loaded._replace(telling=telling)
+    loaded = loaded._replace(model=_graph(loaded.model), telling=telling and _graph(telling))
     for person in progress(people, total=len(people)):
         images = np.stack([minmax(image) for image in shards.gather("images", [person])[0]])
         truth, readings, state = shards.gather("identity", [person])[0], [], None
@@ -69,18 +77,29 @@ def fits_of(loaded: Loaded, shards: Shards, people: np.ndarray,
             rows += [(identity_of(faces[:t + 1]), np.asarray(truth, np.float64), t + 1) for t in range(len(faces))]
             continue
         outputs, told = loaded.told(images[None])
+        seen = []
         for t, output in enumerate(outputs[0]):
-            try:
+            with contextlib.suppress(NoFace):
                 readings.append(fitter.read(output, *([] if told is None else [told[0, t]])))
-            except NoFace:
-                continue
-            identity, state = fitter.identity(readings, state)
-            rows.append((np.array(identity, np.float64), np.asarray(truth, np.float64), len(readings),
-                         *([] if told is None else [told[0, t]])))
+                seen.append(t)
+        for count in sorted({1, 2, len(readings)} & set(range(1, len(readings) + 1))):
+            identity, state = fitter.identity(readings[:count], state)
+            rows.append((np.array(identity, np.float64), np.asarray(truth, np.float64), count,
+                         *([] if told is None else [told[0, seen[:count]].mean(axis=0)])))
+        if told is not None:
+            singles.append(told[0, seen])
     if not rows:
         raise ValueError(f"{loaded.source}: sees no face in any picture of {shards.path}")
     columns = [np.stack(column) for column in zip(*rows)]
-    return Fits(*columns)
+    if not singles:
+        return Fits(*columns)
+    sizes = [len(some) for some in singles if len(some)]
+    return Fits(*columns, np.concatenate(singles), np.repeat(np.arange(len(sizes)), sizes))
+
+
+def _graph(model: Any) -> Callable[..., Any]:
+    run = compiled(lambda images: model(images, training=False))
+    return lambda images, training: run(ops.convert_to_tensor(images))
 
 
 def shape_error(identities: np.ndarray, truths: np.ndarray, model: FaceModel) -> float:
@@ -102,9 +121,16 @@ def calibrate(training: Fits, validation: Fits, model: FaceModel, one_is_right: 
     told = means = None
     evidence: Sequence[np.ndarray | None] = [None] * len(validation.fits)
     if training.evidence is not None:
-        maps = [told_map(training.evidence, training.truths, ridge) for ridge in TOLD_RIDGES]
-        told = min(maps, key=lambda found: shape_error(one_photo(found, validation.evidence), validation.truths, model))
-        means, evidence = training.mean_evidence(), validation.mean_evidence()
+        everybody, person = np.ones(training.person()[-1] + 1, bool), training.person()
+        maps = {ridge: told_map(*training.alone(everybody), ridge) for ridge in TOLD_RIDGES}
+        one = validation.photos == 1
+        best = min(maps, key=lambda ridge: shape_error(one_photo(maps[ridge], validation.evidence[one]),
+                                                       validation.truths[one], model))
+        told, evidence, means = maps[best], validation.evidence, np.zeros_like(training.truths)
+        for fold in range(FOLDS):       # whom a map has learnt it knows too well
+            others = np.arange(len(everybody)) % FOLDS != fold
+            rows = ~others[person]
+            means[rows] = one_photo(told_map(*training.alone(others), best), training.evidence[rows])
 
     def expected(map_: Calibration, rows: np.ndarray) -> np.ndarray:
         return np.stack([map_.expected(validation.fits[i], validation.photos[i], evidence[i]) for i in rows])

@@ -106,14 +106,14 @@ def told_map(evidence: np.ndarray, truths: np.ndarray, ridge: float) -> np.ndarr
 
 
 def ridge_calibration(fits: np.ndarray, photos: np.ndarray, truths: np.ndarray, ridge: float, face: str,
-                      one_is_right: bool = False, told: np.ndarray | None = None, evidence: np.ndarray | None = None
+                      one_is_right: bool = False, told: np.ndarray | None = None, seen: np.ndarray | None = None
                       ) -> Calibration:
     """Least squares of truths (M, n) from fits (M, n) to `photos` (M,) photos, pulled towards taking the fit as it is.
 
-    ridge           of the fits' mean square, summed over them
-    one_is_right    of one photo the fit stays as it is: where it comes from least squares itself
-    told, evidence  a map of `told_map` and the photos' mean evidence (M, F): then pulled towards taking as it is who is
-                    expected behind that, and the fit for nothing
+    ridge         of the fits' mean square, summed over them
+    one_is_right  of one photo the fit stays as it is: where it comes from least squares itself
+    told, seen    a map of `told_map`, and who is expected behind the photos' mean evidence (M, n), by a map that has
+                  not learnt that person: then pulled towards taking this as it is, and the fit for nothing
     ValueError when there is nothing to learn from.
     """
     fits, truths = np.asarray(fits, np.float64), np.asarray(truths, np.float64)
@@ -121,7 +121,7 @@ def ridge_calibration(fits: np.ndarray, photos: np.ndarray, truths: np.ndarray, 
         raise ValueError("nobody to calibrate with")
     count, few = fits.shape[1], 1 / np.asarray(photos, np.float64)[:, None]
     if told is not None:
-        seen = one_photo(told, evidence)
+        seen = np.asarray(seen, np.float64)
         features = np.concatenate([fits, fits * few, seen, seen * few], axis=1)
         pull = ridge * len(fits) * float(np.mean(np.square(seen)))
         normal = features.T @ features + (pull + 1e-9) * np.eye(4 * count)
