@@ -75,7 +75,7 @@ def film(source: str | Path | Live | Iterable[Moment], network: FaceNetwork, out
         started = ended = time.perf_counter()
         writer = None
         try:
-            for shown, found in _watched(moments, video):
+            for shown, found in _watched(moments, video, _is_file(source)):
                 if writer is None:
                     started = time.perf_counter()
                     writer = stack.enter_context(_Writer(out, shown, rate, live, draw, video))
@@ -155,14 +155,24 @@ def _opened(source: Any, most: int, stack: ExitStack) -> tuple[Iterable[Moment],
     return source, RATE
 
 
-def _watched(moments: Iterable[Moment], video: FaceVideo) -> Iterator[tuple[Moment, list[FaceResult]]]:
+def _is_file(source: Any) -> bool:
+    return isinstance(source, (str, Path)) and str(source) != WEBCAM
+
+
+def _watched(moments: Iterable[Moment], video: FaceVideo, ahead: bool) -> Iterator[tuple[Moment, list[FaceResult]]]:
+    """ahead: read the next frame while this one is looked at, as befits a file: a camera's next one is not there yet,
+    and would be an old one by then."""
     source = iter(moments)
-    while True:
-        with video.times("read"):
-            moment = next(source, None)
-        if moment is None:
-            return
-        yield moment, video(moment)
+    with ThreadPoolExecutor(1, "read") as reader:
+        following = reader.submit(next, source, None) if ahead else None
+        while True:
+            with video.times("read"):
+                moment = next(source, None) if following is None else following.result()
+            if moment is None:
+                return
+            if ahead:
+                following = reader.submit(next, source, None)
+            yield moment, video(moment)
 
 
 class _Writer:
