@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple
 import numpy as np
 
 from Dataset.atomic import write_atomic
+from Dataset.blas import one_thread
 from Dataset.live_frames import RATE, Live, webcam
 from Dataset.sources import WEBCAM
 from Dataset.video_files import CODECS, MAX_FRAMES, Moment, read_video, video_info, write_video
@@ -68,6 +69,8 @@ def film(source: str | Path | Live | Iterable[Moment], network: FaceNetwork, out
     if not 1 <= most <= MAX_FRAMES:
         raise ValueError(f"a video may have 1 to {MAX_FRAMES} frames, got {most}")
     with ExitStack() as stack:
+        # BLAS's second thread would wait for work where the other core draws and writes
+        stack.enter_context(one_thread())
         moments, rate = _opened(source, most, stack)
         live = isinstance(moments, Live)
         video, rows = FaceVideo(network, config, faces, detect), Rows()
