@@ -59,12 +59,13 @@ class Fitter:
     def __init__(self, calibration: Calibration | None = None) -> None:
         self._calibration = calibration
 
-    def neutral(self, identity: np.ndarray, photos: int, model: FaceModel, evidence: np.ndarray | None = None
-                ) -> np.ndarray:
-        """The grid (N, 3) of who is expected behind the identity (n,) fitted to so many photos, and their mean evidence
-        (F,)."""
-        expected = identity if self._calibration is None else self._calibration.expected(identity, photos, evidence)
-        return grid_of(model.shape(expected), model)
+    def expected(self, identity: np.ndarray, photos: int, evidence: np.ndarray | None = None) -> np.ndarray:
+        """Who is expected behind the identity (n,) fitted to so many photos, and their mean evidence (F,): (n,)."""
+        return identity if self._calibration is None else self._calibration.expected(identity, photos, evidence)
+
+    def neutral(self, identity: np.ndarray, photos: int, model: FaceModel) -> np.ndarray:
+        """The grid (N, 3) of who is expected behind the identity (n,) fitted to so many photos."""
+        return grid_of(model.shape(self.expected(identity, photos)), model)
 
 
 class Mapped(NamedTuple):
@@ -103,9 +104,12 @@ class UVFitter(Fitter):
         last, size = len(photos) - 1, photos[-1].pairs.size
         told = [photo.evidence for photo in photos]
         evidence = None if any(one is None for one in told) else np.mean(told, axis=0)
+        expected = self.expected(identity, len(photos), evidence)
         face, pose = fit.face(last, model), fit.pose(last)
         pose = pose._replace(scale=pose.scale / size, translation=pose.translation / size)
-        return Person(self.neutral(identity, len(photos), model, evidence), grid_of(face, model),
+        # where it lies is what was seen; what it is like in space is what is expected behind that
+        return Person(grid_of(model.shape(expected), model),
+                      grid_of(model.shape(expected, fit.expressions[last]), model),
                       (fit.project(last, coarse_grid(model) @ face) / size).astype(np.float32),
                       (fit.landmarks(last, model) / size).astype(np.float32), fit, pose)
 

@@ -62,16 +62,17 @@ def place_landmarks(points: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def _per_pixel(loaded: Loaded) -> Callable[[np.ndarray], PhotoFace]:
-    run, name = compiled(lambda images: loaded.model(images, training=False)), loaded.config["network"]
-    fitter = FITTERS[name]()        # the face as it is there: no calibration of who it is
+    model, name = loaded.telling or loaded.model, loaded.config["network"]
+    run, fitter = compiled(lambda images: model(images, training=False)), FITTERS[name](loaded.calibration)
 
     def read(image: np.ndarray) -> PhotoFace:
-        output = np.asarray(run(ops.convert_to_tensor(image[None])))[0]
+        found = run(ops.convert_to_tensor(image[None]))
+        output, *evidence = (np.asarray(part)[0] for part in (found if loaded.telling else [found]))
         try:
             if name in OWN_SURFACE:         # more exact than the model that is fitted to it
                 points, landmarks = face_in_photo(output, name), None
             else:
-                person = fitter.fit([fitter.read(output)])
+                person = fitter.fit([fitter.read(output, *evidence)])
                 points, landmarks = person.in_photo, person.landmarks
         except NoFace:
             return PhotoFace(mean_face(), None, False)

@@ -17,9 +17,10 @@ from Network.feature_maps import feature_maps, layer_names
 from Network.loading import load_model
 from Network.tiling import stitch
 
-FLAGS = ["--preset", "uvnet-compact", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--up-features",
-         "8,12,16", "--places", "8,4,6,6", "--batch-size", "4", "--batches", "3", "--validation-people", "3", "--quiet",
-         "--image-size", "32", "--depth", "--landmarks", "--pose", "--aside", "16"]
+FLAGS = ["--preset", "uvnet-compact", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--block-features", "",
+         "--up-features", "8,12,16", "--places", "8,4,6,6", "--batch-size", "4", "--batches", "3",
+         "--validation-people", "3", "--quiet", "--image-size", "32", "--depth", "--landmarks", "--pose",
+         "--aside", "16"]
 EXTRAS = ["--extras", "depth,landmarks,pose"]
 
 

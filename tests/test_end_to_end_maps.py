@@ -13,9 +13,9 @@ from Network.loading import load_model
 from tests.test_end_to_end import script
 from tests.texas3d_files import write_pair
 
-UVNET = ["--preset", "uvnet-compact", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--up-features",
-         "8,12,16", "--places", "8,4,6,6", "--batch-size", "4", "--batches", "3", "--validation-people", "3", "--quiet",
-         "--image-size", "64"]
+UVNET = ["--preset", "uvnet-compact", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--block-features", "",
+         "--up-features", "8,12,16", "--places", "8,4,6,6", "--batch-size", "4", "--batches", "3",
+         "--validation-people", "3", "--quiet", "--image-size", "64"]
 PIX2PIX = ["--preset", "pix2pix-compact", "--image-size", "32", "--filters", "4,8,8,8", "--blocks", "0,0,0,1",
            "--discriminator-filters", "4,8", "--batch-size", "4", "--quiet"]
 
