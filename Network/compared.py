@@ -13,7 +13,8 @@ from Network.loading import Loaded, load_model, model_path, models_in_the_box, p
 from Network.streaming import compiled
 
 #: network -> how the photos of a person become one face
-TOGETHER = {"convlstm": "its memory", "compact": "its memory", "uvnet": "joint fit of all photos and what their places tell",
+TOGETHER = {"convlstm": "its memory", "compact": "its memory",
+            "uvnet": "joint fit of all photos and what their places tell",
             "pix2pix": "mean of the fits to each depth map", "vrn": "mean of the fits to each volume",
             "coarse": "mean of the photos' identities"}
 
