@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
-from keras import ops
 
 from Dataset.face_model import FaceModel, load_face_model
 from Dataset.images import minmax
@@ -30,7 +29,7 @@ from Network.fitted import FITTERS
 from Network.flags import exit_code
 from Network.loading import Loaded, load_model
 from Network.predict import NoFace
-from Network.streaming import compiled
+from Network.streaming import Graph
 
 FOLDS = 4           # of the people, when it is learnt what to make of what evidence tells
 TOLD_RIDGES = (0.03, 0.1, 0.3, 1.0)                 # of each number's mean square
@@ -68,7 +67,7 @@ def fits_of(loaded: Loaded, shards: Shards, people: np.ndarray,
     fitter, rows, singles = None if coarse else FITTERS[loaded.config["network"]](None), [], []
     iterated = iterated_of(loaded) if coarse else None
     telling = None if coarse else with_evidence(loaded.model)
-    loaded = loaded._replace(model=_graph(loaded.model), telling=telling and _graph(telling))
+    loaded = loaded._replace(model=Graph(loaded.model), telling=telling and Graph(telling))
     for person in progress(people, total=len(people)):
         images = np.stack([minmax(image) for image in shards.gather("images", [person])[0]])
         truth, readings, state = shards.gather("identity", [person])[0], [], None
@@ -95,11 +94,6 @@ def fits_of(loaded: Loaded, shards: Shards, people: np.ndarray,
         return Fits(*columns)
     sizes = [len(some) for some in singles if len(some)]
     return Fits(*columns, np.concatenate(singles), np.repeat(np.arange(len(sizes)), sizes))
-
-
-def _graph(model: Any) -> Callable[..., Any]:
-    run = compiled(lambda images: model(images, training=False))
-    return lambda images, training: run(ops.convert_to_tensor(images))
 
 
 def shape_error(identities: np.ndarray, truths: np.ndarray, model: FaceModel) -> float:

@@ -6,11 +6,10 @@ from typing import Any, Callable, NamedTuple
 
 import cv2
 import numpy as np
-from keras import ops
 
 from Network.in_photo import photo_reader
 from Network.loading import Loaded, load_model, model_path, models_in_the_box, per_pixel
-from Network.streaming import compiled
+from Network.streaming import Graph
 
 #: network -> how the photos of a person become one face
 TOGETHER = {"convlstm": "its memory", "compact": "its memory",
@@ -51,8 +50,9 @@ def systems(margin: float, more: str | Path | None = None, checkpoint: str = "be
 def judged(name: str, loaded: Loaded, margin: float) -> Judged:
     """One loaded model as a system."""
     side, factor = loaded.image_size, loaded.config.get("model", {}).get("crop_margin", 1.0) / margin
-    one, telling = photo_reader(loaded), loaded.telling and _Graph(loaded.telling)
-    graph = loaded._replace(model=_Graph(loaded.model), telling=telling)
+    # graphs, as those of `photo_reader` are: what a photo costs alone and among others can be compared
+    one, telling = photo_reader(loaded), loaded.telling and Graph(loaded.telling)
+    graph = loaded._replace(model=Graph(loaded.model), telling=telling)
 
     def read(image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, bool]:
         points, landmarks, seen = one(fitted(image, side, factor))
@@ -67,17 +67,6 @@ def judged(name: str, loaded: Loaded, margin: float) -> Judged:
     together = TOGETHER.get(network, "a fit of all photos" if per_pixel(loaded.config) else "the network itself")
     return Judged(name, read, person, loaded.points, loaded.model.count_params(), file_bytes(loaded.source), together,
                   loaded.config.get("shards", {}).get("seed"), side, loaded.config)
-
-
-class _Graph:
-    """A model whose calls are a graph, as those of `photo_reader` are: so what a photo costs alone and what it costs
-    among others can be compared. The first call with so many pictures is slower: it traces."""
-
-    def __init__(self, model: Any) -> None:
-        self._run = compiled(lambda images: model(images, training=False))
-
-    def __call__(self, images: np.ndarray, training: bool = False) -> Any:
-        return self._run(ops.convert_to_tensor(images))
 
 
 def fitted(image: np.ndarray, side: int, factor: float = 1.0) -> np.ndarray:

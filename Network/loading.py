@@ -73,7 +73,7 @@ class Loaded(NamedTuple):
 
     def with_model(self, model: keras.Model) -> Loaded:
         """Another model of the same config in its place."""
-        return self._replace(model=model, telling=_telling(model, self.calibration))
+        return self._replace(model=model, telling=_telling(model, self.calibration, self.source))
 
     def _told(self, model: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         flat, photos = np.reshape(images, (-1, *np.shape(images)[2:])).astype(np.float32), np.shape(images)[:2]
@@ -275,20 +275,22 @@ def _loaded(model: keras.Model, config: dict[str, Any], source: Path) -> Loaded:
         folder = source if source.is_dir() else source.parent
         calibration = read_calibration(folder) if config else None
         return Loaded(model, config, source, SIZE ** 2, takes[1], None, "grid", calibration,
-                      _telling(model, calibration))
+                      _telling(model, calibration, source))
     if len(takes) != 5 or takes[-1] != 3 or len(gives) != 3 or gives[-1] != 3:
         raise ValueError(f"{source}: must map (B, T, H, W, 3) images to (B, N, 3) points, maps {takes} to {gives}")
     return Loaded(model, config, source, gives[1], takes[2], takes[1], config.get("order", "random"))
 
 
-def _telling(model: keras.Model, calibration: Calibration | None) -> keras.Model | None:
-    """The model with its evidence beside its answer, where a calibration asks for it. ValueError where it has none."""
+def _telling(model: keras.Model, calibration: Calibration | None, source: Path) -> keras.Model | None:
+    """The model with its evidence beside its answer, where a calibration asks for it. ValueError, naming the file,
+    where it has none."""
     if calibration is None or calibration.told is None:
         return None
     from Network.evidence import with_evidence
     telling = with_evidence(model)
     if telling is None:
-        raise ValueError("calibration.npz asks for the evidence of places, which this network does not find")
+        raise ValueError(f"{source}: its calibration.npz asks for the evidence of places, which this network does not "
+                         "find")
     return telling
 
 

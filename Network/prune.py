@@ -25,6 +25,7 @@ from Dataset.shards import Shards, open_shards
 from Network.checkpoints import RunFolder, model_from_config
 from Network.flags import exit_code
 from Network.loading import begin_with, load_model
+from Network.ridge import pulled, ridge_solution
 from Network.streaming import compiled
 
 RIDGE = 1e-3        # of a feature's mean square
@@ -74,7 +75,7 @@ def best_features(sums: Equations, keep: int) -> np.ndarray:
     count = size // 9
     if not 1 <= keep <= count:
         raise ValueError(f"between 1 and {count} features can be kept, got {keep}")
-    inverse = np.linalg.inv(sums.inputs + _pull(sums.inputs))
+    inverse = np.linalg.inv(pulled(sums.inputs, RIDGE))
     solution = inverse @ sums.outputs
     left = np.arange(count)
     while len(left) > keep:
@@ -98,18 +99,12 @@ def second_convolution(sums: Equations, kept: np.ndarray) -> tuple[np.ndarray, n
     count, features = (len(sums.inputs) - 1) // 9, sums.outputs.shape[1]
     columns = np.append((np.arange(9)[:, None] * count + kept).ravel(), 9 * count)
     inputs, outputs = sums.inputs[np.ix_(columns, columns)], sums.outputs[columns]
-    solution = np.linalg.solve(inputs + _pull(inputs), outputs)
+    solution = ridge_solution(inputs, outputs, RIDGE)
     # of the squares about 0; the constant brings them about the mean
     explained = float(np.sum(solution * (2 * outputs - inputs @ solution)))
     about_zero = float(np.square(outputs[-1]).sum()) / inputs[-1, -1]
     lost = (sums.squares + about_zero - explained) / sums.squares
     return solution[:-1].reshape(3, 3, len(kept), features), solution[-1], lost
-
-
-def _pull(inputs: np.ndarray) -> np.ndarray:
-    pull = RIDGE * np.diag(inputs) + 1e-9 * np.trace(inputs) / len(inputs)
-    pull[-1] = 0.0
-    return np.diag(pull)
 
 
 def prune_block(narrow: keras.Model, wide: keras.Model, name: str, batches: Callable[[], Iterator[np.ndarray]]

@@ -61,6 +61,17 @@ def compiled(step: Callable) -> Callable:
     return tf.function(step)
 
 
+class Graph:
+    """A model whose calls are such a graph, in the model's place. The first call with so many pictures is slower: it
+    traces."""
+
+    def __init__(self, model: Any) -> None:
+        self._run = compiled(lambda images: model(images, training=False))
+
+    def __call__(self, images: np.ndarray, training: bool = False) -> Any:
+        return self._run(ops.convert_to_tensor(images))
+
+
 class Reconstructor:
     """One more crop costs one step, whatever came before; equals the network on all images at once, to rounding.
 
