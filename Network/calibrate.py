@@ -2,8 +2,9 @@
 
 For networks whose answers are fitted, and for `coarse`, whose photos' identities are averaged: each training person's
 pictures are looked at and fitted, the first, the first two and so on; the true identities give the map by ridge
-regression. People of the lowest numbers stay held out as in training; they choose the ridge. RUN, a run or weight
-folder, gets calibration.npz, which demo.py, evaluate.py and Network.pack find there.
+regression. Of a network that finds places nothing is fitted: what these tell gives the map, by Bayes' rule. People of
+the lowest numbers stay held out as in training; they choose the ridge. RUN, a run or weight folder, gets
+calibration.npz, which demo.py, evaluate.py and Network.pack find there.
 """
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import argparse
 import contextlib
 import sys
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -21,42 +22,42 @@ from Dataset.representations.points import encode
 from Dataset.shards import Shards, open_shards
 from Dataset.sidecar import model_hash
 from Dataset.transforms import umeyama
-from Network.calibration import Calibration, one_photo, ridge_calibration, told_map, write_calibration
+from Network.calibration import Calibration, moved_by, ridge_calibration, told_map, write_calibration
 from Network.checkpoints import CHECKPOINTS
 from Network.coarse_stream import identity_of, iterated_of, photo_faces
-from Network.evidence import with_evidence
-from Network.fitted import FITTERS
+from Network.evidence import triangulated, with_evidence
+from Network.fitted import FITTERS, MOST_PHOTOS
 from Network.flags import exit_code
 from Network.loading import Loaded, load_model
 from Network.predict import NoFace
 from Network.streaming import Graph
 
-FOLDS = 4           # of the people, when it is learnt what to make of what evidence tells
-TOLD_RIDGES = (0.03, 0.1, 0.3, 1.0)                 # of each number's mean square
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 1e6)     # the last: the fit is taken as it is
+TOLD_RIDGES = (0.05, 0.1, 0.15, 0.2, 0.4)
 SIDE = 32           # of the ordered grid on which errors are measured
 
 
 class Fits(NamedTuple):
-    """fits, truths (M, n) float64, photos (M,) int64: of each person a row of one photo, then of more. Of a network
-    that finds places also evidence (M, F), the mean of those photos', singles (K, F), that of every photo alone, and
-    whose (K,) int64 that is, by the persons' order."""
+    """fits, truths (M, n) float64, photos (M,) int64: of each person a row of one photo, then of more."""
 
     fits: np.ndarray
     truths: np.ndarray
     photos: np.ndarray
-    evidence: np.ndarray | None = None
-    singles: np.ndarray | None = None
-    whose: np.ndarray | None = None
 
-    def person(self) -> np.ndarray:
-        """(M,) int64: whose row it is, by their order."""
-        return np.cumsum(self.photos == 1) - 1
 
-    def alone(self, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Evidence (k, F) and truths (k, n) of the single photos of some persons, `among` (persons,) bool."""
-        chosen = among[self.whose]
-        return self.singles[chosen], self.truths[self.photos == 1][self.whose[chosen]]
+class Told(NamedTuple):
+    """evidence: of each person (T, F), T that person's photos that show a face; truths (P, n) float64."""
+
+    evidence: list[np.ndarray]
+    truths: np.ndarray
+
+    def rows(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """What photos tell together, count at a time: (M, F'), and truths (M, n). Of a person with more photos each
+        `count` of them that follow one another, round the end."""
+        found = [(triangulated(np.roll(person, -start, axis=0)[:count]), truth)
+                 for person, truth in zip(self.evidence, self.truths) if len(person) >= count
+                 for start in range(len(person) if len(person) > count else 1)]
+        return tuple(np.stack(column) for column in zip(*found))
 
 
 def fits_of(loaded: Loaded, shards: Shards, people: np.ndarray,
@@ -64,36 +65,53 @@ def fits_of(loaded: Loaded, shards: Shards, people: np.ndarray,
     """People's pictures as the network sees them, fitted, or those of `coarse` averaged, without a calibration.
     ValueError when no picture of anybody shows a face."""
     coarse = loaded.config["network"] == "coarse"
-    fitter, rows, singles = None if coarse else FITTERS[loaded.config["network"]](None), [], []
+    fitter, rows = None if coarse else FITTERS[loaded.config["network"]](None), []
     iterated = iterated_of(loaded) if coarse else None
-    telling = None if coarse else with_evidence(loaded.model)
-    loaded = loaded._replace(model=Graph(loaded.model), telling=telling and Graph(telling))
+    loaded = loaded._replace(model=Graph(loaded.model), telling=None)
     for person in progress(people, total=len(people)):
-        images = np.stack([minmax(image) for image in shards.gather("images", [person])[0]])
-        truth, readings, state = shards.gather("identity", [person])[0], [], None
+        images, truth = _pictures(shards, person)
+        readings, state = [], None
         if coarse:
             faces = [face for face in photo_faces(iterated, images[None])[0] if np.isfinite(face).all()]
-            rows += [(identity_of(faces[:t + 1]), np.asarray(truth, np.float64), t + 1) for t in range(len(faces))]
+            rows += [(identity_of(faces[:t + 1]), truth, t + 1) for t in range(len(faces))]
             continue
+        for output in loaded.answers(images[None])[0]:
+            with contextlib.suppress(NoFace):
+                readings.append(fitter.read(output))
+        for count in sorted({1, 2, len(readings)} & set(range(1, len(readings) + 1))):
+            identity, state = fitter.identity(readings[:count], state)
+            rows.append((np.array(identity, np.float64), truth, count))
+    if not rows:
+        raise ValueError(f"{loaded.source}: sees no face in any picture of {shards.path}")
+    return Fits(*(np.stack(column) for column in zip(*rows)))
+
+
+def told_of(loaded: Loaded, telling: Any, shards: Shards, people: np.ndarray,
+            progress: Callable[..., Any] = lambda items, total: items) -> Told:
+    """What the places of people's pictures tell; telling: of `with_evidence`. ValueError when no picture of anybody
+    shows a face."""
+    fitter, evidence, truths = FITTERS[loaded.config["network"]](None), [], []
+    loaded = loaded._replace(telling=Graph(telling))
+    for person in progress(people, total=len(people)):
+        images, truth = _pictures(shards, person)
         outputs, told = loaded.told(images[None])
         seen = []
         for t, output in enumerate(outputs[0]):
             with contextlib.suppress(NoFace):
-                readings.append(fitter.read(output, *([] if told is None else [told[0, t]])))
+                fitter.read(output)
                 seen.append(t)
-        for count in sorted({1, 2, len(readings)} & set(range(1, len(readings) + 1))):
-            identity, state = fitter.identity(readings[:count], state)
-            rows.append((np.array(identity, np.float64), np.asarray(truth, np.float64), count,
-                         *([] if told is None else [told[0, seen[:count]].mean(axis=0)])))
-        if told is not None:
-            singles.append(told[0, seen])
-    if not rows:
+        if seen:
+            evidence.append(told[0, seen])
+            truths.append(truth)
+    if not evidence:
         raise ValueError(f"{loaded.source}: sees no face in any picture of {shards.path}")
-    columns = [np.stack(column) for column in zip(*rows)]
-    if not singles:
-        return Fits(*columns)
-    sizes = [len(some) for some in singles if len(some)]
-    return Fits(*columns, np.concatenate(singles), np.repeat(np.arange(len(sizes)), sizes))
+    return Told(evidence, np.stack(truths))
+
+
+def _pictures(shards: Shards, person: int) -> tuple[np.ndarray, np.ndarray]:
+    """A person's pictures (T, S, S, 3) float32 in [0, 1] and identity (n,) float64."""
+    images = np.stack([minmax(image) for image in shards.gather("images", [person])[0]])
+    return images, np.asarray(shards.gather("identity", [person])[0], np.float64)
 
 
 def shape_error(identities: np.ndarray, truths: np.ndarray, model: FaceModel) -> float:
@@ -112,27 +130,12 @@ def calibrate(training: Fits, validation: Fits, model: FaceModel, one_is_right: 
               ) -> tuple[Calibration, dict[str, Any]]:
     """The map (`ridge_calibration`) whose ridge serves the validation people best, all their photos together, and what
     it did: shape errors of the mean face's, before and after, for one photo and for all."""
-    told = means = None
-    evidence: Sequence[np.ndarray | None] = [None] * len(validation.fits)
-    if training.evidence is not None:
-        everybody, person = np.ones(training.person()[-1] + 1, bool), training.person()
-        maps = {ridge: told_map(*training.alone(everybody), ridge) for ridge in TOLD_RIDGES}
-        one = validation.photos == 1
-        best = min(maps, key=lambda ridge: shape_error(one_photo(maps[ridge], validation.evidence[one]),
-                                                       validation.truths[one], model))
-        told, evidence, means = maps[best], validation.evidence, np.zeros_like(training.truths)
-        for fold in range(FOLDS):       # whom a map has learnt it knows too well
-            others = np.arange(len(everybody)) % FOLDS != fold
-            rows = ~others[person]
-            means[rows] = one_photo(told_map(*training.alone(others), best), training.evidence[rows])
-
     def expected(map_: Calibration, rows: np.ndarray) -> np.ndarray:
-        return np.stack([map_.expected(validation.fits[i], validation.photos[i], evidence[i]) for i in rows])
+        return np.stack([map_.expected(validation.fits[i], validation.photos[i]) for i in rows])
     last = np.flatnonzero(np.append(np.diff(validation.photos) <= 0, True))
     first = np.flatnonzero(validation.photos == 1)
     tried = {ridge: ridge_calibration(training.fits, training.photos, training.truths, ridge, model_hash(model),
-                                      one_is_right, told, means)
-             for ridge in RIDGES}
+                                      one_is_right) for ridge in RIDGES}
     errors = {ridge: shape_error(expected(found, last), validation.truths[last], model)
               for ridge, found in tried.items()}
     best = min(errors, key=errors.get)
@@ -141,6 +144,29 @@ def calibrate(training: Fits, validation: Fits, model: FaceModel, one_is_right: 
         about[f"{name}_before"] = shape_error(validation.fits[rows], validation.truths[rows], model)
         about[f"{name}_after"] = shape_error(expected(tried[best], rows), validation.truths[rows], model)
     return tried[best], about
+
+
+def calibrate_told(training: Told, validation: Told, model: FaceModel) -> tuple[Calibration, dict[str, Any]]:
+    """The maps (`told_map`) of one photo, two and as many as there are, whose ridge serves the validation people best,
+    all their photos together, and what they did, as `calibrate` says it; before is the mean face's, 1."""
+    most = max(map(len, training.evidence))
+    counts = np.array(sorted({1, min(2, most), most}))
+    rows = [training.rows(count) for count in counts]
+    evidence, truths = rows[0]
+    spread = (evidence - evidence.mean(axis=0) - truths @ moved_by(evidence, truths)).var(axis=0)
+
+    def error(found: Calibration, photos: int) -> float:
+        expected = [found.expected(np.zeros(0), len(one[:photos]), triangulated(one[:photos]))
+                    for one in validation.evidence]
+        return shape_error(np.stack(expected), validation.truths, model)
+
+    tried = {ridge: Calibration(None, None, model_hash(model),
+                                np.stack([told_map(*row, ridge, spread) for row in rows]), counts)
+             for ridge in TOLD_RIDGES}
+    errors = {ridge: error(found, MOST_PHOTOS) for ridge, found in tried.items()}
+    best = min(errors, key=errors.get)
+    return tried[best], {"ridge": best, "rows": len(evidence), "one_before": 1.0, "all_before": 1.0,
+                         "one_after": error(tried[best], 1), "all_after": errors[best]}
 
 
 def calibrate_run(run: Path, shards: Shards, which: str = "best_validation", people: int = 1000, held: int = 64,
@@ -160,8 +186,14 @@ def calibrate_run(run: Path, shards: Shards, which: str = "best_validation", peo
     outside = np.flatnonzero(shards.people >= below)[:people]
     if not len(inside) or not len(outside):
         raise ValueError(f"{shards.path}: people on both sides of number {below} are needed")
-    found, about = calibrate(fits_of(loaded, shards, outside, progress), fits_of(loaded, shards, inside, progress),
-                             load_face_model(), loaded.config["network"] == "coarse")
+    # a surface or a volume has a person of its own: pix2pix and vrn are judged by that
+    telling = with_evidence(loaded.model) if loaded.config["network"] == "uvnet" else None
+    if telling is not None:
+        known = [told_of(loaded, telling, shards, people, progress) for people in (outside, inside)]
+        found, about = calibrate_told(*known, load_face_model())
+    else:
+        known = [fits_of(loaded, shards, people, progress) for people in (outside, inside)]
+        found, about = calibrate(*known, load_face_model(), loaded.config["network"] == "coarse")
     write_calibration(run, found)
     return about
 

@@ -2,8 +2,9 @@
 
 A fit believes its network's errors to be random. They are not: a network draws what it is unsure of towards what it has
 seen most, some directions more than others. Ridge regression over training people (python -m Network.calibrate) gives
-the truth that is to be expected behind a fit, as `Network.solve` does for `compact`, and, of a network that finds
-places, behind what these tell beside it (Network/evidence.py). The file is `calibration.npz` in a run or weight folder.
+the truth that is to be expected behind a fit, as `Network.solve` does for `compact`. Of a network that finds places
+these tell more than the fit (Network/evidence.py), and Bayes' rule gives who is expected behind them. The file is
+`calibration.npz` in a run or weight folder.
 """
 from __future__ import annotations
 
@@ -16,10 +17,9 @@ import numpy as np
 from Dataset.atomic import write_atomic
 from Dataset.face_model import FaceModel, load_face_model
 from Dataset.sidecar import model_hash
-from Network.ridge import ridge_solution
 
-FILE, VERSION = "calibration.npz", 1
-TOLD = ("told", "told_own", "told_few")
+FILE, VERSION = "calibration.npz", 2
+ARRAYS = {"own": np.float16, "few": np.float16, "told": np.float16, "counts": np.int64}
 LARGEST = 8 * 2**20         # bytes, unpacked
 
 
@@ -27,41 +27,43 @@ class Calibration(NamedTuple):
     """own, few (n, n) float64: the expected identity behind a fit x (n,) of T photos is x @ (own + few / T); face: hash
     of the face model whose coefficients these are.
 
-    told (F + 1, n), told_own, told_few (n, n): with evidence y (F,), the mean of the photos', y' = (y, 1) @ told is who
-    is expected behind one photo's, and y' @ (told_own + told_few / T) is added. None: without evidence.
+    told (K, F + 1, n) float64, counts (K,) int64, rising: in their place, of a network that finds places; behind the
+    evidence y (F,) of counts[k] photos (y, 1) @ told[k] is expected. Between two counts the map is linear in 1 / T,
+    beyond the last it is the last.
     """
 
-    own: np.ndarray
-    few: np.ndarray
+    own: np.ndarray | None
+    few: np.ndarray | None
     face: str
     told: np.ndarray | None = None
-    told_own: np.ndarray | None = None
-    told_few: np.ndarray | None = None
+    counts: np.ndarray | None = None
 
     def expected(self, identity: np.ndarray, photos: int, evidence: np.ndarray | None = None) -> np.ndarray:
-        """(n,) of a fit to `photos` photos, and their mean evidence (F,) -> (n,) float64. ValueError for another number
-        of coefficients, or evidence that is missing or another."""
-        if np.shape(identity) != self.own.shape[:1]:
-            raise ValueError(f"the calibration is of {len(self.own)} coefficients, received {np.shape(identity)}")
-        found = np.asarray(identity, np.float64) @ (self.own + self.few / photos)
+        """(n,) of a fit to `photos` photos, or of what these tell together (F,) -> (n,) float64. ValueError for another
+        number of coefficients, or evidence that is missing or another."""
         if self.told is None:
-            return found
-        if evidence is None or np.shape(evidence) != (len(self.told) - 1,):
-            raise ValueError(f"the calibration is of {len(self.told) - 1} numbers of evidence, received "
-                             f"{np.shape(evidence) if evidence is not None else 'none'}")
-        return found + one_photo(self.told, evidence) @ (self.told_own + self.told_few / photos)
+            if np.shape(identity) != self.own.shape[:1]:
+                raise ValueError(f"the calibration is of {len(self.own)} coefficients, received {np.shape(identity)}")
+            return np.asarray(identity, np.float64) @ (self.own + self.few / photos)
+        if evidence is None or np.shape(evidence) != (self.told.shape[1] - 1,):
+            received = "none" if evidence is None else np.shape(evidence)
+            raise ValueError(f"the calibration is of {self.told.shape[1] - 1} numbers of evidence, received {received}")
+        at = float(np.interp(-1 / photos, -1 / self.counts, np.arange(len(self.counts))))
+        below, above = int(np.floor(at)), int(np.ceil(at))
+        low, high = (behind(self.told[k], evidence) for k in (below, above))
+        return low + (at - below) * (high - low)
 
 
-def one_photo(told: np.ndarray, evidence: np.ndarray) -> np.ndarray:
+def behind(told: np.ndarray, evidence: np.ndarray) -> np.ndarray:
     """Who is expected behind evidence (..., F), by a map (F + 1, n) whose last row is the constant: (..., n)."""
     return np.asarray(evidence, np.float64) @ told[:-1] + told[-1]
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> Path:
     """FOLDER/calibration.npz, float16 -> its path."""
-    maps = {name: getattr(calibration, name) for name in ("own", "few", *TOLD)}
+    known = {name: getattr(calibration, name) for name in ARRAYS}
     arrays = {"version": np.array(VERSION), "face": np.array(calibration.face),
-              **{name: values.astype(np.float16) for name, values in maps.items() if values is not None}}
+              **{name: values.astype(ARRAYS[name]) for name, values in known.items() if values is not None}}
 
     def save(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -83,50 +85,73 @@ def read_calibration(folder: Path, model: FaceModel | None = None) -> Calibratio
             raise ValueError(f"unpacks to {size} bytes")
         with np.load(path, allow_pickle=False) as stored:
             version, face = int(stored["version"]), str(stored["face"])
-            own, few = (np.asarray(stored[name], np.float64) for name in ("own", "few"))
-            told = [np.asarray(stored[name], np.float64) for name in (TOLD if TOLD[0] in stored.files else ())]
+            found = {name: stored[name] for name in ARRAYS if name in stored.files}
     except (OSError, KeyError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: holds no calibration of this program ({error})") from None
-    if version != VERSION or own.ndim != 2 or own.shape[0] != own.shape[1] or own.shape != few.shape \
-            or not (np.isfinite(own).all() and np.isfinite(few).all()):
-        raise ValueError(f"{path}: want version {VERSION} and two finite square matrices of one size, received version "
-                         f"{version}, {own.shape} and {few.shape}")
-    if told and not (told[0].ndim == 2 and told[0].shape[1:] == own.shape[:1] and told[1].shape == told[2].shape
-                     == own.shape and all(np.isfinite(values).all() for values in told)):
-        raise ValueError(f"{path}: want a finite map of evidence to {len(own)} coefficients and two square ones, "
-                         f"received {', '.join(str(values.shape) for values in told)}")
-    return Calibration(own, few, face, *told) if face == model_hash(model or load_face_model()) else None
+    if version != VERSION:
+        raise ValueError(f"{path}: want version {VERSION}, received {version}; delete it, or make it anew with "
+                         "python -m Network.calibrate")
+    if not (_square(found) or _told(found)):
+        received = ", ".join(f"{name} {array.shape}" for name, array in found.items())
+        raise ValueError(f"{path}: want two finite square matrices of one size, or finite maps (K, F + 1, n) of K "
+                         f"rising counts, received {received}")
+    found = {name: array.astype(np.int64 if name == "counts" else np.float64) for name, array in found.items()}
+    found = {"own": None, "few": None, **found}
+    return Calibration(face=face, **found) if face == model_hash(model or load_face_model()) else None
 
 
-def told_map(evidence: np.ndarray, truths: np.ndarray, ridge: float) -> np.ndarray:
-    """Least squares of truths (M, n) from the evidence (M, F) of one photo each: (F + 1, n), as `one_photo` takes it;
-    ridge: of each number's mean square."""
-    x = np.pad(np.asarray(evidence, np.float64), ((0, 0), (0, 1)), constant_values=1.0)
-    return ridge_solution(x.T @ x, x.T @ np.asarray(truths, np.float64), ridge)
+def _square(found: dict[str, np.ndarray]) -> bool:
+    """Whether these are a calibration of fits."""
+    own, few = found.get("own"), found.get("few")
+    return set(found) == {"own", "few"} and own.ndim == 2 and own.shape == few.shape == own.shape[::-1] \
+        and all(np.isfinite(array).all() for array in found.values())
+
+
+def _told(found: dict[str, np.ndarray]) -> bool:
+    """Whether these are a calibration of evidence."""
+    told, counts = found.get("told"), found.get("counts")
+    return set(found) == {"told", "counts"} and told.ndim == 3 and 0 not in told.shape \
+        and counts.shape == told.shape[:1] and counts[0] >= 1 and (np.diff(counts) > 0).all() \
+        and np.isfinite(told).all()
+
+
+def told_map(evidence: np.ndarray, truths: np.ndarray, ridge: float, spread: np.ndarray) -> np.ndarray:
+    """Who is expected behind evidence (M, F), as truths (M, n) show it -> (F + 1, n) float64, as `behind` takes it.
+
+    Identities are standard normal, evidence is linear in them with normal noise of any covariance: Bayes' rule gives a
+    linear map (Bishop 2006, equations 2.113 to 2.117). From as many people it errs less than least squares of the
+    truths from the evidence, which has to find the inverse, too (docs/results.md). ridge: of `spread` (F,), the
+    variances of that noise in one photo, added to them. ValueError when there is nothing to learn from.
+    """
+    evidence, truths = np.asarray(evidence, np.float64), np.asarray(truths, np.float64)
+    if not len(evidence):
+        raise ValueError("nobody to calibrate with")
+    middle = evidence.mean(axis=0)
+    shown = moved_by(evidence, truths)
+    left = evidence - middle - truths @ shown
+    noise = left.T @ left / len(left) + np.diag(ridge * np.asarray(spread, np.float64) + 1e-9)
+    gain = np.linalg.solve(noise, shown.T)
+    found = gain @ np.linalg.inv(np.eye(truths.shape[1]) + shown @ gain)
+    return np.concatenate([found, -(middle @ found)[None]])
+
+
+def moved_by(evidence: np.ndarray, truths: np.ndarray) -> np.ndarray:
+    """How a unit of each coefficient moves the evidence: (n, F) by least squares, held at zero by one more person."""
+    return np.linalg.solve(truths.T @ truths + np.eye(truths.shape[1]), truths.T @ (evidence - evidence.mean(axis=0)))
 
 
 def ridge_calibration(fits: np.ndarray, photos: np.ndarray, truths: np.ndarray, ridge: float, face: str,
-                      one_is_right: bool = False, told: np.ndarray | None = None, seen: np.ndarray | None = None
-                      ) -> Calibration:
+                      one_is_right: bool = False) -> Calibration:
     """Least squares of truths (M, n) from fits (M, n) to `photos` (M,) photos, pulled towards taking the fit as it is.
 
     ridge         of the fits' mean square, summed over them
     one_is_right  of one photo the fit stays as it is: where it comes from least squares itself
-    told, seen    a map of `told_map`, and who is expected behind the photos' mean evidence (M, n), by a map that has
-                  not learnt that person: then pulled towards taking this as it is, and the fit for nothing
     ValueError when there is nothing to learn from.
     """
     fits, truths = np.asarray(fits, np.float64), np.asarray(truths, np.float64)
     if not len(fits):
         raise ValueError("nobody to calibrate with")
     count, few = fits.shape[1], 1 / np.asarray(photos, np.float64)[:, None]
-    if told is not None:
-        seen = np.asarray(seen, np.float64)
-        features = np.concatenate([fits, fits * few, seen, seen * few], axis=1)
-        pull = ridge * len(fits) * float(np.mean(np.square(seen)))
-        normal = features.T @ features + (pull + 1e-9) * np.eye(4 * count)
-        parts = np.split(np.linalg.solve(normal, features.T @ (truths - seen)), 4)
-        return Calibration(parts[0], parts[1], face, told, np.eye(count) + parts[2], parts[3])
     pull = ridge * len(fits) * float(np.mean(np.square(fits)))
     if one_is_right:
         more = fits * (1 - few)

@@ -20,6 +20,7 @@ from Dataset.representations.depth import decode_depth, guess_camera, large_part
 from Dataset.renders import coarse_grid
 from Dataset.transforms import to_unit_sphere
 from Network.calibration import Calibration
+from Network.evidence import triangulated
 from Network.predict import NoFace
 
 LEAST_PIXELS = 150      # of a face, of 128x128: with fewer the photo shows none
@@ -60,7 +61,7 @@ class Fitter:
         self._calibration = calibration
 
     def expected(self, identity: np.ndarray, photos: int, evidence: np.ndarray | None = None) -> np.ndarray:
-        """Who is expected behind the identity (n,) fitted to so many photos, and their mean evidence (F,): (n,)."""
+        """Who is expected behind the identity (n,) fitted to so many photos, or what these tell together (F,): (n,)."""
         return identity if self._calibration is None else self._calibration.expected(identity, photos, evidence)
 
     def neutral(self, identity: np.ndarray, photos: int, model: FaceModel) -> np.ndarray:
@@ -103,7 +104,7 @@ class UVFitter(Fitter):
         model, (identity, fit) = load_face_model(), self.identity(photos, state)
         last, size = len(photos) - 1, photos[-1].pairs.size
         told = [photo.evidence for photo in photos]
-        evidence = None if any(one is None for one in told) else np.mean(told, axis=0)
+        evidence = None if any(one is None for one in told) else triangulated(np.stack(told))
         expected = self.expected(identity, len(photos), evidence)
         face, pose = fit.face(last, model), fit.pose(last)
         pose = pose._replace(scale=pose.scale / size, translation=pose.translation / size)

@@ -80,8 +80,13 @@ def test_files(tmp_path, monkeypatch):
     assert path.read_bytes() == bytes_                  # same arrays, same bytes
     for bad in (wanted._replace(few=np.zeros((5, 4))), wanted._replace(own=np.full((5, 5), np.nan))):
         write_calibration(tmp_path, bad)
-        with pytest.raises(ValueError, match=f"{FILE}: want version 1 and two finite square matrices"):
+        with pytest.raises(ValueError, match=f"{FILE}: want two finite square matrices"):
             read_calibration(tmp_path)
+    monkeypatch.setattr("Network.calibration.VERSION", 1)
+    write_calibration(tmp_path, wanted)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=f"{FILE}: want version 2, received 1; delete it, or make it anew"):
+        read_calibration(tmp_path)
     path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match=f"{FILE}: holds no calibration of this program"):
         read_calibration(tmp_path)

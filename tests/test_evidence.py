@@ -1,5 +1,5 @@
-"""Network/evidence.py and what a calibration makes of it: which numbers they are, a known map, a person whom the fit
-does not know and the places do, streams and batches alike, files, bad input."""
+"""Network/evidence.py and what a calibration makes of it: which numbers they are, places triangulated, Bayes' rule
+against its twin, a person whom the fit does not know and the places do, streams and batches alike, files, bad input."""
 import dataclasses
 
 import keras
@@ -9,10 +9,9 @@ import pytest
 from Dataset.face_model import load_face_model
 from Dataset.sidecar import model_hash
 from Network import compact, uvnet
-from Network.calibrate import Fits, calibrate
-from Network.calibration import (FILE, Calibration, one_photo, read_calibration, ridge_calibration, told_map,
-                                 write_calibration)
-from Network.evidence import with_evidence
+from Network.calibrate import Told, calibrate_told
+from Network.calibration import FILE, Calibration, behind, read_calibration, told_map, write_calibration
+from Network.evidence import BELIEVED, triangulated, with_evidence
 from Network.fit_stream import FitPrefixes, FitStream
 from Network.loading import load_model
 from Network.pack import pack
@@ -33,18 +32,18 @@ def test_the_numbers_are_how_the_places_lie():
     images = np.random.default_rng(4).random((2, 32, 32, 3), np.float32)
     maps, evidence = (np.asarray(part) for part in with_evidence(model)(images))
     np.testing.assert_array_equal(maps, np.asarray(model(images)))
-    assert evidence.shape == (2, 6 * 256 + 7)
+    assert evidence.shape == (2, 4 * 256 + 7)
     places, doubt, _ = (np.asarray(part) for part in keras.Model(
         model.input, model.get_layer("again_0").output)(images))
-    offsets, rows, scale = evidence[:, :-7].reshape(2, 256, 2, 3), evidence[:, -7:-1].reshape(2, 2, 3), evidence[:, -1]
-    sure = 1 / (1 + np.exp(doubt))
-    np.testing.assert_allclose(offsets[:, :, 1], offsets[:, :, 0] * sure[..., None], atol=1e-5)
+    offsets, sure = evidence[:, :768].reshape(2, 256, 3), evidence[:, 768:1024]
+    rows, scale = evidence[:, -7:-1].reshape(2, 2, 3), evidence[:, -1]
+    np.testing.assert_allclose(sure, 1 / (1 + np.exp(doubt)), atol=1e-5)
     np.testing.assert_allclose(rows @ rows.transpose(0, 2, 1), np.stack([np.eye(2)] * 2), atol=1e-3)
     # turned into the picture again they are what the camera does not explain, where that is not cut off
     template = np.asarray(model.get_layer("face_frame").template)
     seen = (places * [1, -1] - (places * [1, -1]).mean(1, keepdims=True)) / np.exp(scale)[:, None, None]
     missed = 20 * (seen - template @ rows.transpose(0, 2, 1))
-    np.testing.assert_allclose(offsets[:, :, 0] @ rows.transpose(0, 2, 1), np.clip(missed, -6, 6), atol=0.02)
+    np.testing.assert_allclose(offsets @ rows.transpose(0, 2, 1), np.clip(missed, -6, 6), atol=0.02)
 
 
 def test_networks_that_have_none():
@@ -53,63 +52,111 @@ def test_networks_that_have_none():
     assert with_evidence(lambda images, training: images) is None
 
 
-def _people(count, seed, told):
-    """Evidence (3 photos each) that says who it is, but for noise, and fits that say nothing."""
-    rng = np.random.default_rng(seed)
-    truths = np.repeat(rng.normal(size=(count, COUNT)), 3, axis=0)
-    evidence = truths @ told + rng.normal(0, 0.7, (3 * count, told.shape[1]))
-    means = np.cumsum(evidence.reshape(count, 3, -1), axis=1) / np.arange(1, 4)[:, None]
-    return Fits(rng.normal(0, 0.3, truths.shape), truths, np.tile([1, 2, 3], count), means.reshape(3 * count, -1),
-                evidence, np.repeat(np.arange(count), 3))
+def _photo(rng, offsets, sure):
+    """The evidence of one photo of places (K, 3), from any side."""
+    rows = np.linalg.qr(rng.normal(size=(3, 3)))[0][:2]
+    variance = (1 - sure) / sure / BELIEVED
+    seen = offsets @ rows.T + rng.normal(size=(len(sure), 2)) * np.sqrt(variance)[:, None]
+    return np.concatenate([(seen @ rows).ravel(), sure, rows.ravel(), [0.3]])
 
 
-def test_places_tell_what_a_fit_does_not_know():
-    told = np.random.default_rng(1).normal(size=(COUNT, 250))
-    training, held = _people(200, 2, told), _people(12, 3, told)
-    found, about = calibrate(training, held, MODEL)
-    assert found.told.shape == (251, COUNT) and found.face == model_hash(MODEL)
-    assert about["all_after"] < about["one_after"] < 0.4 and about["one_before"] > 0.9
-    # 600 photos for 251 numbers: what the map makes of those whom it has learnt says little of the others
-    seen = one_photo(found.told, training.evidence)
-    believed = ridge_calibration(training.fits, training.photos, training.truths, 0.01, "m", told=found.told, seen=seen)
-    one = held.photos == 1
+def test_places_are_triangulated():
+    """Against the whole normal equations of each place, and one photo against the formula for it."""
+    rng = np.random.default_rng(8)
+    offsets, sure = rng.normal(size=(20, 3)), rng.uniform(0.1, 0.9, (4, 20))
+    photos = np.stack([_photo(rng, offsets, each) for each in sure])
+    found = triangulated(photos)
+    for k in range(20):
+        lines, right = [np.eye(3)], [np.zeros(3)]
+        for photo in photos:
+            rows, at = photo[-7:-1].reshape(2, 3), np.sqrt(BELIEVED * photo[60 + k] / (1 - photo[60 + k]))
+            lines.append(at * rows)
+            right.append(at * rows @ photo[3 * k:3 * k + 3])
+        wanted = np.linalg.lstsq(np.concatenate(lines), np.concatenate(right), rcond=None)[0]
+        np.testing.assert_allclose(found[3 * k:3 * k + 3], wanted, atol=1e-10)
+    np.testing.assert_allclose(found[60:], photos[:, -7:].mean(0))
+    precision = BELIEVED * sure[0] / (1 - sure[0])
+    np.testing.assert_allclose(triangulated(photos[:1])[:60].reshape(20, 3),
+                               photos[0, :60].reshape(20, 3) * (precision / (1 + precision))[:, None], atol=1e-9)
+    certain = np.stack([_photo(rng, offsets, np.full(20, 1.0 - 1e-7)) for _ in range(2)])       # two lines of sight
+    np.testing.assert_allclose(triangulated(certain)[:60].reshape(20, 3), offsets, atol=0.02)
+    for bad in (photos[0], photos[:0], photos[:, 1:], np.zeros((2, 3))):
+        with pytest.raises(ValueError, match="want the evidence"):
+            triangulated(bad)
 
-    def error(calibration):
-        return np.square(np.stack([calibration.expected(held.fits[i], 1, held.evidence[i])
-                                   for i in np.flatnonzero(one)]) - held.truths[one]).mean()
-    assert error(found) < error(believed)
-    alone, blind = calibrate(training._replace(evidence=None), held._replace(evidence=None), MODEL)
-    assert alone.told is None and blind["all_after"] > 0.9
-    with pytest.raises(ValueError, match="of 250 numbers of evidence, received none"):
-        found.expected(held.fits[0], 1)
+
+def _world(rng, people, n=4, features=6):
+    shown, noise = rng.normal(size=(n, features)), rng.normal(size=(features, features))
+    truths = rng.normal(size=(people, n))
+    return truths, truths @ shown + 3 + rng.normal(size=(people, features)) @ noise, shown, noise
+
+
+def test_bayes_rule_is_found():
+    """The map of a world that is known: the regression of truths on evidence, in its other form (of the evidence's own
+    covariance), from the numbers that made it."""
+    truths, evidence, shown, noise = _world(np.random.default_rng(5), 200_000)
+    found = told_map(evidence, truths, 0.0, np.ones(6))
+    wanted = np.linalg.solve(shown.T @ shown + noise.T @ noise, shown.T)
+    np.testing.assert_allclose(found[:-1], wanted, atol=0.01)
+    np.testing.assert_allclose(found[-1], -3 * wanted.sum(0), atol=0.05)
+    still = told_map(evidence, truths, 1e9, np.ones(6))         # evidence that is all noise tells nothing
+    np.testing.assert_allclose(behind(still, evidence[:3]), 0, atol=1e-6)
+    with pytest.raises(ValueError, match="nobody to calibrate with"):
+        told_map(evidence[:0], truths[:0], 1.0, np.ones(6))
+
+
+def test_of_few_people_it_knows_more_than_least_squares():
+    errors = []
+    for seed in range(20):
+        truths, evidence, *_ = _world(np.random.default_rng(seed), 1030, n=5, features=24)
+        known, held = slice(0, 30), slice(30, None)
+        x = np.pad(evidence, ((0, 0), (0, 1)), constant_values=1)
+        least = np.linalg.lstsq(x[known], truths[known], rcond=None)[0]
+        bayes = told_map(evidence[known], truths[known], 0.1, evidence[known].var(0))
+        errors.append([np.square(behind(m, evidence[held]) - truths[held]).mean() for m in (bayes, least)])
+    bayes, least = np.mean(errors, axis=0)
+    assert bayes < 0.5 * least
+
+
+def test_between_two_counts_and_beyond_them():
+    rng = np.random.default_rng(1)
+    told, y = rng.normal(size=(3, 8, 5)), rng.normal(size=7)
+    calibration = Calibration(None, None, "", told, np.array([1, 2, 5]))
+    one, two, five = (behind(each, y) for each in told)
+    for photos, wanted in ((1, one), (2, two), (5, five), (9, five), (4, five + (two - five) * 0.05 / 0.3)):
+        np.testing.assert_allclose(calibration.expected(np.zeros(0), photos, y), wanted, atol=1e-12)
+    with pytest.raises(ValueError, match="of 7 numbers of evidence, received none"):
+        calibration.expected(np.zeros(5), 1)
     with pytest.raises(ValueError, match=r"received \(3,\)"):
-        found.expected(held.fits[0], 1, np.zeros(3))
+        calibration.expected(np.zeros(5), 1, np.zeros(3))
 
 
-def test_whose_photos_and_rows_they_are():
-    truths = np.array([[1.0], [1.0], [2.0], [3.0], [3.0]])
-    alone = np.arange(6.0)[:, None], np.array([0, 0, 1, 2, 2, 2])
-    fits = Fits(truths, truths, np.array([1, 2, 1, 1, 3]), truths, *alone)
-    assert fits.person().tolist() == [0, 0, 1, 2, 2]
-    evidence, of = fits.alone(np.array([True, False, True]))
-    assert evidence[:, 0].tolist() == [0, 1, 3, 4, 5] and of[:, 0].tolist() == [1, 1, 3, 3, 3]
+def _people(count, seed, shown):
+    """Three photos each, the places that identities move, some of them hidden."""
+    rng = np.random.default_rng(seed)
+    truths = rng.normal(size=(count, COUNT))
+    places = (truths @ shown).reshape(count, -1, 3)
+    return Told([np.stack([_photo(rng, each, rng.choice([0.02, 0.98], len(each))) for _ in range(3)])
+                 for each in places], truths)
 
 
-def test_a_known_map_is_found():
-    rng = np.random.default_rng(5)
-    told, evidence = rng.normal(size=(5, 3)), rng.normal(size=(90, 4))
-    photos, fits = rng.integers(1, 6, 90), rng.normal(size=(90, 3))
-    np.testing.assert_allclose(told_map(evidence, one_photo(told, evidence), 0.0), told, atol=1e-6)
-    own, few, told_own, told_few = rng.normal(size=(4, 3, 3))
-    wanted = Calibration(own, few, "m", told, told_own, told_few)
-    truths = np.stack([wanted.expected(*row) for row in zip(fits, photos, evidence)])
-    seen = one_photo(told, evidence)
-    found = ridge_calibration(fits, photos, truths, 0.0, "m", told=told, seen=seen)
-    for ours, theirs in zip(found, wanted):
-        if not isinstance(ours, str):
-            np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    still = ridge_calibration(fits, photos, truths, 1e9, "m", told=told, seen=seen)
-    np.testing.assert_allclose(still.expected(fits[3], 2, evidence[3]), one_photo(told, evidence[3]), atol=1e-5)
+def test_people_are_found_by_their_places():
+    shown = np.random.default_rng(1).normal(0, 0.3, size=(COUNT, 3 * 120))
+    found, about = calibrate_told(_people(400, 2, shown), _people(12, 3, shown), MODEL)
+    assert found.counts.tolist() == [1, 2, 3] and found.told.shape == (3, 3 * 120 + 8, COUNT)
+    assert found.face == model_hash(MODEL) and found.own is None and about["rows"] == 1200
+    assert about["all_after"] < 0.55 and about["one_after"] < 0.8 and about["one_before"] == 1
+
+
+def test_which_photos_tell_together():
+    rng = np.random.default_rng(2)
+    photos = [np.stack([_photo(rng, rng.normal(size=(2, 3)), np.full(2, 0.5)) for _ in range(t)]) for t in (3, 1, 2)]
+    told = Told(photos, np.array([[0.0], [1.0], [2.0]]))
+    evidence, of = told.rows(2)
+    assert of[:, 0].tolist() == [0, 0, 0, 2]
+    for row, (whose, pair) in zip(evidence, ((0, [0, 1]), (0, [1, 2]), (0, [2, 0]), (2, [0, 1]))):
+        np.testing.assert_allclose(row, triangulated(photos[whose][pair]))
+    assert told.rows(1)[1][:, 0].tolist() == [0, 0, 0, 1, 2, 2] and told.rows(3)[1][:, 0].tolist() == [0]
 
 
 @pytest.fixture
@@ -120,11 +167,11 @@ def loaded(person):         # noqa: F811
     first = fake(maps)
 
     def telling(images, training):
-        numbers = keras.ops.round(255 * images[:, 0, 0, :1])
-        return [first.model(images, training), keras.ops.concatenate([numbers, numbers ** 2], axis=-1)]
-    square = np.zeros((COUNT, COUNT))
-    told = np.stack([0 * identity, identity / 3.5, 0 * identity])       # of 0, 1, 4, 9 the mean is 3.5
-    calibration = Calibration(square, square, model_hash(MODEL), told, np.eye(COUNT), square)
+        numbers = keras.ops.round(255 * images[:, 0, 0, :1])        # places there are none, only a camera
+        return [first.model(images, training), keras.ops.concatenate([numbers, numbers ** 2, *[0 * numbers] * 5], -1)]
+    told = np.zeros((1, 8, COUNT))
+    told[0, 1] = identity / 3.5                                     # of 0, 1, 4, 9 the mean is 3.5
+    calibration = Calibration(None, None, model_hash(MODEL), told, np.array([1]))
     return first._replace(calibration=calibration, telling=telling)
 
 
@@ -149,16 +196,17 @@ def test_streams_and_batches_hear_the_places(person, loaded):         # noqa: F8
 
 
 def test_files(tmp_path):
-    rng = np.random.default_rng(6)
-    wanted = Calibration(*rng.normal(size=(2, 5, 5)), model_hash(MODEL), rng.normal(size=(8, 5)),
-                         *rng.normal(size=(2, 5, 5)))
+    wanted = Calibration(None, None, model_hash(MODEL), np.random.default_rng(6).normal(size=(2, 8, 5)),
+                         np.array([1, 3]))
     write_calibration(tmp_path, wanted)
-    for ours, theirs in zip(read_calibration(tmp_path), wanted):
-        np.testing.assert_array_equal(ours, theirs if isinstance(theirs, str) else theirs.astype(np.float16))
-    for bad in (wanted._replace(told=np.zeros((8, 4))), wanted._replace(told_own=np.zeros((4, 5))),
-                wanted._replace(told_few=np.full((5, 5), np.inf))):
+    found = read_calibration(tmp_path)
+    assert found.own is None and found.few is None and found.counts.tolist() == [1, 3] and found.face == wanted.face
+    np.testing.assert_array_equal(found.told, wanted.told.astype(np.float16))
+    for bad in (wanted._replace(told=np.zeros((8, 4))), wanted._replace(counts=np.array([3, 1])),
+                wanted._replace(counts=np.array([1])), wanted._replace(told=np.full((2, 8, 5), np.inf)),
+                wanted._replace(own=np.eye(5))):
         write_calibration(tmp_path, bad)
-        with pytest.raises(ValueError, match=f"{FILE}: want a finite map of evidence to 5 coefficients"):
+        with pytest.raises(ValueError, match=rf"{FILE}: want .* finite maps \(K, F \+ 1, n\)"):
             read_calibration(tmp_path)
 
 
@@ -170,8 +218,7 @@ def test_a_folder_with_such_a_calibration(config, tmp_path):
     run.start({"network": "uvnet", "model": dataclasses.asdict(config), "order": "grid"})
     keras.utils.set_random_seed(7)
     run.save_weights(uvnet.build_training(config), "best_validation")
-    calibration = Calibration(*np.zeros((2, COUNT, COUNT)), model_hash(MODEL), rng.normal(size=(6 * 256 + 8, COUNT)),
-                              *np.zeros((2, COUNT, COUNT)))
+    calibration = Calibration(None, None, model_hash(MODEL), rng.normal(size=(1, 3 * 256 + 8, COUNT)), np.array([1]))
     write_calibration(run.path, calibration)
     if not config.places:
         with pytest.raises(ValueError, match="asks for the evidence of places, which this network does not find"):
@@ -180,5 +227,5 @@ def test_a_folder_with_such_a_calibration(config, tmp_path):
     pack(load_model(run.path), tmp_path / "box")
     packed, images = load_model(tmp_path / "box"), rng.random((1, 2, 32, 32, 3)).astype(np.float32)
     answers, evidence = packed.told(images)
-    assert answers.shape == (1, 2, 32, 32, 6) and evidence.shape == (1, 2, 6 * 256 + 7)
-    assert packed.calibration.told.shape == (6 * 256 + 8, COUNT)
+    assert answers.shape == (1, 2, 32, 32, 6) and evidence.shape == (1, 2, 4 * 256 + 7)
+    assert packed.calibration.told.shape == (1, 3 * 256 + 8, COUNT)

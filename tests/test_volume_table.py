@@ -30,7 +30,7 @@ def test_batches_show_each_picture_once(folder):
         volumes_of(folder, SIZE, LAYERS, 3)
 
 
-def test_the_truth_is_best_and_a_shift_costs(folder):
+def test_the_truth_is_best_and_a_shift_costs(folder, monkeypatch):
     batches = volumes_of(folder, SIZE, LAYERS, 1)
     known = {image.tobytes(): volume for images, (volumes, _, _) in batches() for image, volume in zip(images, volumes)}
 
@@ -41,11 +41,13 @@ def test_the_truth_is_best_and_a_shift_costs(folder):
     assert exact["iou"][0] == 1 and exact["front"][0] == 0 and exact["nme"][2] == 3
     assert 1.5 * exact["nme"][0] < exact["nme"][1] < 10, exact  # voxels are of 4 mm
     assert 0.3 < exact["iou"][1] < 0.95 and exact["front"][1] > 0.3
-    moved = numbers(lambda volume: np.roll(volume, 4, axis=-1))         # along the view: nothing but the place
-    assert moved["iou"][0] < 0.95 and moved["front"][0] < 0.02
-    assert moved["nme"][0] == pytest.approx(exact["nme"][0], abs=0.3)
+    (_, (volumes, faces, landmarks)), = batches()       # one of them, for ICP takes most of the time
+    one, moved = (volume_scores(np.roll(volumes[0], by, axis=-1), volumes[0], faces[0], landmarks[0]) for by in (0, 4))
+    assert moved.iou < 0.95 and moved.front < 0.02      # along the view: nothing but the place
+    assert moved.nme == pytest.approx(one.nme, abs=0.3)
+    monkeypatch.setattr("Evaluation.volume_table.volume_nme", lambda *clouds: 0.0)
     squeezed = numbers(lambda volume: np.repeat(volume[..., ::2], 2, axis=-1)[..., :LAYERS] * 1.0)
-    assert squeezed["front"][0] > 0.1 or squeezed["nme"][0] > exact["nme"][0]
+    assert squeezed["front"][0] > 0.1
     none = numbers(np.zeros_like)
     assert none["iou"][0] == 0 and np.isnan(none["nme"][0]) and none["nme"][2] == 0
 
@@ -67,7 +69,8 @@ def test_by_hand():
         mean_truths([])
 
 
-def test_landmarks_of_networks_that_say_them(folder):
+def test_landmarks_of_networks_that_say_them(folder, monkeypatch):
+    monkeypatch.setattr("Evaluation.volume_table.volume_nme", lambda *clouds: 0.0)      # most of a picture's time
     batches = volumes_of(folder, SIZE, LAYERS, 1)
     (images, (volumes, _, landmarks)), = batches()
     flat = landmarks[..., :2]
