@@ -2,9 +2,9 @@
 
 For networks whose answers are fitted, and for `coarse`, whose photos' identities are averaged: each training person's
 pictures are looked at and fitted, the first, the first two and so on; the true identities give the map by ridge
-regression. Of a network that finds places nothing is fitted: what these tell gives the map, by Bayes' rule. People of
-the lowest numbers stay held out as in training; they choose the ridge. RUN, a run or weight folder, gets
-calibration.npz, which demo.py, evaluate.py and Network.pack find there.
+regression. Of `uvnet` with places nothing is fitted: what these tell gives the map, by Bayes' rule. People of the
+lowest numbers stay held out as in training; they choose the ridge. RUN, a run or weight folder, gets calibration.npz,
+which demo.py, evaluate.py and Network.pack find there; one that is there is not looked at.
 """
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from Network.predict import NoFace
 from Network.streaming import Graph
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 1e6)     # the last: the fit is taken as it is
-TOLD_RIDGES = (0.05, 0.1, 0.15, 0.2, 0.4)
+TOLD_RIDGES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.4, 1.0, 3.0)      # of the noise's variances
 SIDE = 32           # of the ordered grid on which errors are measured
 
 
@@ -67,7 +67,7 @@ def fits_of(loaded: Loaded, shards: Shards, people: np.ndarray,
     coarse = loaded.config["network"] == "coarse"
     fitter, rows = None if coarse else FITTERS[loaded.config["network"]](None), []
     iterated = iterated_of(loaded) if coarse else None
-    loaded = loaded._replace(model=Graph(loaded.model), telling=None)
+    loaded = loaded._replace(model=Graph(loaded.model))
     for person in progress(people, total=len(people)):
         images, truth = _pictures(shards, person)
         readings, state = [], None
@@ -147,13 +147,16 @@ def calibrate(training: Fits, validation: Fits, model: FaceModel, one_is_right: 
 
 
 def calibrate_told(training: Told, validation: Told, model: FaceModel) -> tuple[Calibration, dict[str, Any]]:
-    """The maps (`told_map`) of one photo, two and as many as there are, whose ridge serves the validation people best,
-    all their photos together, and what they did, as `calibrate` says it; before is the mean face's, 1."""
-    most = max(map(len, training.evidence))
+    """The maps (`told_map`) of one photo, two, and as many as half of the people have, whose ridge serves the
+    validation people best, all their photos together, and what they did: shape errors of the mean face's for one photo
+    and for all."""
+    photos = sorted(map(len, training.evidence))
+    most = min(photos[len(photos) // 2], MOST_PHOTOS)
     counts = np.array(sorted({1, min(2, most), most}))
     rows = [training.rows(count) for count in counts]
     evidence, truths = rows[0]
-    spread = (evidence - evidence.mean(axis=0) - truths @ moved_by(evidence, truths)).var(axis=0)
+    # of one photo, for all: what chance does to a covariance is not less where the noise is
+    spread = (evidence - truths @ moved_by(evidence, truths)).var(axis=0)
 
     def error(found: Calibration, photos: int) -> float:
         expected = [found.expected(np.zeros(0), len(one[:photos]), triangulated(one[:photos]))
@@ -161,22 +164,24 @@ def calibrate_told(training: Told, validation: Told, model: FaceModel) -> tuple[
         return shape_error(np.stack(expected), validation.truths, model)
 
     tried = {ridge: Calibration(None, None, model_hash(model),
-                                np.stack([told_map(*row, ridge, spread) for row in rows]), counts)
+                                np.stack([told_map(*row, len(photos), ridge * spread) for row in rows]), counts)
              for ridge in TOLD_RIDGES}
     errors = {ridge: error(found, MOST_PHOTOS) for ridge, found in tried.items()}
     best = min(errors, key=errors.get)
-    return tried[best], {"ridge": best, "rows": len(evidence), "one_before": 1.0, "all_before": 1.0,
-                         "one_after": error(tried[best], 1), "all_after": errors[best]}
+    return tried[best], {"ridge": best, "rows": len(evidence), "one_after": error(tried[best], 1),
+                         "all_after": errors[best]}
 
 
 def calibrate_run(run: Path, shards: Shards, which: str = "best_validation", people: int = 1000, held: int = 64,
                   progress: Callable[..., Any] = lambda items, total: items) -> dict[str, Any]:
-    """Write RUN/calibration.npz -> what `calibrate` says of it. people: training people, those that follow the held-out
-    ones; held: of the held-out people, how many choose the ridge.
+    """Write RUN/calibration.npz -> what `calibrate` or `calibrate_told` says of it.
+
+    people: training people, those that follow the held-out ones; held: of the held-out people, how many choose the
+    ridge.
 
     ValueError when the run's network is not fitted, was trained on other shards, or nobody is left on either side.
     """
-    loaded = load_model(run, which)
+    loaded = load_model(run, which, calibrated=False)
     if loaded.config.get("network") not in (*FITTERS, "coarse"):
         raise ValueError(f"{run}: only {', '.join(FITTERS)} are fitted and coarse is averaged; this is another network")
     if loaded.config.get("shards", {}).get("seed") != shards.settings.seed or shards.size != loaded.image_size:
@@ -186,13 +191,13 @@ def calibrate_run(run: Path, shards: Shards, which: str = "best_validation", peo
     outside = np.flatnonzero(shards.people >= below)[:people]
     if not len(inside) or not len(outside):
         raise ValueError(f"{shards.path}: people on both sides of number {below} are needed")
-    # a surface or a volume has a person of its own: pix2pix and vrn are judged by that
+    # pix2pix and vrn find places, too; the person is to come from the surface or volume that they are about
     telling = with_evidence(loaded.model) if loaded.config["network"] == "uvnet" else None
     if telling is not None:
-        known = [told_of(loaded, telling, shards, people, progress) for people in (outside, inside)]
+        known = [told_of(loaded, telling, shards, some, progress) for some in (outside, inside)]
         found, about = calibrate_told(*known, load_face_model())
     else:
-        known = [fits_of(loaded, shards, people, progress) for people in (outside, inside)]
+        known = [fits_of(loaded, shards, some, progress) for some in (outside, inside)]
         found, about = calibrate(*known, load_face_model(), loaded.config["network"] == "coarse")
     write_calibration(run, found)
     return about
@@ -217,7 +222,8 @@ def main(argv: list[str] | None = None) -> int:
                               lambda items, total: tqdm(items, total=total, disable=None))
         print(f"{arguments.run}: ridge {about['ridge']:g}; squared error of held-out people, of the mean face's:")
         for name, words in (("one", "one photo "), ("all", "all photos")):
-            print(f"{words} {about[f'{name}_before']:.3f} -> {about[f'{name}_after']:.3f}")
+            before = f"{about[f'{name}_before']:.3f} -> " if f"{name}_before" in about else ""
+            print(f"{words} {before}{about[f'{name}_after']:.3f}")
     return exit_code("python -m Network.calibrate", work, parser.parse_args(argv))
 
 

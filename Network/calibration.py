@@ -2,8 +2,8 @@
 
 A fit believes its network's errors to be random. They are not: a network draws what it is unsure of towards what it has
 seen most, some directions more than others. Ridge regression over training people (python -m Network.calibrate) gives
-the truth that is to be expected behind a fit, as `Network.solve` does for `compact`. Of a network that finds places
-these tell more than the fit (Network/evidence.py), and Bayes' rule gives who is expected behind them. The file is
+the truth that is to be expected behind a fit, as `Network.solve` does for `compact`. Of `uvnet` with places these tell
+more than the fit (Network/evidence.py), and Bayes' rule gives who is expected behind them. The file is
 `calibration.npz` in a run or weight folder.
 """
 from __future__ import annotations
@@ -19,7 +19,8 @@ from Dataset.face_model import FaceModel, load_face_model
 from Dataset.sidecar import model_hash
 
 FILE, VERSION = "calibration.npz", 2
-ARRAYS = {"own": np.float16, "few": np.float16, "told": np.float16, "counts": np.int64}
+STORED = {"own": np.float16, "few": np.float16, "told": np.float16, "counts": np.int64}
+EXACT = {name: np.int64 if name == "counts" else np.float64 for name in STORED}
 LARGEST = 8 * 2**20         # bytes, unpacked
 
 
@@ -27,9 +28,9 @@ class Calibration(NamedTuple):
     """own, few (n, n) float64: the expected identity behind a fit x (n,) of T photos is x @ (own + few / T); face: hash
     of the face model whose coefficients these are.
 
-    told (K, F + 1, n) float64, counts (K,) int64, rising: in their place, of a network that finds places; behind the
-    evidence y (F,) of counts[k] photos (y, 1) @ told[k] is expected. Between two counts the map is linear in 1 / T,
-    beyond the last it is the last.
+    told (K, F + 1, n) float64, counts (K,) int64, rising: in their place, of `uvnet` with places; behind the evidence y
+    (F,) of counts[k] photos (y, 1) @ told[k] is expected. Between two counts the map is linear in 1 / T, beyond the
+    last it is the last.
     """
 
     own: np.ndarray | None
@@ -39,8 +40,9 @@ class Calibration(NamedTuple):
     counts: np.ndarray | None = None
 
     def expected(self, identity: np.ndarray, photos: int, evidence: np.ndarray | None = None) -> np.ndarray:
-        """(n,) of a fit to `photos` photos, or of what these tell together (F,) -> (n,) float64. ValueError for another
-        number of coefficients, or evidence that is missing or another."""
+        """The identity (n,) fitted to `photos` photos, or, where `told` is, what these tell together (F,), and the fit
+        is not looked at -> (n,) float64. ValueError for another number of coefficients, or evidence that is missing or
+        another."""
         if self.told is None:
             if np.shape(identity) != self.own.shape[:1]:
                 raise ValueError(f"the calibration is of {len(self.own)} coefficients, received {np.shape(identity)}")
@@ -61,9 +63,9 @@ def behind(told: np.ndarray, evidence: np.ndarray) -> np.ndarray:
 
 def write_calibration(folder: Path, calibration: Calibration) -> Path:
     """FOLDER/calibration.npz, float16 -> its path."""
-    known = {name: getattr(calibration, name) for name in ARRAYS}
+    known = {name: getattr(calibration, name) for name in STORED}
     arrays = {"version": np.array(VERSION), "face": np.array(calibration.face),
-              **{name: values.astype(ARRAYS[name]) for name, values in known.items() if values is not None}}
+              **{name: values.astype(STORED[name]) for name, values in known.items() if values is not None}}
 
     def save(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -85,17 +87,17 @@ def read_calibration(folder: Path, model: FaceModel | None = None) -> Calibratio
             raise ValueError(f"unpacks to {size} bytes")
         with np.load(path, allow_pickle=False) as stored:
             version, face = int(stored["version"]), str(stored["face"])
-            found = {name: stored[name] for name in ARRAYS if name in stored.files}
+            found = {name: stored[name].astype(exact, casting="safe") for name, exact in EXACT.items()
+                     if name in stored.files}
     except (OSError, KeyError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: holds no calibration of this program ({error})") from None
-    if version != VERSION:
-        raise ValueError(f"{path}: want version {VERSION}, received {version}; delete it, or make it anew with "
+    if version != VERSION and (version != 1 or "told" in found):       # version 1 told in another way
+        raise ValueError(f"{path}: want version {VERSION}, received {version}; make it anew with "
                          "python -m Network.calibrate")
     if not (_square(found) or _told(found)):
-        received = ", ".join(f"{name} {array.shape}" for name, array in found.items())
+        received = ", ".join(f"{name} {array.shape}" for name, array in found.items()) or "neither"
         raise ValueError(f"{path}: want two finite square matrices of one size, or finite maps (K, F + 1, n) of K "
                          f"rising counts, received {received}")
-    found = {name: array.astype(np.int64 if name == "counts" else np.float64) for name, array in found.items()}
     found = {"own": None, "few": None, **found}
     return Calibration(face=face, **found) if face == model_hash(model or load_face_model()) else None
 
@@ -115,29 +117,33 @@ def _told(found: dict[str, np.ndarray]) -> bool:
         and np.isfinite(told).all()
 
 
-def told_map(evidence: np.ndarray, truths: np.ndarray, ridge: float, spread: np.ndarray) -> np.ndarray:
-    """Who is expected behind evidence (M, F), as truths (M, n) show it -> (F + 1, n) float64, as `behind` takes it.
+def told_map(evidence: np.ndarray, truths: np.ndarray, people: int, pull: np.ndarray) -> np.ndarray:
+    """Who is expected behind evidence (M, F), as truths (M, n) of so many people show it -> (F + 1, n) float64, as
+    `behind` takes it.
 
     Identities are standard normal, evidence is linear in them with normal noise of any covariance: Bayes' rule gives a
-    linear map (Bishop 2006, equations 2.113 to 2.117). From as many people it errs less than least squares of the
-    truths from the evidence, which has to find the inverse, too (docs/results.md). ridge: of `spread` (F,), the
-    variances of that noise in one photo, added to them. ValueError when there is nothing to learn from.
+    linear map (Bishop 2006, equations 2.113 to 2.117). It errs a little less than ridge regression of the truths from
+    as much evidence, and needs no other for each number of photos (docs/results.md). pull (F,): added to the noise's
+    variances, against chance. ValueError when there is nothing to learn from.
     """
     evidence, truths = np.asarray(evidence, np.float64), np.asarray(truths, np.float64)
     if not len(evidence):
         raise ValueError("nobody to calibrate with")
-    middle = evidence.mean(axis=0)
     shown = moved_by(evidence, truths)
+    middle = evidence.mean(axis=0) - truths.mean(axis=0) @ shown
     left = evidence - middle - truths @ shown
-    noise = left.T @ left / len(left) + np.diag(ridge * np.asarray(spread, np.float64) + 1e-9)
+    # what so many coefficients explain of their own people is too much
+    noise = left.T @ left / len(left) * people / max(people - truths.shape[1], 1) + np.diag(pull + 1e-9)
     gain = np.linalg.solve(noise, shown.T)
     found = gain @ np.linalg.inv(np.eye(truths.shape[1]) + shown @ gain)
     return np.concatenate([found, -(middle @ found)[None]])
 
 
 def moved_by(evidence: np.ndarray, truths: np.ndarray) -> np.ndarray:
-    """How a unit of each coefficient moves the evidence: (n, F) by least squares, held at zero by one more person."""
-    return np.linalg.solve(truths.T @ truths + np.eye(truths.shape[1]), truths.T @ (evidence - evidence.mean(axis=0)))
+    """How a unit of each coefficient moves the evidence: (n, F) by least squares, with a little ridge (1 a coefficient,
+    as one row of it would be)."""
+    truths = truths - truths.mean(axis=0)
+    return np.linalg.solve(truths.T @ truths + np.eye(truths.shape[1]), truths.T @ evidence)
 
 
 def ridge_calibration(fits: np.ndarray, photos: np.ndarray, truths: np.ndarray, ridge: float, face: str,

@@ -13,7 +13,7 @@ from Network.streaming import Graph
 
 #: network -> how the photos of a person become one face
 TOGETHER = {"convlstm": "its memory", "compact": "its memory",
-            "uvnet": "joint fit of all photos and what their places tell",
+            "uvnet": "what the places of all photos tell",
             "pix2pix": "mean of the fits to each depth map", "vrn": "mean of the fits to each volume",
             "coarse": "mean of the photos' identities"}
 

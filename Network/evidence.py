@@ -16,7 +16,8 @@ from Network.dense_face import ROWS, SCALE
 
 OFFSETS, SURE = slice(2, 5), slice(8, 9)    # of what FaceFrame gives: in the head frame as they are, 0 to 1
 CAMERA = 7
-BELIEVED = 0.3      # of what a network says that it knows of a place: a photo's places err together (docs/results.md)
+BELIEVED = 0.3      # chosen by held-out synthetic people (docs/results.md): stands for the offsets' variance, for the
+#                     unit of the network's, and for errors that a photo's places have in common
 
 
 def with_evidence(model: keras.Model) -> keras.Model | None:
@@ -36,9 +37,9 @@ def triangulated(evidence: np.ndarray) -> np.ndarray:
     """The evidence of a person's photos (T, 4 K + 7) -> (3 K + 7,) float64: where the places lie off the template, and
     the photos' mean camera.
 
-    A place's offset is the mean of its normal posterior: before any photo it is 0 with variance 1, in the units of
-    `FaceFrame`, and each photo sees it across its line of sight with a precision of BELIEVED * sure / (1 - sure), the
-    inverse of the variance that the network gives. ValueError for another shape.
+    A place's offset is the mean of its normal posterior: before any photo it is 0 with variance 1, and each photo sees
+    it across its line of sight with a precision of BELIEVED * sure / (1 - sure), as e^-log_variance is. In one unit
+    with the offset (the crop's scale squared) it served held-out people no better. ValueError for another shape.
     """
     evidence = np.asarray(evidence, np.float64)
     if evidence.ndim != 2 or not len(evidence) or evidence.shape[1] < CAMERA or (evidence.shape[1] - CAMERA) % 4:

@@ -105,9 +105,9 @@ def model_path(path: str | Path) -> Path:
     return path if path.exists() else models_in_the_box().get(str(path), path)
 
 
-def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
+def load_model(path: str | Path, which: str = "best_validation", calibrated: bool = True) -> Loaded:
     """Load a run folder's checkpoint `which`, a weight folder, a `.keras` or an `.h5` file (the thesis's network), or
-    the model in the box of this name ("compact"), where no such file is.
+    the model in the box of this name ("compact"), where no such file is. calibrated: with its calibration.npz, if any.
 
     ValueError, in one line that names the file, for anything else.
     """
@@ -119,11 +119,11 @@ def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
         if (path / WEIGHTS).is_file():
             model = model_from_config(config)
             read_weights(path / WEIGHTS, model)
-            return _loaded(model, config, path)
+            return _loaded(model, config, path, calibrated)
         file = path / f"{which}.keras"
         if not file.exists():
             raise ValueError(f"{path}: holds no {file.name} yet")
-        return load_model(file)
+        return load_model(file, calibrated=calibrated)
     if not path.is_file():
         raise ValueError(f"{path}: no such model file or run folder; in the box are {', '.join(models_in_the_box())}")
     config = RunFolder(path.parent).config() if (path.parent / "config.json").is_file() else {}
@@ -135,7 +135,7 @@ def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
     except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError, EOFError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path}: is no model of this project: {reason}") from None
-    return _loaded(model, config, path)
+    return _loaded(model, config, path, calibrated)
 
 
 def put_together(loaded: Loaded, together: str | None) -> Loaded:
@@ -267,13 +267,13 @@ def thesis_model() -> keras.Model:
     return network.build(network.THESIS)
 
 
-def _loaded(model: keras.Model, config: dict[str, Any], source: Path) -> Loaded:
+def _loaded(model: keras.Model, config: dict[str, Any], source: Path, calibrated: bool) -> Loaded:
     """Read sizes off a model. ValueError when it does not turn (B, T, H, W, 3) into (B, N, 3), nor answers per pixel.
     """
     takes, gives = tuple(model.input_shape), tuple(model.output_shape)
     if per_pixel(config) or config.get("network") == "coarse":
         folder = source if source.is_dir() else source.parent
-        calibration = read_calibration(folder) if config else None
+        calibration = read_calibration(folder) if config and calibrated else None
         return Loaded(model, config, source, SIZE ** 2, takes[1], None, "grid", calibration,
                       _telling(model, calibration, source))
     if len(takes) != 5 or takes[-1] != 3 or len(gives) != 3 or gives[-1] != 3:
