@@ -1,11 +1,12 @@
 """How well a network does on people of another face model, found by the detector in whole photos, as users' are:
 
-    python -m tests.bench.otherfaces MODEL [--shared ../shared] [--out DIR] [--jobs 2]
+    python -m tests.bench.otherfaces MODEL [--photo] [--shared ../shared] [--out DIR] [--jobs 2]
 
 MODEL is named as demo.py's: a weight or run folder, a file, or a network in the box. SHARED/otherfaces holds
 eight people of eight photos each (its README.md says which); nothing may be trained on them or chosen by them. For each
 person DIR/P00/subject.ply is the face from all photos in order, and DIR/P00/000.npy the 68 landmarks (68, 3) px of each
-photo in which a face was found. Then SHARED/score.py, where it is, measures both.
+photo in which a face was found. Then SHARED/score.py, where it is, measures both. --photo: the face is the one in the
+first photo alone, frontal and neutral, as `evaluate.py --compare` reads it.
 """
 from __future__ import annotations
 
@@ -14,16 +15,31 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 
-from Dataset.images import read_image
-from Dataset.mesh import write_mesh
+from Dataset.images import minmax, read_image
+from Dataset.mesh import Mesh, write_mesh
 from Dataset.sources import Picture
 from Network.landmarker import landmarks_of
-from Network.loading import load_model
+from Network.in_photo import PhotoFace, photo_reader
+from Network.loading import Loaded, load_model
 from Network.predict import NoFace, crops_for, face_mesh
 from Network.streaming import Stream, make_stream
+
+
+def predict_photo(folder: Path, out: Path, loaded: Loaded, read: Callable[[np.ndarray], PhotoFace]) -> list[float]:
+    """The same for a person's first photo alone."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = min(folder.glob("*.jpg"))
+    begun = time.process_time()
+    crops = crops_for(loaded, Picture(path.name, read_image(path)))
+    face = read(minmax(crops[0].image)) if crops else None
+    if face is None or not face.seen:
+        return [np.nan]
+    write_mesh(out / "subject.ply", Mesh(face.points))
+    return [time.process_time() - begun]
 
 
 def predict_person(folder: Path, out: Path, stream: Stream) -> list[float]:
@@ -54,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code 2 and one line where the photos or the model are not there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("--photo", action="store_true", help="the face in the first photo")
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--out", type=Path, metavar="DIR", help="default /tmp/otherfaces_MODEL")
     parser.add_argument("--jobs", type=int, default=2, help="processes of score.py")
@@ -64,12 +81,14 @@ def main(argv: list[str] | None = None) -> int:
         print(f"tests.bench.otherfaces: {photos}: holds no people's photos", file=sys.stderr)
         return 2
     try:
-        stream = make_stream(load_model(arguments.model))
+        loaded = load_model(arguments.model)
+        stream, read = make_stream(loaded), photo_reader(loaded) if arguments.photo else None
     except ValueError as error:
         print(f"tests.bench.otherfaces: {error}", file=sys.stderr)
         return 2
     out = arguments.out or Path(f"/tmp/otherfaces_{Path(arguments.model).resolve().name}")
-    spent = np.concatenate([predict_person(folder, out / folder.name, stream) for folder in people])
+    spent = np.concatenate([predict_person(folder, out / folder.name, stream) if read is None else
+                            predict_photo(folder, out / folder.name, loaded, read) for folder in people])
     print(f"{arguments.model}: {len(spent)} photos, {np.isnan(spent).sum()} without a face; processor time "
           f"{1000 * np.nanmedian(spent):.0f} ms a photo (median), {1000 * np.nanmax(spent):.0f} at most; wrote {out}",
           flush=True)
