@@ -155,7 +155,7 @@ def calibrate_told(training: Told, validation: Told, model: FaceModel) -> tuple[
     counts = np.array(sorted({1, min(2, most), most}))
     rows = [training.rows(count) for count in counts]
     evidence, truths = rows[0]
-    # of one photo, for all: what chance does to a covariance is not less where the noise is
+    # of one photo, for every count: a pull that does not shrink with the noise
     spread = (evidence - truths @ moved_by(evidence, truths)).var(axis=0)
 
     def error(found: Calibration, photos: int) -> float:
