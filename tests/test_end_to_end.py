@@ -120,6 +120,7 @@ def test_train_py_killed_and_resumed_gives_the_same_history(people, tmp_path):
     np.testing.assert_allclose(second, first, atol=1e-6)
 
 
+@pytest.mark.slow        # tests/test_step.py has the step of two workers
 def test_two_workers_train_as_one(people, tmp_path):
     """train.py in two local workers: the single process's losses, one run folder, written by the first worker."""
     flags = ["train.py", people, "--epochs", 2, "--images", 2, "--batch-size", 16, "--batch-norm", "merged",

@@ -81,7 +81,8 @@ def test_pix2pix_from_shards_and_from_photos_with_depth(shards, tmp_path):
     assert json.loads((tmp_path / "two" / "config.json").read_text())["people"]["training"]
 
 
-@pytest.mark.parametrize("variant", ["plain", "guided", "multitask"])
+@pytest.mark.parametrize("variant", [pytest.param("plain", marks=pytest.mark.slow), "guided",
+                                     pytest.param("multitask", marks=pytest.mark.slow)])
 def test_vrn_from_shards_to_tables(variant, shards, two, tmp_path, monkeypatch):
     monkeypatch.setattr(pack, "rounding_error", lambda *_: 0.0)     # a fit to noise, as it sees after a few steps
     run = tmp_path / "run"

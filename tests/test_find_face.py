@@ -88,7 +88,8 @@ def test_where_nobody_is_there_is_no_face(filmed, stream, monkeypatch):
     assert stream.count == 0
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", [pytest.param(name, marks=[] if name == "compact" else pytest.mark.slow)
+                                     for name in NETWORKS])
 def test_every_face_of_a_picture_comes_out_where_it_is(filmed, network, tmp_path, monkeypatch, caplog):
     """demo.py --faces all: two people, two faces, each with its own landmarks, and no third."""
     import demo

@@ -149,7 +149,7 @@ NETWORKS = {
                       encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 0))}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [pytest.param("pix2pix", marks=pytest.mark.slow), "vrn"])
 def test_dense_faces_are_solved(shards, tmp_path, name):
     """Cameras of places that mean nothing: what is found is the mean of the faces, which is better than the template;
     and the grid is where the equations say it is."""
