@@ -185,11 +185,12 @@ def plot_comparison(rows: Sequence[Sequence[Any]], path: str | os.PathLike[str])
         most = float(max([*seen, 0.0 if timed else level]))
         for place, value in enumerate(values):
             inside = value > 0.25 * most
-            axes.text(value if np.isfinite(value) else 0.0, place, f" {value:.3g} " if np.isfinite(value) else " -",
+            written = f"{value:.{0 if timed else 3}f}" if np.isfinite(value) else "-"
+            axes.text(value if np.isfinite(value) else 0.0, place, f" {written} ",
                       va="center", ha="right" if inside else "left", color="white" if inside else "black", fontsize=9)
         if not timed:
             axes.axvline(level, color="#555555", linestyle="--", linewidth=1.2)
-            axes.set_title(f"- - {floor[0]} {level:.3g}", fontsize=9, color="#555555", loc="right")
+            axes.set_title(f"- - {floor[0]} {level:.3f}", fontsize=9, color="#555555", loc="right")
         axes.set(xlim=(0, 1.08 * most or 1), ylim=(len(systems) - 0.5, -0.5), xlabel=title)
         axes.set_yticks(range(len(systems)), names if column == 1 else [""] * len(systems))
         axes.spines[["top", "right"]].set_visible(False)
