@@ -22,7 +22,7 @@ from Dataset.representations.points import encode
 from Dataset.shards import Shards, open_shards
 from Dataset.sidecar import model_hash
 from Dataset.transforms import umeyama
-from Network.calibration import Calibration, moved_by, ridge_calibration, told_map, write_calibration
+from Network.calibration import Calibration, ridge_calibration, told_map, world_of, write_calibration
 from Network.checkpoints import CHECKPOINTS
 from Network.coarse_stream import identity_of, iterated_of, photo_faces
 from Network.evidence import triangulated, with_evidence
@@ -153,22 +153,21 @@ def calibrate_told(training: Told, validation: Told, model: FaceModel) -> tuple[
     photos = sorted(map(len, training.evidence))
     most = min(photos[len(photos) // 2], MOST_PHOTOS)
     counts = np.array(sorted({1, min(2, most), most}))
-    rows = [training.rows(count) for count in counts]
-    evidence, truths = rows[0]
-    # of one photo, for every count: a pull that does not shrink with the noise
-    spread = (evidence - truths @ moved_by(evidence, truths)).var(axis=0)
+    worlds = [world_of(*training.rows(count), len(photos)) for count in counts]
+    spread = np.diag(worlds[0].noise)       # of one photo, for every count: a pull that does not shrink with the noise
+    one, every = ([(len(person[:most]), triangulated(person[:most])) for person in validation.evidence]
+                  for most in (1, MOST_PHOTOS))
 
-    def error(found: Calibration, photos: int) -> float:
-        expected = [found.expected(np.zeros(0), len(one[:photos]), triangulated(one[:photos]))
-                    for one in validation.evidence]
+    def error(found: Calibration, gathered: list[tuple[int, np.ndarray]]) -> float:
+        expected = [found.expected(np.zeros(0), *telling) for telling in gathered]
         return shape_error(np.stack(expected), validation.truths, model)
 
     tried = {ridge: Calibration(None, None, model_hash(model),
-                                np.stack([told_map(*row, len(photos), ridge * spread) for row in rows]), counts)
+                                np.stack([told_map(world, ridge * spread) for world in worlds]), counts)
              for ridge in TOLD_RIDGES}
-    errors = {ridge: error(found, MOST_PHOTOS) for ridge, found in tried.items()}
+    errors = {ridge: error(found, every) for ridge, found in tried.items()}
     best = min(errors, key=errors.get)
-    return tried[best], {"ridge": best, "rows": len(evidence), "one_after": error(tried[best], 1),
+    return tried[best], {"ridge": best, "rows": sum(photos), "one_after": error(tried[best], one),
                          "all_after": errors[best]}
 
 

@@ -117,33 +117,42 @@ def _told(found: dict[str, np.ndarray]) -> bool:
         and np.isfinite(told).all()
 
 
-def told_map(evidence: np.ndarray, truths: np.ndarray, people: int, pull: np.ndarray) -> np.ndarray:
-    """Who is expected behind evidence (M, F), as truths (M, n) of so many people show it -> (F + 1, n) float64, as
-    `behind` takes it.
+class World(NamedTuple):
+    """How people move evidence: middle (F,) without any coefficient, shown (n, F) by a unit of each, noise (F, F) the
+    covariance of what is left of as many people, float64."""
 
-    Identities are standard normal, evidence is linear in them with normal noise of any covariance: Bayes' rule gives a
-    linear map (Bishop 2006, equations 2.113 to 2.117). It errs a little less than ridge regression of the truths from
-    as much evidence, and needs no other for each number of photos (docs/results.md). pull (F,): added to the noise's
-    variances, against chance. ValueError when there is nothing to learn from.
-    """
+    middle: np.ndarray
+    shown: np.ndarray
+    noise: np.ndarray
+    people: int
+
+
+def world_of(evidence: np.ndarray, truths: np.ndarray, people: int) -> World:
+    """Least squares of evidence (M, F) from the truths (M, n) of so many people, with a little ridge (1 a coefficient,
+    as one row of it would be). ValueError when there is nothing to learn from."""
     evidence, truths = np.asarray(evidence, np.float64), np.asarray(truths, np.float64)
     if not len(evidence):
         raise ValueError("nobody to calibrate with")
-    shown = moved_by(evidence, truths)
+    centred = truths - truths.mean(axis=0)
+    shown = np.linalg.solve(centred.T @ centred + np.eye(truths.shape[1]), centred.T @ evidence)
     middle = evidence.mean(axis=0) - truths.mean(axis=0) @ shown
     left = evidence - middle - truths @ shown
+    return World(middle, shown, left.T @ left / len(left), people)
+
+
+def told_map(world: World, pull: np.ndarray) -> np.ndarray:
+    """Who is expected behind evidence in such a world: (F + 1, n) float64, as `behind` takes it.
+
+    Identities are standard normal, evidence is linear in them with normal noise of any covariance: Bayes' rule gives a
+    linear map (Bishop 2006, equations 2.113 to 2.117). It errs a little less than ridge regression of the truths from
+    as much evidence (docs/results.md). pull (F,): added to the noise's variances, against chance.
+    """
+    count = len(world.shown)
     # what so many coefficients explain of their own people is too much
-    noise = left.T @ left / len(left) * people / max(people - truths.shape[1], 1) + np.diag(pull + 1e-9)
-    gain = np.linalg.solve(noise, shown.T)
-    found = gain @ np.linalg.inv(np.eye(truths.shape[1]) + shown @ gain)
-    return np.concatenate([found, -(middle @ found)[None]])
-
-
-def moved_by(evidence: np.ndarray, truths: np.ndarray) -> np.ndarray:
-    """How a unit of each coefficient moves the evidence: (n, F) by least squares, with a little ridge (1 a coefficient,
-    as one row of it would be)."""
-    truths = truths - truths.mean(axis=0)
-    return np.linalg.solve(truths.T @ truths + np.eye(truths.shape[1]), truths.T @ evidence)
+    noise = world.noise * (world.people / max(world.people - count, 1)) + np.diag(pull + 1e-9)
+    gain = np.linalg.solve(noise, world.shown.T)
+    found = gain @ np.linalg.inv(np.eye(count) + world.shown @ gain)
+    return np.concatenate([found, -(world.middle @ found)[None]])
 
 
 def ridge_calibration(fits: np.ndarray, photos: np.ndarray, truths: np.ndarray, ridge: float, face: str,

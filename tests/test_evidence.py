@@ -14,7 +14,7 @@ from Dataset.sidecar import model_hash
 from Network import compact, uvnet
 from Network import calibrate as command
 from Network.calibrate import Told, calibrate_told
-from Network.calibration import FILE, Calibration, behind, moved_by, read_calibration, told_map, write_calibration
+from Network.calibration import FILE, Calibration, behind, read_calibration, told_map, world_of, write_calibration
 from Network.evidence import BELIEVED, triangulated, with_evidence
 from Network.fit_stream import FitPrefixes, FitStream
 from Network.fitted import Fitter
@@ -102,14 +102,14 @@ def test_bayes_rule_is_found():
     covariance), from the numbers that made it."""
     truths, evidence, shown, noise = _world(np.random.default_rng(5), 200_000)
     for pull in (np.zeros(6), np.arange(6.0)):
-        found = told_map(evidence, truths, len(truths), pull)
+        found = told_map(world_of(evidence, truths, len(truths)), pull)
         wanted = np.linalg.solve(shown.T @ shown + noise.T @ noise + np.diag(pull), shown.T)
         np.testing.assert_allclose(found[:-1], wanted, atol=0.01)
         np.testing.assert_allclose(found[-1], -3 * wanted.sum(0), atol=0.05)
-    still = told_map(evidence, truths, len(truths), np.full(6, 1e9))        # evidence that is all noise tells nothing
+    still = told_map(world_of(evidence, truths, len(truths)), np.full(6, 1e9))      # all noise: it tells nothing
     np.testing.assert_allclose(behind(still, evidence[:3]), 0, atol=1e-6)
     with pytest.raises(ValueError, match="nobody to calibrate with"):
-        told_map(evidence[:0], truths[:0], 1, np.ones(6))
+        world_of(evidence[:0], truths[:0], 1)
 
 
 def test_of_few_people_the_noise_is_not_too_small():
@@ -117,12 +117,12 @@ def test_of_few_people_the_noise_is_not_too_small():
     differences = []
     for seed in range(200):
         truths, evidence, *_ = _world(np.random.default_rng(seed), 10)
-        gain = told_map(evidence, truths, 10, np.zeros(6))[:-1]
-        blind = told_map(evidence, truths, 10 ** 9, np.zeros(6))[:-1]
+        gain = told_map(world_of(evidence, truths, 10), np.zeros(6))[:-1]
+        blind = told_map(world_of(evidence, truths, 10 ** 9), np.zeros(6))[:-1]
         differences.append(np.square(blind).sum() - np.square(gain).sum())
     assert np.mean(differences) > 0.1
     truths, evidence, shown, _ = _world(np.random.default_rng(9), 100_000)
-    np.testing.assert_allclose(moved_by(evidence, truths + 5), shown, atol=0.05)
+    np.testing.assert_allclose(world_of(evidence, truths + 5, 1).shown, shown, atol=0.05)
 
 
 def test_between_two_counts_and_beyond_them():
