@@ -1,6 +1,6 @@
-"""The frozen test sets: subjects whose pictures and truths must never change, or old and new numbers are not comparable.
+"""The frozen test sets: subjects whose pictures and truths never change, so that numbers stay comparable.
 
-    python -m Dataset.frozen FOLDER         which set a folder of shards holds, and whether its bytes are the frozen ones
+    python -m Dataset.frozen FOLDER     which set a folder of shards holds, and whether its bytes are the frozen ones
 
 Dataset/assets/frozen.json holds, for each set, its rendering options and two SHA-256 digests a subject: one of the
 images, one of all other arrays. `python -m tests.freeze` wrote it. tests/test_frozen.py renders the subjects anew.
@@ -31,9 +31,9 @@ class Digests(NamedTuple):
 
 
 class FrozenSet(NamedTuple):
-    """version: of the generator (`Dataset.shards.VERSION`); model: hash of the face model (`Dataset.sidecar.model_hash`);
-    options: of the rendering, whose `people` is the number of frozen subjects; subjects: their digests, subject 0 first.
-    """
+    """version: of the generator (`Dataset.shards.VERSION`); model: hash of the face model
+    (`Dataset.sidecar.model_hash`); options: of the rendering, whose `people` is the number of frozen subjects;
+    subjects: their digests, subject 0 first."""
 
     name: str
     version: int

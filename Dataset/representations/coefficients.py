@@ -83,7 +83,7 @@ def linear(model: FaceModel, what: str) -> Linear:
         matrix = sparse.csr_matrix((model.landmark_weights.ravel(), (rows, model.landmark_vertices.ravel())),
                                    (rows[-1] + 1, len(model.mean)))
     elif what == "places":
-        matrix = _coarse(model)
+        matrix = points.coarse_grid(model)
     elif what == "grid":
         matrix = model.grid_matrix
     elif what == "vertices":
@@ -95,11 +95,6 @@ def linear(model: FaceModel, what: str) -> Linear:
         both = both.transpose(1, 0, 2)
     flat = np.ascontiguousarray(both.transpose(0, 2, 1).reshape(len(both), -1), np.float32)
     return Linear(flat[0], flat[1:])
-
-
-def _coarse(model: FaceModel) -> sparse.csr_matrix:
-    from Dataset.renders import coarse_grid         # here: it needs Open3D, which takes a second to import
-    return coarse_grid(model)
 
 
 def encode_pose(pose: Pose, size: float) -> np.ndarray:
