@@ -16,7 +16,7 @@ import numpy as np
 
 from Dataset.atomic import atomic_path
 from Dataset.mesh import Mesh
-from Dataset.shading import vertex_normals
+from Dataset.geometry.normals import vertex_normals
 
 WRITABLE = (".ply", ".obj", ".glb")
 

@@ -20,7 +20,7 @@ from Dataset.representations import uvmap
 from Dataset.representations.points import GRID, coarse_grid
 from Dataset.scene import Actor, Shot, Stage, roughen, sample_view, view_camera
 from Dataset.seeding import MAX_SEED
-from Dataset.shading import normalise
+from Dataset.geometry.normals import normalise
 from Dataset.skin import sample_look
 
 MAPS = ("uv", "mask", "occluded")       # of BUFFERS, those of Dataset/representations/uvmap.py

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from Dataset.geometry.normals import area_vectors
 from Dataset.mesh import Mesh
 
 METHODS = ("uniform", "poisson", "fps")
@@ -56,8 +57,8 @@ def attribute(samples: Samples, mesh: Mesh, values: np.ndarray) -> np.ndarray:
 
 
 def _uniform(mesh: Mesh, n: int, rng: np.random.Generator) -> Samples:
-    corners = np.asarray(mesh.vertices, np.float64)[mesh.triangles]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    vertices = np.asarray(mesh.vertices, np.float64)
+    corners, area = vertices[mesh.triangles], np.linalg.norm(area_vectors(vertices, mesh.triangles), axis=1)
     total = np.cumsum(area)
     if len(area) == 0 or not total[-1] > 0:
         raise ValueError(f"a mesh to sample must have an area, this has {len(area)} triangles and area 0")

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from Dataset.geometry.normals import normalise
+
 GAMMA = 2.2
 LUMINANCE = np.array([0.114, 0.587, 0.299])     # of BGR
 
@@ -29,26 +31,6 @@ class Material(NamedTuple):
     specular: np.ndarray
     shininess: np.ndarray
     wrap: np.ndarray = np.zeros(3)
-
-
-def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Smooth normals (V, 3), unit length, weighted by triangle area, outwards for counter-clockwise
-    triangles.
-
-    A vertex that no triangle uses gets a zero normal.
-    """
-    vertices = np.asarray(vertices, np.float64)
-    corners = np.moveaxis(vertices[triangles], 1, 0)
-    faces = np.cross(corners[1] - corners[0], corners[2] - corners[0])
-    flat = np.asarray(triangles).ravel()
-    sums = np.stack([np.bincount(flat, np.repeat(faces[:, k], 3), len(vertices)) for k in range(3)], axis=-1)
-    return normalise(sums)
-
-
-def normalise(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (..., 3) at unit length; zero vectors stay zero."""
-    length = np.sqrt(np.einsum("...i,...i->...", vectors, vectors))[..., None]
-    return vectors / np.where(length > 0, length, 1)
 
 
 def sh_basis(directions: np.ndarray) -> np.ndarray:

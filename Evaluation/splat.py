@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
+from Dataset.geometry.normals import plane_normals
 from Dataset.transforms import as_points, rotation_from_euler
 
 CLAY = (196, 204, 212)          # BGR of a cloud without colours
@@ -69,8 +70,7 @@ def estimate_normals(points: np.ndarray, neighbours: int = 14) -> tuple[np.ndarr
     if k < 4:
         return np.tile([0.0, 0.0, 1.0], (len(points), 1)), np.zeros(len(points))
     distance, index = cKDTree(points).query(points, k)
-    patches = points[index] - points[index].mean(axis=1, keepdims=True)
-    normals = np.linalg.eigh(np.einsum("nki,nkj->nij", patches, patches))[1][:, :, 0]
+    normals = plane_normals(points, index)
     behind = points.mean(axis=0) - np.array([0, 0, 0.5 * np.ptp(points[:, 2])])
     normals *= np.where(np.einsum("ij,ij->i", normals, points - behind) < 0, -1.0, 1.0)[:, None]
     normals = normals[index].mean(axis=1)

@@ -7,7 +7,7 @@ from Dataset.face_model import BUILT_IN, VARIABLE, load_face_model, use_face_mod
 from Dataset.raycast import cast, interpolate
 from Dataset.rendering_unit import built_in_unit, mean_code
 from Dataset.representations import coefficients as c
-from Dataset.shading import normalise, vertex_normals
+from Dataset.geometry.normals import normalise, vertex_normals
 
 MODEL = load_face_model()
 

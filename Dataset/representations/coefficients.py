@@ -21,9 +21,9 @@ from scipy import sparse
 from scipy.spatial.transform import Rotation
 
 from Dataset.face_model import FaceModel, load_face_model
+from Dataset.geometry.weak_perspective import fit_weak_perspective
 from Dataset.images import Box
 from Dataset.pose import Pose
-from Dataset.pose import _poses as closed_form
 from Dataset.representations import points
 from Dataset.transforms import rotation_from_euler
 
@@ -121,7 +121,7 @@ def fitted_pose(shown: np.ndarray, pixels: np.ndarray, size: float) -> np.ndarra
     squares and a polar factor (Dataset/pose.py), without its search for outliers: there are none in a rendering.
     """
     shown, pixels = np.asarray(shown, float), np.asarray(pixels, float)
-    poses = zip(*closed_form(shown, pixels, np.ones(shown.shape[:2])))
+    poses = zip(*fit_weak_perspective(shown, pixels, np.ones(shown.shape[:2])))
     return np.stack([encode_pose(Pose(*pose), size) for pose in poses])
 
 
