@@ -20,7 +20,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from Dataset import expressions
-from Dataset.catmull_clark import Subdivision, subdivide_corners, subdivision, triangulate
+from Dataset.catmull_clark import Subdivision, subdivision, triangulate
 from Dataset.geometry.edges import border_vertices, edges
 from Dataset.mesh import Mesh
 
@@ -119,11 +119,6 @@ class FaceModel:
     def subdivided_triangles(self) -> np.ndarray:
         """(4F, 3) int64 into `subdivide(vertices)`; triangles 8q .. 8q + 7 are quad q."""
         return triangulate(self._subdivision.quads)
-
-    @cached_property
-    def subdivided_corner_uv(self) -> np.ndarray:
-        """(4F, 3, 2) float32, as `corner_uv`."""
-        return triangulate(subdivide_corners(self.corner_uv_quads))
 
     @cached_property
     def subdivided_regions(self) -> np.ndarray:

@@ -50,12 +50,6 @@ def sample(mesh: Mesh, n: int, rng: np.random.Generator, method: str = "uniform"
     return Samples(*(array[kept] for array in candidates))
 
 
-def attribute(samples: Samples, mesh: Mesh, values: np.ndarray) -> np.ndarray:
-    """Interpolate per-vertex `values` (V, C) at the samples -> (N, C) float64."""
-    corners = np.asarray(values, np.float64)[mesh.triangles[samples.triangles]]
-    return np.einsum("nk,nkc->nc", samples.barycentric, corners)
-
-
 def _uniform(mesh: Mesh, n: int, rng: np.random.Generator) -> Samples:
     vertices = np.asarray(mesh.vertices, np.float64)
     corners, area = vertices[mesh.triangles], np.linalg.norm(area_vectors(vertices, mesh.triangles), axis=1)

@@ -64,6 +64,12 @@ def lamp_light(normals: np.ndarray, light: Light, wrap: np.ndarray = np.zeros(3)
     return np.maximum((cosine + wrap) / (1 + wrap) ** 2, 0) * light.colour.astype(normals.dtype)
 
 
+def lambert(normals: np.ndarray, light: np.ndarray, ambient: float = 0.0) -> np.ndarray:
+    """Brightness (...) in [ambient, 1] of unit normals (..., 3) under one lamp in the unit direction ``light`` (3,) and
+    an even light of strength ``ambient``: for plain pictures of a surface."""
+    return ambient + (1 - ambient) * np.clip(normals @ light, 0, 1)
+
+
 def shade(normals: np.ndarray, to_eye: np.ndarray, material: Material, light: Light,
           visibility: np.ndarray | float = 1.0, openness: np.ndarray | float = 1.0) -> np.ndarray:
     """Linear BGR radiance (N, 3) of N points.

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from Dataset.geometry.normals import plane_normals
+from Dataset.shading import lambert
 from Dataset.transforms import as_points, rotation_from_euler
 
 CLAY = (196, 204, 212)          # BGR of a cloud without colours
@@ -103,8 +104,7 @@ def _splat(points: np.ndarray, normals: np.ndarray, spacing: np.ndarray, bgr: np
     facing *= np.where(facing[:, 2] < 0, -1.0, 1.0)[:, None]        # both sides are lit: a guessed side may be wrong
     column, row = side / 2 + scale * seen[:, 0], side / 2 - scale * seen[:, 1]
     if shade:
-        lambert = np.clip(facing @ (LIGHT / np.linalg.norm(LIGHT)), 0, None)
-        bgr = bgr * (AMBIENT + (1 - AMBIENT) * lambert)[:, None]
+        bgr = bgr * lambert(facing, LIGHT / np.linalg.norm(LIGHT), AMBIENT)[:, None]
     radius = float(np.clip(1.3 * np.median(spacing) * scale, 1.0, MAX_RADIUS))
     steep = np.clip(facing[:, 2], 0.3, None)        # discs seen from the edge must not reach far in depth
     reach = int(radius)

@@ -4,7 +4,7 @@ import pytest
 
 from Dataset.camera import FLIP, Camera
 from Dataset.face_model import BUILT_IN, VARIABLE, load_face_model, use_face_model
-from Dataset.raycast import cast, interpolate
+from tests.rays import cast, interpolate
 from Dataset.rendering_unit import built_in_unit, mean_code
 from Dataset.representations import coefficients as c
 from Dataset.geometry.normals import normalise, vertex_normals

@@ -5,7 +5,8 @@ import pytest
 from Dataset import shading
 from Dataset.camera import look_at_face
 from Dataset.geometry.normals import normalise, vertex_normals
-from Dataset.raycast import Scene, interpolate
+from Dataset.raycast import Scene
+from tests.rays import interpolate
 
 
 def sphere(rings: int = 48, radius: float = 50.0):

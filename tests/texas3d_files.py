@@ -8,7 +8,8 @@ import numpy as np
 from Dataset.camera import look_at_face
 from Dataset.face_model import load_face_model
 from Dataset.images import write_image
-from Dataset.raycast import Scene, interpolate
+from Dataset.raycast import Scene
+from tests.rays import interpolate
 from Dataset.scene import pose_vertices
 from Dataset.geometry.normals import vertex_normals
 
