@@ -1,4 +1,4 @@
-"""Dataset/mesh.py, io/mesh_io.py, plyheader.py, vrml.py: files come back as they were, broken ones are named, cleaning cleans."""
+"""Dataset/mesh.py, io/mesh_io.py, plyheader.py, vrml.py: files come back, broken ones are named, cleaning cleans."""
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
