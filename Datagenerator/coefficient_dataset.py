@@ -19,6 +19,7 @@ from Datagenerator.picture_sequence import PictureSequence, divided
 from Datagenerator.shard_dataset import Pictures
 from Dataset.rendering_unit import CHANNELS, built_in_unit
 from Dataset.representations.coefficients import COUNT, EXPRESSION, IDENTITY, POSE, START_POSE, encode, mean_face
+from Dataset.seeding import BATCHES, stream
 from Dataset.shards import Shards
 
 #: standard deviations of a wrong pose at p = 0: yaw, pitch, roll (radians), ln of the scale, places (sides)
@@ -80,7 +81,7 @@ class CoefficientSequence(PictureSequence):
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, np.ndarray]:
         """Batch `index` of an epoch, or one worker's part of it. Depends on its arguments alone; thread-safe."""
         count, size, rows = self.config.batch_size, self.config.image_size, self.rows(index, shard)
-        rng = np.random.default_rng((self.config.seed, epoch, index))
+        rng = stream(self.config.seed, BATCHES, epoch, index)
         people = rng.choice(self.people, (2, count))            # the one, and the other, who is q and lends occluders
         images = rng.integers(self.shards.images, size=(2, count))
         if self.training:

@@ -11,6 +11,8 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
+from Dataset.seeding import ORDER, stream
+
 
 class Groups(NamedTuple):
     """The groups of one epoch in the order in which they are seen.
@@ -62,7 +64,7 @@ def epoch_groups(image_counts: Sequence[int], images: int, repeats: int, seed: i
 
 @functools.lru_cache(maxsize=4)     # every batch of an epoch asks for it, from several threads
 def _drawn(image_counts: tuple[int, ...], images: int, repeats: int, seed: int, epoch: int) -> Groups:
-    rng = np.random.default_rng((seed, epoch))
+    rng = stream(seed, ORDER, epoch)
     subjects, rows = [np.zeros(0, np.int64)], [np.zeros((0, images), np.int64)]
     for subject, count in enumerate(image_counts):
         whole = count // images

@@ -18,6 +18,7 @@ from Datagenerator.shard_dataset import Pictures
 from Dataset.backdrop import backdrop
 from Dataset.representations.depth import BACKGROUND, encode_depth
 from Dataset.representations.uvmap import erode
+from Dataset.seeding import BATCHES, stream
 from Dataset.shading import to_bgr8
 from Dataset.shards import Shards, open_shards
 from Dataset.transforms import rotation_from_euler
@@ -143,7 +144,7 @@ class MapSequence(PictureSequence):
 
     def draw(self, epoch: int, index: int) -> Draw:
         """Depends on its arguments alone."""
-        rng = np.random.default_rng((self.config.seed, epoch, index))
+        rng = stream(self.config.seed, BATCHES, epoch, index)
         people, images = self._who(rng, index, self.config.faces_in_picture + 2)
         return Draw(people, images, rng.integers(2**63, size=self.config.batch_size))
 

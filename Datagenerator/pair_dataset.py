@@ -11,6 +11,7 @@ from Datagenerator.epoch import Shard, batch_count, batch_rows, shard_rows
 from Datagenerator.pair_jitter import ENLARGED, pair_jitter
 from Dataset.depth_pairs import Pair, pairs, read_pair
 from Dataset.representations.depth import from_picture
+from Dataset.seeding import BATCHES, ORDER, stream
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class PairSequence:
         """Numbers of the pairs in the order of an epoch, (P,) int64."""
         if not self.training:
             return np.arange(len(self.pairs))
-        return np.random.default_rng((self.config.seed, epoch)).permutation(len(self.pairs))
+        return stream(self.config.seed, ORDER, epoch).permutation(len(self.pairs))
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Batch `index` of an epoch, or one worker's part of it. Depends on its arguments alone; thread-safe."""
@@ -83,7 +84,7 @@ class PairSequence:
                 raise ValueError(f"{pair.image}: an image must be {size}x{size} pixels (image_size), this is "
                                  f"{image.shape[1]}x{image.shape[0]}")
             if self.training:
-                rng = np.random.default_rng((self.config.seed, epoch, row))
+                rng = stream(self.config.seed, BATCHES, epoch, row)
                 image, levels = pair_jitter(image, levels, rng=rng, mirror=self.config.mirror, enlarged=enlarged)
             cv2.normalize(image, x[i], 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)
             depth[i] = from_picture(levels, pair.share and pair.share * enlarged)   # deeper, in sides of what is shown

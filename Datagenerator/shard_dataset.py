@@ -14,6 +14,7 @@ import numpy as np
 from Datagenerator.augment import DEFAULT, Sample, augment
 from Datagenerator.epoch import Shard, shard_rows
 from Dataset.face_model import FaceModel, load_face_model
+from Dataset.seeding import BATCHES, stream
 from Dataset.shards import Shards
 from Dataset.truths import Truths, truths_on_template
 
@@ -108,7 +109,7 @@ class ShardSequence:
 
     def draw(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
         """Numbers of a batch's people (B,), of each one's pictures (B, T), and the generator for the rest."""
-        rng = np.random.default_rng((self.config.seed, epoch, index))
+        rng = stream(self.config.seed, BATCHES, epoch, index)
         low, high = self.config.fewest_images, self.config.most_images
         images = int(rng.integers(low, high + 1)) if self.training else low + index % (high + 1 - low)
         people = rng.choice(self.pool(epoch, index), self._people(images), replace=False)

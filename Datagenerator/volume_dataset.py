@@ -22,6 +22,7 @@ from Dataset.camera import look_at_face
 from Dataset.face_model import FaceModel, load_face_model
 from Dataset.representations.volume import SOLID, Frame, fill, frame_of, solid_matrix, solid_triangles
 from Dataset.scene import pose_vertices
+from Dataset.seeding import BATCHES, stream
 from Dataset.shards import Shards
 
 CELL = 4                # pixels of a heat map's cell
@@ -150,7 +151,7 @@ class VolumeSequence(PictureSequence):
     def draw(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """people and images (B, 3) of a batch: the first is shown, two lend occluders their shapes and colours; seeds
         (B,) of all that is drawn later. Depends on its arguments alone."""
-        rng = np.random.default_rng((self.config.seed, epoch, index))
+        rng = stream(self.config.seed, BATCHES, epoch, index)
         people, images = self._who(rng, index, 3)
         return people, images, rng.integers(2**63, size=self.config.batch_size)
 

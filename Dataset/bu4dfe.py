@@ -16,10 +16,8 @@ import hashlib
 import io
 import json
 import logging
-import multiprocessing
 import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 from typing import Any, Callable, Iterator, NamedTuple
@@ -27,13 +25,14 @@ from typing import Any, Callable, Iterator, NamedTuple
 import cv2
 import numpy as np
 
-from Dataset.atomic import remove_leftovers, write_text
+from Dataset.atomic import folder_lock, remove_leftovers, write_text
 from Dataset.bu4dfe_grid import describe, write_summary
 from Dataset.bu4dfe_raw import EXPECTED, Neutral, check_neutral, find_people, read_neutral
 from Dataset.bu4dfe_subject import Options, Row, as_settings, convert
 from Dataset.images import read_image, write_image
 from Dataset.sampling import METHODS
 from Dataset.subjects import DatasetInfo, open_dataset, split_by_person, write_dataset_info, write_split
+from Dataset.workers import run_jobs
 
 log = logging.getLogger(__name__)
 WORK, DONE = ".work", ".done"       # hidden in OUT: unfinished people; one report a finished or skipped person
@@ -52,7 +51,8 @@ def convert_all(raw: Path, out: Path, options: Options, neutral: Neutral | None 
     """Convert every person in `raw` into `out` -> the report's rows. The bytes do not depend on `workers`.
 
     `progress(iterator, total=...)` wraps the finished people (tqdm). ValueError: no RAW, no people in it, OUT
-    made with other settings or by something else, a scan whose axes are not those assumed, nobody left.
+    made with other settings or by something else or being written to by another process, a scan whose axes are not
+    those assumed, nobody left. WorkerDied: a worker process was killed; the same call goes on.
     """
     if workers < 1:
         raise ValueError(f"--workers must be at least 1, got {workers}")
@@ -65,34 +65,22 @@ def convert_all(raw: Path, out: Path, options: Options, neutral: Neutral | None 
     info = DatasetInfo(source="bu4dfe", points=options.points, order=options.order, grid=options.grid,
                        image_size=options.size, seed=options.seed, units="mm", complete=False,
                        settings={**as_settings(options), "exclude": sorted(exclude)})
-    open_dataset(out, info)
-    for folder in (out, out / DONE):        # a kill between writing and renaming
-        remove_leftovers(folder)
-    jobs = [Job(path, out, options, neutral.get(path.name)) for path in people if not _finished(out, path.name)]
-    if jobs:
-        write_dataset_info(out, info)
-        if len(jobs) < len(people):
-            log.info("%s: %d of %d people are there, going on", out, len(people) - len(jobs), len(people))
-    for _ in (progress or _silent)(_results(jobs, workers), total=len(jobs)):
-        pass
-    return _close(out, [path.name for path in people], info)
+    with folder_lock(out):
+        open_dataset(out, info)
+        for folder in (out, out / DONE):        # a kill between writing and renaming
+            remove_leftovers(folder)
+        jobs = [Job(path, out, options, neutral.get(path.name)) for path in people if not _finished(out, path.name)]
+        if jobs:
+            write_dataset_info(out, info)
+            if len(jobs) < len(people):
+                log.info("%s: %d of %d people are there, going on", out, len(people) - len(jobs), len(people))
+        for _ in (progress or _silent)(run_jobs(_run, jobs, workers), total=len(jobs)):
+            pass
+        return _close(out, [path.name for path in people], info)
 
 
 def _silent(results: Iterator[Any], total: int) -> Iterator[Any]:
     return results
-
-
-def _results(jobs: list[Job], workers: int) -> Iterator[str]:
-    if workers == 1 or len(jobs) < 2:
-        yield from map(_run, jobs)
-        return
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs)), initializer=_begin_worker) as pool:
-        yield from pool.imap_unordered(_run, jobs)
-
-
-def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C is the parent's; it ends the workers
-    cv2.setNumThreads(1)
 
 
 def _run(job: Job) -> str:
@@ -189,7 +177,7 @@ def main(argv: list[str] | None = None) -> int:
         exclude = tuple(filter(None, arguments.exclude.split(",")))
         rows = convert_all(arguments.raw, arguments.out, options, neutral, arguments.workers, exclude,
                            lambda results, total: tqdm(results, total=total, unit="person"))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"Dataset.bu4dfe: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

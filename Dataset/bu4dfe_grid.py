@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import map_coordinates
 
 from Dataset.atomic import write_text
 from Dataset.bnd import read_bnd, to_68
 from Dataset.mesh import Mesh
 from Dataset.registration import BAD_ABOVE, BAD_BELOW, register
-from Dataset.representations.points import grid_steps
+from Dataset.representations.points import coarser
 from Dataset.scan_surface import ScanSurface
 
 RECORD = "registration.json"
@@ -43,15 +42,6 @@ def ordered_truth(path: Path, scan: Mesh, points: int) -> tuple[np.ndarray, dict
               **{name: value if value is None else round(value, 6) for name, value in quality.items()},
               "faults": result.quality.faults()}
     return coarser(result.grid, math.isqrt(points)).reshape(-1, 3), record
-
-
-def coarser(grid: np.ndarray, size: int) -> np.ndarray:
-    """The grid (128, 128, 3) at fewer places, (size, size, 3), as `points.encode` does it: bilinear, rim on rim."""
-    steps = grid_steps(size)
-    if size == len(grid):
-        return grid
-    places = np.meshgrid(steps, steps, indexing="ij")
-    return np.stack([map_coordinates(grid[..., c], places, order=1) for c in range(3)], axis=-1)
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from Dataset import detect, mesh, sampling
+from Dataset import detect, sampling
 from Dataset.bu4dfe_grid import ordered_truth, write_record
 from Dataset.images import Box, crop_resize, read_image, write_image
+from Dataset.io.mesh_io import read_mesh, write_points
+from Dataset.mesh import Mesh, clean, crop_sphere
+from Dataset.seeding import MAX_SEED
 
 EXPRESSIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise")
 THUMBNAIL = 64              # pixels: motion is compared at this size
@@ -67,6 +70,8 @@ class Options:
         for name, least in (("points", 1), ("size", 1), ("crop_mm", 0), ("neutral_window", 0), ("seed", 0)):
             if not getattr(self, name) >= least:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}")
+        if self.seed > MAX_SEED:
+            raise ValueError(f"--seed must be at most {MAX_SEED}, got {self.seed}")
 
     @property
     def grid(self) -> int:
@@ -117,7 +122,7 @@ def convert(raw: Path, out: Path, options: Options, neutral: tuple[str, str] | N
         except ValueError as error:
             rows.append(Row(raw.name, frame.expression, frame.number, "skipped", f"as ground truth: {error}"))
             continue
-        mesh.write_points(out / f"{raw.name}.ply", cloud)
+        write_points(out / f"{raw.name}.ply", cloud)
         chosen = "chosen by the CSV" if neutral else f"lowest motion, {frame.motion:.4f} of the grey range"
         rows.append(Row(raw.name, frame.expression, frame.number, "neutral", chosen))
         if record is not None:
@@ -137,24 +142,24 @@ def ground_truth(path: Path, box: Box, options: Options, rng: np.random.Generato
     """
     scan, tip = read_scan(path, box)
     if options.crop_mm:
-        scan = mesh.crop_sphere(scan, tip, options.crop_mm)
+        scan = crop_sphere(scan, tip, options.crop_mm)
     return sampling.sample(scan, options.points, rng, options.sampling).points
 
 
-def read_scan(path: Path, box: Box) -> tuple[mesh.Mesh, np.ndarray]:
+def read_scan(path: Path, box: Box) -> tuple[Mesh, np.ndarray]:
     """A scan, cleaned, its axes checked, and its nose tip (3,), mm.
 
     `box` is the face in the picture beside it, `000.jpg` for `000.wrl`. WrongAxes if the scan contradicts the
     axes; another ValueError if it cannot be read.
     """
-    scan = mesh.read_mesh(path)
+    scan = read_mesh(path)
     if len(scan.triangles) == 0:
         raise ValueError(f"{path}: a scan must have triangles, this has only {len(scan.vertices)} points")
-    scan = mesh.clean(scan)
+    scan = clean(scan)
     return scan, check_axes(path, scan, box, read_image(path.with_suffix(".jpg")).shape[:2])
 
 
-def check_axes(path: Path, scan: mesh.Mesh, box: Box, image_shape: tuple[int, int]) -> np.ndarray:
+def check_axes(path: Path, scan: Mesh, box: Box, image_shape: tuple[int, int]) -> np.ndarray:
     """Assert what is assumed of a scan -> its nose tip (3,), mm; WrongAxes where it does not hold.
 
     The picture's x grows with the vertices' x and its y falls with theirs (by the texture coordinates), and the

@@ -46,10 +46,6 @@ class Camera(NamedTuple):
         """World points (..., 3) in mm to the camera frame, same shape, float64."""
         return np.asarray(points, np.float64) @ self.rotation.T + self.translation
 
-    def to_world(self, points: np.ndarray) -> np.ndarray:
-        """Camera-frame points (..., 3) in mm to the world, same shape, float64."""
-        return (np.asarray(points, np.float64) - self.translation) @ self.rotation
-
     def position(self) -> np.ndarray:
         """The optical centre in the world, (3,) mm."""
         return -self.rotation.T @ self.translation
@@ -94,10 +90,6 @@ class Camera(NamedTuple):
         return self._replace(width=int(size), height=int(size), focal=self.focal * scale,
                              centre=((self.centre[0] - x) * scale, (self.centre[1] - y) * scale))
 
-    def intrinsic(self) -> np.ndarray:
-        """The (3, 3) matrix K of OpenCV and Open3D."""
-        return np.array([[self.focal, 0, self.centre[0]], [0, self.focal, self.centre[1]], [0, 0, 1.0]])
-
 
 def look_at_face(size: int, distance: float, focal: float, shift: tuple[float, float] = (0.0, 0.0)) -> Camera:
     """A camera on the +z axis of the head frame that looks at the origin, image upright.
@@ -110,8 +102,3 @@ def look_at_face(size: int, distance: float, focal: float, shift: tuple[float, f
         raise ValueError(f"look_at_face: size, distance and focal are positive, received {size}, {distance}, {focal}")
     return Camera(int(size), int(size), float(focal), (size / 2 + shift[0], size / 2 + shift[1]),
                   FLIP.copy(), np.array([0.0, 0.0, float(distance)]))
-
-
-def field_of_view(camera: Camera) -> float:
-    """The horizontal field of view in degrees."""
-    return float(np.degrees(2 * np.arctan(camera.width / 2 / camera.focal)))

@@ -71,14 +71,6 @@ def subdivision(quads: np.ndarray, vertex_count: int) -> Subdivision:
     return Subdivision(matrix, children.reshape(-1, 4).astype(np.int64))
 
 
-def subdivide_corners(corners: np.ndarray) -> np.ndarray:
-    """Corner values (Q, 4, C), such as UV, of the 4Q children, interpolated linearly: (4Q, 4, C)."""
-    middles = (corners + np.roll(corners, -1, axis=1)) / 2
-    centres = np.broadcast_to(corners.mean(axis=1, keepdims=True), corners.shape)
-    children = np.stack([corners, middles, centres, np.roll(middles, 1, axis=1)], axis=2)
-    return children.reshape(-1, 4, corners.shape[2])
-
-
 def triangulate(quads: np.ndarray) -> np.ndarray:
     """Quads (Q, 4, ...) cut along corner 0 to corner 2: (2Q, 3, ...); quad q gives triangles 2q and 2q + 1."""
     return quads[:, [[0, 1, 2], [0, 2, 3]]].reshape(-1, 3, *quads.shape[2:])

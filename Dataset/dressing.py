@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from Dataset.chart import Chart
+from Dataset.geometry.edges import border_vertices
 from Dataset.skin import Look
 
 SKIN, SOCKET, MOUTH, EYE, TEETH, TONGUE, HAIR, CLOTH, FRAME, LENS = range(10)
@@ -54,9 +55,7 @@ def find_shell(mean: np.ndarray, triangles: np.ndarray, materials: np.ndarray, c
     a, b, c, ab, bc, ca = index.reshape(6, -1)
     quarters = np.concatenate([np.stack(t, -1) for t in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))])
 
-    edges = np.sort(np.concatenate([triangles[:, [k, (k + 1) % 3]] for k in range(3)]), axis=1)
-    edges, count = np.unique(edges, axis=0, return_counts=True)
-    rim = np.intersect1d(edges[count == 1], skin_triangles)      # teeth and lashes have open edges too
+    rim = np.intersect1d(border_vertices(triangles), skin_triangles)     # teeth and lashes have open edges too
     rim = rim[mean[rim, 1] < chart.landmarks[48:60, 1].mean()]
     centre = mean[rim].mean(0)
     rim = rim[np.argsort(np.arctan2(mean[rim, 0] - centre[0], mean[rim, 2] - centre[2]))]

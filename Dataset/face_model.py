@@ -20,7 +20,8 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from Dataset import expressions
-from Dataset.catmull_clark import Subdivision, subdivide_corners, subdivision, triangulate
+from Dataset.catmull_clark import Subdivision, subdivision, triangulate
+from Dataset.geometry.edges import border_vertices, edges
 from Dataset.mesh import Mesh
 
 BUILT_IN = Path(__file__).parent / "assets" / "face.npz"
@@ -99,7 +100,7 @@ class FaceModel:
     def bust_seam(self) -> np.ndarray:
         """(96, 2) int64: a vertex of the subdivided head and the one of `bust()` at the same place, on every
         face; where both are drawn, their normals are to be averaged."""
-        rings = [_border(level.quads) for level in (self._subdivision, self._bust_subdivision)]
+        rings = [border_vertices(level.quads) for level in (self._subdivision, self._bust_subdivision)]
         places = [(level.matrix @ mean)[ring] for level, mean, ring in
                   zip((self._subdivision, self._bust_subdivision), (self.mean, self.bust_mean), rings)]
         distance, nearest = cKDTree(places[0]).query(places[1])
@@ -118,11 +119,6 @@ class FaceModel:
     def subdivided_triangles(self) -> np.ndarray:
         """(4F, 3) int64 into `subdivide(vertices)`; triangles 8q .. 8q + 7 are quad q."""
         return triangulate(self._subdivision.quads)
-
-    @cached_property
-    def subdivided_corner_uv(self) -> np.ndarray:
-        """(4F, 3, 2) float32, as `corner_uv`."""
-        return triangulate(subdivide_corners(self.corner_uv_quads))
 
     @cached_property
     def subdivided_regions(self) -> np.ndarray:
@@ -174,13 +170,6 @@ class FaceModel:
         if vertices.shape != self.mean.shape:
             raise ValueError(f"vertices must be {self.mean.shape}, received shape {vertices.shape}")
         return vertices
-
-
-def _border(quads: np.ndarray) -> np.ndarray:
-    """Vertices on the edges of one quad, in ascending order."""
-    sides = np.sort(np.stack([quads, np.roll(quads, -1, 1)], 2).reshape(-1, 2), 1)
-    edges, uses = np.unique(sides, axis=0, return_counts=True)
-    return np.unique(edges[uses == 1])
 
 
 def _combine(mean: np.ndarray, bases: tuple[np.ndarray, np.ndarray],
@@ -280,9 +269,9 @@ def _validate(path: Path, raw: dict[str, np.ndarray]) -> None:
         actual = raw[name].shape
         if len(actual) != len(shape) or any(want not in (None, got) for want, got in zip(shape, actual)):
             raise ValueError(f"{path}: {name} must have shape {shape}, received {actual}")
-    edges = len(np.unique(np.sort(np.stack([raw["quads"], np.roll(raw["quads"], -1, 1)], 2).reshape(-1, 2), 1), axis=0))
+    sides = len(edges(raw["quads"]).ends)
     for name, limit in (("quads", vertices), ("mirror", vertices), ("bust_quads", bust),
-                        ("landmark_vertices", vertices), ("grid_vertices", vertices + edges + quads),
+                        ("landmark_vertices", vertices), ("grid_vertices", vertices + sides + quads),
                         ("regions", len(raw["region_names"]))):
         if raw[name].min() < 0 or raw[name].max() >= limit:
             raise ValueError(f"{path}: {name} must lie within 0 to {limit - 1}, "

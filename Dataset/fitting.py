@@ -15,8 +15,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from Dataset.face_model import FaceModel, load_face_model
+from Dataset.geometry.edges import border_mask
 from Dataset.representations.points import SIZE, grid_triangles
-from Dataset.scan_surface import Nearest, ScanSurface, vertex_normals
+from Dataset.geometry.normals import vertex_normals
+from Dataset.scan_surface import Nearest, ScanSurface
 from Dataset.transforms import Similarity, rotation_from_euler, umeyama
 
 STEP = 2                    # every second row and column of the grid is fitted to a scan,
@@ -216,9 +218,6 @@ def _bases(model: FaceModel, step: int = STEP) -> _Bases:
 def grid_is_skin(model: FaceModel) -> np.ndarray:
     """(128, 128) bool: False on the strips that close eyes and mouth, where a scan has something else."""
     skin = model.subdivided_triangles[model.region("skin", subdivided=True)]
-    sides = np.sort(np.stack([skin, np.roll(skin, -1, 1)], 2).reshape(-1, 2), 1)
-    edges, uses = np.unique(sides, axis=0, return_counts=True)
-    border = np.zeros(max(skin.max(), model.grid_vertices.max()) + 1, bool)
-    border[edges[uses == 1]] = True
+    border = border_mask(skin, max(skin.max(), model.grid_vertices.max()) + 1)
     used = model.grid_weights > 1e-6
     return ~(border[model.grid_vertices] | ~used).all(-1)

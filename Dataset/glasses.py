@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from Dataset.shading import vertex_normals
+from Dataset.geometry.normals import vertex_normals
 
 NONE, CLEAR, DARK = range(3)
 _AROUND, _SIDES = 28, 5         # points along a rim, sides of its tube

@@ -97,9 +97,10 @@ def _on_white(picture: Image.Image) -> np.ndarray:
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """(width, height) in pixels as the file's header says, before any EXIF rotation; nothing is decoded."""
     try:
-        with _FILTERS, warnings.catch_warnings(), Image.open(path) as header:
-            warnings.simplefilter("ignore")
-            return header.size
+        with _FILTERS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")         # before the file is opened: that is when Pillow warns
+            with Image.open(path) as header:
+                return header.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise ValueError(f"{path}: must be an image whose header can be read") from None
 

@@ -17,6 +17,7 @@ from scipy.linalg import solve_triangular
 
 from Dataset.correspondences import Correspondences
 from Dataset.face_model import FaceModel
+from Dataset.geometry.bilinear import bilinear_matrix
 from Dataset.pose import Pose, weak_perspective
 from Dataset.representations.points import SIZE
 
@@ -76,7 +77,8 @@ class Bases(NamedTuple):
 def bases_of(model: FaceModel) -> Bases:
     """A model's bases, made once."""
     steps = np.linspace(0, SIZE - 1, LATTICE)
-    matrix = bilinear(np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2), SIZE) @ model.grid_matrix
+    places = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
+    matrix = bilinear_matrix(places, SIZE) @ model.grid_matrix
     both = np.concatenate([model.identity, model.expression])
     flat = both.transpose(1, 2, 0).reshape(len(model.mean), -1)
     basis = np.ascontiguousarray((matrix @ flat).reshape(LATTICE ** 2, 3, -1), np.float32)
@@ -84,15 +86,9 @@ def bases_of(model: FaceModel) -> Bases:
     return Bases(mean.reshape(SIZE, SIZE, 3), basis, len(model.identity))
 
 
-def bilinear(places: np.ndarray, side: int) -> sparse.csr_matrix:
+def _on_lattice(places: np.ndarray, side: int) -> sparse.csr_matrix:
     """(K, side * side): a grid of ``side`` over the face, sampled at places (K, 2), rows and columns of the 128x128."""
-    steps = places * ((side - 1) / (SIZE - 1))
-    low = np.clip(steps.astype(int), 0, side - 2)
-    down, across = (steps - low).T
-    columns = (low[:, :1] * side + low[:, 1:]) + np.array([0, 1, side, side + 1])
-    values = np.stack([(1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across], 1)
-    return sparse.csr_matrix((values.ravel(), columns.ravel(), 4 * np.arange(len(places) + 1)),
-                             (len(places), side * side))
+    return bilinear_matrix(places * ((side - 1) / (SIZE - 1)), side)
 
 
 class PhotoFit:
@@ -107,8 +103,8 @@ class PhotoFit:
         self.used = np.flatnonzero(photo.weights)
         grid, self.unit = photo.grid[self.used], UNIT / photo.size
         self.pixels, self.weights = photo.pixels[self.used] * self.unit, photo.weights[self.used] / self.unit ** 2
-        self._means = bilinear(grid, SIZE) @ bases.mean.reshape(-1, 3)
-        self._spread = bilinear(grid, LATTICE)
+        self._means = bilinear_matrix(grid, SIZE) @ bases.mean.reshape(-1, 3)
+        self._spread = _on_lattice(grid, LATTICE)
         cell = np.minimum(grid * (CELLS / SIZE), CELLS - 1).astype(int)
         occupied, self._cells = np.unique(cell[:, 0] * CELLS + cell[:, 1], return_inverse=True)
         starts = np.arange(len(self.used) + 1)

@@ -19,10 +19,13 @@ class Live:
 
     read: the next picture (H, W, 3) uint8 BGR, None at the end; it may block. most: frames that are given. `dropped`:
     how many were overtaken so far. What read raises is raised where the frames are taken. `close()` ends it.
+    release: called once when nothing reads any more, by the reading thread: a capture device that is released in the
+    middle of a read takes the process with it.
     """
 
-    def __init__(self, read: Callable[[], np.ndarray | None], most: int = MAX_FRAMES) -> None:
-        self._read, self._most = read, most
+    def __init__(self, read: Callable[[], np.ndarray | None], most: int = MAX_FRAMES,
+                 release: Callable[[], None] = lambda: None) -> None:
+        self._read, self._most, self._release = read, most, release
         self._condition = threading.Condition()
         self._newest: Moment | None = None
         self._error: BaseException | None = None
@@ -44,11 +47,15 @@ class Live:
             yield moment
 
     def close(self) -> None:
-        """Read no more."""
+        """Read no more. Waits up to 2 s for a read that is under way; one that takes longer releases the device when it
+        returns."""
         with self._condition:
-            self._done = True
-        if self._thread.is_alive():
+            self._done, started = True, self._thread.ident is not None
+        if started:
             self._thread.join(2.0)
+        else:
+            self._release()
+            self._release = lambda: None        # of a second `close`
 
     def _run(self) -> None:
         begun, number = time.monotonic(), 0
@@ -65,6 +72,7 @@ class Live:
         except BaseException as error:      # told to whoever takes the frames
             self._error = error
         finally:
+            self._release()
             with self._condition:
                 self._done = True
                 self._condition.notify_all()
@@ -74,25 +82,23 @@ class Live:
 def webcam(device: int = 0, width: int = 640, height: int = 480, most: int = MAX_FRAMES) -> Iterator[Live]:
     """`with webcam() as live`. ValueError when there is none, or it gives no picture."""
     capture = cv2.VideoCapture(device)
-    try:
-        if not capture.isOpened():
-            raise ValueError(f"webcam {device}: none found, or another program uses it")
-        for setting, value in ((cv2.CAP_PROP_FRAME_WIDTH, width), (cv2.CAP_PROP_FRAME_HEIGHT, height),
-                               (cv2.CAP_PROP_FPS, RATE)):
-            capture.set(setting, value)
-
-        def read() -> np.ndarray:
-            good, image = capture.read()
-            if not good:
-                raise ValueError(f"webcam {device}: gave no picture")
-            return image
-        live = Live(read, most)
-        try:
-            yield live
-        finally:
-            live.close()
-    finally:
+    if not capture.isOpened():
         capture.release()
+        raise ValueError(f"webcam {device}: none found, or another program uses it")
+    for setting, value in ((cv2.CAP_PROP_FRAME_WIDTH, width), (cv2.CAP_PROP_FRAME_HEIGHT, height),
+                           (cv2.CAP_PROP_FPS, RATE)):
+        capture.set(setting, value)
+
+    def read() -> np.ndarray:
+        good, image = capture.read()
+        if not good:
+            raise ValueError(f"webcam {device}: gave no picture")
+        return image
+    live = Live(read, most, capture.release)
+    try:
+        yield live
+    finally:
+        live.close()
 
 
 def paced(moments: Iterable[Moment], most: int = MAX_FRAMES) -> Live:

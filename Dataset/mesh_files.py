@@ -1,4 +1,4 @@
-"""A mesh as the bytes of .ply, .obj (+ .mtl + .png) and .glb files, for `Dataset.mesh.write_mesh`.
+"""A mesh as the bytes of .ply, .obj (+ .mtl + .png) and .glb files, for `Dataset.io.mesh_io.write_mesh`.
 
 A prediction should open elsewhere. Every writer gives the same bytes for the same mesh. Textures are held as sRGB by
 all readers; vertex colours are not: glTF 2.0 (section 3.7.2.1) wants them linear, so .glb files hold them linear, and
@@ -10,16 +10,13 @@ import os
 import re
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from Dataset.atomic import atomic_path
-from Dataset.shading import vertex_normals
-
-if TYPE_CHECKING:       # mesh.py imports this file
-    from Dataset.mesh import Mesh
+from Dataset.mesh import Mesh
+from Dataset.geometry.normals import vertex_normals
 
 WRITABLE = (".ply", ".obj", ".glb")
 

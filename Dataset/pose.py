@@ -10,6 +10,8 @@ from typing import NamedTuple, Sequence
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from Dataset.geometry.weak_perspective import fit_weak_perspective
+
 SAMPLES, OF, SCORED = 64, 5, 400        # draws, of so many points each, out of at most so many
 ROUNDS = 4                              # of reweighted least squares after the best draw
 _LEAST_DEPTH = 0.2                      # of the camera's distance: what comes nearer is held there
@@ -68,13 +70,13 @@ def weak_perspective(points: np.ndarray, pixels: np.ndarray, weights: np.ndarray
         some = rng.choice(some, SCORED, replace=False, p=share / share.sum())
     points, pixels, weights = points[some], pixels[some], weights[some]
     draws = rng.integers(len(some), size=(SAMPLES, OF))
-    rotations, scales, translations = _poses(points[draws], pixels[draws], np.ones(draws.shape))
+    rotations, scales, translations = fit_weak_perspective(points[draws], pixels[draws], np.ones(draws.shape))
     best = int(np.argmin(np.median(_missed(rotations, scales, translations, points, pixels), axis=1)))
     pose = Pose(rotations[best], float(scales[best]), translations[best])
     for _ in range(ROUNDS):
         miss = ((pose.project(points) - pixels) ** 2).sum(-1)
         trust = weights / (1 + miss / (4 * np.median(miss) + 1e-12)) ** 2
-        rotations, scales, translations = _poses(points[None], pixels[None], trust[None])
+        rotations, scales, translations = fit_weak_perspective(points[None], pixels[None], trust[None])
         pose = Pose(rotations[0], float(scales[0]), translations[0])
     return pose
 
@@ -103,21 +105,3 @@ def _missed(rotations: np.ndarray, scales: np.ndarray, translations: np.ndarray,
         seen = row[:, 0] * x + row[:, 1] * y + row[:, 2] * z + translations[:, axis, None]
         total = total + np.square(seen - pixels[:, axis])
     return total
-
-
-def _poses(points: np.ndarray, pixels: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """N problems at once, (N, K, 3), (N, K, 2), (N, K) -> rotations (N, 3, 3), scales (N,), translations (N, 2)."""
-    share = weights / weights.sum(-1, keepdims=True)
-    centre, middle = (np.einsum("nk,nkc->nc", share, x) for x in (points, pixels))
-    a, b = points - centre[:, None], (pixels - middle[:, None]) * [1.0, -1.0]
-    weighted = a * share[..., None]
-    normal, right = (np.einsum("nkc,nkd->ncd", weighted, x) for x in (a, b))
-    # a draw may lie in a plane: a little of its spread keeps the system solvable
-    normal += 1e-6 * (np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-9) * np.eye(3)
-    affine = np.linalg.solve(normal, right).transpose(0, 2, 1)
-    u, s, vt = np.linalg.svd(affine, full_matrices=False)
-    rows = u @ vt
-    rotation = np.concatenate([rows, np.cross(rows[:, 0], rows[:, 1])[:, None]], 1)
-    scale = s.mean(-1)
-    shift = np.einsum("nij,nj->ni", rows, centre) * scale[:, None]
-    return rotation, scale, middle - shift * [1.0, -1.0]

@@ -1,4 +1,4 @@
-"""Which triangle each pixel shows, for a mesh that lies in pixels already: a z-buffer in NumPy, and its slow twin.
+"""Which triangle each pixel shows, for a mesh that lies in pixels already: a z-buffer in NumPy.
 
 All triangles are cut into candidate pixels at once (their boxes), tested together, and sorted out with one
 `np.maximum.at`: no loop, no GL, nothing to build first. For a mesh of small triangles that moves in every picture this
@@ -93,25 +93,3 @@ def _extent(a: np.ndarray, b: np.ndarray, c: np.ndarray, zero: np.float32, size:
     # clipped before the cast: what lies far outside does not fit into an integer
     return (np.ceil(np.clip(low, -1, size + 1) - np.float32(0.5)).clip(0).astype(np.int32),
             np.floor(np.clip(high, -1, size + 1) - np.float32(0.5)).clip(None, size - 1).astype(np.int32))
-
-
-def rasterise_slowly(points: np.ndarray, triangles: np.ndarray, size: int) -> Fragments:
-    """The oracle of :func:`rasterise`: every pixel centre against every triangle, float64. Takes what `faces` takes."""
-    points = np.asarray(points, np.float64).T
-    best: dict[int, tuple[float, int, tuple[float, ...]]] = {}
-    for number, (a, b, c) in enumerate(points[np.asarray(triangles).T]):
-        area = (b - a)[1] * (c - a)[0] - (b - a)[0] * (c - a)[1]
-        if area <= _LEAST_AREA:
-            continue
-        for row in range(size):
-            for column in range(size):
-                x, y = np.array([column + 0.5, row + 0.5]) - a[:2]
-                u = ((c - a)[0] * y - (c - a)[1] * x) / area
-                v = ((b - a)[1] * x - (b - a)[0] * y) / area
-                depth, pixel = a[2] + u * (b - a)[2] + v * (c - a)[2], row * size + column
-                if u >= 0 and v >= 0 and u + v <= 1 and (pixel not in best or depth > best[pixel][0]):
-                    best[pixel] = depth, number, (1 - u - v, u, v)
-    order = sorted(best)
-    return Fragments(np.array(order, np.int64), np.array([best[p][1] for p in order], np.int32),
-                     np.array([best[p][2] for p in order], np.float32).reshape(-1, 3),
-                     np.array([best[p][0] for p in order], np.float32))

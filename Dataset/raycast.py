@@ -1,5 +1,4 @@
-"""Where rays meet a mesh: Open3D's RaycastingScene (Embree, no GL), and a slow twin in plain numpy as its
-oracle.
+"""Where rays meet a mesh: Open3D's RaycastingScene (Embree, no GL). tests/rays.py has a slow twin.
 
 A pixel that no triangle covers has triangle -1, weights 0 and depth NaN. Both sides of a triangle count.
 """
@@ -85,48 +84,3 @@ class Scene:
         rays = np.empty((*directions.shape[:-1], 6), np.float32)
         rays[..., :3], rays[..., 3:] = origins, directions
         return rays
-
-
-def cast(vertices: np.ndarray, triangles: np.ndarray, camera: Camera) -> Hits:
-    """What ``camera`` sees of a mesh, (height, width); for several views of one mesh keep a
-    :class:`Scene`."""
-    return Scene(vertices, triangles).cast(camera)
-
-
-def interpolate(hits: Hits, triangles: np.ndarray, attribute: np.ndarray) -> np.ndarray:
-    """A vertex attribute (V,) or (V, C) at the hit points: (...) or (..., C) in its float dtype, NaN at
-    misses."""
-    attribute = np.asarray(attribute)
-    if not np.issubdtype(attribute.dtype, np.floating):
-        attribute = attribute.astype(np.float64)
-    flat = attribute.reshape(len(attribute), -1)
-    hit = hits.triangle >= 0
-    corners = np.asarray(triangles)[hits.triangle[hit]]
-    weights = hits.barycentric[hit].astype(attribute.dtype)
-    out = np.full((*hits.triangle.shape, flat.shape[1]), np.nan, attribute.dtype)
-    out[hit] = sum(flat[corners[:, k]] * weights[:, k:k + 1] for k in range(3))
-    return out[..., 0] if attribute.ndim == 1 else out
-
-
-def cast_slowly(vertices: np.ndarray, triangles: np.ndarray, camera: Camera) -> Hits:
-    """The oracle of :func:`cast`: every ray against every triangle (Moeller and Trumbore 1997), float64."""
-    vertices, triangles = np.asarray(vertices, np.float64), np.asarray(triangles)
-    rays = camera.rays()
-    shape = rays.directions.shape[:-1]
-    hits = Hits(np.full(shape, -1), np.zeros((*shape, 3)), np.full(shape, np.nan))
-    for index in np.ndindex(*shape):
-        nearest = np.inf
-        for number, (a, b, c) in enumerate(vertices[triangles]):
-            cross = np.cross(rays.directions[index], c - a)
-            determinant = cross @ (b - a)
-            if determinant == 0:
-                continue
-            u = cross @ (rays.origin - a) / determinant
-            other = np.cross(rays.origin - a, b - a)
-            v = other @ rays.directions[index] / determinant
-            depth = other @ (c - a) / determinant
-            if u >= 0 and v >= 0 and u + v <= 1 and 0 < depth < nearest:
-                nearest = depth
-                hits.triangle[index], hits.depth[index] = number, depth
-                hits.barycentric[index] = 1 - u - v, u, v
-    return hits

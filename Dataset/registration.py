@@ -24,7 +24,8 @@ from Dataset.face_model import FaceModel, load_face_model
 from Dataset.fitting import Fit, Landmarks, fit_model, grid_is_skin, pair_weights
 from Dataset.mesh import Mesh
 from Dataset.representations.points import SIZE, encode, grid_landmarks, grid_triangles
-from Dataset.scan_surface import Nearest, ScanSurface, vertex_normals
+from Dataset.geometry.normals import area_vectors, vertex_normals
+from Dataset.scan_surface import Nearest, ScanSurface
 
 # Membrane and plate stiffness, robust scale (mm), rounds. A plate of stiffness b halves waves of 2 pi b**(1/4) cells.
 LEVELS = ((5.0, 100.0, 3.0, 2), (1.0, 20.0, 2.0, 2), (0.2, 3.0, 1.5, 2), (0.02, 0.3, 1.0, 3))
@@ -145,7 +146,7 @@ def measure(surface: ScanSurface, grid: np.ndarray, start: np.ndarray, fit: Fit,
     own = ScanSurface(Mesh(grid, faces), "grid")
     back = own.nearest(surface.vertices[surface.triangles].mean(1))
     at = skin[cKDTree(grid).query(back.points)[1]] & ~back.rim & (back.distance < 2 * FAR)
-    normals = [np.cross(*(g[faces[:, k]] - g[faces[:, 0]] for k in (1, 2))) for g in (start, grid)]
+    normals = [area_vectors(g, faces) for g in (start, grid)]
     error = np.nan
     if landmarks is not None and len(landmarks.index):
         inner = ~np.isin(landmarks.index, (0, 16))

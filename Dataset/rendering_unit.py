@@ -85,7 +85,11 @@ class RenderingUnit:
         return out.reshape(size, size, CHANNELS)
 
 
-@lru_cache(maxsize=2)
 def built_in_unit(subdivided: bool = False) -> RenderingUnit:
-    """The rendering unit of the built-in face, made once a process."""
-    return RenderingUnit(load_face_model(), subdivided)
+    """The rendering unit of this process's face model (`load_face_model`), made once for each model."""
+    return _unit(load_face_model(), subdivided)
+
+
+@lru_cache(maxsize=2)
+def _unit(model: FaceModel, subdivided: bool) -> RenderingUnit:
+    return RenderingUnit(model, subdivided)

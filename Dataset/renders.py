@@ -8,30 +8,28 @@ machine: they are drawn from Generator([s, p, 1, i]).
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from Dataset.camera import Camera
-from Dataset.face_model import FaceModel
 from Dataset.framing import detected_face, predict_box
 from Dataset.plain import KINDS, PlainActor
 from Dataset.raycast import Hits, Scene
-from Dataset.representations import points, uvmap
+from Dataset.representations import uvmap
+from Dataset.representations.points import GRID, coarse_grid
 from Dataset.scene import Actor, Shot, Stage, roughen, sample_view, view_camera
-from Dataset.shading import normalise
+from Dataset.seeding import MAX_SEED
+from Dataset.geometry.normals import normalise
 from Dataset.skin import sample_look
 
 MAPS = ("uv", "mask", "occluded")       # of BUFFERS, those of Dataset/representations/uvmap.py
 BUFFERS = (*MAPS, "depth", "normals")
 MIXED = "mixed"         # texture: skin, hair, clothes and backgrounds of all kinds
 TEXTURES = (MIXED, *KINDS)
-GRID = 16               # image_points: the ordered grid sampled 16x16
 CLEARANCE = 4.0         # mm: what a camera ray meets up to here in front of a point does not hide it
 _FRONTAL = (25.0, 12.0, 10.0)       # standard deviations of yaw, pitch, roll, degrees, of the frontal half
-_LIMITS = {"people": (1, 1_000_000), "images": (1, 1000), "size": (16, 512), "seed": (0, 2**63 - 1), "yaw": (0, 90),
+_LIMITS = {"people": (1, 1_000_000), "images": (1, 1000), "size": (16, 512), "seed": (0, MAX_SEED), "yaw": (0, 90),
            "pitch": (0, 60), "roll": (0, 180), "expression": (0, 1), "margin": (0.5, 3), "detect": (0, 1),
            "wild": (0, 1), "glasses": (0, 1), "skins": (0, 1)}
 
@@ -184,16 +182,6 @@ def uv_map(shot: Shot, camera: Camera, hits: Hits) -> uvmap.UVMap:
     number = np.append(np.where(shot.numbers < 0, uvmap.OTHER, shot.numbers), uvmap.NOTHING)    # the last: a miss
     return uvmap.encode(shot.vertices[:len(model.mean)], camera, None, model, shot.numbers[shot.numbers >= 0],
                         hits._replace(triangle=number[hits.triangle]), stage.threads)
-
-
-@lru_cache(maxsize=2)
-def coarse_grid(model: FaceModel) -> sparse.csr_matrix:
-    """(256, V) float64: vertices -> the ordered grid sampled 16x16, `points.encode(vertices, 16)` in one product."""
-    step = (points.SIZE - 1) * np.arange(GRID) / (GRID - 1)
-    low = np.minimum(step.astype(int), points.SIZE - 2)
-    one = sparse.csr_matrix((np.concatenate([1 - (step - low), step - low]),
-                             (np.tile(np.arange(GRID), 2), np.concatenate([low, low + 1]))), (GRID, points.SIZE))
-    return (sparse.kron(one, one) @ model.grid_matrix.astype(np.float64)).tocsr()
 
 
 def _normals(shot: Shot, hits: Hits) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from Dataset.geometry.normals import area_vectors
 from Dataset.mesh import Mesh
 
 METHODS = ("uniform", "poisson", "fps")
@@ -49,15 +50,9 @@ def sample(mesh: Mesh, n: int, rng: np.random.Generator, method: str = "uniform"
     return Samples(*(array[kept] for array in candidates))
 
 
-def attribute(samples: Samples, mesh: Mesh, values: np.ndarray) -> np.ndarray:
-    """Interpolate per-vertex `values` (V, C) at the samples -> (N, C) float64."""
-    corners = np.asarray(values, np.float64)[mesh.triangles[samples.triangles]]
-    return np.einsum("nk,nkc->nc", samples.barycentric, corners)
-
-
 def _uniform(mesh: Mesh, n: int, rng: np.random.Generator) -> Samples:
-    corners = np.asarray(mesh.vertices, np.float64)[mesh.triangles]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    vertices = np.asarray(mesh.vertices, np.float64)
+    corners, area = vertices[mesh.triangles], np.linalg.norm(area_vectors(vertices, mesh.triangles), axis=1)
     total = np.cumsum(area)
     if len(area) == 0 or not total[-1] > 0:
         raise ValueError(f"a mesh to sample must have an area, this has {len(area)} triangles and area 0")

@@ -12,6 +12,9 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from Dataset.geometry.closest import ClosestPoints
+from Dataset.geometry.edges import border_mask
+from Dataset.geometry.normals import area_vectors, normalise, sum_at_vertices
 from Dataset.mesh import Mesh
 
 WELD = 1e-3                 # mm: corners nearer than this are one vertex
@@ -37,8 +40,6 @@ class ScanSurface:
     """
 
     def __init__(self, scan: Mesh, name: str = "scan", threads: int = 1):
-        import open3d as o3d        # takes a second to import
-
         vertices, triangles = np.asarray(scan.vertices, np.float64), np.asarray(scan.triangles, np.int64)
         if not np.isfinite(vertices).all():
             raise ValueError(f"{name}: a scan's coordinates must be finite, received NaN or infinity")
@@ -48,45 +49,23 @@ class ScanSurface:
                              f"({len(scan.vertices)} vertices, {len(scan.triangles)} triangles)")
         vertices, triangles = _largest_pieces(vertices, triangles)
         corners = vertices[triangles]
-        centres, cross = corners.mean(1), _cross(corners)
+        centres, cross = corners.mean(1), area_vectors(vertices, triangles)
         weight = np.linalg.norm(cross, axis=1)
         inside = np.average(centres, axis=0, weights=weight) - (0, 0, BEHIND)
         if np.einsum("ij,ij->", centres - inside, cross) < 0:
             triangles, cross = triangles[:, ::-1].copy(), -cross
         self.vertices, self.triangles, self.area = vertices, triangles, weight / 2
-        self.rim = _rim(triangles, len(vertices))
+        self.rim = border_mask(triangles, len(vertices))
         self.normals = _smooth_normals(vertices, triangles, cross)
-        self._origin = vertices.mean(0)         # Open3D computes in float32
-        self._tensor = o3d.core.Tensor.from_numpy
-        self._scene = o3d.t.geometry.RaycastingScene(nthreads=threads)
-        self._scene.add_triangles(self._tensor((vertices - self._origin).astype(np.float32)),
-                                  self._tensor(triangles.astype(np.uint32)))
-        self._threads = threads
+        self._closest = ClosestPoints(vertices, triangles, threads)
 
     def nearest(self, points: np.ndarray) -> Nearest:
         """The nearest surface point of each of points (N, 3) mm."""
-        points = np.asarray(points, np.float64)
-        answer = self._scene.compute_closest_points(self._tensor((points - self._origin).astype(np.float32)),
-                                                    nthreads=self._threads)
-        corners = self.triangles[answer["primitive_ids"].numpy().astype(np.int64)]
-        uv = answer["primitive_uvs"].numpy().astype(np.float64)
-        weights = np.concatenate([1 - uv.sum(1, keepdims=True), uv], axis=1)
-        place = np.einsum("nk,nkc->nc", weights, self.vertices[corners])
-        normals = np.einsum("nk,nkc->nc", weights, self.normals[corners])
-        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-        rim = (weights * self.rim[corners]).sum(1) > 1 - 1e-3
-        return Nearest(place, normals, np.linalg.norm(place - points, axis=1), rim)
-
-
-def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Unit normals (V, 3) of a mesh, weighted by area; (0, 0, 0) where a vertex has no area around it."""
-    cross = _cross(vertices[triangles])
-    normals = np.stack([np.bincount(triangles.ravel(), np.repeat(cross[:, c], 3), len(vertices)) for c in range(3)], 1)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-
-
-def _cross(corners: np.ndarray) -> np.ndarray:
-    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        found = self._closest(points)
+        corners = self.triangles[found.triangle]
+        normals = normalise(np.einsum("nk,nkc->nc", found.weights, self.normals[corners]))
+        rim = (found.weights * self.rim[corners]).sum(1) > 1 - 1e-3
+        return Nearest(found.points, normals, found.distance, rim)
 
 
 def _weld(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,26 +77,17 @@ def _weld(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.n
     _, first, number = np.unique(np.round(vertices / WELD).astype(np.int64), axis=0, return_index=True,
                                  return_inverse=True)
     vertices, triangles = vertices[first], number.ravel()[triangles.reshape(-1, 3)]
-    return vertices, triangles[np.linalg.norm(_cross(vertices[triangles]), axis=1) > WELD**2]
+    return vertices, triangles[np.linalg.norm(area_vectors(vertices, triangles), axis=1) > WELD**2]
 
 
 def _largest_pieces(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sides = triangles[:, [0, 1, 0, 2]].reshape(-1, 2).T
     graph = sparse.coo_matrix((np.ones(sides.shape[1]), sides), (len(vertices),) * 2)
     piece = connected_components(graph, directed=False)[1][triangles[:, 0]]
-    area = np.bincount(piece, np.linalg.norm(_cross(vertices[triangles]), axis=1))
+    area = np.bincount(piece, np.linalg.norm(area_vectors(vertices, triangles), axis=1))
     triangles = triangles[area[piece] >= SMALL_PIECE * area.sum()]
     used, triangles = np.unique(triangles, return_inverse=True)
     return vertices[used], triangles.reshape(-1, 3)
-
-
-def _rim(triangles: np.ndarray, count: int) -> np.ndarray:
-    """Vertices on an edge of one triangle only, (V,) bool."""
-    sides = np.sort(np.stack([triangles, np.roll(triangles, -1, 1)], 2).reshape(-1, 2), 1)
-    edges, uses = np.unique(sides[:, 0] * count + sides[:, 1], return_counts=True)
-    rim = np.zeros(count, bool)
-    rim[np.concatenate(np.divmod(edges[uses == 1], count))] = True
-    return rim
 
 
 def _smooth_normals(vertices: np.ndarray, triangles: np.ndarray, cross: np.ndarray) -> np.ndarray:
@@ -127,7 +97,7 @@ def _smooth_normals(vertices: np.ndarray, triangles: np.ndarray, cross: np.ndarr
     graph.data[:] = 1.0
     graph = graph + sparse.eye(len(vertices))
     edge = np.median(np.linalg.norm(vertices[triangles[:, 1]] - vertices[triangles[:, 0]], axis=1))
-    normals = np.stack([np.bincount(triangles.ravel(), np.repeat(cross[:, c], 3), len(vertices)) for c in range(3)], 1)
+    normals = sum_at_vertices(cross, triangles, len(vertices))
     for _ in range(int(np.clip(np.round((NORMAL_RADIUS / edge)**2), 0, 8))):
         normals = graph @ normals           # not normalised in between: large triangles are less noisy
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    return normalise(normals)

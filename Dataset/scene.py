@@ -16,6 +16,7 @@ from Dataset.backdrop import backdrop
 from Dataset.camera import Camera, look_at_face
 from Dataset.chart import Chart, sample_texture
 from Dataset.dressing import CLOTH, EYE, FRAME, HAIR, LENS, MOUTH, SKIN, SOCKET, TEETH, TONGUE
+from Dataset.geometry.normals import normalise, vertex_normals
 from Dataset.glasses import CLEAR, DARK, NONE, Glasses, make_glasses
 from Dataset.raycast import Hits, Scene
 from Dataset.transforms import rotation_from_euler
@@ -116,7 +117,7 @@ class Stage:
         self.places[ears, 1] = low + 0.1 * (mean[ears, 1] - low)
         self.eyes = _eyes(mean, self.triangles[self.materials == EYE])
         self.teeth_front = float(mean[self.triangles[self.materials == TEETH], 2].max())
-        normals = shading.vertex_normals(mean, self.triangles)
+        normals = vertex_normals(mean, self.triangles)
         self.openness = shading.openness(Scene(mean, self.triangles, threads), mean, normals)
         inside = np.unique(self.triangles[np.isin(self.materials, (MOUTH, TEETH, TONGUE))])
         skin_vertices = np.unique(self.triangles[self.materials == SKIN])
@@ -176,7 +177,7 @@ class Actor:
         eye = kinds == EYE
         offsets = places[eye][:, None] - self.stage.eyes
         nearest = np.where(places[eye][:, :1] < 0, offsets[:, 0], offsets[:, 1])
-        albedo[eye] = skin.eye_albedo(shading.normalise(nearest), look)
+        albedo[eye] = skin.eye_albedo(normalise(nearest), look)
         specular[eye], shininess[eye] = 0.09, 150
         specular[kinds == CLOTH] = 0
         worn = kinds >= FRAME           # glasses keep their colour where others keep their place
@@ -191,10 +192,10 @@ class Actor:
         head = np.asarray(model.shape(self.identity, view.expression), np.float64)
         rotation = rotation_from_euler(*(float(a) for a in view.pose[:3]))
         translation = view.pose[3:].astype(np.float64)
-        local = shading.vertex_normals(head, stage.triangles)
+        local = vertex_normals(head, stage.triangles)
         extra = dressing.extra_vertices(self.dressing, head, local, rotation, translation,
                                         rotation_from_euler(float(view.torso), 0.0, 0.0))
-        own = shading.vertex_normals(extra, self.dressing.triangles - len(head))     # shares no vertex with the head
+        own = vertex_normals(extra, self.dressing.triangles - len(head))     # shares no vertex with the head
         worn = None
         if view.glasses != NONE:
             rng = np.random.default_rng([view.seed, 3])
@@ -289,7 +290,7 @@ class Shot:
         """How much of the lamp each pixel (H, W) sees, float32, softened over its neighbours (a lamp is not a point)
         and 1 where nothing is hit; hits: those of the pixels in the mask ``seen``."""
         corners = self.triangles[hits.triangle]
-        normals = shading.normalise(sum(self.normals[corners[:, k]] * hits.barycentric[:, k:k + 1] for k in range(3)))
+        normals = normalise(sum(self.normals[corners[:, k]] * hits.barycentric[:, k:k + 1] for k in range(3)))
         shade = np.ones(len(normals), np.float32)       # surfaces turned away are dark by themselves, softly
         facing = normals @ self.light.direction > 0
         points = (origin + directions[facing] * hits.depth[facing, None]).astype(np.float32)
@@ -303,9 +304,9 @@ class Shot:
         actor = self.actor
         corners = self.triangles[hits.triangle]
         values = sum(self.attributes[corners[:, k]] * hits.barycentric[:, k:k + 1] for k in range(3))
-        places, open_sky, normals = values[:, :3], values[:, 3], shading.normalise(values[:, 4:])
+        places, open_sky, normals = values[:, :3], values[:, 3], normalise(values[:, 4:])
         directions = directions.astype(np.float32)
-        to_eye = -shading.normalise(directions)
+        to_eye = -normalise(directions)
         away = np.einsum("ij,ij->i", normals, to_eye) < 0
         material_of = self.materials[hits.triangle]
         two_sided = (material_of == HAIR) | (material_of == LENS)

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from Dataset.geometry.normals import normalise
+
 GAMMA = 2.2
 LUMINANCE = np.array([0.114, 0.587, 0.299])     # of BGR
 
@@ -29,26 +31,6 @@ class Material(NamedTuple):
     specular: np.ndarray
     shininess: np.ndarray
     wrap: np.ndarray = np.zeros(3)
-
-
-def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Smooth normals (V, 3), unit length, weighted by triangle area, outwards for counter-clockwise
-    triangles.
-
-    A vertex that no triangle uses gets a zero normal.
-    """
-    vertices = np.asarray(vertices, np.float64)
-    corners = np.moveaxis(vertices[triangles], 1, 0)
-    faces = np.cross(corners[1] - corners[0], corners[2] - corners[0])
-    flat = np.asarray(triangles).ravel()
-    sums = np.stack([np.bincount(flat, np.repeat(faces[:, k], 3), len(vertices)) for k in range(3)], axis=-1)
-    return normalise(sums)
-
-
-def normalise(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (..., 3) at unit length; zero vectors stay zero."""
-    length = np.sqrt(np.einsum("...i,...i->...", vectors, vectors))[..., None]
-    return vectors / np.where(length > 0, length, 1)
 
 
 def sh_basis(directions: np.ndarray) -> np.ndarray:
@@ -80,6 +62,12 @@ def lamp_light(normals: np.ndarray, light: Light, wrap: np.ndarray = np.zeros(3)
     cosine = (normals @ light.direction.astype(normals.dtype))[..., None]
     wrap = np.asarray(wrap, normals.dtype)
     return np.maximum((cosine + wrap) / (1 + wrap) ** 2, 0) * light.colour.astype(normals.dtype)
+
+
+def lambert(normals: np.ndarray, light: np.ndarray, ambient: float = 0.0) -> np.ndarray:
+    """Brightness (...) in [ambient, 1] of unit normals (..., 3) under one lamp in the unit direction ``light`` (3,) and
+    an even light of strength ``ambient``: for plain pictures of a surface."""
+    return ambient + (1 - ambient) * np.clip(normals @ light, 0, 1)
 
 
 def shade(normals: np.ndarray, to_eye: np.ndarray, material: Material, light: Light,

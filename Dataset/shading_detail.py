@@ -18,7 +18,8 @@ from scipy.sparse.linalg import splu
 
 from Dataset.rendering_unit import RenderingUnit, built_in_unit
 from Dataset.representations.coefficients import POSE, checked, decode_pose
-from Dataset.shading import GAMMA, LUMINANCE, normalise, sh_basis
+from Dataset.geometry.normals import normalise
+from Dataset.shading import GAMMA, LUMINANCE, sh_basis
 
 _LEAST = 64             # pixels of a face that can be refined
 FRONT, CHIN, BROW = 0.0, -85.0, 60.0        # mm, mean face: what lies before, above and below is the front of the face

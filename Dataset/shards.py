@@ -29,13 +29,14 @@ from Dataset.atomic import folder_lock, write_text
 from Dataset.face_model import load_face_model, use_face_model
 from Dataset.images import write_image
 from Dataset.renders import BUFFERS, TEXTURES, RenderOptions, layout, render_person
-from Dataset.sidecar import model_hash
+from Dataset.sidecar import annotation_hash, model_hash
 from Dataset.workers import render_stage, run_jobs
 
 __all__ = ["Shards", "contact_sheet", "make_shards", "open_shards"]
 
 VERSION = 2             # of version 1 the first picture's pose was drawn from the person's own numbers
 PEOPLE = 16             # of a shard
+MAX_FILES = 1 << 15     # that one process keeps open
 INFO, WORK, SHEET = "shards.json", ".work", "sheet.jpg"
 log = logging.getLogger(__name__)
 
@@ -205,7 +206,8 @@ def _file_limit() -> int:
         import resource
     except ImportError:         # Windows
         return 512
-    return max(min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1 << 15), 128)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MAX_FILES if limit == resource.RLIM_INFINITY else max(min(limit, MAX_FILES), 128)
 
 
 def _check_shard(path: Path, number: int, options: RenderOptions) -> None:
@@ -246,7 +248,7 @@ def _begin(out: Path, options: RenderOptions) -> None:
 
 def _write_info(out: Path, options: RenderOptions, complete: bool) -> None:
     data = {"version": VERSION, "settings": options.written(), "model": model_hash(load_face_model()),
-            "complete": complete}
+            "annotations": annotation_hash(load_face_model()), "complete": complete}
     write_text(out / INFO, json.dumps(data, indent=1) + "\n")
 
 
@@ -274,6 +276,8 @@ def _options(path: Path, data: dict[str, Any]) -> RenderOptions:
         raise ValueError(f"{path / INFO}: its settings are none of this version ({error})") from None
     if data.get("model") != model_hash(load_face_model()):
         raise ValueError(f"{path / INFO}: made with another face model")
+    if data.get("annotations", annotation_hash(load_face_model())) != annotation_hash(load_face_model()):
+        raise ValueError(f"{path / INFO}: made with a face model of other landmarks, grid or texture places")
     return options
 
 

@@ -31,7 +31,8 @@ class Sidecar(NamedTuple):
     the crop in the detector's picture; box_sources: n strings, the detector's pass or "predicted";
     landmarks: (n, 68, 2) float32 pixels of the crop; model_hash: of the face model's file; seed: (2,) the
     dataset's seed and the person's number; photographed: the dataset's share of people with photographed skin, from
-    which the look's seed tells whether this one has it.
+    which the look's seed tells whether this one has it; annotations: hash of the model's landmarks, grid and texture
+    places (`annotation_hash`), "" in files from before it was kept.
     """
     identity: np.ndarray
     look: Look
@@ -43,6 +44,7 @@ class Sidecar(NamedTuple):
     model_hash: str
     seed: np.ndarray
     photographed: float = 0.0
+    annotations: str = ""
 
 
 def save_sidecar(path: str | os.PathLike[str], sidecar: Sidecar) -> None:
@@ -54,6 +56,8 @@ def save_sidecar(path: str | os.PathLike[str], sidecar: Sidecar) -> None:
               "camera": np.array([[c.width, c.height, c.focal, *c.centre, *c.translation] for c in sidecar.cameras])}
     if sidecar.photographed:
         arrays["photographed"] = np.array(sidecar.photographed)
+    if sidecar.annotations:
+        arrays["annotations"] = np.array(sidecar.annotations)
     for name in View._fields:
         arrays[f"view_{name}"] = np.stack([np.asarray(getattr(v, name)) for v in sidecar.views])
     for name in Look._fields:
@@ -90,7 +94,8 @@ def _sidecar(data: dict[str, np.ndarray]) -> Sidecar:
     cameras = [Camera(int(c[0]), int(c[1]), float(c[2]), (float(c[3]), float(c[4])), FLIP.copy(), c[5:8])
                for c in data["camera"]]
     return Sidecar(data["identity"], look, views, cameras, data["boxes"], [str(s) for s in data["box_sources"]],
-                   data["landmarks"], str(data["model_hash"]), data["seed"], float(data.get("photographed", 0.0)))
+                   data["landmarks"], str(data["model_hash"]), data["seed"], float(data.get("photographed", 0.0)),
+                   str(data.get("annotations", "")))
 
 
 def frame_mesh(sidecar: Sidecar, index: int, model: FaceModel) -> tuple[Camera, np.ndarray]:
@@ -115,13 +120,29 @@ def _check_model(sidecar: Sidecar, model: FaceModel) -> None:
     if model_hash(model) != sidecar.model_hash:
         raise ValueError(f"sidecar: made with face model {sidecar.model_hash[:12]}, "
                          f"received model {model_hash(model)[:12]}")
+    if sidecar.annotations not in ("", annotation_hash(model)):
+        raise ValueError("sidecar: made with a face model of other landmarks, grid or texture places than this one's")
 
 
 @lru_cache(maxsize=4)
 def model_hash(model: FaceModel) -> str:
     """SHA-256 (hex) of what shapes a face: mean, identity and expression directions, triangles."""
+    return _sha256(model.mean, model.identity, model.expression, model.triangles)
+
+
+@lru_cache(maxsize=4)
+def annotation_hash(model: FaceModel) -> str:
+    """SHA-256 (hex) of what is marked on the surface: landmarks, ordered grid, texture places, regions, ears. With
+    another one the same coefficients give other truths. Kept apart from `model_hash`, by which older files know their
+    model."""
+    return _sha256(model.landmark_vertices, model.landmark_weights, model.grid_vertices, model.grid_weights,
+                   model.grid_landmarks, model.corner_uv_quads, model.regions,
+                   np.frombuffer(" ".join(model.region_names).encode(), np.uint8), model.masks["ears"])
+
+
+def _sha256(*arrays: np.ndarray) -> str:
     digest = hashlib.sha256()
-    for array in (model.mean, model.identity, model.expression, model.triangles):
+    for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 

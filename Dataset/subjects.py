@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from Dataset.atomic import write_text
 from Dataset.images import IMAGE_SUFFIXES, image_size
-from Dataset.mesh import read_points
+from Dataset.io.mesh_io import read_points
 from Dataset.plyheader import vertex_count
 
 __all__ = ["DatasetInfo", "Split", "Subject", "dataset_info", "list_subjects", "open_dataset", "read_points",
@@ -176,8 +177,8 @@ def read_split(folder: str | os.PathLike[str]) -> Split | None:
     lists = [data.get(use) for use in ("training", "validation", "test")]
     if not all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in lists):
         raise ValueError(f"{path}: must have lists of names training, validation, test, got keys {sorted(data)}")
-    names = sum(lists, [])
-    twice = sorted({name for name in names if names.count(name) > 1})
+    count = Counter(name for names in lists for name in names)
+    twice = sorted(name for name, times in count.items() if times > 1)
     if twice:
         raise ValueError(f"{path}: each person may be in one list only, {', '.join(twice[:5])} is not")
     return Split(*lists, seed=int(data.get("seed", 0)))

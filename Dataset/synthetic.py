@@ -22,14 +22,17 @@ from typing import Any, Callable, Iterator
 import cv2
 import numpy as np
 
+from Dataset.atomic import folder_lock
 from Dataset.face_model import FaceModel, load_face_model, use_face_model
 from Dataset.framing import frame_face
 from Dataset.images import read_image, write_image
-from Dataset.mesh import Mesh, write_points
+from Dataset.io.mesh_io import write_points
+from Dataset.mesh import Mesh
 from Dataset.representations import points
 from Dataset.sampling import sample
 from Dataset.scene import Actor, Range, Stage, sample_view
-from Dataset.sidecar import Sidecar, frame_mesh, load_sidecar, model_hash, rerender, save_sidecar
+from Dataset.seeding import MAX_SEED
+from Dataset.sidecar import Sidecar, annotation_hash, frame_mesh, load_sidecar, model_hash, rerender, save_sidecar
 from Dataset.skin import sample_look
 from Dataset.subjects import SIDECAR, DatasetInfo, open_dataset, split_by_person, write_dataset_info, write_split
 from Dataset.workers import render_stage, run_jobs
@@ -61,7 +64,7 @@ class Options:
     skins: float = 0.0
 
     def __post_init__(self) -> None:
-        rules = (("subjects", 1, 100_000), ("images", 1, 100_000), ("seed", 0, 2**63), ("size", 16, MAX_SIZE),
+        rules = (("subjects", 1, 100_000), ("images", 1, 100_000), ("seed", 0, MAX_SEED), ("size", 16, MAX_SIZE),
                  ("points", 1, 2**20), ("yaw", 0, 90), ("pitch", 0, 60), ("roll", 0, 180), ("expression",
                  0, 1), ("quality", 1, 100), ("skins", 0, 1))
         for name, low, high in rules:
@@ -82,7 +85,8 @@ class Options:
     def info(self, model: FaceModel, complete: bool) -> DatasetInfo:
         """What dataset.json says."""
         own = ("subjects", "images", "yaw", "pitch", "roll", "expression", "quality")
-        settings = {**{name: getattr(self, name) for name in own}, "model": model_hash(model)}
+        settings = {**{name: getattr(self, name) for name in own}, "model": model_hash(model),
+                    "annotations": annotation_hash(model)}
         if self.skins:          # as before there was a choice: the same set has the same bytes
             settings["skins"] = self.skins
         return DatasetInfo(source="synthetic", points=self.points, order=self.order, grid=self.grid,
@@ -129,7 +133,7 @@ def make_subject(folder: Path, number: int, options: Options, stage: Stage) -> N
     save_sidecar(folder / SIDECAR, Sidecar(
         identity, actor.look, views, [f.camera for f in framings], np.array([f.box for f in framings]),
         [f.source for f in framings], np.stack(landmarks), model_hash(model), np.array([options.seed, number]),
-        options.skins))
+        options.skins, annotation_hash(model)))
 
 
 def make_dataset(out: Path, options: Options, workers: int = 1,
@@ -138,11 +142,17 @@ def make_dataset(out: Path, options: Options, workers: int = 1,
     ``workers``.
 
     progress(iterator, total=...): wraps the finished people (tqdm). ValueError: OUT was made with other
-    settings or holds something else.
+    settings, holds something else, or another process is writing there.
     """
     if workers < 1:
         raise ValueError(f"--workers must be at least 1, got {workers}")
-    out, model = Path(out), load_face_model()
+    out = Path(out)
+    with folder_lock(out):
+        return _make(out, options, workers, progress or _silent)
+
+
+def _make(out: Path, options: Options, workers: int, progress: Callable[..., Iterator[Any]]) -> dict[str, int]:
+    model = load_face_model()
     open_dataset(out, options.info(model, complete=False))
     missing = [number for number in range(options.subjects) if not _finished(out, number, options)]
     if len(missing) < options.subjects:
@@ -150,7 +160,7 @@ def make_dataset(out: Path, options: Options, workers: int = 1,
     if missing:
         write_dataset_info(out, options.info(model, complete=False))
     jobs = [(out, number, options) for number in missing]
-    for _ in (progress or _silent)(run_jobs(_run, jobs, workers), total=len(jobs)):
+    for _ in progress(run_jobs(_run, jobs, workers), total=len(jobs)):
         pass
     shutil.rmtree(out / WORK, ignore_errors=True)
     names = [subject_name(number) for number in range(options.subjects)]

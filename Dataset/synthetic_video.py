@@ -25,9 +25,11 @@ from Dataset.atomic import write_atomic
 from Dataset.backdrop import backdrop
 from Dataset.camera import FLIP, Camera
 from Dataset.face_model import load_face_model
-from Dataset.renders import coarse_grid, visible
+from Dataset.renders import visible
 from Dataset.representations import uvmap
+from Dataset.representations.points import coarse_grid
 from Dataset.scene import VIEW, Actor, Shot, Stage, View, pose_vertices, sample_view
+from Dataset.seeding import MAX_SEED
 from Dataset.skin import sample_look
 from Dataset.video_files import MAX_FRAME, MAX_FRAMES, write_video
 
@@ -36,7 +38,7 @@ DISTANCE = 700.0        # mm from the camera
 _HEAD = 230.0           # mm of a head's height
 _GAMMA = 1 / shading.GAMMA
 _LIMITS = {"frames": (1, MAX_FRAMES), "rate": (1, 240), "width": (16, 4096), "height": (16, 4096), "people": (1, 8),
-           "seed": (0, 2**63 - 1), "head": (0.05, 1.5), "yaw": (0, 90), "pitch": (0, 60), "roll": (0, 90),
+           "seed": (0, MAX_SEED), "head": (0.05, 1.5), "yaw": (0, 90), "pitch": (0, 60), "roll": (0, 90),
            "expression": (0, 1), "noise": (0, 50), "flicker": (0, 0.5), "wild": (0, 1)}
 _OUT = (0.35, 0.47, 0.63, 0.75)         # of the video's length: begins to leave, is gone, begins to return, is back
 _BLINK = 0.15                           # s

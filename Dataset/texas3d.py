@@ -33,9 +33,10 @@ from Dataset.atomic import folder_lock, remove_leftovers, write_text
 from Dataset.camera import look_at_face
 from Dataset.depth_pairs import MAX_PIXELS, SPLITS, read_depth_picture
 from Dataset.images import image_size, read_image, write_image
-from Dataset.mesh import write_points
+from Dataset.io.mesh_io import write_points
 from Dataset.representations.depth import LEVELS, triangulate
 from Dataset.sampling import sample
+from Dataset.seeding import MAX_SEED
 from Dataset.subjects import DEPTH, INFO, DatasetInfo, open_dataset, split_by_person, write_dataset_info, write_split
 
 log = logging.getLogger(__name__)
@@ -64,8 +65,8 @@ class Options:
     level: float = 0.32
 
     def __post_init__(self) -> None:
-        for name, low, high in (("size", 16, 1024), ("seed", 0, 2**63), ("points", 1, 2**20), ("held_out", 1, 10_000),
-                                ("pixel", 0.001, 100), ("level", 0.001, 100)):
+        for name, low, high in (("size", 16, 1024), ("seed", 0, MAX_SEED), ("points", 1, 2**20),
+                                ("held_out", 1, 10_000), ("pixel", 0.001, 100), ("level", 0.001, 100)):
             if not low <= getattr(self, name) <= high:
                 flag = name.replace("_", "-")
                 raise ValueError(f"--{flag} must be within {low} to {high}, got {getattr(self, name)}")

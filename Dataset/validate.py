@@ -14,7 +14,7 @@ import numpy as np
 
 from Dataset.depth_pairs import read_depth_picture
 from Dataset.images import read_image
-from Dataset.mesh import read_points
+from Dataset.io.mesh_io import read_points
 from Dataset.subjects import dataset_info, list_subjects, read_split
 
 

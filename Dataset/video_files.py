@@ -68,7 +68,8 @@ def write_video(path: str | os.PathLike[str], width: int, height: int, rate: flo
     under its name when the body ends, and not at all when it raises or the process is killed.
 
     ValueError for another ending than .mp4 or .avi, a size that is none, a rate outside 1 to 240, another image, and a
-    body that wrote none.
+    body that wrote none. OSError where the file does not hold all frames at the end: OpenCV's writer does not say that
+    a disk is full.
     """
     path = Path(path)
     codec = CODECS.get(path.suffix.lower())
@@ -96,6 +97,18 @@ def write_video(path: str | os.PathLike[str], width: int, height: int, rate: flo
             writer.release()
         if not written:
             raise ValueError(f"{path}: no frame was written")
+        _check_written(path, temporary, written)
+
+
+def _check_written(path: Path, file: Path, count: int) -> None:
+    """OSError unless `file`, which is to become `path`, says that it holds `count` frames."""
+    capture = cv2.VideoCapture(str(file))
+    try:
+        found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    finally:
+        capture.release()
+    if found != count:
+        raise OSError(f"{path}: only {found} of {count} frames could be written; is the disk full?")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from Dataset.texture import push_pull
 from Evaluation.uv_views import Unprojected, project_texture, unproject
 
 COLOURS = ("lab", "none")
@@ -63,14 +64,14 @@ def completed(seen: Unprojected) -> np.ndarray:
     1 - u: the atlas is symmetric), and what neither half shows goes on smoothly."""
     known = seen.weights > _SHOWN
     closed = cv2.morphologyEx(known.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((_GAP, _GAP), np.uint8)) > 0
-    colours = _filled(seen.texture * known[..., None].astype(np.float32), known.astype(np.float32))
+    colours = push_pull(seen.texture.astype(np.float32), known.astype(np.float32))
     rim = np.pad(closed, 1, constant_values=True)       # the atlas's border is no seam
     far = cv2.distanceTransform(rim.astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     share = np.clip(far / np.clip(far[:, ::-1], 1e-6, _SOFT * len(known)), 0, 1)    # a soft seam to a better half
     share = np.where(closed[:, ::-1], share, closed)
     weight = (closed | closed[:, ::-1]).astype(np.float32)
     mixed = (colours * share[..., None] + colours[:, ::-1] * (1 - share[..., None])).astype(np.float32)
-    return np.rint(np.clip(_filled(mixed * weight[..., None], weight), 0, 255)).astype(np.uint8)
+    return np.rint(np.clip(push_pull(mixed, weight), 0, 255)).astype(np.uint8)
 
 
 def matched(texture: np.ndarray, theirs: Unprojected, own: Unprojected) -> np.ndarray:
@@ -89,18 +90,6 @@ def matched(texture: np.ndarray, theirs: Unprojected, own: Unprojected) -> np.nd
 def _lab(colours: np.ndarray) -> np.ndarray:
     """(N, 3) uint8 BGR -> (N, 3) float32 CIE Lab."""
     return cv2.cvtColor(colours[None].astype(np.float32) / 255, cv2.COLOR_BGR2LAB)[0]
-
-
-def _filled(colours: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Colours (n, n, 3) float32 where weight is 0 from what lies around, coarser the farther away (push and pull)."""
-    if min(weight.shape) <= 2 or (weight > 0).all():
-        mean = (colours * weight[..., None]).sum((0, 1)) / max(float(weight.sum()), 1e-12)
-        return np.where(weight[..., None] > 0, colours, mean).astype(np.float32)
-    small = cv2.pyrDown(weight)
-    below = cv2.pyrDown(colours * weight[..., None]) / np.maximum(small, 1e-12)[..., None]
-    small[small < 1e-9] = 0
-    below = _filled(np.where(small[..., None] > 0, below, 0), small)
-    return np.where(weight[..., None] > 0, colours, cv2.pyrUp(below, dstsize=weight.shape[::-1]))
 
 
 def _feathered(photo: np.ndarray, painted: np.ndarray, shown: np.ndarray) -> np.ndarray:

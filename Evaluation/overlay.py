@@ -14,6 +14,7 @@ from scipy import sparse
 
 from Dataset.rasterise import faces as area_vectors
 from Dataset.rasterise import rasterise
+from Dataset.shading import lambert
 
 LIGHT = np.array([-0.25, 0.45, 0.86], np.float32)       # x right, y up, z to the viewer; of unit length within 1 %
 COLOURS = ((232, 214, 190), (170, 225, 190), (190, 190, 240), (215, 225, 150), (235, 190, 225))   # BGR, track by track
@@ -99,7 +100,7 @@ class Shaded:
         found = area_vectors(points, self._triangles)
         normals = self._around @ found.normals.T
         length = np.sqrt(np.einsum("ij,ij->i", normals, normals))
-        shade = AMBIENT + (1 - AMBIENT) * np.clip(normals @ LIGHT / np.maximum(length, 1e-12), 0, 1)
+        shade = lambert(normals / np.maximum(length, 1e-12)[:, None], LIGHT, AMBIENT)
         seen = rasterise(found, size)
         picture, cover = np.zeros((2, size * size), np.float32)
         corners = self._triangles[:, seen.triangle]

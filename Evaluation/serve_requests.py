@@ -29,7 +29,7 @@ import numpy as np
 from Dataset.images import MAX_PIXELS, decode_image
 from Dataset.mesh import Mesh
 from Dataset.mesh_files import check_geometry
-from Dataset.shading import vertex_normals
+from Dataset.geometry.normals import vertex_normals
 
 if TYPE_CHECKING:       # serve.py imports this file
     from Evaluation.serve import FaceServer

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
+from Dataset.geometry.normals import plane_normals
+from Dataset.shading import lambert
 from Dataset.transforms import as_points, rotation_from_euler
 
 CLAY = (196, 204, 212)          # BGR of a cloud without colours
@@ -69,8 +71,7 @@ def estimate_normals(points: np.ndarray, neighbours: int = 14) -> tuple[np.ndarr
     if k < 4:
         return np.tile([0.0, 0.0, 1.0], (len(points), 1)), np.zeros(len(points))
     distance, index = cKDTree(points).query(points, k)
-    patches = points[index] - points[index].mean(axis=1, keepdims=True)
-    normals = np.linalg.eigh(np.einsum("nki,nkj->nij", patches, patches))[1][:, :, 0]
+    normals = plane_normals(points, index)
     behind = points.mean(axis=0) - np.array([0, 0, 0.5 * np.ptp(points[:, 2])])
     normals *= np.where(np.einsum("ij,ij->i", normals, points - behind) < 0, -1.0, 1.0)[:, None]
     normals = normals[index].mean(axis=1)
@@ -103,8 +104,7 @@ def _splat(points: np.ndarray, normals: np.ndarray, spacing: np.ndarray, bgr: np
     facing *= np.where(facing[:, 2] < 0, -1.0, 1.0)[:, None]        # both sides are lit: a guessed side may be wrong
     column, row = side / 2 + scale * seen[:, 0], side / 2 - scale * seen[:, 1]
     if shade:
-        lambert = np.clip(facing @ (LIGHT / np.linalg.norm(LIGHT)), 0, None)
-        bgr = bgr * (AMBIENT + (1 - AMBIENT) * lambert)[:, None]
+        bgr = bgr * lambert(facing, LIGHT / np.linalg.norm(LIGHT), AMBIENT)[:, None]
     radius = float(np.clip(1.3 * np.median(spacing) * scale, 1.0, MAX_RADIUS))
     steep = np.clip(facing[:, 2], 0.3, None)        # discs seen from the edge must not reach far in depth
     reach = int(radius)

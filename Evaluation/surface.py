@@ -16,6 +16,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from Dataset.geometry.normals import plane_normals
 from Dataset.transforms import Similarity, as_points, rotation_from_euler, umeyama
 
 TRIM = 0.95             # share of the matches of each direction that the fit listens to
@@ -115,8 +116,7 @@ def surface_distances(points: np.ndarray, surface: np.ndarray) -> tuple[np.ndarr
         plain = tree.query(points)[0]
         return plain, plain
     distance, neighbours = tree.query(surface, k)
-    patches = surface[neighbours] - surface[neighbours].mean(axis=1, keepdims=True)
-    normals = np.linalg.eigh(np.einsum("nki,nkj->nij", patches, patches))[1][:, :, 0]
+    normals = plane_normals(surface, neighbours)
     spacing = distance[:, min(6, k - 1)]
     plain, index = tree.query(points, 3)
     offset = points[:, None] - surface[index]

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 
 from Dataset.representations.volume import front
+from Dataset.shading import lambert
 
 LIGHT = np.array([-0.35, -0.45, 0.82])      # x right, y down, z to the viewer; from the upper left
 
@@ -22,7 +23,7 @@ def front_picture(values: np.ndarray) -> np.ndarray:
     normal = np.stack([across, down, np.ones_like(z)], -1)
     # z grows away from the viewer: where it grows to the right, the surface turns to the right
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-    grey = np.where(seen, 40 + 215 * np.clip(normal @ (LIGHT / np.linalg.norm(LIGHT)), 0, 1), 0)
+    grey = np.where(seen, 40 + 215 * lambert(normal, LIGHT / np.linalg.norm(LIGHT)), 0)
     return np.repeat(grey.astype(np.uint8)[..., None], 3, -1)
 
 

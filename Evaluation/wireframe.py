@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from Dataset.geometry.normals import area_vectors
 from Dataset.transforms import rotation_from_euler
 from Evaluation.splat import BACKGROUND, Frame
 
@@ -31,9 +32,7 @@ def draw_wireframe(vertices: np.ndarray, triangles: np.ndarray, yaw: float = 0.0
     frame = Frame.around(vertices) if frame is None else frame
     seen = (vertices - frame.centre) @ rotation_from_euler(yaw=yaw).T
     places = size / 2 + size / (2 * frame.half) * seen[:, :2] * (1, -1)
-    corners = seen[triangles]
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    triangles = triangles[cross[:, 2] > 0]
+    triangles = triangles[area_vectors(seen, triangles)[:, 2] > 0]
     triangles = triangles[np.argsort(seen[triangles][..., 2].mean(1), kind="stable")]
     points = np.rint((places - 0.5) * 2 ** _SUB).astype(np.int32)
     for triangle in triangles:

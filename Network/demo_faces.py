@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from Dataset.camera import Camera
-from Dataset.mesh import Mesh, write_mesh
+from Dataset.io.mesh_io import write_mesh
+from Dataset.mesh import Mesh
 from Dataset.pose import pose_numbers, weak_perspective
 from Dataset.representations.depth import decode, decode_depth, guess_camera, large_parts, triangulate
 from Dataset.representations.volume import LEVEL, save_volume

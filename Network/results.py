@@ -11,7 +11,8 @@ import numpy as np
 from Dataset.atomic import write_text
 from Dataset.images import IMAGE_SUFFIXES
 from Dataset.landmark_files import write_landmarks
-from Dataset.mesh import Mesh, write_mesh
+from Dataset.io.mesh_io import write_mesh
+from Dataset.mesh import Mesh
 from Dataset.mesh_files import texture_files
 from Dataset.representations.points import grid_landmarks
 from Network.predict import Prediction, face_mesh

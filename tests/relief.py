@@ -8,6 +8,7 @@ import numpy as np
 
 from Dataset import shading
 from Dataset.face_model import load_face_model
+from Dataset.geometry.normals import normalise
 from Dataset.rendering_unit import built_in_unit
 from Dataset.representations.coefficients import POSE, decode_pose
 from Dataset.scene import SKIN, Actor, Stage, sample_view
@@ -37,20 +38,20 @@ def picture(seed: int, size: int = 192, height: float = 0.35, lengths: tuple[flo
     view = sample_view(rng, face[200:284])
     drawn = unit(face, size)
     seen = drawn[..., :3].any(-1)
-    smooth = shading.normalise(drawn[..., 3:][seen].astype(float) * 2 - 1)
+    smooth = normalise(drawn[..., 3:][seen].astype(float) * 2 - 1)
     # PNCC says which place of the mean face a pixel shows, in millimetres
     mean = np.asarray(model.mean, float)
     places = drawn[..., :3][seen] * np.ptp(mean, axis=0) + mean.min(0)
     rotation = decode_pose(face[POSE], size).rotation
     waves, slope = 6, np.zeros_like(places)
     for _ in range(waves):
-        direction = shading.normalise(rng.normal(0, (1, 1, 0.3)))
+        direction = normalise(rng.normal(0, (1, 1, 0.3)))
         number = 2 * np.pi / rng.uniform(*lengths)
         slope += height * np.sqrt(2 / waves) * number * np.cos(number * places @ direction + rng.uniform(0, 6.3)
                                                                )[:, None] * direction
     slope = slope @ rotation.T
     slope -= (slope * smooth).sum(1, keepdims=True) * smooth
-    normals = shading.normalise(smooth - slope)
+    normals = normalise(smooth - slope)
     material = actor.material(places.astype(np.float32), np.full(len(places), SKIN))
     light = shading.Light(view.light_direction.astype(float), view.light_colour.astype(float),
                           view.light_ambient.astype(float))

@@ -13,7 +13,7 @@ from Dataset.face_model import load_face_model
 from Dataset.mesh import Mesh
 from Dataset.raycast import Scene
 from Dataset.representations.points import encode
-from Dataset.scan_surface import vertex_normals
+from Dataset.geometry.normals import vertex_normals
 from Dataset.transforms import Similarity, rotation_from_euler
 
 

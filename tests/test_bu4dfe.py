@@ -2,6 +2,7 @@
 import csv
 import hashlib
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -17,14 +18,16 @@ import pytest
 from scipy.spatial import cKDTree
 
 from Dataset import bu4dfe, bu4dfe_subject
+from Dataset.atomic import folder_lock
 from Dataset.bu4dfe import convert_all, main
 from Dataset.bu4dfe_raw import read_neutral
 from Dataset.bu4dfe_subject import EXPRESSIONS, Options, WrongAxes, check_axes, motion
 from Dataset.detect import detect_as_published
 from Dataset.images import read_image
-from Dataset.mesh import read_mesh
+from Dataset.io.mesh_io import read_mesh
 from Dataset.subjects import dataset_info, list_subjects, read_points, read_split
 from Dataset.validate import validate
+from Dataset.workers import WorkerDied
 from Evaluation.evaluate_predictions import prediction_evaluator
 from tests.raw_bu4dfe import shared_raw, write_wrl
 
@@ -161,12 +164,38 @@ def test_stopped_in_the_middle_it_goes_on(converted, tmp_path, how, code):
     assert digest(out) == digest(converted[0])
 
 
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+@pytest.mark.timeout(120)
+def test_a_killed_worker_is_an_error_and_the_same_call_goes_on(converted, tmp_path):
+    out = tmp_path / "OUT"
+
+    def kill_after_the_first(results, total):
+        for name in results:
+            for process in multiprocessing.active_children():
+                os.kill(process.pid, signal.SIGKILL)
+            yield name
+    with pytest.raises(WorkerDied, match="a worker process ended with code -9"):
+        convert_all(shared_raw(), out, OPTIONS, workers=2, progress=kill_after_the_first)
+    assert not multiprocessing.active_children()
+    convert_all(shared_raw(), out, OPTIONS)
+    assert digest(out) == digest(converted[0])
+
+
+def test_two_processes_do_not_write_into_one_folder(converted, tmp_path, capsys):
+    out = shutil.copytree(converted[0], tmp_path / "OUT")
+    shutil.rmtree(out / "F002")
+    before = digest(out)
+    with folder_lock(out):
+        assert main([str(shared_raw()), str(out), *FLAGS]) == 2
+    assert "another process is writing here" in capsys.readouterr().err and digest(out) == before
+
+
 def test_other_settings_are_refused(converted, tmp_path, capsys):
     out = tmp_path / "OUT"
     shutil.copytree(converted[0], out)
     for flags, rule in ((["--points", "256"], "points 512, now it is 256"), (["--sampling", "fps"], "sampling 'unif"),
                         (["--seed", "1"], "seed 0, now"), (["--exclude", "F001"], "exclude "),
-                        (["--size", "32"], "image_size 64")):
+                        (["--size", "32"], "image_size 64"), (["--seed", str(2**32)], "must be at most 4294967295")):
         assert main([str(shared_raw()), str(out), *FLAGS, *flags]) == 2
         error = capsys.readouterr().err
         assert rule in error and error.count("\n") == 1, error

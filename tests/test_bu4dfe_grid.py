@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from Dataset.bu4dfe import convert_all, main
-from Dataset.bu4dfe_grid import coarser, ordered_truth
+from Dataset.bu4dfe_grid import ordered_truth
 from Dataset.bu4dfe_subject import Options
 from Dataset.face_model import load_face_model
-from Dataset.mesh import read_mesh, clean
-from Dataset.representations.points import encode
+from Dataset.io.mesh_io import read_mesh
+from Dataset.mesh import clean
+from Dataset.representations.points import coarser, encode
 from Dataset.scan_surface import ScanSurface
 from Dataset.subjects import dataset_info, list_subjects, read_points
 from Dataset.validate import validate

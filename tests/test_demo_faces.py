@@ -12,7 +12,7 @@ from Dataset.camera import look_at_face
 from Dataset.depth_fit import fit_depth
 from Dataset.face_model import load_face_model
 from Dataset.landmark_files import read_landmarks
-from Dataset.mesh import read_mesh
+from Dataset.io.mesh_io import read_mesh
 from Dataset.renders import RenderOptions, render_person
 from Dataset.representations.depth import decode, encode_depth
 from Dataset.representations.points import grid_landmarks

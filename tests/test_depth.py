@@ -7,7 +7,7 @@ from Dataset.camera import look_at_face
 from Dataset.mesh import Mesh
 from Dataset.raycast import Scene
 from Dataset.representations.depth import (BACKGROUND, DISTANCE, RANGE, DepthRange, decode, decode_depth, depth_range,
-                                           edges, encode, encode_depth, from_picture, guess_camera, large_parts,
+                                           encode, encode_depth, from_picture, guess_camera, large_parts,
                                            surface_points, to_picture, triangulate)
 
 NAN = np.nan
@@ -108,11 +108,6 @@ def test_points_of_the_surface_are_even():
     np.testing.assert_array_equal(points, surface_points(depth, camera, 4000, np.random.default_rng(0)))
     with pytest.raises(ValueError, match="no depth: the map has no surface"):
         surface_points(np.full((32, 32), NAN), camera, 10, np.random.default_rng(0))
-
-
-def test_edges_of_two_triangles():
-    np.testing.assert_array_equal(edges(PLATE.triangles), [[0, 1], [0, 2], [0, 3], [1, 2], [2, 3]])
-    assert edges(np.zeros((0, 3), int)).shape == (0, 2)
 
 
 def test_values_by_hand():

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from Dataset.mesh import read_mesh
+from Dataset.io.mesh_io import read_mesh
 from Dataset.subjects import subjects_of
 from tests.test_step import free_ports
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from Dataset.landmark_files import read_landmarks
-from Dataset.mesh import read_mesh
+from Dataset.io.mesh_io import read_mesh
 from tests.test_end_to_end import script
 
 SMALL = ["--encoder-filters", "8,8,12,16", "--encoder-blocks", "0,0,1,1", "--pyramid-filters", "12", "--map-filters",

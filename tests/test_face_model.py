@@ -12,7 +12,7 @@ import pytest
 
 from Dataset import expressions
 from Dataset.assets.build_face import main, pack_npz
-from Dataset.catmull_clark import subdivide_corners, subdivision
+from Dataset.catmull_clark import subdivision
 from Dataset.face_model import BUILT_IN, load_face_model
 
 MEAN = [[-32.9473, 2.3516, 16.3672], [-25.4023, 2.6953, 11.9141]]
@@ -153,9 +153,6 @@ def test_subdivision_against_a_plain_twin(model):
     child = got[level.quads[1]]
     np.testing.assert_allclose(child[1], (points[1] + points[4] + centres[0] + centres[1]) / 4, atol=1e-6)
     np.testing.assert_allclose(child[2:], [centres[0], (points[0] + points[1]) / 2], atol=1e-6)
-    corners = subdivide_corners(points[quads])
-    np.testing.assert_allclose(corners[1], [points[1], (points[1] + points[4]) / 2, centres[0],
-                                            (points[0] + points[1]) / 2])
     with pytest.raises(ValueError, match="each vertex must belong to a quad, received 1 that do not"):
         subdivision(quads, 10)
     with pytest.raises(ValueError, match="at most two quads, received one with 3"):
@@ -179,7 +176,7 @@ def test_texture_square_has_no_overlap(model):
     face = np.intersect1d(model.region("skin"), np.flatnonzero(model.mean[model.triangles, 2].min(1) > 0))
     assert (areas[face] > 0).all()
     assert areas[model.region("skin")].sum() > 0.5
-    assert model.uv.shape == (4881, 2) and model.subdivided_corner_uv.shape == (37952, 3, 2)
+    assert model.uv.shape == (4881, 2)
     left = model.landmark_vertices[45]
     assert model.uv[left, 0].mean() > 0.5 > model.uv[model.landmark_vertices[36], 0].mean()
 

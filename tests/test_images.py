@@ -1,5 +1,6 @@
 """Dataset/images.py: every kind of photo is read, every kind of bad file is refused with one line."""
 import struct
+import warnings
 import zlib
 
 import cv2
@@ -116,6 +117,10 @@ def test_image_size_reads_the_header_only(tmp_path, picture):
     assert image_size(tmp_path / "b.png") == (9000, 8000)
     with pytest.raises(ValueError, match="c.jpg: must be an image"):
         image_size(tmp_path / "c.jpg")
+    (tmp_path / "d.png").write_bytes(png_header(10000, 9000))           # 90 megapixels: Pillow warns when it opens them
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert image_size(tmp_path / "d.png") == (10000, 9000)
 
 
 def test_write_refuses_what_no_image_is(tmp_path, picture):

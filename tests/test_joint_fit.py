@@ -10,7 +10,8 @@ from Dataset.camera import look_at_face
 from Dataset.correspondences import Correspondences, checked, from_landmarks
 from Dataset.face_model import load_face_model
 from Dataset.joint_fit import FitOptions, joint_fit
-from Dataset.joint_system import bases_of, bilinear
+from Dataset.geometry.bilinear import bilinear_matrix
+from Dataset.joint_system import bases_of
 from Dataset.pose import Pose, weak_perspective
 from Dataset.representations.points import encode
 from Dataset.transforms import rotation_from_euler
@@ -91,7 +92,7 @@ def sparse_photo(model, seed, size=128):
     cell = rng.permutation(256)[:60]
     places = np.stack(np.divmod(cell, 16), 1) * 8.0 + rng.uniform(0.5, 6.5, (60, 2))
     shape = model.shape(2 * person(model, 3)[:6], np.pad([0.6], (24, 59)))
-    grid = bilinear(places, 128) @ encode(shape).reshape(-1, 3)
+    grid = bilinear_matrix(places, 128) @ encode(shape).reshape(-1, 3)
     pose = Pose(rotation_from_euler(*TURNS[seed]), 0.7, np.array([60.0, 66.0]), 1 / 600)
     pixels = pose.project(grid) + rng.normal(0, 0.5, (60, 2))
     return Correspondences(places, pixels, rng.uniform(0.2, 0.6, 60), size)
@@ -102,8 +103,9 @@ def twin(model, photos, options):
     bases, n, m = bases_of(model), options.components, 84
     parts = []
     for photo in photos:
-        rows = (bilinear(photo.grid, 48) @ bases.basis.reshape(48 ** 2, -1)).reshape(len(photo.grid), 3, -1)
-        means = bilinear(photo.grid, 128) @ bases.mean.reshape(-1, 3)
+        lattice = bilinear_matrix(photo.grid * 47 / 127, 48)
+        rows = (lattice @ bases.basis.reshape(48 ** 2, -1)).reshape(len(photo.grid), 3, -1)
+        means = bilinear_matrix(photo.grid, 128) @ bases.mean.reshape(-1, 3)
         apart = np.linalg.norm(photo.grid[:, None] - photo.grid, axis=-1)
         share = options.correlated if options.correlation else 0
         spread = photo.weights ** -0.5

@@ -1,12 +1,16 @@
-"""Dataset/mesh.py, plyheader.py, vrml.py: files come back as they were, broken ones are named, cleaning cleans."""
+"""Dataset/mesh.py, io/mesh_io.py, plyheader.py, vrml.py: files come back, broken ones are named, cleaning cleans."""
 import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import open3d as o3d
 import pytest
 
-from Dataset.mesh import Mesh, clean, crop_sphere, read_mesh, read_points, write_mesh, write_points
+from Dataset.io import mesh_io
+from Dataset.io.mesh_io import read_mesh, read_points, write_mesh, write_points
+from Dataset.mesh import Mesh, clean, crop_sphere
 from Dataset.plyheader import check_ply, vertex_count
 from Dataset.vrml import texture_corners
 from tests.raw_bu4dfe import write_wrl
@@ -163,9 +167,34 @@ def test_crop_sphere_against_its_slow_twin(grid):
     assert len(crop_sphere(grid, np.full(3, 99.0), 1).vertices) == 0
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="working folders of threads")
+@pytest.mark.parametrize("name", ["grid.obj", "broken.obj"])
+def test_no_other_thread_sees_the_folder_that_meshlab_changes_into(tmp_path, grid, monkeypatch, name):
+    write_mesh(tmp_path / "grid.obj", grid)
+    (tmp_path / "broken.obj").write_text("garbage")
+    load, before, seen = mesh_io._load, os.getcwd(), []
+
+    def watched(path):
+        """Loads the file, then looks from this thread and from another one."""
+        try:
+            return load(path)
+        finally:
+            with ThreadPoolExecutor(1) as other:
+                other.submit(lambda: seen.append(os.readlink(f"/proc/{os.getpid()}/cwd"))).result()
+    monkeypatch.setattr(mesh_io, "_load", watched)
+    try:
+        read_mesh(tmp_path / name)
+    except ValueError:
+        assert name == "broken.obj"
+    assert seen == [before] and os.getcwd() == before
+
+
+@pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("name", ["broken.obj", "broken.wrl"])
-def test_a_broken_file_leaves_the_working_folder_alone(tmp_path, name):
+def test_a_broken_file_leaves_the_working_folder_alone(tmp_path, name, own, monkeypatch):
     """MeshLab changes into the file's folder and, when it fails, stays there: relative paths then go astray."""
+    if not own:         # systems whose threads share one folder
+        monkeypatch.setattr(mesh_io, "_own_folder", lambda: False)
     (tmp_path / name).write_text("garbage")
     before = os.getcwd()
     with pytest.raises(ValueError, match=name):

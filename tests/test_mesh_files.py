@@ -9,10 +9,11 @@ import pymeshlab
 import pytest
 
 from Dataset import atomic
-from Dataset.mesh import Mesh, read_mesh, write_mesh
+from Dataset.io.mesh_io import read_mesh, write_mesh
+from Dataset.mesh import Mesh
 from Dataset.mesh_files import glb_bytes, linear_light, obj_bytes
 from Dataset.representations.points import grid_triangles
-from Dataset.shading import vertex_normals
+from Dataset.geometry.normals import vertex_normals
 from Dataset.texture import grid_uv
 
 N = 6

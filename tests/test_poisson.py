@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from Dataset.camera import look_at_face
-from Dataset.mesh import Mesh, read_mesh, write_mesh
+from Dataset.io.mesh_io import read_mesh, write_mesh
+from Dataset.mesh import Mesh
 from Dataset.representations.depth import decode, from_picture, to_picture, triangulate
 from Dataset.surface_reconstruction import (BACK, PoissonOptions, closing_points, depth_surface, estimate_normals,
                                             is_closed, poisson)

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from Dataset.camera import look_at_face
-from Dataset.raycast import Scene, cast, cast_slowly, interpolate
+from Dataset.raycast import Scene
+from tests.rays import cast, cast_slowly, interpolate
 
 SQUARE = np.array([[-10, -10, 0], [10, -10, 0], [10, 10, 0], [-10, 10, 0]], float)
 TWO = np.array([[0, 1, 2], [0, 2, 3]])

@@ -8,7 +8,8 @@ from Dataset.fitting import Landmarks, fit_model, grid_is_skin, pair_weights
 from Dataset.mesh import Mesh
 from Dataset.registration import Quality, deform, register, stiffness
 from Dataset.representations.points import encode, grid_triangles
-from Dataset.scan_surface import Nearest, ScanSurface, vertex_normals
+from Dataset.geometry.normals import vertex_normals
+from Dataset.scan_surface import Nearest, ScanSurface
 from Dataset.transforms import rotation_from_euler
 from tests.scans import make_scan
 

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 from Dataset.camera import FLIP, Camera
-from Dataset.face_model import load_face_model
-from Dataset.raycast import cast, interpolate
+from Dataset.face_model import BUILT_IN, VARIABLE, load_face_model, use_face_model
+from tests.rays import cast, interpolate
 from Dataset.rendering_unit import built_in_unit, mean_code
 from Dataset.representations import coefficients as c
-from Dataset.shading import normalise, vertex_normals
+from Dataset.geometry.normals import normalise, vertex_normals
 
 MODEL = load_face_model()
 
@@ -83,3 +83,17 @@ def test_a_head_as_near_as_can_be_is_drawn():
 def test_bad_coefficients_are_refused():
     with pytest.raises(ValueError, match="finite"):
         built_in_unit()(np.full(290, np.inf), 32)
+
+
+def test_the_unit_is_of_the_model_in_use(tmp_path, monkeypatch):
+    """A face model that is chosen later does not get the unit of the one before."""
+    first, face = built_in_unit(), c.mean_face()
+    assert built_in_unit() is first
+    arrays = dict(np.load(BUILT_IN))
+    arrays["mean"] = arrays["mean"] * np.float32(1.2)
+    np.savez(tmp_path / "other.npz", **arrays)
+    monkeypatch.setenv(VARIABLE, "")
+    use_face_model(tmp_path / "other.npz")
+    other = built_in_unit()
+    assert other is not first and other.model is load_face_model()
+    assert np.count_nonzero(other(face, 64)) > 1.3 * np.count_nonzero(first(face, 64))

@@ -231,6 +231,7 @@ def test_backdrops_are_seeded_in_range_and_wilder_when_asked():
 
 @pytest.mark.parametrize("bad, message", [
     ({"people": 0}, "--people must be within 1 to 1000000, got 0"), ({"size": 4096}, "--size must be within 16 to 512"),
+    ({"seed": 2**32}, "--seed must be within 0 to 4294967295, got 4294967296"),
     ({"yaw": float("nan")}, "--yaw must be within 0 to 90, got nan"),
     ({"margin": 9}, "--margin must be within 0.5 to 3"),
     ({"buffers": ("uv", "voxels")}, "uv,mask,occluded,depth,normals, once each, got uv,voxels"),

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from Dataset.mesh import read_mesh
+from Dataset.io.mesh_io import read_mesh
 from Dataset.sources import example_picture
 from Evaluation.serve import ServeConfig, serve
 from Network.demo_options import parse

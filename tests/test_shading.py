@@ -4,7 +4,9 @@ import pytest
 
 from Dataset import shading
 from Dataset.camera import look_at_face
-from Dataset.raycast import Scene, interpolate
+from Dataset.geometry.normals import normalise, vertex_normals
+from Dataset.raycast import Scene
+from tests.rays import interpolate
 
 
 def sphere(rings: int = 48, radius: float = 50.0):
@@ -27,11 +29,11 @@ def matt(count: int) -> shading.Material:
 
 def test_normals_of_a_sphere_point_outwards():
     vertices, triangles = sphere()
-    normals = shading.vertex_normals(vertices, triangles)
+    normals = vertex_normals(vertices, triangles)
     poles = 2 * 48      # a pole is one place and many vertices, some of them in triangles without area only
     outwards = np.einsum("ij,ij->i", normals, vertices / 50)[poles:-poles]
     assert (outwards > 0.995).all()
-    lonely = shading.vertex_normals(np.eye(3).repeat(2, 0), np.array([[0, 2, 4]]))
+    lonely = vertex_normals(np.eye(3).repeat(2, 0), np.array([[0, 2, 4]]))
     assert (lonely[1] == 0).all()
 
 
@@ -42,8 +44,8 @@ def test_rendered_sphere_follows_lamberts_law():
     hits = scene.cast(camera)
     seen = hits.triangle >= 0
     points = interpolate(hits, triangles, vertices)[seen]
-    normals = shading.normalise(interpolate(hits, triangles, shading.vertex_normals(vertices, triangles))[seen])
-    direction = shading.normalise(np.array([1.0, 1.0, 1.0]))
+    normals = normalise(interpolate(hits, triangles, vertex_normals(vertices, triangles))[seen])
+    direction = normalise(np.array([1.0, 1.0, 1.0]))
     got = shading.shade(normals, normals, matt(len(normals)), no_ambient(direction, (0.2, 0.6, 1.0)))
     cosine = np.maximum(points @ direction / np.linalg.norm(points, axis=1), 0)
     np.testing.assert_allclose(got, 0.5 * cosine[:, None] * [0.2, 0.6, 1.0], atol=0.02)
@@ -65,9 +67,9 @@ def test_wrap_conserves_energy_and_zero_is_lambert():
 def test_ambient_light_against_a_sum_over_directions():
     rng = np.random.default_rng(0)
     coefficients = np.concatenate([np.full((1, 3), 4.0), rng.normal(0, 0.3, (8, 3))])
-    directions = shading.normalise(rng.normal(size=(200_000, 3)))
+    directions = normalise(rng.normal(size=(200_000, 3)))
     radiance = shading.sh_basis(directions) @ coefficients
-    normals = shading.normalise(rng.normal(size=(5, 3)))
+    normals = normalise(rng.normal(size=(5, 3)))
     # reflected light of a white Lambertian surface = 1/pi * integral of radiance * cosine over the sphere
     slow = [4 * np.mean(radiance * np.maximum(directions @ n, 0)[:, None], 0) for n in normals]
     np.testing.assert_allclose(shading.ambient_light(normals, coefficients), slow, atol=0.02)

@@ -5,7 +5,8 @@ import pytest
 from Dataset.face_model import load_face_model
 from Dataset.representations.coefficients import mean_face
 from Dataset.scene import Stage
-from Dataset.shading import normalise, sh_basis
+from Dataset.geometry.normals import normalise
+from Dataset.shading import sh_basis
 from Dataset.shading_detail import DetailOptions, _bent, _light, _slopes, _solve, refine, refine_normals
 from tests.relief import angle, picture
 

@@ -84,6 +84,14 @@ def test_few_files_are_open_at_a_time(tiny, monkeypatch):
     assert len(opened) == 8 and found._map.cache_info().currsize == 3      # the first was closed and opened again
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no limits of this kind")
+@pytest.mark.parametrize("limit, files", [(-1, 32768), (40, 128), (1024, 1024), (10**6, 32768)])
+def test_the_limit_of_open_files(monkeypatch, limit, files):
+    import resource
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    assert resource.RLIM_INFINITY == -1 and shards._file_limit() == files
+
+
 @pytest.mark.parametrize("damage", ["truncate", "delete", "folder"])
 def test_goes_on_after_damage_and_touches_nothing_else(tiny, copy, damage):
     file = copy / "shard_00001" / "images.npy"
@@ -136,6 +144,11 @@ def test_bad_folders_get_one_clear_line(copy, tmp_path):
         open_shards(write(version=7))
     with pytest.raises(ValueError, match="shards.json: made with another face model"):
         open_shards(write(model="0" * 64))
+    with pytest.raises(ValueError, match="shards.json: made with a face model of other landmarks, grid or texture"):
+        open_shards(write(annotations="0" * 64))
+    before = {name: value for name, value in info.items() if name != "annotations"}     # sets from before it was kept
+    (copy / "shards.json").write_text(json.dumps(before))
+    assert len(open_shards(copy)) == 18
     with pytest.raises(ValueError, match="settings are none of this version .*unexpected keyword argument 'hats'"):
         open_shards(write(settings={**info["settings"], "hats": 1}))
     with pytest.raises(ValueError, match="settings are none of this version .*--size must be within"):

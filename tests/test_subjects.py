@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from Dataset.images import write_image
-from Dataset.mesh import write_points
+from Dataset.io.mesh_io import write_points
 from Dataset.subjects import (DatasetInfo, Split, dataset_info, list_subjects, read_points, read_split,
                               split_by_person, subjects_of, write_dataset_info, write_split)
 from Dataset.validate import Report, main, validate

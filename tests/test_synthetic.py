@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 from Dataset import synthetic
+from Dataset.atomic import folder_lock
 from Dataset.camera import Camera
 from Dataset.detect import detect_faces
 from Dataset.face_model import load_face_model
 from Dataset.framing import PREDICTED, expected_box, frame_face
-from Dataset.mesh import read_points
+from Dataset.io.mesh_io import read_points
 from Dataset.raycast import Scene
 from Dataset.representations import points
 from Dataset.scene import Actor, Range, Stage, head_materials, sample_view, view_camera
+from Dataset.sidecar import annotation_hash, model_hash
 from Dataset.skin import sample_look
 from Dataset.subjects import dataset_info, list_subjects, read_split, subjects_of
 
@@ -68,6 +70,16 @@ def test_goes_on_after_a_loss_and_touches_nothing_else(tiny, tmp_path):
     synthetic.make_dataset(out, TINY)
     assert digests(out) == before
     assert (out / "S000" / "000.jpg").stat().st_mtime_ns == stamp
+
+
+def test_two_processes_do_not_write_into_one_folder(tiny, tmp_path, capsys):
+    out = shutil.copytree(tiny, tmp_path / "OUT")
+    (out / "S001" / "001.jpg").unlink()
+    before = digests(out)
+    with folder_lock(out):
+        assert synthetic.main([str(out), "--subjects", "2", "--images", "3", "--seed", "5", "--size", "64",
+                               "--points", "256"]) == 2
+    assert "another process is writing here" in capsys.readouterr().err and digests(out) == before
 
 
 def test_a_picture_depends_on_its_own_number_only(tiny, tmp_path):
@@ -162,6 +174,7 @@ def test_refuses_another_config_with_one_line(tiny, tmp_path, capsys):
     (["--size", "99999"], "--size must be within 16 to 1024, got 99999"),
     (["--points", "1000"], "--points in grid order must be 64, 256, 1024, 4096 or 16384, got 1000"),
     (["--yaw", "nan"], "--yaw must be within 0 to 90, got nan"),
+    (["--seed", "4294967296"], "--seed must be within 0 to 4294967295, got 4294967296"),
     (["--workers", "0"], "--workers must be at least 1, got 0"),
 ])
 def test_bad_flags_are_one_line(flags, message, tmp_path, capsys):
@@ -186,6 +199,22 @@ def test_bad_sidecars(tiny, tmp_path):
     other = synthetic.load_sidecar(tiny / "S000")._replace(model_hash="0" * 64)
     with pytest.raises(ValueError, match="made with face model 000000000000, received model"):
         synthetic.frame_mesh(other, 0, load_face_model())
+
+
+def test_a_model_with_other_landmarks_grid_or_texture_is_another_one(tiny, tmp_path):
+    """The shape alone does not tell: the same head with moved landmarks gives other truths."""
+    model, known = load_face_model(), synthetic.load_sidecar(tiny / "S000")
+    assert known.annotations == annotation_hash(model) != model_hash(model)
+    for name in ("landmark_weights", "grid_vertices", "grid_weights", "corner_uv_quads", "grid_landmarks", "regions"):
+        array = getattr(model, name).copy()
+        array.flat[0] += 1
+        other = dataclasses.replace(model, **{name: array})
+        assert model_hash(other) == model_hash(model), name
+        with pytest.raises(ValueError, match="of other landmarks, grid or texture places"):
+            synthetic.frame_mesh(known, 0, other)
+    synthetic.save_sidecar(tmp_path / "sidecar.npz", known._replace(annotations=""))        # as older files are
+    older = synthetic.load_sidecar(tmp_path)
+    assert older.annotations == "" and len(synthetic.frame_mesh(older, 0, other)[1]) == len(model.mean)
 
 
 def test_everybody_is_in_one_list_of_the_split(tiny):

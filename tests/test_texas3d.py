@@ -13,7 +13,7 @@ from Datagenerator.pipeline import make_pipeline
 from Datagenerator.source import open_source
 from Dataset.depth_pairs import pairs, published_test, read_depth_picture, read_pair
 from Dataset.images import minmax, read_image, write_image
-from Dataset.mesh import read_points
+from Dataset.io.mesh_io import read_points
 from Dataset.representations.depth import DISTANCE, RANGE, DepthRange, decode, decode_depth, guess_camera
 from Dataset.subjects import dataset_info, list_subjects, read_split, subjects_of, write_split
 from Dataset.texas3d import main, resize_levels

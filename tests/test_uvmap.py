@@ -6,6 +6,7 @@ import pytest
 
 from Dataset.camera import look_at_face
 from Dataset.face_model import load_face_model
+from Dataset.geometry.closest import ClosestPoints
 from Dataset.raycast import Hits, Scene
 from Dataset.representations import points, uvmap
 from Dataset.scene import pose_vertices
@@ -48,7 +49,7 @@ def test_grid_points_come_back_from_the_skin(seed):
     model, vertices = load_face_model(), face(seed)
     chart, grid = uvmap.atlas(model), points.encode(vertices)
     skin = np.flatnonzero((chart.face != uvmap.NONE) & ~chart.inside)
-    near = uvmap._closest(grid.reshape(-1, 3), vertices, model.triangles[skin])
+    near = ClosestPoints(vertices, model.triangles[skin])(grid.reshape(-1, 3))
     uv = np.einsum("nk,nkc->nc", near.weights, chart.corners[skin[near.triangle]])
     error = np.linalg.norm(at(grid, np.clip(uvmap.grid_places(uv), 0, 127)) - grid.reshape(-1, 3), axis=1)
     closed = np.zeros((128, 128), bool)

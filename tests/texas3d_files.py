@@ -8,9 +8,10 @@ import numpy as np
 from Dataset.camera import look_at_face
 from Dataset.face_model import load_face_model
 from Dataset.images import write_image
-from Dataset.raycast import Scene, interpolate
+from Dataset.raycast import Scene
+from tests.rays import interpolate
 from Dataset.scene import pose_vertices
-from Dataset.shading import vertex_normals
+from Dataset.geometry.normals import vertex_normals
 
 PIXEL = 1.6             # mm of a pixel and of a grey level: the real pictures have five times as many
 LEVEL = 0.5

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from Dataset.face_models.raw import MAX_VERTICES, RawModel, check_size, checked
-from Dataset.mesh import read_mesh
+from Dataset.io.mesh_io import read_mesh
 
 CENTIMETRE = 10.0       # mm
 MEAN = "generic_neutral_mesh.obj"

@@ -8,6 +8,7 @@ from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
 from Dataset.face_model import FaceModel
+from Dataset.geometry.closest import ClosestPoints
 from Dataset.mesh import Mesh
 
 STIFF = 0.1             # of the smooth continuation against one place of the grid; less folds the mouth's inside out
@@ -69,15 +70,7 @@ class Lift:
 
 def places_on(mesh: Mesh, points: np.ndarray) -> sparse.csr_matrix:
     """(N, V): the places on a mesh that are nearest to points (N, 3), as averages of its vertices."""
-    import open3d as o3d        # takes a second to import
-
-    middle = mesh.vertices.mean(0)          # Open3D computes in float32
-    scene = o3d.t.geometry.RaycastingScene(nthreads=1)
-    scene.add_triangles(o3d.core.Tensor.from_numpy((mesh.vertices - middle).astype(np.float32)),
-                        o3d.core.Tensor.from_numpy(mesh.triangles.astype(np.uint32)))
-    found = scene.compute_closest_points(o3d.core.Tensor.from_numpy((points - middle).astype(np.float32)), nthreads=1)
-    corners = mesh.triangles[found["primitive_ids"].numpy().astype(np.int64)]
-    uv = found["primitive_uvs"].numpy().astype(np.float64)
-    weights = np.concatenate([1 - uv.sum(1, keepdims=True), uv], 1)
+    found = ClosestPoints(mesh.vertices, mesh.triangles)(points)
+    weights, corners = found.weights, mesh.triangles[found.triangle]
     return sparse.csr_matrix((weights.ravel(), (np.repeat(np.arange(len(points)), 3), corners.ravel())),
                              (len(points), len(mesh.vertices)))

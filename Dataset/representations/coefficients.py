@@ -21,9 +21,9 @@ from scipy import sparse
 from scipy.spatial.transform import Rotation
 
 from Dataset.face_model import FaceModel, load_face_model
+from Dataset.geometry.weak_perspective import fit_weak_perspective
 from Dataset.images import Box
 from Dataset.pose import Pose
-from Dataset.pose import _poses as closed_form
 from Dataset.representations import points
 from Dataset.transforms import rotation_from_euler
 
@@ -83,7 +83,7 @@ def linear(model: FaceModel, what: str) -> Linear:
         matrix = sparse.csr_matrix((model.landmark_weights.ravel(), (rows, model.landmark_vertices.ravel())),
                                    (rows[-1] + 1, len(model.mean)))
     elif what == "places":
-        matrix = _coarse(model)
+        matrix = points.coarse_grid(model)
     elif what == "grid":
         matrix = model.grid_matrix
     elif what == "vertices":
@@ -95,11 +95,6 @@ def linear(model: FaceModel, what: str) -> Linear:
         both = both.transpose(1, 0, 2)
     flat = np.ascontiguousarray(both.transpose(0, 2, 1).reshape(len(both), -1), np.float32)
     return Linear(flat[0], flat[1:])
-
-
-def _coarse(model: FaceModel) -> sparse.csr_matrix:
-    from Dataset.renders import coarse_grid         # here: it needs Open3D, which takes a second to import
-    return coarse_grid(model)
 
 
 def encode_pose(pose: Pose, size: float) -> np.ndarray:
@@ -126,7 +121,7 @@ def fitted_pose(shown: np.ndarray, pixels: np.ndarray, size: float) -> np.ndarra
     squares and a polar factor (Dataset/pose.py), without its search for outliers: there are none in a rendering.
     """
     shown, pixels = np.asarray(shown, float), np.asarray(pixels, float)
-    poses = zip(*closed_form(shown, pixels, np.ones(shown.shape[:2])))
+    poses = zip(*fit_weak_perspective(shown, pixels, np.ones(shown.shape[:2])))
     return np.stack([encode_pose(Pose(*pose), size) for pose in poses])
 
 

@@ -90,12 +90,6 @@ def surface_points(depth: np.ndarray, camera: Camera, count: int, rng: np.random
     return sample(mesh, count, rng).points
 
 
-def edges(triangles: np.ndarray) -> np.ndarray:
-    """The wireframe of triangles (F, 3): each edge once, (E, 2) int64, the smaller index first, sorted."""
-    triangles = np.asarray(triangles, np.int64).reshape(-1, 3)
-    return np.unique(np.sort(np.stack([triangles, np.roll(triangles, -1, 1)], 2).reshape(-1, 2), 1), axis=0)
-
-
 def depth_range(depth: np.ndarray, focal: float | None = None) -> DepthRange:
     """The range of a depth map (S, S) mm, NaN where it counts for nothing: from its smallest depth over one side of the
     crop there (focal: pixels), or over RANGE mm. Of a map without any depth: (DISTANCE, DISTANCE + RANGE)."""

@@ -22,6 +22,7 @@ from scipy.sparse.linalg import spsolve
 from Dataset.camera import Camera
 from Dataset.correspondences import Correspondences
 from Dataset.face_model import FaceModel, load_face_model
+from Dataset.geometry.closest import ClosestPoints
 from Dataset.raycast import Hits, Scene
 from Dataset.representations import points
 
@@ -158,7 +159,7 @@ def atlas(model: FaceModel) -> Atlas:
     """
     mean, skin = np.asarray(model.mean, np.float64), model.triangles[model.region("skin")]
     grid = points.encode(mean, model=model)
-    near = _closest(grid.reshape(-1, 3), mean, skin)
+    near = ClosestPoints(mean, skin, 0, np.zeros(3))(grid.reshape(-1, 3))
     data = near.distance < _NEAR
     corners, weights = skin[near.triangle[data]], near.weights[data]
     product = sparse.csr_matrix((weights.ravel(), (np.repeat(np.arange(len(corners)), 3), corners.ravel())),
@@ -179,25 +180,6 @@ def atlas(model: FaceModel) -> Atlas:
     return Atlas(uv, face, inside, *_strips(model))
 
 
-class _Closest(NamedTuple):
-    triangle: np.ndarray
-    weights: np.ndarray
-    distance: np.ndarray
-
-
-def _closest(places: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> _Closest:
-    """The nearest points of a mesh to places (N, 3): triangle (N,), weights (N, 3) float64, distance (N,) mm."""
-    import open3d as o3d
-
-    tensor = o3d.core.Tensor.from_numpy
-    scene = o3d.t.geometry.RaycastingScene()
-    scene.add_triangles(tensor(np.ascontiguousarray(vertices, np.float32)), tensor(triangles.astype(np.uint32)))
-    answer = scene.compute_closest_points(tensor(np.ascontiguousarray(places, np.float32)))
-    weights = answer["primitive_uvs"].numpy().astype(np.float64)
-    return _Closest(answer["primitive_ids"].numpy(), np.column_stack([1 - weights.sum(1), weights]),
-                    np.linalg.norm(answer["points"].numpy() - places, axis=1))
-
-
 def _nearest_places(vertices: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Row, column (V, 2) of the nearest points of a grid's surface, continued by _RIM cells on all sides, and their
     distances (V,), mm."""
@@ -208,7 +190,7 @@ def _nearest_places(vertices: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray,
                                 lines[-1:] + (lines[-1:] - lines[-2:-1]) * steps])
         grid = np.moveaxis(lines, 0, axis)
     triangles = points.grid_triangles(len(grid))
-    found = _closest(vertices, grid.reshape(-1, 3), triangles)
+    found = ClosestPoints(grid.reshape(-1, 3), triangles, 0, np.zeros(3))(vertices)
     corners = np.stack(np.divmod(triangles[found.triangle], len(grid)), -1) - _RIM
     return np.einsum("vk,vkc->vc", found.weights, corners), found.distance
 

@@ -20,7 +20,8 @@ from typing import Callable
 import numpy as np
 
 from Dataset.images import minmax, read_image
-from Dataset.mesh import Mesh, write_mesh
+from Dataset.io.mesh_io import write_mesh
+from Dataset.mesh import Mesh
 from Dataset.sources import Picture
 from Network.landmarker import landmarks_of
 from Network.in_photo import PhotoFace, photo_reader

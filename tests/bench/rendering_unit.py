@@ -17,10 +17,11 @@ import numpy as np
 
 from Dataset.camera import FLIP, Camera
 from Dataset.face_model import load_face_model
-from Dataset.raycast import Scene, interpolate
+from Dataset.raycast import Scene
+from tests.rays import interpolate
 from Dataset.rendering_unit import RenderingUnit
 from Dataset.representations import coefficients as c
-from Dataset.shading import vertex_normals
+from Dataset.geometry.normals import vertex_normals
 
 FAR = 1e5       # mm: weak perspective, nearly
 

@@ -128,7 +128,7 @@ def paint_by_rays(triangles: np.ndarray) -> Any:
     around = Shaded(triangles)
 
     def paint(vertices: np.ndarray, size: int) -> Drawn:
-        from Dataset.shading import vertex_normals
+        from Dataset.geometry.normals import vertex_normals
         low, high = vertices[around._used, :2].min(0) - 1, vertices[around._used, :2].max(0) + 1
         side = float((high - low).max())
         shade = np.clip(vertex_normals(vertices * (1, -1, 1), triangles) @ (-0.25, 0.45, 0.86), 0, 1)

@@ -1,0 +1,1 @@
+"""Meshes and grids in space: what several rooms need, written once."""
