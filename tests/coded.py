@@ -15,8 +15,8 @@ INNER = np.outer(*[np.isin(_STEP % FIELDS, (1, 2))] * 2).ravel()
 
 
 def grid_code(mirrored: bool = False) -> np.ndarray:
-    """(256,) bool: whether each point of the 16x16 grid lies on a bright field; mirrored: of a mirrored picture, in which
-    point (r, c) is what (r, 15 - c) was."""
+    """(256,) bool: whether each point of the 16x16 grid lies on a bright field; mirrored: of a mirrored picture, in
+    which point (r, c) is what (r, 15 - c) was."""
     code = np.kron(CODE, np.ones((SIDE // FIELDS,) * 2, bool))
     return (code[:, ::-1] if mirrored else code).ravel()
 

@@ -27,8 +27,8 @@ def test_motion_blur_is_as_long_in_any_size_of_picture(size, length):
     for seed in range(6):
         row, column = np.nonzero(blur(point, np.random.default_rng(seed), config)[..., 0])
         angle = np.radians(np.arange(0, 180, 2))
-        lengths.append(max(np.ptp(column * c + row * s) - 4 * (abs(c) + abs(s)) for c, s in zip(np.cos(angle),
-                                                                                             np.sin(angle))))
+        lengths.append(max(np.ptp(column * c + row * s) - 4 * (abs(c) + abs(s))
+                           for c, s in zip(np.cos(angle), np.sin(angle))))
     assert np.mean(lengths) == pytest.approx(length * size / 128, abs=1.2)
 
 
@@ -50,7 +50,8 @@ def test_jitter_of_pictures_that_are_not_square(shape):
         np.testing.assert_allclose(found, after.points[0], atol=0.1)
     corners = np.array([[width / 2, height / 2], [1, 1], [width - 1, height - 1]], np.float32)
     bare = np.zeros((*shape, 3), np.uint8)
-    after = jitter(Sample(bare, corners, np.ones(3, bool)), np.random.default_rng(0), AugmentConfig.off(scale=(0.8, 0.8)))
+    after = jitter(Sample(bare, corners, np.ones(3, bool)), np.random.default_rng(0),
+                   AugmentConfig.off(scale=(0.8, 0.8)))
     np.testing.assert_allclose(after.points[0], (width / 2, height / 2), atol=1e-3)
     assert after.visible.all()
     moved = [jitter(Sample(bare, corners[:1], np.ones(1, bool)), np.random.default_rng(seed),
@@ -106,14 +107,12 @@ def test_coarse_pictures_keep_their_shape(shape):
 
 def test_a_gain_below_nothing_is_black():
     """A factor of a channel that is drawn below 0 gives black, not the gamma of a negative number."""
-    white, config = np.full((1, 1, 3), 200, np.uint8), AugmentConfig.off(gain_sd=1.0)
-    seeds = [s for s in range(40) if (1 + np.random.default_rng(s).standard_normal(3)).min() < -0.2]
-    black = 0
+    white, config, black = np.full((1, 1, 3), 200, np.uint8), AugmentConfig.off(gain_sd=1.0, contrast=(0.5, 0.5)), 0
     for seed in range(80):
-        pixel = light(white, np.random.default_rng(seed), AugmentConfig.off(gain_sd=1.0, contrast=(0.5, 0.5)))[0, 0]
+        pixel = light(white, np.random.default_rng(seed), config)[0, 0]
         black += int((pixel == 64).sum())           # mid-grey 127.5 and half of black's distance to it
         assert pixel.min() >= 64
-    assert black > 10 and seeds and light(white, np.random.default_rng(0), config).shape == (1, 1, 3)
+    assert black > 10
 
 
 def test_strips_beside_a_face_are_cut_within_the_picture():

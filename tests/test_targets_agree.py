@@ -124,7 +124,7 @@ def test_the_uv_map_names_what_its_pixels_show(config):
                 assert there.sum() > 10 and np.abs(named - true).max() < 2.5 / (size * width / S), i
                 known = seen & (y["depth"][i, ..., 0] > -1)
                 assert told_apart(y["depth"][i, ..., 0][known & deep], bright[known & deep]) == 1
-                rows = y["pose"][i].reshape(2, 3)       # a face that looks straight ahead: columns turn with the picture
+                rows = y["pose"][i].reshape(2, 3)       # it looks straight ahead: columns turn with the picture
                 column = np.polyfit(np.nonzero(seen)[1] * rows[0, 0] - np.nonzero(seen)[0] * rows[1, 0],
                                     uv[..., 0][seen], 1)[0]
                 assert column > 0
@@ -158,7 +158,8 @@ def test_pairs_stay_pairs_and_grow_deeper_as_they_are_enlarged(monkeypatch):
     image = painted((X - x0) / width, (Y - y0) / height)
     levels = np.where(image[..., 0] == BRIGHT, 255, np.where(image[..., 0] == DARK, 155, 0)).astype(np.uint8)
     monkeypatch.setattr(pair_dataset, "read_pair", lambda pair: (image.copy(), levels.copy()))
-    sequence = PairSequence([Pair("a", "a.png", "a_depth.png", 0.6)] * 12, PairConfig(batch_size=12, image_size=S), True)
+    pairs, config = [Pair("a", "a.png", "a_depth.png", 0.6)] * 12, PairConfig(batch_size=12, image_size=S)
+    sequence = PairSequence(pairs, config, True)
     x, y = sequence.batch(0, 0)
     first, sides = 1 - 2 * 0.6 * 286 / 256 * 100 / 255, set()
     for picture, depth in zip(x, y["depth"][..., 0]):
@@ -167,7 +168,7 @@ def test_pairs_stay_pairs_and_grow_deeper_as_they_are_enlarged(monkeypatch):
         assert told_apart(picture[known], near[known]) > 0.97
         sides.add(bool(near[20:36, 20:36].mean() > 0.5))
     assert sides == {True, False}           # half of them are mirrored
-    x, y = PairSequence(sequence.pairs, sequence.config, False).batch(0, 0)
+    x, y = PairSequence(pairs, config, False).batch(0, 0)
     assert all(np.array_equal(y["depth"][0], depth) for depth in y["depth"]) and y["depth"][0, 24, 24, 0] == 1
 
 
