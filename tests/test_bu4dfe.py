@@ -149,6 +149,7 @@ def test_stopped_in_the_middle_it_goes_on(converted, tmp_path, how, code):
     deadline = time.monotonic() + 60
     while not (out / "F001" / "F001.ply").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
+    assert (out / "F001" / "F001.ply").exists() and process.poll() is None
     process.send_signal(how)
     error = process.communicate(timeout=60)[1]
     assert process.returncode == code

@@ -48,13 +48,18 @@ def grid_sequence(source: Pictures, training: bool = True, **changes) -> ShardSe
 @pytest.mark.parametrize("size", [128, 64])
 def test_keypoints_lie_on_their_pixels(size):
     """Mirrored or not: the face says which, its keypoints are in the order of the face, its picture shows them."""
-    sequence, shares, which = grid_sequence(grid_pictures(), image_size=size), [], []
+    source, shares, which = grid_pictures(), [], []
+    shown = np.arange(256) % 16 > 1             # the subject's right rim is hidden
+    source.arrays["visible"][:] = shown
+    sequence = grid_sequence(source, image_size=size)
     for index in range(6):
         x, y = sequence.batch(0, index)
         for person, face in enumerate(y["points"]):
             mirrored = bool(np.allclose(face, MIRRORED_FACE))
             assert mirrored or np.allclose(face, FACE)
             which.append(mirrored)
+            hidden = ~shown.reshape(16, 16)[:, ::-1 if mirrored else 1].ravel()
+            assert not y["seen"][person][:, hidden].any() and y["seen"][person].any()
             for image, places, seen in zip(x[person], y["places"][person], y["seen"][person]):
                 used = INNER & (seen > 0)
                 assert used.sum() > 12
@@ -194,8 +199,8 @@ class Solids(Pictures):
         seen = look_at_face(64, 700.0, 200.0)._replace(centre=(33.0, 30.0)).project(self.model.landmarks(head))
         self.marks = np.stack([seen.x, seen.y], -1)
         self.arrays["landmarks"][:] = self.marks
-        voxels, _ = VolumeSequence(self, self.people, VOLUME, False).truth(0, 0)
-        self.solid = fill(voxels, VolumeSequence(self, self.people, VOLUME, False)._triangles, 64, 64)
+        plain = VolumeSequence(self, self.people, VOLUME, False)
+        self.solid = fill(plain.truth(0, 0)[0], plain._triangles, 64, 64)
         image = np.where(self.solid.any(-1), 128, 20).astype(np.uint8)
         y, x = np.mgrid[:64, :64] + 0.5
         for eye, level in ((slice(36, 42), 255), (slice(42, 48), 40)):
@@ -204,16 +209,17 @@ class Solids(Pictures):
         self.arrays["images"][:] = image[..., None]
 
 
-@pytest.mark.parametrize("mirror, photos", [(0.0, False), (1.0, False), (1.0, True)])
-def test_the_volume_fills_the_silhouette_and_landmarks_know_left_from_right(mirror, photos):
+@pytest.mark.parametrize("mirror, photos, size", [(0.0, False, 64), (1.0, False, 64), (1.0, True, 64),
+                                                  (1.0, False, 48)])
+def test_the_volume_fills_the_silhouette_and_landmarks_know_left_from_right(mirror, photos, size):
     """Landmarks 36 to 41 are the subject's right eye: in a mirrored picture, what was the left one, which is black."""
     source = Solids()
-    config = dataclasses.replace(VOLUME, mirror=mirror, photos=photos, rotation=25.0)
+    config = dataclasses.replace(VOLUME, mirror=mirror, photos=photos, rotation=25.0, image_size=size, layers=size)
     sequence = VolumeSequence(source, source.people, config, True)
     for index in range(3):
         x, y = sequence.batch(60, index)
         for image, volume, maps in zip(x.mean(-1), y["volume"], y["heat_maps"]):
-            assert 0.5 < volume.sum() / source.solid.sum() < 1.8
+            assert 0.5 < volume.sum() / source.solid.sum() * (64 / size) ** 3 < 1.8
             filled = volume.any(-1)
             shape = [np.median(image[2:-2, 2:-2][part[2:-2, 2:-2]]) for part in (filled, ~filled)]
             assert shape[0] > shape[1] + 0.1
@@ -222,7 +228,7 @@ def test_the_volume_fills_the_silhouette_and_landmarks_know_left_from_right(mirr
                 assert agree[2:-2, 2:-2].mean() > 0.93
             row, column = np.unravel_index(maps.reshape(-1, 68).argmax(0), maps.shape[:2])
             marks = 4 * np.stack([column, row], -1) + 2
-            right, left = (np.median(pixels(image[..., None], np.clip(marks[eye], 0, 63)))
+            right, left = (np.median(pixels(image[..., None], np.clip(marks[eye], 0, size - 1)))
                            for eye in (slice(36, 42), slice(42, 48)))
             assert (right > left + 0.1) == (mirror == 0), (right, left)
             jaw = marks[[0, 8, 16]].astype(float)            # right ear, chin, left ear: their turn never flips
