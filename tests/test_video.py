@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from Dataset.live_frames import Live, paced
+from Dataset.smoothing import SmoothingConfig
 from Dataset.synthetic_video import SyntheticVideo, VideoOptions
 from Dataset.video_files import Moment, read_video, write_video
 from Network.film import Rows, film
+from Network.track import TrackConfig
 from Network.video import Cut, FaceVideo, VideoConfig, cut_box
 from tests.films import Clock, Oracle, blank, detector
 
@@ -50,6 +52,12 @@ def test_an_oracle_is_followed_to_its_places_and_keeps_its_state(talking):
         np.testing.assert_allclose(face.coefficients, network.truths(n)[0].expression)
     assert network.states == [None, *range(1, 41)]          # two looks at the first frame, one at each other
     assert all(0.8 < np.ptp(f[0].answer.places, axis=0).max() < 1.05 for f in found)        # cut as in training
+
+
+def test_filters_and_tracks_have_the_configs_parameters():
+    config = VideoConfig("one-euro", window=5, cutoff=0.7, beta=3.0, detect_every=7, confidence=0.6, remember=1.5)
+    assert config.smooth() == SmoothingConfig("one-euro", 5, False, 0.7, 3.0)
+    assert config.tracks(2) == TrackConfig(7, 2, 0.6, remember=1.5, box=SmoothingConfig("average", 5, False, 0.7, 3.0))
 
 
 def test_smoothing_calms_noise(talking, stage):
