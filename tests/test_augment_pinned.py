@@ -6,6 +6,7 @@ import pytest
 from Datagenerator import occluders
 from Datagenerator.augment import AugmentConfig, Sample, blur, coarsen, colours, jitter, light, occlude
 from Datagenerator.map_dataset import without_face
+from Datagenerator.shard_dataset import mirror
 
 WIDE, TALL = (96, 176), (176, 96)
 
@@ -58,6 +59,17 @@ def test_jitter_of_pictures_that_are_not_square(shape):
                     AugmentConfig.off(shift=0.1)).points[0] - (width / 2, height / 2) for seed in range(80)]
     reach = np.abs(moved).max(0) / (0.1 * width, 0.1 * height)
     assert (reach > 0.9).all() and (reach <= 1).all()
+
+
+@pytest.mark.parametrize("shape", [WIDE, TALL])
+def test_the_mirror_stands_in_the_middle_of_the_width(shape):
+    points = np.stack([np.arange(256.0) / 4, np.arange(256.0) / 8], -1).astype(np.float32)
+    image = np.broadcast_to(np.arange(shape[1], dtype=np.uint8)[:, None], (*shape, 3)).copy()
+    after = mirror(Sample(image, points, np.arange(256) < 5))
+    order = np.arange(256).reshape(16, 16)[:, ::-1].ravel()
+    np.testing.assert_allclose(after.points, points[order] * (-1, 1) + (shape[1], 0))
+    np.testing.assert_array_equal(after.visible, (np.arange(256) < 5)[order])
+    assert after.image[0, 0, 0] == shape[1] - 1
 
 
 @pytest.mark.parametrize("shape", [WIDE, TALL])

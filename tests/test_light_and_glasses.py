@@ -19,6 +19,7 @@ from Dataset.texture import grid_texture
 from Dataset.transforms import rotation_from_euler, to_unit_sphere
 from Dataset.workers import render_stage
 from Evaluation.overlay import Drawn, blend
+from Evaluation.uv_views import project_texture
 from Network.colours import Colours, frontal_view, view_of
 from Network.grid import grid_normals, resample
 
@@ -219,7 +220,18 @@ def test_hair_before_the_face_is_not_painted_onto_it():
     assert np.abs(coat.rgb().astype(int) - 50).max() <= 2
 
 
-# Evaluation/overlay.py
+# Evaluation/uv_views.py, overlay.py
+
+
+@pytest.mark.parametrize("shape", [(8, 24), (24, 8)])
+def test_a_texture_that_is_not_square_is_looked_up_by_its_sides(shape):
+    """A texel of its own colour at u = 7/8, v = 5/8, in rows from above."""
+    texture = np.zeros((*shape, 3), np.uint8)
+    texture[int(0.25 * shape[0]):int(0.5 * shape[0]), int(0.75 * shape[1]):] = (10, 100, 200)
+    uv = np.full((16, 16, 2), np.nan, np.float32)
+    uv[4:12, 4:12] = 7 / 8, 5 / 8
+    drawn = project_texture(np.full((16, 16, 3), 50, np.uint8), uv, texture)
+    assert (drawn[6:10, 6:10] == (10, 100, 200)).all() and (drawn[0] == 50).all()
 
 
 @pytest.mark.parametrize("shape, left, top", [((40, 120, 3), 90, 5), ((120, 40, 3), 5, 90)])

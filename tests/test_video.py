@@ -95,6 +95,8 @@ def test_the_cut_is_the_square_of_the_frame():
     cut = cut_box(Moment(3, 0.1, image), np.array([29.6, 10.2, 10.3]), 10)
     np.testing.assert_array_equal(cut.box, (30, 10, 10))
     assert (cut.image == 200).all() and (cut.frame, cut.time) == (3, 0.1)
+    assert cut_box(Moment(0, 0, image), np.array([50.0, 5, 5]), 10).image.shape == (10, 10, 3)     # wider than high
+    assert cut_box(Moment(0, 0, image), np.array([5.0, 50, 5]), 10) is None
     assert cut_box(Moment(0, 0, image), np.array([60.0, 0, 5]), 10) is None
     assert cut_box(Moment(0, 0, image), np.array([0.0, 0, 1000]), 10) is None
 
