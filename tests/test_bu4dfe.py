@@ -147,9 +147,9 @@ def test_stopped_in_the_middle_it_goes_on(converted, tmp_path, how, code):
     process = subprocess.Popen([sys.executable, "-m", "Dataset.bu4dfe", str(shared_raw()), str(out), *FLAGS],
                                cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not (out / "F001" / "F001.ply").exists() and time.monotonic() < deadline:
+    while not (out / "F001" / "F001.ply").exists():
+        assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
-    assert (out / "F001" / "F001.ply").exists() and process.poll() is None
     process.send_signal(how)
     error = process.communicate(timeout=60)[1]
     assert process.returncode == code

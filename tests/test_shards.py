@@ -110,7 +110,8 @@ def test_goes_on_after_a_kill(tiny, tmp_path):
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                cwd=Path(shards.__file__).parents[1])
     deadline = time.monotonic() + 60
-    while not (out / "shard_00000").is_dir() and time.monotonic() < deadline and running.poll() is None:
+    while not (out / "shard_00000").is_dir():
+        assert time.monotonic() < deadline and running.poll() is None
         time.sleep(0.02)
     running.send_signal(signal.SIGKILL)
     assert running.wait(60) == -signal.SIGKILL and (out / "shard_00000").is_dir()

@@ -235,7 +235,7 @@ def test_a_killed_film_leaves_no_half_file(tmp_path):
     assert child.stdout.readline() == b"going\n"
     time.sleep(0.1)
     child.send_signal(signal.SIGKILL)
-    child.wait()
+    assert child.wait(60) == -signal.SIGKILL
     names = [p.name for p in tmp_path.iterdir()]
     assert len(names) == 1 and names[0].startswith(".tmp-")
 
