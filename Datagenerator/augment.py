@@ -177,7 +177,7 @@ def light(image: np.ndarray, rng: np.random.Generator, config: AugmentConfig) ->
     stops, gamma, contrast = (rng.uniform(*r) for r in (config.exposure, config.gamma, config.contrast))
     gain = 1 + config.gain_sd * rng.standard_normal(3)
     # a stop doubles the light; pixel values are about its 1 / 2.2th power
-    value = np.arange(256)[:, None] / 255 * gain * 2 ** (stops / 2.2)
+    value = np.arange(256)[:, None] / 255 * np.maximum(gain, 0) * 2 ** (stops / 2.2)
     value = (np.clip(value, 0, None) ** gamma - 0.5) * contrast + 0.5
     return cv2.LUT(image, np.clip(np.round(value * 255), 0, 255).astype(np.uint8)[None])
 
