@@ -100,19 +100,19 @@ def test_each_picture_gives_a_face(run, people, tmp_path):
 
 
 def test_train_py_killed_and_resumed_gives_the_same_history(people, tmp_path):
-    """SIGKILL from outside at an arbitrary moment after the first state was saved."""
+    """SIGKILL from outside at an arbitrary moment of the second epoch."""
     flags = ["--epochs", 3, "--images", 2, "--max-steps", 20, "--deterministic", "--quiet", "--checkpoint-minutes", 0]
     whole = script("train.py", people, "--run", tmp_path / "whole", *flags)
     assert whole.returncode == 0, whole.stderr[-1000:]
     words = ["train.py", people, "--run", tmp_path / "killed", *flags]
     process = subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
     while not (tmp_path / "killed" / "state.npz").exists():
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.02)
+    time.sleep(0.5)
     process.send_signal(signal.SIGKILL)
-    assert process.wait(60) == -signal.SIGKILL
+    assert process.wait() == -signal.SIGKILL
     again = script(*words, "--resume")
     assert again.returncode == 0, again.stderr[-1000:]
     first, second = ([[float(row["loss"]), float(row["val_loss"])] for row in csv.DictReader(path.open())]
