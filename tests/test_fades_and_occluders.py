@@ -89,7 +89,7 @@ def test_generators_hand_on_progress_and_pictures_of_others(which, monkeypatch):
             assert other.dtype == np.uint8 and other.shape == (S, S, 3) and len(np.unique(other)) == 2
             levels.append(int(np.median(other)))
     own = [int(np.median(image)) for image, _, others in given for _ in (others if isinstance(others, tuple) else "1")]
-    assert set(levels) == set(range(20, 140, 20))                   # of anybody
+    assert len(set(levels)) >= 4 and set(levels) <= set(range(20, 140, 20))         # of anybody
     assert np.mean(np.array(levels) == own) < 0.5 or which == 3     # a volume's picture may have been made brighter
 
 
