@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+pytest_plugins = ["tests.skips"]       # an unexpected skip fails CI
+
 
 @pytest.fixture(autouse=True)
 def float32() -> Iterator[None]:

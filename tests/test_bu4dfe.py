@@ -149,8 +149,9 @@ def test_stopped_in_the_middle_it_goes_on(converted, tmp_path, how, code):
     out = tmp_path / "OUT"
     process = subprocess.Popen([sys.executable, "-m", "Dataset.bu4dfe", str(shared_raw()), str(out), *FLAGS],
                                cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (out / "F001" / "F001.ply").exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 240
+    while not (out / "F001" / "F001.ply").exists():
+        assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
     process.send_signal(how)
     error = process.communicate(timeout=60)[1]

@@ -112,7 +112,7 @@ def test_train_py_killed_and_resumed_gives_the_same_history(people, tmp_path):
         time.sleep(0.02)
     time.sleep(0.5)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
     again = script(*words, "--resume")
     assert again.returncode == 0, again.stderr[-1000:]
     first, second = ([[float(row["loss"]), float(row["val_loss"])] for row in csv.DictReader(path.open())]

@@ -96,6 +96,23 @@ def words(answer) -> str:
     return json.loads(answer[2])["error"]
 
 
+def wait_for(done, seconds: float = 20) -> None:
+    """Until `done()`; fails after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def refused(server) -> bool:
+    """Whether a visitor's connection is closed without an answer."""
+    try:
+        ask(server, "GET", "/about")
+    except (ConnectionError, http.client.BadStatusLine):
+        return True
+    return False
+
+
 def test_a_visit_from_photos_to_files_to_nothing(server, fake):
     token = visit(server)
     status, _, data = face(server, token, png(10), png(200, (90, 40)), network="other")
@@ -250,8 +267,7 @@ def test_one_face_at_a_time(server, fake):
     fake.wait.clear()
     thread = threading.Thread(target=lambda: got.append(face(server, first, png(1))))
     thread.start()
-    while not fake.images:
-        time.sleep(0.01)
+    wait_for(lambda: fake.images)
     assert ask(server, "GET", "/about")[0] == 200       # the page itself goes on
     answer = face(server, second, png(2))
     assert answer[0] == 503 and "try again in a moment" in words(answer)
@@ -265,8 +281,7 @@ def test_who_leaves_while_his_face_is_made_leaves_nothing(server, fake):
     fake.wait.clear()
     thread = threading.Thread(target=lambda: got.append(face(server, token, png())))
     thread.start()
-    while not fake.images:
-        time.sleep(0.01)
+    wait_for(lambda: fake.images)
     assert ask(server, "POST", f"/visit/{token}/leave")[0] == 200
     fake.wait.set()
     thread.join()
@@ -280,12 +295,12 @@ def test_only_so_many_visits_and_connections(fake):
         assert answer[0] == 503 and "2 pages are open already" in words(answer)
         port = server.server_address[1]
         waiting = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
-        time.sleep(0.3)
+        wait_for(lambda: refused(server))
         with pytest.raises((ConnectionError, http.client.BadStatusLine)):
             ask(server, "GET", "/about")
         for link in waiting:
             link.close()
-        time.sleep(0.3)
+        wait_for(lambda: not refused(server))
         assert ask(server, "GET", "/about")[0] == 200
 
 

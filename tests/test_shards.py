@@ -117,11 +117,12 @@ def test_goes_on_after_a_kill(tiny, tmp_path):
     command = [sys.executable, "-m", "Dataset.shards", str(out), *FLAGS]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                cwd=Path(shards.__file__).parents[1])
-    deadline = time.monotonic() + 60
-    while not (out / "shard_00000").is_dir() and time.monotonic() < deadline and running.poll() is None:
+    deadline = time.monotonic() + 240
+    while not (out / "shard_00000").is_dir():
+        assert time.monotonic() < deadline and running.poll() is None
         time.sleep(0.02)
-    os.kill(running.pid, signal.SIGKILL)
-    running.wait()
+    running.send_signal(signal.SIGKILL)
+    assert running.wait(60) == -signal.SIGKILL and (out / "shard_00000").is_dir()
     if not (out / "shard_00001").is_dir():
         with pytest.raises(ValueError, match="OUT: unfinished; run Dataset.shards again with the same settings"):
             open_shards(out)

@@ -180,5 +180,6 @@ def test_a_killed_writer_leaves_no_half_video(tmp_path):
     assert child.stdout.readline() == b"going\n"
     time.sleep(0.05)
     child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert all(p.name.startswith(".tmp-") for p in tmp_path.iterdir())
+    assert child.wait(60) == -signal.SIGKILL
+    left = [p.name for p in tmp_path.iterdir()]
+    assert left and all(name.startswith(".tmp-") for name in left)

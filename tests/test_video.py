@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from Dataset.live_frames import Live, paced
+from Dataset.smoothing import SmoothingConfig
 from Dataset.synthetic_video import SyntheticVideo, VideoOptions
 from Dataset.video_files import Moment, read_video, write_video
 from Network.film import Rows, film
+from Network.track import TrackConfig
 from Network.video import Cut, FaceVideo, VideoConfig, cut_box
 from tests.films import Clock, Oracle, blank, detector
 
@@ -52,6 +54,12 @@ def test_an_oracle_is_followed_to_its_places_and_keeps_its_state(talking):
     assert all(0.8 < np.ptp(f[0].answer.places, axis=0).max() < 1.05 for f in found)        # cut as in training
 
 
+def test_filters_and_tracks_have_the_configs_parameters():
+    config = VideoConfig("one-euro", window=5, cutoff=0.7, beta=3.0, detect_every=7, confidence=0.6, remember=1.5)
+    assert config.smooth() == SmoothingConfig("one-euro", 5, False, 0.7, 3.0)
+    assert config.tracks(2) == TrackConfig(7, 2, 0.6, remember=1.5, box=SmoothingConfig("average", 5, False, 0.7, 3.0))
+
+
 def test_smoothing_calms_noise(talking, stage):
     still = SyntheticVideo(VideoOptions(kind="still", frames=40, seed=1, **SMALL), stage)
     shake = {}
@@ -87,6 +95,8 @@ def test_the_cut_is_the_square_of_the_frame():
     cut = cut_box(Moment(3, 0.1, image), np.array([29.6, 10.2, 10.3]), 10)
     np.testing.assert_array_equal(cut.box, (30, 10, 10))
     assert (cut.image == 200).all() and (cut.frame, cut.time) == (3, 0.1)
+    assert cut_box(Moment(0, 0, image), np.array([50.0, 5, 5]), 10).image.shape == (10, 10, 3)     # wider than high
+    assert cut_box(Moment(0, 0, image), np.array([5.0, 50, 5]), 10) is None
     assert cut_box(Moment(0, 0, image), np.array([60.0, 0, 5]), 10) is None
     assert cut_box(Moment(0, 0, image), np.array([0.0, 0, 1000]), 10) is None
 
@@ -225,7 +235,7 @@ def test_a_killed_film_leaves_no_half_file(tmp_path):
     assert child.stdout.readline() == b"going\n"
     time.sleep(0.1)
     child.send_signal(signal.SIGKILL)
-    child.wait()
+    assert child.wait(60) == -signal.SIGKILL
     names = [p.name for p in tmp_path.iterdir()]
     assert len(names) == 1 and names[0].startswith(".tmp-")
 

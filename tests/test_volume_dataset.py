@@ -149,9 +149,10 @@ def test_motions_stay_in_the_papers_range():
     np.testing.assert_allclose([abs(np.linalg.det(m.matrix)) for m in motions], np.square(factors))
     centre = np.array([m.matrix @ [96, 96] + m.shift - 96 for m in motions])
     assert 14.5 < np.abs(centre).max() <= 15
-    angle = np.degrees([np.arctan2(m.matrix[1, 1] - m.matrix[1, 1], m.matrix[1, 1]) if m.mirrored
-                        else np.arctan2(m.matrix[1, 0], m.matrix[0, 0]) for m in motions])
-    assert 44 < np.abs(angle).max() <= 45
+    for mirrored in (False, True):          # where the x axis of the picture (of the mirrored one) goes
+        angle = np.degrees([np.arctan2(*(m.matrix @ [-1 if mirrored else 1, 0])[::-1]) for m in motions
+                            if m.mirrored == mirrored])
+        assert -45 <= angle.min() < -43.5 and 43.5 < angle.max() <= 45 and abs(angle.mean()) < 4
 
 
 def test_landmarks_of_a_mirrored_face():

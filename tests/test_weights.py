@@ -26,6 +26,8 @@ PEOPLE, IMAGES, SEED = 8, 4, 31337
 FEW = 4                             # people, and two pictures of each, whom each network is asked about
 SEEN = 6                            # people, a picture of each, of whom the surfaces are judged
 SMALL = 8_000_000                   # bytes of a weight folder
+#: error of the face from two photos, of the mean face's, on these FEW people; measured: 0.681, 0.678, 0.692
+WORST = {"compact": 0.72, "coarse": 0.72, "uvnet": 0.73, "pix2pix": 0.95}      # its surface: 0.907
 ALLOWED = {"compact": 10_260_000}   # its own issue allowed 16 MiB, before this rule
 BOX = models_in_the_box()
 
@@ -76,7 +78,7 @@ def test_a_stranger_is_no_farther_than_the_mean_face(name, people):
     faces = [system.person(images[p, :2]) for p in range(FEW)]
     ours, floor = (np.mean([distance(face, truth) for face, truth in zip(some, truths)])
                    for some in (faces, [mean] * FEW))
-    assert ours < 1.03 * floor, f"{name}: {ours / floor:.3f} of the mean face's"
+    assert ours < WORST.get(name, 1.0) * floor, f"{name}: {ours / floor:.3f} of the mean face's"
     for p in range(FEW):
         points, _, seen = system.read(images[p, 0])
         assert seen and np.isfinite(points).all()
@@ -102,7 +104,7 @@ def test_the_surface_in_a_photo_is_nearer_than_the_mean_face(name, seen):
     assert all(sees for _, _, sees in answers)
     ours, floor = (np.mean([error(p, cloud) for p, cloud in enumerate(clouds)])
                    for clouds in ([answer[0] for answer in answers], [seen.constant] * SEEN))
-    assert ours < 1.03 * floor, f"{name}: {ours / floor:.3f} of the mean face's"
+    assert ours < WORST.get(name, 1.0) * floor, f"{name}: {ours / floor:.3f} of the mean face's"
 
 
 @pytest.mark.parametrize("name", [name for name, path in BOX.items()

@@ -100,7 +100,9 @@ def test_close_does_not_wait_for_jobs_and_cancels_the_rest():
     workers = Workers(1)
     workers.submit(_square, 1).result()                 # begun
     long, waiting = workers.submit(_sleep, 3600), workers.submit(_square, 2)
+    deadline = time.monotonic() + 60
     while not long.running():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     workers.close()
     assert isinstance(long.exception(), WorkerDied) and waiting.cancelled()
@@ -118,7 +120,7 @@ def test_workers_end_with_a_parent_that_is_killed():
     child = int(parent.stdout.readline())
     os.kill(child, 0)
     parent.kill()
-    parent.wait()
+    assert parent.wait(60) == -signal.SIGKILL
     deadline = time.monotonic() + 60
     while _alive(child) and time.monotonic() < deadline:
         time.sleep(0.05)
