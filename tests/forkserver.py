@@ -5,7 +5,7 @@ has one server, begun at the first call, which imports them once. It runs no ope
 process with threads may hang), and forks a child for every call. The child is a process like any other: it has an id,
 memory, a working directory, an environment and standard streams of its own, can be killed, and ends as Python ends.
 
-    done = run("train.py", folder, "--epochs", 1)               # also "-m", "Dataset.synthetic", ... and "-c", code, ...
+    done = run("train.py", folder, "--epochs", 1)              # also "-m", "Dataset.synthetic", ... and "-c", code, ...
     assert done.returncode == 0, done.stderr[-1000:]
 
 An ordinary process is started instead, with the same results, where there is no fork as on Linux and where the
@@ -17,6 +17,7 @@ socket and, at its end, the return code, one a line. The end of its standard inp
 """
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import multiprocessing.process
@@ -46,8 +47,8 @@ _LARGEST = 1 << 17          # bytes of a message
 
 
 def run(*words: object, timeout: float | None = None, check: bool = False, **more: Any) -> subprocess.CompletedProcess:
-    """As subprocess.run([python, *words], capture_output=True, text=True), in the repository's root if no `cwd` is
-    given. TimeoutExpired after `timeout` seconds, CalledProcessError with `check`."""
+    """As subprocess.run([python, *words], capture_output=True, text=True), in the repository's root unless there is a
+    `cwd`. TimeoutExpired after `timeout` seconds, CalledProcessError with `check`; bytes with text=False."""
     process = Popen(*words, stdout=PIPE, stderr=PIPE, **more)
     stdout, stderr = process.communicate(timeout)
     done = subprocess.CompletedProcess([sys.executable, *map(str, words)], process.returncode, stdout, stderr)
@@ -57,12 +58,12 @@ def run(*words: object, timeout: float | None = None, check: bool = False, **mor
 
 
 def Popen(*words: object, cwd: str | os.PathLike = ROOT, env: dict[str, str] | None = None, stdout: int | None = None,
-          stderr: int | None = None) -> Process | subprocess.Popen:
+          stderr: int | None = None, text: bool = True) -> Process | subprocess.Popen:
     """As subprocess.Popen([python, *words], text=True); stdout and stderr are None (as here), PIPE or DEVNULL."""
     texts, environment = [str(word) for word in words], dict(os.environ) if env is None else env
     if AVAILABLE and _may_fork(texts, environment):
-        return Process(texts, cwd, environment, stdout, stderr)
-    return subprocess.Popen([sys.executable, *texts], cwd=cwd, env=environment, stdout=stdout, stderr=stderr, text=True)
+        return Process(texts, cwd, environment, stdout, stderr, text)
+    return subprocess.Popen([sys.executable, *texts], cwd=cwd, env=environment, stdout=stdout, stderr=stderr, text=text)
 
 
 def _may_fork(words: list[str], environment: dict[str, str]) -> bool:
@@ -74,10 +75,10 @@ def _may_fork(words: list[str], environment: dict[str, str]) -> bool:
 
 
 class Process:
-    """A forked process, as subprocess.Popen in text mode shows one."""
+    """A forked process, as subprocess.Popen shows one."""
 
     def __init__(self, words: list[str], cwd: str | os.PathLike, environment: dict[str, str], stdout: int | None,
-                 stderr: int | None) -> None:
+                 stderr: int | None, text: bool) -> None:
         self.args, self.returncode = [sys.executable, *words], None
         ours, theirs = socket.socketpair()
         opened = [os.open(os.devnull, os.O_RDWR)]
@@ -85,7 +86,7 @@ class Process:
         for name, wanted in (("stdout", stdout), ("stderr", stderr)):
             if wanted == PIPE:
                 reading, writing = os.pipe()
-                setattr(self, name, open(reading))
+                setattr(self, name, open(reading, "r" if text else "rb"))
                 opened.append(writing)
             streams.append({None: ("stdout", "stderr").index(name) + 1, DEVNULL: opened[0]}.get(wanted, opened[-1]))
         message = json.dumps({"words": words, "cwd": os.fspath(cwd), "env": environment}).encode()
@@ -125,7 +126,7 @@ class Process:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
-    def communicate(self, timeout: float | None = None) -> tuple[str | None, str | None]:
+    def communicate(self, timeout: float | None = None) -> tuple:
         """The rest of what it writes to its pipes until its end. Killed, and TimeoutExpired, after `timeout` s."""
         with ThreadPoolExecutor(2) as readers:
             texts = [stream and readers.submit(stream.read) for stream in (self.stdout, self.stderr)]
@@ -149,6 +150,11 @@ class Server:
         code = "from tests.forkserver import serve; serve()"
         self.process = subprocess.Popen([sys.executable, "-c", code], stdin=theirs, cwd=ROOT, env=self.environment)
         theirs.close()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        self.socket.close()
+        self.process.wait()
 
 
 @lru_cache(maxsize=1)
