@@ -8,7 +8,7 @@ BROWSER := chromium chromium-driver
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
-.PHONY: demo test test-slow bench lint install clean
+.PHONY: demo test test-slow durations bench lint install clean
 
 install: $(VENV)/.installed
 
@@ -33,7 +33,14 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@sh .ci/system-libraries $(BROWSER) || echo "no Chromium: the tests of the web pages are skipped" >&2
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not bench"
+	$(BIN)/python -m pytest $(PYTEST)
+
+# the longest files first (tests/durations.json): the workers end at nearly the same time
+PYTEST := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not bench"
+
+# the tests, and anew what each file takes; on a quiet machine
+durations: $(VENV)/.installed
+	$(BIN)/python -m pytest $(PYTEST) --record-durations
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "slow"

@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from Dataset.subjects import dataset_info, list_subjects, read_points, read_spli
 from Dataset.validate import validate
 from Dataset.workers import WorkerDied
 from Evaluation.evaluate_predictions import prediction_evaluator
+from tests.forkserver import PIPE, Popen
 from tests.raw_bu4dfe import shared_raw, write_wrl
 
 OPTIONS = Options(points=512, size=64)
@@ -147,8 +146,7 @@ def test_workers_and_restart_do_not_show_in_the_bytes(converted, tmp_path):
 @pytest.mark.parametrize("how, code", [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_stopped_in_the_middle_it_goes_on(converted, tmp_path, how, code):
     out = tmp_path / "OUT"
-    process = subprocess.Popen([sys.executable, "-m", "Dataset.bu4dfe", str(shared_raw()), str(out), *FLAGS],
-                               cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, text=True)
+    process = Popen("-m", "Dataset.bu4dfe", shared_raw(), out, *FLAGS, stderr=PIPE)
     deadline = time.monotonic() + 240
     while not (out / "F001" / "F001.ply").exists():
         assert time.monotonic() < deadline and process.poll() is None

@@ -1,8 +1,4 @@
 """demo.py with an --output of .mp4 or .avi: what the command line refuses, and a film from end to end."""
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,8 +7,7 @@ from Dataset.video_files import video_info
 from Evaluation.serve import ServeConfig
 from Evaluation.views import VIEWS
 from Network.demo_options import films, parse
-
-ROOT = Path(__file__).parents[1]
+from tests import forkserver
 
 
 @pytest.mark.parametrize("words, message", [
@@ -44,8 +39,7 @@ def test_a_video_through_demo(tmp_path):
     """A made head through the weights in the box: a film as long as the video, a row of numbers for each frame."""
     video, out = tmp_path / "in.avi", tmp_path / "out.avi"
     make_video(video, VideoOptions(frames=10, width=320, height=240, seed=5))
-    ran = subprocess.run([sys.executable, "demo.py", str(video), "-o", str(out), "--smoothing", "none"], cwd=ROOT,
-                         capture_output=True, text=True, timeout=300)
+    ran = forkserver.run("demo.py", video, "-o", out, "--smoothing", "none", timeout=300)
     assert ran.returncode == 0, ran.stderr
     assert f"wrote {out.resolve()}" in ran.stdout and video_info(out).frames == 10
     with np.load(out.with_suffix(".npz"), allow_pickle=False) as rows:

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,13 +12,8 @@ import pytest
 
 from Dataset.io.mesh_io import read_mesh
 from Dataset.subjects import subjects_of
+from tests.forkserver import DEVNULL, PIPE, Popen, run as script
 from tests.test_step import free_ports
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def script(*words: object, **more) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, **more)
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +98,7 @@ def test_train_py_killed_and_resumed_gives_the_same_history(people, tmp_path):
     whole = script("train.py", people, "--run", tmp_path / "whole", *flags)
     assert whole.returncode == 0, whole.stderr[-1000:]
     words = ["train.py", people, "--run", tmp_path / "killed", *flags]
-    process = subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
+    process = Popen(*words, stdout=DEVNULL, stderr=DEVNULL)
     while not (tmp_path / "killed" / "state.npz").exists():
         assert process.poll() is None
         time.sleep(0.02)
@@ -126,9 +118,8 @@ def test_two_workers_train_as_one(people, tmp_path):
     flags = ["train.py", people, "--epochs", 2, "--images", 2, "--batch-size", 16, "--batch-norm", "merged",
              "--last-batch", "drop", "--quiet"]
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
-    workers = [subprocess.Popen(
-        [sys.executable, *map(str, flags), "--run", str(tmp_path / "two"), "--strategy", "multiworker"], cwd=ROOT,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    workers = [Popen(
+        *flags, "--run", tmp_path / "two", "--strategy", "multiworker", stdout=DEVNULL, stderr=PIPE,
         env={**os.environ, "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})})
         for i in range(2)]
     for worker in workers:
@@ -174,7 +165,7 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(words, message, run, peo
     if words[0] == "train.py" and "--run" not in words:
         words += ["--run", str(tmp_path / "new")]
     before = sorted(tmp_path.iterdir())
-    done = script(*words, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    done = script(*words)
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if line.startswith(words[0] + ":")]
     assert len(lines) == 1 and message in lines[0], done.stderr

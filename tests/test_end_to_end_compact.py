@@ -8,7 +8,7 @@ import pytest
 
 from Dataset.landmark_files import read_landmarks
 from Dataset.io.mesh_io import read_mesh
-from tests.test_end_to_end import script
+from tests.forkserver import run as script
 
 SMALL = ["--encoder-filters", "8,8,12,16", "--encoder-blocks", "0,0,1,1", "--pyramid-filters", "12", "--map-filters",
          "8", "--memory-filters", "6", "--head-filters", "4", "--code", "16", "--rank", "8", "--looks", "4",

@@ -10,7 +10,7 @@ from Dataset.renders import RenderOptions
 from Dataset.shards import make_shards
 from Network import pack
 from Network.loading import load_model
-from tests.test_end_to_end import script
+from tests.forkserver import run as script
 from tests.texas3d_files import write_pair
 
 UVNET = ["--preset", "uvnet-compact", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--block-features", "",

@@ -1,8 +1,6 @@
 """The GAN's losses against NumPy, its step against the published order of things, kill and resume, what it learns."""
 import dataclasses
 import signal
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -16,6 +14,7 @@ from Network.loading import freeze
 from Network.settings import Settings, TrainConfig
 from Network.step import GradientStep, make_step
 from Network.training import Trainer, fixed_epoch
+from tests import forkserver
 from tests.test_pix2pix import TINY, pictures
 
 
@@ -237,7 +236,7 @@ else:
 def test_sigkill_and_resume_give_the_bytes_of_an_uninterrupted_run(tmp_path):
     """Both networks, both optimizers, the moving statistics and the seeds of dropout and z."""
     def start(folder, mode):
-        return subprocess.run([sys.executable, "-c", RUNS, str(folder), mode], capture_output=True, text=True)
+        return forkserver.run("-c", RUNS, folder, mode)
     assert start(tmp_path / "part", "killed").returncode == -signal.SIGKILL
     ended = start(tmp_path, "others")
     assert ended.returncode == 0, ended.stderr[-1500:]

@@ -6,10 +6,7 @@ import multiprocessing
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,8 +19,8 @@ from Dataset.face_model import load_face_model
 from Dataset.renders import RenderOptions
 from Dataset.shards import make_shards, open_shards
 from Dataset.workers import WorkerDied
+from tests import forkserver
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIG = LiveConfig(most_images=2, batch_images=4, batches=3, validation_people=2, image_size=32, points=256, seed=5,
                     reuse=2, window=4, images=2, size=32, detect=0.0)
 
@@ -110,7 +107,7 @@ def test_another_process_makes_the_same_batch(live):
             "if __name__ == '__main__':\n"
             "    training, _ = open_live(CONFIG, 2)\n"
             "    sys.stdout.buffer.write(pickle.dumps(training.batch(1, 2))); training.shards.close()")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+    done = forkserver.run("-c", code, text=False)
     assert done.returncode == 0, done.stderr[-1000:]
     _same(pickle.loads(done.stdout), live[0].batch(1, 2))
 
@@ -229,13 +226,10 @@ train.train(train.parse([*words, "--run", sys.argv[2]]))
 @pytest.mark.skipif(os.name == "nt", reason="no kill -9")
 def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-
-    def run(*words):
-        return subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True)
-    done = run("-c", WHOLE_THEN_KILLED, whole, broken, *TRAIN)
+    done = forkserver.run("-c", WHOLE_THEN_KILLED, whole, broken, *TRAIN)
     assert done.returncode == -signal.SIGKILL and "2 epochs" in done.stdout, done.stderr[-1000:]
     assert len(_history(broken)) == 1
-    done = run("train.py", "live", "--run", broken, "--resume", "--workers", 2)
+    done = forkserver.run("train.py", "live", "--run", broken, "--resume", "--workers", 2)
     assert done.returncode == 0, done.stderr[-1000:]
     assert _history(broken) == _history(whole)
     config = json.loads((broken / "config.json").read_text())

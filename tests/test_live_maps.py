@@ -4,9 +4,6 @@ import dataclasses
 import json
 import multiprocessing
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +16,8 @@ from Datagenerator.pair_dataset import PairConfig
 from Datagenerator.source import data_config, open_source
 from Dataset.renders import RenderOptions
 from Dataset.shards import make_shards, open_shards
+from tests import forkserver
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIG = LiveMapConfig(batch_size=3, batches=4, validation_people=2, image_size=32, seed=6, reuse=2, window=5, images=2,
                        detect=0.0, faces_in_picture=2, empty=0.3)
 DEPTH = LiveDepthConfig(batch_size=2, batches=4, validation_people=2, image_size=32, seed=6, reuse=2, window=5,
@@ -75,7 +72,7 @@ def test_another_process_makes_the_same_batch(live):
             "if __name__ == '__main__':\n"
             "    training, _ = open_live_maps(test_live_maps.CONFIG, 2)\n"
             "    sys.stdout.buffer.write(pickle.dumps(training.batch(1, 2))); training.shards.close()")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+    done = forkserver.run("-c", code, text=False)
     assert done.returncode == 0, done.stderr[-1000:]
     same(pickle.loads(done.stdout), live[0].batch(1, 2))
 

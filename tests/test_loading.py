@@ -1,9 +1,6 @@
 """Model files of every kind, and files that are none: weights round trips, safe mode, one-line refusals."""
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 
 import h5py
 import keras
@@ -13,6 +10,7 @@ import pytest
 from Network.checkpoints import RunFolder
 from Network.loading import DEFAULT_MODEL, load_model, models_in_the_box, read_h5_weights
 from Network.mobile3model import QUICK, build
+from tests import forkserver
 
 TINY = dataclasses.replace(QUICK, image_size=32, points=64, batch_norm="merged", lstm_filters=(4, 4, 4),
                            block_filters=(4, 4, 4), link_filters=(4,), decoder_filters=(4, 4, 4, 4), shape_head=2)
@@ -60,8 +58,7 @@ def test_run_folder_in_a_fresh_process(tmp_path):
     script = ("import sys, numpy as np\nfrom Network.loading import load_model\n"
               "loaded = load_model(sys.argv[1])\nassert loaded.order == 'grid' and loaded.points == 64\n"
               "np.save(sys.argv[3], loaded.model(np.load(sys.argv[2]), training=False))")
-    subprocess.run([sys.executable, "-c", script, str(tmp_path / "run"), str(tmp_path / "images.npy"),
-                    str(tmp_path / "out.npy")], check=True, env=os.environ)
+    forkserver.run("-c", script, tmp_path / "run", tmp_path / "images.npy", tmp_path / "out.npy", check=True)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model(images(), training=False), atol=1e-6)
 
 

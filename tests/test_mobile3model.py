@@ -3,8 +3,6 @@ import dataclasses
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -16,9 +14,9 @@ from Network import mobile3model
 from Network.layers import RECURRENT_ACTIVATIONS
 from Network.losses import mean_squared_error
 from Network.mobile3model import QUICK, THESIS, Config, build, build_step, get_keras_model, initial_states
+from tests import forkserver
 from tests.bench import listing
 
-ROOT = Path(__file__).resolve().parents[1]
 #: The thesis's layers on images of 32 pixels with few channels: every test but those of Table 1 runs on it
 TINY = dict(image_size=32, points=256, lstm_filters=(8, 4, 4, 5, 6), block_filters=(4, 8, 8),
             block_expansion=(2, 3, 2), squeeze_ratio=4, link_filters=(8, 6), decoder_filters=(8, 8, 6, 6, 5, 4, 3))
@@ -359,7 +357,6 @@ def test_it_learns():
 
 def run(script: str, *arguments: object, backend: str = "tensorflow") -> None:
     """A fresh Python process on the script; its error is this test's."""
-    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], cwd=ROOT, env=environment,
-                          capture_output=True, text=True, timeout=300)
+    environment = dict(os.environ) if backend == "tensorflow" else {**os.environ, "KERAS_BACKEND": backend}
+    done = forkserver.run("-c", script, *arguments, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -5,8 +5,6 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from Dataset.atomic import folder_lock
 from Dataset.renders import RenderOptions, layout, render_person
 from Dataset.shards import make_shards, open_shards
 from Dataset.workers import render_stage
+from tests.forkserver import DEVNULL, Popen
 
 TINY = RenderOptions(people=18, images=2, size=24, seed=3, detect=0.0, buffers=("mask",))
 FLAGS = ["--people", "18", "--images", "2", "--size", "24", "--seed", "3", "--detect", "0", "--buffers", "mask"]
@@ -114,9 +113,7 @@ def test_goes_on_after_damage_and_touches_nothing_else(tiny, copy, damage):
 @pytest.mark.skipif(os.name == "nt", reason="no kill -9")
 def test_goes_on_after_a_kill(tiny, tmp_path):
     out = tmp_path / "OUT"
-    command = [sys.executable, "-m", "Dataset.shards", str(out), *FLAGS]
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               cwd=Path(shards.__file__).parents[1])
+    running = Popen("-m", "Dataset.shards", out, *FLAGS, stdout=DEVNULL, stderr=DEVNULL)
     deadline = time.monotonic() + 240
     while not (out / "shard_00000").is_dir():
         assert time.monotonic() < deadline and running.poll() is None

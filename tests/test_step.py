@@ -2,8 +2,6 @@
 import json
 import os
 import socket
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -13,6 +11,7 @@ import tensorflow as tf
 from Network.layers import TimeBatchNormalization
 from Network.settings import Settings
 from Network.step import GradientStep, make_strategy, prepare
+from tests import forkserver
 
 
 def mse(y_true, y_pred):
@@ -149,8 +148,8 @@ def free_ports(count: int) -> list[int]:
 def test_two_workers_are_one_process():
     """Two local workers with synchronized BatchNormalization give the single process's losses, weights, statistics."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
-    processes = [subprocess.Popen(
-        [sys.executable, "-c", WORKER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    processes = [forkserver.Popen(
+        "-c", WORKER, stdout=forkserver.PIPE, stderr=forkserver.PIPE,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1",
              "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})})
         for i in range(2)]

@@ -4,8 +4,6 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -16,6 +14,7 @@ from Network.checkpoints import Progress, RunFolder
 from Network.settings import TrainConfig
 from Network.step import GradientStep
 from Network.training import NotFinite, Stopped, Trainer, fixed_epoch, learning_rate, plateau_reached
+from tests import forkserver
 from tests.test_step import data, mse, small_model
 
 CONFIG = TrainConfig(epochs=3, learning_rate=1e-2)
@@ -279,7 +278,7 @@ def test_sigkill_and_resume_give_the_losses_of_an_uninterrupted_run(tmp_path, mo
     folder = tmp_path / "run"
 
     def start(mode):
-        return subprocess.run([sys.executable, "-c", KILLED, str(folder), moment, mode], capture_output=True, text=True)
+        return forkserver.run("-c", KILLED, folder, moment, mode)
     killed = start("first")
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-1500:]
     assert keras.models.load_model(folder / "best_validation.keras", compile=False) is not None

@@ -1,7 +1,5 @@
 """Network/vrn.py, hourglass.py, vrn_losses.py: sizes counted, variants, twins by hand, remat, reading, training."""
 import dataclasses
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -13,6 +11,7 @@ from Network.hourglass import EPSILON, Residual
 from Network.settings import Settings
 from Network.step import GradientStep, make_optimizer
 from Network.vrn_losses import HEAT_WEIGHT, cross_entropy, volume_and_landmarks
+from tests import forkserver
 
 TINY = vrn.Config(image_size=16, layers=12, features=8, stem=(4, 6), depth=2, head=(6,), landmark_features=4,
                   batch_norm_momentum=0.8)
@@ -274,7 +273,7 @@ def test_another_process_reads_it_and_says_the_same(tmp_path, variant):
     code = ("import keras, numpy as np, Network.vrn as vrn\n"
             f"model = keras.models.load_model(r'{tmp_path / 'model.keras'}', compile=False, safe_mode=True)\n"
             f"np.save(r'{tmp_path / 'y.npy'}', vrn.inference(model)(np.load(r'{tmp_path / 'x.npy'}')))\n")
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    forkserver.run("-c", code, check=True)
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model(x)["volume"], atol=1e-5)
 
 
