@@ -44,6 +44,7 @@ class Config:
     noise_seed: int = 0                             # of dropout and z
     distance: str = "l1"                            # l2: the mean of the squared differences
     distance_weight: float = 100.0                  # lambda
+    adversarial_weight: float = 1.0                 # 0: the distance alone, the discriminator is not trained
     masked: bool = False                            # the distance over the face alone, not over the background too
     crop_margin: float = 1.15                       # the detector's box is grown by this before it is cut
 
@@ -63,7 +64,7 @@ class Config:
                              f"got {self.discriminator_filters!r}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout!r}")
-        for name in ("dropout_levels", "noise_channels", "distance_weight", "noise_seed"):
+        for name in ("dropout_levels", "noise_channels", "distance_weight", "adversarial_weight", "noise_seed"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
         for name in ("batch_norm_momentum", "crop_margin"):
@@ -84,7 +85,7 @@ PIX2PIX = Config()
 #: The same for two CPU cores. No dropout: batch normalisation behind dropout expects in inference a variance that is
 #: not there. Filters are multiples of 16, which the fused normalisation wants
 SMALL = Config(image_size=128, filters=(64, 96, 128, 128, 128, 128, 128), dropout=0.0,
-               discriminator_filters=(32, 64, 128, 256))
+               discriminator_filters=(16, 32, 64, 128))
 PRESETS = {"pix2pix": PIX2PIX, "pix2pix-small": SMALL}
 
 

@@ -52,8 +52,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # the same for two CPU cores: batches of 16, photometric augmentation of photos without occluders
     "pix2pix-small": {
         "network": "pix2pix", "settings": {"precision": "mixed_bfloat16"}, "model": {},
-        "data": {"image_size": 128, "batch_size": 16, "augment": True, "photos": True, "occlusion": 0.0,
-                 "fade_epochs": 30},
+        "data": {"image_size": 128, "batch_size": 16, "batches": 625, "augment": True, "photos": True,
+                 "occlusion": 0.0, "fade_epochs": 30},
         "train": {"epochs": 40, "learning_rate": 5e-4, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "l1"},
     },

@@ -99,7 +99,7 @@ class Config:
 
 UVNET = Config()
 #: for two CPU cores: the U-net runs at 64 px. Features are multiples of 16, which the fused normalisation wants
-SMALL = Config(levels=5, stem=32, features=(32, 48, 80, 128, 192), up_features=(32, 48, 80, 128, 160),
+SMALL = Config(levels=5, stem=32, features=(48, 64, 96, 144, 208), up_features=(48, 64, 96, 128, 176),
                kernel_sizes=(3,), normalisation="batch", output_initializer="zeros", confidence=True)
 PRESETS = {"uvnet": UVNET, "uvnet-small": SMALL}
 ORDERED = False     # the output is a map of the image, no grid of points
