@@ -61,7 +61,8 @@ def judge_pixels(arguments: argparse.Namespace, loaded, title: str) -> Table:
     if loaded.config.get("network") not in kinds:
         raise ValueError(f"--maps judges what {', '.join(kinds)} and vrn see; {loaded.source} is another network")
     batches, table = kinds[loaded.config["network"]]
-    return table(batches(arguments.data, loaded.image_size, arguments.images or 2),
+    scaling = loaded.config.get("model", {}).get("scaling", "unit")
+    return table(batches(arguments.data, loaded.image_size, arguments.images or 2, scaling),
                  lambda images: loaded.answers(images[:, None])[:, 0], title)
 
 
@@ -81,7 +82,8 @@ def judge_shards(arguments: argparse.Namespace) -> Table:
     loaded = put_together(load_model(arguments.model, arguments.checkpoint), arguments.together)
     if arguments.maps or arguments.iterations:
         return judge_pixels(arguments, loaded, f"{arguments.model} on {arguments.data}")
-    people = people_of(arguments.data, loaded.image_size, loaded.points)
+    scaling = loaded.config.get("model", {}).get("scaling", "minmax")
+    people = people_of(arguments.data, loaded.image_size, loaded.points, scaling)
     seen = people.seed == loaded.config.get("shards", {}).get("seed")
     title = f"{arguments.model} on {arguments.data}" + (" (SEEN IN TRAINING: same seed)" if seen else "")
     if arguments.curve:

@@ -281,18 +281,19 @@ class MapBatch(NamedTuple):
     landmarks: np.ndarray
 
 
-def maps_of(folder: str | Path, size: int, images: int) -> Callable[[], Iterator[MapBatch]]:
+def maps_of(folder: str | Path, size: int, images: int, scaling: str = "unit") -> Callable[[], Iterator[MapBatch]]:
     """`everybodys_maps` of a folder of shards, as often as it is called. ValueError for what is none."""
     shards = open_shards(folder)
-    return lambda: everybodys_maps(shards, size, images)
+    return lambda: everybodys_maps(shards, size, images, scaling=scaling)
 
 
-def everybodys_maps(shards: Shards, size: int, images: int, batch: int = 16) -> Iterator[MapBatch]:
-    """Each person's first `images` pictures, at `size` px, with their maps, to judge a network on. ValueError for more
-    pictures than there are, and what `MapSequence` refuses."""
+def everybodys_maps(shards: Shards, size: int, images: int, batch: int = 16, scaling: str = "unit"
+                    ) -> Iterator[MapBatch]:
+    """Each person's first `images` pictures, at `size` px and scaled as a network's Config says, with their maps, to
+    evaluate it on. ValueError for more pictures than there are, and what `MapSequence` refuses."""
     if not 1 <= images <= shards.images:
         raise ValueError(f"--images must be 1 to {shards.images}, as many as each person has pictures, got {images}")
-    config = MapConfig(image_size=size, batch_size=batch, extras=("landmarks",))
+    config = MapConfig(image_size=size, batch_size=batch, scaling=scaling, extras=("landmarks",))
     sequence = MapSequence(shards, np.arange(len(shards)), config, training=False)
     for index in range(-(-len(shards) * images // batch)):
         x, y = sequence.batch(0, index)

@@ -9,8 +9,7 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple
 import cv2
 import numpy as np
 
-from Datagenerator.coefficient_dataset import (CoefficientConfig, CoefficientSequence, make_coefficient_sequences,
-                                               stretched)
+from Datagenerator.coefficient_dataset import CoefficientConfig, CoefficientSequence, make_coefficient_sequences
 from Datagenerator.dataset import DataConfig, SubjectSequence
 from Datagenerator.live import LiveConfig, LivePeople, Rendered, open_live
 from Datagenerator.live_maps import LiveDepthConfig, LiveMapConfig, open_live_maps
@@ -19,6 +18,7 @@ from Datagenerator.pair_dataset import PairConfig, PairSequence, pair_sequences
 from Datagenerator.shard_dataset import ShardConfig, ShardSequence, make_sequences
 from Datagenerator.volume_dataset import VolumeConfig, VolumeSequence, make_volume_sequences
 from Dataset.face_model import load_face_model
+from Dataset.images import scaled
 from Dataset.rendering_unit import mean_code
 from Dataset.renders import GRID, RenderOptions, coarse_grid
 from Dataset.representations.depth import RANGE
@@ -175,9 +175,9 @@ class People(NamedTuple):
     landmarks: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
 
-def people_of(folder: str | Path, size: int, points: int) -> People:
-    """Everybody in a folder of shards, larger pictures averaged down. ValueError when it is unfinished or its pictures
-    are smaller than the model's."""
+def people_of(folder: str | Path, size: int, points: int, scaling: str = "minmax") -> People:
+    """Everybody in a folder of shards, larger pictures averaged down and scaled as a network's Config says
+    (`Dataset.images.scaled`). ValueError when it is unfinished or its pictures are smaller than the model's."""
     shards = open_shards(folder)
     if shards.size < size:
         raise ValueError(f"{folder}: holds pictures of {shards.size} px, the model takes {size}")
@@ -188,7 +188,10 @@ def people_of(folder: str | Path, size: int, points: int) -> People:
     constant = truths.make_template(np.zeros_like(identity[:1]))
 
     def images(person: int) -> np.ndarray:
-        return np.stack([stretched(image, size) for image in shards.gather("images", [person])[0]])
+        pictures = shards.gather("images", [person])[0]
+        return np.stack([scaled(image if len(image) == size else
+                                cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), scaling)
+                         for image in pictures])
 
     def in_photo(person: int, picture: int) -> tuple[np.ndarray, np.ndarray]:
         expression, visible = (shards.gather(name, [person], [picture])[0] for name in ("expression", "visible"))

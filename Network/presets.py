@@ -103,7 +103,8 @@ def resolve(preset: str, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
         return {**chosen[part], **typed.get(part, {})}
     network = get_network(chosen["network"])
     # the network takes any number of images; sizes follow the data
-    sizes = {name: value for name, value in merged("data").items() if name in ("image_size", "points", "layers", "scaling")}
+    shared = ("image_size", "points", "layers", "scaling")
+    sizes = {name: value for name, value in merged("data").items() if name in shared}
     model = from_dict(network.Config, {**dataclasses.asdict(network.PRESETS[preset]), **merged("model"), **sizes})
     data = {**merged("data"), **getattr(network, "data_settings", lambda config: {})(model)}
     return {"preset": preset, "network": chosen["network"],
