@@ -37,7 +37,7 @@ def judged_config(trained: dict[str, Any], *, images: int | None, image_size: in
                       normalisation=data.get("normalisation", "unit_sphere"), as_published=as_published)
 
 
-def depths_of(folder: str | Path, size: int, images: int) -> Batches:
+def depths_of(folder: str | Path, size: int, images: int, scaling: str = "unit") -> Batches:
     """Batches (images (B, S, S, 3), {"depth": (B, S, S, 1)}) as a network is trained on, nothing changed: of shards the
     first `images` pictures of everybody, of photos with depth pictures those that test; where it is known how many mm
     a picture shows from side to side, "side" says it, too.
@@ -47,10 +47,12 @@ def depths_of(folder: str | Path, size: int, images: int) -> Batches:
     if (Path(folder) / INFO).is_file():
         shards = _with_pictures(folder, images)
         sequence: Any = MapSequence(shards, np.arange(len(shards)),
-                                    DepthConfig(image_size=size, batch_size=_BATCH, jitter=False), training=False)
+                                    DepthConfig(image_size=size, batch_size=_BATCH, jitter=False, scaling=scaling),
+                                    training=False)
         count, scale = len(shards) * images, {}
     else:
-        sequence = PairSequence(pairs(folder, "test"), PairConfig(image_size=size, batch_size=1), False)
+        config = PairConfig(image_size=size, batch_size=1, scaling=scaling)
+        sequence = PairSequence(pairs(folder, "test"), config, False)
         count, known = len(sequence), dataset_info(folder).settings
         scale = {"side": float(known["side"])} if "side" in known else {}
 

@@ -9,7 +9,7 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple
 import cv2
 import numpy as np
 
-from Datagenerator.coefficient_dataset import (CoefficientConfig, CoefficientSequence, make_coefficient_sequences)
+from Datagenerator.coefficient_dataset import CoefficientConfig, CoefficientSequence, make_coefficient_sequences
 from Datagenerator.dataset import DataConfig, SubjectSequence
 from Datagenerator.live import LiveConfig, LivePeople, Rendered, open_live
 from Datagenerator.live_maps import LiveDepthConfig, LiveMapConfig, open_live_maps
