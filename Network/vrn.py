@@ -75,8 +75,9 @@ class Config:
 
 
 VRN = Config()
-#: the same network for two CPU cores: voxels of 3 mm, a quarter of the features, two halvings (16, 8, 4)
-SMALL = Config(image_size=64, layers=64, features=64, stem=(32, 48), depth=2, head=(64,), landmark_features=48)
+#: the same network for two CPU cores: voxels of 3 mm, half the features, two halvings (16, 8, 4)
+SMALL = Config(image_size=64, layers=64, features=128, stem=(32, 64), depth=2, head=(96,),
+               landmark_features=64)
 PRESETS = {"vrn": VRN, "vrn-small": SMALL}
 ORDERED = False     # the output is a volume, no grid of points
 
