@@ -62,7 +62,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # for two CPU cores
     "vrn-small": {
-        "network": "vrn", "settings": {}, "model": {}, "data": {"image_size": 64, "layers": 64, "batch_size": 32},
+        "network": "vrn", "settings": {}, "model": {}, "data": {"image_size": 64, "layers": 64, "batch_size": 32, "batches": 256},
         "train": {"epochs": 20, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "volume"},
     },
