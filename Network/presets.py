@@ -62,10 +62,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "network": "vrn", "settings": {"optimizer": "rmsprop"}, "model": {}, "data": {},
         "train": {"epochs": 80, "schedule": "drop", "patience": 80, "choose_by": "volume"},
     },
-    "vrn-compact": {
-        "network": "vrn", "settings": {"precision": "mixed_bfloat16"}, "model": {},
-        "data": {"image_size": 96, "layers": 100, "batch_size": 16, "photos": True, "empty": 0.1},
-        "train": {"epochs": 60, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
+    # for two CPU cores
+    "vrn-small": {
+        "network": "vrn", "settings": {}, "model": {}, "data": {"image_size": 64, "layers": 64, "batch_size": 32, "batches": 256},
+        "train": {"epochs": 20, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "volume"},
     },
     # Endrawis 2018, 3.1.3: Adam, the rate lowered where the loss stays, an early stop; rate and sizes are not given.
