@@ -19,6 +19,7 @@ from typing import Iterable
 from Evaluation.demo_output import PhotoOutput
 from Evaluation.serve import ServeConfig, serve
 from Evaluation.views import VIEWS, make_viewer
+from Network import from_run
 from Network.demo_options import FRAMES, films, parse
 from Network.flags import exit_code
 
@@ -42,7 +43,6 @@ def film_faces(arguments: argparse.Namespace) -> None:
     """--output of .mp4 or .avi: the video with its faces drawn, and their numbers beside it."""
     from Evaluation.overlay import Overlay, OverlayConfig
     from Network.film import MAX_FRAMES, film
-    from Network.inference.registry import from_run
     from Network.inference.results import refuse_overwriting
     from Network.loading import DEFAULT_MODEL
     from Network.track import MOST_FACES
@@ -60,7 +60,6 @@ def reconstruct(arguments: argparse.Namespace) -> None:
     from Dataset.sources import example_picture, pictures
     from Network.demo_faces import FaceWriter
     from Network.inference.photos import NoFace, faces_of
-    from Network.inference.registry import from_run
     from Network.inference.results import refuse_overwriting
     from Network.loading import DEFAULT_MODEL
     every, swap = arguments.faces == "all", arguments.view == "swap"

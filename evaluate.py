@@ -14,28 +14,22 @@ from pathlib import Path
 from tqdm import tqdm
 
 from Evaluation.options import parse
-from Evaluation.tables import Table, about, layer_table, score_table, table2
+from Evaluation.tables import CHECKPOINTS, Table, layer_table, score_table, thesis_table
+from Network import from_run
 from Network.flags import exit_code
 
-CHECKPOINTS = {"train": "best_training", "validation": "best_validation"}
-PEOPLE = {"train": "training", "test": "test"}
 
-
-def dense_table(arguments: argparse.Namespace, predictor, title: str) -> Table:
+def pixel_table(arguments: argparse.Namespace, predictor, title: str) -> Table:
     """--maps and --iterations: dense predictions, or the coefficients after each pass, beside a constant baseline."""
     from Datagenerator import judged
-    images, size = arguments.images or 2, predictor.size
+    from Evaluation.dense_tables import dense_table
+    from Evaluation.iterations import iteration_table
+    images = arguments.images or 2
     if arguments.iterations:
-        from Evaluation.iterations import iteration_table
         return iteration_table(predictor.run_iterations(arguments.iterations),
-                               judged.iteration_samples_of(arguments.data, size, images), title)
-    from Evaluation.dense_tables import TABLES
-    truths = {"uv": judged.maps_of, "depth": judged.depths_of, "volume": judged.volumes_of}
-    if predictor.maps is None:
-        raise ValueError(f"--maps is for dense predictions ({', '.join(truths)}); {predictor.network} "
-                         f"({predictor.source}) has none")
-    shape = (predictor.loaded.model.output_shape[-1],) if predictor.maps == "volume" else ()
-    return TABLES[predictor.maps](truths[predictor.maps](arguments.data, size, *shape, images), predictor, title)
+                               judged.iteration_samples_of(arguments.data, predictor.size, images), title)
+    return dense_table(lambda kind: judged.dense_truths(kind, arguments.data, predictor.size, images,
+                                                        predictor.input_scaling, predictor.layers), predictor, title)
 
 
 def shards_table(arguments: argparse.Namespace) -> Table:
@@ -44,7 +38,6 @@ def shards_table(arguments: argparse.Namespace) -> Table:
     from Evaluation.compare import compare_on
     from Evaluation.people import curve_of_people, score_people, score_photos
     from Network.compared import systems
-    from Network.inference.registry import from_run
     surface = not arguments.no_surface
     if arguments.compare:
         return compare_on(arguments.data, arguments.compare_people,
@@ -53,14 +46,13 @@ def shards_table(arguments: argparse.Namespace) -> Table:
     predictor = from_run(arguments.model, arguments.checkpoint, fusion=arguments.fusion)
     title = f"{arguments.model} on {arguments.data}"
     if arguments.maps or arguments.iterations:
-        return dense_table(arguments, predictor, title)
+        return pixel_table(arguments, predictor, title)
     people = people_of(arguments.data, predictor.size, predictor.points)
     title += " (SEEN IN TRAINING: same seed)" if people.seed == predictor.config.get("shards", {}).get("seed") else ""
     if arguments.curve:
         return curve_of_people(people, predictor.prefixes, arguments.orders, arguments.seed, title, tqdm)
-    if arguments.photos:
-        return score_photos(people, predictor.photo, arguments.images or 2, title, surface, tqdm)
-    return score_people(people, predictor.subject, arguments.images or 8, title, surface, tqdm)
+    score, see, images = (score_photos, predictor.photo, 2) if arguments.photos else (score_people, predictor.subject, 8)
+    return score(people, see, arguments.images or images, title, surface, tqdm)
 
 
 def subjects_table(arguments: argparse.Namespace) -> Table:
@@ -70,20 +62,18 @@ def subjects_table(arguments: argparse.Namespace) -> Table:
     from Evaluation.evaluate_predictions import score_batches
     from Evaluation.plots import FirstSamples
     from Network.checkpoints import RunFolder
-    from Network.inference.registry import from_run
 
     def scores(people: str, checkpoint: str):
-        predictor = from_run(arguments.model, checkpoint)
-        ordered = predictor.ordered and dataset_info(arguments.data).order == "grid"
-        name = f"{arguments.figures}/{predictor.source.stem}_{people}"
-        return score_batches(predictions(predictor, arguments, people, FirstSamples(name, ordered) if arguments.figures
-                                         else None), ordered, arguments.as_published, surface=not arguments.no_surface)
-    if arguments.table != 2:
-        return score_table(scores(arguments.people, arguments.checkpoint),
-                           f"{arguments.model} on the {arguments.people} people of {arguments.data}")
-    there = RunFolder(arguments.model).there(CHECKPOINTS)
-    results = {(data, name): scores(PEOPLE[data], CHECKPOINTS[name]) for data in PEOPLE for name in there}
-    return table2({key: result.means for key, result in results.items()}, arguments.data, *about(results))
+        one = from_run(arguments.model, checkpoint)
+        ordered = one.ordered and dataset_info(arguments.data).order == "grid"
+        draw = FirstSamples(f"{arguments.figures}/{one.source.stem}_{people}", ordered) if arguments.figures else None
+        found = predictions(one, arguments.data, people, draw, images=arguments.images, seed=arguments.seed,
+                            batch_size=arguments.batch_size, as_published=arguments.as_published)
+        return score_batches(found, ordered, arguments.as_published, surface=not arguments.no_surface)
+    if arguments.table == 2:
+        return thesis_table(scores, RunFolder(arguments.model).there(CHECKPOINTS), arguments.data)
+    return score_table(scores(arguments.people, arguments.checkpoint),
+                       f"{arguments.model} on the {arguments.people} people of {arguments.data}")
 
 
 def table_of(arguments: argparse.Namespace) -> Table:
@@ -94,8 +84,7 @@ def table_of(arguments: argparse.Namespace) -> Table:
         return layer_table(*describe(load_model(arguments.model).model if arguments.model else thesis_model()))
     if arguments.aflw2000:
         from Evaluation.landmark_table import folder_table
-        from Network.inference.registry import from_run
-        find = from_run(arguments.model, arguments.checkpoint).landmarks_in
+            find = from_run(arguments.model, arguments.checkpoint).landmarks_in
         return folder_table(arguments.aflw2000, find, arguments.model, arguments.boxes, tqdm)
     shards = arguments.compare or arguments.maps or (Path(arguments.data) / "shards.json").is_file()
     return (shards_table if shards else subjects_table)(arguments)
@@ -104,8 +93,8 @@ def table_of(arguments: argparse.Namespace) -> Table:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Print the table, and write it where a place is named."""
     table = table_of(arguments)
-    written = table.write(arguments.results) if arguments.results else []
-    print(table.text(), *(f"wrote {path}" for path in written), sep="\n")
+    print(table.text(), *(f"wrote {path}" for path in (table.write(arguments.results) if arguments.results else ())),
+          sep="\n")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -99,7 +99,7 @@ class Predictor(ABC):
     network              name in `Network.NETWORKS`
     representation       what the network answers: points, uv, depth, volume, coefficients, keypoints
     fusion               how several photos become one subject, in words
-    scaling              input scaling of `SCALINGS`; a config's `scaling` takes its place
+    scaling              default of the input scaling; `input_scaling` is the config's
     has_photo_face, has_landmarks, has_pose     what a `Face` holds
     dense                of uv, depth, volume, coefficients: which of `uv_map`, `depth_map`, `volume`, `passes` work
     maps                 of uv, depth, volume: what `answers` gives for every pixel, to be evaluated; None: nothing
@@ -136,10 +136,11 @@ class Predictor(ABC):
                              f"{', '.join(self.OPTIONS) or 'no options'}")
         self.loaded, self.source, self.config = loaded, loaded.source, loaded.config
         self.size, self.points, self.ordered = loaded.image_size, loaded.points, loaded.order == "grid"
+        self.images = loaded.images
         self.margin = float(self.config.get("model", {}).get("crop_margin", 1.0))
-        self._scaling = self.config.get("model", {}).get("scaling", self.scaling)
-        if self._scaling not in SCALINGS:
-            raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {self._scaling!r}")
+        self.input_scaling = self.config.get("model", {}).get("scaling", self.scaling)
+        if self.input_scaling not in SCALINGS:
+            raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {self.input_scaling!r}")
         self._clear()
 
     # --- photos ---------------------------------------------------------------------------------------------------
@@ -166,6 +167,18 @@ class Predictor(ABC):
         """Forget everything: the next photo shows another subject."""
         self._clear()
         self._forget()
+
+    def landmarks_in(self, image: np.ndarray, box: Box | None = None) -> np.ndarray | None:
+        """A picture (H, W, 3) uint8 BGR alone, and a box in it, None for the detector's -> `Face.picture_landmarks` (68,
+        3); None where no face is found. Resets. ValueError for a system without landmarks."""
+        if not self.has_landmarks:
+            raise ValueError(f"{self.source}: {self.network} has no landmarks in a photo")
+        self.reset()
+        try:
+            crops = self.crops(Picture("photo", image), box=box)
+            return self.add(crops[0]).picture_landmarks if crops else None
+        except NoFace:
+            return None
 
     def subject(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Crops (S, S, 3) uint8 BGR of one subject -> the neutral face (N, 3) float32; the mean face where none shows a
@@ -220,6 +233,11 @@ class Predictor(ABC):
         """Coefficients (n, 290) float32 of the last photo: of an iterated system the start and each pass. ValueError
         where the system has none."""
         raise ValueError(f"{self.source}: {self.network} has no coefficients")
+
+    @property
+    def layers(self) -> int:
+        """Of its volumes, where `maps` is volume; else 0."""
+        return 0
 
     def answers(self, inputs: np.ndarray) -> np.ndarray:
         """Network inputs (B, S, S, 3) float32 -> its dense predictions (B, S, S, C) float32, where `maps`."""
@@ -280,7 +298,7 @@ class Predictor(ABC):
     # --- shared -----------------------------------------------------------------------------------------------------
     def _scaled(self, image: np.ndarray) -> np.ndarray:
         """An image (S, S, 3) uint8 -> float32 in [0, 1], as the network takes it."""
-        return scaled(image, self._scaling)
+        return scaled(image, self.input_scaling)
 
     def _clear(self) -> None:
         self.face: Face | None = None

@@ -57,6 +57,10 @@ class VRNPredictor(DensePredictor[VolumeFitted]):
         identity = mean_identity([reading.identity for reading in readings])
         return Fit(grid_of(model.shape(identity), model), grid_of(last.face, model), last.keypoints, last.landmarks)
 
+    @property
+    def layers(self) -> int:
+        return self.loaded.model.output_shape[-1]
+
     def volume(self) -> np.ndarray:
         return sigmoid(self._last())
 
