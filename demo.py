@@ -28,8 +28,7 @@ STARTED = time.perf_counter()       # start-up is counted from here
 
 def tell(files: Iterable[Path]) -> None:
     """Print the paths of files that were written."""
-    for file in files:
-        print(f"wrote {file.resolve()}")
+    print(*(f"wrote {file.resolve()}" for file in files), sep="\n", end="\n" if files else "")
 
 
 def serve_page(arguments: argparse.Namespace) -> None:
@@ -86,8 +85,7 @@ def reconstruct(arguments: argparse.Namespace) -> None:
                 tell(output.write(numbered=arguments.each or len(crops) > 1))
     tell(output.finish(written=arguments.each or every))
     if faces.shows_last_only and not (arguments.each or every):
-        logging.warning("--surface %s shows the last of %d photos; --each writes one of every photo",
-                        arguments.surface, output.count)
+        logging.warning("--surface shows the last of %d photos; --each writes one of every photo", output.count)
 
 
 def main(argv: list[str] | None = None) -> int:

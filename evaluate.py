@@ -1,9 +1,9 @@
 """Evaluate a model, as the thesis did and beyond:  python evaluate.py BATCH IMAGES DATA MODEL [RESULTS]
 
 The same by name: --batch-size --images --data --model --results. `--table 1` prints the network's layers; `--table 2`
-scores both checkpoints of a run folder on training and testing subjects, beside the thesis's four numbers; `--figures
-FOLDER` draws strips and error maps. On shards: --curve, --photos, --maps, --iterations; `--compare` sets all bundled
-networks side by side, `--aflw2000 FOLDER` evaluates landmarks. Every number is printed with its definition.
+scores both checkpoints of a run folder, beside the thesis's numbers; `--figures FOLDER` draws strips and error maps. On
+shards: --curve, --photos, --maps, --iterations; `--compare` sets all bundled networks side by side, `--aflw2000 FOLDER`
+evaluates landmarks. Every number is printed with its definition.
 """
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from Network.flags import exit_code
 
 
 def pixel_table(arguments: argparse.Namespace, predictor, title: str) -> Table:
-    """--maps and --iterations: dense predictions, or the coefficients after each pass, beside a constant baseline."""
+    """--maps and --iterations: dense predictions, or coefficients after each pass, beside a constant baseline."""
     from Datagenerator import judged
-    from Evaluation.dense_tables import dense_table
-    from Evaluation.iterations import iteration_table
+    from Evaluation.dense_tables import dense_table, iteration_table
     images = arguments.images or 2
     if arguments.iterations:
         return iteration_table(predictor.run_iterations(arguments.iterations),
@@ -33,18 +32,16 @@ def pixel_table(arguments: argparse.Namespace, predictor, title: str) -> Table:
 
 
 def shards_table(arguments: argparse.Namespace) -> Table:
-    """Synthetic subjects: a table beside the mean face, of subjects or their photos, the curve, or all networks."""
+    """Synthetic subjects: a table of subjects or photos beside the mean face, the curve, or all networks."""
     from Datagenerator.source import people_of
     from Evaluation.compare import compare_on
     from Evaluation.people import curve_of_people, score_people, score_photos
     from Network.compared import systems
-    surface = not arguments.no_surface
+    surface, (model, which) = not arguments.no_surface, (arguments.model, arguments.checkpoint)
     if arguments.compare:
-        return compare_on(arguments.data, arguments.compare_people,
-                          lambda margin: systems(margin, arguments.model, arguments.checkpoint), people_of,
-                          arguments.images or 2, surface, tqdm)
-    predictor = from_run(arguments.model, arguments.checkpoint, fusion=arguments.fusion)
-    title = f"{arguments.model} on {arguments.data}"
+        return compare_on(arguments.data, arguments.compare_people, lambda margin: systems(margin, model, which),
+                          people_of, arguments.images or 2, surface, tqdm)
+    predictor, title = from_run(model, which, fusion=arguments.fusion), f"{model} on {arguments.data}"
     if arguments.maps or arguments.iterations:
         return pixel_table(arguments, predictor, title)
     people = people_of(arguments.data, predictor.size, predictor.points)
@@ -76,29 +73,25 @@ def subjects_table(arguments: argparse.Namespace) -> Table:
                        f"{arguments.model} on the {arguments.people} people of {arguments.data}")
 
 
-def table_of(arguments: argparse.Namespace) -> Table:
-    """The table that was asked for."""
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Print the table that was asked for, and write it where a place is named."""
     if arguments.table == 1:
         from Network.flops import describe
         from Network.loading import load_model, thesis_model
-        return layer_table(*describe(load_model(arguments.model).model if arguments.model else thesis_model()))
-    if arguments.aflw2000:
+        table = layer_table(*describe(load_model(arguments.model).model if arguments.model else thesis_model()))
+    elif arguments.aflw2000:
         from Evaluation.landmark_table import folder_table
-            find = from_run(arguments.model, arguments.checkpoint).landmarks_in
-        return folder_table(arguments.aflw2000, find, arguments.model, arguments.boxes, tqdm)
-    shards = arguments.compare or arguments.maps or (Path(arguments.data) / "shards.json").is_file()
-    return (shards_table if shards else subjects_table)(arguments)
-
-
-def evaluate(arguments: argparse.Namespace) -> None:
-    """Print the table, and write it where a place is named."""
-    table = table_of(arguments)
-    print(table.text(), *(f"wrote {path}" for path in (table.write(arguments.results) if arguments.results else ())),
-          sep="\n")
+        find = from_run(arguments.model, arguments.checkpoint).landmarks_in
+        table = folder_table(arguments.aflw2000, find, arguments.model, arguments.boxes, tqdm)
+    else:
+        shards = arguments.compare or arguments.maps or (Path(arguments.data) / "shards.json").is_file()
+        table = (shards_table if shards else subjects_table)(arguments)
+    written = table.write(arguments.results) if arguments.results else []
+    print(table.text(), *(f"wrote {path}" for path in written), sep="\n")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line; None: the process's. -> 0, or SystemExit with code 2 and one line for bad input."""
+    """Run a command line, None: the process's -> 0; SystemExit with code 2 for bad input."""
     return exit_code("evaluate.py", evaluate, parse(__doc__, argv))
 
 

@@ -157,8 +157,8 @@ def shards_of(settings: RenderOptions) -> dict[str, Any]:
 
 
 class People(NamedTuple):
-    """Shards to be judged on: `images(p)` gives person p's pictures (T, S, S, 3) uint8 BGR; `count` is T; `truths` (P, N,
-    3) float32 neutral grids in the unit sphere, each brought onto `constant` (N, 3), the built-in mean face, by a
+    """Shards to be judged on: `images(p)` gives person p's pictures (T, S, S, 3) uint8 BGR; `count` is T; `truths`
+    (P, N, 3) float32 neutral grids in the unit sphere, each brought onto `constant` (N, 3), the mean face, by a
     similarity, as in training; `digest` (hex) of who they are; `seed` of the shards; `in_photo(p, k)`: of person p's
     picture k the face with its expression as an ordered grid (N, 3) float32 mm, head frame, and which of its points the
     picture shows (N,) bool; `turned(p, k)`: from there to the camera's upright frame, (3, 3) float64; `landmarks(p,

@@ -50,7 +50,7 @@ def fit_depth(depth: np.ndarray, camera: Camera, model: FaceModel | None = None,
     model = load_face_model() if model is None else model
     if np.count_nonzero(np.isfinite(depth)) < MIN_PIXELS:
         raise NotFittable(f"no depth: a face needs at least {MIN_PIXELS} pixels with a depth, "
-                         f"received {np.count_nonzero(np.isfinite(depth))}")
+                          f"received {np.count_nonzero(np.isfinite(depth))}")
     mesh = triangulate(depth, camera)
     surface = ScanSurface(mesh, "depth map")
     with one_thread():

@@ -46,7 +46,7 @@ class ScanSurface:
         vertices, triangles = _weld(vertices, triangles)
         if len(triangles) == 0:
             raise NotFittable(f"{name}: a scan must have triangles with an area, it has none "
-                             f"({len(scan.vertices)} vertices, {len(scan.triangles)} triangles)")
+                              f"({len(scan.vertices)} vertices, {len(scan.triangles)} triangles)")
         vertices, triangles = _largest_pieces(vertices, triangles)
         corners = vertices[triangles]
         centres, cross = corners.mean(1), _cross(corners)

@@ -6,9 +6,12 @@ from typing import Any, Callable, Iterable, Protocol
 import numpy as np
 
 from Evaluation.depth_table import depth_table
+from Evaluation.iterations import iteration_table
 from Evaluation.map_metrics import maps_table
 from Evaluation.tables import Table
 from Evaluation.volume_table import volume_table
+
+__all__ = ["dense_table", "iteration_table"]
 
 
 class Dense(Protocol):

@@ -14,12 +14,12 @@ OPTIONS = (("--batch-size", int, 1, "samples of a batch; default 1"),
            ("--aflw2000", str, None, "folder of 300W-LP or AFLW2000-3D: 68 landmarks by yaw, of --model"),
            ("--compare-people", int, 64, "rendered for --compare where --data names none; kept in the user's cache"),
            ("--face-model", str, None, "Basel, FLAME or ICT-FaceKit in place of the built-in face (see README)"),
-           ("--iterations", int, 0, "of an iterated network on shards: error after each of so many passes, pose free and held"),
+           ("--iterations", int, 0, "on shards: error after each of so many passes of an iterated network"),
            ("--seed", int, 0, "of the order of images"), ("--figures", str, None, "folder for strips and error maps"))
 SWITCHES = (("--curve", "of shards: error against the number of images, beside the mean of single-image faces"),
             ("--photos", "of shards: each of the first --images (default 2) pictures alone, its expression included"),
             ("--compare", "every network in the box, and --model, on the same people: two tables and a figure"),
-            ("--maps", "of shards: dense predictions for the first --images (default 2) pictures of each subject"),
+            ("--maps", "of shards: dense predictions for the first --images (default 2) of each"),
             ("--as-published", "the generator's slip, item 0 of each batch only"),
             ("--no-surface", "leave the slow surface protocol out"))
 

@@ -54,12 +54,12 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
     parser.add_argument("--surface", choices=SURFACES, default=FIT, help="the face (default), or what the network sees "
                         "in the last photo, turned as there; of its depth map: a coloured cloud, its triangles from "
                         "pixel to pixel, Poisson's surface, or that without a border; of its volume: volume")
-    parser.add_argument("--iterations", type=int, default=0, metavar="N", help="of an iterated network: at most so many "
-                        "passes over a photo, drawn as NAME_iterations.png")
+    parser.add_argument("--iterations", type=int, default=0, metavar="N", help="of an iterated network: at most so "
+                        "many passes over a photo, drawn as NAME_iterations.png")
     parser.add_argument("--fusion", choices=("mean", "joint"), help="of coarse: several photos become one subject by "
                         "the mean of their identities (default), or by one face fitted to where theirs lie")
-    parser.add_argument("--view", choices=views, help="also draw what uvnet, pix2pix or coarse (the last two) sees in "
-                        "each photo, as NAME_VIEW.png")
+    parser.add_argument("--view", choices=views, help="also draw what the network sees in each photo, as "
+                        "NAME_VIEW.png")
     parser.add_argument("--serve", action="store_true", help="open a web page that takes photos and the webcam")
     add_flags(parser, page, "the web page")
     add_flags(parser, VideoConfig, f"faces drawn into a video, --output {' or '.join(FILMS)}")

@@ -169,8 +169,8 @@ class Predictor(ABC):
         self._forget()
 
     def landmarks_in(self, image: np.ndarray, box: Box | None = None) -> np.ndarray | None:
-        """A picture (H, W, 3) uint8 BGR alone, and a box in it, None for the detector's -> `Face.picture_landmarks` (68,
-        3); None where no face is found. Resets. ValueError for a system without landmarks."""
+        """A picture (H, W, 3) uint8 BGR alone, and a box in it, None for the detector's -> `Face.picture_landmarks`;
+        None where no face is found. Resets. ValueError for a system without landmarks."""
         if not self.has_landmarks:
             raise ValueError(f"{self.source}: {self.network} has no landmarks in a photo")
         self.reset()
