@@ -1,5 +1,4 @@
 """Network/solve.py: a known map is found, the network computes it, held-out people gain, bad input."""
-import dataclasses
 import json
 
 import keras
@@ -7,15 +6,13 @@ import numpy as np
 import pytest
 
 from Dataset.renders import RenderOptions
-from Dataset.representations.coefficients import mean_face
 from Dataset.shards import make_shards, open_shards
-from Network import coarse, compact, solve
+from Network import compact, solve
 from Network.checkpoints import RunFolder
-from Network.coarse_stream import iterated_of
 from Network.grid import resample
+from Network.inference.registry import from_run, predictor_of
 from Network.loading import load_model
 from Network.solve import control_offsets, features_of, normal_equations, ridge_map, solve_run
-from Network.solve_coarse import PASSES, Seen
 from tests.test_compact import TINY
 from tests.test_streaming import _loaded
 
@@ -56,7 +53,7 @@ def test_the_network_computes_the_map(triangulate):
     template = np.asarray(loaded.model.get_layer("points").template)
     for count in (1, 2, 3):
         expected = template + (features[:, count - 1] @ mapped).reshape(2, 64, 3)
-        np.testing.assert_allclose(loaded.predict(images[:, :count]), expected, atol=1e-3)     # of about 30
+        np.testing.assert_allclose(predictor_of(loaded).predict(images[:, :count]), expected, atol=1e-3)     # of about 30
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +85,7 @@ def test_a_solved_run_is_a_run_and_better(run, shards, tmp_path):
     # the template here is noise, so that even an untrained network gains: by its constant
     assert np.mean(about["of_mean_face_after"]) < 0.1 < np.mean(about["of_mean_face_before"])
     images = np.random.default_rng(4).random((1, 2, 32, 32, 3), np.float32)
-    assert np.abs(load_model(out).predict(images) - load_model(run).predict(images)).max() > 0.01
+    assert np.abs(from_run(out).predict(images) - from_run(run).predict(images)).max() > 0.01
     old, new = load_model(run).model, load_model(out).model
     for layer in old.layers:
         if layer.name not in ("points", "code", "linear_code"):
@@ -117,38 +114,3 @@ def test_bad_input(run, shards, tmp_path, capsys):
         with pytest.raises(ValueError, match=message):
             solve_run(run, shards, "best_validation", tmp_path / "none")
         assert not (tmp_path / "none").exists()
-
-
-TINY_COARSE = coarse.Config(image_size=32, trunk="plain", filters=(4, 6, 8, 8), blocks=(0, 0, 1, 0), head="places",
-                            head_filters=8, head_units=8, places=(8, 4, 6, 8), guess_at_places=True, geometry="apart")
-
-
-def coarse_run(path, shards, head: str = "places"):
-    keras.utils.set_random_seed(4)
-    config = dataclasses.replace(TINY_COARSE, head=head)
-    model = coarse.build(config)
-    folder = RunFolder(path)
-    folder.path.mkdir(parents=True)
-    folder.save_weights(model, "best_validation")
-    folder.start({"network": "coarse", "model": dataclasses.asdict(config), "data": {"validation_people": 6},
-                  "shards": {"seed": shards.settings.seed}})
-    return model
-
-
-@pytest.mark.parametrize("head", ["places", "mean"])
-def test_coarse_gains_in_every_pass_and_the_layer_is_the_map(shards, tmp_path, head):
-    coarse_run(tmp_path / "run", shards, head)
-    about = solve_run(tmp_path / "run", shards, "best_validation", tmp_path / "solved")
-    assert about["people"] == 12 and len(about["loss_after"]) == PASSES
-    assert all(after < before for before, after in zip(about["loss_before"], about["loss_after"]))
-    again = load_model(tmp_path / "solved")
-    assert again.config["solved"] == about
-    pictures = np.random.default_rng(5).random((3, 32, 32, 3)).astype(np.float32)
-    features, poses = Seen(again).of(pictures)
-    layer = again.model.get_layer("coefficients")
-    expected = poses + (features @ np.vstack(layer.get_weights())) * np.array(coarse.SPREAD)
-    guesses = np.stack([mean_face()] * 3)
-    first = np.asarray(again.model(iterated_of(again).inputs(pictures, guesses), training=False))
-    np.testing.assert_allclose(expected[0], first, atol=1e-4)
-    with pytest.raises(ValueError, match="holds a run already"):
-        solve_run(tmp_path / "run", shards, "best_validation", tmp_path / "solved")
