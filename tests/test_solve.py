@@ -1,4 +1,5 @@
 """Network/solve.py: a known map is found, the network computes it, held-out people gain, bad input."""
+import dataclasses
 import json
 
 import keras
@@ -53,7 +54,8 @@ def test_the_network_computes_the_map(triangulate):
     template = np.asarray(loaded.model.get_layer("points").template)
     for count in (1, 2, 3):
         expected = template + (features[:, count - 1] @ mapped).reshape(2, 64, 3)
-        np.testing.assert_allclose(predictor_of(loaded).predict(images[:, :count]), expected, atol=1e-3)     # of about 30
+        found = predictor_of(loaded).predict(images[:, :count])
+        np.testing.assert_allclose(found, expected, atol=1e-3)          # of about 30
 
 
 @pytest.fixture(scope="module")
