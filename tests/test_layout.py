@@ -140,8 +140,9 @@ def test_only_predictors_know_networks_by_name():
 
 
 @pytest.mark.parametrize("source, lines", [
-    ('if config["network"] == "coarse":\n    pass', [1]), ('x = name in ("uvnet", "vrn")', [1]), ('x = "vrn" != name', [1]),
-    ('match name:\n    case "compact":\n        pass', [2]), ('x = {"coarse": 1}[name]', []), ('x = name == "mean"', [])])
+    ('if config["network"] == "coarse":\n    pass', [1]), ('x = name in ("uvnet", "vrn")', [1]),
+    ('x = "vrn" != name', [1]), ('match name:\n    case "compact":\n        pass', [2]),
+    ('x = {"coarse": 1}[name]', []), ('x = name == "mean"', [])])
 def test_comparisons_with_a_name_are_seen(source, lines):
     from Network import NETWORKS
     assert compared_networks(ast.parse(source), set(NETWORKS)) == lines
