@@ -9,8 +9,7 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple
 import cv2
 import numpy as np
 
-from Datagenerator.coefficient_dataset import (CoefficientConfig, CoefficientSequence, make_coefficient_sequences,
-                                               stretched)
+from Datagenerator.coefficient_dataset import CoefficientConfig, CoefficientSequence, make_coefficient_sequences
 from Datagenerator.dataset import DataConfig, SubjectSequence
 from Datagenerator.live import LiveConfig, LivePeople, Rendered, open_live
 from Datagenerator.live_maps import LiveDepthConfig, LiveMapConfig, open_live_maps
@@ -38,6 +37,8 @@ LIVE_CONFIGS: dict[str, tuple[type, type]] = {"compact": (LiveConfig, ShardConfi
 DATA_CONFIGS: dict[str, type] = {"convlstm": DataConfig, "coarse": CoefficientConfig, "vrn": VolumeConfig,
                                  **{name: live for name, (live, _) in LIVE_CONFIGS.items()}}
 
+#: network -> the config of the generator that feeds it from a folder that holds no shards, where there is one
+FOLDER_CONFIGS: dict[str, type] = {"pix2pix": PairConfig}
 #: the config of a generator that is fed from shards -> what makes its training and validation sequence
 FROM_SHARDS = {ShardConfig: make_sequences, MapConfig: make_map_sequences, VolumeConfig: make_volume_sequences,
                CoefficientConfig: make_coefficient_sequences}
@@ -77,8 +78,8 @@ def data_config(network: str, folder: str | Path, given: Iterable[str]) -> type:
     live, shards = LIVE_CONFIGS[network]
     if str(folder) == LIVE:
         return live
-    if network == "pix2pix" and not (Path(folder) / INFO).is_file():
-        return _narrower(PairConfig, live, given, f"{folder}: {{}} may be set for shards only")
+    if network in FOLDER_CONFIGS and not (Path(folder) / INFO).is_file():
+        return _narrower(FOLDER_CONFIGS[network], live, given, f"{folder}: {{}} may be set for shards only")
     return _narrower(shards, live, given,
                      f"{folder}: {{}} may be set for DATA {LIVE} only: these pictures are rendered")
 
@@ -156,13 +157,13 @@ def shards_of(settings: RenderOptions) -> dict[str, Any]:
 
 
 class People(NamedTuple):
-    """Shards to be judged on: `images(p)` gives person p's pictures (T, S, S, 3) float32 as a network takes them;
-    `count` is T; `truths` (P, N, 3) float32 neutral grids in the unit sphere, each brought onto `constant` (N, 3), the
-    built-in mean face, by a similarity, as in training; `digest` (hex) of who they are; `seed` of the shards;
-    `in_photo(p, k)`: of person p's picture k the face with its expression as an ordered grid (N, 3) float32 mm, head
-    frame, and which of its points the picture shows (N,) bool; `turned(p, k)`: from there to the camera's upright
-    frame, (3, 3) float64; `landmarks(p, k)`: where its 68 landmarks lie, hidden
-    ones too, (68, 2) float32 in the picture's sides, and which of them it shows (68,) bool."""
+    """Shards to be judged on: `images(p)` gives person p's pictures (T, S, S, 3) uint8 BGR; `count` is T; `truths`
+    (P, N, 3) float32 neutral grids in the unit sphere, each brought onto `constant` (N, 3), the mean face, by a
+    similarity, as in training; `digest` (hex) of who they are; `seed` of the shards; `in_photo(p, k)`: of person p's
+    picture k the face with its expression as an ordered grid (N, 3) float32 mm, head frame, and which of its points the
+    picture shows (N,) bool; `turned(p, k)`: from there to the camera's upright frame, (3, 3) float64; `landmarks(p,
+    k)`: where its 68 landmarks lie, hidden ones too, (68, 2) float32 in the picture's sides, and which of them it shows
+    (68,) bool."""
 
     images: Callable[[int], np.ndarray]
     count: int
@@ -188,7 +189,10 @@ def people_of(folder: str | Path, size: int, points: int) -> People:
     constant = truths.make_template(np.zeros_like(identity[:1]))
 
     def images(person: int) -> np.ndarray:
-        return np.stack([stretched(image, size) for image in shards.gather("images", [person])[0]])
+        pictures = shards.gather("images", [person])[0]
+        if pictures.shape[1] == size:
+            return pictures
+        return np.stack([cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in pictures])
 
     def in_photo(person: int, picture: int) -> tuple[np.ndarray, np.ndarray]:
         expression, visible = (shards.gather(name, [person], [picture])[0] for name in ("expression", "visible"))

@@ -21,6 +21,7 @@ from Dataset.atomic import write_atomic
 
 MAX_PIXELS = 64_000_000         # a 40-megapixel photo passes; a decompression bomb does not
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+SCALINGS = ("unit", "minmax")
 Box = tuple[int, int, int, int]         # (x, y, w, h) in pixels: top left corner and size
 
 # The last bytes of a whole file. Where they are missing Pillow decodes the file as well, because OpenCV paints
@@ -164,3 +165,20 @@ def minmax(image: np.ndarray) -> np.ndarray:
     pixels and channels. A constant image gives zeros, as there.
     """
     return cv2.normalize(image.astype(np.float32), None, 0, 1, cv2.NORM_MINMAX)
+
+
+def scaled(image: np.ndarray, scaling: str) -> np.ndarray:
+    """An image as a network takes it: (H, W, 3) uint8 -> float32 in [0, 1].
+
+    scaling  "unit": divided by 255, so that a dark photo stays dark (Ronkainen 2017, 3.6; Isola et al. 2017);
+             "minmax": `minmax`. A network's Config has it as `scaling`; one that has none takes minmax
+
+    ValueError for another scaling, and for a dtype other than uint8 with unit.
+    """
+    if scaling not in SCALINGS:
+        raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
+    if scaling == "minmax":
+        return minmax(image)
+    if image.dtype != np.uint8:
+        raise ValueError(f"scaling unit divides 8 bits by 255: an image must be uint8, got {image.dtype}")
+    return image / np.float32(255)

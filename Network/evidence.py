@@ -12,9 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from Network.dense_face import ROWS, SCALE
-
 OFFSETS, SURE = slice(2, 5), slice(8, 9)    # of what FaceFrame gives: in the head frame as they are, 0 to 1
+ROWS, SCALE = slice(9, 15), slice(15, 16)   # its camera: two rows of the rotation, ln of the scale
 CAMERA = 7
 BELIEVED = 0.3      # chosen by held-out synthetic people (docs/results.md): stands for the offsets' variance, for the
 #                     unit of the network's, and for errors that a photo's places have in common

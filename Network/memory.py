@@ -12,13 +12,14 @@ from keras import ops
 from Network.layers import PACKAGE, RECURRENT_ACTIVATIONS, FusedConvLSTM2D
 
 MEMORIES = ("convlstm", "convgru", "mean")
+_STATES = {"convlstm": 2}       # of each recurrent layer; 1 of the other kinds
 
 
 def state_shapes(kind: str, filters: tuple[int, ...], side: int, channels: int) -> list[tuple[int, ...]]:
     """Shapes without the batch of a memory's states over maps (side, side, channels), in the order they are given."""
     if kind == "mean":
         return [(side, side, channels), (1,)]
-    return [(side, side, width) for width in filters for _ in range(2 if kind == "convlstm" else 1)]
+    return [(side, side, width) for width in filters for _ in range(_STATES.get(kind, 1))]
 
 
 def memory_layer(kind: str, filters: tuple[int, ...], activation: str, x: Any,

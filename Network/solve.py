@@ -5,8 +5,7 @@ A face is a linear map of two things, the head's hidden units and the triangulat
 slowly, since the offsets of 256 places all but repeat each other; ridge regression over the same people finds it at
 once (docs/results.md: the error it takes away). The basis becomes the principal directions of the training people's
 ground truths. People of the lowest numbers stay held out as in training; they choose the ridge. SOLVED is a run folder
-for evaluate.py, demo.py and Network.pack. `coarse`: Network/solve_coarse.py; `pix2pix` and `vrn` with places:
-Network/solve_dense.py.
+for evaluate.py, demo.py and Network.pack.
 """
 from __future__ import annotations
 
@@ -27,13 +26,11 @@ from Dataset.shards import Shards, open_shards
 from Dataset.truths import Truths
 from Network import compact
 from Network.checkpoints import CHECKPOINTS, RunFolder, model_from_config
+from Network.engine.graph import compiled
 from Network.flags import exit_code, from_dict
 from Network.grid import interpolation
 from Network.loading import Loaded, load_model
 from Network.ridge import ridge_solution
-from Network.solve_coarse import solve_coarse
-from Network.solve_dense import solve_dense
-from Network.streaming import compiled
 
 RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)     # of the mean square of what is mapped
 CHUNK = 8                                   # people at a time
@@ -122,23 +119,13 @@ def solve_run(run: Path, shards: Shards, which: str, out: Path, seed: int = 0, p
     ValueError when the run has no layer to solve, was trained on other shards, or `out` holds a run.
     """
     loaded, folder = load_model(run, which), RunFolder(out)
-    name = loaded.config.get("network")
-    if name not in ("compact", "coarse") and not any(layer.name == "shape_code" for layer in loaded.model.layers):
-        raise ValueError(f"{run}: only compact, coarse, and pix2pix and vrn with places have linear layers that can be "
-                         "solved")
+    if not any(layer.name == "points" and hasattr(layer, "basis") for layer in loaded.model.layers):
+        raise ValueError(f"{run}: only compact has linear layers that can be solved")
     held_out = int(loaded.config.get("data", {}).get("validation_people", 0))
-    small = shards.size != loaded.image_size if name == "compact" else shards.size < loaded.image_size
-    if loaded.config.get("shards", {}).get("seed") != shards.settings.seed or small:
+    if loaded.config.get("shards", {}).get("seed") != shards.settings.seed or shards.size != loaded.image_size:
         raise ValueError(f"{shards.path}: not the shards (seed, size) that {run} was trained on")
     if (out / "config.json").exists():
         raise ValueError(f"{out}: holds a run already")
-    if name != "compact":
-        held, others = (np.flatnonzero(side) for side in (shards.people < held_out, shards.people >= held_out))
-        if not len(held) or not len(others):
-            raise ValueError(f"{shards.path}: people on both sides of number {held_out} are needed")
-        others = np.sort(np.random.default_rng(seed).permutation(others)[:people or None])
-        way = solve_coarse if name == "coarse" else solve_dense
-        return way(loaded, shards, out, others, held, progress)
     points = loaded.model.get_layer("points")
     template, control = np.asarray(points.template), points.control
     truths = Truths(load_face_model(), loaded.points, template)
@@ -203,13 +190,7 @@ def main(argv: list[str] | None = None) -> int:
         about = solve_run(arguments.run, open_shards(arguments.shards, partial=True), arguments.checkpoint,
                           arguments.output, arguments.seed, arguments.people,
                           lambda chunks, total: tqdm(chunks, total=total, disable=None))
-        if "loss_after" in about:
-            print(f"ridge {about['ridge']:g}; loss of the validation people after each pass:")
-            for name in ("before", "after"):
-                print(f"{name:7}" + " ".join(f"{value:.4f}" for value in about[f"loss_{name}"]))
-            return
-        what = "by number of pictures" if len(about["of_mean_face_after"]) > 1 else "as they lie in their pictures"
-        print(f"ridge {about['ridge']:g}; squared error of the mean face's, validation people, {what}:")
+        print(f"ridge {about['ridge']:g}; squared error of the mean face's, validation people, by number of pictures:")
         for name in ("before", "after"):
             print(f"{name:7}" + " ".join(f"{value:.3f}" for value in about[f"of_mean_face_{name}"]))
     return exit_code("python -m Network.solve", work, parser.parse_args(argv))

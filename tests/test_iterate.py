@@ -11,14 +11,12 @@ from Dataset.rendering_unit import built_in_unit
 from Dataset.representations import coefficients as c
 from Dataset.sidecar import model_hash
 from Dataset.transforms import umeyama
-from Network import coarse_stream
-from Network.calibration import Calibration
-from Network.coarse_stream import (CoarsePrefixes, CoarseStream, faces_of_people, grid_of, identity_of, iterated_of,
-                                   neutral, photo_reader)
+from Network.inference import coarse as module
+from Network.inference.coarse import grid_of, identity_of, neutral, score_of
+from Network.inference.photos import Crop, NoFace
+from Network.inference.registry import predictor_of
 from Network.iterate import FrameByFrame, Iterated
-from Network.loading import Loaded, put_together
-from Network.predict import Crop, NoFace
-from Network.streaming import make_prefixes, make_stream
+from Network.loading import Loaded
 
 MODEL, SIZE = load_face_model(), 32
 
@@ -193,39 +191,40 @@ def test_a_stream_a_batch_and_prefixes_agree():
     person = random_face(20)[c.IDENTITY]
     faces = photos_of(person, 0.3, 3)
     loaded = fake(faces)
-    stream = CoarseStream(loaded)
-    images = np.stack([crop(k).image / np.float32(255) for k in range(3)])
-    prefixes = CoarsePrefixes(loaded)(images[None])[0]
+    stream, other = predictor_of(loaded), predictor_of(loaded)
+    images = [crop(k).image for k in range(3)]
+    prefixes = other.prefixes(images)
     for k in range(3):
         seen = stream.add(crop(k))
         np.testing.assert_allclose(seen.points, prefixes[k], atol=1e-6)
-        np.testing.assert_allclose(seen.in_photo, grid_of(faces[k]), atol=1e-6)
-        np.testing.assert_allclose(seen.places, c.project(faces[k]), atol=1e-6)
+        np.testing.assert_allclose(seen.photo_points, grid_of(faces[k]), atol=1e-6)
+        np.testing.assert_allclose(seen.keypoints, c.project(faces[k]), atol=1e-6)
         np.testing.assert_allclose(seen.landmarks, c.project(faces[k], "landmarks"), atol=1e-6)
-        assert stream.last.settled and stream.count == k + 1
-        points, landmarks = photo_reader(loaded)(images[k])
-        np.testing.assert_array_equal(points, seen.in_photo)
+        assert len(stream.passes()) == 3 and stream.count == k + 1
+        points, landmarks, found = other.photo(images[k])
+        assert found
+        np.testing.assert_array_equal(points, seen.photo_points)
         np.testing.assert_array_equal(landmarks, seen.landmarks)
-    np.testing.assert_allclose(faces_of_people(iterated_of(loaded), images[None])[0], prefixes[-1], atol=1e-6)
+    np.testing.assert_allclose(other.subject(images), prefixes[-1], atol=1e-6)
+    np.testing.assert_allclose(other.predict(other.inputs(images)[None])[0], prefixes[-1], atol=1e-6)
     stream.reset()
     np.testing.assert_allclose(stream.add(crop(1)).points, neutral(faces[1, c.IDENTITY]), atol=1e-6)
 
 
-def test_a_face_off_its_place_is_cut_again_and_its_passes_are_told_in_the_new_crop():
+def test_a_face_off_its_place_is_recrop_and_its_passes_are_told_in_the_new_crop():
     far = random_face(7)
     far[c.POSE] = [0, 0, 0, -0.7, 0.1, 0.0]             # small: half as large as in training
     loaded, whole = fake(far[None]), np.zeros((300, 300, 3), np.uint8)
     whole[::3] = 90
     photo = whole[50:250, 50:250]
     first = Crop(photo[:SIZE, :SIZE], photo, (50, 50, 200, 200), "far", "frontal", whole)
-    stream = CoarseStream(loaded)
-    seen = stream.add(first)
-    box = seen.crops[0].box
-    assert box[2] < 150 and len(stream.last.faces) == len(stream.last.changes) + 1
+    stream = predictor_of(loaded)
+    box = stream.add(first).crop.box
+    assert box[2] < 150
     # the network says the same of any crop: what it said of the first one is told as it lies in the second
-    np.testing.assert_allclose(stream.last.faces[1], c.recropped(far, first.box, box), atol=1e-5)
-    np.testing.assert_allclose(stream.last.face, far, atol=1e-6)
-    np.testing.assert_allclose(stream.last.faces[0], c.recropped(c.mean_face(), first.box, box), atol=1e-5)
+    np.testing.assert_allclose(stream.passes()[1], c.recropped(far, first.box, box), atol=1e-5)
+    np.testing.assert_allclose(stream.passes()[-1], far, atol=1e-6)
+    np.testing.assert_allclose(stream.passes()[0], c.recropped(c.mean_face(), first.box, box), atol=1e-5)
 
 
 def test_coefficients_of_another_face_model_are_refused(monkeypatch):
@@ -234,67 +233,51 @@ def test_coefficients_of_another_face_model_are_refused(monkeypatch):
     ours = loaded._replace(config={**loaded.config, "face_model": model_hash(MODEL)})
     theirs = loaded._replace(config={**loaded.config, "face_model": "c0ffee" * 10})
     for known in (loaded, ours):
-        assert iterated_of(known, traced=False).size == SIZE
+        assert predictor_of(known).size == SIZE
     with pytest.raises(ValueError, match="^fake: its coefficients are of face model c0ffeec0ffee, this is .*--face"):
-        iterated_of(theirs)
-    with pytest.raises(ValueError, match="its coefficients are of face model"):
-        theirs.predict(np.zeros((1, 1, SIZE, SIZE, 3), np.float32))
+        predictor_of(theirs)
     other = dataclasses.replace(MODEL, mean=MODEL.mean + 1)
-    monkeypatch.setattr(coarse_stream, "load_face_model", lambda path=None: MODEL if path else other)
+    monkeypatch.setattr(module, "load_face_model", lambda path=None: MODEL if path else other)
     for known in (loaded, ours):
         with pytest.raises(ValueError, match="its coefficients are of face model"):
-            iterated_of(known)
-    assert iterated_of(loaded._replace(config={**loaded.config, "face_model": model_hash(other)})).size == SIZE
+            predictor_of(known)
+    assert predictor_of(loaded._replace(config={**loaded.config, "face_model": model_hash(other)})).size == SIZE
 
 
 def test_photos_are_put_together_as_is_asked():
-    """--together of demo.py and evaluate.py, the same way in all of them; another network has no such thing."""
+    """--fusion of demo.py and evaluate.py, the same way in all of them; another network has no such thing."""
     faces = photos_of(random_face(20)[c.IDENTITY], 0.5, 3)
-    loaded, images = fake(faces), np.stack([crop(k).image / np.float32(255) for k in range(3)])[None]
+    loaded, images = fake(faces), [crop(k).image for k in range(3)]
     for way in (None, "mean", "joint"):
-        chosen = put_together(loaded, way)
+        stream = predictor_of(loaded, fusion=way)
         expected = neutral(identity_of(faces, way or "mean"))
-        np.testing.assert_allclose(chosen.predict(images)[0], expected, atol=1e-4)
-        np.testing.assert_allclose(make_prefixes(chosen)(images)[0, -1], expected, atol=1e-4)
-        stream = make_stream(chosen)
+        np.testing.assert_allclose(stream.subject(images), expected, atol=1e-4)
+        np.testing.assert_allclose(stream.prefixes(images)[-1], expected, atol=1e-4)
+        stream.reset()
         found = [stream.add(crop(k)) for k in range(3)][-1]
         np.testing.assert_allclose(found.points, expected, atol=1e-4)
     assert np.abs(neutral(identity_of(faces, "joint")) - neutral(identity_of(faces))).max() > 0.005
-    with pytest.raises(ValueError, match="^--together is for coarse; fake is another network$"):
-        put_together(loaded._replace(config={"network": "uvnet"}), "joint")
-
-
-def test_a_calibration_says_who_is_behind_the_mean():
-    """However the photos come; the joint fit knows the model's statistics itself and takes none."""
-    faces = photos_of(random_face(20)[c.IDENTITY], 0.5, 3)
-    images = np.stack([crop(k).image / np.float32(255) for k in range(3)])[None]
-    larger = Calibration(1.5 * np.eye(200), -0.5 * np.eye(200), model_hash(MODEL))
-    loaded = fake(faces)._replace(calibration=larger)
-    expected = [neutral((1.5 - 0.5 / t) * identity_of(faces[:t])) for t in (1, 2, 3)]
-    np.testing.assert_allclose(loaded.predict(images)[0], expected[-1], atol=1e-4)
-    np.testing.assert_allclose(make_prefixes(loaded)(images)[0], expected, atol=1e-4)
-    stream = make_stream(loaded)
-    np.testing.assert_allclose([stream.add(crop(k)).points for k in range(3)], expected, atol=1e-4)
-    joint = put_together(loaded, "joint").predict(images)[0]
-    np.testing.assert_allclose(joint, neutral(identity_of(faces, "joint")), atol=1e-4)
+    with pytest.raises(ValueError, match="^fusion must be one of mean, joint, got 'sum'$"):
+        predictor_of(loaded, fusion="sum")
 
 
 def test_an_answer_that_is_not_finite_costs_its_photo_alone():
     person = random_face(20)[c.IDENTITY]
     faces = photos_of(person, 0.3, 3)
     faces[1] = np.nan
-    loaded, images = fake(faces), np.stack([crop(k).image / np.float32(255) for k in range(3)])
+    stream, images = predictor_of(fake(faces)), [crop(k).image for k in range(3)]
     kept = neutral(identity_of(faces[[0, 2]]))
-    np.testing.assert_allclose(faces_of_people(iterated_of(loaded), images[None])[0], kept, atol=1e-6)
-    prefixes = CoarsePrefixes(loaded)(images[None, [1, 0, 2]])[0]
+    np.testing.assert_allclose(stream.subject(images), kept, atol=1e-6)
+    prefixes = stream.prefixes([images[k] for k in (1, 0, 2)])
     np.testing.assert_allclose(prefixes, [neutral(np.zeros(200)), neutral(faces[0, c.IDENTITY]), kept], atol=1e-6)
-    points, landmarks = photo_reader(loaded)(images[1])
-    assert landmarks is None and (points == neutral(np.zeros(200))).all()
-    stream = CoarseStream(loaded)
+    points, landmarks, found = stream.photo(images[1])
+    assert landmarks is None and not found
+    np.testing.assert_allclose(points, neutral(np.zeros(200)), atol=1e-6)
+    stream.reset()
     stream.add(crop(0))
     pose = np.degrees(faces[0, c.POSE][:3])         # the crop is the picture
-    np.testing.assert_allclose(stream.pose[:3], pose, atol=1e-3)
-    np.testing.assert_allclose(stream.pose[4:], (faces[0, c.POSE][4:] + 0.5) * SIZE, atol=1e-3)
+    np.testing.assert_allclose(stream.face.pose_numbers[:3], pose, atol=1e-3)
+    np.testing.assert_allclose(stream.face.pose_numbers[4:], (faces[0, c.POSE][4:] + 0.5) * SIZE, atol=1e-3)
     with pytest.raises(NoFace, match="photo 1: the network must give finite"):
         stream.add(crop(1))
     np.testing.assert_allclose(stream.add(crop(2)).points, kept, atol=1e-6)
@@ -302,5 +285,14 @@ def test_an_answer_that_is_not_finite_costs_its_photo_alone():
 
 
 def test_other_networks_are_not_iterated():
-    with pytest.raises(ValueError, match="is no coarse network"):
-        iterated_of(fake(np.zeros((1, 290), np.float32))._replace(config={"network": "uvnet"}))
+    loaded = fake(np.zeros((1, 8, 3), np.float32))._replace(config={"network": "convlstm"}, images=1)
+    with pytest.raises(ValueError, match="^iterations is not for convlstm; fake has no options$"):
+        predictor_of(loaded, iterations=2)
+    with pytest.raises(ValueError, match="^fake: convlstm is not iterated$"):
+        predictor_of(loaded).run_iterations(2)
+
+
+@pytest.mark.parametrize("second, score", [(0.0115, 1.0), (0.02, 0.0), (0.0115 ** 2 / 0.02, 2.0)])
+def test_how_far_the_second_pass_moves_a_face_is_its_score(second, score):
+    assert score_of(np.array([0.1, second, 0.5])) == pytest.approx(score)
+    assert score_of(np.array([second])) == 1.0

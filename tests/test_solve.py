@@ -1,27 +1,18 @@
 """Network/solve.py: a known map is found, the network computes it, held-out people gain, bad input."""
-import dataclasses
 import json
 
 import keras
 import numpy as np
 import pytest
 
-from Dataset.face_model import load_face_model
-from Dataset.images import minmax
 from Dataset.renders import RenderOptions
-from Dataset.representations.coefficients import mean_face
-from Dataset.representations.points import grid_landmarks
 from Dataset.shards import make_shards, open_shards
-from Dataset.truths import Truths
-from Network import coarse, compact, get_network, pix2pix, solve, vrn
+from Network import compact, solve
 from Network.checkpoints import RunFolder
-from Network.coarse_stream import iterated_of
-from Network.dense_face import CONTROL
 from Network.grid import resample
+from Network.inference.registry import from_run, predictor_of
 from Network.loading import load_model
 from Network.solve import control_offsets, features_of, normal_equations, ridge_map, solve_run
-from Network.solve_coarse import PASSES, Seen
-from Network.solve_dense import equations, true_grid
 from tests.test_compact import TINY
 from tests.test_streaming import _loaded
 
@@ -62,7 +53,7 @@ def test_the_network_computes_the_map(triangulate):
     template = np.asarray(loaded.model.get_layer("points").template)
     for count in (1, 2, 3):
         expected = template + (features[:, count - 1] @ mapped).reshape(2, 64, 3)
-        np.testing.assert_allclose(loaded.predict(images[:, :count]), expected, atol=1e-3)     # of about 30
+        np.testing.assert_allclose(predictor_of(loaded).predict(images[:, :count]), expected, atol=1e-3)     # of about 30
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +85,7 @@ def test_a_solved_run_is_a_run_and_better(run, shards, tmp_path):
     # the template here is noise, so that even an untrained network gains: by its constant
     assert np.mean(about["of_mean_face_after"]) < 0.1 < np.mean(about["of_mean_face_before"])
     images = np.random.default_rng(4).random((1, 2, 32, 32, 3), np.float32)
-    assert np.abs(load_model(out).predict(images) - load_model(run).predict(images)).max() > 0.01
+    assert np.abs(from_run(out).predict(images) - from_run(run).predict(images)).max() > 0.01
     old, new = load_model(run).model, load_model(out).model
     for layer in old.layers:
         if layer.name not in ("points", "code", "linear_code"):
@@ -123,85 +114,3 @@ def test_bad_input(run, shards, tmp_path, capsys):
         with pytest.raises(ValueError, match=message):
             solve_run(run, shards, "best_validation", tmp_path / "none")
         assert not (tmp_path / "none").exists()
-
-
-TINY_COARSE = coarse.Config(image_size=32, trunk="plain", filters=(4, 6, 8, 8), blocks=(0, 0, 1, 0), head="places",
-                            head_filters=8, head_units=8, places=(8, 4, 6, 8), guess_at_places=True, geometry="apart")
-
-
-def coarse_run(path, shards, head: str = "places"):
-    keras.utils.set_random_seed(4)
-    config = dataclasses.replace(TINY_COARSE, head=head)
-    model = coarse.build(config)
-    folder = RunFolder(path)
-    folder.path.mkdir(parents=True)
-    folder.save_weights(model, "best_validation")
-    folder.start({"network": "coarse", "model": dataclasses.asdict(config), "data": {"validation_people": 6},
-                  "shards": {"seed": shards.settings.seed}})
-    return model
-
-
-NETWORKS = {
-    "pix2pix": pix2pix.Config(image_size=32, filters=(4, 6, 8, 8), encoder="residual", blocks=(0, 0, 1, 0),
-                              places=(8, 4, 6, 8), directions=5, up_filters=(6, 4), dropout=0.0,
-                              discriminator_filters=(4, 6, 8)),
-    "vrn": vrn.Config(image_size=32, layers=12, features=8, depth=2, head=(6,), places=(8, 4, 6, 8), directions=5,
-                      encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 0))}
-
-
-@pytest.mark.parametrize("name", [pytest.param("pix2pix", marks=pytest.mark.slow), "vrn"])
-def test_dense_faces_are_solved(shards, tmp_path, name):
-    """Cameras of places that mean nothing: what is found is the mean of the faces, which is better than the template;
-    and the grid is where the equations say it is."""
-    keras.utils.set_random_seed(6)
-    network, config = get_network(name), NETWORKS[name]
-    model = network.build_training(config)
-    network.set_template(model, Truths(load_face_model(), 4096).make_template(np.zeros((1, 200))))
-    folder = RunFolder(tmp_path / "run")
-    folder.path.mkdir(parents=True)
-    folder.save_weights(model, "best_validation")
-    folder.start({"network": name, "model": dataclasses.asdict(config), "data": {"validation_people": 6},
-                  "shards": {"seed": shards.settings.seed}})
-    about = solve_run(tmp_path / "run", shards, "best_validation", tmp_path / "solved")
-    assert about["people"] == 12 and about["of_mean_face_before"] == [pytest.approx(1)]
-    assert about["of_mean_face_after"][0] < 1
-    again = load_model(tmp_path / "solved")
-    assert again.config["solved"] == about
-    found = equations(again, shards, np.array([7, 3]), lambda items, total: items)
-    assert found.features.shape == (4, 3 * 256 + 8) and found.offsets.shape == (4, CONTROL ** 2 * 3)
-    dense, code = again.model.get_layer("dense_face"), again.model.get_layer("shape_code")
-    pictures = np.stack([minmax(image) for image in shards.gather("images", [7, 3]).reshape(-1, 32, 32, 3)])
-    codes = np.asarray(keras.Model(again.model.input, code.output)(pictures))
-    np.testing.assert_allclose(found.features @ np.vstack(code.get_weights()), codes, atol=1e-3)
-    along = np.asarray(dense.directions)
-    np.testing.assert_allclose(along @ along.T, np.eye(5), atol=1e-4)
-    held = equations(again, shards, np.flatnonzero(shards.people < 6), lambda items, total: items)
-    off = np.square(held.features @ np.vstack(code.get_weights()) @ along - held.offsets).sum()
-    assert about["of_mean_face_after"] == [pytest.approx(off / np.square(held.offsets).sum(), rel=1e-3)]
-
-
-def test_the_true_grid_is_where_the_landmarks_are(shards):
-    grid = true_grid(shards, 4, 1)
-    landmarks = grid_landmarks(grid)[17:, :2] * [1, -1]
-    true = shards.gather("landmarks", [4], [1])[0][17:] / shards.size
-    assert np.linalg.norm(landmarks - true, axis=1).mean() < 0.012
-    assert abs(resample(grid, 16)[:, 2].mean()) < 1e-6 and np.ptp(grid[:, 2]) > 0.2
-
-
-@pytest.mark.parametrize("head", ["places", "mean"])
-def test_coarse_gains_in_every_pass_and_the_layer_is_the_map(shards, tmp_path, head):
-    coarse_run(tmp_path / "run", shards, head)
-    about = solve_run(tmp_path / "run", shards, "best_validation", tmp_path / "solved")
-    assert about["people"] == 12 and len(about["loss_after"]) == PASSES
-    assert all(after < before for before, after in zip(about["loss_before"], about["loss_after"]))
-    again = load_model(tmp_path / "solved")
-    assert again.config["solved"] == about
-    pictures = np.random.default_rng(5).random((3, 32, 32, 3)).astype(np.float32)
-    features, poses = Seen(again).of(pictures)
-    layer = again.model.get_layer("coefficients")
-    expected = poses + (features @ np.vstack(layer.get_weights())) * np.array(coarse.SPREAD)
-    guesses = np.stack([mean_face()] * 3)
-    first = np.asarray(again.model(iterated_of(again).inputs(pictures, guesses), training=False))
-    np.testing.assert_allclose(expected[0], first, atol=1e-4)
-    with pytest.raises(ValueError, match="holds a run already"):
-        solve_run(tmp_path / "run", shards, "best_validation", tmp_path / "solved")

@@ -5,13 +5,13 @@ by itself does so from any crop that holds most of it, so that few squares are e
 """
 from __future__ import annotations
 
+import math
 from typing import Iterator, NamedTuple, Sequence
 
 import numpy as np
 
 from Dataset.detect import STAGES, Detection, detect_faces
 from Dataset.images import Box
-from Network.tiling import tiles
 
 QUICK_LOOK, SURE = 320, 2   # pixels, stages: the detector's surest look at a small picture first, then the whole chain
 SURE_PASSES = tuple(one.name for stage in STAGES[:SURE] for one in stage)
@@ -64,8 +64,7 @@ def guesses(shape: Sequence[int], sides: Sequence[float]) -> list[Candidate]:
         return max(abs(box[0] + box[2] / 2 - width / 2), abs(box[1] + box[3] / 2 - height / 2))
     found: list[Box] = []
     for side in sides:
-        squares = tiles((height, width), max(1, round(side * shorter)), [1.0], OVERLAP)
-        found += sorted((tile.box for tile in squares), key=off)
+        found += sorted(_squares((height, width), max(1, round(side * shorter))), key=off)
     return [Candidate((x + left, y + top, w, h), GUESS) for x, y, w, h in found]
 
 
@@ -73,6 +72,20 @@ def grown(box: Box, margin: float) -> Box:
     """A box (x, y, w, h) `margin` times as large about its centre, to whole pixels."""
     x, y, w, h = box
     return round(x - w * (margin - 1) / 2), round(y - h * (margin - 1) / 2), round(w * margin), round(h * margin)
+
+
+def _squares(shape: tuple[int, int], side: int) -> list[Box]:
+    """Squares of one side that cover (H, W), evenly spaced, neighbours overlapping by at least OVERLAP."""
+    rows, columns = (_starts(length, side) for length in shape)
+    return [(x, y, side, side) for y in rows for x in columns]
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """First pixels of squares along one axis; of a length below the side the one about the middle."""
+    if length <= side:
+        return [(length - side) // 2]
+    count = 1 + math.ceil((length - side) / (side * (1 - OVERLAP)))
+    return [round(k * (length - side) / (count - 1)) for k in range(count)]
 
 
 def _in_order(image: np.ndarray, found: Sequence[Detection], margin: float) -> Iterator[Candidate]:

@@ -1,4 +1,4 @@
-"""A prediction as files: a mesh or cloud, and beside an ordered one its 68 landmarks and how the head is turned."""
+"""A face as files: a mesh or cloud, and beside an ordered one its 68 landmarks and how the head is turned."""
 from __future__ import annotations
 
 import json
@@ -13,8 +13,9 @@ from Dataset.images import IMAGE_SUFFIXES
 from Dataset.landmark_files import write_landmarks
 from Dataset.mesh import Mesh, write_mesh
 from Dataset.mesh_files import texture_files
-from Dataset.representations.points import grid_landmarks
-from Network.predict import Prediction, face_mesh
+from Dataset.representations.points import grid_landmarks, grid_triangles
+from Dataset.texture import grid_uv
+from Network.inference.base import Face
 
 POSE = ("yaw", "pitch", "roll", "scale", "x", "y")
 
@@ -66,14 +67,29 @@ def refuse_overwriting(path: Path, inputs: Iterable[str | Path]) -> None:
         raise ValueError(f"{path}: would overwrite one of the pictures, {clash[0].name}; name another --output")
 
 
-def write_result(path: Path, prediction: Prediction, ordered: bool) -> Written:
-    """Write a prediction's mesh, or cloud, in the form that the ending of `path` says (.ply, .obj with .mtl and
-    texture, .glb), and an ordered one's landmarks in the same units: the unit sphere, head frame."""
-    mesh = face_mesh(prediction, ordered)
-    texture = prediction.coat.texture() if ordered and prediction.coat is not None else None
+def face_mesh(face: Face, expression: bool = False) -> Mesh:
+    """A face as a mesh with the grid's triangles and its colours; an unordered one is a cloud without either.
+
+    expression  the last photo's face, not the subject's neutral one
+    """
+    points = (face.photo_points if expression else face.points).astype(np.float64)
+    if face.texture is None:
+        return Mesh(points)
+    side = round(len(points) ** 0.5)
+    return Mesh(points, grid_triangles(side), grid_uv(side), colours=face.texture.rgb())
+
+
+def write_result(path: Path, face: Face, expression: bool = False) -> Written:
+    """Write a face's mesh, or cloud, in the form that the ending of `path` says (.ply, .obj with .mtl and texture,
+    .glb), and an ordered one's landmarks in the same units: the unit sphere, head frame; and its pose, where known."""
+    mesh = face_mesh(face, expression)
     flat = path.suffix.lower() == ".ply"        # vertex colours; the others take the finer texture
-    write_mesh(path, mesh._replace(uv=None) if flat else mesh, texture=None if flat else texture)
-    if not ordered:
-        return Written(mesh, [path])
-    write_landmarks(landmark_file(path), grid_landmarks(prediction.points))
-    return Written(mesh, [path, landmark_file(path)])
+    texture = None if flat or face.texture is None else face.texture.image()
+    write_mesh(path, mesh._replace(uv=None) if flat else mesh, texture=texture)
+    written = Written(mesh, [path])
+    if face.texture is not None:
+        write_landmarks(landmark_file(path), grid_landmarks(mesh.vertices))
+        written.paths.append(landmark_file(path))
+    if face.pose_numbers is not None:
+        written.paths.append(write_pose(path, face.pose_numbers, face.crop.source))
+    return written

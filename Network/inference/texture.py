@@ -53,8 +53,8 @@ def frontal_view(points: np.ndarray) -> View:
     return View(place, np.clip(grid_normals(points)[:, 2], 0, 1) ** _SHARPNESS)
 
 
-class Colours:
-    """A coat of colour for an ordered grid of N points, as a texture: a running, weighted mean over photos."""
+class Texture:
+    """The colours of an ordered grid of N points, as a texture: a running, weighted mean over photos."""
 
     def __init__(self, count: int) -> None:
         self._points = round(count ** 0.5)
@@ -76,7 +76,7 @@ class Colours:
         self._sum += bgr * weight[:, None]
         self._weight += weight
 
-    def texture(self) -> np.ndarray | None:
+    def image(self) -> np.ndarray | None:
         """(side, side, 3) uint8 BGR, a texel for each place of the face, row by row; None before a photo showed any.
 
         What no photo shows takes the other half's colour, then a smooth continuation.
@@ -91,7 +91,7 @@ class Colours:
 
     def rgb(self) -> np.ndarray | None:
         """(N, 3) uint8 RGB of the points; None before a photo showed any."""
-        texture = self.texture()
+        texture = self.image()
         if texture is None:
             return None
         colours = texels(texture.reshape(-1, 3).astype(np.float32), self._points)
