@@ -30,7 +30,7 @@ class PhotoEstimate(NamedTuple):
     typicality: float
 
 
-class SubjectReadout(Protocol):
+class Readout(Protocol):
     """One subject's photos: `add` one photo's keypoints (256, 2) in crop sides and their log-variances (256,) -> this
     photo's face; `subject`: identity (200,) and typicality from all of them; `reset`: forget them."""
 
@@ -42,7 +42,7 @@ class SubjectReadout(Protocol):
 
 
 class JointReadout:
-    """A `SubjectReadout`. NotFittable, and nothing is kept, for keypoints that show no face."""
+    """A `Readout`. NotFittable, and nothing is kept, for keypoints that show no face."""
 
     def __init__(self) -> None:
         self.reset()
