@@ -54,6 +54,7 @@ class Config:
     decoder_filters: tuple[int, ...] = (512, 256, 128, 64, 32, 16, 8)
     decoder_blocks: int = 0     # residual blocks of two 3x3 convolutions after each of these: the deeper one of 6.2.2
     shape_head: int = 0     # rank of a linear map from the last features to all points, added to the decoder's; 0: none
+    crop_margin: float = 1.0                            # the detector's box is grown by this before it is cut
 
     def __post_init__(self) -> None:
         for name, allowed in (("recurrent_activation", tuple(RECURRENT_ACTIVATIONS)),

@@ -27,8 +27,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # the thesis's network for two CPU cores, on shards: T is drawn for each batch
     "convlstm-small": {
         "network": "convlstm", "settings": {}, "model": {},
-        "train": {"epochs": 20, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000},
-        "data": {"image_size": 64, "points": 1024, "batch_images": 128, "batches": 256},
+        "train": {"epochs": 40, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000},
+        "data": {"image_size": 64, "points": 1024, "batch_images": 128, "batches": 320},
     },
     # the network in the box: trained on shards of synthetic people (python -m Dataset.shards)
     "compact": {
