@@ -5,8 +5,7 @@ A face is a linear map of two things, the head's hidden units and the triangulat
 slowly, since the offsets of 256 places all but repeat each other; ridge regression over the same people finds it at
 once (docs/results.md: the error it takes away). The basis becomes the principal directions of the training people's
 ground truths. People of the lowest numbers stay held out as in training; they choose the ridge. SOLVED is a run folder
-for evaluate.py, demo.py and Network.pack. `coarse`: Network/solve_coarse.py; `pix2pix` and `vrn` with places:
-Network/solve_dense.py.
+for evaluate.py, demo.py and Network.pack. `pix2pix` with places: Network/solve_dense.py.
 """
 from __future__ import annotations
 
@@ -31,7 +30,6 @@ from Network.flags import exit_code, from_dict
 from Network.grid import interpolation
 from Network.loading import Loaded, load_model
 from Network.ridge import ridge_solution
-from Network.solve_coarse import solve_coarse
 from Network.solve_dense import solve_dense
 from Network.streaming import compiled
 
@@ -123,9 +121,8 @@ def solve_run(run: Path, shards: Shards, which: str, out: Path, seed: int = 0, p
     """
     loaded, folder = load_model(run, which), RunFolder(out)
     name = loaded.config.get("network")
-    if name not in ("compact", "coarse") and not any(layer.name == "shape_code" for layer in loaded.model.layers):
-        raise ValueError(f"{run}: only compact, coarse, and pix2pix and vrn with places have linear layers that can be "
-                         "solved")
+    if name != "compact" and not any(layer.name == "shape_code" for layer in loaded.model.layers):
+        raise ValueError(f"{run}: only compact, and pix2pix with places, have linear layers that can be solved")
     held_out = int(loaded.config.get("data", {}).get("validation_people", 0))
     small = shards.size != loaded.image_size if name == "compact" else shards.size < loaded.image_size
     if loaded.config.get("shards", {}).get("seed") != shards.settings.seed or small:
@@ -137,8 +134,7 @@ def solve_run(run: Path, shards: Shards, which: str, out: Path, seed: int = 0, p
         if not len(held) or not len(others):
             raise ValueError(f"{shards.path}: people on both sides of number {held_out} are needed")
         others = np.sort(np.random.default_rng(seed).permutation(others)[:people or None])
-        way = solve_coarse if name == "coarse" else solve_dense
-        return way(loaded, shards, out, others, held, progress)
+        return solve_dense(loaded, shards, out, others, held, progress)
     points = loaded.model.get_layer("points")
     template, control = np.asarray(points.template), points.control
     truths = Truths(load_face_model(), loaded.points, template)

@@ -1,4 +1,4 @@
-"""The faces of `pix2pix-compact` and `vrn-compact` by least squares: `Network.solve` for "shape_code".
+"""The faces of `pix2pix-compact` by least squares: `Network.solve` for "shape_code".
 
 The way from how 256 places lie to the face that is seen, expression included, is all but linear
 (Network/dense_face.py), and descent finds it slowly. Each training picture is an equation: what the layer sees, and the

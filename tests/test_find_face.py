@@ -14,7 +14,7 @@ from Network.loading import load_model
 from Network.predict import Crop, NoFace, Prediction, crops_for, faces_of
 from Network.streaming import make_stream
 
-NETWORKS = ("compact", "uvnet", "coarse")
+NETWORKS = ("compact", "uvnet")
 
 
 @pytest.fixture(scope="module")

@@ -9,18 +9,15 @@ import pytest
 from Dataset.face_model import load_face_model
 from Dataset.images import minmax
 from Dataset.renders import RenderOptions
-from Dataset.representations.coefficients import mean_face
 from Dataset.representations.points import grid_landmarks
 from Dataset.shards import make_shards, open_shards
 from Dataset.truths import Truths
-from Network import coarse, compact, get_network, pix2pix, solve, vrn
+from Network import compact, get_network, pix2pix, solve
 from Network.checkpoints import RunFolder
-from Network.coarse_stream import iterated_of
 from Network.dense_face import CONTROL
 from Network.grid import resample
 from Network.loading import load_model
 from Network.solve import control_offsets, features_of, normal_equations, ridge_map, solve_run
-from Network.solve_coarse import PASSES, Seen
 from Network.solve_dense import equations, true_grid
 from tests.test_compact import TINY
 from tests.test_streaming import _loaded
@@ -125,31 +122,13 @@ def test_bad_input(run, shards, tmp_path, capsys):
         assert not (tmp_path / "none").exists()
 
 
-TINY_COARSE = coarse.Config(image_size=32, trunk="plain", filters=(4, 6, 8, 8), blocks=(0, 0, 1, 0), head="places",
-                            head_filters=8, head_units=8, places=(8, 4, 6, 8), guess_at_places=True, geometry="apart")
-
-
-def coarse_run(path, shards, head: str = "places"):
-    keras.utils.set_random_seed(4)
-    config = dataclasses.replace(TINY_COARSE, head=head)
-    model = coarse.build(config)
-    folder = RunFolder(path)
-    folder.path.mkdir(parents=True)
-    folder.save_weights(model, "best_validation")
-    folder.start({"network": "coarse", "model": dataclasses.asdict(config), "data": {"validation_people": 6},
-                  "shards": {"seed": shards.settings.seed}})
-    return model
-
-
 NETWORKS = {
     "pix2pix": pix2pix.Config(image_size=32, filters=(4, 6, 8, 8), encoder="residual", blocks=(0, 0, 1, 0),
                               places=(8, 4, 6, 8), directions=5, up_filters=(6, 4), dropout=0.0,
-                              discriminator_filters=(4, 6, 8)),
-    "vrn": vrn.Config(image_size=32, layers=12, features=8, depth=2, head=(6,), places=(8, 4, 6, 8), directions=5,
-                      encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 0))}
+                              discriminator_filters=(4, 6, 8))}
 
 
-@pytest.mark.parametrize("name", [pytest.param("pix2pix", marks=pytest.mark.slow), "vrn"])
+@pytest.mark.parametrize("name", [pytest.param("pix2pix", marks=pytest.mark.slow)])
 def test_dense_faces_are_solved(shards, tmp_path, name):
     """Cameras of places that mean nothing: what is found is the mean of the faces, which is better than the template;
     and the grid is where the equations say it is."""
@@ -186,22 +165,3 @@ def test_the_true_grid_is_where_the_landmarks_are(shards):
     true = shards.gather("landmarks", [4], [1])[0][17:] / shards.size
     assert np.linalg.norm(landmarks - true, axis=1).mean() < 0.012
     assert abs(resample(grid, 16)[:, 2].mean()) < 1e-6 and np.ptp(grid[:, 2]) > 0.2
-
-
-@pytest.mark.parametrize("head", ["places", "mean"])
-def test_coarse_gains_in_every_pass_and_the_layer_is_the_map(shards, tmp_path, head):
-    coarse_run(tmp_path / "run", shards, head)
-    about = solve_run(tmp_path / "run", shards, "best_validation", tmp_path / "solved")
-    assert about["people"] == 12 and len(about["loss_after"]) == PASSES
-    assert all(after < before for before, after in zip(about["loss_before"], about["loss_after"]))
-    again = load_model(tmp_path / "solved")
-    assert again.config["solved"] == about
-    pictures = np.random.default_rng(5).random((3, 32, 32, 3)).astype(np.float32)
-    features, poses = Seen(again).of(pictures)
-    layer = again.model.get_layer("coefficients")
-    expected = poses + (features @ np.vstack(layer.get_weights())) * np.array(coarse.SPREAD)
-    guesses = np.stack([mean_face()] * 3)
-    first = np.asarray(again.model(iterated_of(again).inputs(pictures, guesses), training=False))
-    np.testing.assert_allclose(expected[0], first, atol=1e-4)
-    with pytest.raises(ValueError, match="holds a run already"):
-        solve_run(tmp_path / "run", shards, "best_validation", tmp_path / "solved")

@@ -106,14 +106,13 @@ def test_the_surface_in_a_photo_is_nearer_than_the_mean_face(name, seen):
 
 
 @pytest.mark.parametrize("name", [name for name, path in BOX.items()
-                                  if name == "coarse" or per_pixel(RunFolder(path).config())])
+                                  if per_pixel(RunFolder(path).config())])
 @pytest.mark.parametrize("picture", nothing(), ids=["grey", "field"])
 def test_no_face_where_none_is(name, picture):
     loaded = load_model(BOX[name])
     image = picture[:loaded.image_size, :loaded.image_size]
-    sure = name != "coarse"         # which gives an answer where somebody is sure of the box
     with pytest.raises(NoFace, match="^empty: no face"):
-        make_stream(loaded).add(Crop(image, picture, (0, 0, 128, 128), "empty", "frontal", sure=sure))
+        make_stream(loaded).add(Crop(image, picture, (0, 0, 128, 128), "empty", "frontal", sure=True))
 
 
 @pytest.mark.parametrize("name, most, prefixes", [("compact", 6_000_000, Prefixes), ("uvnet", 3_000_000, FitPrefixes)])
