@@ -19,10 +19,9 @@ UVNET = ["--preset", "uvnet-compact", "--levels", "3", "--stem", "8", "--feature
 PIX2PIX = ["--preset", "pix2pix-compact", "--image-size", "32", "--filters", "4,8,8,8", "--blocks", "0,0,0,1",
            "--discriminator-filters", "4,8", "--batch-size", "4", "--quiet"]
 
-VRN = ["--preset", "vrn-compact", "--image-size", "32", "--layers", "36", "--features", "8", "--stem", "4,8", "--head",
+VRN = ["--preset", "vrn-small", "--image-size", "32", "--layers", "36", "--features", "8", "--stem", "4,8", "--head",
        "8", "--landmark-features", "8", "--batch-size", "4", "--batches", "3", "--validation-people", "3", "--quiet",
-       "--places", "8,4,6,8", "--places-size", "32", "--encoder-filters", "4,6,8,8", "--encoder-blocks", "0,0,0,1",
-       "--directions", "5", "--depth", "1"]
+       "--depth", "1"]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from Network.inference import coarse as module
 from Network.inference.coarse import grid_of, identity_of, neutral, score_of
 from Network.inference.photos import Crop, NoFace
 from Network.inference.registry import predictor_of
-from Network.iterate import FrameByFrame, Iterated
+from Network.iterate import WHOLE, FrameByFrame, Iterated
 from Network.loading import Loaded
 
 MODEL, SIZE = load_face_model(), 32
@@ -29,21 +29,22 @@ def random_face(seed: int, expression: float = 0.5) -> np.ndarray:
     return face
 
 
-class Halfway:
-    """A network that knows the truth, and reads its guess off the renderings: it answers halfway between the two."""
+class Told(Iterated):
+    """The iteration with a network that knows the truth of its images and goes `share` of the way there from the
+    estimate that it is given, in the crop that it is given. Keeps its inputs and boxes."""
 
-    def __init__(self, truth: np.ndarray, guesses: list[np.ndarray], share: float = 0.5):
-        self.truth, self.share, self.known, self.calls = truth, share, list(guesses), 0
+    def __init__(self, truths, *arguments, share: float = 1.0, **more) -> None:
+        super().__init__(self.answer, SIZE, *arguments, **more)
+        self.truths, self.share, self.seen, self.cut, self.known = np.reshape(truths, (-1, 290)), share, [], [], []
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        answers = []
-        for one in x:
-            drawn = [built_in_unit()(guess, SIZE) for guess in self.known]
-            nearest = self.known[int(np.argmin([np.abs(d - one[..., 3:]).sum() for d in drawn]))]
-            answers.append(nearest + self.share * (self.truth - nearest))
-        self.known += answers
-        self.calls += 1
-        return np.stack(answers)
+    def inputs(self, images, estimates):
+        self.cut, self.known = self.boxes(estimates), estimates
+        self.seen.append(super().inputs(images, estimates))
+        return self.seen[-1]
+
+    def answer(self, x):
+        return np.stack([c.recropped(known + self.share * (truth - known), WHOLE, box)
+                         for truth, known, box in zip(self.truths, self.known, self.cut)])
 
 
 PICTURE = np.zeros((SIZE, SIZE, 3), np.float32)
@@ -51,52 +52,69 @@ PICTURE = np.zeros((SIZE, SIZE, 3), np.float32)
 
 def test_a_network_that_says_the_truth_is_done_after_two_passes():
     truth = random_face(0)
-    found = Iterated(lambda x: np.repeat(truth[None], len(x), 0), SIZE, 5).run(PICTURE)
-    assert found.settled and len(found.faces) == 3 and found.changes[1] == 0 and found.changes[0] > 0.01
+    found = Told(truth, 5).run(PICTURE)
+    assert found.converged and len(found.faces) == 3 and found.changes[1] < 1e-6 and found.changes[0] > 0.01
     np.testing.assert_array_equal(found.faces[0], c.mean_face())
-    np.testing.assert_array_equal(found.face, truth)
+    np.testing.assert_allclose(found.face, truth, atol=1e-6)
 
 
-def test_a_network_that_goes_half_the_way_converges_since_it_sees_its_last_guess():
-    truth = random_face(1)
-    found = Iterated(Halfway(truth, [c.mean_face()]), SIZE, 6, 0.0).run(PICTURE)
+def test_a_network_that_goes_half_the_way_converges_since_it_sees_its_last_estimate():
+    truth, network = random_face(1), Told(random_face(1), 6, 0.0, share=0.5)
+    found = network.run(PICTURE)
     off = [np.abs(face - truth).max() for face in found.faces]
     np.testing.assert_allclose(np.array(off[1:]) / off[:-1], 0.5, atol=0.02)
-    assert not found.settled and (np.diff(found.changes) < 0).all()
+    assert not found.converged and (np.diff(found.changes) < 0).all()
+    for face, x in zip(found.faces, network.seen):      # the estimate before each pass, cropped where it lies
+        np.testing.assert_allclose(x[0, ..., 3:], built_in_unit()(c.recropped(face, WHOLE, c.crop_at(face)), SIZE),
+                                   atol=1e-6)
     # it ends as soon as a pass moves the face by less than is asked for
-    early = Iterated(Halfway(truth, [c.mean_face()]), SIZE, 6, float(found.changes[2]) * 1.01).run(PICTURE)
-    assert early.settled and len(early.changes) == 3
+    early = Told(truth, 6, float(found.changes[2]) * 1.01, share=0.5).run(PICTURE)
+    assert early.converged and len(early.changes) == 3
+
+
+def test_every_pass_sees_the_image_where_the_last_one_found_the_face():
+    """The image is the truth's own PNCC: from the second pass on it stands in the crop as START_POSE says."""
+    truth = random_face(1)
+    network = Told(truth, 3, 0.0)
+    network.run(built_in_unit()(truth, 4 * SIZE)[..., :3])
+    for x, estimate in zip(network.seen, (c.mean_face(), truth, truth)):
+        shown = built_in_unit()(c.recropped(truth, WHOLE, c.crop_at(estimate)), SIZE)[..., :3]
+        assert np.abs(x[0, ..., :3] - shown).mean() < 0.02
+
+
+def test_without_feedback_there_is_one_pass_over_the_whole_image():
+    truth = random_face(1)
+    network = Told(truth, 4, 0.0, feedback=False)
+    image = np.random.default_rng(0).random((SIZE, SIZE, 3), np.float32)
+    found = network.run(image)
+    assert len(found.faces) == 2 and network.seen[0].shape == (1, SIZE, SIZE, 3)
+    np.testing.assert_allclose(network.seen[0][0], (image - image.min()) / np.ptp(image), atol=1e-6)
+    np.testing.assert_allclose(found.face, truth, atol=1e-6)
 
 
 def test_the_pose_can_be_held_and_expressions_stay_weights():
-    truth, seen = random_face(2), []
+    truth = random_face(2)
     wild = truth.copy()
     wild[c.EXPRESSION] = np.linspace(-1, 2, 84)
-
-    def network(x):
-        seen.append(x)
-        return np.repeat(wild[None], len(x), 0)
     pose = truth[c.POSE] + np.float32(0.1)
-    found = Iterated(network, SIZE, 3).run(PICTURE, pose=pose)
+    network = Told(wild, 3)
+    found = network.run(PICTURE, pose=pose)
     for face in found.faces:
         np.testing.assert_allclose(face[c.POSE], pose)
     assert found.face[c.EXPRESSION].min() == 0 and found.face[c.EXPRESSION].max() == 1
-    np.testing.assert_allclose(seen[0][0, ..., 3:], built_in_unit()(c.mean_face(pose), SIZE), atol=1e-6)
+    start = c.mean_face(pose)
+    np.testing.assert_allclose(network.seen[0][0, ..., 3:],
+                               built_in_unit()(c.recropped(start, WHOLE, c.crop_at(start)), SIZE), atol=1e-6)
 
 
-def test_many_pictures_at_once_are_the_single_ones():
+def test_many_images_at_once_are_the_single_ones():
     truths = np.stack([random_face(k) for k in range(3)])
     images = np.zeros((3, SIZE, SIZE, 3), np.float32)
-    images[:, 0, 0, 0] = np.arange(3) / 10
-
-    def network(x):
-        return truths[np.rint(10 * x[:, 0, 0, 0]).astype(int)] * np.float32(0.9)
-    model = Iterated(network, SIZE, 2)
-    many = model.many(images)
+    many = Told(truths, 2, 0.0, share=0.9).many(images)
     assert many.shape == (3, 3, 290)
     for i in range(3):
-        np.testing.assert_allclose(many[:, i], model.run(images[i]).faces, atol=1e-6)
-    held = model.many(images, 1, truths[:, c.POSE])
+        np.testing.assert_allclose(many[:, i], Told(truths[i], 2, 0.0, share=0.9).run(images[i]).faces, atol=1e-5)
+    held = Told(truths, 2).many(images, 1, truths[:, c.POSE])
     np.testing.assert_array_equal(held[1, :, c.POSE], truths[:, c.POSE])
 
 
@@ -106,7 +124,7 @@ def test_bad_answers_and_pictures_are_refused():
     with pytest.raises(ValueError, match="must give finite"):
         Iterated(lambda x: np.zeros((len(x), 7)), SIZE).run(PICTURE)
     with pytest.raises(ValueError, match="images must be"):
-        Iterated(lambda x: np.zeros((len(x), 290)), SIZE).run(np.zeros((8, 8, 3)))
+        Iterated(lambda x: np.zeros((len(x), 290)), SIZE).run(np.zeros((8, 9, 3)))
     with pytest.raises(ValueError, match="iterations and size"):
         Iterated(lambda x: x, SIZE, 0)
 
@@ -115,22 +133,15 @@ def test_a_video_is_followed_with_one_pass_a_frame_across_crops():
     """A head that stands still in the frame while its box moves: the guess is where the head is, whatever the box."""
     box, moved = (100, 100, 200, 200), (110, 96, 220, 220)
     truth = random_face(5)
-    guesses, answers = [], {box: truth, moved: c.recropped(truth, box, moved)}
-
-    class Network:
-        at = box
-
-        def __call__(self, x):
-            guesses.append(x[0, ..., 3:])
-            return answers[self.at][None]
-    network = Network()
-    follow = FrameByFrame(Iterated(network, SIZE, 3)).follow
+    network = Told(truth, 3)
+    follow = FrameByFrame(network).follow
     first = follow(PICTURE, box)
-    assert len(guesses) == 2 and first.change == np.inf           # it began with the mean face, then settled
-    network.at = moved
+    assert len(network.seen) == 2 and first.change == np.inf           # it began with the mean face, then converged
+    network.truths = c.recropped(truth, box, moved)[None]
     second = follow(PICTURE, moved, first)
-    assert len(guesses) == 3 and second.change < 1e-6
-    np.testing.assert_allclose(guesses[2], built_in_unit()(answers[moved], SIZE), atol=1e-3)
+    assert len(network.seen) == 3 and second.change < 1e-6
+    # the head stands still: in its own crop the estimate is drawn as it was
+    np.testing.assert_allclose(network.seen[2][..., 3:], network.seen[1][..., 3:], atol=2e-2)
     np.testing.assert_allclose(second.landmarks * 220 + moved[:2], first.landmarks * 200 + box[:2], atol=1e-3)
     assert second.places.shape == (256, 2) and second.box == moved
 
@@ -177,7 +188,7 @@ def fake(faces: np.ndarray) -> Loaded:
 
     def model(images, training):
         return tf.gather(table, tf.minimum(tf.cast(tf.round(255 * images[:, 0, 0, 0]), tf.int32), len(faces) - 1))
-    config = {"network": "coarse", "model": {"image_size": SIZE, "iterations": 3}}
+    config = {"network": "coarse", "model": {"image_size": SIZE, "feedback": False}}    # one pass, over all of it
     return Loaded(model, config, Path("fake"), 128 ** 2, SIZE, None, "grid")
 
 
@@ -200,7 +211,7 @@ def test_a_stream_a_batch_and_prefixes_agree():
         np.testing.assert_allclose(seen.photo_points, grid_of(faces[k]), atol=1e-6)
         np.testing.assert_allclose(seen.keypoints, c.project(faces[k]), atol=1e-6)
         np.testing.assert_allclose(seen.landmarks, c.project(faces[k], "landmarks"), atol=1e-6)
-        assert len(stream.passes()) == 3 and stream.count == k + 1
+        assert len(stream.passes()) == 2 and stream.count == k + 1
         points, landmarks, found = other.photo(images[k])
         assert found
         np.testing.assert_array_equal(points, seen.photo_points)

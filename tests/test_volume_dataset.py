@@ -149,15 +149,30 @@ def test_motions_stay_in_the_papers_range():
     np.testing.assert_allclose([abs(np.linalg.det(m.matrix)) for m in motions], np.square(factors))
     centre = np.array([m.matrix @ [96, 96] + m.shift - 96 for m in motions])
     assert 14.5 < np.abs(centre).max() <= 15
-    angle = np.degrees([np.arctan2(m.matrix[1, 1] - m.matrix[1, 1], m.matrix[1, 1]) if m.mirrored
-                        else np.arctan2(m.matrix[1, 0], m.matrix[0, 0]) for m in motions])
-    assert 44 < np.abs(angle).max() <= 45
+    for mirrored in (False, True):      # a reflection, then the turn: its first column is turned back
+        turned = [m.matrix[:, 0] * (-1 if mirrored else 1) for m in motions if m.mirrored == mirrored]
+        angle = np.degrees([np.arctan2(y, x) for x, y in turned])
+        assert 43 < angle.max() <= 45 and -45 <= angle.min() < -43 and abs(angle.mean()) < 5
 
 
 def test_landmarks_of_a_mirrored_face():
     swap = mirrored_landmarks(load_face_model())
     np.testing.assert_array_equal(swap[swap], np.arange(68))
     assert list(swap[[0, 8, 17, 27, 30, 31, 36, 39, 48, 51, 60]]) == [16, 8, 26, 27, 30, 35, 45, 42, 54, 51, 64]
+
+
+def test_a_mirrored_image_has_a_mirrored_volume_and_left_landmarks_become_right_ones(folder):
+    still = dataclasses.replace(PLAIN, rotation=0, shift=0, scale=(1, 1), gain=(1, 1), mirror=1)
+    training = sequences(folder, still)[0]
+    people, images, _ = training.draw(0, 0)
+    x, y = training.batch(0, 0)
+    shown, truth = sequences(folder)[1].of(people[:, 0], images[:, 0])
+    np.testing.assert_allclose(x, shown[:, :, ::-1], atol=1e-6)
+    for found, one in zip(y["volume"], truth["volume"]):
+        assert overlap(found, one[:, ::-1]) > 0.99 > 0.97 > overlap(found, one)
+    swap = mirrored_landmarks(load_face_model())
+    np.testing.assert_allclose(y["heat_maps"], truth["heat_maps"][:, :, ::-1][..., swap], atol=1e-4)
+    assert np.abs(y["heat_maps"] - truth["heat_maps"][:, :, ::-1]).max() > 0.1
 
 
 def test_heat_maps_by_hand():

@@ -70,7 +70,8 @@ class CoarsePredictor(Predictor):
             raise ValueError(f"{self.source}: its coefficients are of face model {learned[:12]}, this is "
                              f"{model_hash(load_face_model())[:12]}; --face-model must name the one it was trained on")
         config = from_dict(Config, self.config["model"])
-        return Iterated(predict, self.size, iterations or config.iterations, config.settled)
+        return Iterated(predict, self.size, iterations or config.iterations, config.tolerance,
+                        feedback=config.feedback)
 
     def subject(self, images: Sequence[np.ndarray]) -> np.ndarray:
         self.reset()
@@ -104,11 +105,12 @@ class CoarsePredictor(Predictor):
                 better = recrop(crop, project(found.face))
                 if better is None:
                     break
-                more = Iterated(self._iterated.predict, self.size, PASSES_AFTER_RECROP, self._iterated.settled)
+                more = Iterated(self._iterated.predict, self.size, PASSES_AFTER_RECROP, self._iterated.tolerance,
+                                feedback=self._iterated.feedback)
                 before = np.stack([recropped(face, crop.box, better.box) for face in found.faces])
                 passes = more.run(self._scaled(better.image), before[-1])
                 found = Iterations(np.concatenate([before, passes.faces[1:]]),
-                                   np.concatenate([found.changes, passes.changes]), passes.settled)
+                                   np.concatenate([found.changes, passes.changes]), passes.converged)
                 crop, changes = better, None
             if changes is None:         # passes that begin with a face move it less, wherever they end
                 changes = self._iterated.run(self._scaled(crop.image)).changes
