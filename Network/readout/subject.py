@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from Dataset.errors import NotFittable
 from Dataset.face_model import load_face_model
 from Dataset.pose import Pose
 from Dataset.representations.coefficients import EXPRESSION, IDENTITY
@@ -58,14 +59,14 @@ class SubjectReadout:
 
     def add(self, keypoints: np.ndarray, log_variance: np.ndarray) -> PhotoEstimate:
         """One more photo: keypoints (256, 2) float, crop sides; log_variance (256,) of the network -> the face in it,
-        with the identity of all photos so far. ValueError when they are not finite or of another shape; then nothing
-        is kept of the photo."""
+        with the identity of all photos so far. NotFittable when they are not finite, ValueError when they are of
+        another shape; then nothing is kept of the photo."""
         keypoints, log_variance = np.asarray(keypoints, np.float64), np.asarray(log_variance, np.float64)
         if keypoints.shape != (KEYPOINTS, 2) or log_variance.shape != (KEYPOINTS,):
             raise ValueError(f"a photo has keypoints ({KEYPOINTS}, 2) and log_variance ({KEYPOINTS},), "
                              f"received {keypoints.shape} and {log_variance.shape}")
         if not np.isfinite(keypoints).all() or not np.isfinite(log_variance).all():
-            raise ValueError("keypoints and log_variance must be finite, received NaN or infinity")
+            raise NotFittable("keypoints and log_variance must be finite, received NaN or infinity")
         found = self._safe(estimate_photo(self.model, self._face, keypoints, log_variance))
         self._sums = found.sums if self._sums is None else added(self._sums, found.sums)
         self.count += 1
