@@ -12,16 +12,23 @@ import argparse
 import logging
 import sys
 import time
-from collections import deque
 from itertools import chain
 from pathlib import Path
+from typing import Iterable
 
+from Evaluation.demo_output import PhotoOutput
 from Evaluation.serve import ServeConfig, serve
 from Evaluation.views import VIEWS, make_viewer
+from Network import from_run
 from Network.demo_options import FRAMES, films, parse
 from Network.flags import exit_code
 
-BEGUN = time.perf_counter()         # start-up is counted from here
+STARTED = time.perf_counter()       # start-up is counted from here
+
+
+def tell(files: Iterable[Path]) -> None:
+    """Print the paths of files that were written."""
+    print(*(f"wrote {file.resolve()}" for file in files), sep="\n", end="\n" if files else "")
 
 
 def serve_page(arguments: argparse.Namespace) -> None:
@@ -35,81 +42,58 @@ def film_faces(arguments: argparse.Namespace) -> None:
     """--output of .mp4 or .avi: the video with its faces drawn, and their numbers beside it."""
     from Evaluation.overlay import Overlay, OverlayConfig
     from Network.film import MAX_FRAMES, film
-    from Network.loading import DEFAULT_MODEL, load_model
-    from Network.results import refuse_overwriting
+    from Network.inference.results import refuse_overwriting
+    from Network.loading import DEFAULT_MODEL
     from Network.track import MOST_FACES
-    from Network.video_networks import make_face_network
     refuse_overwriting(Path(arguments.output), arguments.inputs)
-    network = make_face_network(load_model(arguments.model or DEFAULT_MODEL, arguments.checkpoint))
-    report = film(arguments.inputs[0], network, arguments.output, arguments.film, begun=BEGUN,
+    network = from_run(arguments.model or DEFAULT_MODEL, arguments.checkpoint).follower()
+    report = film(arguments.inputs[0], network, arguments.output, arguments.film, begun=STARTED,
                   draw=Overlay(network.triangles, OverlayConfig(labels=arguments.labels)),
                   faces=MOST_FACES if arguments.faces == "all" else 1, most=arguments.frames or MAX_FRAMES)
-    print(report, *(f"wrote {file.resolve()}" for file in report.files), sep="\n")
+    print(report)
+    tell(report.files)
 
 
-def demo(arguments: argparse.Namespace) -> None:
-    """Do what was asked and say where the files are."""
-    from Dataset.sources import Picture, example_picture, pictures
-    from Evaluation.plots import plot_preview
-    from Network.demo_faces import DemoFaces
-    from Network.feature_maps import photo_features
-    from Network.loading import DEFAULT_MODEL, load_model, put_together
-    from Network.predict import NoFace, faces_of
-    from Network.results import refuse_overwriting
-    loaded, every = load_model(arguments.model or DEFAULT_MODEL, arguments.checkpoint), arguments.faces == "all"
-    loaded = put_together(loaded, arguments.together)
-    viewer = make_viewer(arguments.view, loaded.config.get("network"), loaded.source, lambda photo: photo_features(
-        loaded.model, photo)) if arguments.view else None
-    faces = DemoFaces(loaded, arguments.surface, arguments.expression, arguments.iterations)
-    output, shown = Path(arguments.output), deque(maxlen=4)
-    refuse_overwriting(output, arguments.inputs)
-    source: list[Picture] = [example_picture()] if arguments.example else []
-    face, number, swap = None, 0, arguments.view == "swap"
-
-    def write(numbered: bool) -> None:
-        path = output.with_name(f"{output.stem}_{number:02d}{output.suffix}") if numbered else output
-        refuse_overwriting(path, arguments.inputs)
-        if viewer:
-            refuse_overwriting(viewer.target(path), arguments.inputs)
-        mesh, files = faces.write(path)
-        preview = path.with_suffix(".png")
-        plot_preview([crop.photo for crop in shown], mesh.vertices, mesh.colours, mesh.triangles, preview)
-        drawn = []
-        if viewer and viewer.picture is not None:       # a swap's first has none
-            drawn = [viewer.write(path), *viewer.beside(path)]
-        print(*(f"wrote {file.resolve()}" for file in (*files, preview, *drawn)), sep="\n")
-    found = faces_of(chain(source, pictures(arguments.inputs, arguments.frames or FRAMES)), loaded, box=arguments.box,
-                     every_face=every)
-    for crops in found:
+def reconstruct(arguments: argparse.Namespace) -> None:
+    """Write the face of the photos, and say where the files are."""
+    from Dataset.sources import example_picture, pictures
+    from Network.demo_faces import FaceWriter
+    from Network.inference.photos import NoFace, faces_of
+    from Network.inference.results import refuse_overwriting
+    from Network.loading import DEFAULT_MODEL
+    every, swap = arguments.faces == "all", arguments.view == "swap"
+    predictor = from_run(arguments.model or DEFAULT_MODEL, arguments.checkpoint, iterations=arguments.iterations,
+                         fusion=arguments.fusion)
+    viewer = make_viewer(arguments.view, predictor) if arguments.view else None
+    faces = FaceWriter(predictor, arguments.surface, arguments.expression)
+    output = PhotoOutput(Path(arguments.output), faces.write, viewer,
+                         lambda path: refuse_overwriting(path, arguments.inputs))
+    source = chain([example_picture()] if arguments.example else [],
+                   pictures(arguments.inputs, arguments.frames or FRAMES))
+    for crops in faces_of(source, lambda one: predictor.crops(one, box=arguments.box, every_face=every), every):
         for crop in crops:
-            if every or swap:       # another person
-                faces.reset()
-                shown.clear()
-            if every and viewer and not swap:
-                viewer.reset()
+            if every or swap:       # another subject
+                predictor.reset()
+                output.reset(views=every and not swap)
             try:
-                face, number = faces.add(crop), number + 1
+                face = predictor.add(crop)
             except NoFace as error:
                 logging.warning("%s; skipped", error)
                 continue
-            shown.append(face.crops[-1])
-            if viewer:
-                seen = face.crops[-1]
-                viewer.draw_in(crop.whole, seen.box, seen.photo, faces.reading())
+            output.show(crop.whole, face.crop.box, face.crop.photo)
             if arguments.each or every:
-                write(numbered=arguments.each or len(crops) > 1)
-    if face is None:
-        raise ValueError("no face in any of the pictures")
-    if viewer:
-        viewer.require()
-    if not (arguments.each or every):
-        if faces.alone:
-            logging.warning("--surface %s shows the last of %d photos; --each writes one of every photo",
-                            arguments.surface, number)
-        write(numbered=False)
+                tell(output.write(numbered=arguments.each or len(crops) > 1))
+    tell(output.finish(written=arguments.each or every))
+    if faces.shows_last_only and not (arguments.each or every):
+        logging.warning("--surface shows the last of %d photos; --each writes one of every photo", output.count)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line; None: the process's. -> 0, or SystemExit with code 2 and one line for bad input."""
+    logging.basicConfig(level=logging.WARNING, format="demo.py: %(message)s")
+    words = parse(__doc__, ServeConfig, VIEWS, argv)
+    return exit_code("demo.py", serve_page if words.serve else film_faces if films(words) else reconstruct, words)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="demo.py: %(message)s")
-    words = parse(__doc__, ServeConfig, VIEWS)
-    sys.exit(exit_code("demo.py", serve_page if words.serve else film_faces if films(words) else demo, words))
+    sys.exit(main())

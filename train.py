@@ -1,7 +1,7 @@
 """Train a network:  python train.py DATA [--preset quick|thesis|compact|uvnet|...] [--run FOLDER] [--resume] [flags]
 
-DATA: subject folders (python -m Dataset.synthetic, Dataset.bu4dfe; with depth, Dataset.texas3d), for all but convlstm
-shards (python -m Dataset.shards), for compact also the word live: ever new people are rendered meanwhile. Every
+DATA: subject folders (python -m Dataset.synthetic, Dataset.bu4dfe; with depth, Dataset.texas3d), shards (python -m
+Dataset.shards), for compact also the word live: ever new people are rendered meanwhile. Every
 setting is a flag, shown with the network's default; the default preset is quick. A killed run goes on with --resume.
 """
 from __future__ import annotations
@@ -67,7 +67,7 @@ def train(arguments: argparse.Namespace) -> str:
         with strategy.scope():
             model = model_from_config(config, strategy.num_replicas_in_sync, training=True)
             begin_with(model, "" if run.has_state() else settings.init, settings.take)
-            get_network(config["network"]).set_template(model, source.template)
+            getattr(get_network(config["network"]), "set_template", lambda *_: None)(model, source.template)
             freeze(model, settings.freeze)
             step = gradient.make_step(config, model, settings, strategy)
         if not resumed and step.worker == 0:

@@ -174,12 +174,22 @@ def occlude(sample: Sample, rng: np.random.Generator, config: AugmentConfig, oth
 
 def light(image: np.ndarray, rng: np.random.Generator, config: AugmentConfig) -> np.ndarray:
     """Exposure and gain of each channel, then gamma, then contrast, in one table of 256 entries a channel."""
+    return cv2.LUT(image, eight_bits(light_table(rng, config)))
+
+
+def light_table(rng: np.random.Generator, config: AugmentConfig) -> np.ndarray:
+    """What `light` makes of each of 256 grey levels: (1, 256, 3) float32, grey levels, beyond 0 to 255 too."""
     stops, gamma, contrast = (rng.uniform(*r) for r in (config.exposure, config.gamma, config.contrast))
     gain = 1 + config.gain_sd * rng.standard_normal(3)
     # a stop doubles the light; pixel values are about its 1 / 2.2th power
     value = np.arange(256)[:, None] / 255 * np.maximum(gain, 0) * 2 ** (stops / 2.2)
     value = (np.clip(value, 0, None) ** gamma - 0.5) * contrast + 0.5
-    return cv2.LUT(image, np.clip(np.round(value * 255), 0, 255).astype(np.uint8)[None])
+    return (value * 255).astype(np.float32)[None]
+
+
+def eight_bits(image: np.ndarray) -> np.ndarray:
+    """Grey levels of any real dtype, clipped to 0-255 and rounded to uint8; uint8 as it is."""
+    return image if image.dtype == np.uint8 else np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
 def colours(image: np.ndarray, rng: np.random.Generator, config: AugmentConfig) -> np.ndarray:
@@ -233,7 +243,7 @@ def jpeg(image: np.ndarray, rng: np.random.Generator, config: AugmentConfig) -> 
     if rng.random() >= config.jpeg:
         return image
     quality = int(rng.integers(config.jpeg_quality[0], config.jpeg_quality[1] + 1))
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    _, data = cv2.imencode(".jpg", eight_bits(image), [cv2.IMWRITE_JPEG_QUALITY, quality])
     return cv2.imdecode(data, cv2.IMREAD_COLOR)
 
 

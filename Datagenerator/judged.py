@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Protocol
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from Datagenerator.coefficient_dataset import iteration_samples
 from Datagenerator.dataset import DataConfig
 from Datagenerator.map_dataset import DepthConfig, MapSequence, maps_of
 from Datagenerator.pair_dataset import PairConfig, PairSequence
+from Datagenerator.source import subject_samples
 from Datagenerator.volume_dataset import VolumeConfig, VolumeSequence
 from Dataset.depth_pairs import pairs
 from Dataset.face_model import load_face_model
@@ -17,7 +18,8 @@ from Dataset.representations import points
 from Dataset.shards import INFO, Shards, open_shards
 from Dataset.subjects import dataset_info
 
-__all__ = ["depths_of", "iteration_samples_of", "judged_config", "maps_of", "volumes_of"]
+__all__ = ["dense_truths", "depths_of", "iteration_samples_of", "judged_config", "maps_of", "predictions",
+           "volumes_of"]
 Batches = Callable[[], Iterator[tuple[np.ndarray, dict[str, Any]]]]
 Solids = Callable[[], Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]]]
 _BATCH = 16
@@ -37,7 +39,7 @@ def judged_config(trained: dict[str, Any], *, images: int | None, image_size: in
                       normalisation=data.get("normalisation", "unit_sphere"), as_published=as_published)
 
 
-def depths_of(folder: str | Path, size: int, images: int) -> Batches:
+def depths_of(folder: str | Path, size: int, images: int, scaling: str = "unit") -> Batches:
     """Batches (images (B, S, S, 3), {"depth": (B, S, S, 1)}) as a network is trained on, nothing changed: of shards the
     first `images` pictures of everybody, of photos with depth pictures those that test; where it is known how many mm
     a picture shows from side to side, "side" says it, too.
@@ -47,10 +49,12 @@ def depths_of(folder: str | Path, size: int, images: int) -> Batches:
     if (Path(folder) / INFO).is_file():
         shards = _with_pictures(folder, images)
         sequence: Any = MapSequence(shards, np.arange(len(shards)),
-                                    DepthConfig(image_size=size, batch_size=_BATCH, jitter=False), training=False)
+                                    DepthConfig(image_size=size, batch_size=_BATCH, jitter=False, scaling=scaling),
+                                    training=False)
         count, scale = len(shards) * images, {}
     else:
-        sequence = PairSequence(pairs(folder, "test"), PairConfig(image_size=size, batch_size=1), False)
+        config = PairConfig(image_size=size, batch_size=1, scaling=scaling)
+        sequence = PairSequence(pairs(folder, "test"), config, False)
         count, known = len(sequence), dataset_info(folder).settings
         scale = {"side": float(known["side"])} if "side" in known else {}
 
@@ -95,3 +99,40 @@ def iteration_samples_of(folder: str | Path, size: int, images: int) -> Iterator
     """`iteration_samples` of everybody's first `images` pictures in a folder of shards. ValueError for what is none."""
     shards = open_shards(folder)
     return iteration_samples(shards, size, len(shards), images)
+
+
+def dense_truths(kind: str, folder: str | Path, size: int, images: int, scaling: str, layers: int) -> Callable[[], Any]:
+    """Batches of network inputs and true `uv` maps, `depth` maps or `volume`s (of so many layers) of everybody's first
+    `images` pictures, as often as it is called. ValueError for another kind, or a folder that has none."""
+    if kind == "volume":
+        return volumes_of(folder, size, layers, images)
+    known = {"uv": maps_of, "depth": depths_of}
+    if kind not in known:
+        raise ValueError(f"kind must be one of {', '.join((*known, 'volume'))}, got {kind!r}")
+    return known[kind](folder, size, images, scaling)
+
+
+class System(Protocol):
+    """A `Network.inference.base.Predictor`. config: the run's config.json; size: px of its input; points: N; images: a
+    fixed number of a subject's images, or None; predict: inputs (B, T, S, S, 3) -> (B, N, 3)."""
+
+    config: dict[str, Any]
+    size: int
+    points: int
+    images: int | None
+    predict: Callable[[np.ndarray], np.ndarray]
+
+
+def predictions(system: System, folder: str | Path, people: str, draw: Callable[..., None] | None = None, *,
+                images: int | None, batch_size: int, seed: int, as_published: bool) -> Iterator[tuple]:
+    """(predictions (B, N, 3), truths (B, N, 3), names) of one epoch over a part of the people of subject folders, read
+    as `judged_config` has it. draw: called with images, predictions, truths and names."""
+    data = judged_config(system.config, images=images or system.images, image_size=system.size, points=system.points,
+                         batch_size=batch_size, seed=seed, as_published=as_published)
+    split, margin = (system.config.get(part, {}).get(name, other) for part, name, other in (
+        ("settings", "split", "train-test"), ("model", "crop_margin", 1.0)))
+    for inputs, truths, names in subject_samples(folder, people, split, data, margin):
+        clouds = system.predict(inputs)
+        if draw:
+            draw(inputs, clouds, truths, names)
+        yield clouds, truths, names

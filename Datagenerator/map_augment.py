@@ -1,8 +1,9 @@
 """Augmentation of a picture and the per-pixel maps that belong to it: pure functions (sample, rng) -> sample.
 
 Ronkainen 2017, section 3.6: quarter turns (off by default, as in the paper's final run), occluders that multiply the
-occluded mask, then exposure, gamma, channel shuffle, noise that fades in training, clipping and 8 bits, for which the
-steps of augment.py are used.
+occluded mask, then exposure, gamma, channel shuffle, noise that fades to nothing in training, all in floating point,
+and at last clipping and 8 bits. What photos have besides (contrast, blur, JPEG, ...) are steps of augment.py, off until
+asked for.
 
 No step mirrors: u runs from the subject's right ear to his left one, so a mirrored picture would have to show the
 other side's places, and a network that saw both could not tell which of them a cheek is.
@@ -16,7 +17,7 @@ import cv2
 import numpy as np
 
 from Datagenerator import occluders
-from Datagenerator.augment import AugmentConfig, add_noise, blur, coarsen, colours, jpeg, light
+from Datagenerator.augment import AugmentConfig, add_noise, blur, coarsen, colours, eight_bits, jpeg, light_table
 
 STILL = np.eye(2, 3)
 STILL.flags.writeable = False
@@ -40,17 +41,28 @@ class MapSample(NamedTuple):
 
 @dataclass(frozen=True)
 class MapAugmentConfig(AugmentConfig):
-    """Besides `AugmentConfig`'s fields, with which scale, shift and rotation are off until asked for (`move`), and
-    blobs of noise give way to those of pictures."""
+    """`AugmentConfig`'s fields with the paper's steps alone, and its own. It prints no ranges but two: all six orders
+    of the channels are alike, and about half of what is hidden lies under an occluder, sometimes the whole face."""
 
     scale: tuple[float, float] = (1.0, 1.0)
     shift: float = 0.0
     rotation: float = 0.0
     blob: float = 0.0
-    most_covered: float = 0.7                       # share of the picture
+    hand: float = 0.0
+    bar: float = 0.0
+    most_covered: float = 1.0                       # share of the picture
+    gain_sd: float = 0.0
+    contrast: tuple[float, float] = (1.0, 1.0)
+    shuffle: float = 5 / 6                          # into one of the five other orders
+    grey: float = 0.0
+    blur: float = 0.0
+    motion: float = 0.0
+    coarse: float = 0.0
+    jpeg: float = 0.0
+    noise_end: tuple[float, float] = (0.0, 0.0)     # "gradually decreased down to zero" (3.5)
     quarters: float = 0.0                           # turned by 0, 90, 180 or 270 degrees, evenly
-    crops: float = 0.35                             # one picture's shapes in another one's colours
-    crops_cover: tuple[float, float] = (0.1, 0.5)   # share of the picture under them
+    crops: float = 1.0                              # one picture's shapes in another one's colours
+    crops_cover: tuple[float, float] = (0.2, 0.8)   # share of the picture under them
 
     @classmethod
     def off(cls, **changes: Any) -> MapAugmentConfig:
@@ -59,11 +71,15 @@ class MapAugmentConfig(AugmentConfig):
 
 
 MAPS = MapAugmentConfig()
+_PHOTOS = ("gain_sd", "contrast", "shuffle", "grey", "blur", "motion", "coarse", "jpeg")
+#: what photos have besides the paper's steps, as strong as in augment.py; channels change places in few of them
+PHOTOS = {name: getattr(AugmentConfig(), name) for name in _PHOTOS}
 
 
 def augment_maps(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig = MAPS, progress: float = 0.0,
                  others: tuple[np.ndarray, np.ndarray] | None = None) -> MapSample:
     """All steps in order: turn, move, hide, light, colours, blur, coarsen, jpeg, noise. The input is not changed.
+    From light on values are floats and may lie beyond 0 to 255 until the end (or a JPEG) clips them.
 
     progress  in [0, 1], how much of the training is done: the noise fades with it
     others    two other pictures (h, w, 3) uint8 BGR, whose crops hide the face; None: none do
@@ -84,9 +100,9 @@ def augment_maps(sample: MapSample, rng: np.random.Generator, config: MapAugment
     if not 0 <= progress <= 1:
         raise ValueError(f"progress: must be within 0 to 1, got {progress!r}")
     sample = hide(move(turn(sample, rng, config), rng, config), rng, config, others)
-    image = colours(light(sample.image, rng, config), rng, config)
+    image = colours(cv2.LUT(sample.image, light_table(rng, config)), rng, config)
     image = jpeg(coarsen(blur(image, rng, config), rng, config), rng, config)
-    return sample._replace(image=add_noise(image, rng, config, progress))
+    return sample._replace(image=eight_bits(add_noise(image, rng, config, progress)))
 
 
 def turn(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig) -> MapSample:

@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 
 from Datagenerator.epoch import Shard
-from Datagenerator.map_augment import MapAugmentConfig, MapSample, augment_maps, paste
+from Datagenerator.map_augment import PHOTOS, MapAugmentConfig, MapSample, augment_maps, paste
 from Datagenerator.pair_jitter import ENLARGED, pair_jitter
 from Datagenerator.picture_sequence import PictureSequence, divided
 from Datagenerator.shard_dataset import Pictures
 from Dataset.backdrop import backdrop
+from Dataset.images import SCALINGS, scaled
 from Dataset.representations.depth import BACKGROUND, encode_depth
 from Dataset.representations.uvmap import erode
 from Dataset.seeding import BATCHES, stream
@@ -39,7 +40,10 @@ class MapConfig:
     batches: int = 250              # of an epoch
     validation_people: int = 128    # held out: the people of the lowest numbers
     image_size: int = 128           # pixels; pictures of a multiple of it are averaged down
+    scaling: str = "unit"           # of the pixels, Dataset.images.scaled; the network's
     augment: bool = True            # Datagenerator/map_augment.py; of depth what changes no geometry
+    photos: bool = False            # with augment: what photos have besides (map_augment.PHOTOS)
+    occlusion: float = 1.0          # with augment: share of the pictures with an occluder
     quarters: bool = False          # of uv: turned by 0, 90, 180 or 270 degrees
     jitter: bool = False            # of uv: scale, shift, rotation; of depth: pix2pix's crop and mirror
     empty: float = 0.1              # share of training pictures without a face
@@ -55,8 +59,11 @@ class MapConfig:
                            ("faces_in_picture", 4), ("fade_epochs", 10**6)):
             if not 1 <= getattr(self, name) <= most:
                 raise ValueError(f"{name} must be within 1 to {most}, got {getattr(self, name)}")
-        if not 0 <= self.empty <= 1:
-            raise ValueError(f"empty must be within 0 to 1, got {self.empty}")
+        for name in ("empty", "occlusion"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be within 0 to 1, got {getattr(self, name)}")
+        if self.scaling not in SCALINGS:
+            raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {self.scaling!r}")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
         if self.target == "depth" and (self.quarters or self.faces_in_picture > 1):
@@ -77,7 +84,7 @@ class MapConfig:
         moves = (_JITTER if self.jitter and self.target == "uv" else {}) | {"quarters": float(self.quarters)}
         if not self.augment:
             return MapAugmentConfig.off(**moves)
-        return MapAugmentConfig(**moves)
+        return MapAugmentConfig(**moves, crops=self.occlusion, **(PHOTOS if self.photos else {}))
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ class Draw(NamedTuple):
 class MapSequence(PictureSequence):
     """Batches (x, y) of an epoch; `pipeline.make_pipeline` makes them in parallel and ahead.
 
-    x   (B, S, S, 3) float32, BGR, each picture alone stretched to [0, 1]
+    x   (B, S, S, 3) float32, BGR, in [0, 1] by `Dataset.images.scaled`
     y   target uv: uv (B, S, S, 2) float32, 0 outside the mask; mask, occluded, eroded (B, S, S, 1) float32 in [0, 1],
         as `Dataset.representations.uvmap` has them, occluded with what augmentation laid over the face. Of extras,
         depth (B, S, S, 1) float32 as of target depth, but of the face under what augmentation laid over it, too;
@@ -158,7 +165,7 @@ class MapSequence(PictureSequence):
         make = self._uv if self.config.target == "uv" else self._depth
         for i, row in enumerate(rows):
             image, maps = make(drawn.people[row], drawn.images[row], np.random.default_rng(drawn.seeds[row]), progress)
-            cv2.normalize(image, x[i], 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)
+            x[i] = scaled(image, self.config.scaling)
             for name, value in maps.items():
                 y[name][i] = value
         return x, y
@@ -275,18 +282,19 @@ class MapBatch(NamedTuple):
     landmarks: np.ndarray
 
 
-def maps_of(folder: str | Path, size: int, images: int) -> Callable[[], Iterator[MapBatch]]:
+def maps_of(folder: str | Path, size: int, images: int, scaling: str = "unit") -> Callable[[], Iterator[MapBatch]]:
     """`everybodys_maps` of a folder of shards, as often as it is called. ValueError for what is none."""
     shards = open_shards(folder)
-    return lambda: everybodys_maps(shards, size, images)
+    return lambda: everybodys_maps(shards, size, images, scaling=scaling)
 
 
-def everybodys_maps(shards: Shards, size: int, images: int, batch: int = 16) -> Iterator[MapBatch]:
-    """Each person's first `images` pictures, at `size` px, with their maps, to judge a network on. ValueError for more
-    pictures than there are, and what `MapSequence` refuses."""
+def everybodys_maps(shards: Shards, size: int, images: int, batch: int = 16, scaling: str = "unit"
+                    ) -> Iterator[MapBatch]:
+    """Each person's first `images` pictures, at `size` px and scaled as a network's Config says, with their maps, to
+    evaluate it on. ValueError for more pictures than there are, and what `MapSequence` refuses."""
     if not 1 <= images <= shards.images:
         raise ValueError(f"--images must be 1 to {shards.images}, as many as each person has pictures, got {images}")
-    config = MapConfig(image_size=size, batch_size=batch, extras=("landmarks",))
+    config = MapConfig(image_size=size, batch_size=batch, scaling=scaling, extras=("landmarks",))
     sequence = MapSequence(shards, np.arange(len(shards)), config, training=False)
     for index in range(-(-len(shards) * images // batch)):
         x, y = sequence.batch(0, index)

@@ -4,12 +4,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Sequence
 
-import cv2
 import numpy as np
 
 from Datagenerator.epoch import Shard, batch_count, batch_rows, shard_rows
 from Datagenerator.pair_jitter import ENLARGED, pair_jitter
 from Dataset.depth_pairs import Pair, pairs, read_pair
+from Dataset.images import SCALINGS, scaled
 from Dataset.representations.depth import from_picture
 from Dataset.seeding import BATCHES, ORDER, stream
 
@@ -22,18 +22,21 @@ class PairConfig:
     image_size: int = 256       # pixels; the pictures must have it
     jitter: bool = True         # enlarge by 286 / 256 and crop (Baby et al. 2020, IV.F)
     mirror: bool = True         # half of the samples left for right
+    scaling: str = "unit"       # of the pixels, Dataset.images.scaled; the network's
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("image_size", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.scaling not in SCALINGS:
+            raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {self.scaling!r}")
 
 
 class PairSequence:
     """Batches (x, y) of an epoch, each pair once; `pipeline.make_pipeline` makes them in parallel and ahead.
 
-    x   (B, S, S, 3) float32, BGR, each picture alone stretched to [0, 1]
+    x   (B, S, S, 3) float32, BGR, in [0, 1] by `Dataset.images.scaled`
     y   depth (B, S, S, 1) float32 in [-1, 1]: `Dataset.representations.depth`, 1 nearest, -1 no depth; its range is one
         side of the picture where the pairs know their millimetres (`Pair.share`)
 
@@ -86,7 +89,7 @@ class PairSequence:
             if self.training:
                 rng = stream(self.config.seed, BATCHES, epoch, row)
                 image, levels = pair_jitter(image, levels, rng=rng, mirror=self.config.mirror, enlarged=enlarged)
-            cv2.normalize(image, x[i], 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)
+            x[i] = scaled(image, self.config.scaling)
             depth[i] = from_picture(levels, pair.share and pair.share * enlarged)   # deeper, in sides of what is shown
         return x, {"depth": depth}
 

@@ -3,20 +3,20 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, NamedTuple
 
 import cv2
 import numpy as np
 
-from Datagenerator.coefficient_dataset import (CoefficientConfig, CoefficientSequence, make_coefficient_sequences,
-                                               stretched)
+from Datagenerator.coefficient_dataset import CoefficientConfig, CoefficientSequence, make_coefficient_sequences
 from Datagenerator.dataset import DataConfig, SubjectSequence
 from Datagenerator.live import LiveConfig, LivePeople, Rendered, open_live
 from Datagenerator.live_maps import LiveDepthConfig, LiveMapConfig, open_live_maps
 from Datagenerator.map_dataset import DepthConfig, MapConfig, MapSequence, make_map_sequences
 from Datagenerator.pair_dataset import PairConfig, PairSequence, pair_sequences
-from Datagenerator.shard_dataset import ShardConfig, ShardSequence, make_sequences
+from Datagenerator.shard_dataset import PointConfig, ShardConfig, ShardSequence, make_sequences
 from Datagenerator.volume_dataset import VolumeConfig, VolumeSequence, make_volume_sequences
 from Dataset.face_model import load_face_model
 from Dataset.rendering_unit import mean_code
@@ -30,14 +30,23 @@ from Dataset.transforms import rotation_from_euler
 from Dataset.truths import Truths
 
 GAP = 4                 # points of the 128x128 grid between two neighbouring pixels of a face that is seen
+
+
+@dataclass(frozen=True)
+class ImagesConfig(DataConfig, PointConfig):
+    """All settings of `convlstm`'s data: DataConfig's of subject folders, PointConfig's of shards; for its flags."""
+
+
 LIVE = "live"           # in place of a folder: people rendered while the network trains
 #: network -> the configs of the generators that feed it from LIVE and from shards
 LIVE_CONFIGS: dict[str, tuple[type, type]] = {"compact": (LiveConfig, ShardConfig), "uvnet": (LiveMapConfig, MapConfig),
                                               "pix2pix": (LiveDepthConfig, DepthConfig)}
 #: network -> the config with all settings of the generators that feed it; `data_config` says which one does
-DATA_CONFIGS: dict[str, type] = {"convlstm": DataConfig, "coarse": CoefficientConfig, "vrn": VolumeConfig,
+DATA_CONFIGS: dict[str, type] = {"convlstm": ImagesConfig, "coarse": CoefficientConfig, "vrn": VolumeConfig,
                                  **{name: live for name, (live, _) in LIVE_CONFIGS.items()}}
 
+#: network -> the config of the generator that feeds it from a folder that holds no shards, where there is one
+FOLDER_CONFIGS: dict[str, type] = {"pix2pix": PairConfig}
 #: the config of a generator that is fed from shards -> what makes its training and validation sequence
 FROM_SHARDS = {ShardConfig: make_sequences, MapConfig: make_map_sequences, VolumeConfig: make_volume_sequences,
                CoefficientConfig: make_coefficient_sequences}
@@ -73,12 +82,16 @@ def data_config(network: str, folder: str | Path, given: Iterable[str]) -> type:
         if str(folder) == LIVE:
             raise ValueError(f"{LIVE}: {', '.join(LIVE_CONFIGS)} train on people rendered meanwhile, not {network}; "
                              f"a folder of this name is ./{LIVE}")
-        return DATA_CONFIGS[network]
+        if network != "convlstm":
+            return DATA_CONFIGS[network]
+        shards = (Path(folder) / INFO).is_file()
+        return _narrower(PointConfig if shards else DataConfig, ImagesConfig, given, f"{folder}: {{}} may be set for "
+                         + ("subject folders only" if shards else "shards only"))
     live, shards = LIVE_CONFIGS[network]
     if str(folder) == LIVE:
         return live
-    if network == "pix2pix" and not (Path(folder) / INFO).is_file():
-        return _narrower(PairConfig, live, given, f"{folder}: {{}} may be set for shards only")
+    if network in FOLDER_CONFIGS and not (Path(folder) / INFO).is_file():
+        return _narrower(FOLDER_CONFIGS[network], live, given, f"{folder}: {{}} may be set for shards only")
     return _narrower(shards, live, given,
                      f"{folder}: {{}} may be set for DATA {LIVE} only: these pictures are rendered")
 
@@ -156,13 +169,13 @@ def shards_of(settings: RenderOptions) -> dict[str, Any]:
 
 
 class People(NamedTuple):
-    """Shards to be judged on: `images(p)` gives person p's pictures (T, S, S, 3) float32 as a network takes them;
-    `count` is T; `truths` (P, N, 3) float32 neutral grids in the unit sphere, each brought onto `constant` (N, 3), the
-    built-in mean face, by a similarity, as in training; `digest` (hex) of who they are; `seed` of the shards;
-    `in_photo(p, k)`: of person p's picture k the face with its expression as an ordered grid (N, 3) float32 mm, head
-    frame, and which of its points the picture shows (N,) bool; `turned(p, k)`: from there to the camera's upright
-    frame, (3, 3) float64; `landmarks(p, k)`: where its 68 landmarks lie, hidden
-    ones too, (68, 2) float32 in the picture's sides, and which of them it shows (68,) bool."""
+    """Shards to be judged on: `images(p)` gives person p's pictures (T, S, S, 3) uint8 BGR; `count` is T; `truths`
+    (P, N, 3) float32 neutral grids in the unit sphere, each brought onto `constant` (N, 3), the mean face, by a
+    similarity, as in training; `digest` (hex) of who they are; `seed` of the shards; `in_photo(p, k)`: of person p's
+    picture k the face with its expression as an ordered grid (N, 3) float32 mm, head frame, and which of its points the
+    picture shows (N,) bool; `turned(p, k)`: from there to the camera's upright frame, (3, 3) float64; `landmarks(p,
+    k)`: where its 68 landmarks lie, hidden ones too, (68, 2) float32 in the picture's sides, and which of them it shows
+    (68,) bool."""
 
     images: Callable[[int], np.ndarray]
     count: int
@@ -188,7 +201,10 @@ def people_of(folder: str | Path, size: int, points: int) -> People:
     constant = truths.make_template(np.zeros_like(identity[:1]))
 
     def images(person: int) -> np.ndarray:
-        return np.stack([stretched(image, size) for image in shards.gather("images", [person])[0]])
+        pictures = shards.gather("images", [person])[0]
+        if pictures.shape[1] == size:
+            return pictures
+        return np.stack([cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in pictures])
 
     def in_photo(person: int, picture: int) -> tuple[np.ndarray, np.ndarray]:
         expression, visible = (shards.gather(name, [person], [picture])[0] for name in ("expression", "visible"))

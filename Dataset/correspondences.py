@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from Dataset.errors import NotFittable
 from Dataset.face_model import FaceModel, load_face_model
 from Dataset.representations.points import SIZE
 
@@ -42,14 +43,14 @@ def checked(photo: Correspondences, name: str = "photo") -> Correspondences:
         raise ValueError(f"{name}: weights must not be negative, received {weights.min():g}")
     used = weights > 0
     if count and not used.any():
-        raise ValueError(f"{name}: at least {LEAST} weights must be positive, received {count} that are 0")
+        raise NotFittable(f"{name}: at least {LEAST} weights must be positive, received {count} that are 0")
     if used.sum() < LEAST:
-        raise ValueError(f"{name}: at least {LEAST} points with a weight are needed, received {used.sum()}")
+        raise NotFittable(f"{name}: at least {LEAST} points with a weight are needed, received {used.sum()}")
     if grid.min() < 0 or grid.max() > SIZE - 1:
         raise ValueError(f"{name}: places must lie within 0 and {SIZE - 1} on the grid, "
                          f"received {grid.min():g} to {grid.max():g}")
     if not np.ptp(pixels[used], axis=0).max() > 0 or not np.ptp(grid[used], axis=0).max() > 0:
-        raise ValueError(f"{name}: points must not all lie on one spot")
+        raise NotFittable(f"{name}: points must not all lie on one spot")
     return Correspondences(grid, pixels, weights, photo.size)
 
 

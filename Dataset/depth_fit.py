@@ -12,6 +12,7 @@ import numpy as np
 
 from Dataset.blas import one_thread
 from Dataset.camera import Camera
+from Dataset.errors import NotFittable
 from Dataset.face_model import FaceModel, load_face_model
 from Dataset.fitting import COARSE, Fit, fit_model, start_from_tip
 from Dataset.mesh import Mesh
@@ -48,8 +49,8 @@ def fit_depth(depth: np.ndarray, camera: Camera, model: FaceModel | None = None,
     """
     model = load_face_model() if model is None else model
     if np.count_nonzero(np.isfinite(depth)) < MIN_PIXELS:
-        raise ValueError(f"no depth: a face needs at least {MIN_PIXELS} pixels with a depth, "
-                         f"received {np.count_nonzero(np.isfinite(depth))}")
+        raise NotFittable(f"no depth: a face needs at least {MIN_PIXELS} pixels with a depth, "
+                          f"received {np.count_nonzero(np.isfinite(depth))}")
     mesh = triangulate(depth, camera)
     surface = ScanSurface(mesh, "depth map")
     with one_thread():

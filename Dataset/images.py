@@ -11,7 +11,7 @@ import os
 import threading
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Sequence, Literal
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from Dataset.atomic import write_atomic
 
 MAX_PIXELS = 64_000_000         # a 40-megapixel photo passes; a decompression bomb does not
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+SCALINGS = ("unit", "minmax")
 Box = tuple[int, int, int, int]         # (x, y, w, h) in pixels: top left corner and size
 
 # The last bytes of a whole file. Where they are missing Pillow decodes the file as well, because OpenCV paints
@@ -158,6 +159,24 @@ def crop_resize(image: np.ndarray, box: Box, size: int,
     return cv2.resize(cut, (size, size), interpolation=how)
 
 
+def crop_resample(image: np.ndarray, box: Sequence[float], size: int) -> np.ndarray:
+    """Cut a square `box` = (x, y, w, w), px, floats, out of (H, W, 3) uint8 or float32 -> (size, size, 3), same dtype.
+
+    Bilinear; averaged where it shrinks; the border is continued, so that any finite box has a crop. ValueError for an
+    empty or infinite box.
+    """
+    x, y, w = (float(value) for value in box[:3])
+    if not (np.isfinite([x, y, w]).all() and w > 0 and size >= 1):
+        raise ValueError(f"a crop needs a finite box with a size and at least 1 pixel, got {tuple(box)} and {size}")
+    finer = min(8, max(1, int(np.ceil(w / size - 1e-6))))
+    step = w / (finer * size)
+    # OpenCV puts the first pixel's centre at (0, 0), we at (0.5, 0.5)
+    matrix = np.array([[step, 0, x + 0.5 * step - 0.5], [0, step, y + 0.5 * step - 0.5]])
+    cut = cv2.warpAffine(image, matrix, (finer * size, finer * size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                         borderMode=cv2.BORDER_REPLICATE)
+    return cut if finer == 1 else cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA)
+
+
 def minmax(image: np.ndarray) -> np.ndarray:
     """Stretch one image to [0, 1]: (H, W, 3) of any real dtype -> float32.
 
@@ -165,3 +184,20 @@ def minmax(image: np.ndarray) -> np.ndarray:
     pixels and channels. A constant image gives zeros, as there.
     """
     return cv2.normalize(image.astype(np.float32), None, 0, 1, cv2.NORM_MINMAX)
+
+
+def scaled(image: np.ndarray, scaling: str) -> np.ndarray:
+    """An image as a network takes it: (H, W, 3) uint8 -> float32 in [0, 1].
+
+    scaling  "unit": divided by 255, so that a dark photo stays dark (Ronkainen 2017, 3.6; Isola et al. 2017);
+             "minmax": `minmax`. A network's Config has it as `scaling`; one that has none takes minmax
+
+    ValueError for another scaling, and for a dtype other than uint8 with unit.
+    """
+    if scaling not in SCALINGS:
+        raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
+    if scaling == "minmax":
+        return minmax(image)
+    if image.dtype != np.uint8:
+        raise ValueError(f"scaling unit divides 8 bits by 255: an image must be uint8, got {image.dtype}")
+    return image / np.float32(255)

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from Dataset.errors import NotFittable
 from Dataset.geometry.closest import ClosestPoints
 from Dataset.geometry.edges import border_mask
 from Dataset.geometry.normals import area_vectors, normalise, sum_at_vertices
@@ -45,8 +46,8 @@ class ScanSurface:
             raise ValueError(f"{name}: a scan's coordinates must be finite, received NaN or infinity")
         vertices, triangles = _weld(vertices, triangles)
         if len(triangles) == 0:
-            raise ValueError(f"{name}: a scan must have triangles with an area, it has none "
-                             f"({len(scan.vertices)} vertices, {len(scan.triangles)} triangles)")
+            raise NotFittable(f"{name}: a scan must have triangles with an area, it has none "
+                              f"({len(scan.vertices)} vertices, {len(scan.triangles)} triangles)")
         vertices, triangles = _largest_pieces(vertices, triangles)
         corners = vertices[triangles]
         centres, cross = corners.mean(1), area_vectors(vertices, triangles)

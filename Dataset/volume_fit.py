@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from Dataset.blas import one_thread
+from Dataset.errors import NotFittable
 from Dataset.face_model import FaceModel, load_face_model
 from Dataset.fitting import COARSE as FITTED, fit_model
 from Dataset.mesh import Mesh
@@ -47,7 +48,7 @@ def fit_volume(values: np.ndarray, frame: Frame | None = None, model: FaceModel 
     values = np.asarray(values)
     if values.ndim == 3 and np.count_nonzero(values > (LEVEL * 255 if values.dtype == np.uint8 else LEVEL)
                                              ) < LEAST * values.size:
-        raise ValueError(f"volume: empty: a face fills at least {LEAST:.1%} of it")
+        raise NotFittable(f"volume: empty: a face fills at least {LEAST:.1%} of it")
     frame = guess_frame(values.shape[0], values.shape[2]) if frame is None else frame
     mesh = _surface(values, frame, FINE)
     with one_thread():

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -16,12 +15,6 @@ from Evaluation.view_file import ViewFile
 
 VIEWS = ("iterations", "detail")
 DETAIL = 256            # px: side in which relief is sought
-
-
-class Reading(Protocol):
-    """faces (n, 290): of each pass over the last photo, the start first."""
-
-    faces: np.ndarray
 
 
 class CoarseViewWriter(ViewFile):
@@ -46,11 +39,11 @@ class CoarseViewWriter(ViewFile):
         self._detail: Detail | None = None
         self._box = (0, 0, 0, 0)
 
-    def draw_in(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray, reading: Reading
+    def draw_in(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray, faces: np.ndarray
                 ) -> np.ndarray:
         """`draw`; the box of the whole picture stands in the numbers."""
         self._box = box
-        return self.draw(photo, reading)
+        return self.draw(photo, faces)
 
     def beside(self, path: Path) -> list[Path]:
         """The numbers of "detail"."""
@@ -64,13 +57,15 @@ class CoarseViewWriter(ViewFile):
             write_atomic(file, lambda temporary: np.savez_compressed(temporary, **arrays))
         return written
 
-    def draw(self, photo: np.ndarray, reading: Reading) -> np.ndarray:
-        """photo (P, P, 3) uint8 BGR, the square that the network saw, finer -> the view, uint8 BGR; kept to `write`."""
+    def draw(self, photo: np.ndarray, faces: np.ndarray) -> np.ndarray:
+        """photo (P, P, 3) uint8 BGR, the square that the network saw, finer; faces (n, 290):
+        coefficients of the start and of each pass over it, or one face alone -> the view, uint8 BGR; kept to `write`.
+        """
         if self.view == "iterations":
-            self.picture = iteration_picture(photo, reading.faces, self._unit)
+            self.picture = iteration_picture(photo, faces, self._unit)
         else:
             small = cv2.resize(photo, (DETAIL, DETAIL), interpolation=cv2.INTER_AREA)
-            face = reading.faces[-1]
+            face = faces[-1]
             self._detail = refine(small, face, front_of_face(face, DETAIL))
             self.picture = detail_picture(small, self._detail)
         return self.picture

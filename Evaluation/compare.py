@@ -32,7 +32,7 @@ MEAN_FACE = "mean face"
 
 
 class System(Protocol):
-    """read: a picture (S, S, 3) float32 in [0, 1] -> points (N, 3) or (M, 3) of the face in it, landmarks (68, 2) in
+    """read: a picture (S, S, 3) uint8 BGR -> points (N, 3) or (M, 3) of the face in it, landmarks (68, 2) in
     its sides or None, whether it sees a face at all; person: pictures (T, S, S, 3) -> one face (N, 3); points: N;
     parameters; size: bytes; together: how a person is made; seed: of its training people; side: of its own pictures,
     px."""

@@ -35,8 +35,8 @@ def error_curve(prefixes: Callable[[np.ndarray], np.ndarray], images: Callable[[
                 progress: Callable[..., object] = lambda people, total: people) -> Curve:
     """Measure a network.
 
-    prefixes  (B, T, S, S, 3) float32 -> (B, T, N, 3), the face after each image
-    images    person's number -> (T, S, S, 3) float32, what the network takes
+    prefixes  one subject's images (T, S, S, 3) uint8 BGR -> (T, N, 3), the face after each image
+    images    person's number -> (T, S, S, 3) uint8 BGR
     truths    (P, N, 3), in the order of the network's points; constant (N, 3), the floor
     orders    random orders of each person's images, from `seed`
     """
@@ -45,8 +45,8 @@ def error_curve(prefixes: Callable[[np.ndarray], np.ndarray], images: Callable[[
         pictures, truth = images(person), truths[person]
         rng = np.random.default_rng((seed, person))
         chosen = np.stack([rng.permutation(len(pictures)) for _ in range(orders)])
-        faces = prefixes(pictures[chosen])                                              # (orders, T, N, 3)
-        alone = prefixes(pictures[:, None])[:, 0]                                       # (T, N, 3)
+        faces = np.stack([prefixes(pictures[order]) for order in chosen])               # (orders, T, N, 3)
+        alone = np.stack([prefixes(pictures[t:t + 1])[0] for t in range(len(pictures))])    # (T, N, 3)
         means = np.cumsum(alone[chosen], axis=1) / np.arange(1, len(pictures) + 1)[:, None, None]
         memory.append(_errors(faces, truth).mean(0))
         singles.append(_errors(means, truth).mean(0))

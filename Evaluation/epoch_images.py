@@ -82,7 +82,7 @@ def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[
     """
     images, truths = np.asarray(batch[0])[:count], batch[1]
     names = [f"sample {i + 1}" for i in range(len(images))]
-    if images.shape[-1] == 9:           # a network that is iterated: coefficients
+    if not isinstance(truths, Mapping) and np.ndim(truths) == 2:        # coefficients
         from Evaluation.iterations import coefficient_tiles
         pairs = zip(names, images, np.asarray(output)[:count], np.asarray(truths)[:count])
         return {name: _row(coefficient_tiles(*parts)) for name, *parts in pairs}

@@ -14,12 +14,12 @@ OPTIONS = (("--batch-size", int, 1, "samples of a batch; default 1"),
            ("--aflw2000", str, None, "folder of 300W-LP or AFLW2000-3D: 68 landmarks by yaw, of --model"),
            ("--compare-people", int, 64, "rendered for --compare where --data names none; kept in the user's cache"),
            ("--face-model", str, None, "Basel, FLAME or ICT-FaceKit in place of the built-in face (see README)"),
-           ("--iterations", int, 0, "of coarse on shards: error after each of so many passes, pose free and held"),
+           ("--iterations", int, 0, "on shards: error after each of so many passes of an iterated network"),
            ("--seed", int, 0, "of the order of images"), ("--figures", str, None, "folder for strips and error maps"))
 SWITCHES = (("--curve", "of shards: error against the number of images, beside the mean of single-image faces"),
             ("--photos", "of shards: each of the first --images (default 2) pictures alone, its expression included"),
             ("--compare", "every network in the box, and --model, on the same people: two tables and a figure"),
-            ("--maps", "of shards: what uvnet, pix2pix or vrn sees in the first --images (default 2) pictures of each"),
+            ("--maps", "of shards: dense predictions for the first --images (default 2) of each"),
             ("--as-published", "the generator's slip, item 0 of each batch only"),
             ("--no-surface", "leave the slow surface protocol out"))
 
@@ -37,7 +37,7 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
     parser.add_argument("--table", type=int, choices=(1, 2))
     parser.add_argument("--boxes", choices=("detector", "truth"), default="detector",
                         help="of --aflw2000: who says where the face is; most published numbers have the truth's")
-    parser.add_argument("--together", choices=("mean", "joint"), help="of coarse on shards: the mean of the photos' "
+    parser.add_argument("--fusion", choices=("mean", "joint"), help="of coarse on shards: the mean of the photos' "
                         "identities (default), or one face fitted to where the photos' faces lie")
     arguments = parser.parse_args(argv)
     words = arguments.thesis_order
@@ -55,8 +55,8 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
             parser.error(f"--face-model: {error}")
     if arguments.compare_people < 2:
         parser.error(f"--compare-people must be at least 2, got {arguments.compare_people}")
-    if arguments.together and (arguments.compare or arguments.aflw2000):
-        parser.error("--together is for the people of --data, not for --compare or --aflw2000")
+    if arguments.fusion and (arguments.compare or arguments.aflw2000):
+        parser.error("--fusion is for the people of --data, not for --compare or --aflw2000")
     if arguments.aflw2000 and not arguments.model:
         parser.error("--aflw2000 needs --model")
     if not (arguments.table == 1 or arguments.compare or arguments.aflw2000 or arguments.data and arguments.model):

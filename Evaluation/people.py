@@ -16,7 +16,7 @@ from Evaluation.tables import Cell, Table, compared_table
 
 
 class People(Protocol):
-    """images(p): person p's pictures (T, S, S, 3) float32, `count` of them; truths (P, N, 3) and constant (N, 3), the
+    """images(p): person p's pictures (T, S, S, 3) uint8 BGR, `count` of them; truths (P, N, 3) and constant (N, 3), the
     mean face, in the unit sphere; digest: of who they are."""
 
     images: Callable[[int], np.ndarray]
@@ -29,12 +29,12 @@ class People(Protocol):
     landmarks: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
 
-def score_people(people: People, predict: Callable[[np.ndarray], np.ndarray], count: int, title: str,
+def score_people(people: People, subject: Callable[[np.ndarray], np.ndarray], count: int, title: str,
                  surface: bool = True, progress: Callable = lambda people, total: people) -> Table:
     """Every metric of `score_batches` on the first `count` pictures of each person, and whether each is nearest to its
     own person, beside the mean face's.
 
-    predict  (1, T, S, S, 3) float32 -> (1, N, 3), unit sphere
+    subject  (T, S, S, 3) uint8 BGR -> the neutral face (N, 3), unit sphere
     ValueError unless each person has `count` pictures.
     """
     if not 1 <= count <= people.count:
@@ -47,7 +47,7 @@ def score_people(people: People, predict: Callable[[np.ndarray], np.ndarray], co
     faces: dict[int, np.ndarray] = {}
 
     def face(person: int) -> np.ndarray:
-        faces[person] = predict(people.images(person)[None, :count])[0]
+        faces[person] = subject(people.images(person)[:count])
         return faces[person][None]
     table = compared_table(scores(face), scores(lambda p: people.constant[None]),
                            f"{_where(people, title)}, {count} images each")
@@ -71,7 +71,7 @@ def score_photos(people: People, read: Callable[[np.ndarray], tuple[np.ndarray, 
     where it shows the face (`photo_batch`); beside the mean face's, on which the same places count. Then the 68
     landmarks in the picture, where the network says them, and how long it takes.
 
-    read  (S, S, 3) float32 -> (N, 3), an ordered grid of the face in the picture, or (M, 3) points without an order,
+    read  (S, S, 3) uint8 BGR -> (N, 3), an ordered grid of the face in the picture, or (M, 3) points without an order,
           of what the picture shows; the landmarks (68, 2) in the picture's sides, or None; whether there is a face at
           all: where not, the points, the mean face's, count, and so does the row `no_face`
     ValueError unless each person has `count` pictures.

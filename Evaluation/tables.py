@@ -6,7 +6,7 @@ import io
 import math
 import os
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from Dataset.atomic import write_text
 from Evaluation.evaluate_predictions import Results
@@ -15,6 +15,9 @@ Cell = str | int | float | tuple | None
 #: Thesis 5.4, Table 2: (data, checkpoint) -> Normalized Mean Error
 THESIS_TABLE_2 = {("train", "train"): 0.0034183635, ("train", "validation"): 0.0150208668,
                   ("test", "train"): 0.0258034830, ("test", "validation"): 0.0155522075}
+#: of a run folder, by the names of Table 2: its checkpoints, and the parts of the subjects
+CHECKPOINTS = {"train": "best_training", "validation": "best_validation"}
+PEOPLE = {"train": "training", "test": "test"}
 _DATA = {"train": "Training Data", "test": "Testing Data"}
 _CHECKPOINTS = {"train": "Training Model", "validation": "Validation Model"}
 
@@ -160,3 +163,10 @@ def _plain(cell: Cell) -> str:
 
 def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("\r", "").replace("\n", "<br>")
+
+
+def thesis_table(scores: Callable[[str, str], Results], there: Sequence[str], data: str) -> Table:
+    """`table2` of a run's checkpoints `there`, of CHECKPOINTS, on both parts of the subjects; scores(part, checkpoint).
+    """
+    results = {(part, name): scores(PEOPLE[part], CHECKPOINTS[name]) for part in PEOPLE for name in there}
+    return table2({key: result.means for key, result in results.items()}, data, *about(results))

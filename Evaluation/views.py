@@ -1,31 +1,49 @@
-"""What `demo.py --view` draws, network by network."""
+"""What `demo.py --view` draws, by what a system has."""
 from __future__ import annotations
 
-from typing import Callable, Mapping
+from typing import Any, Callable, Mapping, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
 from Evaluation import coarse_views, depth_views, feature_views, uv_pictures
 from Evaluation.view_file import ViewFile
 
-#: network -> its views, and who draws them
-DRAWN = {"uvnet": (uv_pictures.VIEWS, uv_pictures.ViewWriter),
-         "pix2pix": (depth_views.VIEWS, depth_views.DepthViewWriter),
-         "coarse": (coarse_views.VIEWS, coarse_views.CoarseViewWriter)}
-LAYERED = ("uvnet",)            # networks whose layers can be shown
-VIEWS = (*feature_views.VIEWS, *(view for views, _ in DRAWN.values() for view in views))
+VIEWS = (*feature_views.VIEWS, *uv_pictures.VIEWS, *depth_views.VIEWS, *coarse_views.VIEWS)
 
 
-def make_viewer(view: str, network: str | None, source: str,
-                features: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None) -> ViewFile:
-    """Who draws a view. features: what the network's layers give, as `feature_views.FeatureViewWriter` asks for it.
-    ValueError where it is another network's than that of the model `source`, or nobody's."""
-    known = {one: ((name,), writer) for name, (views, writer) in DRAWN.items() for one in views}
-    known |= {one: (LAYERED, lambda view: feature_views.FeatureViewWriter(view, features))
-              for one in feature_views.VIEWS}
-    if view not in known:
-        raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
-    networks, writer = known[view]
-    if network not in networks:
-        raise ValueError(f"--view {view} draws what {', '.join(networks)} sees; {source} is another network")
-    return writer(view)
+class Seen(Protocol):
+    """A system that was shown a photo: a `Network.inference.base.Predictor`. views: those that it can be drawn in."""
+
+    network: str
+    source: Any
+    views: Sequence[str]
+    uv_map: Callable[[], uv_pictures.Maps]
+    depth_map: Callable[[], depth_views.Reading]
+    passes: Callable[[], np.ndarray]
+    feature_maps: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+
+class Viewer(NamedTuple):
+    """file: draws the view and writes it; reading: what it draws of the last photo."""
+
+    file: ViewFile
+    reading: Callable[[], Any]
+
+    def draw(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray) -> None:
+        """The view of the last photo: its picture (H, W, 3) uint8 BGR, the box (x, y, w, h) that the network saw, and
+        that square, finer (P, P, 3)."""
+        self.file.draw_in(whole, box, photo, self.reading())
+
+
+def make_viewer(view: str, system: Seen) -> Viewer:
+    """Who draws a view of a system's photos. ValueError where the system has no such view."""
+    if view not in system.views:
+        raise ValueError(f"--view {view} is not of {system.network} ({system.source}), which has "
+                         f"{', '.join(system.views) or 'none'}")
+    if view in feature_views.VIEWS:
+        return Viewer(feature_views.FeatureViewWriter(view, system.feature_maps), lambda: None)
+    if view in uv_pictures.VIEWS:
+        return Viewer(uv_pictures.ViewWriter(view), system.uv_map)
+    if view in depth_views.VIEWS:
+        return Viewer(depth_views.DepthViewWriter(view), system.depth_map)
+    return Viewer(coarse_views.CoarseViewWriter(view), system.passes)

@@ -1,8 +1,13 @@
 """FROM BATCHES TO PREDICTIONS: models, layers, losses, training, prediction."""
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from Network.inference.base import Predictor
 
 __version__ = "0.1.0"
 
@@ -23,3 +28,16 @@ def get_network(name: str) -> ModuleType:
     if name not in NETWORKS:
         raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {name!r}")
     return import_module(NETWORKS[name])
+
+
+def from_preset(name: str = "compact", **options: Any) -> Predictor:
+    """The Predictor of a bundled network. ValueError for an unknown name or option."""
+    from Network.inference import registry
+    return registry.from_preset(name, **options)
+
+
+def from_run(path: str | os.PathLike[str], checkpoint: str = "best_validation", **options: Any) -> Predictor:
+    """The Predictor of a run folder's checkpoint, a weight folder, a `.keras` or an `.h5` file. ValueError, naming it,
+    for anything else."""
+    from Network.inference import registry
+    return registry.from_run(path, checkpoint, **options)

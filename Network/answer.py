@@ -11,9 +11,11 @@ import numpy as np
 from Dataset.mesh import Mesh
 from Dataset.mesh_files import mesh_files
 from Dataset.sources import Picture
+from Network.inference.base import Face, Predictor
+from Network.inference.photos import NoFace
+from Network.inference.registry import predictor_of
+from Network.inference.results import face_mesh
 from Network.loading import load_model, model_path, models_in_the_box
-from Network.predict import NoFace, Prediction, crops_for, face_mesh
-from Network.streaming import Stream, make_stream
 
 _DATE = (1980, 1, 1, 0, 0, 0)       # the earliest that a zip can hold: the same face gives the same bytes
 
@@ -40,7 +42,7 @@ class Answers:
             self._models[Path(model).resolve().name] = model_path(model)
         for name, path in models_in_the_box().items():
             self._models.setdefault(name, path)
-        self._streams: dict[str, Stream] = {}
+        self._predictors: dict[str, Predictor] = {}
         self.load(next(iter(self._models)))
 
     @property
@@ -50,44 +52,39 @@ class Answers:
         return {name: "weights in the box" if box.get(name) == path else "the model named by --model"
                 for name, path in self._models.items()}
 
-    def load(self, name: str) -> Stream:
+    def load(self, name: str) -> Predictor:
         """The model `name`, ready. ValueError when it is none, or cannot be read."""
         if name not in self._models:
             raise ValueError(f"network must be one of {', '.join(self._models)}, got {name!r}")
-        if name not in self._streams:
+        if name not in self._predictors:
             loaded = load_model(self._models[name], self._checkpoint)
-            self._streams[name] = make_stream(loaded._replace(source=Path(name)))       # no visitor reads our paths
-        return self._streams[name]
+            self._predictors[name] = predictor_of(loaded._replace(source=Path(name)))     # no visitor reads our paths
+        return self._predictors[name]
 
     def __call__(self, images: Sequence[np.ndarray], name: str) -> Answer:
         """images: each (H, W, 3) uint8 BGR, upright. ValueError, in words for whoever took the photos, when there is
         none, or none of them shows a face."""
-        stream = self.load(name)
-        loaded, skipped, face = stream.loaded, [], None
+        predictor, skipped, face = self.load(name), [], None
         try:
             for i, image in enumerate(images):
-                crops = crops_for(loaded, Picture(f"photo {i + 1}", image))
-                if not crops:
-                    skipped.append(i)
-                    continue
                 try:
-                    face = stream.add(crops[0])
+                    face = predictor.add(Picture(f"photo {i + 1}", image))
                 except NoFace:
                     skipped.append(i)
             if face is None:
                 which = ", ".join(f"photo {i + 1}" for i in skipped)
                 raise ValueError(f"{which}: no face found; try a larger or sharper photo" if skipped
                                  else "at least one photo is needed, got none")
-            return Answer(face_mesh(face, loaded.order == "grid"), face_files(face, loaded.order == "grid"), skipped)
+            return Answer(face_mesh(face), face_files(face), skipped)
         finally:
-            stream.reset()
+            predictor.reset()
 
 
-def face_files(face: Prediction, ordered: bool, stem: str = "face") -> dict[str, bytes]:
-    """A prediction as files by name: .ply with colours, .zip of an .obj with what belongs to it, and, of one with
+def face_files(face: Face, stem: str = "face") -> dict[str, bytes]:
+    """A face as files by name: .ply with colours, .zip of an .obj with what belongs to it, and, of one with
     triangles, .glb. Unit sphere, head frame."""
-    mesh = face_mesh(face, ordered)
-    texture = face.coat.texture() if ordered and face.coat is not None else None
+    mesh = face_mesh(face)
+    texture = None if face.texture is None else face.texture.image()
     files = mesh_files(Path(f"{stem}.ply"), mesh._replace(uv=None), None, None)
     obj = io.BytesIO()
     with zipfile.ZipFile(obj, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -166,53 +166,6 @@ class FaceFrame(keras.layers.Layer):
         return (*places_shape[:2], 16 + looks_shape[-1])
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
-class Triangulation(keras.layers.Layer):
-    """Where each place of this person lies off the template, in three dimensions, from all cameras so far.
-
-    Takes frames (B, T, K, 16 + C) of `FaceFrame`, log_variance (B, T, K) and the sums so far, `normal` (B, K, 6) and
-    `right` (B, K, 3), or none; gives offsets (B, K, 3) in FaceFrame's enlarged units, and the new sums. Least squares
-    weighted by 1 / variance: each image adds its R^T R and R^T r, R the camera's orthonormal rows, so that one image
-    more costs the same whatever came before; the solution is pulled to the template by a learnt weight. All float32.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{**kwargs, "dtype": "float32"})
-
-    def build(self, frames_shape: tuple, log_variance_shape: tuple, normal_shape: tuple | None = None,
-              right_shape: tuple | None = None) -> None:
-        """The logarithm of the pull's weight."""
-        self.pull = self.add_weight(shape=(), initializer=keras.initializers.Constant(-1.0), name="pull")
-
-    def call(self, frames: Any, log_variance: Any, normal: Any = None, right: Any = None) -> tuple[Any, Any, Any]:
-        """As the class says."""
-        weight = ops.exp(-ops.clip(log_variance, -4.0, 6.0))[..., None]                         # (B, T, K, 1)
-        x, y = frames[..., 9:12], frames[..., 12:15]
-        products = ops.concatenate([x * x + y * y, x * ops.roll(x, -1, -1) + y * ops.roll(y, -1, -1)], -1)
-        added = ops.sum(weight * products, axis=1), ops.sum(weight * frames[..., 2:5], axis=1)
-        normal = added[0] if normal is None else ops.cast(normal, "float32") + added[0]
-        right = added[1] if right is None else ops.cast(right, "float32") + added[1]
-        return _solve(normal, right, ops.exp(ops.clip(self.pull, -5.0, 5.0))), normal, right
-
-    def compute_output_shape(self, frames_shape: tuple, log_variance_shape: tuple, normal_shape: tuple | None = None,
-                             right_shape: tuple | None = None) -> tuple:
-        """((B, K, 3), (B, K, 6), (B, K, 3))."""
-        first = (frames_shape[0], frames_shape[2])
-        return (*first, 3), (*first, 6), (*first, 3)
-
-
-def _solve(normal: Any, right: Any, pull: Any) -> Any:
-    """(M + pull I)^-1 b by the adjugate: M (..., 6) as xx yy zz xy yz zx, b (..., 3) -> (..., 3)."""
-    xx, yy, zz = (normal[..., i] + pull for i in range(3))
-    xy, yz, zx = (normal[..., i] for i in range(3, 6))
-    a, b, c = yy * zz - yz * yz, zx * yz - xy * zz, xy * yz - zx * yy
-    d, e, f = xx * zz - zx * zx, xy * zx - xx * yz, xx * yy - xy * xy
-    determinant = xx * a + xy * b + zx * c
-    u, v, w = (right[..., i] for i in range(3))
-    rows = ops.stack([a * u + b * v + c * w, b * u + d * v + e * w, c * u + e * v + f * w], axis=-1)
-    return rows / determinant[..., None]
-
-
 def _solver(template: np.ndarray) -> np.ndarray:
     """(K, 3): places^T @ solver is the affine camera (2, 3) of least squares for a centred template (K, 3)."""
     return (template @ np.linalg.inv(template.T @ template)).astype(np.float32)

@@ -1,121 +1,72 @@
-"""What demo.py makes of photos: the face that a stream sees, written as the command line says."""
+"""What demo.py writes of photos: the face that a Predictor makes, or the surface that it sees in the last photo."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from Dataset.camera import Camera
 from Dataset.io.mesh_io import write_mesh
 from Dataset.mesh import Mesh
-from Dataset.pose import pose_numbers, weak_perspective
-from Dataset.representations.depth import decode, decode_depth, guess_camera, large_parts, triangulate
+from Dataset.representations.depth import decode, triangulate
 from Dataset.representations.volume import LEVEL, save_volume
 from Dataset.surface_reconstruction import PoissonOptions, depth_surface
 from Dataset.transforms import to_unit_sphere
 from Network.demo_options import FIT, VOLUME
-from Network.grid import resample
-from Network.loading import Loaded
-from Network.predict import Crop, Prediction
-from Network.results import Written, write_pose, write_result
-from Network.streaming import make_stream
-from Network.uvnet import read_maps
-from Network.volume_fitted import sigmoid, surface_of as volume_surface
+from Network.inference.base import Predictor
+from Network.inference.readings import DepthReading
+from Network.inference.results import Written, write_result
+from Network.inference.vrn import surface_of as volume_surface
 
 
-class DepthReading(NamedTuple):
-    """A photo's depth (S, S) mm, NaN for none, its camera, both by a guess, and the photo (S, S, 3) uint8 BGR."""
+class FaceWriter:
+    """`write(path)` writes what `predictor` knows.
 
-    depth: np.ndarray
-    camera: Camera
-    image: np.ndarray
-
-
-class DemoFaces:
-    """`face = faces.add(crop)` photo by photo, then `faces.write(path)`.
-
-    surface     of `demo_options.SURFACES`: "fit" the face model, as every network's face is written; of pix2pix also
-                what its depth map of the last photo says: the coloured cloud, its triangles from pixel to pixel, or a
-                Poisson surface, open or closed;
-                of vrn its volume's own, and beside it NAME_volume.npz, `Dataset.representations.volume.save_volume`.
-                These are turned as the photo shows them, and in the unit sphere
-    expression  the fit with the expression of the last photo, not the neutral face
-    iterations  of coarse: at most so many passes over a photo; 0: as it was trained for
-    ValueError where the network says no such thing.
+    surface     of `demo_options.SURFACES`: "fit", the face; of a system with a depth map what that of the last photo
+                shows: the coloured cloud, its triangles from pixel to pixel, or a Poisson surface, open or closed; of
+                one with a volume its surface, and beside it NAME_volume.npz, `Dataset.representations.volume`.
+                All but the face are turned as the photo shows them, in the unit sphere
+    expression  the face with the expression of the last photo, not the neutral one
+    ValueError where the system has no such thing.
     """
 
-    def __init__(self, loaded: Loaded, surface: str = FIT, expression: bool = False, iterations: int = 0) -> None:
-        network, kind = ("vrn", "volume") if surface == VOLUME else ("pix2pix", "depth map")
-        if surface != FIT and loaded.config.get("network") != network:
-            raise ValueError(f"--surface {surface} is made of {network}'s {kind}; {loaded.source} is another network")
-        self._loaded, self._surface, self._expression = loaded, surface, expression
-        self._stream = make_stream(loaded, iterations)
-        self._face: Prediction | None = None
+    def __init__(self, predictor: Predictor, surface: str = FIT, expression: bool = False) -> None:
+        if surface not in predictor.surfaces:
+            raise ValueError(f"--surface {surface} is not of {predictor.network} ({predictor.source}), which has "
+                             f"{', '.join(predictor.surfaces)}")
+        if expression and not predictor.has_photo_face:
+            raise ValueError(f"--expression: {predictor.source} makes neutral faces only")
+        self._predictor, self._surface, self._expression = predictor, surface, expression
 
     @property
-    def alone(self) -> bool:
+    def shows_last_only(self) -> bool:
         """Whether what is written shows the last photo only, though there were others."""
-        return self._surface != FIT and self._stream.count > 1
-
-    def reset(self) -> None:
-        """Forget everything: the next photo is another person's first."""
-        self._stream.reset()
-        self._face = None
-
-    def add(self, crop: Crop) -> Prediction:
-        """The face from this crop and all before it. NoFace, and nothing is kept of the crop, where there is none."""
-        face = self._stream.add(crop)
-        if self._expression and face.in_photo is None:
-            raise ValueError(f"--expression: {self._loaded.source} makes neutral faces only; uvnet and pix2pix see the "
-                             "expression")
-        self._face = face
-        return face
-
-    def reading(self) -> Any:
-        """What the network said of the last photo, for the views: uvnet's `Maps`, pix2pix's `DepthReading`,
-        coarse's `Iterations`."""
-        if self._loaded.config["network"] == "uvnet":
-            return read_maps(self._stream.answer)
-        if self._loaded.config["network"] == "coarse":
-            return self._stream.last
-        depth = large_parts(decode_depth(np.asarray(self._stream.answer, np.float32)))
-        return DepthReading(depth, guess_camera(len(depth)), self._face.crops[-1].image)
-
-    def pose(self) -> np.ndarray | None:
-        """`Dataset.pose.pose_numbers` of the head in the last photo. Of a network that says only where the face's
-        places lie they are the pose that shows them there: its face has no millimetres and no head about it, so that
-        scale and origin are NaN. None where the network does not even say that."""
-        known = getattr(self._stream, "pose", None)
-        face = self._face
-        if known is not None or face.places is None or self._loaded.order != "grid":
-            return known
-        points = resample(face.points if face.in_photo is None else face.in_photo, round(len(face.places) ** 0.5))
-        turned = weak_perspective(points.astype(np.float64), face.places.astype(np.float64))
-        return np.append(pose_numbers(turned, face.crops[-1].box, 1)[:3], [np.nan] * 3)
+        return self._surface != FIT and self._predictor.count > 1
 
     def write(self, path: Path) -> Written:
-        """Write the face as the ending of `path` says -> its mesh and the files' paths."""
+        """Write as the ending of `path` says -> the mesh and the files' paths. ValueError before the first photo."""
+        face = self._predictor.face
+        if face is None:
+            raise ValueError("no face in any of the pictures")
         if self._surface == FIT:
-            points, pose = self._face.in_photo if self._expression else self._face.points, self.pose()
-            written = write_result(path, self._face._replace(points=points), self._loaded.order == "grid")
-            if pose is not None:
-                written.paths.append(write_pose(path, pose, self._face.crops[-1].source))
-            return written
-        if self._surface == VOLUME:
-            mesh = volume_surface(self._stream.answer, self._face.crops[-1].image)
-            mesh = mesh._replace(vertices=to_unit_sphere(mesh.vertices)[0])
-        else:
-            mesh = surface_of(self.reading(), self._surface)
+            return write_result(path, face, self._expression)
+        if self._surface != VOLUME:
+            mesh = depth_mesh(self._predictor.depth_map(), self._surface)
+            write_mesh(path, mesh)
+            return Written(mesh, [path])
+        values = self._predictor.volume()
+        mesh = volume_surface(values, face.crop.image)
+        mesh, packed = mesh._replace(vertices=to_unit_sphere(mesh.vertices)[0]), volume_file(path)
         write_mesh(path, mesh)
-        if self._surface == VOLUME:
-            packed = path.with_name(f"{path.stem}_volume.npz")
-            save_volume(packed, sigmoid(self._stream.answer) > LEVEL)
-            return Written(mesh, [path, packed])
-        return Written(mesh, [path])
+        save_volume(packed, np.asarray(values) > LEVEL)
+        return Written(mesh, [path, packed])
 
 
-def surface_of(reading: DepthReading, kind: str) -> Mesh:
+def volume_file(path: Path) -> Path:
+    """FACE.ply -> FACE_volume.npz, the place of a face's volume."""
+    return path.with_name(f"{path.stem}_volume.npz")
+
+
+def depth_mesh(reading: DepthReading, kind: str) -> Mesh:
     """The cloud ("points"), that with its triangles ("mesh") or Poisson surface ("poisson", "watertight") of a depth
     map, coloured by its photo, in the unit sphere. ValueError "no depth" where the map has none."""
     plain = {"points": decode, "mesh": triangulate}.get(kind)

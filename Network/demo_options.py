@@ -49,18 +49,17 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
     parser.add_argument("--frames", type=int, metavar="N", help=f"frames of a video or the webcam; default {FRAMES}, "
                         "where they are drawn in all")
     parser.add_argument("--labels", action="store_true", help="draw boxes and numbers, too, into a video")
-    parser.add_argument("--expression", action="store_true", help="the last photo's expression, not the neutral face; "
-                        "of networks that see it, uvnet and pix2pix")
-    parser.add_argument("--surface", choices=SURFACES, default=FIT, help="of pix2pix: the face fitted to its depth map "
-                        "(default), or the last photo's map itself, turned as there: a coloured cloud, its triangles "
-                        "from pixel to pixel, Poisson's surface, or that without a border; of vrn: volume, its last "
-                        "volume's own")
-    parser.add_argument("--iterations", type=int, default=0, metavar="N", help="of coarse: at most so many passes over "
-                        "a photo, drawn as NAME_iterations.png")
-    parser.add_argument("--together", choices=("mean", "joint"), help="of coarse: several photos become one person by "
+    parser.add_argument("--expression", action="store_true", help="the last photo's expression, not the neutral face, "
+                        "of a network that sees it")
+    parser.add_argument("--surface", choices=SURFACES, default=FIT, help="the face (default), or what the network sees "
+                        "in the last photo, turned as there; of its depth map: a coloured cloud, its triangles from "
+                        "pixel to pixel, Poisson's surface, or that without a border; of its volume: volume")
+    parser.add_argument("--iterations", type=int, default=0, metavar="N", help="of an iterated network: at most so "
+                        "many passes over a photo, drawn as NAME_iterations.png")
+    parser.add_argument("--fusion", choices=("mean", "joint"), help="of coarse: several photos become one subject by "
                         "the mean of their identities (default), or by one face fitted to where theirs lie")
-    parser.add_argument("--view", choices=views, help="also draw what uvnet, pix2pix or coarse (the last two) sees in "
-                        "each photo, as NAME_VIEW.png")
+    parser.add_argument("--view", choices=views, help="also draw what the network sees in each photo, as "
+                        "NAME_VIEW.png")
     parser.add_argument("--serve", action="store_true", help="open a web page that takes photos and the webcam")
     add_flags(parser, page, "the web page")
     add_flags(parser, VideoConfig, f"faces drawn into a video, --output {' or '.join(FILMS)}")
@@ -100,7 +99,7 @@ def _refusals(arguments: argparse.Namespace, page: dict[str, Any], film: dict[st
     yield arguments.frames is not None and arguments.frames < 1, f"--frames must be at least 1, got {arguments.frames}"
     yield (drawn and (len(arguments.inputs) != 1 or arguments.example or arguments.serve),
            f"an --output of {' or '.join(FILMS)} takes one video, or webcam")
-    for name in ("each", "box", "expression", "view", "iterations", "together"):
+    for name in ("each", "box", "expression", "view", "iterations", "fusion"):
         yield drawn and getattr(arguments, name), f"--{name} is for a face, not for an --output of {ending}"
     yield drawn and arguments.surface != FIT, f"--surface is for a face, not for an --output of {ending}"
     yield (arguments.serve and (arguments.expression or arguments.surface != FIT),

@@ -62,7 +62,8 @@ class GanStep:
 
     model        both networks, as its layers "generator" and "discriminator"
     optimizer    from `make_optimizers`
-    config       with the fields `distance`, `distance_weight` and `masked` of `pix2pix.Config`
+    config       with the fields `distance`, `distance_weight`, `masked` and `adversarial_weight` of `pix2pix.Config`;
+                 of weight 0 the generator alone is trained, by the distance (the ablation of Isola et al. 2017, 4.1)
     jit          compile the step by XLA, for GPUs
     strategy     None, or one of a single replica: ValueError for more
     """
@@ -87,7 +88,7 @@ class GanStep:
         def update(images: tf.Tensor, depth: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape(persistent=True) as tape:
                 parts = self._losses(images, depth, training=True)
-                losses = [tf.reduce_mean(parts[name]) for name in ("loss", "discriminator")]
+                losses = [tf.reduce_mean(parts[name]) for name in ("loss", "discriminator") if name in parts]
             gradients = [tape.gradient(loss, variables) for loss, variables in zip(losses, trained)]
             for one, grads, variables in zip(optimizers, gradients, trained):
                 if variables:           # a frozen network has none
@@ -100,11 +101,16 @@ class GanStep:
 
     def _losses(self, images: tf.Tensor, depth: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
         """(B,) each; see `evaluate`. Equation 4 for "loss"."""
-        found, config = self.model({"images": images, "depth": depth}, training=training), self.config
+        config = self.config
+        if not config.adversarial_weight:
+            made = self.model.get_layer("generator")(images, training=training)
+            return {"loss": config.distance_weight * distance(depth, made, config.distance, config.masked),
+                    "l1": distance(depth, made)}
+        found = self.model({"images": images, "depth": depth}, training=training)
         parts = {"adversarial": fooling(found["generated"]), "l1": distance(depth, found["depth"]),
                  "discriminator": telling_apart(found["real"], found["generated"])}
         apart = distance(depth, found["depth"], config.distance, config.masked)
-        return {"loss": parts["adversarial"] + config.distance_weight * apart, **parts}
+        return {"loss": config.adversarial_weight * parts["adversarial"] + config.distance_weight * apart, **parts}
 
     def train(self, batches: Sequence[Batch]) -> float:
         """One update of both networks from one batch -> the generator's mean loss, from before the update.
@@ -119,7 +125,8 @@ class GanStep:
     def evaluate(self, x: Any, y: Any) -> dict[str, np.ndarray]:
         """Losses (B,) float32 without training. "loss": the generator's, the cross-entropy "adversarial" + lambda times
         the distance; "l1": the mean absolute difference over the whole map in [0, 2], whatever the distance is, to
-        choose a checkpoint by; "discriminator": the other network's loss. The parts do not add up."""
+        choose a checkpoint by; "discriminator": the other network's loss. The parts do not add up. Of adversarial
+        weight 0 there are "loss" and "l1" alone."""
         parts = self._evaluate(tf.convert_to_tensor(x), tf.convert_to_tensor(y["depth"]))
         return {name: np.asarray(value) for name, value in parts.items()}
 

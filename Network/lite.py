@@ -22,7 +22,7 @@ def one_by_one(model: Any) -> Run:
     import keras
     from keras import ops
 
-    from Network.streaming import compiled
+    from Network.engine.graph import compiled
     if keras.backend.backend() == "tensorflow":
         try:
             with missing_operations():

@@ -19,14 +19,11 @@ import numpy as np
 
 from Dataset.representations.points import SIZE
 from Network import NETWORKS, get_network
-from Network.calibration import Calibration, read_calibration
 from Network.checkpoints import CHECKPOINTS, RunFolder, model_from_config
 
 
 log = logging.getLogger(__name__)
 WEIGHTS, WEIGHTS_VERSION = "weights.npz", 1
-PER_PIXEL = ("uvnet", "pix2pix", "vrn")        # of NETWORKS, whose answers Network/fitted.py makes a face of
-ANSWERED = 16                           # photos at a time
 #: the weights in the box: what demo.py uses when no model is named
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "compact"
 BOX = DEFAULT_MODEL.parent
@@ -35,8 +32,7 @@ BOX = DEFAULT_MODEL.parent
 class Loaded(NamedTuple):
     """A model and what is known of it. `config` is {} for a bare file; `points` is N of its faces (B, N, 3);
     `image_size` the side of its square input; `images` its number of images, None for any number;
-    `order` "grid" when a point's index means a place on the face, else "random"; `calibration` of what is fitted to its
-    answers, None without; `telling`: where that asks for evidence, images -> [answers, evidence], else None."""
+    `order` "grid" when a point's index means a place on the face, else "random"."""
 
     model: keras.Model
     config: dict[str, Any]
@@ -45,48 +41,10 @@ class Loaded(NamedTuple):
     image_size: int
     images: int | None
     order: str
-    calibration: Calibration | None = None
-    telling: Any = None
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """(B, T, S, S, 3) float32 in [0, 1] -> (B, N, 3) float32. ValueError for no images, or pixels not finite."""
-        if 0 in np.shape(images) or not np.isfinite(images).all():
-            raise ValueError(f"{self.source}: takes at least one image of finite pixels, got {np.shape(images)}"
-                             + ("" if 0 in np.shape(images) else " with NaN or infinity"))
-        if per_pixel(self.config):
-            from Network.fitted import faces_of_people
-            answers, evidence = self.told(images)
-            return faces_of_people(answers, self.config["network"], self.calibration, evidence)
-        if self.config.get("network") == "coarse":
-            from Network.coarse_stream import MEAN, faces_of_people, iterated_of
-            return faces_of_people(iterated_of(self, traced=False), images, self.config.get("together", MEAN),
-                                   self.calibration)
-        return np.asarray(self.model(images, training=False), np.float32)
-
-    def answers(self, images: np.ndarray) -> np.ndarray:
-        """What a network that answers per pixel says: (B, T, S, S, 3) float32 in [0, 1] -> (B, T, S, S, C) float32."""
-        return self._told(self.model, images)[0]
-
-    def told(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """The same, and what the places tell, (B, T, F) float32, where the calibration asks for it."""
-        return self._told(self.telling or self.model, images)
 
     def with_model(self, model: keras.Model) -> Loaded:
         """Another model of the same config in its place."""
-        return self._replace(model=model, telling=_telling(model, self.calibration, self.source))
-
-    def _told(self, model: Any, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        flat, photos = np.reshape(images, (-1, *np.shape(images)[2:])).astype(np.float32), np.shape(images)[:2]
-        parts = [model(flat[i:i + ANSWERED], training=False) for i in range(0, len(flat), ANSWERED)]
-        if not isinstance(parts[0], (list, tuple)):
-            return np.concatenate([np.asarray(part) for part in parts]).reshape(*np.shape(images)[:4], -1), None
-        answers, evidence = (np.concatenate([np.asarray(part) for part in some]) for some in zip(*parts))
-        return answers.reshape(*np.shape(images)[:4], -1), evidence.reshape(*photos, -1)
-
-
-def per_pixel(config: dict[str, Any]) -> bool:
-    """Whether a config's network answers per pixel, so that a person's face is a fit to what it says."""
-    return config.get("network") in PER_PIXEL
+        return self._replace(model=model)
 
 
 def models_in_the_box() -> dict[str, Path]:
@@ -105,9 +63,9 @@ def model_path(path: str | Path) -> Path:
     return path if path.exists() else models_in_the_box().get(str(path), path)
 
 
-def load_model(path: str | Path, which: str = "best_validation", calibrated: bool = True) -> Loaded:
+def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
     """Load a run folder's checkpoint `which`, a weight folder, a `.keras` or an `.h5` file (the thesis's network), or
-    the model in the box of this name ("compact"), where no such file is. calibrated: with its calibration.npz, if any.
+    the model in the box of this name ("compact"), where no such file is.
 
     ValueError, in one line that names the file, for anything else.
     """
@@ -119,11 +77,11 @@ def load_model(path: str | Path, which: str = "best_validation", calibrated: boo
         if (path / WEIGHTS).is_file():
             model = model_from_config(config)
             read_weights(path / WEIGHTS, model)
-            return _loaded(model, config, path, calibrated)
+            return _loaded(model, config, path)
         file = path / f"{which}.keras"
         if not file.exists():
             raise ValueError(f"{path}: holds no {file.name} yet")
-        return load_model(file, calibrated=calibrated)
+        return load_model(file)
     if not path.is_file():
         raise ValueError(f"{path}: no such model file or run folder; in the box are {', '.join(models_in_the_box())}")
     config = RunFolder(path.parent).config() if (path.parent / "config.json").is_file() else {}
@@ -135,15 +93,7 @@ def load_model(path: str | Path, which: str = "best_validation", calibrated: boo
     except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError, EOFError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path}: is no model of this project: {reason}") from None
-    return _loaded(model, config, path, calibrated)
-
-
-def put_together(loaded: Loaded, together: str | None) -> Loaded:
-    """The same `coarse` network, whose photos of a person are put together by "mean" or "joint", as
-    `Network.coarse_stream.identity_of` says; None changes nothing. ValueError for another network."""
-    if together and loaded.config.get("network") != "coarse":
-        raise ValueError(f"--together is for coarse; {loaded.source} is another network")
-    return loaded._replace(config={**loaded.config, "together": together}) if together else loaded
+    return _loaded(model, config, path)
 
 
 def digest(text: str) -> str:
@@ -267,31 +217,14 @@ def thesis_model() -> keras.Model:
     return network.build(network.THESIS)
 
 
-def _loaded(model: keras.Model, config: dict[str, Any], source: Path, calibrated: bool) -> Loaded:
-    """Read sizes off a model. ValueError when it does not turn (B, T, H, W, 3) into (B, N, 3), nor answers per pixel.
-    """
-    takes, gives = tuple(model.input_shape), tuple(model.output_shape)
-    if per_pixel(config) or config.get("network") == "coarse":
-        folder = source if source.is_dir() else source.parent
-        calibration = read_calibration(folder) if config and calibrated else None
-        return Loaded(model, config, source, SIZE ** 2, takes[1], None, "grid", calibration,
-                      _telling(model, calibration, source))
-    if len(takes) != 5 or takes[-1] != 3 or len(gives) != 3 or gives[-1] != 3:
+def _loaded(model: keras.Model, config: dict[str, Any], source: Path) -> Loaded:
+    """Read sizes off a model. ValueError when one without a config does not turn (B, T, H, W, 3) into (B, N, 3)."""
+    takes, gives = tuple(model.input_shape), model.output_shape
+    if len(takes) == 5 and takes[-1] == 3 and isinstance(gives, tuple) and len(gives) == 3 and gives[-1] == 3:
+        return Loaded(model, config, source, gives[1], takes[2], takes[1], config.get("order", "random"))
+    if not config:
         raise ValueError(f"{source}: must map (B, T, H, W, 3) images to (B, N, 3) points, maps {takes} to {gives}")
-    return Loaded(model, config, source, gives[1], takes[2], takes[1], config.get("order", "random"))
-
-
-def _telling(model: keras.Model, calibration: Calibration | None, source: Path) -> keras.Model | None:
-    """The model with its evidence beside its answer, where a calibration asks for it. ValueError, naming the file,
-    where it has none."""
-    if calibration is None or calibration.told is None:
-        return None
-    from Network.evidence import with_evidence
-    telling = with_evidence(model)
-    if telling is None:
-        raise ValueError(f"{source}: its calibration.npz asks for the evidence of places, which this network does not "
-                         "find")
-    return telling
+    return Loaded(model, config, source, SIZE ** 2, takes[-2], None, "grid")
 
 
 def _read_keras(path: Path, config: dict[str, Any]) -> keras.Model:

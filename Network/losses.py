@@ -70,9 +70,8 @@ def places_and_shape(truth: dict[str, Any], prediction: dict[str, Any]) -> dict[
 
 LEAST_LOG_VARIANCE = -14.0      # of u and v: a standard deviation of 0.0009 of the atlas's side, a ninth of a cell
 _FREEDOM = 4.0                  # of Student's t: few degrees, so that errors far out do not drive the training
-_DOUBT_MAP = 0.01               # weight of a map's likelihood: its sum stays beside the paper's parts
+_CONFIDENCE = 0.01              # weight of a map's likelihood: its sum stays beside the paper's parts
 _DEPTH_MAP = 0.5                # of depth, whose range on a face is about that of u and v
-_GUIDE = 0.5            # of the map between places alone, beside the map that begins there
 _LANDMARKS, _POSE = 10.0, 20.0  # of 136 and 6 numbers, beside sums over some 6000 pixels of 128x128
 
 
@@ -82,17 +81,14 @@ def maps_of_the_face(truth: dict[str, Any], prediction: Any) -> dict[str, Any]:
     truth       uv (B, S, S, 2), atlas, 0 outside the mask; mask, occluded, eroded (B, S, S, 1), 1 or 0; where they are
                 predicted, depth (B, S, S, 1) in [-1, 1], -1 where unknown, landmarks (B, 68, 2), pose (B, 6)
     prediction  (B, S, S, 4): u, v, mask, occluded mask; or (B, S, S, 5) with depth, (B, S, S, 6) with the log-variance
-                of u and v, (B, S, S, 7) with both, in this order; or a dict with these "maps", "guide" (B, S, S, 2),
-                "landmarks", "pose"
+                of u and v, (B, S, S, 7) with both, in this order; or a dict with these "maps", "landmarks", "pose"
 
     uv        sum of the absolute differences of u and v in the true mask: the listing's evaluation metric
     mask, occluded  the same of the masks, as they come: no sigmoid
     gradient  the same of the four images of u and v's differences to the next pixel, right and below, in the eroded
               mask; not those of the masked map, which jump at its border
-    doubt     negative log likelihood of u and v's errors as Student's t in the true mask, from 0 up, _DOUBT_MAP of it,
-              where there is a log-variance, its squared scale; it does not move u and v. Not the paper's
-
-    guide     as uv of what the places alone say, _GUIDE of it, where a network finds some. Not the paper's
+    confidence  negative log likelihood of u and v's errors as Student's t in the true mask, from 0 up, _CONFIDENCE of
+              it, where there is a log-variance, its squared scale; it does not move u and v. Not the paper's
     depth     sum of the absolute differences where the truth is known, _DEPTH_MAP of it
     landmarks, pose  sums of the absolute differences where there is a face, _LANDMARKS and _POSE of them. These three
               are the paper's outlook (4.5.1), which names no form of them
@@ -111,31 +107,27 @@ def maps_of_the_face(truth: dict[str, Any], prediction: Any) -> dict[str, Any]:
     for name, wanted in (("uv", 2), ("mask", 1), ("occluded", 1), ("eroded", 1)):
         _check(truth[name], prediction[..., :wanted])
     # plane by plane: three times as fast on CPUs as slices of the last axis
-    u, v, mask, occluded, *doubts = ops.unstack(ops.cast(prediction, "float32"), axis=-1)
-    depth = doubts.pop(0) if channels % 2 else None
+    u, v, mask, occluded, *log_variances = ops.unstack(ops.cast(prediction, "float32"), axis=-1)
+    depth = log_variances.pop(0) if channels % 2 else None
     face, free, eroded = (ops.cast(truth[name], "float32")[..., 0] for name in ("mask", "occluded", "eroded"))
 
     def total(image: Any) -> Any:
         return ops.sum(ops.reshape(image, (-1, image.shape[1] * image.shape[2])), axis=-1)
     parts: dict[str, Any] = {"uv": 0.0, "gradient": 0.0, "mask": total(ops.abs(mask - face)),
                              "occluded": total(ops.abs(occluded - free))}
-    doubt: Any = 0.0
+    likelihood: Any = 0.0
     for i, (plane, true) in enumerate(zip((u, v), ops.unstack(ops.cast(truth["uv"], "float32"), axis=-1))):
         error = plane - true                                            # also outside the mask, where the truth is 0
         across = (error[:, :, 1:] - error[:, :, :-1]) * eroded[:, :, :-1]       # difference of the gradients
         below = (error[:, 1:] - error[:, :-1]) * eroded[:, :-1]
         parts["uv"] += total(ops.abs(plane * face - true))
         parts["gradient"] += total(ops.abs(across)) + total(ops.abs(below))
-        if doubts:
-            squared = ops.stop_gradient(ops.square(error))
-            doubt += total(face * (doubts[i] - LEAST_LOG_VARIANCE
-                                   + (_FREEDOM + 1) * ops.log1p(squared * ops.exp(-doubts[i]) / _FREEDOM)))
-    if doubts:
-        parts["doubt"] = 0.5 * _DOUBT_MAP * doubt
-    if "guide" in asides:
-        _check(truth["uv"], asides["guide"])
-        parts["guide"] = _GUIDE * ops.sum(face[..., None] * ops.abs(asides["guide"] - ops.cast(truth["uv"], "float32")),
-                                          axis=(1, 2, 3))
+        if log_variances:
+            squared, log_variance = ops.stop_gradient(ops.square(error)), log_variances[i]
+            likelihood += total(face * (log_variance - LEAST_LOG_VARIANCE
+                                        + (_FREEDOM + 1) * ops.log1p(squared * ops.exp(-log_variance) / _FREEDOM)))
+    if log_variances:
+        parts["confidence"] = 0.5 * _CONFIDENCE * likelihood
     if depth is not None:
         _check(truth["depth"], prediction[..., :1])
         true = ops.cast(truth["depth"], "float32")[..., 0]

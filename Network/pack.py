@@ -1,7 +1,7 @@
 """Weights small enough for the box:  python -m Network.pack RUN [-o FOLDER] [--checkpoint best_validation]
 
-Writes FOLDER/config.json and FOLDER/weights.npz, the weights of a run's checkpoint as float16 (and its calibration.npz,
-where it has one), and says what the rounding costs: how far predictions for the same rendered faces lie apart.
+Writes FOLDER/config.json and FOLDER/weights.npz, the weights of a run's checkpoint as float16, and says what the
+rounding costs: how far predictions for the same rendered faces lie apart.
 `Network.loading.load_model` reads FOLDER.
 """
 from __future__ import annotations
@@ -20,10 +20,9 @@ from Dataset.images import minmax
 from Dataset.renders import RenderOptions, render_person
 from Dataset.representations.depth import THRESHOLD
 from Dataset.scene import Stage
-from Network.calibration import write_calibration
 from Network.checkpoints import CHECKPOINTS, model_from_config
 from Network.flags import exit_code
-from Network.in_photo import OWN_SURFACE
+from Network.inference.registry import predictor_of
 from Network.loading import WEIGHTS, WEIGHTS_VERSION, Loaded, digest, load_model
 
 #: of config.json
@@ -62,8 +61,6 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None) -> floa
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.json", config)
     write_atomic(folder / WEIGHTS, lambda temporary: temporary.write_bytes(data.getvalue()))
-    if loaded.calibration is not None:
-        write_calibration(folder, loaded.calibration)
     return error
 
 
@@ -73,10 +70,11 @@ def rounding_error(loaded: Loaded, half: list[np.ndarray], images: np.ndarray) -
     fitted to one may be another fit for one pixel more."""
     rounded = model_from_config(loaded.config)
     rounded.set_weights([w.astype(np.float32) for w in half])
-    other = loaded.with_model(rounded)
-    if loaded.config.get("network") in OWN_SURFACE:
-        return surface_moved(loaded.answers(images), other.answers(images))
-    return float(np.linalg.norm(other.predict(images) - loaded.predict(images), axis=-1).max())
+    before, after = predictor_of(loaded), predictor_of(loaded.with_model(rounded))
+    if before.photo_surface:
+        flat = images.reshape(-1, *images.shape[2:])
+        return surface_moved(before.answers(flat), after.answers(flat))
+    return float(np.linalg.norm(after.predict(images) - before.predict(images), axis=-1).max())
 
 
 def surface_moved(before: np.ndarray, after: np.ndarray) -> float:

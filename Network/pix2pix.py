@@ -13,16 +13,10 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from Network.correspondence import FaceFrame
-from Network.dense_face import HardMask, dense_face, on_face, set_templates, what_is_seen
 from Network.layers import PACKAGE
 from Network.normalisation import BatchNormalization
-from Network.places import find_places
-from Network.residual import Convolution, residual_encoder
 
-ENCODERS = ("plain", "residual")
-ENCODER_ACTIVATIONS = ("relu", "leaky_relu")
-DISTANCES = ("l1", "l2")
+CHOICES = {"scaling": ("unit", "minmax"), "encoder_activation": ("relu", "leaky_relu"), "distance": ("l1", "l2")}
 SLOPE = 0.2                 # of the leaky ReLUs
 KERNEL = 4                  # of every convolution
 
@@ -36,14 +30,8 @@ class Config:
     """
 
     image_size: int = 256                           # pixels, square images; a multiple of 2^levels
+    scaling: str = "unit"                           # of the pixels: over 255; minmax: Dataset.images.minmax
     filters: tuple[int, ...] = (64, 128, 256, 512, 512, 512, 512, 512)      # of the generator's levels, downwards
-    encoder: str = "plain"                          # residual: Network/residual.py, 3x3 with blocks, on [0, 1]
-    blocks: tuple[int, ...] = ()                    # residual: of each level
-    places: tuple[int, ...] = ()                    # residual: the map begins as the face that 256 places tell
-    #                                                 (Network/dense_face.py): features at 1/8, looks, features at 1/4,
-    #                                                 of the second look; the finest two levels alone lead up again
-    directions: int = 64                            # in which that face may differ from the mean face
-    up_filters: tuple[int, ...] = (64, 32)          # on its way up from 1/4 and from 1/2 of the image
     encoder_activation: str = "relu"                # the paper's; leaky_relu is pix2pix's own
     dropout: float = 0.5                            # behind the first `dropout_levels` transposed convolutions
     dropout_levels: int = 3
@@ -56,27 +44,18 @@ class Config:
     noise_seed: int = 0                             # of dropout and z
     distance: str = "l1"                            # l2: the mean of the squared differences
     distance_weight: float = 100.0                  # lambda
+    adversarial_weight: float = 1.0                 # 0: the distance alone, the discriminator is not trained
     masked: bool = False                            # the distance over the face alone, not over the background too
     crop_margin: float = 1.15                       # the detector's box is grown by this before it is cut
 
     def __post_init__(self) -> None:
-        for name, allowed in (("encoder", ENCODERS), ("encoder_activation", ENCODER_ACTIVATIONS),
-                              ("distance", DISTANCES)):
+        for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         for name in ("filters", "discriminator_filters"):
             value = getattr(self, name)
             if len(value) < 2 or not all(number >= 1 for number in value):
                 raise ValueError(f"{name} must be at least two positive numbers, got {value!r}")
-        if len(self.blocks) != (len(self.filters) if self.encoder == "residual" else 0):
-            raise ValueError(f"blocks must have one value for each level of a residual encoder, none of a plain one, "
-                             f"got {self.blocks!r}")
-        if self.directions < 1 or len(self.up_filters) != 2 or not min(self.up_filters) >= 1:
-            raise ValueError(f"directions must be at least 1, and up_filters two positive numbers, got "
-                             f"{self.directions!r} and {self.up_filters!r}")
-        if self.places and (len(self.places) != 4 or self.encoder != "residual" or len(self.filters) < 4):
-            raise ValueError(f"places must be four numbers, beside a residual encoder of at least 4 levels, or none, "
-                             f"got {self.places!r}, {self.encoder} and {len(self.filters)}")
         if self.image_size < 32 or self.image_size % 2 ** len(self.filters):
             raise ValueError(f"image_size must be at least 32 and a multiple of {2 ** len(self.filters)}, 2 to the "
                              f"number of filters, got {self.image_size}")
@@ -85,7 +64,7 @@ class Config:
                              f"got {self.discriminator_filters!r}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout!r}")
-        for name in ("dropout_levels", "noise_channels", "distance_weight", "noise_seed"):
+        for name in ("dropout_levels", "noise_channels", "distance_weight", "adversarial_weight", "noise_seed"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
         for name in ("batch_norm_momentum", "crop_margin"):
@@ -101,21 +80,13 @@ class Config:
             side = -(-side // 2)
         return side - 2
 
-    def patch_size(self) -> int:
-        """Side in pixels of what one of its outputs sees: 70 for four filters."""
-        side = KERNEL + (KERNEL - 1)                # the two convolutions of stride 1
-        for _ in self.discriminator_filters[:-1]:
-            side = 2 * (side - 1) + KERNEL
-        return side
-
 
 PIX2PIX = Config()
-#: The same for two CPU cores; it finds places as `compact` does, with whose weights a training may begin.
-#: No dropout: it knows synthetic people without end, and batch normalisation behind dropout expects in inference a
-#: variance that is not there
-COMPACT = Config(image_size=128, filters=(32, 48, 96, 160, 224), encoder="residual", blocks=(0, 0, 1, 2, 2),
-                 places=(96, 24, 48, 64), dropout=0.0, discriminator_filters=(16, 32, 64, 128))
-PRESETS = {"pix2pix": PIX2PIX, "pix2pix-compact": COMPACT}
+#: The same for two CPU cores. No dropout: batch normalisation behind dropout expects in inference a variance that is
+#: not there. Filters are multiples of 16, which the fused normalisation wants
+SMALL = Config(image_size=128, filters=(64, 96, 128, 128, 128, 128, 128), dropout=0.0,
+               discriminator_filters=(16, 32, 64, 128))
+PRESETS = {"pix2pix": PIX2PIX, "pix2pix-small": SMALL}
 
 
 def build(config: Config) -> keras.Model:
@@ -126,12 +97,10 @@ def build(config: Config) -> keras.Model:
     """
     always = config.inference_as_published
     images = keras.Input((config.image_size, config.image_size, 3), name="images")
-    x = images if config.encoder == "residual" else layers.Rescaling(2.0, offset=-1.0, name="scaled")(images)
+    x = layers.Rescaling(2.0, offset=-1.0, name="scaled")(images)
     if config.noise_channels:
         x = WithNoise(config.noise_channels, always, seed=config.noise_seed, name="with_noise")(x)
     skips, last = _encoded(config, x, always), len(config.filters) - 1
-    if config.places:
-        return keras.Model(images, _between_places(config, skips, always), name="generator")
     x = skips[-1]
     for count, level in enumerate(range(last - 1, -1, -1)):
         x = layers.Conv2DTranspose(config.filters[level], KERNEL, strides=2, padding="same", use_bias=False,
@@ -150,8 +119,6 @@ def build(config: Config) -> keras.Model:
 def _encoded(config: Config, x: Any, always: bool) -> list[Any]:
     """What each level of the way down gives, the finest first."""
     slope = SLOPE if config.encoder_activation == "leaky_relu" else 0.0
-    if config.encoder == "residual":
-        return residual_encoder(x, config.filters, config.blocks, _block(config, always, slope))
     tensors, last = [], len(config.filters) - 1
     for level, filters in enumerate(config.filters):
         x = _convolution(filters, f"down_{level}", strides=2)(x)
@@ -160,41 +127,6 @@ def _encoded(config: Config, x: Any, always: bool) -> list[Any]:
         x = layers.ReLU(negative_slope=slope, name=f"down_{level}_relu")(x)
         tensors.append(x)
     return tensors
-
-
-def _block(config: Config, always: bool, slope: float = 0.0) -> Convolution:
-    """The residual encoder's convolution."""
-    def convolution(x: Any, filters: int, name: str, stride: int = 1, kernel: int = 3, relu: bool = True) -> Any:
-        x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False,
-                          kernel_initializer="he_normal", name=name)(x)
-        x = _norm(config, f"{name}_norm", always)(x)
-        return layers.ReLU(negative_slope=slope, name=f"{name}_relu")(x) if relu else x
-    return convolution
-
-
-def _between_places(config: Config, levels: list[Any], always: bool) -> Any:
-    """Depth (n, S, S, 1) by way of the places: that of the face which they tell where the mask says face, else
-    background. A change of the depth at each pixel is more exact by L1 and ruins the surface: wherever the mask is too
-    wide, L1 bends the face back to the background (docs/results.md). Layers are named as in `uvnet-compact`, whose way
-    up they are."""
-    pyramid, looks, fine, refine = config.places
-    convolution, face_frame = _block(config, always), FaceFrame(name="face_frame")
-    found = find_places(levels, convolution, face_frame, pyramid=pyramid, looks=looks, refinements=1, fine=fine,
-                        refine=refine)
-    posed = dense_face(found, face_frame, config.directions)
-    quarter = found.fine.shape[1]
-    begun = AsValues(name="begun")(posed, what_is_seen(found, posed, quarter, config.image_size))
-    half, coarse = (layers.AveragePooling2D(n, dtype="float32", name=f"begun_{n}")(begun) for n in (2, 4))
-    x = layers.Concatenate(name="fine_begun")([found.fine, coarse])
-    high, low = config.up_filters
-    for number in range(2):
-        x = convolution(x, high, f"up_1_{number}")
-    x = layers.UpSampling2D(2, name="up_0")(layers.Conv2D(low, 1, name="up_0_before")(x))
-    x = layers.Add(name="skip_0")([x, layers.Conv2D(low, 1, name="side_0")(levels[0])])
-    x = convolution(layers.Concatenate(name="up_0_seen")([x, half]), low, "up_0_0")
-    # begins with 0, as in Network/uvnet.py: else sums of absolute errors leave most pixels empty
-    mask = layers.Conv2DTranspose(1, 2, strides=2, kernel_initializer="zeros", dtype="float32", name="mask")(x)
-    return OnFace(name="depth")(mask, begun)
 
 
 def build_discriminator(config: Config) -> keras.Model:
@@ -238,9 +170,13 @@ def inference(model: keras.Model) -> keras.Model:
     return model.get_layer("generator")
 
 
+def data_settings(config: Config) -> dict[str, Any]:
+    """Settings of the generator without which the network cannot be trained."""
+    return {"scaling": config.scaling}
+
+
 def set_template(model: keras.Model, template: Any) -> None:
-    """With `places`: let a new network know the mean face, an ordered grid (N, 3)."""
-    set_templates(model.get_layer("generator"), template)
+    """Nothing: the network holds no face."""
 
 
 def _convolution(filters: int, name: str, **options: Any) -> layers.Conv2D:
@@ -254,51 +190,6 @@ def _initial() -> keras.initializers.Initializer:
 
 def _norm(config: Config, name: str, always: bool = False) -> layers.Layer:
     return BatchNorm(always, momentum=config.batch_norm_momentum, name=name)
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class AsValues(keras.layers.Layer):
-    """A face's grid as it lies (n, G, G, 3) and what pixels see of it (n, s, s, 2), of Network/dense_face.py -> the
-    same as a depth map has it, (n, s, s, 2) float32: 1 the nearest place's value, 2 less for one side behind it
-    (Dataset/representations/depth.py); how far beyond the face as before.
-
-    A depth map's side is one at the nearest place's distance, the grid's at the middle's: NEARER is their ratio, median
-    over training pictures.
-    """
-
-    NEARER = 1.06
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{**kwargs, "dtype": "float32"})
-
-    def call(self, posed: Any, seen: Any) -> Any:
-        """As the class says."""
-        nearest = ops.max(posed[..., 2:], axis=(1, 2), keepdims=True)
-        values = 1.0 - 2.0 * self.NEARER * (nearest - seen[..., :1])
-        return ops.concatenate([values, seen[..., 1:]], axis=-1)
-
-    def compute_output_shape(self, posed_shape: tuple, seen_shape: tuple) -> tuple:
-        """(n, s, s, 2)."""
-        return seen_shape
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class OnFace(keras.layers.Layer):
-    """What is added to a mask's logits (n, S, S, 1), and a map with how far beyond the face each pixel lies
-    (n, S, S, 2) -> depth (n, S, S, 1) float32 in [-1, 1]: the map on the face, -1 elsewhere."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{**kwargs, "dtype": "float32"})
-        self._hard = HardMask(name="hard")
-
-    def call(self, on: Any, begun: Any) -> Any:
-        """As the class says."""
-        depth = ops.clip(begun[..., :1], -1.0, 1.0)
-        return self._hard(on_face(begun[..., 1:]) + on) * (depth + 1.0) - 1.0
-
-    def compute_output_shape(self, on_shape: tuple, begun_shape: tuple) -> tuple:
-        """(n, S, S, 1)."""
-        return on_shape
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

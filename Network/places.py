@@ -1,26 +1,16 @@
-"""Where 256 places of the face lie in a photograph, and the map of the face between them. Source of the parts:
-Network/correspondence.py; `compact` finds its places so, and `uvnet-compact` too, whose map begins from them.
-
-The map is a moving least squares fit (Lancaster and Salkauskas 1981): about each point of the image the affine map that
-fits the places best, the nearer and the surer ones more. Between true places of a smooth face it errs little.
+"""Where 256 places of the face lie in a photograph: `compact` finds them so. Source of the parts:
+Network/correspondence.py.
 """
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
-import keras
-import numpy as np
-from keras import layers, ops
+from keras import layers
 
 from Network.correspondence import Correction, Correspondences, FaceFrame, Sampling
-from Network.grid import resample
-from Network.layers import PACKAGE
 from Network.residual import Convolution
 
 PLACES = 16         # side of the map in the face's frame: 16x16 places of the ordered grid
-REACH = 0.025       # of a place, image sides: true places, and ones a pixel off, give the best maps with it (128 px)
-FARTHEST = 0.3      # sides of the atlas: so far a map is carried on beyond its places
-_FLAT = (0.2 * REACH) ** 2      # pull towards no slope where places lie on a line
 
 
 class Found(NamedTuple):
@@ -83,96 +73,3 @@ def _look_again(found: Found, convolution: Convolution, face_frame: FaceFrame, f
     x = layers.Conv2D(3 + looks, 1, kernel_initializer="zeros", dtype="float32", name=f"{name}_correction")(x)
     places, log_variance, seen = Correction(name=name)(*before, x)
     return found._replace(places=places, log_variance=log_variance, looks=seen)
-
-
-def unit_places(template: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """A face's ordered grid (N, 3) -> its places (256, 3) about their middle and in units of the farthest one, as
-    FaceFrame's template is; that middle (3,) and unit, in those of the grid."""
-    places = resample(np.asarray(template, np.float64), PLACES)
-    middle = places.mean(axis=0)
-    radius = float(np.linalg.norm(places - middle, axis=1).max())
-    return (places - middle) / radius, middle, radius
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class MovingMap(keras.layers.Layer):
-    """Places (n, 256, 2) in image sides, log_variance (n, 256), trust (n, 256, 1), logits -> a map (n, side, side, 3)
-    float32 at the image's cells: u and v of the atlas, as the places have them (docs/conventions.md), and how near the
-    face is, the logarithm of the places' weights there.
-
-    A place's weight is that of a Gaussian about it, of REACH, times its trust, over its variance.
-    """
-
-    def __init__(self, side: int, **kwargs: Any) -> None:
-        super().__init__(**{**kwargs, "dtype": "float32"})
-        self.side = side
-        centres = (np.arange(side) + 0.5) / side
-        self._cells = np.stack(np.meshgrid(centres, centres), -1).reshape(-1, 2).astype(np.float32)       # x, y
-        # of row r and column c, from 0 to 127, of the 128x128 grid: u = (c + 1/2) / 128, v = 1 - (r + 1/2) / 128
-        steps = (np.linspace(0, 127, PLACES) + 0.5) / 128
-        v, u = np.meshgrid(1 - steps, steps, indexing="ij")
-        self._uv = np.stack([u, v], -1).reshape(-1, 2).astype(np.float32)
-
-    def call(self, places: Any, log_variance: Any, trust: Any) -> Any:
-        """As the class says."""
-        cells, known = self._cells, self._uv
-        own = trust[..., 0] - log_variance - ops.sum(ops.square(places), -1) / (2 * REACH ** 2)
-        cross = ops.matmul(cells, ops.transpose(places, (0, 2, 1))) / REACH ** 2
-        logits = cross + own[:, None] - np.sum(cells ** 2, -1, keepdims=True) / (2 * REACH ** 2)     # (n, cells, 256)
-        weights = ops.softmax(logits, axis=-1)
-        x, y = places[..., 0] - 0.5, places[..., 1] - 0.5           # about the middle: their squares lose less
-        columns = [x, y, x * x, x * y, y * y] + [known[:, i] * at for i in (0, 1) for at in (x, y)]
-        moments = ops.matmul(weights, ops.stack(columns, -1))                                   # (n, cells, 9)
-        mean = ops.matmul(weights, known)                                                       # (n, cells, 2)
-        mx, my, xx, xy, yy, *joint = (moments[..., i] for i in range(9))
-        xx, xy, yy = xx - mx * mx + _FLAT, xy - mx * my, yy - my * my + _FLAT
-        determinant = xx * yy - xy * xy
-        dx, dy = cells[:, 0] - 0.5 - mx, cells[:, 1] - 0.5 - my
-        along, across = (yy * dx - xy * dy) / determinant, (xx * dy - xy * dx) / determinant
-        found = []
-        for i in (0, 1):
-            slope_x, slope_y = joint[2 * i] - mean[..., i] * mx, joint[2 * i + 1] - mean[..., i] * my
-            found.append(mean[..., i] + ops.clip(slope_x * along + slope_y * across, -FARTHEST, FARTHEST))
-        near = ops.logsumexp(logits, axis=-1)
-        return ops.reshape(ops.stack([*found, near], -1), (-1, self.side, self.side, 3))
-
-    def compute_output_shape(self, places_shape: tuple, log_variance_shape: tuple, trust_shape: tuple) -> tuple:
-        """(n, side, side, 3)."""
-        return places_shape[0], self.side, self.side, 3
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "side": self.side}
-
-
-def guide(found: Found, side: int, features: Sequence[Any]) -> tuple[Any, Any]:
-    """The map between the places at side x side cells -> (u and v (n, side, side, 2) float32; `features` with the map
-    beside them, of the same side). Which places are hidden is learnt from how they look."""
-    trust = layers.Dense(1, kernel_initializer="zeros", dtype="float32", name="guide_trust")(found.looks)
-    between = MovingMap(side, name="guide_map")(found.places, found.log_variance, trust)
-    near = Cut(2, 3, 0.0, 0.1, name="guide_near")(between)
-    centred = Cut(0, 2, 0.5, 2.0, name="guide_centred")(between)
-    return (Cut(0, 2, 0.0, 1.0, name="guide_uv")(between),
-            layers.Concatenate(name="guided")([*features, centred, near]))
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class Cut(keras.layers.Layer):
-    """Channels first to last - 1 of (..., C), less `middle`, times `scale`; float32; within -8 and 8 so."""
-
-    def __init__(self, first: int, last: int, middle: float, scale: float, **kwargs: Any) -> None:
-        super().__init__(**{**kwargs, "dtype": "float32"})
-        self.first, self.last, self.middle, self.scale = first, last, middle, scale
-
-    def call(self, inputs: Any) -> Any:
-        """As the class says."""
-        return ops.clip((inputs[..., self.first:self.last] - self.middle) * self.scale, -8.0, 8.0)
-
-    def compute_output_shape(self, shape: tuple) -> tuple:
-        """(..., last - first)."""
-        return (*shape[:-1], self.last - self.first)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "first": self.first, "last": self.last, "middle": self.middle,
-                "scale": self.scale}

@@ -143,10 +143,9 @@ def quantise(run: str | Path, data: str | Path, output: str | Path = "coarse", p
     """Write both files, judge them on as many other pictures. ValueError for another network, or too few pictures."""
     import keras
 
-    from Network.coarse_stream import iterated_of
-    from Network.loading import load_model
-    loaded = load_model(run)
-    predict = iterated_of(loaded).predict       # refuses another network, and another face model
+    from Network.inference.registry import from_run
+    predictor = from_run(run)
+    loaded, predict = predictor.loaded, predictor.single_pass()
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"quantise needs KERAS_BACKEND=tensorflow, got {keras.backend.backend()}")
     shards = open_shards(data, partial=True)

@@ -32,7 +32,8 @@ def make_step(config: dict[str, Any], model: keras.Model, settings: Settings, st
     """
     network = get_network(config["network"])
     if not hasattr(network, "build_discriminator"):
-        loss = _coarse_loss(config["model"]) if config["network"] == "coarse" else LOSSES[config["network"]]
+        configured = CONFIGURED_LOSSES.get(config["network"])
+        loss = configured(config["model"]) if configured else LOSSES[config["network"]]
         return GradientStep(model, make_optimizer(settings), loss, jit=settings.jit, strategy=strategy)
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"{config['network']} trains with KERAS_BACKEND=tensorflow only, "
@@ -49,3 +50,7 @@ def _coarse_loss(model: dict[str, Any]) -> Loss:
     from Network.coarse_losses import coarse_loss
     return coarse_loss(linear(load_face_model(), "vertices").basis, model["geometry_norm"], model["geometry"],
                        model["pose_weight"])
+
+
+#: system -> its loss, of one that depends on the model's config
+CONFIGURED_LOSSES = {"coarse": _coarse_loss}

@@ -108,8 +108,8 @@ def test_landmarks_that_are_not_finite_are_missed(made):
 
 
 def test_the_detector_is_asked_or_told(made):
-    from Network.landmarker import landmarks_of
-    from Network.predict import Crop, Prediction
+    from Network.inference.base import Face
+    from Network.inference.photos import Crop
     from Dataset.face_model import load_face_model
     from Dataset.representations.points import encode, grid_landmarks
     from Dataset.transforms import rotation_from_euler, to_unit_sphere
@@ -118,23 +118,21 @@ def test_the_detector_is_asked_or_told(made):
     turned = grid_landmarks(grid) @ rotation_from_euler(30, 5, 0).T
     seen = np.column_stack([0.5 + 0.4 * turned[:, 0], 0.5 - 0.4 * turned[:, 1]])
     crop = Crop(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8), (20, 30, 200, 200), "p", "frontal")
-    found = landmarks_of(Prediction(grid.astype(np.float32), [crop], landmarks=seen))
+    found = Face(grid.astype(np.float32), crop, landmarks=seen).picture_landmarks
     np.testing.assert_allclose(found[:, :2], seen * 200 + [20, 30])
     np.testing.assert_allclose(found[:, 2], 80 * turned[:, 2], atol=0.05)
-    for broken in (Prediction(grid.astype(np.float32), [crop], landmarks=seen * np.nan),
-                   Prediction(grid.astype(np.float32) * np.nan, [crop], landmarks=seen)):
-        assert landmarks_of(broken).shape == (68, 3) and np.isnan(landmarks_of(broken)).all()
-    with pytest.raises(ValueError, match="x: does not say where"):
-        landmarks_of(Prediction(grid.astype(np.float32), [crop]), "x")
+    for broken in (Face(grid.astype(np.float32), crop, landmarks=seen * np.nan),
+                   Face(grid.astype(np.float32) * np.nan, crop, landmarks=seen)):
+        assert broken.picture_landmarks.shape == (68, 3) and np.isnan(broken.picture_landmarks).all()
+    assert Face(grid.astype(np.float32), crop).picture_landmarks is None
 
 
 def test_the_network_in_the_box_finds_them(made):
     """A network that never saw these pictures: far better than landmarks in the middle of the box."""
-    from Network.landmarker import make_landmarker
-    from Network.loading import DEFAULT_MODEL, load_model
+    from Network import from_preset
     folder, truths = made
     photos = read_photos(folder)[:4]
-    find = make_landmarker(load_model(DEFAULT_MODEL))
+    find = from_preset("compact").landmarks_in
     table = landmark_table(photos, find, "compact", boxes="truth")
     flat, solid, _, missed = table.rows
     assert missed[-1] == 0

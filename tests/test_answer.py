@@ -7,8 +7,9 @@ import pytest
 
 from Dataset.sources import example_picture
 from Network.answer import Answers, face_files
+from Network.inference.base import Face
+from Network.inference.photos import NoFace, square_crop
 from Network.loading import DEFAULT_MODEL, models_in_the_box
-from Network.predict import NoFace, Prediction
 
 BLANK = np.full((100, 100, 3), 90, np.uint8)
 
@@ -70,10 +71,10 @@ def test_what_the_network_takes_for_no_face_is_left_out_too(answers, photo, monk
     stream = answers.load("compact")
     add = type(stream).add
 
-    def picky(self, crop):
-        if crop.source == "photo 1":
+    def picky(self, picture):
+        if picture.name == "photo 1":
             raise NoFace("photo 1: no face")
-        return add(self, crop)
+        return add(self, picture)
     monkeypatch.setattr(type(stream), "add", picky)
     assert answers([photo, photo], "compact").skipped == [0]
     with pytest.raises(ValueError, match="^photo 1: no face found"):
@@ -86,6 +87,6 @@ def test_a_model_that_is_none():
 
 
 def test_a_cloud_has_no_glb():
-    cloud = Prediction(np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32), [])
-    files = face_files(cloud, ordered=False)
-    assert sorted(files) == ["face.ply", "face.zip"] and files == face_files(cloud, ordered=False)
+    cloud = Face(np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32), square_crop(BLANK, 64))
+    files = face_files(cloud)
+    assert sorted(files) == ["face.ply", "face.zip"] and files == face_files(cloud)

@@ -1,4 +1,4 @@
-"""A run that begins with another's weights: by layer, of another size, another memory, a first stage."""
+"""A run that begins with another's weights: by layer, of another size."""
 import dataclasses
 import json
 
@@ -23,38 +23,25 @@ def _run(path, config):
     return model
 
 
-def test_a_first_stage_gives_its_encoder(tmp_path):
-    first = _run(tmp_path / "first", dataclasses.replace(TINY, only_places=True, image_size=64))
+def test_another_size_takes_every_layer(tmp_path):
+    first = _run(tmp_path / "first", dataclasses.replace(TINY, image_size=64))
     keras.utils.set_random_seed(8)
     model = compact.build_training(TINY)
-    before = model.get_layer("code").get_weights()[0]
     taken = begin_with(model, str(tmp_path / "first"))
     np.testing.assert_array_equal(model.get_layer("maps").get_weights()[0], first.get_layer("maps").get_weights()[0])
-    np.testing.assert_array_equal(model.get_layer("code").get_weights()[0], before)
     assert taken == sum(bool(layer.weights) for layer in first.layers)
-    with pytest.raises(ValueError, match="it is a first stage"):
-        compact.build(dataclasses.replace(TINY, only_places=True))
-
-
-def test_another_memory_takes_all_but_the_memory(tmp_path):
-    first = _run(tmp_path / "first", TINY)
-    model = compact.build_training(dataclasses.replace(TINY, memory="convgru"))
-    old = model.get_layer("memory_1").get_weights()[0]
-    assert begin_with(model, str(tmp_path / "first")) == sum(bool(layer.weights) for layer in first.layers) - 1
-    np.testing.assert_array_equal(model.get_layer("code").get_weights()[0], first.get_layer("code").get_weights()[0])
-    np.testing.assert_array_equal(model.get_layer("memory_1").get_weights()[0], old)
 
 
 def test_only_the_layers_that_are_named(tmp_path):
     first = _run(tmp_path / "first", TINY)
     keras.utils.set_random_seed(8)
     model = compact.build_training(TINY)
-    fresh = model.get_layer("code").get_weights()[0]
+    fresh = model.get_layer("maps").get_weights()[0]
     named = [layer.name for layer in first.layers if layer.weights and layer.name.startswith(("down", "top"))]
     assert begin_with(model, str(tmp_path / "first"), ("down", "top")) == len(named) >= 2
     np.testing.assert_array_equal(model.get_layer("down_0").get_weights()[0],
                                   first.get_layer("down_0").get_weights()[0])
-    np.testing.assert_array_equal(model.get_layer("code").get_weights()[0], fresh)
+    np.testing.assert_array_equal(model.get_layer("maps").get_weights()[0], fresh)
     with pytest.raises(ValueError, match="take: the network has no layer whose name begins with 'nose'"):
         begin_with(model, str(tmp_path / "first"), ("nose",))
 
@@ -97,7 +84,7 @@ def test_frozen_layers_keep_their_weights_and_statistics():
     model = compact.build_training(TINY)
     freeze(model, ("down", "maps"))
     names = {v.path.split("/")[0] for v in model.trainable_variables}
-    assert not any(name.startswith(("down", "maps")) for name in names) and "code" in names
+    assert not any(name.startswith(("down", "maps")) for name in names) and "maps" in names
     before = model.get_layer("down_0_norm").get_weights()
     model(np.random.default_rng(0).random((2, 1, 32, 32, 3), np.float32), training=True)
     for a, b in zip(before, model.get_layer("down_0_norm").get_weights()):

@@ -4,10 +4,10 @@ import pytest
 
 from Dataset.detect import Detection
 from Dataset.sources import Picture
-from Network import candidates as module
-from Network.candidates import COARSE, FINE, GUESS, Candidate, candidates, find, guesses
-from Network.loading import Loaded
-from Network.predict import Crop, Look, NoFace, crop_faces, crops_for, surest
+from Network.inference import candidates as module
+from Network.inference.candidates import COARSE, FINE, GUESS, Candidate, candidates, find, guesses
+from Network.inference.photos import Crop, NoFace, Scored, best_crop, crop_faces
+from Network.inference.registry import PREDICTORS, predictor_class
 
 PICTURE = Picture("p.png", np.random.default_rng(0).integers(0, 256, (240, 320, 3)).astype(np.uint8))
 FIRST, SECOND, WEAK = (Detection(box, score, name) for box, score, name in (
@@ -79,52 +79,51 @@ def test_only_networks_that_can_tell_are_given_guesses(monkeypatch):
     """The others have the whole chain of the detector instead."""
     asked = []
     monkeypatch.setattr(module, "detect_faces", lambda *_, **more: asked.append(more) or [])
-    for network, count in (("compact", 1), ("uvnet", 1), ("coarse", 1), ("pix2pix", 0), ("convlstm", 0)):
-        loaded = Loaded(None, {"network": network, "model": {"crop_margin": 1.2}}, "m", 4, 16, None, "grid")
-        crops = crops_for(loaded, PICTURE)
-        assert len(crops) == count and all(crop.pass_name == GUESS and not crop.sure for crop in crops)
-        assert len(asked) == 2 - count
+    assert {name for name in PREDICTORS if predictor_class(name).finds_faces_itself} == {"compact", "coarse"}
+    for scores in (True, False):
+        crops = crop_faces(PICTURE, 16, margin=1.2, guess=scores)
+        assert len(crops) == scores and all(crop.pass_name == GUESS and not crop.sure for crop in crops)
+        assert len(asked) == 2 - scores
         asked.clear()
-    assert crops_for(loaded, PICTURE, box=(10, 10, 50, 50))[0].box == (5, 5, 60, 60)
+    assert crop_faces(PICTURE, 16, box=(10, 10, 50, 50), margin=1.2)[0].box == (5, 5, 60, 60)
 
 
-def looks(doubts, sure=True):
-    """A crop with others whose looks have these doubts, None for NoFace, and what is looked at: `surest`'s arguments.
-    """
+def looks(scores, sure=True):
+    """A crop with others that have these scores, None for NoFace, and what is looked at: `best_crop`'s arguments."""
     seen = []
     image = np.zeros((4, 4, 3), np.uint8)
-    crops = [Crop(image, image, (i, 0, 4, 4), "p.png", "frontal", sure=sure) for i in range(len(doubts))]
+    crops = [Crop(image, image, (i, 0, 4, 4), "p.png", "frontal", sure=sure) for i in range(len(scores))]
 
     def look(crop):
         number = crop.box[0]
         seen.append(number)
-        if doubts[number] is None:
+        if scores[number] is None:
             raise NoFace(f"nothing in {number}")
-        return Look(crop, doubts[number], number)
+        return Scored(crop, number, scores[number])
     return crops[0]._replace(others=lambda: iter(crops[1:])), look, seen
 
 
-@pytest.mark.parametrize("doubts, sure, chosen, looked", [
-    ((-1.0, -2.0), True, 0, 1),             # a face: nothing else is looked at
-    ((0.4, 0.6, -0.1, -3.0), True, 2, 3),   # the first face
-    ((0.4, 0.2, None), True, 1, 3),         # none is plain: the least doubtful
-    ((None, None, 0.9), False, 2, 3),
-    ((1.4, 2.0), True, 0, 2),               # none is a face: as the detector found it
-    ((float("nan"), 2.0), True, 0, 2)])
-def test_the_surest_look(doubts, sure, chosen, looked):
-    crop, look, seen = looks(doubts, sure)
-    assert surest(crop, look).answer == chosen and len(seen) == looked
+@pytest.mark.parametrize("scores, sure, chosen, looked", [
+    ((2.0, 3.0), True, 0, 1),               # a face: nothing else is looked at
+    ((0.6, 0.4, 1.1, 4.0), True, 2, 3),     # the first face
+    ((0.6, 0.8, None), True, 1, 3),         # none is certain: the best score
+    ((None, None, 0.1), False, 2, 3),
+    ((-0.4, -1.0), True, 0, 2),             # none is a face: as the detector found it
+    ((float("nan"), -1.0), True, 0, 2)])
+def test_the_best_crop(scores, sure, chosen, looked):
+    crop, look, seen = looks(scores, sure)
+    assert best_crop(crop, look).answer == chosen and len(seen) == looked
 
 
-@pytest.mark.parametrize("doubts, sure, message", [((None, None), True, "nothing in 0"),
-                                                   ((1.4, None), False, "p.png: no face"),
-                                                   ((None, 1.5), True, "nothing in 0")])
-def test_no_face_anywhere(doubts, sure, message):
-    crop, look, _ = looks(doubts, sure)
+@pytest.mark.parametrize("scores, sure, message", [((None, None), True, "nothing in 0"),
+                                                   ((-0.4, None), False, "p.png: no face"),
+                                                   ((None, -0.5), True, "nothing in 0")])
+def test_no_face_anywhere(scores, sure, message):
+    crop, look, _ = looks(scores, sure)
     with pytest.raises(NoFace, match=message):
-        surest(crop, look)
+        best_crop(crop, look)
 
 
 def test_a_crop_without_others_is_looked_at_alone():
-    crop, look, seen = looks((0.5, -1.0))
-    assert surest(crop._replace(others=None), look).answer == 0 and seen == [0]
+    crop, look, seen = looks((0.5, 2.0))
+    assert best_crop(crop._replace(others=None), look).answer == 0 and seen == [0]

@@ -7,9 +7,8 @@ import pytest
 
 from Dataset.face_model import load_face_model
 from Dataset.representations.coefficients import COUNT, linear
-from Network import coarse, compact
+from Network import coarse
 from Network.coarse_losses import POSE_UNITS, coarse_loss
-from Network.loading import begin_with
 
 TINY = coarse.Config(image_size=16, stem_filters=8, stem_pool=False, filters=(8, 16), blocks=(1, 1))
 
@@ -17,78 +16,22 @@ TINY = coarse.Config(image_size=16, stem_filters=8, stem_pool=False, filters=(8,
 def test_the_default_is_hes_18_layers():
     model = coarse.build(coarse.COARSE)
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-    assert len([x for x in convolutions if not x.name.endswith("_side")]) == 17 and model.output_shape == (None, COUNT)
+    assert len([x for x in convolutions if not x.name.endswith("_shortcut")]) == 17
+    assert model.output_shape == (None, COUNT)
     assert model.input_shape == (None, 200, 200, 9)
     # 7x7 of 9 channels in place of 3, 290 numbers in place of 1,000, moving averages counted: ResNet-18 has 11,689,512
     assert model.count_params() == 11_689_512 + 49 * 6 * 64 - 513 * 1000 + 513 * 290 + 4800 * 2
 
 
-def test_the_compact_one_fits_its_box():
-    model = coarse.build(coarse.COMPACT)
-    assert model.count_params() == 4_234_632      # 7.9 MB as packed float16 (tests/test_weights.py)
-    assert model.get_layer("head_seen").output.shape == (None, 3 * 256 + 7 + 3 * 256)
+@pytest.mark.parametrize("feedback, channels, count", [(True, 9, 2_887_618), (False, 3, 2_878_210)])
+def test_the_small_one(feedback, channels, count):
+    """Half of He's widths; without feedback the first convolution alone differs."""
+    model = coarse.build(dataclasses.replace(coarse.SMALL, feedback=feedback))
+    assert model.count_params() == count and model.input_shape == (None, 128, 128, channels)
+    assert 2_887_618 - 2_878_210 == 7 * 7 * 6 * 32
 
 
-def test_the_head_of_places_begins_with_the_cameras_pose():
-    """To which the last layer adds: without it, the pose of the places that were found is all there is."""
-    keras.utils.set_random_seed(2)
-    config = dataclasses.replace(TINY, image_size=32, trunk="plain", filters=(4, 6, 8, 8), blocks=(0, 0, 1, 0),
-                                 head="places", head_filters=8, head_units=8, places=(8, 4, 6, 8), guess_at_places=True)
-    model, mean = coarse.build(config), load_face_model().mean
-    places = linear(load_face_model(), "places").mean.reshape(3, -1).T
-    code = np.random.default_rng(1).random((256, 3))
-    coarse.set_template(model, np.concatenate([places, code], axis=1))
-    np.testing.assert_allclose(model.get_layer("misfit").code, code, atol=1e-6)
-    np.testing.assert_allclose(model.get_layer("camera_pose").ball[:3], places.mean(0), atol=1e-4)
-    template = np.asarray(model.get_layer("face_frame").template)
-    assert np.linalg.norm(template, axis=1).max() == pytest.approx(1, abs=1e-5) and len(mean) > 256
-    images = np.random.default_rng(0).random((3, 32, 32, 9), np.float32)
-    pose = np.asarray(keras.Model(model.input, model.get_layer("camera_pose").output)(images))
-    assert not pose[:, :284].any() and np.abs(pose[:, 284:]).max() > 0.05
-    layer, before = model.get_layer("coefficients"), np.asarray(model(images, training=False))
-    layer.set_weights([np.zeros_like(w) for w in layer.get_weights()])
-    np.testing.assert_allclose(model(images, training=False), pose, atol=1e-6)
-    assert np.abs(before - pose).max() > 1e-3
-    with pytest.raises(ValueError, match="head places wants trunk plain"):
-        dataclasses.replace(config, places=(1, 2))
-
-
-def test_the_misfit_is_what_the_guess_shows_elsewhere():
-    """A guess whose PNCC grows by 0.01 a pixel: half a pixel off is 0.005, by a tenth, a little less; far off and
-    beside the face, nothing."""
-    images = np.zeros((1, 16, 16, 9), np.float32)
-    images[0, ..., 3] = 0.3 + 0.01 * np.arange(16)
-    images[0, ..., 4:6] = 0.5
-    images[0, :, 12:] = 0                               # no face there
-    x = np.array([4.5, 4.5, 4.5, 13.5, 12.0], np.float32)
-    places = np.stack([x / 16, np.full(5, 0.5)], -1)[None].astype(np.float32)
-    layer = coarse.Misfit()
-    assert np.asarray(layer(images, places)).shape == (1, 15)
-    layer.code.assign([[0.34, 0.5, 0.5], [0.335, 0.5, 0.5], [0.34, 0.5, 0.65], [0.43, 0.5, 0.5], [0.41, 0.5, 0.5]])
-    found = np.asarray(layer(images, places)).reshape(5, 3)
-    np.testing.assert_allclose(found[:2], [[0, 0, 0], [0.05 * (1 - 0.05 ** 2) ** 2, 0, 0]], atol=1e-5)
-    assert not found[2:].any()
-    near = np.asarray(layer(images, places + np.float32(1e-4)))[0, 3] - np.asarray(layer(images, places))[0, 3]
-    assert near == pytest.approx(16 * 1e-4 * 0.1 * (1 - 0.05 ** 2) ** 2, rel=0.02)      # so places learn from it
-
-
-def test_the_plain_trunk_is_the_encoder_of_compact(tmp_path):
-    """Its weights fill the first three channels' kernels: PNCC and normals change nothing until they are learnt."""
-    config = compact.Config(image_size=32, points=64, encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 1))
-    first = compact.build(config)
-    first.save(tmp_path / "first.keras")
-    model = coarse.build(dataclasses.replace(TINY, trunk="plain", image_size=32, filters=(4, 6, 8, 8),
-                                             blocks=(0, 0, 1, 1)))
-    assert begin_with(model, str(tmp_path / "first.keras"), ("down_", "block_")) == 16
-    images = np.random.default_rng(3).random((2, 32, 32, 9), np.float32)
-    images[1, ..., :3] = images[0, ..., :3]
-    found = np.asarray(keras.Model(model.input, model.get_layer("block_3_0").output)(images))
-    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
-    theirs = keras.Model(first.input, first.get_layer("block_3_0").output)(images[None, :1, ..., :3])
-    np.testing.assert_allclose(found[:1], theirs, atol=1e-5)
-
-
-@pytest.mark.parametrize("change", [{}, {"block": "bottleneck"}, {"trunk": "mobilenet"}, {"trunk": "plain"},
+@pytest.mark.parametrize("change", [{}, {"block": "bottleneck"}, {"trunk": "mobilenet"},
                                     {"stem_pool": True}, {"head": "flatten"}, {"image_size": 20}])
 def test_every_trunk_begins_near_the_mean_face(change):
     keras.utils.set_random_seed(1)

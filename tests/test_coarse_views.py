@@ -1,6 +1,4 @@
 """The views that demo.py draws of the coarse network."""
-from typing import NamedTuple
-
 import cv2
 import numpy as np
 import pytest
@@ -11,12 +9,7 @@ from Dataset.shading_detail import front_of_face, refine
 from Evaluation.coarse_views import CoarseViewWriter
 from Evaluation.iterations import iteration_picture
 
-
-class Passes(NamedTuple):
-    faces: np.ndarray
-
-
-PASSES = Passes(np.stack([mean_face(), mean_face(np.array([0.3, 0, 0, 0, 0, -0.1]))]))
+PASSES = np.stack([mean_face(), mean_face(np.array([0.3, 0, 0, 0, 0, -0.1]))])
 PHOTO = np.random.default_rng(0).integers(60, 200, (300, 300, 3), np.uint8)
 
 
@@ -25,7 +18,7 @@ def test_the_passes_are_drawn_and_written_beside_the_face(tmp_path):
     with pytest.raises(ValueError, match="no view was drawn"):
         writer.write(tmp_path / "me.ply")
     drawn = writer.draw(PHOTO, PASSES)
-    np.testing.assert_array_equal(drawn, iteration_picture(PHOTO, PASSES.faces))
+    np.testing.assert_array_equal(drawn, iteration_picture(PHOTO, PASSES))
     path = writer.write(tmp_path / "me.ply")
     assert path == tmp_path / "me_iterations.png"
     np.testing.assert_array_equal(read_image(path), drawn)
@@ -47,7 +40,7 @@ def test_the_numbers_of_detail_lie_beside_its_picture(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["me_detail.npz", "me_detail.png"] == sorted(
         [path.name, "me_detail.npz"])
     small = cv2.resize(PHOTO, (256, 256), interpolation=cv2.INTER_AREA)
-    face = PASSES.faces[-1]
+    face = PASSES[-1]
     expected = refine(small, face, front_of_face(face, 256))
     with np.load(tmp_path / "me_detail.npz", allow_pickle=False) as found:
         assert sorted(found.files) == sorted(["normals", "coarse_normals", "relief", "albedo", "shading", "light",
@@ -61,7 +54,7 @@ def test_the_numbers_of_detail_lie_beside_its_picture(tmp_path):
 
 
 def test_the_front_of_the_face_holds_brows_nose_and_mouth_but_no_ear():
-    face = PASSES.faces[1]
+    face = PASSES[1]
     mask = front_of_face(face, 128)
     x, y = project(face, "landmarks", 128).astype(int).T
     inside = mask[y, x]

@@ -48,6 +48,18 @@ def made() -> Made:
     return Made()
 
 
+def apart_where_shown(image: np.ndarray, target: np.ndarray, truth: np.ndarray) -> float:
+    """Mean difference between a crop of a picture of PNCC and the PNCC of its target, where the crop shows the picture:
+    beyond it the border is continued. target: `truth` of the whole picture in that crop."""
+    side = np.exp(truth[287] - target[287])
+    corner = truth[288:290] + 0.5 - side * (target[288:290] + 0.5)
+    size = len(image)
+    x, y = (corner[:, None] + side * (np.arange(size) + 0.5) / size)
+    shown = ((y > 0) & (y < 1))[:, None] & ((x > 0) & (x < 1))[None]
+    assert shown.mean() > 0.4
+    return float(np.abs(image[..., :3] - built_in_unit()(target, size)[..., :3])[shown].mean())
+
+
 def test_the_truth_is_that_of_the_picture(made):
     training, held = make_coefficient_sequences(made, PLAIN)
     for sequence, people in ((training, range(3, 8)), (held, range(3))):
@@ -55,11 +67,11 @@ def test_the_truth_is_that_of_the_picture(made):
         assert x.shape == (6, 32, 32, 9) and x.dtype == y.dtype == np.float32 and y.shape == (6, 290)
         assert x.min() > -1e-6 and x.max() < 1 + 1e-6
         for image, truth in zip(x, y):
-            apart = np.abs(made.truth - truth).max(-1)
+            apart = np.abs(made.truth - truth)[..., c.SHAPE].max(-1)
             person, picture = np.unravel_index(apart.argmin(), apart.shape)
             assert apart.min() < 5e-4 and person in people
-            # the picture is PNCC: it equals the third to fifth channel drawn from the truth
-            assert np.abs(image[..., :3] - built_in_unit()(truth, 32)[..., :3]).mean() < 0.02
+            # the picture is PNCC: in the crop, too, it equals the PNCC drawn from the target
+            assert apart_where_shown(image, truth, made.truth[person, picture]) < 0.03
 
 
 def test_a_batch_depends_on_seed_epoch_and_index_alone(made):
@@ -93,6 +105,47 @@ def test_augmentation_moves_the_pose_with_the_picture(made):
     assert min(moved) > 1e-3 and max(moved) < 0.5
     same = [np.abs(made.truth[..., :284] - t[:284]).max(-1).min() for t in y]
     assert max(same) < 1e-6
+
+
+def test_the_crop_follows_the_perturbed_geometry(made, monkeypatch):
+    """An estimate a fifth too large and beside the face: the image is cut about it, and the target moves as the image
+    does: a landmark's pixel is the one that it was."""
+    wrong = np.array([0.1, 0, 0, np.log(1.2), 0.06, -0.04], np.float32)
+
+    def estimated(truth, other, rng, config):
+        estimate = truth.copy()
+        estimate[c.POSE] += wrong
+        return estimate
+    monkeypatch.setattr("Datagenerator.coefficient_dataset.perturbed", estimated)
+    held = make_coefficient_sequences(made, PLAIN)[1]
+    x, y = held.batch(0, 0)
+    for image, target, truth in zip(x, y, made.truth[:3].transpose(1, 0, 2).reshape(6, 290)):
+        # in its crop an estimate has START_POSE's scale and place
+        np.testing.assert_allclose(target[c.POSE][:3], truth[c.POSE][:3], atol=1e-3)
+        assert target[287] == pytest.approx(-np.log(1.2), abs=1e-3)
+        side = np.exp(truth[287]) * 1.2
+        np.testing.assert_allclose(target[288:290], np.array([0, -0.1]) - wrong[4:] / side, atol=1e-3)
+        estimate = target.copy()
+        estimate[c.POSE] = target[c.POSE][:3].tolist() + list(c.START_POSE[3:])
+        estimate[284] += 0.1
+        assert np.abs(image[..., 3:] - built_in_unit()(estimate, 32)).mean() < 2e-3
+        column, row = c.project(target, "landmarks", 32)[30].astype(int)         # the tip of the nose
+        np.testing.assert_allclose(image[row, column, :3], built_in_unit()(target, 32)[row, column, :3], atol=0.1)
+        assert apart_where_shown(image, target, truth) < 0.03 < apart_where_shown(image, truth, truth)
+
+
+def test_the_first_pass_sees_the_detectors_crop(made):
+    assert c.crop_at(c.mean_face()) == pytest.approx((0, 0, 1, 1), abs=1e-6)
+    wild = c.mean_face()
+    wild[287:] = 100, -50, 50
+    assert np.isfinite(c.crop_at(wild)).all() and c.crop_at(wild)[2] == pytest.approx(np.exp(1.5))
+
+
+def test_without_feedback_it_is_the_image_alone_as_it_was_cut(made):
+    held = make_coefficient_sequences(made, dataclasses.replace(PLAIN, feedback=False))[1]
+    x, y = held.batch(0, 0)
+    assert x.shape == (6, 32, 32, 3) and held.shapes == ((None, 32, 32, 3), (None, 290))
+    np.testing.assert_allclose(y, made.truth[:3].transpose(1, 0, 2).reshape(6, 290), atol=5e-4)
 
 
 def config(**changes) -> CoefficientConfig:

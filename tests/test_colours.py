@@ -4,7 +4,7 @@ import numpy as np
 from Dataset.face_model import load_face_model
 from Dataset.representations.points import encode
 from Dataset.transforms import rotation_from_euler, to_unit_sphere
-from Network.colours import Colours, frontal_view, view_of
+from Network.inference.texture import Texture, frontal_view, view_of
 from Network.grid import resample
 
 
@@ -27,7 +27,7 @@ def _halves():
 def test_left_is_left_and_rgb():
     face = _face()
     for view in (view_of(face, _places(face)), frontal_view(face)):
-        coat = Colours(len(face))
+        coat = Texture(len(face))
         coat.add(_halves(), view)
         colours = coat.rgb().reshape(64, 64, 3)
         np.testing.assert_array_equal(colours[32, 20], [0, 0, 255])         # the subject's right = image left
@@ -44,7 +44,7 @@ def test_a_profile_sees_one_side_only():
 
 def test_the_squarest_photo_decides():
     face = _face()
-    coat = Colours(len(face))
+    coat = Texture(len(face))
     coat.add(np.full((50, 50, 3), (0, 0, 255), np.uint8), view_of(face, _places(face, yaw=60)))
     coat.add(np.full((50, 50, 3), (0, 255, 0), np.uint8), view_of(face, _places(face, yaw=-60)))
     colours = coat.rgb().reshape(64, 64, 3).astype(int)
@@ -60,7 +60,7 @@ def test_the_nose_hides_the_cheek_behind_it():
 
 def test_nothing_seen_is_none_and_holes_are_filled():
     face = _face()
-    coat = Colours(len(face))
+    coat = Texture(len(face))
     assert coat.rgb() is None and coat.texture() is None
     coat.add(np.full((50, 50, 3), 90, np.uint8), view_of(face, _places(face, yaw=70)))
     assert abs(coat.rgb().astype(int) - 90).max() <= 2          # one colour seen: the rest is continued with it

@@ -7,14 +7,12 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from Network import compact, get_network
-from Network.correspondence import MARGIN, Correction, Correspondences, FaceFrame, Sampling, Triangulation
+from Network.correspondence import MARGIN, Correction, Correspondences, FaceFrame, Sampling
 from Network.grid import grid_normals, interpolation, resample, texels
 from Network.losses import PLACE_UNIT, SHAPE_UNIT, places_and_shape
-from Network.memory import ConvGRU2D, RunningMean
 
-TINY = compact.Config(image_size=32, points=64, encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 1),
-                      pyramid_filters=8, looks=3, fine_filters=4, refine_filters=5, map_filters=6, memory_filters=(5,),
-                      head_filters=4, code=8, rank=6)
+TINY = compact.Config(image_size=32, encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 1), pyramid_filters=8,
+                      looks=3, fine_filters=4, refine_filters=5)
 
 
 def _orthonormal_twin(affine):
@@ -25,8 +23,8 @@ def _orthonormal_twin(affine):
 
 def test_size_of_the_preset():
     model = compact.build(compact.COMPACT)
-    assert model.count_params() <= 6_000_000
-    assert model.output_shape == (None, 16384, 3)
+    assert model.count_params() == 3_781_300
+    assert model.output_shape == {"places": (None, None, 256, 2), "log_variance": (None, None, 256)}
     assert get_network("compact") is compact
 
 
@@ -107,61 +105,10 @@ def test_face_frame_undoes_a_camera():
     assert np.abs(rows @ rows.T - np.eye(2)).max() < 1e-6
 
 
-def test_triangulation_recovers_offsets_from_several_cameras():
-    """Residuals that cameras see of known offsets give them back; one camera gives what lies across its view."""
-    rng = np.random.default_rng(6)
-    offsets = rng.normal(size=(256, 3))
-    rows = np.stack([np.linalg.qr(rng.normal(size=(3, 3)))[0][:2] for _ in range(4)])       # (T, 2, 3)
-    frames = np.zeros((1, 4, 256, 18), np.float32)
-    for t, r in enumerate(rows):
-        frames[0, t, :, :2] = offsets @ r.T
-        frames[0, t, :, 2:5] = offsets @ r.T @ r
-        frames[0, t, :, 9:15] = r.reshape(6)
-    layer, sure = Triangulation(), np.full((1, 4, 256), -4.0, np.float32)
-    layer.build(frames.shape, sure.shape)
-    layer.pull.assign(-5.0)
-    found, normal, right = layer(frames, sure)
-    np.testing.assert_allclose(found[0], offsets, atol=2e-3)
-    first = layer(frames[:, :1], sure[:, :1])
-    np.testing.assert_allclose(first[0][0], offsets @ rows[0].T @ rows[0], atol=0.02)
-    again = layer(frames[:, 1:], sure[:, 1:], *first[1:])               # image by image: the same sums
-    np.testing.assert_allclose(again[0], found, atol=1e-3)
-    twin = np.linalg.solve(np.exp(4) * np.einsum("tai,taj->ij", rows, rows) + np.exp(-5) * np.eye(3),
-                           np.exp(4) * sum(offsets @ r.T @ r for r in rows).T).T
-    np.testing.assert_allclose(found[0], twin, atol=1e-3)
-
-
-def test_a_doubtful_image_counts_less():
-    frames = np.zeros((1, 2, 4, 16), np.float32)
-    frames[..., 9], frames[..., 13] = 1, 1              # both cameras look along z
-    frames[0, 0, :, 2], frames[0, 1, :, 2] = 1.0, 3.0
-    layer = Triangulation()
-    layer.build((1, 2, 4, 16), (1, 2, 4))
-    doubt = np.zeros((1, 2, 4), np.float32)
-    doubt[0, 1] = np.log(9)
-    expected = (1 * 1 + 3 / 9) / (1 + 1 / 9 + np.exp(-1))
-    np.testing.assert_allclose(layer(frames, doubt)[0][0, :, 0], expected, rtol=1e-5)
-
-
 def test_a_collapsed_camera_stays_finite():
     frame = FaceFrame()
     out = frame(np.full((2, 64, 2), 0.5, np.float32), np.zeros((2, 64), np.float32), np.zeros((2, 64, 1), np.float32))
     assert np.isfinite(np.asarray(out)).all()
-
-
-@pytest.mark.parametrize("memory", ["convlstm", "convgru", "mean"])
-def test_stream_equals_batch(memory):
-    keras.utils.set_random_seed(1)
-    config = dataclasses.replace(TINY, memory=memory, memory_filters=(5, 4) if memory != "mean" else (5,))
-    model, step = compact.build(config), compact.build_step(config)
-    step.set_weights(model.get_weights())
-    images = np.random.default_rng(1).random((2, 5, 32, 32, 3), np.float32)
-    states = compact.initial_states(config, 2)
-    for t in range(5):
-        out = step({"images": keras.ops.convert_to_tensor(images[:, t:t + 1]), "states": states})
-        states = out["states"]
-        np.testing.assert_allclose(out["points"], model(images[:, :t + 1]), atol=1e-5)
-    assert not np.allclose(model(images), model(images[:, :1]), atol=1e-6)
 
 
 def test_training_model_shares_the_weights():
@@ -169,46 +116,26 @@ def test_training_model_shares_the_weights():
     training.set_weights(model.get_weights())
     images = np.random.default_rng(2).random((1, 2, 32, 32, 3), np.float32)
     out = training(images)
-    np.testing.assert_array_equal(out["points"], model(images))
-    assert out["places"].shape == (1, 2, 256, 2) and out["log_variance"].shape == (1, 2, 256)
+    assert set(out) == {"places", "log_variance", "first_places"}
+    for name, value in model(images).items():
+        np.testing.assert_array_equal(out[name], value)
+    alone = model(images[:, 1:])["places"]
+    np.testing.assert_allclose(alone[:, 0], out["places"][:, 1], atol=1e-6)      # photos do not see each other
 
 
-def test_begins_at_the_template():
-    model = compact.build(TINY)
-    mean = np.random.default_rng(3).normal(size=(64, 3)).astype(np.float32)
-    compact.set_template(model, mean)
-    model.get_layer("points").basis.assign(keras.ops.zeros_like(model.get_layer("points").basis))
-    np.testing.assert_allclose(model(np.zeros((1, 1, 32, 32, 3), np.float32))[0], mean, atol=1e-6)
-    with pytest.raises(ValueError, match="must have 64 points"):
-        compact.set_template(model, mean[:16])
+def test_keypoints_of_the_example_photo():
+    """The bundled weights find what those with a memory and a head behind the keypoints found."""
+    from pathlib import Path
 
-
-def test_gru_against_a_loop_in_numpy():
-    """A 1x1 kernel on one pixel is a plain GRU."""
-    rng = np.random.default_rng(4)
-    layer = ConvGRU2D(2, kernel_size=1, return_sequences=True)
-    x = rng.normal(size=(1, 3, 1, 1, 3)).astype(np.float32)
-    out, state = layer(x)
-    kernel, recurrent, candidate = (np.asarray(w)[0, 0] for w in layer.get_weights()[:3])
-    h = np.zeros(2)
-
-    def sigmoid(v):
-        return 1 / (1 + np.exp(-v))
-    for t in range(3):
-        v = x[0, t, 0, 0] @ kernel
-        z, r = sigmoid(v[:2] + (h @ recurrent)[:2]), sigmoid(v[2:4] + (h @ recurrent)[2:])
-        h = (1 - z) * h + z * np.tanh(v[4:] + (r * h) @ candidate)
-        np.testing.assert_allclose(out[0, t, 0, 0], h, atol=1e-5)
-    np.testing.assert_allclose(state[0, 0, 0], h, atol=1e-5)
-
-
-def test_running_mean_is_the_mean():
-    x = np.random.default_rng(5).normal(size=(2, 7, 2, 2, 3)).astype(np.float32)
-    layer = RunningMean()
-    _, mean, count = layer(x[:, :3])
-    _, mean, count = layer(x[:, 3:], mean, count)
-    np.testing.assert_allclose(mean, x.mean(1), atol=1e-6)
-    assert np.asarray(count).tolist() == [[7], [7]]
+    from Dataset.images import crop_resize, minmax
+    from Dataset.sources import example_picture
+    from Network.readout.finder import keypoint_finder
+    crop = crop_resize(example_picture().image, (167, 57, 113, 113), 128, "area")
+    keypoints, log_variance = keypoint_finder(Path(compact.__file__).parent / "weights" / "compact")(minmax(crop)[None])
+    known = [[0.179155, 0.069515], [0.324294, 0.120507], [0.241625, 0.373650], [0.552521, 0.537564],
+             [0.543569, 0.768458], [0.821220, 0.872574]]
+    np.testing.assert_allclose(keypoints[0, [0, 37, 100, 136, 200, 255]], known, atol=1e-5)
+    np.testing.assert_allclose(log_variance[0, [0, 37, 100]], [-0.30650, -1.37378, -2.32387], atol=1e-4)
 
 
 def test_loss_by_hand():
@@ -231,9 +158,16 @@ def test_loss_by_hand():
     np.testing.assert_allclose(parts["doubt"], 0.1 * (np.log(2) + 0.5 * 1.5 / 2), rtol=1e-5)
 
 
+def test_the_template_is_the_mean_faces():
+    model = compact.build(TINY)
+    mean = np.random.default_rng(3).normal(size=(1024, 3))
+    compact.set_template(model, mean)
+    few = resample(mean, 16)
+    np.testing.assert_allclose(model.get_layer("face_frame").template, few - few.mean(0), atol=1e-6)
+
+
 @pytest.mark.parametrize("change, message", [
-    ({"memory": "lstm"}, "memory must be one of"), ({"points": 100}, "points must be 64"),
-    ({"image_size": 100}, "multiple of 32"), ({"rank": 0}, "rank must be positive"),
+    ({"image_size": 100}, "multiple of 32"), ({"pyramid_filters": 0}, "pyramid_filters must be positive"),
     ({"encoder_blocks": (1,)}, "one value for each")])
 def test_bad_config(change, message):
     with pytest.raises(ValueError, match=message):

@@ -210,86 +210,61 @@ def test_compare_on_asks_for_what_it_needs(tmp_path, monkeypatch, people):
 
 
 def test_pictures_for_a_network_of_another_input():
-    from Network.compared import fitted
-    image = np.zeros((40, 40, 3), np.float32)
-    image[18:22, 18:22] = 0.8
-    image[0, 0] = 0.2
-    same = fitted(image, 40)
-    np.testing.assert_allclose(same, image / 0.8)
-    half = fitted(image, 20)
-    assert half.shape == (20, 20, 3) and half[9:11, 9:11].min() == 1 and half.dtype == np.float32
-    cut = fitted(image, 20, 0.5)                # the middle half
-    assert cut.shape == (20, 20, 3) and (cut[8:12, 8:12] == 1).all() and cut[0, 0].max() == 0
-    wide = fitted(image, 60, 1.5)               # the rim repeated
-    np.testing.assert_allclose(wide[10:50, 10:50], image / 0.8)
-    assert (wide[:10, :10] == 0.25).all()
+    from Network.compared import resized
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[18:22, 18:22] = 200
+    image[0, 0] = 50
+    np.testing.assert_array_equal(resized(image, 40), image)
+    half = resized(image, 20)
+    assert half.shape == (20, 20, 3) and half[9:11, 9:11].min() == 200 and half.dtype == np.uint8
+    cut = resized(image, 20, 0.5)               # the middle half
+    assert cut.shape == (20, 20, 3) and (cut[8:12, 8:12] == 200).all() and cut[0, 0].max() == 0
+    wide = resized(image, 60, 1.5)              # the rim repeated
+    np.testing.assert_array_equal(wide[10:50, 10:50], image)
+    assert (wide[:10, :10] == 50).all()
 
 
-def test_landmarks_come_back_into_the_picture(monkeypatch):
-    from Network import compared
-    from Network.in_photo import PhotoFace
+def test_landmarks_come_back_into_the_picture(tmp_path):
+    """A network that wants to see half as much as the pictures show."""
+    from Network.compared import System, resized
+    from Network.inference.base import PhotoAnswer
 
-    class Loaded(NamedTuple):
-        image_size: int = 8
-        config: dict = {"model": {"crop_margin": 1.0}, "network": "convlstm"}
-        points: int = 4
-        images: int = 3
-        source: Any = None
-        model: Any = None
-        telling: Any = None
+    class Half:
+        size, margin, points, fusion, seen = 8, 1.0, 4, "its states", []
 
-        def predict(self, images):
-            return images.mean((2, 3)).sum(1)[:, None].repeat(4, 1)
-    monkeypatch.setattr(compared, "photo_reader", lambda loaded: lambda image: PhotoFace(
-        np.zeros((4, 3), np.float32), np.array([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]])))
-    monkeypatch.setattr(compared, "file_bytes", lambda source: 5)
+        def photo(self, image):
+            self.seen.append(image)
+            return PhotoAnswer(np.zeros((4, 3), np.float32), np.array([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]]), True)
 
-    class Counted:
-        def count_params(self):
-            return 7
-    one = compared.judged("x", Loaded(model=Counted()), margin=2.0)
-    _, marks, seen = one.read(np.random.default_rng(0).random((16, 16, 3)).astype(np.float32))
+        def subject(self, images):
+            self.seen += images
+            return np.ones((4, 3), np.float32)
+    one, pictures = System("x", Half(), 0.5), np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
+    _, marks, seen = one.read(pictures[0])
     np.testing.assert_allclose(marks, [[0.25, 0.25], [0.5, 0.5], [0.75, 0.75]])
-    assert seen and one.parameters == 7 and one.size == 5 and one.together == "its memory" and one.side == 8
-    pictures = np.random.default_rng(1).random((2, 16, 16, 3)).astype(np.float32)
-    own = [compared.fitted(pictures[k], 8, 0.5) for k in (0, 1, 0)]         # three are wanted, two are there
-    np.testing.assert_allclose(one.person(pictures)[0], np.sum([x.mean((0, 1)) for x in own], axis=0), atol=1e-5)
-
-
-def test_a_person_is_read_by_a_graph_that_is_built_once(monkeypatch):
-    """Both columns of ms per photo are of compiled networks: one trace for so many pictures, the same face."""
-    from Network import compact, compared
-    from tests.test_compact import TINY
-    from tests.test_streaming import _loaded
-    loaded, calls = _loaded(compact, TINY), []
-    traced = loaded._replace(model=lambda images, training: calls.append(images.shape) or loaded.model(
-        images, training=training))
-    monkeypatch.setattr(compared, "photo_reader", lambda loaded: lambda image: (image, None, True))
-    monkeypatch.setattr(compared, "file_bytes", lambda source: 5)
-    traced.model.count_params = loaded.model.count_params
-    one = compared.judged("x", traced, margin=loaded.config["model"].get("crop_margin", 1.0))
-    side, rng = loaded.image_size, np.random.default_rng(2)
-    for _ in range(3):
-        images = rng.random((2, side, side, 3), np.float32)
-        own = np.stack([compared.fitted(image, side) for image in images])
-        np.testing.assert_allclose(one.person(images), loaded.predict(own[None])[0], atol=1e-5)
-    assert calls == [(1, 2, side, side, 3)]
+    assert seen and one.together == "its states" and one.side == 8 and (one.person(pictures) == 1).all()
+    for image, picture in zip(one.predictor.seen, pictures[[0, 0, 1]]):
+        np.testing.assert_array_equal(image, resized(picture, 8, 0.5))
+        np.testing.assert_array_equal(image, picture[4:12, 4:12])
 
 
 def test_the_checkpoint_that_is_named_is_compared(monkeypatch):
-    """evaluate.py --compare --model RUN --checkpoint X; a name of the box is no second system."""
+    """evaluate.py --compare --model RUN --checkpoint X; a bundled network's name is no second system."""
     import evaluate
     from Datagenerator import source
     from Network import compared
+
+    class Named(NamedTuple):
+        margin: float = 1.15
     loads = []
-    monkeypatch.setattr(compared, "load_model", lambda path, checkpoint: loads.append((path.name, checkpoint)))
-    monkeypatch.setattr(compared, "judged", lambda name, loaded, margin: name)
+    monkeypatch.setattr(compared, "from_run", lambda path, which: loads.append((path.name, which)) or Named())
     monkeypatch.setattr(comparing, "compare_on", lambda folder, count, systems, *more: systems(1.15))
     monkeypatch.setattr(source, "people_of", None)
     box = list(compared.models_in_the_box())
-    names = evaluate.judge_shards(parse("x", ["--compare", "--model", "runs/mine", "--checkpoint", "last"]))
+    words = ["--compare", "--model", "runs/mine", "--checkpoint", "last"]
+    names = [system.name for system in evaluate.shards_table(parse("x", words))]
     assert names == [*box, "mine"] and loads[-1] == ("mine", "last")
-    assert evaluate.judge_shards(parse("x", ["--compare", "--model", "compact"])) == box
+    assert [system.name for system in evaluate.shards_table(parse("x", ["--compare", "--model", "compact"]))] == box
 
 
 def test_options(capsys):
@@ -297,7 +272,7 @@ def test_options(capsys):
     assert parse("x", ["--aflw2000", "A", "--model", "M"]).boxes == "detector"
     for words, rule in ((["--aflw2000", "A"], "needs --model"), (["--compare", "--compare-people", "1"], "at least 2"),
                         ([], "--data and --model are needed"), (["--boxes", "mine"], "invalid choice"),
-                        (["--compare", "--together", "joint"], "--together is for the people of --data"),
+                        (["--compare", "--fusion", "joint"], "--fusion is for the people of --data"),
                         (["--compare", "--face-model", "none.mat"], "--face-model: none.mat: no such file")):
         with pytest.raises(SystemExit) as exit_:
             parse("x", words)

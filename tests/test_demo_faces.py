@@ -22,17 +22,14 @@ from Dataset.surface_reconstruction import is_closed
 from Dataset.transforms import umeyama
 from Evaluation.serve import ServeConfig
 from Evaluation.views import VIEWS, make_viewer
-from Network import compact
-from Network.colours import Colours
-from Network.demo_faces import DemoFaces
+from Network import mobile3model
 from Network.demo_options import parse
-from Network.fitted import UVFitter, grid_of
-from Network.flags import exit_code
-from Network.predict import Prediction
-from Network.results import refuse_overwriting
-from tests.test_compact import TINY
+from Network.inference.base import Face, grid_of
+from Network.inference.registry import predictor_of
+from Network.inference.results import refuse_overwriting, write_result
+from Network.inference.texture import Texture
 from tests.test_fitted import crop, fake
-from tests.test_streaming import _loaded
+from tests.test_streaming import TINY_THESIS, _loaded
 
 SIZE = 128
 
@@ -67,19 +64,20 @@ def made(tmp_path_factory):
 def run(made, tmp_path, monkeypatch):
     """run(network, words...) -> the output's path without its ending; the photos are cut as they are. A depth map is
     fitted once for all tests."""
-    def fit(depth, camera):
+    def fit(depth, camera, model):
         key = depth.tobytes()
         if key not in made.fits:
-            made.fits[key] = fit_depth(depth, camera)
+            made.fits[key] = fit_depth(depth, camera, model)
         return made.fits[key]
 
     def call(network, *words, ending=".ply", preview=False):
-        monkeypatch.setattr("Network.loading.load_model", lambda path, checkpoint: fake(made.answers[network], network))
-        monkeypatch.setattr("Network.fitted.fit_depth", fit)
+        monkeypatch.setattr("Network.inference.registry.load_model",
+                            lambda path, checkpoint: fake(made.answers[network], network))
+        monkeypatch.setattr("Network.inference.pix2pix.fit_depth", fit)
         if not preview:
-            monkeypatch.setattr("Evaluation.plots.plot_preview", lambda *_: None)
+            monkeypatch.setattr("Evaluation.demo_output.plot_preview", lambda *_: None)
         words = [*map(str, words), "-o", str(tmp_path / f"face{ending}"), "--box", f"0,0,{SIZE},{SIZE}"]
-        demo.demo(parse("", ServeConfig, VIEWS, words))
+        demo.reconstruct(parse("", ServeConfig, VIEWS, words))
         return tmp_path / "face"
     return call
 
@@ -175,22 +173,13 @@ def test_how_the_head_is_turned(made, run):
         assert np.hypot(found["x"] - x, found["y"] - y) < 0.08 * SIZE
 
 
-def test_how_the_head_is_turned_where_a_network_says_places_only(made, tmp_path, monkeypatch):
-    """As `compact`: no millimetres, so neither a scale nor the head's origin."""
+def test_how_the_head_is_turned_where_only_keypoints_are_known(made, tmp_path):
+    """No millimetres, so neither a scale nor the head's origin."""
     model, size = load_face_model(), 128
     vertices = model.shape(made.identity)
     places = made.places[1] / size
-    face = Prediction(grid_of(vertices, model), [crop(1)], places.astype(np.float32), Colours(size ** 2))
-
-    class Stream:
-        count = 1
-
-        def add(self, crop):
-            return face
-    monkeypatch.setattr("Network.demo_faces.make_stream", lambda loaded, iterations: Stream())
-    faces = DemoFaces(fake(np.zeros((1, 8, 8, 4), np.float32)))
-    faces.add(crop(1))
-    assert tmp_path / "face_pose.json" in faces.write(tmp_path / "face.ply").paths
+    face = Face(grid_of(vertices, model), crop(1), keypoints=places.astype(np.float32), texture=Texture(size ** 2))
+    assert tmp_path / "face_pose.json" in write_result(tmp_path / "face.ply", face).paths
     found = json.loads((tmp_path / "face_pose.json").read_text())
     np.testing.assert_allclose([found[name] for name in ("yaw", "pitch", "roll")], made.angles[1], atol=5)
     assert found["scale"] is found["x"] is found["y"] is None and found["photo"] == "photo 1"
@@ -201,7 +190,7 @@ def test_how_the_head_is_turned_where_a_network_says_places_only(made, tmp_path,
 def test_a_surface_shows_one_photo(made, run, caplog):
     with caplog.at_level(logging.WARNING):
         last = read_mesh(run("pix2pix", *made.paths, "--surface", "points").with_suffix(".ply"))
-    assert "--surface points shows the last of 2 photos; --each writes one of every photo" in caplog.text
+    assert "--surface shows the last of 2 photos; --each writes one of every photo" in caplog.text
     caplog.clear()
     each = run("pix2pix", *made.paths, "--surface", "points", "--each")
     assert not caplog.text
@@ -212,7 +201,7 @@ def test_a_surface_shows_one_photo(made, run, caplog):
 
 def test_the_last_photos_expression(made, run):
     """In place of the neutral face; the landmarks beside it are those of that face."""
-    model, fitter = load_face_model(), UVFitter()
+    model, fitter = load_face_model(), predictor_of(fake(made.answers["uvnet"]))
     wanted = fitter.fit([fitter.read(answer) for answer in made.answers["uvnet"]])
     faces = {}
     for words in ((), ("--expression",)):
@@ -223,7 +212,7 @@ def test_the_last_photos_expression(made, run):
     neutral, shown = faces.values()
     # the demo goes on from the first photo's fit: not to the digit
     assert np.linalg.norm(neutral - wanted.points, axis=1).max() < 0.02
-    assert np.linalg.norm(shown - wanted.in_photo, axis=1).max() < 0.02
+    assert np.linalg.norm(shown - wanted.photo_points, axis=1).max() < 0.02
     assert np.linalg.norm(shown - neutral, axis=1).max() > 0.04
     seen = read_mesh(run("pix2pix", made.paths[0], "--expression").with_suffix(".ply")).vertices
     assert np.linalg.norm(seen - read_mesh(run("pix2pix", made.paths[0]).with_suffix(".ply")).vertices, axis=1).max() \
@@ -231,14 +220,14 @@ def test_the_last_photos_expression(made, run):
 
 
 def test_what_a_network_does_not_say(made, run, monkeypatch, tmp_path):
-    with pytest.raises(ValueError, match="--surface poisson is made of pix2pix's depth map; fake is another network"):
+    with pytest.raises(ValueError, match="--surface poisson is not of uvnet .fake., which has fit"):
         run("uvnet", made.paths[0], "--surface", "poisson")
-    neutral = _loaded(compact, TINY)
-    monkeypatch.setattr("Network.loading.load_model", lambda path, checkpoint: neutral)
+    neutral = _loaded(mobile3model, TINY_THESIS)
+    monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: neutral)
     words = parse("", ServeConfig, VIEWS, [made.paths[0], "--expression", "--box", "0,0,128,128",
                                            "-o", str(tmp_path / "a.ply")])
-    with pytest.raises(ValueError, match="--expression: .* makes neutral faces only; uvnet and pix2pix see the expr"):
-        demo.demo(words)
+    with pytest.raises(ValueError, match="--expression: run makes neutral faces only"):
+        demo.reconstruct(words)
     assert not list(tmp_path.iterdir())
 
 
@@ -263,10 +252,8 @@ def test_views_of_a_depth_map(view, shape, made, run):
     if view == "strip":         # the first part is the photo
         small = cv2.resize(picture[:, :320], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
         assert np.abs(small.astype(int) - made.images[0]).mean() < 5
-    with pytest.raises(ValueError, match=f"--view {view} draws what pix2pix sees; box is another network"):
-        make_viewer(view, "uvnet", "box")
-    with pytest.raises(ValueError, match="view must be one of .*texture, .*, strip, .*got 'x'"):
-        make_viewer("x", "uvnet", "box")
+    with pytest.raises(ValueError, match=f"--view {view} is not of uvnet .fake., which has features, texture"):
+        make_viewer(view, predictor_of(fake(made.answers["uvnet"])))
 
 
 @pytest.mark.parametrize("network, nothing", [("uvnet", np.zeros((SIZE, SIZE, 4), np.float32)),
@@ -277,12 +264,11 @@ def test_a_landscape_has_no_face(network, nothing, tmp_path, monkeypatch, capsys
     hills = rows > 0.5 + 0.08 * np.sin(np.linspace(0, 9, 320))
     sky, field = ([235, 190, 150] + rows[..., None] * [20, 40, 60]), ([60, 140, 90] - rows[..., None] * [20, 50, 40])
     cv2.imwrite(str(tmp_path / "field.png"), np.where(hills[..., None], field, sky).astype(np.uint8))
-    monkeypatch.setattr("Network.loading.load_model", lambda path, checkpoint: fake(nothing[None], network))
+    monkeypatch.setattr("Network.inference.registry.load_model",
+                        lambda path, checkpoint: fake(nothing[None], network))
     for words in ([], ["--surface", "poisson"] if network == "pix2pix" else ["--expression"]):
-        words = parse("", ServeConfig, VIEWS, [str(tmp_path / "field.png"), "--box", "40,20,160,160",
-                                               "-o", str(tmp_path / "face.ply"), *words])
         with caplog.at_level(logging.WARNING), pytest.raises(SystemExit) as stop:
-            exit_code("demo.py", demo.demo, words)
+            demo.main([str(tmp_path / "field.png"), "--box", "40,20,160,160", "-o", str(tmp_path / "face.ply"), *words])
         assert stop.value.code == 2 and "demo.py: no face in any of the pictures\n" == capsys.readouterr().err
         assert "field.png: no face" in caplog.text
         assert {file.name for file in tmp_path.iterdir()} == {"field.png"}

@@ -8,7 +8,7 @@ from Evaluation.face_swap import Face, swap_face
 from Evaluation.serve import ServeConfig
 from Evaluation.views import VIEWS
 from Network.demo_options import parse
-from Network.predict import crop_faces
+from Network.inference.photos import crop_faces
 from Network.uvnet import read_maps
 from tests.test_demo_faces import SIZE, Made
 from tests.test_fitted import fake
@@ -21,25 +21,26 @@ def made(tmp_path_factory):
     return Made(tmp_path_factory.mktemp("swap"))
 
 
-def faces_of(source, loaded, box=None, every_face=False):
-    """As `Network.predict.faces_of`, of a detector that finds what lies in BOXES."""
-    for picture in source:
-        there = [(x, y, w, h) for x, y, w, h in BOXES if picture.image[y:y + h, x:x + w].std() > 1]
-        yield [crop_faces(picture, loaded.image_size, box=one)[0] for one in ([box] if box else there)]
+def crops(self, picture, box=None, every_face=False):
+    """As `Predictor.crops`, of a detector that finds what lies in BOXES."""
+    there = [(x, y, w, h) for x, y, w, h in BOXES if picture.image[y:y + h, x:x + w].std() > 1]
+    return [crop_faces(picture, self.size, box=one)[0] for one in ([box] if box else there)]
 
 
 @pytest.fixture
 def run(made, tmp_path, monkeypatch):
     """run(photos, words...) -> names of the files that are there then; each photo has its face, or faces, in BOXES."""
     def call(photos, *words):
-        monkeypatch.setattr("Network.loading.load_model", lambda path, checkpoint: fake(made.answers["uvnet"]))
-        monkeypatch.setattr("Evaluation.plots.plot_preview", lambda *_: None)
-        monkeypatch.setattr("Network.predict.faces_of", faces_of)
+        monkeypatch.setattr("Network.inference.registry.load_model",
+                            lambda path, checkpoint: fake(made.answers["uvnet"]))
+        monkeypatch.setattr("Evaluation.demo_output.plot_preview", lambda *_: None)
+        monkeypatch.setattr("Network.inference.base.Predictor.crops", crops)
         paths = []
         for number, photo in enumerate(photos):
             paths.append(str(tmp_path / f"photo{number}.png"))
             cv2.imwrite(paths[-1], photo)
-        demo.demo(parse("", ServeConfig, VIEWS, [*paths, "-o", str(tmp_path / "face.ply"), "--view", "swap", *words]))
+        words = [*paths, "-o", str(tmp_path / "face.ply"), "--view", "swap", *words]
+        demo.reconstruct(parse("", ServeConfig, VIEWS, words))
         return {path.name for path in tmp_path.glob("face*") if path.suffix not in (".pts", ".json")}
     return call
 

@@ -14,8 +14,7 @@ from Evaluation.feature_collage import write_collages
 from Evaluation.map_metrics import maps_table
 from Network import pack
 from Network.feature_maps import feature_maps, layer_names
-from Network.loading import load_model
-from Network.tiling import stitch
+from Network.inference.registry import from_run
 
 FLAGS = ["--preset", "uvnet-compact", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--block-features", "",
          "--up-features", "8,12,16", "--places", "8,4,6,6", "--batch-size", "4", "--batches", "3",
@@ -43,14 +42,12 @@ def test_from_shards_to_a_packed_network(shards, tmp_path):
     assert config["data"]["extras"] == ["depth", "landmarks", "pose"] and config["shards"]["texture"] == "noise"
     assert train.main([str(shards), "--run", str(run), "--epochs", "2", "--resume", *FLAGS, *EXTRAS]) == 0
     assert pack.main([str(run), "-o", str(tmp_path / "box")]) == 0
-    images = np.random.default_rng(0).random((1, 2, 32, 32, 3), np.float32)
-    whole, packed = load_model(run), load_model(tmp_path / "box")
-    assert whole.answers(images).shape == (1, 2, 32, 32, 7)
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    whole, packed = from_run(run), from_run(tmp_path / "box")
+    assert whole.answers(images).shape == (2, 32, 32, 7)
     assert np.median(np.abs(packed.answers(images) - whole.answers(images))) < 0.01
     people = open_shards(shards)
-    table = maps_table(lambda: everybodys_maps(people, 32, 2), lambda x: packed.answers(x[:, None])[:, 0], "run")
+    table = maps_table(lambda: everybodys_maps(people, 32, 2), packed.answers, "run")
     assert [line[0] for line in table.rows][:3] == ["uv_l1", "uv_cells", "uv_median"] and table.rows[0][3] == 16
-    found = feature_maps(packed.model, images[0, 0], layer_names(packed.model))
+    found = feature_maps(packed.loaded.model, images[0], layer_names(packed.loaded.model))
     assert len(write_collages(tmp_path / "maps", found)) == len(found) > 8
-    photo = np.random.default_rng(1).integers(0, 256, (50, 70, 3), np.uint8)
-    assert stitch(photo, lambda x: packed.answers(x[:, None])[:, 0], 32, (0.6, 1.0)).shape == (50, 70, 7)

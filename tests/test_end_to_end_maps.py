@@ -9,7 +9,7 @@ import train
 from Dataset.renders import RenderOptions
 from Dataset.shards import make_shards
 from Network import pack
-from Network.loading import load_model
+from Network.inference.registry import from_run
 from tests.forkserver import run as script
 from tests.texas3d_files import write_pair
 
@@ -19,10 +19,9 @@ UVNET = ["--preset", "uvnet-compact", "--levels", "3", "--stem", "8", "--feature
 PIX2PIX = ["--preset", "pix2pix-compact", "--image-size", "32", "--filters", "4,8,8,8", "--blocks", "0,0,0,1",
            "--discriminator-filters", "4,8", "--batch-size", "4", "--quiet"]
 
-VRN = ["--preset", "vrn-compact", "--image-size", "32", "--layers", "36", "--features", "8", "--stem", "4,8", "--head",
+VRN = ["--preset", "vrn-small", "--image-size", "32", "--layers", "36", "--features", "8", "--stem", "4,8", "--head",
        "8", "--landmark-features", "8", "--batch-size", "4", "--batches", "3", "--validation-people", "3", "--quiet",
-       "--places", "8,4,6,8", "--places-size", "32", "--encoder-filters", "4,6,8,8", "--encoder-blocks", "0,0,0,1",
-       "--directions", "5", "--depth", "1"]
+       "--depth", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +55,11 @@ def test_uvnet_from_shards_to_a_table(shards, tmp_path):
     assert train.main([str(shards), "--run", str(run), "--epochs", "2", "--resume", *UVNET]) == 0
     assert len(rows_of(run)) == 2
     assert pack.main([str(run), "-o", str(tmp_path / "box")]) == 0
-    images = np.random.default_rng(0).random((1, 2, 64, 64, 3), np.float32)
-    whole, packed = load_model(run), load_model(tmp_path / "box")
+    images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
+    whole, packed = from_run(run), from_run(tmp_path / "box")
     found, wanted = packed.answers(images), whole.answers(images)
     assert np.median(np.abs(found - wanted)) < 0.01 and np.abs(found - wanted).mean() < 0.03     # of values up to 4
-    assert whole.points == packed.points == 128 ** 2 and whole.order == "grid" and whole.images is None
+    assert whole.points == packed.points == 128 ** 2 and whole.ordered and whole.images is None
     done = script("evaluate.py", "--data", shards, "--model", tmp_path / "box", "--images", 2, "--no-surface")
     assert done.returncode == 0, done.stderr[-1000:]
     assert "nearest_own" in done.stdout and "SEEN IN TRAINING" in done.stdout
@@ -71,8 +70,8 @@ def test_pix2pix_from_shards_and_from_photos_with_depth(shards, tmp_path):
     of_shards = [*PIX2PIX, "--batches", "3", "--validation-people", "3"]
     assert train.main([str(shards), "--run", str(run), "--epochs", "1", *of_shards]) == 0
     assert float(rows_of(run)[0]["val_l1"]) > 0
-    answers = load_model(run).answers(np.zeros((1, 2, 32, 32, 3), np.float32))
-    assert answers.shape == (1, 2, 32, 32, 1) and np.abs(answers).max() <= 1
+    answers = from_run(run).answers(np.zeros((2, 32, 32, 3), np.float32))
+    assert answers.shape == (2, 32, 32, 1) and np.abs(answers).max() <= 1
     for person in range(12):
         write_pair(tmp_path / "texas", person)
     done = script("-m", "Dataset.texas3d", tmp_path / "texas", tmp_path / "pairs", "--size", 32)
@@ -96,9 +95,9 @@ def test_vrn_from_shards_to_tables(variant, shards, two, tmp_path, monkeypatch):
         assert train.main([str(shards), "--run", str(run), "--epochs", "2", "--resume", *VRN]) == 0
         assert len(rows_of(run)) == 2
     assert pack.main([str(run), "-o", str(tmp_path / "box")]) == 0
-    images = np.random.default_rng(0).random((1, 2, 32, 32, 3), np.float32)
-    whole, packed = load_model(run), load_model(tmp_path / "box")
-    assert packed.answers(images).shape == (1, 2, 32, 32, 36)
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    whole, packed = from_run(run), from_run(tmp_path / "box")
+    assert packed.answers(images).shape == (2, 32, 32, 36)
     found, wanted = packed.answers(images).ravel(), whole.answers(images).ravel()      # logits, to half precision
     assert np.corrcoef(found, wanted)[0, 1] > 0.995     # 0.9986 after one epoch of `guided` on a machine with AVX2 only
     if variant == "plain":

@@ -1,13 +1,16 @@
 """Network/feature_maps.py and Evaluation/feature_collage.py: the layers' own values, and where a collage puts them."""
+import dataclasses
+from pathlib import Path
+
 import cv2
 import keras
 import numpy as np
 import pytest
 
-from Dataset.images import minmax
 from Evaluation.feature_collage import MOST_SIDE, collage, write_collages
 from Network import feature_maps, uvnet
 from Network.feature_maps import layer_names
+from Network.loading import Loaded
 
 TINY = uvnet.Config(image_size=16, levels=2, first_features=4)
 
@@ -88,31 +91,27 @@ def test_collages_are_written_whole_or_not_at_all(tmp_path):
     assert not (tmp_path / "no").exists()
 
 
-def test_the_demo_writes_the_layers_of_the_last_photo(tmp_path, monkeypatch):
+def test_the_demo_writes_the_layers_of_the_last_photo(tmp_path, monkeypatch, capsys):
     """--view features: NAME_features.png is the answer's collage, beside it a folder with every layer's, of the square
-    that the network saw; another network than uvnet has none."""
+    that the network saw; a network that does not show its layers has none."""
     import demo
-    from Evaluation.serve import ServeConfig
-    from Evaluation.views import VIEWS
-    from Network.demo_faces import DemoFaces
-    from Network.demo_options import parse
-    from Network.loading import load_model
-    seen, plain = [], DemoFaces.add
-
-    def add(self, crop):
-        seen.append(plain(self, crop))
-        return seen[-1]
-    monkeypatch.setattr(DemoFaces, "add", add)
-    words = ["--example", "-o", str(tmp_path / "face.ply"), "--view", "features", "--model"]
-    demo.demo(parse("", ServeConfig, VIEWS, [*words, "uvnet"]))
-    model = load_model("uvnet").model
-    names = layer_names(model)
+    from Network.inference.uvnet import UVNetPredictor
+    keras.utils.set_random_seed(1)
+    config = uvnet.Config(image_size=32, levels=2, first_features=4)
+    loaded = Loaded(uvnet.build(config), {"network": "uvnet", "model": dataclasses.asdict(config)}, Path("tiny"),
+                    128 ** 2, 32, None, "grid")
+    maps = np.zeros((32, 32, 4), np.float32)
+    maps[..., 0], maps[..., 1] = np.meshgrid(*[np.linspace(0.1, 0.9, 32)] * 2)
+    maps[..., 1], maps[..., 2:] = 1 - maps[..., 1], 1
+    monkeypatch.setattr(UVNetPredictor, "answers", lambda self, inputs: np.repeat(maps[None], len(inputs), 0))
+    monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: loaded)
+    words = ["--example", "-o", str(tmp_path / "face.ply"), "--view", "features"]
+    assert demo.main(words) == 0
+    names = layer_names(loaded.model)
     files = sorted((tmp_path / "face_features").iterdir())
     assert [file.name for file in files] == [f"{i:02d}_{name}.png" for i, name in enumerate(names)]
-    image = seen[-1].crops[-1].image
-    maps = feature_maps.feature_maps(model, minmax(image), [names[0], names[-1]])
-    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "face_features.png")), collage(maps[names[-1]], names[-1]))
-    drawn = cv2.imread(str(files[0])).astype(int)
-    assert np.abs(drawn - collage(maps[names[0]], names[0])).mean() < 8         # the finer square, shrunk again
-    with pytest.raises(ValueError, match="--view features draws what uvnet sees; .* is another network"):
-        demo.demo(parse("", ServeConfig, VIEWS, [*words, "compact"]))
+    assert cv2.imread(str(tmp_path / "face_features.png")).std() > 0
+    monkeypatch.undo()
+    with pytest.raises(SystemExit):
+        demo.main([*words, "--model", "compact"])
+    assert "--view features is not of compact" in capsys.readouterr().err

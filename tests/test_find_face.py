@@ -8,13 +8,13 @@ import pytest
 from Dataset.images import write_image
 from Dataset.sources import Picture
 from Dataset.synthetic_video import SyntheticVideo, VideoOptions
-from Network import candidates
-from Network.landmarker import landmarks_of
-from Network.loading import load_model
-from Network.predict import Crop, NoFace, Prediction, crops_for, faces_of
-from Network.streaming import make_stream
+from Network import from_preset
+from Network.inference import candidates
+from Network.inference.base import Face, Predictor
+from Network.inference.photos import Crop, NoFace, faces_of
+from Network.loading import models_in_the_box
 
-NETWORKS = ("compact", "uvnet", "coarse")
+NETWORKS = tuple(models_in_the_box())
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +32,12 @@ def filmed():
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def stream(request):
-    return make_stream(load_model(request.param))
+    return from_preset(request.param)
 
 
-def error(face: Prediction, truth: np.ndarray) -> float:
+def error(face: Face, truth: np.ndarray) -> float:
     """Mean distance of the landmarks, of sqrt(w h) of the true ones' box."""
-    found = landmarks_of(face)[:, :2]
+    found = face.picture_landmarks[:, :2]
     return float(np.linalg.norm(found - truth, axis=1).mean() / np.sqrt(np.prod(np.ptp(truth, axis=0))))
 
 
@@ -56,10 +56,10 @@ def test_a_face_that_the_detector_misses_is_found(filmed, stream, finds, monkeyp
     monkeypatch.setattr(candidates, "detect_faces", lambda *_, **__: [
         candidates.Detection(box, 30.0, "frontal") for box in finds])
     looked = counted(stream, monkeypatch)
-    crop, = crops_for(stream.loaded, Picture("p.png", image))
+    crop, = stream.crops(Picture("p.png", image))
     face = stream.add(crop)
     assert error(face, truth) < 0.05 and len(finds) < len(looked) < 20
-    assert face.crops[0].others is None and face.crops[0].whole is None
+    assert face.crop.others is None and face.crop.whole is None
 
 
 def test_a_face_that_the_detector_finds_costs_one_look(filmed, stream, monkeypatch):
@@ -71,7 +71,7 @@ def test_a_face_that_the_detector_finds_costs_one_look(filmed, stream, monkeypat
     monkeypatch.setattr(candidates, "detect_faces", lambda *_, **more: asked.append(more) or [
         candidates.Detection(box, 30.0, "frontal")])
     looked = counted(stream, monkeypatch)
-    face = stream.add(crops_for(stream.loaded, Picture("p.png", image))[0])
+    face = stream.add(stream.crops(Picture("p.png", image))[0])
     assert len(looked) == len(asked) == 1 and error(face, truth) < 0.05
 
 
@@ -82,31 +82,26 @@ def test_where_nobody_is_there_is_no_face(filmed, stream, monkeypatch):
     for name in (None, "alt2 +40"):
         monkeypatch.setattr(candidates, "detect_faces", lambda *_, **__: [] if name is None else [
             candidates.Detection((60, 60, 60, 60), 4.0, name)])
-        crop, = crops_for(stream.loaded, Picture("p.png", image))
+        crop, = stream.crops(Picture("p.png", image))
         with pytest.raises(NoFace, match="^p.png: no face"):
             stream.add(crop)
     assert stream.count == 0
 
 
-@pytest.mark.parametrize("network", [pytest.param(name, marks=[] if name == "compact" else pytest.mark.slow)
-                                     for name in NETWORKS])
+@pytest.mark.parametrize("network", NETWORKS)
 def test_every_face_of_a_picture_comes_out_where_it_is(filmed, network, tmp_path, monkeypatch, caplog):
     """demo.py --faces all: two people, two faces, each with its own landmarks, and no third."""
     import demo
-    from Evaluation.serve import ServeConfig
-    from Evaluation.views import VIEWS
-    from Network.demo_faces import DemoFaces
-    from Network.demo_options import parse
-    frame, faces, plain = filmed[1], [], DemoFaces.add
+    frame, faces, plain = filmed[1], [], Predictor.add
 
     def add(self, crop):
         faces.append(plain(self, crop))
         return faces[-1]
-    monkeypatch.setattr(DemoFaces, "add", add)
+    monkeypatch.setattr(Predictor, "add", add)
     write_image(tmp_path / "two.png", frame.image)
     with caplog.at_level(logging.WARNING):
-        demo.demo(parse("", ServeConfig, VIEWS, [str(tmp_path / "two.png"), "--model", network, "--faces", "all",
-                                                 "-o", str(tmp_path / "face.ply")]))
+        assert demo.main([str(tmp_path / "two.png"), "--model", network, "--faces", "all",
+                          "-o", str(tmp_path / "face.ply")]) == 0
     assert len(faces) == 2
     off = np.array([[error(face, truth.landmarks) for truth in frame.faces] for face in faces])
     assert off.min(0).max() < 0.05 and off.max(1).min() > 0.5 and set(off.argmin(0)) == {0, 1}
@@ -121,7 +116,7 @@ def test_what_the_detector_alone_takes_for_a_second_face_is_left_out(filmed, str
     box = (*(int(c) for c in (low + high - side) / 2), side, side)
     monkeypatch.setattr(candidates, "detect_faces", lambda *_, **__: [
         candidates.Detection(box, 30.0, "frontal"), candidates.Detection((300, 30, 70, 70), 5.0, "alt2, weak")])
-    (face, clutter), = faces_of([Picture("p.png", image)], stream.loaded, every_face=True)
+    (face, clutter), = faces_of([Picture("p.png", image)], lambda one: stream.crops(one, every_face=True), True)
     stream.reset()
     assert error(stream.add(face), truth) < 0.05
     stream.reset()

@@ -6,16 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from Dataset.errors import NotFittable
 from Dataset.face_model import load_face_model
 from Dataset.renders import RenderOptions, render_person
 from Dataset.representations.depth import encode_depth
 from Dataset.scene import Stage
 from Dataset.transforms import umeyama
-from Network.fit_stream import FitPrefixes, FitStream
-from Network.fitted import (FIT, FITTERS, MOST_PHOTOS, DepthFitter, UVFitter, faces_of_people, grid_of, mean_identity,
-                            pixel_weights)
+from Network.inference.base import grid_of
+from Network.inference.dense import MAX_PHOTOS, mean_identity
+from Network.inference.photos import Crop, NoFace
+from Network.inference.registry import predictor_of
+from Network.inference.uvnet import FIT, pixel_weights
 from Network.loading import Loaded
-from Network.predict import Crop, NoFace
 
 MODEL = load_face_model()
 
@@ -55,6 +57,11 @@ def fake(outputs: np.ndarray, network: str = "uvnet") -> Loaded:
     return Loaded(model, {"network": network}, Path("fake"), 128 ** 2, outputs.shape[1], None, "grid")
 
 
+def subject_of(outputs: np.ndarray, network: str = "uvnet") -> np.ndarray:
+    """The neutral face of one subject's dense predictions (T, S, S, C)."""
+    return predictor_of(fake(outputs, network)).subject([crop(t, outputs.shape[1]).image for t in range(len(outputs))])
+
+
 def crop(number: int, size: int = 128) -> Crop:
     image = np.zeros((size, size, 3), np.uint8)
     image[-1, -1], image[0, 0] = 255, number
@@ -64,23 +71,23 @@ def crop(number: int, size: int = 128) -> Crop:
 @pytest.mark.parametrize("components, limit", [(FIT.components, 0.39), (200, 0.35)])
 def test_true_maps_give_the_person(person, monkeypatch, components, limit):
     """As they are fitted, with fewer components than exact maps would pay for, and with all of the model's."""
-    monkeypatch.setattr("Network.fitted.FIT", dataclasses.replace(FIT, components=components))
+    monkeypatch.setattr("Network.inference.uvnet.FIT", dataclasses.replace(FIT, components=components))
     identity, _, maps, _ = person
-    one, four = (off(faces_of_people(maps[None, :count], "uvnet")[0], identity) for count in (1, 4))
+    one, four = (off(subject_of(maps[:count]), identity) for count in (1, 4))
     assert one < 0.6 and four < limit and four < one
 
 
 def test_a_photo_with_an_expression_gives_both_faces_and_where_it_is(person):
     identity, _, maps, _ = person
-    fitter = UVFitter()
+    fitter = predictor_of(fake(maps))
     face = fitter.fit([fitter.read(answer) for answer in maps])
-    assert face.points.shape == face.in_photo.shape == (128 ** 2, 3) and face.landmarks.shape == (68, 2)
+    assert face.points.shape == face.photo_points.shape == (128 ** 2, 3) and face.landmarks.shape == (68, 2)
     found = maps[-1, ..., 2] > 0.5
     rows, columns = np.nonzero(found)
     low, high = np.array([columns.min(), rows.min()]) / 128, np.array([columns.max() + 1, rows.max() + 1]) / 128
-    assert face.places.shape == (256, 2)
-    np.testing.assert_allclose(face.places.min(0), low, atol=0.04)
-    np.testing.assert_allclose(face.places.max(0), high, atol=0.04)
+    assert face.keypoints.shape == (256, 2)
+    np.testing.assert_allclose(face.keypoints.min(0), low, atol=0.04)
+    np.testing.assert_allclose(face.keypoints.max(0), high, atol=0.04)
 
 
 def test_pixel_weights_are_inverse_variances_in_pixels():
@@ -103,17 +110,17 @@ def test_doubted_pixels_count_less(person):
     sure = np.full((*maps.shape[:-1], 2), np.log(0.004 ** 2), np.float32)
     doubt = sure.copy()
     doubt[:, 64:] = np.log(0.2 ** 2)
-    believed, doubted = (off(faces_of_people(np.concatenate([wrong, d], -1)[None], "uvnet")[0], identity)
+    believed, doubted = (off(subject_of(np.concatenate([wrong, d], -1)), identity)
                          for d in (sure, doubt))
     assert doubted < 0.75 < believed
 
 
 def test_depth_gives_the_person(person):
     identity, _, _, depth = person
-    fitter = DepthFitter()
+    fitter = predictor_of(fake(depth, "pix2pix"))
     face = fitter.fit([fitter.read(answer) for answer in depth])
     assert off(face.points, identity) < 0.8
-    assert face.places is None and face.in_photo.shape == (128 ** 2, 3)
+    assert face.keypoints is None and face.photo_points.shape == (128 ** 2, 3)
 
 
 @pytest.mark.parametrize("network, empty", [("uvnet", np.zeros((128, 128, 4), np.float32)),
@@ -121,28 +128,28 @@ def test_depth_gives_the_person(person):
                                             ("vrn", np.full((64, 64, 68), -5, np.float32)),
                                             ("uvnet", np.full((128, 128, 4), np.nan, np.float32))])
 def test_no_face(network, empty, person):
-    fitter = FITTERS[network]()
-    with pytest.raises(NoFace, match="^no face"):
-        fitter.read(empty)
-    faces = faces_of_people(empty[None, None], network)
-    np.testing.assert_array_equal(faces[0], grid_of(np.asarray(MODEL.mean, float), MODEL))
+    predictor = predictor_of(fake(empty[None], network))
+    with pytest.raises((NoFace, NotFittable)):
+        predictor.read(empty)
+    np.testing.assert_array_equal(subject_of(empty[None], network), grid_of(np.asarray(MODEL.mean, float), MODEL))
     with pytest.raises(NoFace, match="^photo 0: no face"):
-        FitStream(fake(empty[None], network)).add(crop(0, len(empty)))
+        predictor.add(crop(0, len(empty)))
+    assert predictor.face is None and predictor.count == 0
 
 
 def test_photo_by_photo_comes_to_what_all_at_once_comes_to(person):
     identity, _, maps, _ = person
-    loaded = fake(maps)
-    stream = FitStream(loaded)
+    stream = predictor_of(fake(maps))
     faces = [stream.add(crop(number)).points for number in range(4)]
     assert stream.count == 4
     errors = [off(face, identity) for face in faces]
     assert errors[3] < errors[0]
-    images = np.stack([crop(number).image for number in range(4)])[None].astype(np.float32) / 255
-    at_once = loaded.predict(images)[0]
+    images = [crop(number).image for number in range(4)]
+    at_once = stream.predict(stream.inputs(images)[None])[0]
     # the fit goes on from the last one and stops when it is settled: not to the digit
     assert np.linalg.norm(at_once - faces[3], axis=1).max() < 0.03
-    np.testing.assert_array_equal(FitPrefixes(loaded)(images)[0, 3], at_once)
+    np.testing.assert_array_equal(stream.prefixes(images)[3], at_once)
+    np.testing.assert_array_equal(stream.subject(images), at_once)
     stream.reset()
     np.testing.assert_allclose(stream.add(crop(0)).points, faces[0], atol=1e-6)
 
@@ -158,8 +165,7 @@ def test_what_stands_before_the_face_is_not_painted_onto_it(person):
     hidden[..., 3] *= ~bar
 
     def texture(answer: np.ndarray, shown: np.ndarray) -> np.ndarray:
-        coat = FitStream(fake(answer)).add(crop(0)._replace(photo=shown)).coat
-        return coat.texture()
+        return predictor_of(fake(answer)).add(crop(0)._replace(photo=shown)).texture.image()
 
     def barred(colours: np.ndarray) -> np.ndarray:
         blue, green, red = np.moveaxis(colours.astype(int), -1, 0)
@@ -174,72 +180,61 @@ def test_what_stands_before_the_face_is_not_painted_onto_it(person):
 
 def test_a_photo_without_a_face_changes_nothing(person):
     _, _, maps, _ = person
-    stream = FitStream(fake(np.concatenate([maps[:2], np.zeros_like(maps[:1])])))
+    stream = predictor_of(fake(np.concatenate([maps[:2], np.zeros_like(maps[:1])])))
     stream.add(crop(0))
     with pytest.raises(NoFace):
         stream.add(crop(2))
     assert stream.count == 1
-    other = FitStream(fake(maps[:2]))
+    other = predictor_of(fake(maps[:2]))
     other.add(crop(0))
     np.testing.assert_array_equal(stream.add(crop(1)).points, other.add(crop(1)).points)
 
 
 def test_the_memory_is_bounded(person, monkeypatch):
     _, _, maps, _ = person
-    monkeypatch.setattr("Network.fit_stream.MOST_PHOTOS", 3)
-    assert MOST_PHOTOS == 16
-    stream = FitStream(fake(maps))
+    monkeypatch.setattr("Network.inference.dense.MAX_PHOTOS", 3)
+    assert MAX_PHOTOS == 16
+    stream = predictor_of(fake(maps))
     for number in range(6):
         face = stream.add(crop(number % 4))
     assert len(stream._readings) == 3 and stream.count == 6 and np.isfinite(face.points).all()
 
 
-def test_another_network_is_refused():
-    with pytest.raises(ValueError, match="fake: does not answer per pixel"):
-        FitStream(fake(np.zeros((1, 32, 32, 4), np.float32))._replace(config={"network": "compact"}))
-
-
-def test_photos_without_a_face_are_skipped_by_the_demo(person, tmp_path, monkeypatch, caplog):
+def test_photos_without_a_face_are_skipped_by_the_demo(person, tmp_path, monkeypatch, caplog, capsys):
     import cv2
 
     import demo
     from Dataset.sources import example_picture
-    from Network.demo_options import parse
-    from Evaluation.serve import ServeConfig
-    from Evaluation.views import VIEWS
     _, _, maps, _ = person
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), example_picture().image)
     empty = fake(np.zeros((256, 128, 128, 4), np.float32))
-    monkeypatch.setattr("Network.loading.load_model", lambda path, checkpoint: empty)
-    words = parse("", ServeConfig, VIEWS, [str(photo), "-o", str(tmp_path / "face.ply")])
-    with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match="no face in any of the pictures"):
-        demo.demo(words)
+    monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: empty)
+    with caplog.at_level(logging.WARNING), pytest.raises(SystemExit):
+        demo.main([str(photo), "-o", str(tmp_path / "face.ply")])
+    assert "no face in any of the pictures" in capsys.readouterr().err
     assert "photo.png: no face: the network sees none; skipped" in caplog.text
     assert {file.name for file in tmp_path.iterdir()} == {"photo.png"}
 
 
 @pytest.mark.parametrize("view", ["inverse", "lines"])
-def test_views_beside_the_face(view, person, tmp_path, monkeypatch):
+def test_views_beside_the_face(view, person, tmp_path, monkeypatch, capsys):
     """The demo on a fake network that sees the same face in any crop."""
     import cv2
 
     import demo
     from Dataset.sources import example_picture
-    from Evaluation.serve import ServeConfig
-    from Evaluation.views import VIEWS
-    from Network.demo_options import parse
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), example_picture().image)
     maps = np.repeat(person[2][:1], 256, 0)
-    monkeypatch.setattr("Network.loading.load_model", lambda path, checkpoint: fake(maps))
-    demo.demo(parse("", ServeConfig, VIEWS, [str(photo), "-o", str(tmp_path / "face.ply"), "--view", view]))
+    monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: fake(maps))
+    assert demo.main([str(photo), "-o", str(tmp_path / "face.ply"), "--view", view]) == 0
     drawn = cv2.imread(str(tmp_path / f"face_{view}.png"))
     assert drawn is not None and drawn.std() > 10
-    monkeypatch.setattr("Network.loading.load_model",
-                        lambda path, checkpoint: fake(maps)._replace(config={"network": "convlstm"}))
-    with pytest.raises(ValueError, match=f"--view {view} draws what uvnet sees; fake is another network"):
-        demo.demo(parse("", ServeConfig, VIEWS, [str(photo), "-o", str(tmp_path / "face.ply"), "--view", view]))
+    monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: fake(person[3], "pix2pix"))
+    with pytest.raises(SystemExit):
+        demo.main([str(photo), "-o", str(tmp_path / "face.ply"), "--view", view])
+    assert f"--view {view} is not of pix2pix (fake), which has depth, cloud" in capsys.readouterr().err
 
 
 def test_a_fit_that_went_wrong_does_not_count():

@@ -2,13 +2,15 @@
 import numpy as np
 import pytest
 
+from Dataset.errors import NotFittable
 from Dataset.face_model import load_face_model
 from Dataset.renders import RenderOptions, render_person
 from Dataset.representations.depth import encode_depth
 from Dataset.scene import Stage
-from Network.fit_stream import FitStream
-from Network.fitted import STRIDE, DepthFitter, UVFitter, face_in_photo
-from Network.predict import NoFace
+from Network.inference.photos import NoFace
+from Network.inference.pix2pix import cloud_of
+from Network.inference.registry import predictor_of
+from Network.inference.uvnet import STRIDE
 from tests.test_fitted import crop, fake
 
 SIZE = 96
@@ -28,9 +30,10 @@ def test_specks_beside_a_face_change_nothing(depth):
     specks = depth.copy()
     specks[1:7, 1:7], specks[-6:, -9:], specks[2:5, -8:] = 1.0, 0.9, -0.6
     assert (depth[:8, :10] == -1).all() and (depth[-7:, -10:] == -1).all() and (depth[:6, -9:] == -1).all()
-    fitter = DepthFitter()
-    np.testing.assert_array_equal(fitter.read(specks), fitter.read(depth))
-    np.testing.assert_array_equal(face_in_photo(specks, "pix2pix"), face_in_photo(depth, "pix2pix"))
+    predictor = predictor_of(fake(depth[None], "pix2pix"))
+    for one, other in zip(predictor.read(specks), predictor.read(depth)):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(cloud_of(specks), cloud_of(depth))
 
 
 @pytest.mark.parametrize("where, message", [("everywhere", "points must not all lie on one spot"),
@@ -45,7 +48,9 @@ def test_a_mask_that_shows_no_face_is_none(where, message):
         maps[..., 2:] = 1               # one pixel of each block, the one in its middle, is read
         maps[STRIDE // 2::STRIDE, STRIDE // 2::STRIDE, 2:] = 0
         maps[STRIDE // 2:3 * STRIDE:STRIDE, STRIDE // 2, 2:] = 1
-    with pytest.raises(NoFace, match=f"^no face: {message}"):
-        UVFitter().read(maps)
-    with pytest.raises(NoFace, match=f"^photo 0: no face: {message}"):
-        FitStream(fake(maps[None])).add(crop(0))
+    predictor = predictor_of(fake(maps[None]))
+    with pytest.raises(NotFittable, match=f"^no face: {message}"):
+        predictor.read(maps)
+    with pytest.raises(NoFace, match=f"^photo 0: no face: .*{message}"):
+        predictor.add(crop(0))
+    assert predictor.count == 0

@@ -1,4 +1,4 @@
-"""Network/in_photo.py: what a network says of one photo, its landmarks in it among that."""
+"""Predictor.photo: what a system says of one photo alone, its landmarks in it among that."""
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ from Dataset.scene import Stage
 from Dataset.transforms import to_unit_sphere, umeyama
 from Evaluation.icp import icp
 from Network import compact
-from Network.fitted import grid_of
-from Network.in_photo import photo_reader, place_landmarks
+from Network.inference.base import grid_of
+from Network.inference.registry import predictor_of
 from Network.loading import Loaded
 from tests.test_compact import TINY
 from tests.test_streaming import _loaded
@@ -47,7 +47,7 @@ def test_true_maps_give_the_face_with_its_expression_and_the_landmarks(person):
     for k in range(2):
         maps = np.concatenate([np.nan_to_num(person["uv"][k].astype(np.float32)),
                                np.stack([person["mask"][k], person["occluded"][k]], -1).astype(np.float32)], -1)
-        points, landmarks, _ = photo_reader(says(maps, "uvnet"))(np.zeros((128, 128, 3), np.float32))
+        points, landmarks, _ = predictor_of(says(maps, "uvnet")).photo(np.zeros((128, 128, 3), np.uint8))
         assert percent(landmarks, person["landmarks"][k] / 128) < 1.0
         truth = grid_of(MODEL.shape(person["identity"], person["expression"][k]), MODEL)
         neutral = grid_of(np.asarray(MODEL.mean, float), MODEL)
@@ -58,7 +58,7 @@ def test_true_maps_give_the_face_with_its_expression_and_the_landmarks(person):
 
 def test_depth_gives_points_and_no_landmarks(person):
     depth = encode_depth(person["depth"][0], person["occluded"][0], person["camera"][0, 0])
-    points, landmarks, _ = photo_reader(says(depth, "pix2pix"))(np.zeros((128, 128, 3), np.float32))
+    points, landmarks, _ = predictor_of(says(depth, "pix2pix")).photo(np.zeros((128, 128, 3), np.uint8))
     assert landmarks is None and points.shape[1] == 3 and np.linalg.norm(points, axis=1).max() == pytest.approx(1)
 
 
@@ -69,7 +69,7 @@ def test_a_volume_gives_the_surface_that_the_camera_sees_and_landmarks():
     closed = solid(head, MODEL)
     camera = look_at_face(64, 800.0, 4.2 * 64)
     logits = np.where(volume(closed, camera, 68), 8.0, -8.0).astype(np.float32)
-    points, landmarks, _ = photo_reader(says(logits, "vrn"))(np.zeros((64, 64, 3), np.float32))
+    points, landmarks, _ = predictor_of(says(logits, "vrn")).photo(np.zeros((64, 64, 3), np.uint8))
     assert np.linalg.norm(points, axis=1).max() == pytest.approx(1)
     seen = camera.project(MODEL.landmarks(head))
     assert landmarks.shape == (68, 2) and percent(landmarks, np.stack([seen.x, seen.y], -1) / 64) < 4
@@ -82,29 +82,21 @@ def test_a_volume_gives_the_surface_that_the_camera_sees_and_landmarks():
                                             ("pix2pix", np.full((128, 128, 1), -1, np.float32)),
                                             ("vrn", np.full((64, 64, 68), -5, np.float32))])
 def test_no_face_is_the_mean_face_without_landmarks(network, empty):
-    points, landmarks, seen = photo_reader(says(empty, network))(np.zeros((*empty.shape[:2], 3), np.float32))
+    points, landmarks, seen = predictor_of(says(empty, network)).photo(np.zeros((*empty.shape[:2], 3), np.uint8))
     np.testing.assert_array_equal(points, grid_of(np.asarray(MODEL.mean, float), MODEL))
     assert landmarks is None and not seen
 
 
-def test_landmarks_between_places(person):
-    """True places and the true neutral grid give the landmarks, though the places are 16 x 16 and show an expression.
-    """
-    neutral = encode(MODEL.shape(person["identity"]), 64, MODEL).reshape(-1, 3)
-    for k in range(2):
-        found = place_landmarks(to_unit_sphere(neutral)[0], person["image_points"][k] / 128)
-        assert found.shape == (68, 2) and percent(found, person["landmarks"][k] / 128) < 0.6
-
-
 def test_compact_says_what_it_predicts():
-    loaded = _loaded(compact, TINY)
-    image = np.random.default_rng(0).random((loaded.image_size, loaded.image_size, 3), np.float32)
-    points, landmarks, _ = photo_reader(loaded)(image)
-    np.testing.assert_allclose(points, loaded.predict(image[None, None])[0], atol=1e-5)
-    assert landmarks.shape == (68, 2) and np.isfinite(landmarks).all()
+    predictor = predictor_of(_loaded(compact, TINY))
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    points, landmarks, _ = predictor.photo(image)
+    np.testing.assert_array_equal(points, predictor.face.photo_points)
+    assert points.shape == (64, 3) and landmarks.shape == (68, 2) and np.isfinite(landmarks).all()
 
 
 def test_a_model_of_several_images_sees_one_several_times():
     loaded = Loaded(lambda images, training: np.asarray(images).sum((1, 2))[:, :4], {}, Path("bare"), 4, 8, 3, "random")
-    points, landmarks, _ = photo_reader(loaded)(np.ones((8, 8, 3), np.float32))
-    assert landmarks is None and (points == 3 * 8).all()
+    half = np.repeat(np.uint8([0, 255]), 4)[:, None, None] * np.ones((1, 8, 3), np.uint8)
+    points, landmarks, _ = predictor_of(loaded).photo(half)
+    assert landmarks is None and (points == 3 * 4).all()

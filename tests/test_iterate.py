@@ -11,14 +11,12 @@ from Dataset.rendering_unit import built_in_unit
 from Dataset.representations import coefficients as c
 from Dataset.sidecar import model_hash
 from Dataset.transforms import umeyama
-from Network import coarse_stream
-from Network.calibration import Calibration
-from Network.coarse_stream import (CoarsePrefixes, CoarseStream, faces_of_people, grid_of, identity_of, iterated_of,
-                                   neutral, photo_reader)
-from Network.iterate import FrameByFrame, Iterated
-from Network.loading import Loaded, put_together
-from Network.predict import Crop, NoFace
-from Network.streaming import make_prefixes, make_stream
+from Network.inference import coarse as module
+from Network.inference.coarse import grid_of, identity_of, neutral, score_of
+from Network.inference.photos import Crop, NoFace
+from Network.inference.registry import predictor_of
+from Network.iterate import WHOLE, FrameByFrame, Iterated
+from Network.loading import Loaded
 
 MODEL, SIZE = load_face_model(), 32
 
@@ -31,21 +29,22 @@ def random_face(seed: int, expression: float = 0.5) -> np.ndarray:
     return face
 
 
-class Halfway:
-    """A network that knows the truth, and reads its guess off the renderings: it answers halfway between the two."""
+class Told(Iterated):
+    """The iteration with a network that knows the truth of its images and goes `share` of the way there from the
+    estimate that it is given, in the crop that it is given. Keeps its inputs and boxes."""
 
-    def __init__(self, truth: np.ndarray, guesses: list[np.ndarray], share: float = 0.5):
-        self.truth, self.share, self.known, self.calls = truth, share, list(guesses), 0
+    def __init__(self, truths, *arguments, share: float = 1.0, **more) -> None:
+        super().__init__(self.answer, SIZE, *arguments, **more)
+        self.truths, self.share, self.seen, self.cut, self.known = np.reshape(truths, (-1, 290)), share, [], [], []
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        answers = []
-        for one in x:
-            drawn = [built_in_unit()(guess, SIZE) for guess in self.known]
-            nearest = self.known[int(np.argmin([np.abs(d - one[..., 3:]).sum() for d in drawn]))]
-            answers.append(nearest + self.share * (self.truth - nearest))
-        self.known += answers
-        self.calls += 1
-        return np.stack(answers)
+    def inputs(self, images, estimates):
+        self.cut, self.known = self.boxes(estimates), estimates
+        self.seen.append(super().inputs(images, estimates))
+        return self.seen[-1]
+
+    def answer(self, x):
+        return np.stack([c.recropped(known + self.share * (truth - known), WHOLE, box)
+                         for truth, known, box in zip(self.truths, self.known, self.cut)])
 
 
 PICTURE = np.zeros((SIZE, SIZE, 3), np.float32)
@@ -53,52 +52,69 @@ PICTURE = np.zeros((SIZE, SIZE, 3), np.float32)
 
 def test_a_network_that_says_the_truth_is_done_after_two_passes():
     truth = random_face(0)
-    found = Iterated(lambda x: np.repeat(truth[None], len(x), 0), SIZE, 5).run(PICTURE)
-    assert found.settled and len(found.faces) == 3 and found.changes[1] == 0 and found.changes[0] > 0.01
+    found = Told(truth, 5).run(PICTURE)
+    assert found.converged and len(found.faces) == 3 and found.changes[1] < 1e-6 and found.changes[0] > 0.01
     np.testing.assert_array_equal(found.faces[0], c.mean_face())
-    np.testing.assert_array_equal(found.face, truth)
+    np.testing.assert_allclose(found.face, truth, atol=1e-6)
 
 
-def test_a_network_that_goes_half_the_way_converges_since_it_sees_its_last_guess():
-    truth = random_face(1)
-    found = Iterated(Halfway(truth, [c.mean_face()]), SIZE, 6, 0.0).run(PICTURE)
+def test_a_network_that_goes_half_the_way_converges_since_it_sees_its_last_estimate():
+    truth, network = random_face(1), Told(random_face(1), 6, 0.0, share=0.5)
+    found = network.run(PICTURE)
     off = [np.abs(face - truth).max() for face in found.faces]
     np.testing.assert_allclose(np.array(off[1:]) / off[:-1], 0.5, atol=0.02)
-    assert not found.settled and (np.diff(found.changes) < 0).all()
+    assert not found.converged and (np.diff(found.changes) < 0).all()
+    for face, x in zip(found.faces, network.seen):      # the estimate before each pass, cropped where it lies
+        np.testing.assert_allclose(x[0, ..., 3:], built_in_unit()(c.recropped(face, WHOLE, c.crop_at(face)), SIZE),
+                                   atol=1e-6)
     # it ends as soon as a pass moves the face by less than is asked for
-    early = Iterated(Halfway(truth, [c.mean_face()]), SIZE, 6, float(found.changes[2]) * 1.01).run(PICTURE)
-    assert early.settled and len(early.changes) == 3
+    early = Told(truth, 6, float(found.changes[2]) * 1.01, share=0.5).run(PICTURE)
+    assert early.converged and len(early.changes) == 3
+
+
+def test_every_pass_sees_the_image_where_the_last_one_found_the_face():
+    """The image is the truth's own PNCC: from the second pass on it stands in the crop as START_POSE says."""
+    truth = random_face(1)
+    network = Told(truth, 3, 0.0)
+    network.run(built_in_unit()(truth, 4 * SIZE)[..., :3])
+    for x, estimate in zip(network.seen, (c.mean_face(), truth, truth)):
+        shown = built_in_unit()(c.recropped(truth, WHOLE, c.crop_at(estimate)), SIZE)[..., :3]
+        assert np.abs(x[0, ..., :3] - shown).mean() < 0.02
+
+
+def test_without_feedback_there_is_one_pass_over_the_whole_image():
+    truth = random_face(1)
+    network = Told(truth, 4, 0.0, feedback=False)
+    image = np.random.default_rng(0).random((SIZE, SIZE, 3), np.float32)
+    found = network.run(image)
+    assert len(found.faces) == 2 and network.seen[0].shape == (1, SIZE, SIZE, 3)
+    np.testing.assert_allclose(network.seen[0][0], (image - image.min()) / np.ptp(image), atol=1e-6)
+    np.testing.assert_allclose(found.face, truth, atol=1e-6)
 
 
 def test_the_pose_can_be_held_and_expressions_stay_weights():
-    truth, seen = random_face(2), []
+    truth = random_face(2)
     wild = truth.copy()
     wild[c.EXPRESSION] = np.linspace(-1, 2, 84)
-
-    def network(x):
-        seen.append(x)
-        return np.repeat(wild[None], len(x), 0)
     pose = truth[c.POSE] + np.float32(0.1)
-    found = Iterated(network, SIZE, 3).run(PICTURE, pose=pose)
+    network = Told(wild, 3)
+    found = network.run(PICTURE, pose=pose)
     for face in found.faces:
         np.testing.assert_allclose(face[c.POSE], pose)
     assert found.face[c.EXPRESSION].min() == 0 and found.face[c.EXPRESSION].max() == 1
-    np.testing.assert_allclose(seen[0][0, ..., 3:], built_in_unit()(c.mean_face(pose), SIZE), atol=1e-6)
+    start = c.mean_face(pose)
+    np.testing.assert_allclose(network.seen[0][0, ..., 3:],
+                               built_in_unit()(c.recropped(start, WHOLE, c.crop_at(start)), SIZE), atol=1e-6)
 
 
-def test_many_pictures_at_once_are_the_single_ones():
+def test_many_images_at_once_are_the_single_ones():
     truths = np.stack([random_face(k) for k in range(3)])
     images = np.zeros((3, SIZE, SIZE, 3), np.float32)
-    images[:, 0, 0, 0] = np.arange(3) / 10
-
-    def network(x):
-        return truths[np.rint(10 * x[:, 0, 0, 0]).astype(int)] * np.float32(0.9)
-    model = Iterated(network, SIZE, 2)
-    many = model.many(images)
+    many = Told(truths, 2, 0.0, share=0.9).many(images)
     assert many.shape == (3, 3, 290)
     for i in range(3):
-        np.testing.assert_allclose(many[:, i], model.run(images[i]).faces, atol=1e-6)
-    held = model.many(images, 1, truths[:, c.POSE])
+        np.testing.assert_allclose(many[:, i], Told(truths[i], 2, 0.0, share=0.9).run(images[i]).faces, atol=1e-5)
+    held = Told(truths, 2).many(images, 1, truths[:, c.POSE])
     np.testing.assert_array_equal(held[1, :, c.POSE], truths[:, c.POSE])
 
 
@@ -108,7 +124,7 @@ def test_bad_answers_and_pictures_are_refused():
     with pytest.raises(ValueError, match="must give finite"):
         Iterated(lambda x: np.zeros((len(x), 7)), SIZE).run(PICTURE)
     with pytest.raises(ValueError, match="images must be"):
-        Iterated(lambda x: np.zeros((len(x), 290)), SIZE).run(np.zeros((8, 8, 3)))
+        Iterated(lambda x: np.zeros((len(x), 290)), SIZE).run(np.zeros((8, 9, 3)))
     with pytest.raises(ValueError, match="iterations and size"):
         Iterated(lambda x: x, SIZE, 0)
 
@@ -117,22 +133,15 @@ def test_a_video_is_followed_with_one_pass_a_frame_across_crops():
     """A head that stands still in the frame while its box moves: the guess is where the head is, whatever the box."""
     box, moved = (100, 100, 200, 200), (110, 96, 220, 220)
     truth = random_face(5)
-    guesses, answers = [], {box: truth, moved: c.recropped(truth, box, moved)}
-
-    class Network:
-        at = box
-
-        def __call__(self, x):
-            guesses.append(x[0, ..., 3:])
-            return answers[self.at][None]
-    network = Network()
-    follow = FrameByFrame(Iterated(network, SIZE, 3)).follow
+    network = Told(truth, 3)
+    follow = FrameByFrame(network).follow
     first = follow(PICTURE, box)
-    assert len(guesses) == 2 and first.change == np.inf           # it began with the mean face, then settled
-    network.at = moved
+    assert len(network.seen) == 2 and first.change == np.inf           # it began with the mean face, then converged
+    network.truths = c.recropped(truth, box, moved)[None]
     second = follow(PICTURE, moved, first)
-    assert len(guesses) == 3 and second.change < 1e-6
-    np.testing.assert_allclose(guesses[2], built_in_unit()(answers[moved], SIZE), atol=1e-3)
+    assert len(network.seen) == 3 and second.change < 1e-6
+    # the head stands still: in its own crop the estimate is drawn as it was
+    np.testing.assert_allclose(network.seen[2][..., 3:], network.seen[1][..., 3:], atol=2e-2)
     np.testing.assert_allclose(second.landmarks * 220 + moved[:2], first.landmarks * 200 + box[:2], atol=1e-3)
     assert second.places.shape == (256, 2) and second.box == moved
 
@@ -179,7 +188,7 @@ def fake(faces: np.ndarray) -> Loaded:
 
     def model(images, training):
         return tf.gather(table, tf.minimum(tf.cast(tf.round(255 * images[:, 0, 0, 0]), tf.int32), len(faces) - 1))
-    config = {"network": "coarse", "model": {"image_size": SIZE, "iterations": 3}}
+    config = {"network": "coarse", "model": {"image_size": SIZE, "feedback": False}}    # one pass, over all of it
     return Loaded(model, config, Path("fake"), 128 ** 2, SIZE, None, "grid")
 
 
@@ -193,39 +202,40 @@ def test_a_stream_a_batch_and_prefixes_agree():
     person = random_face(20)[c.IDENTITY]
     faces = photos_of(person, 0.3, 3)
     loaded = fake(faces)
-    stream = CoarseStream(loaded)
-    images = np.stack([crop(k).image / np.float32(255) for k in range(3)])
-    prefixes = CoarsePrefixes(loaded)(images[None])[0]
+    stream, other = predictor_of(loaded), predictor_of(loaded)
+    images = [crop(k).image for k in range(3)]
+    prefixes = other.prefixes(images)
     for k in range(3):
         seen = stream.add(crop(k))
         np.testing.assert_allclose(seen.points, prefixes[k], atol=1e-6)
-        np.testing.assert_allclose(seen.in_photo, grid_of(faces[k]), atol=1e-6)
-        np.testing.assert_allclose(seen.places, c.project(faces[k]), atol=1e-6)
+        np.testing.assert_allclose(seen.photo_points, grid_of(faces[k]), atol=1e-6)
+        np.testing.assert_allclose(seen.keypoints, c.project(faces[k]), atol=1e-6)
         np.testing.assert_allclose(seen.landmarks, c.project(faces[k], "landmarks"), atol=1e-6)
-        assert stream.last.settled and stream.count == k + 1
-        points, landmarks = photo_reader(loaded)(images[k])
-        np.testing.assert_array_equal(points, seen.in_photo)
+        assert len(stream.passes()) == 2 and stream.count == k + 1
+        points, landmarks, found = other.photo(images[k])
+        assert found
+        np.testing.assert_array_equal(points, seen.photo_points)
         np.testing.assert_array_equal(landmarks, seen.landmarks)
-    np.testing.assert_allclose(faces_of_people(iterated_of(loaded), images[None])[0], prefixes[-1], atol=1e-6)
+    np.testing.assert_allclose(other.subject(images), prefixes[-1], atol=1e-6)
+    np.testing.assert_allclose(other.predict(other.inputs(images)[None])[0], prefixes[-1], atol=1e-6)
     stream.reset()
     np.testing.assert_allclose(stream.add(crop(1)).points, neutral(faces[1, c.IDENTITY]), atol=1e-6)
 
 
-def test_a_face_off_its_place_is_cut_again_and_its_passes_are_told_in_the_new_crop():
+def test_a_face_off_its_place_is_recrop_and_its_passes_are_told_in_the_new_crop():
     far = random_face(7)
     far[c.POSE] = [0, 0, 0, -0.7, 0.1, 0.0]             # small: half as large as in training
     loaded, whole = fake(far[None]), np.zeros((300, 300, 3), np.uint8)
     whole[::3] = 90
     photo = whole[50:250, 50:250]
     first = Crop(photo[:SIZE, :SIZE], photo, (50, 50, 200, 200), "far", "frontal", whole)
-    stream = CoarseStream(loaded)
-    seen = stream.add(first)
-    box = seen.crops[0].box
-    assert box[2] < 150 and len(stream.last.faces) == len(stream.last.changes) + 1
+    stream = predictor_of(loaded)
+    box = stream.add(first).crop.box
+    assert box[2] < 150
     # the network says the same of any crop: what it said of the first one is told as it lies in the second
-    np.testing.assert_allclose(stream.last.faces[1], c.recropped(far, first.box, box), atol=1e-5)
-    np.testing.assert_allclose(stream.last.face, far, atol=1e-6)
-    np.testing.assert_allclose(stream.last.faces[0], c.recropped(c.mean_face(), first.box, box), atol=1e-5)
+    np.testing.assert_allclose(stream.passes()[1], c.recropped(far, first.box, box), atol=1e-5)
+    np.testing.assert_allclose(stream.passes()[-1], far, atol=1e-6)
+    np.testing.assert_allclose(stream.passes()[0], c.recropped(c.mean_face(), first.box, box), atol=1e-5)
 
 
 def test_coefficients_of_another_face_model_are_refused(monkeypatch):
@@ -234,67 +244,51 @@ def test_coefficients_of_another_face_model_are_refused(monkeypatch):
     ours = loaded._replace(config={**loaded.config, "face_model": model_hash(MODEL)})
     theirs = loaded._replace(config={**loaded.config, "face_model": "c0ffee" * 10})
     for known in (loaded, ours):
-        assert iterated_of(known, traced=False).size == SIZE
+        assert predictor_of(known).size == SIZE
     with pytest.raises(ValueError, match="^fake: its coefficients are of face model c0ffeec0ffee, this is .*--face"):
-        iterated_of(theirs)
-    with pytest.raises(ValueError, match="its coefficients are of face model"):
-        theirs.predict(np.zeros((1, 1, SIZE, SIZE, 3), np.float32))
+        predictor_of(theirs)
     other = dataclasses.replace(MODEL, mean=MODEL.mean + 1)
-    monkeypatch.setattr(coarse_stream, "load_face_model", lambda path=None: MODEL if path else other)
+    monkeypatch.setattr(module, "load_face_model", lambda path=None: MODEL if path else other)
     for known in (loaded, ours):
         with pytest.raises(ValueError, match="its coefficients are of face model"):
-            iterated_of(known)
-    assert iterated_of(loaded._replace(config={**loaded.config, "face_model": model_hash(other)})).size == SIZE
+            predictor_of(known)
+    assert predictor_of(loaded._replace(config={**loaded.config, "face_model": model_hash(other)})).size == SIZE
 
 
 def test_photos_are_put_together_as_is_asked():
-    """--together of demo.py and evaluate.py, the same way in all of them; another network has no such thing."""
+    """--fusion of demo.py and evaluate.py, the same way in all of them; another network has no such thing."""
     faces = photos_of(random_face(20)[c.IDENTITY], 0.5, 3)
-    loaded, images = fake(faces), np.stack([crop(k).image / np.float32(255) for k in range(3)])[None]
+    loaded, images = fake(faces), [crop(k).image for k in range(3)]
     for way in (None, "mean", "joint"):
-        chosen = put_together(loaded, way)
+        stream = predictor_of(loaded, fusion=way)
         expected = neutral(identity_of(faces, way or "mean"))
-        np.testing.assert_allclose(chosen.predict(images)[0], expected, atol=1e-4)
-        np.testing.assert_allclose(make_prefixes(chosen)(images)[0, -1], expected, atol=1e-4)
-        stream = make_stream(chosen)
+        np.testing.assert_allclose(stream.subject(images), expected, atol=1e-4)
+        np.testing.assert_allclose(stream.prefixes(images)[-1], expected, atol=1e-4)
+        stream.reset()
         found = [stream.add(crop(k)) for k in range(3)][-1]
         np.testing.assert_allclose(found.points, expected, atol=1e-4)
     assert np.abs(neutral(identity_of(faces, "joint")) - neutral(identity_of(faces))).max() > 0.005
-    with pytest.raises(ValueError, match="^--together is for coarse; fake is another network$"):
-        put_together(loaded._replace(config={"network": "uvnet"}), "joint")
-
-
-def test_a_calibration_says_who_is_behind_the_mean():
-    """However the photos come; the joint fit knows the model's statistics itself and takes none."""
-    faces = photos_of(random_face(20)[c.IDENTITY], 0.5, 3)
-    images = np.stack([crop(k).image / np.float32(255) for k in range(3)])[None]
-    larger = Calibration(1.5 * np.eye(200), -0.5 * np.eye(200), model_hash(MODEL))
-    loaded = fake(faces)._replace(calibration=larger)
-    expected = [neutral((1.5 - 0.5 / t) * identity_of(faces[:t])) for t in (1, 2, 3)]
-    np.testing.assert_allclose(loaded.predict(images)[0], expected[-1], atol=1e-4)
-    np.testing.assert_allclose(make_prefixes(loaded)(images)[0], expected, atol=1e-4)
-    stream = make_stream(loaded)
-    np.testing.assert_allclose([stream.add(crop(k)).points for k in range(3)], expected, atol=1e-4)
-    joint = put_together(loaded, "joint").predict(images)[0]
-    np.testing.assert_allclose(joint, neutral(identity_of(faces, "joint")), atol=1e-4)
+    with pytest.raises(ValueError, match="^fusion must be one of mean, joint, got 'sum'$"):
+        predictor_of(loaded, fusion="sum")
 
 
 def test_an_answer_that_is_not_finite_costs_its_photo_alone():
     person = random_face(20)[c.IDENTITY]
     faces = photos_of(person, 0.3, 3)
     faces[1] = np.nan
-    loaded, images = fake(faces), np.stack([crop(k).image / np.float32(255) for k in range(3)])
+    stream, images = predictor_of(fake(faces)), [crop(k).image for k in range(3)]
     kept = neutral(identity_of(faces[[0, 2]]))
-    np.testing.assert_allclose(faces_of_people(iterated_of(loaded), images[None])[0], kept, atol=1e-6)
-    prefixes = CoarsePrefixes(loaded)(images[None, [1, 0, 2]])[0]
+    np.testing.assert_allclose(stream.subject(images), kept, atol=1e-6)
+    prefixes = stream.prefixes([images[k] for k in (1, 0, 2)])
     np.testing.assert_allclose(prefixes, [neutral(np.zeros(200)), neutral(faces[0, c.IDENTITY]), kept], atol=1e-6)
-    points, landmarks = photo_reader(loaded)(images[1])
-    assert landmarks is None and (points == neutral(np.zeros(200))).all()
-    stream = CoarseStream(loaded)
+    points, landmarks, found = stream.photo(images[1])
+    assert landmarks is None and not found
+    np.testing.assert_allclose(points, neutral(np.zeros(200)), atol=1e-6)
+    stream.reset()
     stream.add(crop(0))
     pose = np.degrees(faces[0, c.POSE][:3])         # the crop is the picture
-    np.testing.assert_allclose(stream.pose[:3], pose, atol=1e-3)
-    np.testing.assert_allclose(stream.pose[4:], (faces[0, c.POSE][4:] + 0.5) * SIZE, atol=1e-3)
+    np.testing.assert_allclose(stream.face.pose_numbers[:3], pose, atol=1e-3)
+    np.testing.assert_allclose(stream.face.pose_numbers[4:], (faces[0, c.POSE][4:] + 0.5) * SIZE, atol=1e-3)
     with pytest.raises(NoFace, match="photo 1: the network must give finite"):
         stream.add(crop(1))
     np.testing.assert_allclose(stream.add(crop(2)).points, kept, atol=1e-6)
@@ -302,5 +296,14 @@ def test_an_answer_that_is_not_finite_costs_its_photo_alone():
 
 
 def test_other_networks_are_not_iterated():
-    with pytest.raises(ValueError, match="is no coarse network"):
-        iterated_of(fake(np.zeros((1, 290), np.float32))._replace(config={"network": "uvnet"}))
+    loaded = fake(np.zeros((1, 8, 3), np.float32))._replace(config={"network": "convlstm"}, images=1)
+    with pytest.raises(ValueError, match="^iterations is not for convlstm; fake has no options$"):
+        predictor_of(loaded, iterations=2)
+    with pytest.raises(ValueError, match="^fake: convlstm is not iterated$"):
+        predictor_of(loaded).run_iterations(2)
+
+
+@pytest.mark.parametrize("second, score", [(0.0115, 1.0), (0.02, 0.0), (0.0115 ** 2 / 0.02, 2.0)])
+def test_how_far_the_second_pass_moves_a_face_is_its_score(second, score):
+    assert score_of(np.array([0.1, second, 0.5])) == pytest.approx(score)
+    assert score_of(np.array([second])) == 1.0

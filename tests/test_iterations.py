@@ -73,11 +73,12 @@ def test_the_picture_has_a_row_for_each_face():
     assert np.abs(picture[20:220, 200:].astype(int) - picture[240:440, 200:]).mean() > 1
 
 
-def test_a_training_sample_is_drawn_with_its_guess_truth_and_answer():
+def test_a_training_sample_is_drawn_with_its_estimate_truth_and_answer():
     from Dataset.rendering_unit import built_in_unit
-    guess, truth = built_in_unit()(c.mean_face(), 32), face(1)
-    x = np.concatenate([np.full((32, 32, 3), 0.25, np.float32), guess], -1)
+    estimate, truth = built_in_unit()(c.mean_face(), 32), face(1)
+    x = np.concatenate([np.full((32, 32, 3), 0.25, np.float32), estimate], -1)
     tiles = dict(coefficient_tiles(x, truth, truth))
-    assert list(tiles) == ["input", "guess", "truth", "prediction"] and (tiles["input"] == 0.25).all()
-    np.testing.assert_array_equal(tiles["guess"], guess[..., :2:-1])          # x, y, z of a normal are red, green, blue
+    assert list(tiles) == ["input", "estimate", "truth", "prediction"] and (tiles["input"] == 0.25).all()
+    np.testing.assert_array_equal(tiles["estimate"], estimate[..., :2:-1])    # x, y, z of a normal are red, green, blue
     np.testing.assert_array_equal(tiles["truth"], tiles["prediction"])
+    assert list(dict(coefficient_tiles(x[..., :3], truth, truth))) == ["input", "truth", "prediction"]

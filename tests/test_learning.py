@@ -6,6 +6,7 @@ import pytest
 
 from Datagenerator.dataset import DataConfig, SubjectSequence
 from Dataset.subjects import subjects_of
+from Network.inference.registry import predictor_of
 from Network.loading import load_model
 from tests.test_end_to_end import make_people, train_run
 
@@ -39,7 +40,7 @@ def errors(run: Path, people: Path, shuffled: bool = False) -> np.ndarray:
         order = np.array([next(j % count for j in range(i + 1, i + count) if names[j % count] != names[i])
                           for i in range(count)])
         images = images[order]
-    return ((loaded.predict(images) - truths) ** 2).mean((1, 2))
+    return ((predictor_of(loaded).predict(images) - truths) ** 2).mean((1, 2))
 
 
 def test_unseen_people_beat_the_mean_face_and_their_own_pictures_matter(run, people):

@@ -20,7 +20,7 @@ from Dataset.transforms import rotation_from_euler, to_unit_sphere
 from Dataset.workers import render_stage
 from Evaluation.overlay import Drawn, blend
 from Evaluation.uv_views import project_texture
-from Network.colours import Colours, frontal_view, view_of
+from Network.inference.texture import Texture, frontal_view, view_of
 from Network.grid import grid_normals, resample
 
 
@@ -126,7 +126,7 @@ def test_temples_pass_beside_the_head(kind):
             assert side * end[0] == pytest.approx(abs(ear[0]) + 4, abs=0.5) and end[2] < ear[2]
 
 
-# Network/colours.py, Dataset/texture.py
+# Network/inference/texture.py, Dataset/texture.py
 
 
 def face() -> np.ndarray:
@@ -212,7 +212,7 @@ def test_what_lies_behind_the_nose_is_not_painted():
 
 def test_hair_before_the_face_is_not_painted_onto_it():
     points = face()
-    coat, photo = Colours(len(points)), np.full((80, 80, 3), 50, np.uint8)
+    coat, photo = Texture(len(points)), np.full((80, 80, 3), 50, np.uint8)
     photo[:, 40:] = 220                             # hair over the image's right half
     free = np.zeros((80, 80), bool)
     free[:, :40] = True

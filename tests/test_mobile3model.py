@@ -13,7 +13,7 @@ import tensorflow as tf
 from Network import mobile3model
 from Network.layers import RECURRENT_ACTIVATIONS
 from Network.losses import mean_squared_error
-from Network.mobile3model import QUICK, THESIS, Config, build, build_step, get_keras_model, initial_states
+from Network.mobile3model import QUICK, SMALL, THESIS, Config, build, build_step, get_keras_model, initial_states
 from tests import forkserver
 from tests.bench import listing
 
@@ -111,7 +111,8 @@ def test_settings_change_what_they_say():
     assert build(Config(**{**TINY, "points": 16})).output_shape == (None, 16, 3)
     assert shape("lstm_1", alpha=0.5)[-1] == 4 * 8 and shape("block_1_1_project", alpha=0.5)[-1] == 2
     assert QUICK.points == 1024 and build(QUICK).count_params() < 1_100_000
-    assert THESIS == Config() and mobile3model.PRESETS == {"thesis": THESIS, "quick": QUICK}
+    assert SMALL.shape_head == 0 and build(SMALL).count_params() == 2_348_499
+    assert THESIS == Config() and mobile3model.PRESETS == {"thesis": THESIS, "quick": QUICK, "convlstm-small": SMALL}
 
 
 def test_deeper_decoder_begins_as_the_published_one():

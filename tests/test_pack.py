@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from Network import compact
+from Network.inference.registry import predictor_of
 from Network.loading import WEIGHTS, load_model
 from Network.pack import main, pack, rounding_error, surface_moved
 from tests.test_compact import TINY
@@ -24,7 +25,7 @@ IMAGES = np.random.default_rng(0).random((2, 4, 32, 32, 3), np.float32)
 def test_round_trip_costs_what_it_says(folder):
     loaded, error, path = folder
     again = load_model(path)
-    apart = np.linalg.norm(again.predict(IMAGES) - loaded.predict(IMAGES), axis=-1).max()
+    apart = np.linalg.norm(predictor_of(again).predict(IMAGES) - predictor_of(loaded).predict(IMAGES), axis=-1).max()
     assert apart == pytest.approx(error, rel=1e-4) and 0 < error < 2e-3
     for exact, stored in zip(loaded.model.get_weights(), again.model.get_weights()):
         np.testing.assert_allclose(stored, exact, rtol=1e-3, atol=1e-7)         # half precision: 11 bits

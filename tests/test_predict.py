@@ -1,15 +1,19 @@
 """Photos -> crops -> network input -> mesh, with a network that is known by heart."""
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from Dataset.representations.points import grid_triangles
 from Dataset.sources import Picture, example_picture
+from Network.inference.base import Face
+from Network.inference.candidates import grown
+from Network.inference.photos import EXTENT, Crop, NoFace, crop_faces, faces_of, recrop, square_crop
+from Network.inference.registry import predictor_of
+from Network.inference.results import face_mesh
+from Network.inference.texture import Texture
 from Network.loading import Loaded
-from Network.colours import Colours
-from Network.predict import (EXTENT, Crop, Prediction, crop_faces, cut_again, face_mesh, faces_of, grown,
-                             network_input, reconstruct)
 
 BLANK = Picture("blank.png", np.full((100, 100, 3), 90, np.uint8))
 
@@ -29,8 +33,8 @@ class Counts:
         return np.full((1, 4, 3), float(images.shape[1]), np.float32)
 
 
-def loaded(images=None, model=None) -> Loaded:
-    return Loaded(model or Counts(), {}, "m.keras", 4, 4, images, "random")
+def predictor(images=None, model=None, order="random", points=4):
+    return predictor_of(Loaded(model or Counts(), {}, Path("m.keras"), points, 4, images, order))
 
 
 def test_the_astronaut_is_found_where_her_face_is():
@@ -50,12 +54,12 @@ def test_a_box_by_hand_takes_the_place_of_the_detector():
 
 def test_pictures_without_a_face(caplog):
     with pytest.raises(ValueError, match="blank.png: no face found"):
-        list(faces_of([BLANK], loaded()))
+        list(faces_of([BLANK], predictor().crops))
     with caplog.at_level(logging.WARNING):
-        faces = list(faces_of([BLANK, example_picture()], loaded()))
+        faces = list(faces_of([BLANK, example_picture()], predictor().crops))
     assert len(faces) == 1 and "blank.png: no face found; skipped" in caplog.text
     with pytest.raises(ValueError, match="takes one picture"):
-        list(faces_of([example_picture(), BLANK], loaded(), every_face=True))
+        list(faces_of([example_picture(), BLANK], predictor().crops, every_face=True))
 
 
 def test_pictures_are_read_one_by_one():
@@ -66,7 +70,7 @@ def test_pictures_are_read_one_by_one():
         for number in range(2):
             asked.append(number)
             yield example_picture()
-    faces = faces_of(source(), loaded())
+    faces = faces_of(source(), predictor().crops)
     next(faces)
     assert asked == [0]
 
@@ -80,53 +84,63 @@ def test_a_box_grows_about_its_centre():
 
 
 def test_network_input_is_stretched_image_by_image():
-    batch = network_input([crop(0), crop(100)])
-    assert batch.shape == (1, 2, 4, 4, 3) and batch.dtype == np.float32
-    assert batch.min() == 0 and batch.max() == 1 and batch[0, 1, 1, 1, 0] < 1e-6       # 100 is that image's smallest
-    with pytest.raises(ValueError, match="at least one face"):
-        network_input([])
+    batch = predictor().inputs([crop(0).image, crop(100).image])
+    assert batch.shape == (2, 4, 4, 3) and batch.dtype == np.float32
+    assert batch.min() == 0 and batch.max() == 1 and batch[1, 1, 1, 0] < 1e-6       # 100 is that image's smallest
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 5, 3), np.uint8), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3))])
+def test_a_crop_is_a_square_of_bytes(image):
+    with pytest.raises(ValueError, match="a crop must be .S, S, 3. uint8 BGR, got"):
+        square_crop(image, 4)
 
 
 @pytest.mark.parametrize("fixed, given, taken", [(None, 3, 3), (8, 3, 8), (2, 3, 2), (8, 8, 8)])
 def test_a_fixed_number_of_images_is_met(fixed, given, taken):
     model = Counts()
-    assert reconstruct(loaded(fixed, model), [crop(i) for i in range(given)]).points[0, 0] == taken
+    known = predictor(fixed, model)
+    face = [known.add(crop(i)) for i in range(given)][-1]
+    assert face.points[0, 0] == taken and known.count == given
     if fixed == 8 and given == 3:
         np.testing.assert_array_equal(model.images[0, 0], model.images[0, 3])
 
 
 def test_points_that_are_not_finite_are_refused():
-    with pytest.raises(ValueError, match="m.keras: predicts points that are not finite"):
-        reconstruct(loaded(model=lambda images, training: np.full((1, 4, 3), np.nan)), [crop()])
+    broken = predictor(model=lambda images, training: np.full((1, 4, 3), np.nan))
+    with pytest.raises(NoFace, match="x: no face: m.keras predicts points that are not finite"):
+        broken.add(crop())
+    assert broken.face is None and broken.count == 0
 
 
 def test_only_an_ordered_prediction_is_a_mesh_and_its_coat_colours_it():
     points = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
-    cloud = face_mesh(Prediction(points, [crop()]), ordered=False)
+    cloud = face_mesh(Face(points, crop()))
     assert len(cloud.triangles) == 0 and cloud.colours is None
-    mesh = face_mesh(Prediction(points, [crop()]), ordered=True)
+    mesh = face_mesh(Face(points, crop(), points + 1, texture=Texture(64)))
     np.testing.assert_array_equal(mesh.triangles, grid_triangles(8))
-    assert mesh.colours is None and face_mesh(Prediction(points, [], None, Colours(64)), ordered=True).colours is None
+    assert mesh.colours is None and np.array_equal(mesh.vertices, points.astype(np.float64))
+    other = face_mesh(Face(points, crop(), points + 1, texture=Texture(64)), expression=True)
+    np.testing.assert_array_equal(other.vertices, (points + 1).astype(np.float64))
 
 
 def test_only_a_frontal_photo_colours_what_has_no_places():
     points = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
-    ordered = loaded(model=lambda images, training: points[None])._replace(order="grid")
-    assert face_mesh(reconstruct(ordered, [crop(pass_name="profile")]), ordered=True).colours is None
+    ordered = predictor(model=lambda images, training: points[None], order="grid", points=64)
+    assert face_mesh(ordered.add(crop(pass_name="profile"))).colours is None
 
 
-def test_a_badly_cut_face_is_cut_again_about_its_places():
+def test_a_badly_cut_face_is_recrop_about_its_places():
     """A face of 40 pixels about (130, 70), in a crop of 100 about (100, 100): the new crop is 40 / 0.91 about it."""
     whole = np.random.default_rng(0).integers(0, 256, (200, 300, 3)).astype(np.uint8)
     crop_ = Crop(whole[50:150:4, 50:150:4], whole[50:150, 50:150], (50, 50, 100, 100), "x", "profile", whole)
     corners = (np.array([[110, 50], [150, 90], [130, 60]]) - 50) / 100
-    again = cut_again(crop_, corners)
+    again = recrop(crop_, corners)
     assert 40 / EXTENT < 50
     side = 50                                                                   # never less than half
     assert again.box == (130 - side // 2, 70 - side // 2, side, side) and again.image.shape == (25, 25, 3)
     np.testing.assert_array_equal(again.photo, whole[45:95, 105:155])
     moved = (np.array([[110, 50], [150, 90], [130, 60]]) - again.box[:2]) / side
-    assert cut_again(again, moved) is None                                      # lies well now
-    assert cut_again(crop_._replace(whole=None), corners) is None               # nothing to cut from
-    assert cut_again(crop_, corners - 2).box == (50 - 25, 50 - 25, 50, 50)     # by half its side at most
-    assert cut_again(crop_._replace(box=(-60, 50, 100, 100)), corners - 2) is None      # no longer on the picture
+    assert recrop(again, moved) is None                                      # lies well now
+    assert recrop(crop_._replace(whole=None), corners) is None               # nothing to cut from
+    assert recrop(crop_, corners - 2).box == (50 - 25, 50 - 25, 50, 50)     # by half its side at most
+    assert recrop(crop_._replace(box=(-60, 50, 100, 100)), corners - 2) is None      # no longer on the picture

@@ -8,8 +8,9 @@ import pytest
 from Datagenerator.augment import Sample
 from Datagenerator.coefficient_dataset import CoefficientConfig
 from Datagenerator.pipeline import make_pipeline
-from Datagenerator.shard_dataset import ShardConfig, make_sequences, mirror, mirror_grid
-from Datagenerator.source import open_source, people_of
+from Datagenerator.shard_dataset import PointConfig, ShardConfig, make_sequences, mirror, mirror_grid
+from Datagenerator.dataset import DataConfig
+from Datagenerator.source import data_config, open_source, people_of
 from Dataset.face_model import load_face_model
 from Dataset.renders import RenderOptions
 from Dataset.representations.points import encode
@@ -121,6 +122,53 @@ def test_mirrored_places_are_the_mirrored_faces():
     assert mirrored.visible.reshape(16, 16)[:, -4:].all() and mirrored.visible.sum() == 64
     for a, b in zip(mirror(mirrored), sample):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_a_mirrored_person_is_the_mirrored_target(folder):
+    """Of the same batch with and without mirroring: some people are left for right, images, places and points."""
+    plain, half = (make_sequences(open_shards(folder), dataclasses.replace(CONFIG, augment=False, mirror=mirrored))[0]
+                   for mirrored in (False, True))
+    turned = 0
+    for index in range(3):
+        (a, truth), (b, found) = plain.batch(0, index), half.batch(0, index)
+        for i in range(len(a)):
+            if np.array_equal(a[i], b[i]):
+                np.testing.assert_array_equal(found["points"][i], truth["points"][i])
+                continue
+            turned += 1
+            np.testing.assert_array_equal(b[i], a[i][:, :, ::-1])
+            np.testing.assert_allclose(found["points"][i], mirror_grid(truth["points"][i]))
+            columns = truth["places"][i].reshape(-1, 16, 16, 2)[:, :, ::-1].reshape(-1, 256, 2)
+            np.testing.assert_allclose(found["places"][i], columns * (-1, 1) + (1, 0), atol=1e-6)
+    assert 0 < turned < 7
+
+
+def test_points_alone(folder):
+    """For `convlstm`: the same batches, whose target is the points, in order on the grid."""
+    config = PointConfig(**dataclasses.asdict(CONFIG))
+    for points, whole in zip(make_sequences(open_shards(folder), config), make_sequences(open_shards(folder), CONFIG)):
+        assert points.shapes == (whole.shapes[0], (None, 256, 3)) and len(points) == len(whole)
+        seen = set()
+        for index in range(len(points)):
+            (x, y), (images, truth) = points.batch(0, index), whole.batch(0, index)
+            np.testing.assert_array_equal(x, images)
+            np.testing.assert_array_equal(y, truth["points"])
+            seen.add(x.shape[1])
+        assert seen == {1, 2}
+    for (x, y), index in zip(make_pipeline(points, 0), range(len(points))):
+        np.testing.assert_array_equal(np.asarray(y), points.batch(0, index)[1])
+
+
+def test_convlstm_reads_shards_and_subject_folders(folder, tmp_path):
+    assert data_config("convlstm", folder, ["batch_images", "mirror"]) is PointConfig
+    assert data_config("convlstm", tmp_path, ["images", "repeats"]) is DataConfig
+    with pytest.raises(ValueError, match="people: repeats may be set for subject folders only"):
+        data_config("convlstm", folder, ["repeats"])
+    with pytest.raises(ValueError, match="batch_images may be set for shards only"):
+        data_config("convlstm", tmp_path, ["batch_images"])
+    source = open_source(folder, "train-test", PointConfig(**dataclasses.asdict(CONFIG)))
+    assert source.model == {"crop_margin": 1.15} and source.template.shape == (256, 3)
+    assert source.about["order"] == "grid"
 
 
 def test_source_and_people(folder):

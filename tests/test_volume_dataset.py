@@ -161,6 +161,20 @@ def test_landmarks_of_a_mirrored_face():
     assert list(swap[[0, 8, 17, 27, 30, 31, 36, 39, 48, 51, 60]]) == [16, 8, 26, 27, 30, 35, 45, 42, 54, 51, 64]
 
 
+def test_a_mirrored_image_has_a_mirrored_volume_and_left_landmarks_become_right_ones(folder):
+    still = dataclasses.replace(PLAIN, rotation=0, shift=0, scale=(1, 1), gain=(1, 1), mirror=1)
+    training = sequences(folder, still)[0]
+    people, images, _ = training.draw(0, 0)
+    x, y = training.batch(0, 0)
+    shown, truth = sequences(folder)[1].of(people[:, 0], images[:, 0])
+    np.testing.assert_allclose(x, shown[:, :, ::-1], atol=1e-6)
+    for found, one in zip(y["volume"], truth["volume"]):
+        assert overlap(found, one[:, ::-1]) > 0.99 > 0.97 > overlap(found, one)
+    swap = mirrored_landmarks(load_face_model())
+    np.testing.assert_allclose(y["heat_maps"], truth["heat_maps"][:, :, ::-1][..., swap], atol=1e-4)
+    assert np.abs(y["heat_maps"] - truth["heat_maps"][:, :, ::-1]).max() > 0.1
+
+
 def test_heat_maps_by_hand():
     maps = heat_maps(np.array([[0.5, 0.25], [2.0, 0.5]]), 8, 1.5)
     assert maps.shape == (8, 8, 2) and maps.dtype == np.float32

@@ -1,4 +1,4 @@
-"""Dataset/volume_fit.py and Network/volume_fitted.py: made people, from any side, come back; nothing is no face."""
+"""Dataset/volume_fit.py and Network/inference/vrn.py: made people, from any side, come back; nothing is no face."""
 import dataclasses
 
 import keras
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from Dataset.camera import look_at_face
+from Dataset.errors import NotFittable
 from Dataset.face_model import load_face_model
 from Dataset.representations.points import encode as grid
 from Dataset.representations.volume import encode, frame_of, solid, to_bytes
@@ -13,11 +14,13 @@ from Dataset.transforms import rotation_from_euler
 from Dataset.volume_fit import _start, _surface, fit_volume
 from Network import vrn
 from Network.checkpoints import RunFolder
+from Network.inference.photos import NoFace
+from Network.inference.registry import from_run, predictor_of
+from Network.inference.vrn import sigmoid, surface_of, visible_points
 from Network.loading import load_model
 from Network.pack import pack
-from Network.predict import NoFace
-from Network.volume_fitted import VolumeFitter, heat_landmarks, sigmoid, surface_of, visible_points
 from tests.seen import squared_error
+from tests.test_fitted import fake
 
 SIZE, LAYERS = 64, 68
 
@@ -56,18 +59,18 @@ def test_a_reading_says_where_the_face_lies():
     model = load_face_model()
     values, frame, identity, head = made((-40, 0, 15))
     logits = np.where(values, 9.0, -9.0).astype(np.float32)
-    fitter = VolumeFitter()
+    fitter = predictor_of(fake(np.zeros((1, SIZE, SIZE, LAYERS), np.float32), "vrn"))
     reading = fitter.read(logits)
     true = model.landmarks(frame.voxels(head))[:, :2] / SIZE
     assert np.linalg.norm(reading.landmarks - true, axis=1).mean() < 0.03
     person = fitter.fit([reading, reading])
-    assert person.points.shape == person.in_photo.shape == (128 ** 2, 3) and person.points.dtype == np.float32
+    assert person.points.shape == person.photo_points.shape == (128 ** 2, 3) and person.points.dtype == np.float32
     assert np.linalg.norm(person.points, axis=1).max() == pytest.approx(1, abs=1e-5)
-    np.testing.assert_array_equal(person.places, reading.places)
+    np.testing.assert_array_equal(person.keypoints, reading.keypoints)
     cloud = visible_points(logits, 500)
     assert cloud.shape == (500, 3) and cloud.dtype == np.float32
     np.testing.assert_array_equal(cloud, visible_points(logits, 500))
-    surface = surface_of(logits)
+    surface = surface_of(sigmoid(logits))
     assert abs(surface.vertices.mean(0)).max() < SIZE / 4
     top = surface.vertices[surface.vertices[:, 1].argmax()]
     assert top[1] > 0 and values[: SIZE // 2].any()         # y points up
@@ -78,13 +81,14 @@ def test_nothing_is_no_face():
     few = nothing.copy()
     few[3:6, 3:6, 3:6] = 8
     broken = np.full_like(nothing, np.nan)
+    fitter = predictor_of(fake(nothing[None], "vrn"))
     for logits in (nothing, few, broken):
-        with pytest.raises(NoFace, match="no face: volume: empty: a face fills at least 0.4%"):
-            VolumeFitter().read(logits)
+        with pytest.raises(NotFittable, match="volume: empty: a face fills at least 0.4%"):
+            fitter.read(logits)
         with pytest.raises(NoFace, match="no face"):
             visible_points(logits)
-    with pytest.raises(NoFace, match="empty"):
-        surface_of(nothing)
+    with pytest.raises(NotFittable, match="empty"):
+        surface_of(sigmoid(nothing))
 
 
 def test_sigmoid_does_not_overflow():
@@ -103,12 +107,12 @@ def test_heat_maps_say_landmarks_where_there_are_some(variant, tmp_path):
     run.start({"network": "vrn", "model": dataclasses.asdict(config), "order": "grid"})
     run.save_weights(model, "best_validation")
     loaded, images = load_model(run.path), np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
-    read = heat_landmarks(loaded)
+    read = predictor_of(loaded).heat_landmarks()
     assert (read is None) == (variant == "plain")
     if read is not None:
         np.testing.assert_allclose(read(images), vrn.read_landmarks(np.asarray(model(images)["heat_maps"])), atol=1e-6)
     pack(loaded, tmp_path / "box", np.zeros((1, 1, 16, 16, 3), np.float32))
-    boxed = heat_landmarks(load_model(tmp_path / "box"))
+    boxed = from_run(tmp_path / "box").heat_landmarks()
     assert (boxed is None) == (variant != "guided")
     if boxed is not None:
         assert boxed(images).shape == (2, 68, 2)

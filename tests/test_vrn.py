@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from Network import vrn
-from Network.dense_face import on_face
 from Network.hourglass import EPSILON, Residual
 from Network.settings import Settings
 from Network.step import GradientStep, make_optimizer
@@ -28,15 +27,15 @@ def batch(config: vrn.Config, count: int = 2, seed: int = 0):
                "heat_maps": rng.random((count, cells, cells, 68)).astype(np.float32)}
 
 
-@pytest.mark.parametrize("variant, paper, compact", [
-    ("plain", 6_928_264, 3_978_309), ("guided", 10_589_068, 3_999_673), ("multitask", 10_237_900, 3_994_165)])
-def test_parameters(variant, paper, compact):
+@pytest.mark.parametrize("variant, paper, small_count", [
+    ("plain", 6_928_264, 1_049_504), ("guided", 10_589_068, 1_308_868), ("multitask", 10_237_900, 1_193_188)])
+def test_parameters(variant, paper, small_count):
     model = vrn.build_training(dataclasses.replace(vrn.VRN, variant=variant))
     assert model.count_params() == paper
     assert model.output["volume"].shape == (None, 192, 192, 200)
-    small = vrn.build_training(dataclasses.replace(vrn.COMPACT, variant=variant))
-    assert small.count_params() == compact and compact <= 4_000_000
-    assert small.output["volume"].shape == (None, 96, 96, 100)
+    small = vrn.build_training(dataclasses.replace(vrn.SMALL, variant=variant))
+    assert small.count_params() == small_count
+    assert small.output["volume"].shape == (None, 64, 64, 64)
 
 
 def test_the_papers_sizes():
@@ -44,8 +43,9 @@ def test_the_papers_sizes():
     assert vrn.PRESETS["vrn"] == vrn.Config() and vrn.VRN.heat_size == 48
     assert model.input_shape == (None, 192, 192, 3)
     assert model.get_layer("stem_2").output.shape == (None, 48, 48, 256)
-    assert [model.get_layer(f"glass_1_down_{d}").output.shape[1] for d in (4, 3, 2, 1)] == [24, 12, 6, 3]
-    assert model.get_layer("glass_1_out").filters == 256 and model.get_layer("volume").kernel.shape == (2, 2, 200, 256)
+    assert [model.get_layer(f"hourglass_1_down_{d}").output.shape[1] for d in (4, 3, 2, 1)] == [24, 12, 6, 3]
+    assert model.get_layer("hourglass_1_out").filters == 256
+    assert model.get_layer("volume").kernel.shape == (2, 2, 200, 256)
 
 
 @pytest.mark.parametrize("variant", vrn.VARIANTS)
@@ -64,31 +64,8 @@ def test_variants_shapes_and_the_part_that_predicts(variant):
     assert [w.shape for w in fresh.weights] == [w.shape for w in part.weights]
     fresh.set_weights(part.get_weights())
     np.testing.assert_allclose(fresh(x), outputs["volume"], atol=1e-5)
-    np.testing.assert_allclose(vrn.volume_of(model.get_layer("volume").bias), 0.1, rtol=1e-5)     # it begins at a tenth
-
-
-@pytest.mark.parametrize("variant", vrn.VARIANTS)
-def test_with_places_it_begins_as_a_slab(variant):
-    """Nothing is changed yet: all voxels under a pixel are cut by the mask's logit, between front and back."""
-    keras.utils.set_random_seed(4)
-    config = dataclasses.replace(tiny(variant), image_size=32, depth=2, places=(8, 4, 6, 8),
-                                 encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 0))
-    model, (x, _) = vrn.build_training(config), batch(config)
-    template = np.random.default_rng(1).normal(size=(256, 3)).astype(np.float32)
-    vrn.set_template(model, template)
-    part = vrn.inference(model)
-    begun = keras.Model(part.input, part.get_layer("begun").output)
-    logits, surface = np.asarray(part(x)), np.asarray(begun(x))
-    assert logits.shape == (2, 32, 32, 12) and logits.max() <= 2 and np.isfinite(logits).all()
-    front, mask = 6 - 32 * surface[..., :1], np.asarray(on_face(surface[..., 1:]))
-    layer = np.arange(12) + 0.5
-    np.testing.assert_allclose(logits, np.minimum(np.minimum(layer - front, front + 32 * vrn.Slab.THICK - layer),
-                                                  mask), atol=1e-3)
-    fresh = vrn.build(config)
-    fresh.set_weights(part.get_weights())
-    np.testing.assert_allclose(fresh(x), logits, atol=1e-4)
-    with pytest.raises(ValueError, match="places must be four numbers"):
-        dataclasses.replace(config, places=(1, 2))
+    bias = np.asarray(model.get_layer("volume").bias)
+    np.testing.assert_allclose(1 / (1 + np.exp(-bias)), 0.1, rtol=1e-5)      # of a new network: a tenth of the voxels
 
 
 def test_guided_looks_at_its_maps_and_multitask_does_not():

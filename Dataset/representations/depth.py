@@ -21,6 +21,7 @@ import numpy as np
 from scipy import ndimage
 
 from Dataset.camera import Camera, look_at_face
+from Dataset.errors import NotFittable
 from Dataset.mesh import Mesh
 from Dataset.raycast import Scene
 from Dataset.sampling import sample
@@ -86,7 +87,7 @@ def surface_points(depth: np.ndarray, camera: Camera, count: int, rng: np.random
     alone would be dense in the middle of a face and sparse at its sides. ValueError "no depth" where there is none."""
     mesh = triangulate(depth, camera)
     if not len(mesh.triangles):
-        raise ValueError("no depth: the map has no surface to take points from")
+        raise NotFittable("no depth: the map has no surface to take points from")
     return sample(mesh, count, rng).points
 
 

@@ -29,6 +29,7 @@ from scipy import sparse
 
 from Dataset.atomic import write_atomic
 from Dataset.camera import Camera, look_at_face
+from Dataset.errors import NotFittable
 from Dataset.face_model import FaceModel
 from Dataset.mesh import Mesh
 from Dataset.representations import points
@@ -265,7 +266,7 @@ def decode(values: np.ndarray, image: np.ndarray | None = None) -> Mesh:
     values = _checked(values)
     inside = values > LEVEL
     if not inside.any() or inside.all():
-        raise ValueError("volume: empty: no surface, " + ("everything" if inside.all() else "nothing") + " is inside")
+        raise NotFittable("volume: empty: no surface, " + ("everything" if inside.all() else "nothing") + " is inside")
     places, triangles, _, _ = marching_cubes(values, LEVEL, gradient_direction="descent", allow_degenerate=False)
     vertices = places.astype(np.float64)[:, [1, 0, 2]] + 0.5
     mesh = Mesh(vertices, triangles.astype(np.int64))

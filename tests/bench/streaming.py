@@ -19,7 +19,7 @@ from Dataset.detect import detect_faces
 from Dataset.sources import Picture, example_picture
 from Network.loading import DEFAULT_MODEL, load_model
 from Network.predict import crop_faces, face_mesh, network_input
-from Network.results import write_result
+from Network.inference.results import write_result
 from Network.streaming import make_stream
 
 

@@ -2,9 +2,9 @@
 
     python -m tests.bench.vrn --parameters
     python -m tests.bench.vrn --variants plain guided multitask --runs float32 bfloat16+remat --repeats 0
-    python -m tests.bench.vrn --sizes compact --batch 8
+    python -m tests.bench.vrn --sizes small --batch 8
 
-The parameters of each variant, at the paper's size and compact's. Milliseconds to fill a solid at both sizes, beside
+The parameters of each variant, at the paper's size and `vrn-small`'s. Milliseconds to fill a solid at both sizes, beside
 Open3D's first hits of the same solid (the baseline). Then peak memory and processor seconds of training steps, each in
 a process of its own: float32 (the baseline), bfloat16, and both with rematerialisation.
 """
@@ -24,7 +24,7 @@ import numpy as np  # noqa: E402
 
 RUNS = {"float32": ("float32", False), "bfloat16": ("mixed_bfloat16", False), "float32+remat": ("float32", True),
         "bfloat16+remat": ("mixed_bfloat16", True)}
-USUAL = {"paper": 1, "compact": 16}     # size -> pictures of a step
+USUAL = {"paper": 1, "small": 16}       # size -> pictures of a step
 VARIANTS = ("plain", "guided", "multitask")
 
 
@@ -39,7 +39,7 @@ def train(size: str, variant: str, precision: str, remat: bool, steps: int, batc
     from Network.vrn_losses import volume_and_landmarks
     from tests.bench.network_step import peak
     keras.config.set_dtype_policy(precision)
-    base, batch = vrn.VRN if size == "paper" else vrn.COMPACT, batch or USUAL[size]
+    base, batch = vrn.VRN if size == "paper" else vrn.SMALL, batch or USUAL[size]
     config = dataclasses.replace(base, variant=variant, remat=remat)
     step = GradientStep(vrn.build_training(config), make_optimizer(Settings(optimizer="rmsprop")), volume_and_landmarks)
     rng, side, cells = np.random.default_rng(0), config.image_size, config.heat_size
@@ -82,10 +82,10 @@ def data(repeats: int) -> None:
 def parameters() -> None:
     """Of the networks that are trained, in millions, beside their share that predicts."""
     from Network import vrn
-    print("parameters | paper | of it, predicts | compact | of it, predicts")
+    print("parameters | paper | of it, predicts | small | of it, predicts")
     for variant in VARIANTS:
         cells = []
-        for base in (vrn.VRN, vrn.COMPACT):
+        for base in (vrn.VRN, vrn.SMALL):
             model = vrn.build_training(dataclasses.replace(base, variant=variant))
             cells += [f"{model.count_params():,}", f"{vrn.inference(model).count_params():,}"]
         print(" | ".join([variant, *cells]), flush=True)
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--variants", choices=VARIANTS, nargs="+", default=["plain"])
     parser.add_argument("--runs", choices=RUNS, nargs="*", default=list(RUNS))
     parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=0, help="pictures of a step; default 1 (paper), 16 (compact)")
+    parser.add_argument("--batch", type=int, default=0, help="pictures of a step; default 1 (paper), 16 (small)")
     parser.add_argument("--repeats", type=int, default=15, help="of each way to fill a solid; 0: none")
     parser.add_argument("--parameters", action="store_true", help="only the table of parameters")
     parser.add_argument("--one", choices=RUNS, help=argparse.SUPPRESS)

@@ -1,0 +1,352 @@
+"""The interface of every system: photos of one subject in, faces out.
+
+    predictor = Network.from_preset("compact")      # or Network.from_run(path)
+    face = predictor.add(image)                     # one more photo of the same subject; NoFace keeps nothing
+    predictor.face                                  # the last Face
+    predictor.reset()                               # the next photo shows another subject
+
+What a system can do is said once, by the class attributes of its Predictor. No other code asks for a network's name.
+"""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Callable, ClassVar, Mapping, NamedTuple, Sequence
+
+import numpy as np
+
+from Dataset.face_model import FaceModel, load_face_model
+from Dataset.images import SCALINGS, Box, scaled
+from Dataset.pose import Pose, pose_numbers, weak_perspective
+from Dataset.representations import points as grids
+from Dataset.sources import Picture
+from Dataset.transforms import to_unit_sphere
+from Network.grid import resample
+from Network.inference.photos import (FRONTAL, Answer, Crop, NoFace, Scored, best_crop, crop_faces, square_crop)
+from Network.inference.readings import DepthReading, UVReading
+from Network.inference.texture import Texture, View, frontal_view, view_of
+from Network.loading import Loaded
+from Network.video import FaceNetwork
+
+BATCH = 16              # images that go through a network at a time
+
+
+class Face(NamedTuple):
+    """What is known after a photo. None: the system does not say.
+
+    points        (N, 3) float32, the subject's neutral face from all photos so far, canonical coordinates, unit sphere
+    crop          where the last photo shows it, without the picture
+    photo_points  (N, 3) float32, the face in the last photo with its expression, as `points`
+    keypoints     (256, 2) float32, where a 16x16 ordered grid of the face lies in the crop, normalised coordinates
+    landmarks     (68, 2) float32, likewise
+    pose          `Dataset.pose.Pose` of the head in the crop: px are crop sides, lengths mm
+    texture       the colours of an ordered face; the next photo adds to it
+    score         1 or more: the network sees a face; 0 or less: it sees none; None: it cannot tell
+    typicality    how far the subject's face is from the mean face, 1 for an average subject of the face model
+    """
+
+    points: np.ndarray
+    crop: Crop
+    photo_points: np.ndarray | None = None
+    keypoints: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
+    pose: Pose | None = None
+    texture: Texture | None = None
+    score: float | None = None
+    typicality: float | None = None
+
+    @property
+    def pose_numbers(self) -> np.ndarray | None:
+        """(6,) float64, `Dataset.pose.pose_numbers` of the head in the picture. Where only keypoints are known the
+        angles are those of the pose that shows them there, and scale and origin are NaN: such a face has no mm."""
+        if self.pose is not None:
+            return pose_numbers(self.pose, self.crop.box, 1)
+        if self.keypoints is None:
+            return None
+        shape = self.points if self.photo_points is None else self.photo_points
+        grid = resample(shape, round(len(self.keypoints) ** 0.5)).astype(np.float64)
+        turned = weak_perspective(grid, self.keypoints.astype(np.float64))
+        return np.append(pose_numbers(turned, self.crop.box, 1)[:3], [np.nan] * 3)
+
+    @property
+    def picture_landmarks(self) -> np.ndarray | None:
+        """(68, 3) float64: the landmarks in px of the picture, and their depth, px towards the camera, from the face's
+        own landmarks as they lie in the photo. All NaN where any is not finite; None where the system has none."""
+        if self.landmarks is None:
+            return None
+        x, y, width, height = self.crop.box
+        pixels = np.asarray(self.landmarks, np.float64) * (width, height) + (x, y)
+        solid = grids.grid_landmarks(self.points if self.photo_points is None else self.photo_points)
+        if not (np.isfinite(pixels).all() and np.isfinite(solid).all()):
+            return np.full((len(pixels), 3), np.nan)
+        pose = weak_perspective(solid, pixels)
+        return np.column_stack([pixels, pose.scale * solid @ pose.rotation[2]])
+
+
+class PhotoAnswer(NamedTuple):
+    """A photo alone, for evaluation. points: the face in it, an ordered grid (N, 3) float32 with its expression where
+    the system knows it, or the points (M, 3) of the surface that the network itself gives; unit sphere. landmarks
+    (68, 2) float32 in normalised coordinates, or None. seen: False: no face was found, and points are the mean face."""
+
+    points: np.ndarray
+    landmarks: np.ndarray | None
+    seen: bool
+
+
+class Predictor(ABC):
+    """One system. loaded: a model and its config; options: those of `OPTIONS`, one Predictor's own each.
+
+    Class attributes, the capabilities:
+    network              name in `Network.NETWORKS`
+    representation       what the network answers: points, uv, depth, volume, coefficients, keypoints
+    fusion               how several photos become one subject, in words
+    scaling              default of the input scaling; `input_scaling` is the config's
+    has_photo_face, has_landmarks, has_pose     what a `Face` holds
+    dense                of uv, depth, volume, coefficients: which of `uv_map`, `depth_map`, `volume`, `passes` work
+    maps                 of uv, depth, volume: what `answers` gives for every pixel, to be evaluated; None: nothing
+    views, surfaces      what demo.py can draw and write
+    iterated             the network runs several times over a photo
+    finds_faces_itself   it scores crops, so that proposals beside the detector's are tried
+    photo_surface        for evaluation of a photo the network's own surface counts, not the fitted face
+    follows_video        `follower` works
+    shows_layers         its layers' outputs can be drawn
+    """
+
+    network: ClassVar[str]
+    representation: ClassVar[str]
+    fusion: ClassVar[str]
+    scaling: ClassVar[str] = "minmax"
+    has_photo_face: ClassVar[bool] = False
+    has_landmarks: ClassVar[bool] = False
+    has_pose: ClassVar[bool] = False
+    dense: ClassVar[tuple[str, ...]] = ()
+    maps: ClassVar[str | None] = None
+    views: ClassVar[tuple[str, ...]] = ()
+    surfaces: ClassVar[tuple[str, ...]] = ("fit",)
+    iterated: ClassVar[bool] = False
+    finds_faces_itself: ClassVar[bool] = False
+    photo_surface: ClassVar[bool] = False
+    follows_video: ClassVar[bool] = False
+    shows_layers: ClassVar[bool] = False
+    OPTIONS: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, loaded: Loaded, **options: Any) -> None:
+        unknown = sorted(name for name, value in options.items() if value and name not in self.OPTIONS)
+        if unknown:
+            raise ValueError(f"{unknown[0]} is not for {self.network}; {loaded.source} has "
+                             f"{', '.join(self.OPTIONS) or 'no options'}")
+        self.loaded, self.source, self.config = loaded, loaded.source, loaded.config
+        self.size, self.points, self.ordered = loaded.image_size, loaded.points, loaded.order == "grid"
+        self.images = loaded.images
+        self.margin = float(self.config.get("model", {}).get("crop_margin", 1.0))
+        self.input_scaling = self.config.get("model", {}).get("scaling", self.scaling)
+        if self.input_scaling not in SCALINGS:
+            raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {self.input_scaling!r}")
+        self._clear()
+
+    # --- photos ---------------------------------------------------------------------------------------------------
+    def crops(self, picture: Picture, *, box: Box | None = None, every_face: bool = False) -> list[Crop]:
+        """`photos.crop_faces` as this network wants them."""
+        return crop_faces(picture, self.size, box=box, every_face=every_face, margin=self.margin,
+                          guess=self.finds_faces_itself)
+
+    def add(self, image: Crop | Picture | np.ndarray) -> Face:
+        """One more photo of the same subject -> what is known now.
+
+        image  a crop of `crops`; or a picture (H, W, 3) uint8 BGR, in which the largest face is found
+        The crop is cut again where the face lies off its place, and the picture's other proposals are tried where the
+        network scores and sees none. NoFace where no face is found, or where the network's answer is not finite; then
+        nothing is kept of the photo.
+        """
+        crop, answer, score = best_crop(self._crop_of(image), self._look)
+        face = self._update(answer, crop._replace(whole=None, others=None))
+        self.face, self.count = face._replace(score=score if self.finds_faces_itself else None,
+                                              texture=self._paint(face, answer)), self.count + 1
+        return self.face
+
+    def reset(self) -> None:
+        """Forget everything: the next photo shows another subject."""
+        self._clear()
+        self._forget()
+
+    def landmarks_in(self, image: np.ndarray, box: Box | None = None) -> np.ndarray | None:
+        """A picture (H, W, 3) uint8 BGR alone, and a box in it, None for the detector's -> `Face.picture_landmarks`;
+        None where no face is found. Resets. ValueError for a system without landmarks."""
+        if not self.has_landmarks:
+            raise ValueError(f"{self.source}: {self.network} has no landmarks in a photo")
+        self.reset()
+        try:
+            crops = self.crops(Picture("photo", image), box=box)
+            return self.add(crops[0]).picture_landmarks if crops else None
+        except NoFace:
+            return None
+
+    def subject(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Crops (S, S, 3) uint8 BGR of one subject -> the neutral face (N, 3) float32; the mean face where none shows a
+        face. Resets the predictor."""
+        self.reset()
+        for image in images:
+            try:
+                self.add(square_crop(image, self.size))
+            except NoFace:
+                continue
+        return mean_face(self.points) if self.face is None else self.face.points
+
+    def prefixes(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Crops of one subject -> the faces after one, two, three ... of them (T, N, 3) float32. Resets."""
+        self.reset()
+        faces = []
+        for image in images:
+            try:
+                self.add(square_crop(image, self.size))
+            except NoFace:
+                pass
+            faces.append(mean_face(self.points) if self.face is None else self.face.points)
+        return np.stack(faces)
+
+    def photo(self, image: np.ndarray) -> PhotoAnswer:
+        """A crop (S, S, 3) uint8 BGR alone, for evaluation. Resets the predictor."""
+        self.reset()
+        try:
+            face = self.add(square_crop(image, self.size))
+        except NoFace:
+            return PhotoAnswer(mean_face(self.points), None, False)
+        return PhotoAnswer(face.points if face.photo_points is None else face.photo_points, face.landmarks, True)
+
+    def inputs(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Images (S, S, 3) uint8 BGR -> the network's input (B, S, S, 3) float32 in [0, 1]."""
+        return np.stack([self._scaled(image) for image in images])
+
+    # --- what the last photo shows, pixel by pixel ------------------------------------------------------------------
+    def uv_map(self) -> UVReading:
+        """The last photo's UV map. ValueError where the system has none."""
+        raise ValueError(f"{self.source}: {self.network} has no UV map")
+
+    def depth_map(self) -> DepthReading:
+        """The last photo's depth map. ValueError where the system has none."""
+        raise ValueError(f"{self.source}: {self.network} has no depth map")
+
+    def volume(self) -> np.ndarray:
+        """The last photo's volume (S, S, D) float32 in [0, 1]. ValueError where the system has none."""
+        raise ValueError(f"{self.source}: {self.network} has no volume")
+
+    def passes(self) -> np.ndarray:
+        """Coefficients (n, 290) float32 of the last photo: of an iterated system the start and each pass. ValueError
+        where the system has none."""
+        raise ValueError(f"{self.source}: {self.network} has no coefficients")
+
+    @property
+    def layers(self) -> int:
+        """Of its volumes, where `maps` is volume; else 0."""
+        return 0
+
+    def answers(self, inputs: np.ndarray) -> np.ndarray:
+        """Network inputs (B, S, S, 3) float32 -> its dense predictions (B, S, S, C) float32, where `maps`."""
+        raise ValueError(f"{self.source}: {self.network} has no dense prediction")
+
+    def heat_landmarks(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """Of a network with heat maps: inputs (B, S, S, 3) -> landmarks (B, 68, 2), normalised; None without."""
+        return None
+
+    def feature_maps(self, photo: np.ndarray) -> Mapping[str, np.ndarray]:
+        """A crop (P, P, 3) uint8 BGR -> layer -> its feature maps (h, w, C), where `shows_layers`."""
+        from Network.feature_maps import feature_maps, layer_names
+        model = self.loaded.model
+        return feature_maps(model, self._scaled(square_crop(photo, self.size).image), layer_names(model))
+
+    def follower(self) -> FaceNetwork:
+        """The network for the frames of a video. ValueError where the system has no keypoints."""
+        raise ValueError(f"{self.source}: {self.network} does not say where a face lies in a frame")
+
+    def run_iterations(self, iterations: int) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
+        """(inputs (B, S, S, 3), poses (B, 6) to hold or None) -> coefficients (iterations + 1, B, 290), the start
+        first. ValueError where the network is not iterated."""
+        raise ValueError(f"{self.source}: {self.network} is not iterated")
+
+    def single_pass(self) -> Callable[[np.ndarray], Any]:
+        """Of an iterated network one pass: its whole input (B, S, S, 9) -> coefficients (B, 290). ValueError else."""
+        raise ValueError(f"{self.source}: {self.network} is not iterated")
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Network inputs of B subjects' photos (B, T, S, S, 3) float32 -> their neutral faces (B, N, 3) float32.
+        ValueError for no images, or pixels that are not finite."""
+        if 0 in np.shape(inputs) or not np.isfinite(inputs).all():
+            raise ValueError(f"{self.source}: takes at least one image of finite pixels, got {np.shape(inputs)}"
+                             + ("" if 0 in np.shape(inputs) else " with NaN or infinity"))
+        return self._predict(np.asarray(inputs, np.float32))
+
+    # --- each system's own ------------------------------------------------------------------------------------------
+    @abstractmethod
+    def _look(self, crop: Crop) -> Scored[Answer]:
+        """The network's answer to a crop, re-cropped where that is possible. Changes nothing. May raise NoFace."""
+
+    @abstractmethod
+    def _update(self, answer: Answer, crop: Crop) -> Face:
+        """Keep an answer -> the face. Either raises NoFace and keeps nothing, or does not raise."""
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Reset the system's own state."""
+
+    @abstractmethod
+    def _predict(self, inputs: np.ndarray) -> np.ndarray:
+        """As `predict`, checked."""
+
+    def _visible(self, answer: Any) -> np.ndarray | None:
+        """(S, S) bool: the pixels of the crop that show the face itself; None: unknown."""
+        return None
+
+    # --- shared -----------------------------------------------------------------------------------------------------
+    def _scaled(self, image: np.ndarray) -> np.ndarray:
+        """An image (S, S, 3) uint8 -> float32 in [0, 1], as the network takes it."""
+        return scaled(image, self.input_scaling)
+
+    def _clear(self) -> None:
+        self.face: Face | None = None
+        self.count = 0
+        self._texture = Texture(self.points) if self.ordered else None
+
+    def _crop_of(self, image: Crop | Picture | np.ndarray) -> Crop:
+        if isinstance(image, Crop):
+            return image
+        picture = image if isinstance(image, Picture) else Picture("photo", np.asarray(image))
+        if picture.image.ndim != 3 or picture.image.shape[2] != 3 or picture.image.dtype != np.uint8:
+            raise ValueError(f"{picture.name}: must be (H, W, 3) uint8 BGR, got {picture.image.shape} "
+                             f"{picture.image.dtype}")
+        found = self.crops(picture)
+        if not found:
+            raise NoFace(f"{picture.name}: no face found")
+        return found[0]
+
+    def _paint(self, face: Face, answer: Any) -> Texture | None:
+        """The texture with the colours of the last photo."""
+        if self._texture is not None:
+            seen = _view(face)
+            if seen is not None:
+                self._texture.add(face.crop.photo, seen, self._visible(answer))
+        return self._texture
+
+
+def _view(face: Face) -> View | None:
+    """How the crop sees an ordered face; None where nothing tells: no keypoints, and not known to be frontal."""
+    shape = face.points if face.photo_points is None else face.photo_points
+    if face.keypoints is not None:
+        return view_of(shape, face.keypoints)
+    return frontal_view(shape) if face.crop.pass_name in FRONTAL else None
+
+
+def in_batches(run: Callable[[np.ndarray], Any], inputs: np.ndarray) -> np.ndarray:
+    """A network's answers (B, ...) float32 to inputs (B, ...), BATCH at a time."""
+    return np.concatenate([np.asarray(run(inputs[i:i + BATCH]), np.float32) for i in range(0, len(inputs), BATCH)])
+
+
+def grid_of(vertices: np.ndarray, model: FaceModel, points: int = grids.SIZE ** 2) -> np.ndarray:
+    """The ordered grid (points, 3) float32 of vertices (V, 3) mm, in the unit sphere."""
+    grid = grids.decode(grids.encode(vertices, round(points ** 0.5), model))
+    return to_unit_sphere(grid)[0].astype(np.float32)
+
+
+def mean_face(points: int = grids.SIZE ** 2) -> np.ndarray:
+    """The model's mean face as the grid (points, 3) float32; as the whole grid where there is none of so many."""
+    model, side = load_face_model(), round(points ** 0.5)
+    known = side * side == points and side in (8, 16, 32, 64, 128)
+    return grid_of(np.asarray(model.mean, float), model, points if known else grids.SIZE ** 2)

@@ -1,0 +1,200 @@
+"""Photos -> crops of faces: the detector's proposals, crops, re-crops, and the choice among a photo's proposals."""
+from __future__ import annotations
+
+import logging
+from itertools import chain, islice
+from typing import Callable, Generic, Iterable, Iterator, NamedTuple, TypeVar
+
+import numpy as np
+
+from Dataset.images import Box, crop_resize
+from Dataset.sources import Picture
+from Network.inference.candidates import SURE_PASSES, candidates, find, grown
+
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+BY_HAND = "by hand"
+FRONTAL = ("frontal", "alt2", BY_HAND)      # passes of the detector after which a face is known to be frontal
+MAX_RECROPS = 3
+MAX_PREVIEW = 512       # px: side of the crops that are kept for previews and textures
+# Where the keypoints lie in the crops of training: the larger side of their bounding box (median, of the crop's side),
+# the range of that side and the distance of its centre from the crop's centre, which hold 98 % of the heads that are
+# turned by at most 30 degrees.
+EXTENT, EXTENT_RANGE, MAX_OFF_CENTRE = 0.91, (0.74, 1.10), 0.15
+
+
+class NoFace(ValueError):
+    """An image in which the network finds no face."""
+
+
+class Crop(NamedTuple):
+    """A face cut out of a picture.
+
+    image      (S, S, 3) uint8 BGR at the network's input size
+    photo      (P, P, 3) uint8 BGR, P <= 512: the same square in a finer resolution, for previews and textures
+    box        (x, y, w, h) px of the picture
+    source     name of the picture
+    pass_name  the detector's pass that found it, "by hand", or the name of a proposal
+    whole      (H, W, 3) uint8 BGR, the picture, for re-crops; None: there are none
+    others     the picture's other proposals, the likeliest first; None: there are none
+    sure       the box was named by the caller or found by a reliable stage of the detector: such a crop is accepted
+               whatever its score
+    """
+
+    image: np.ndarray
+    photo: np.ndarray
+    box: Box
+    source: str
+    pass_name: str
+    whole: np.ndarray | None = None
+    others: Callable[[], Iterator["Crop"]] | None = None
+    sure: bool = True
+
+
+class Scored(NamedTuple, Generic[Answer]):
+    """A crop, the network's answer to it, and its score: a face from 1 on, none from 0 down; linear in between. A
+    network that cannot score gives 1."""
+
+    crop: Crop
+    answer: Answer
+    score: float = 1.0
+
+
+def square_crop(image: np.ndarray, size: int, name: str = "image") -> Crop:
+    """A square image (S, S, 3) uint8 BGR that already is a face's crop. ValueError for another shape or dtype."""
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[0] != image.shape[1] or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"a crop must be (S, S, 3) uint8 BGR, got {image.shape} {image.dtype}")
+    box = (0, 0, len(image), len(image))
+    small = image if len(image) == size else crop_resize(image, box, size, "area")
+    return Crop(small, image, box, name, BY_HAND)
+
+
+def cut(image: np.ndarray, box: Box, size: int, name: str, pass_name: str) -> Crop:
+    """The crop of a box (x, y, w, h) of a picture (H, W, 3) uint8 BGR; what lies outside repeats the border."""
+    photo = crop_resize(image, box, min(max(box[2:]), MAX_PREVIEW), "area")
+    return Crop(crop_resize(image, box, size, "area"), photo, box, name, pass_name, image,
+                sure=pass_name in (*SURE_PASSES, BY_HAND))
+
+
+def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_face: bool = False, margin: float = 1.0,
+               guess: bool = False) -> list[Crop]:
+    """The largest face (or every face, largest first) of a picture as crops of `size` px; [] when none is found.
+
+    box     takes the place of the detector
+    margin  by which a box is grown before it is cut, as in training
+    guess   of a network that can score crops: where the detector's reliable stages find none, the first proposal
+    ValueError when the box does not lie on the picture.
+    """
+    name, image = picture
+    if box is not None:
+        return [cut(image, grown(_square(box, picture), margin), size, name, BY_HAND)]
+    found = find(image, every_face, quick=guess)
+    if every_face and found:
+        return [cut(image, grown(one.box, margin), size, name, one.pass_name) for one in found]
+
+    def crops() -> Iterator[Crop]:
+        return (cut(image, place.box, size, name, place.name) for place in candidates(image, found, margin))
+    return [next(crops())._replace(others=lambda: islice(crops(), 1, None))] if found or guess else []
+
+
+def faces_of(source: Iterable[Picture], crops_of: Callable[[Picture], list[Crop]], every_face: bool = False
+             ) -> Iterator[list[Crop]]:
+    """The crops of each picture, one picture in memory at a time.
+
+    crops_of    a Predictor's `crops`, with its options
+    every_face  of one picture only: nobody says who is who across several
+    A picture without a face is skipped with a warning. ValueError when none has a face.
+    """
+    empty, given = [], 0
+    for number, picture in enumerate(source):
+        if every_face and number:
+            raise ValueError("--faces all takes one picture, since nobody says who is who across several")
+        crops = crops_of(picture)
+        if crops:
+            given += 1
+            yield crops
+        else:
+            empty.append(picture.name)
+    if given:           # else the error below says it
+        for name in empty:
+            log.warning("%s: no face found; skipped", name)
+    else:
+        named = ", ".join(empty[:3]) + (f" and {len(empty) - 3} more" if len(empty) > 3 else "")
+        raise ValueError(f"{named}: no face found; try a larger or sharper photo, or give --box x,y,w,h")
+
+
+def best_crop(crop: Crop, look: Callable[[Crop], Scored[Answer]]) -> Scored[Answer]:
+    """The first of the crop and its picture's other proposals that scores as a face; else the one with the best
+    positive score; else the crop itself, if it is sure.
+
+    look  may raise NoFace. NoFace where no proposal is accepted.
+    """
+    first = best = None
+    error = NoFace(f"{crop.source}: no face: the network sees none")
+    for candidate in chain((crop,), crop.others() if crop.others else ()):
+        try:
+            seen = look(candidate)
+        except NoFace as missing:
+            error = missing if candidate is crop else error
+            continue
+        if seen.score >= 1:
+            return seen
+        first = seen if candidate is crop else first
+        best = seen if best is None or seen.score > best.score else best
+    if best is not None and best.score > 0:
+        return best
+    if first is None or not crop.sure:
+        raise error
+    return first
+
+
+def recropped(crop: Crop, look: Callable[[Crop], Answer], keypoints: Callable[[Answer], np.ndarray | None]
+              ) -> tuple[Crop, Answer]:
+    """Look at a crop, and again at better ones while the face lies off its place, at most MAX_RECROPS times.
+
+    keypoints  answer -> (K, 2) in normalised coordinates of its crop, or None. NoFace in the first crop is raised;
+    in a later one the crop before it is kept.
+    """
+    answer = look(crop)
+    for _ in range(MAX_RECROPS):
+        where = keypoints(answer)
+        better = None if where is None else recrop(crop, where)
+        if better is None:
+            break
+        try:
+            answer, crop = look(better), better
+        except NoFace:
+            break
+    return crop, answer
+
+
+def recrop(crop: Crop, keypoints: np.ndarray) -> Crop | None:
+    """A crop in which the face lies as in most of the training; None where it does already, or the picture is gone.
+
+    keypoints (K, 2): where the network sees the face, in normalised coordinates of the crop. A crop moves by at most
+    half its side and changes its size by at most a factor of two, however wrong the keypoints are.
+    """
+    low, high = keypoints.min(axis=0), keypoints.max(axis=0)
+    centre, extent = (low + high) / 2, float((high - low).max())
+    if crop.whole is None or (EXTENT_RANGE[0] <= extent <= EXTENT_RANGE[1]
+                              and np.abs(centre - 0.5).max() <= MAX_OFF_CENTRE):
+        return None
+    x, y, w, h = crop.box
+    side = max(16, round(max(w, h) * float(np.clip(extent / EXTENT, 0.5, 2.0))))
+    middle = np.array([x, y]) + np.clip(centre, 0.0, 1.0) * (w, h)
+    height, width = crop.whole.shape[:2]
+    if not (0 <= middle[0] < width and 0 <= middle[1] < height):
+        return None
+    box = (round(middle[0] - side / 2), round(middle[1] - side / 2), side, side)
+    return cut(crop.whole, box, len(crop.image), crop.source, crop.pass_name)
+
+
+def _square(box: Box, picture: Picture) -> Box:
+    """A square about the same centre: the network never saw a squeezed face. ValueError as `crop_faces`."""
+    x, y, w, h = box
+    height, width = picture.image.shape[:2]
+    if not (1 <= w <= 2 * width and 1 <= h <= 2 * height and -w < x < width and -h < y < height):
+        raise ValueError(f"{picture.name}: box {x},{y},{w},{h} does not lie on the picture of {width}x{height} pixels")
+    side = max(w, h)
+    return x - (side - w) // 2, y - (side - h) // 2, side, side
