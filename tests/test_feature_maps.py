@@ -1,10 +1,12 @@
 """Network/feature_maps.py and Evaluation/feature_collage.py: the layers' own values, and where a collage puts them."""
+import dataclasses
+
 import cv2
 import keras
 import numpy as np
 import pytest
 
-from Dataset.images import minmax
+from Dataset.images import scaled
 from Evaluation.feature_collage import MOST_SIDE, collage, write_collages
 from Network import feature_maps, uvnet
 from Network.feature_maps import layer_names
@@ -20,11 +22,11 @@ def model():
 
 def test_layers_are_named(model):
     assert layer_names(model) == ["down_0_0", "down_0_1", "down_1_0", "down_1_1", "up_1", "up_1_0", "up_1_1", "up_0",
-                                  "up_0_0", "up_0_1", "last_0", "last_1", "image_maps"]
-    assert layer_names(model, ["pool", "image"]) == ["pool_0", "pool_1", "image_maps"]
-    assert layer_names(uvnet.build(uvnet.COMPACT))[0] == "down_0"
+                                  "up_0_0", "up_0_1", "last_0", "last_1", "maps"]
+    assert layer_names(model, ["pool", "image"]) == ["pool_0", "pool_1", "maps"]
+    assert layer_names(uvnet.build(uvnet.SMALL))[0] == "stem"
     with pytest.raises(ValueError, match="has a name that begins with 'hat'; there are down"):
-        layer_names(model, ["image_maps", "hat"])
+        layer_names(model, ["maps", "hat"])
     flat = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="has no layer with feature maps"):
         layer_names(flat)
@@ -32,10 +34,10 @@ def test_layers_are_named(model):
 
 def test_values_are_the_layers(model, monkeypatch):
     image = np.random.default_rng(0).random((16, 16, 3), np.float32)
-    found = feature_maps.feature_maps(model, image, ["down_0_0", "pool_1", "image_maps"])
+    found = feature_maps.feature_maps(model, image, ["down_0_0", "pool_1", "maps"])
     assert {name: maps.shape for name, maps in found.items()} == {"down_0_0": (16, 16, 4), "pool_1": (4, 4, 7),
-                                                                  "image_maps": (16, 16, 4)}
-    np.testing.assert_allclose(found["image_maps"], model(image[None])[0], atol=1e-6)
+                                                                  "maps": (16, 16, 4)}
+    np.testing.assert_allclose(found["maps"], model(image[None])[0], atol=1e-6)
     kernel, bias = model.get_layer("down_0_0").get_weights()
     window = np.pad(image, ((2, 2), (2, 2), (0, 0)))[5:10, 7:12]        # about row 5, column 7
     np.testing.assert_allclose(found["down_0_0"][5, 7],
@@ -43,10 +45,10 @@ def test_values_are_the_layers(model, monkeypatch):
     one = feature_maps.feature_maps(model, image, ["pool_1"])
     np.testing.assert_array_equal(one["pool_1"], found["pool_1"])
     with pytest.raises(ValueError, match="layers with feature maps are needed, got hat"):
-        feature_maps.feature_maps(model, image, ["image_maps", "hat"])
+        feature_maps.feature_maps(model, image, ["maps", "hat"])
     monkeypatch.setattr(feature_maps, "MOST_VALUES", 1000)
     with pytest.raises(ValueError, match="more than 1000 values"):
-        feature_maps.feature_maps(model, image, ["image_maps"])
+        feature_maps.feature_maps(model, image, ["maps"])
 
 
 def test_a_collage_by_hand():
@@ -96,7 +98,15 @@ def test_the_demo_writes_the_layers_of_the_last_photo(tmp_path, monkeypatch):
     from Evaluation.views import VIEWS
     from Network.demo_faces import DemoFaces
     from Network.demo_options import parse
+    from Network.checkpoints import RunFolder
     from Network.loading import load_model
+    config = uvnet.Config(image_size=32, levels=2, first_features=4)
+    network, run = uvnet.build(config), RunFolder(tmp_path / "run")
+    last, rng = network.get_layer("maps"), np.random.default_rng(0)
+    last.kernel.assign(np.concatenate([rng.normal(0, 0.3, (5, 5, 8, 2)), np.zeros((5, 5, 8, 2))], -1))
+    last.bias.assign([0.5, 0.5, 1.0, 1.0])              # all is face
+    run.start({"network": "uvnet", "model": dataclasses.asdict(config), "order": "grid"})
+    run.save_weights(network, "best_validation")
     seen, plain = [], DemoFaces.add
 
     def add(self, crop):
@@ -104,13 +114,13 @@ def test_the_demo_writes_the_layers_of_the_last_photo(tmp_path, monkeypatch):
         return seen[-1]
     monkeypatch.setattr(DemoFaces, "add", add)
     words = ["--example", "-o", str(tmp_path / "face.ply"), "--view", "features", "--model"]
-    demo.demo(parse("", ServeConfig, VIEWS, [*words, "uvnet"]))
-    model = load_model("uvnet").model
+    demo.demo(parse("", ServeConfig, VIEWS, [*words, str(tmp_path / "run")]))
+    model = load_model(tmp_path / "run").model
     names = layer_names(model)
     files = sorted((tmp_path / "face_features").iterdir())
     assert [file.name for file in files] == [f"{i:02d}_{name}.png" for i, name in enumerate(names)]
     image = seen[-1].crops[-1].image
-    maps = feature_maps.feature_maps(model, minmax(image), [names[0], names[-1]])
+    maps = feature_maps.feature_maps(model, scaled(image, "unit"), [names[0], names[-1]])
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "face_features.png")), collage(maps[names[-1]], names[-1]))
     drawn = cv2.imread(str(files[0])).astype(int)
     assert np.abs(drawn - collage(maps[names[0]], names[0])).mean() < 8         # the finer square, shrunk again

@@ -13,8 +13,8 @@ from Network.step import GradientStep, make_optimizer
 from tests.test_uvnet_loss import sample
 
 TINY = uvnet.Config(image_size=16, levels=2, first_features=4)
-BATCH = dataclasses.replace(uvnet.SMALL, image_size=16, levels=2, stem=6, features=(6, 8), up_features=(6, 8),
-                            batch_norm_momentum=0.8)
+UNET = dataclasses.replace(uvnet.SMALL, image_size=16, levels=2, stem=6, features=(6, 8), up_features=(6, 8),
+                           batch_norm_momentum=0.8)
 
 
 @pytest.mark.parametrize("levels, parameters, up", [
@@ -98,7 +98,7 @@ def test_every_pixel_sees_the_whole_image(config):
 
 
 def test_after_a_stem_a_pixel_becomes_four():
-    model = uvnet.build(BATCH)
+    model = uvnet.build(UNET)
     head = model.get_layer("maps")
     head.set_weights([np.zeros(head.kernel.shape), np.arange(16)])
     maps = np.asarray(model(np.zeros((1, 16, 16, 3), np.float32)))[0, ..., :4]
@@ -120,14 +120,14 @@ def test_confidence_adds_channels_only():
 def test_output_is_float32_in_half_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = uvnet.build(BATCH)
+        model = uvnet.build(UNET)
         assert model(np.zeros((1, 16, 16, 3), np.float32)).dtype == "float32"
         assert model.get_layer("up_0_0").compute_dtype == "bfloat16"
     finally:
         keras.config.set_dtype_policy("float32")
 
 
-OUTLOOK = dataclasses.replace(BATCH, depth=True, landmarks=True, pose=True, auxiliary_features=8)
+OUTLOOK = dataclasses.replace(UNET, depth=True, landmarks=True, pose=True, auxiliary_features=8)
 
 
 def test_the_outlooks_outputs():
@@ -147,19 +147,19 @@ def test_the_outlooks_outputs():
 
 
 def test_without_them_the_network_is_what_it_was():
-    for config in (TINY, BATCH):
+    for config in (TINY, UNET):
         model = uvnet.build_training(config)
         assert uvnet.inference(model) is model and not isinstance(model.output, dict)
 
 
 @pytest.mark.parametrize("initializer", ["zeros", "glorot_uniform"])
 def test_how_the_last_kernels_begin(initializer):
-    model = uvnet.build(dataclasses.replace(BATCH, output_initializer=initializer))
+    model = uvnet.build(dataclasses.replace(UNET, output_initializer=initializer))
     for name in ("maps", "log_variance"):
         assert np.any(model.get_layer(name).kernel) != (initializer == "zeros"), name
 
 
-@pytest.mark.parametrize("config", [dataclasses.replace(TINY, first_features=8), BATCH,
+@pytest.mark.parametrize("config", [dataclasses.replace(TINY, first_features=8), UNET,
                                     dataclasses.replace(OUTLOOK, auxiliary_features=32)])
 def test_learns(config):
     """A picture of its own coordinates: the error of u and v falls to a fraction; where the disc lies is learned."""
@@ -197,7 +197,7 @@ def test_the_papers_network_trains_a_step_and_reloads(tmp_path):
 
 
 def test_a_saved_model_needs_no_code_of_its_own(tmp_path):
-    model = uvnet.build(BATCH)
+    model = uvnet.build(UNET)
     model.save(tmp_path / "m.keras")
     images = np.random.default_rng(6).random((1, 16, 16, 3), np.float32)
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "m.keras")(images), model(images))
