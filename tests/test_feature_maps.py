@@ -103,7 +103,7 @@ def test_the_demo_writes_the_layers_of_the_last_photo(tmp_path, monkeypatch):
     config = uvnet.Config(image_size=32, levels=2, first_features=4)
     network, run = uvnet.build(config), RunFolder(tmp_path / "run")
     last, rng = network.get_layer("maps"), np.random.default_rng(0)
-    last.kernel.assign(np.concatenate([rng.normal(0, 0.3, (5, 5, 8, 2)), np.zeros((5, 5, 8, 2))], -1))
+    last.kernel.assign(np.concatenate([rng.normal(0, 0.3, (5, 5, 5, 2)), np.zeros((5, 5, 5, 2))], -1))
     last.bias.assign([0.5, 0.5, 1.0, 1.0])              # all is face
     run.start({"network": "uvnet", "model": dataclasses.asdict(config), "order": "grid"})
     run.save_weights(network, "best_validation")
