@@ -35,7 +35,7 @@ def test_size_is_the_papers(levels, parameters, up):
 def test_the_presets():
     assert get_network("uvnet") is uvnet and uvnet.PRESETS["uvnet"] == uvnet.Config()
     model = uvnet.build(uvnet.SMALL)
-    assert model.count_params() == 3_451_240 and model.output_shape == (None, 128, 128, 6)
+    assert model.count_params() == 3_450_744 and model.output_shape == (None, 128, 128, 6)
     assert model.get_layer("pool_4").output.shape == (None, 2, 2, 208)
     assert all(size % 16 == 0 for size in uvnet.SMALL.down() + uvnet.SMALL.up())        # the fused normalisation's
     paper, small = resolve("uvnet", {}), resolve("uvnet-small", {})
