@@ -61,8 +61,7 @@ def judge_pixels(arguments: argparse.Namespace, loaded, title: str) -> Table:
     if loaded.config.get("network") not in kinds:
         raise ValueError(f"--maps judges what {', '.join(kinds)} and vrn see; {loaded.source} is another network")
     batches, table = kinds[loaded.config["network"]]
-    scaling = loaded.config.get("model", {}).get("scaling", "unit")
-    return table(batches(arguments.data, loaded.image_size, arguments.images or 2, scaling),
+    return table(batches(arguments.data, loaded.image_size, arguments.images or 2, loaded.config["model"]["scaling"]),
                  lambda images: loaded.answers(images[:, None])[:, 0], title)
 
 
