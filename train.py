@@ -67,7 +67,7 @@ def train(arguments: argparse.Namespace) -> str:
         with strategy.scope():
             model = model_from_config(config, strategy.num_replicas_in_sync, training=True)
             begin_with(model, "" if run.has_state() else settings.init, settings.take)
-            get_network(config["network"]).set_template(model, source.template)
+            getattr(get_network(config["network"]), "set_template", lambda *_: None)(model, source.template)
             freeze(model, settings.freeze)
             step = gradient.make_step(config, model, settings, strategy)
         if not resumed and step.worker == 0:
