@@ -27,7 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # the network in the box: trained on shards of synthetic people (python -m Dataset.shards)
     "compact": {
         "network": "compact",
-        "settings": {"precision": "mixed_bfloat16"},
+        "settings": {},
         "train": {"epochs": 60, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "shape"},
         "model": {}, "data": {},
@@ -39,7 +39,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # the same idea for two CPU cores, with what it is unsure of
     "uvnet-compact": {
-        "network": "uvnet", "settings": {"precision": "mixed_bfloat16"}, "model": {},
+        "network": "uvnet", "settings": {}, "model": {},
         "data": {"batch_size": 32, "image_size": 128},
         "train": {"epochs": 60, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "uv"},
@@ -50,7 +50,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train": {"epochs": 90, "learning_rate": 2e-4, "halve_every": 0, "patience": 90, "choose_by": "l1"},
     },
     "pix2pix-compact": {
-        "network": "pix2pix", "settings": {"precision": "mixed_bfloat16"}, "model": {},
+        "network": "pix2pix", "settings": {}, "model": {},
         "data": {"image_size": 128, "batch_size": 16, "augment": True, "empty": 0.1},
         "train": {"epochs": 60, "learning_rate": 5e-4, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "l1"},
@@ -61,7 +61,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train": {"epochs": 80, "schedule": "drop", "patience": 80, "choose_by": "volume"},
     },
     "vrn-compact": {
-        "network": "vrn", "settings": {"precision": "mixed_bfloat16"}, "model": {},
+        "network": "vrn", "settings": {}, "model": {},
         "data": {"image_size": 96, "layers": 100, "batch_size": 16, "photos": True, "empty": 0.1},
         "train": {"epochs": 60, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "volume"},
@@ -74,7 +74,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # for two CPU cores
     "coarse-compact": {
-        "network": "coarse", "settings": {"precision": "mixed_bfloat16"}, "model": {}, "data": {"image_size": 128},
+        "network": "coarse", "settings": {}, "model": {}, "data": {"image_size": 128},
         "train": {"epochs": 60, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000},
     },
 }
