@@ -1,9 +1,11 @@
-"""Shards of synthetic people -> batches for the `coarse` network: crops, renderings of a wrong guess, and the truth.
+"""Shards of synthetic people -> batches for the `coarse` network: crops, renderings of a wrong estimate, the target.
 
 Endrawis 2018, 3.1.1: of true coefficients x and random ones q, PNCC and normals are rendered from p x + (1 - p) q, p
-uniform in [0, 1], so that the network learns to correct what an earlier pass left. The paper does not say what q is,
-nor whether the pose is perturbed; here q is another person with another expression, and the pose is mixed, too, as a
-detector's box leaves it open. What a batch holds depends on (seed, epoch, index) alone.
+uniform in [0, 1], so that the network learns to correct what an earlier pass left, and the image is cropped
+accordingly: where that perturbed geometry lies (`Dataset.representations.coefficients.crop_at`), as Network/iterate.py
+cuts it by the last pass's. The paper does not say what q is, nor whether the pose is perturbed; here q is another
+person with another expression, and the pose is mixed, too, as a detector's box leaves it open. What a batch holds
+depends on (seed, epoch, index) alone.
 """
 from __future__ import annotations
 
@@ -13,16 +15,21 @@ from typing import Iterator
 import cv2
 import numpy as np
 
-from Datagenerator.augment import DEFAULT, AugmentConfig, Sample, augment
+from Datagenerator.augment import DEFAULT, Sample, augment
 from Datagenerator.epoch import Shard
 from Datagenerator.picture_sequence import PictureSequence, divided
 from Datagenerator.shard_dataset import Pictures
+from Dataset.images import crop_resample, minmax
 from Dataset.rendering_unit import CHANNELS, built_in_unit
-from Dataset.representations.coefficients import COUNT, EXPRESSION, IDENTITY, POSE, START_POSE, encode, mean_face
+from Dataset.representations.coefficients import (COUNT, EXPRESSION, IDENTITY, POSE, START_POSE, crop_at, encode,
+                                                  mean_face, recropped)
 from Dataset.shards import Shards
 
 #: standard deviations of a wrong pose at p = 0: yaw, pitch, roll (radians), ln of the scale, places (sides)
 POSE_NOISE = np.array([0.35, 0.2, 0.2, 0.1, 0.06, 0.06], np.float32)
+
+
+WHOLE = (0.0, 0.0, 1.0, 1.0)    # the box of the shards' image, in its sides
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class CoefficientConfig:
     batches: int = 250              # of an epoch
     validation_people: int = 128    # held out: the people of the lowest numbers
     image_size: int = 96            # pixels, at most those of the shards
+    feedback: bool = True           # renderings of an estimate, and its crop; False: the image alone, as it was cut
     p_min: float = 0.0              # p is uniform in [p_min, 1]: the paper's 0; 6.3 suggests trying 0.5
     start: float = 0.25             # share of samples that begin where an iteration begins: mean face, START_POSE
     mean_q: float = 0.25            # share of the others whose q is the mean face: the truth, shrunk
@@ -56,10 +64,10 @@ class CoefficientConfig:
 class CoefficientSequence(PictureSequence):
     """Batches (x, y) of an epoch; `pipeline.make_pipeline` makes them in parallel and ahead.
 
-    x   (B, S, S, 9) float32 in [0, 1]: picture BGR, stretched to [0, 1]; PNCC and normals of the guess, as
-        `Dataset.rendering_unit.RenderingUnit` draws them
-    y   (B, 290) float32, `Dataset.representations.coefficients`: the truth, whose pose is the weak perspective nearest
-        to what the picture's camera did
+    x   (B, S, S, 9) float32 in [0, 1]: image BGR, cropped where the estimate lies and stretched to [0, 1]; PNCC and
+        normals of the estimate, as `Dataset.rendering_unit.RenderingUnit` draws them; without `feedback` (B, S, S, 3)
+    y   (B, 290) float32, `Dataset.representations.coefficients`: the target, whose pose in this crop is the weak
+        perspective nearest to what the image's camera did
 
     people: numbers of those in use; training: as the config says, else pictures are not changed and taken in turn.
     """
@@ -75,7 +83,7 @@ class CoefficientSequence(PictureSequence):
     def shapes(self) -> tuple[tuple, tuple]:
         """Shapes of x and y; None is what varies."""
         size = self.config.image_size
-        return (None, size, size, 3 + CHANNELS), (None, COUNT)
+        return (None, size, size, 3 + CHANNELS * self.config.feedback), (None, COUNT)
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, np.ndarray]:
         """Batch `index` of an epoch, or one worker's part of it. Depends on its arguments alone; thread-safe."""
@@ -91,36 +99,39 @@ class CoefficientSequence(PictureSequence):
             images[0] %= self.shards.images
         seeds = rng.integers(2**63, size=count)
         people, images, seeds = people[:, rows], images[:, rows], seeds[rows]
-        x = np.empty((len(rows), size, size, 3 + CHANNELS), np.float32)
-        places = self._pictures(people, images, seeds, min(1.0, epoch / self.config.fade_epochs), x)
+        samples = self._samples(people, images, seeds, min(1.0, epoch / self.config.fade_epochs))
         identity, expression = ([self.shards.gather(name, who, *which) for who, which in zip(people, pictures)]
                                 for name, pictures in (("identity", ((), ())), ("expression", images[:, None])))
-        truth = encode(identity[0], expression[0], places, self.shards.size, self._unit.model)
-        guess = np.zeros_like(truth)
-        guess[:, IDENTITY], guess[:, EXPRESSION] = identity[1], expression[1]
-        for i, seed in enumerate(seeds):
-            guess[i] = perturbed(truth[i], guess[i], np.random.default_rng((seed, 1)), self.config)
-        self._unit.many(guess, size, out=x[..., 3:])
-        return x, truth
+        points = np.stack([sample.points for sample in samples])
+        target = encode(identity[0], expression[0], points, self.shards.size, self._unit.model)
+        if not self.config.feedback:
+            return np.stack([stretched(sample.image, size) for sample in samples]), target
+        estimate = np.zeros_like(target)
+        estimate[:, IDENTITY], estimate[:, EXPRESSION] = identity[1], expression[1]
+        x = np.empty((len(rows), size, size, 3 + CHANNELS), np.float32)
+        for i, (seed, sample) in enumerate(zip(seeds, samples)):
+            estimate[i] = perturbed(target[i], estimate[i], np.random.default_rng((seed, 1)), self.config)
+            box = crop_at(estimate[i])
+            target[i], estimate[i] = recropped(target[i], WHOLE, box), recropped(estimate[i], WHOLE, box)
+            x[i, ..., :3] = minmax(crop_resample(sample.image, self.shards.size * np.array(box), size))
+        self._unit.many(estimate, size, out=x[..., 3:])
+        return x, target
 
-    def _pictures(self, people: np.ndarray, images: np.ndarray, seeds: np.ndarray, progress: float, x: np.ndarray
-                  ) -> np.ndarray:
-        """Fill the first three channels of x -> where the 16x16 grid lies in the pictures, (B, 256, 2) px."""
-        pictures, places, visible = (self.shards.gather(name, people[0], images[0])
+    def _samples(self, people: np.ndarray, images: np.ndarray, seeds: np.ndarray, progress: float) -> list[Sample]:
+        """The shards' images (P, P, 3) uint8, augmented, with where the 16x16 grid lies in them, (256, 2) px."""
+        pictures, points, visible = (self.shards.gather(name, people[0], images[0])
                                      for name in ("images", "image_points", "visible"))
+        samples = [Sample(*sample) for sample in zip(pictures, points, visible)]
+        if not (self.config.augment and self.training):
+            return samples
         others = self.shards.gather("images", people[1], images[1])
-        config = DEFAULT if self.config.augment and self.training else AugmentConfig.off()
-        for i, seed in enumerate(seeds):
-            sample = Sample(pictures[i], places[i], visible[i])
-            if config is DEFAULT:
-                sample = augment(sample, np.random.default_rng((seed, 0)), config, progress, others[i])
-            places[i], x[i, ..., :3] = sample.points, stretched(sample.image, self.config.image_size)
-        return places
+        return [augment(sample, np.random.default_rng((seed, 0)), DEFAULT, progress, other)
+                for sample, seed, other in zip(samples, seeds, others)]
 
 
 def perturbed(truth: np.ndarray, other: np.ndarray, rng: np.random.Generator, config: CoefficientConfig) -> np.ndarray:
-    """The guess that is rendered, (290,) float32: p truth + (1 - p) q, of the truth (290,) and another face (290,) as
-    q, whose pose does not count."""
+    """The estimate that is rendered, (290,) float32: p truth + (1 - p) q, of the truth (290,) and another face (290,)
+    as q, whose pose does not count."""
     if rng.random() < config.start:
         return mean_face()
     q = mean_face() if rng.random() < config.mean_q else other.copy()

@@ -1,4 +1,5 @@
-"""Shards of synthetic people -> batches for the `compact` network: crops, where the face's places lie in them, truth.
+"""Shards of synthetic people -> batches for `compact`: crops, where the face's places lie in them, truth; for
+`convlstm`: crops and the truth alone.
 
 A batch holds people with T pictures each, T drawn anew for every batch, and always about as many pictures, so that its
 cost does not depend on T. What a batch holds depends on (seed, epoch, index) alone.
@@ -43,6 +44,11 @@ class ShardConfig:
         if not self.fewest_images <= self.most_images <= self.batch_images:
             raise ValueError(f"fewest_images <= most_images <= batch_images must hold, got {self.fewest_images}, "
                              f"{self.most_images}, {self.batch_images}")
+
+
+@dataclass(frozen=True)
+class PointConfig(ShardConfig):
+    """Settings of `PointSequence`."""
 
 
 class Pictures(Protocol):
@@ -152,6 +158,21 @@ class ShardSequence:
         return x, {"points": truth, "places": places, "seen": seen}
 
 
+class PointSequence(ShardSequence):
+    """The batches of a network that gives points and nothing else (`convlstm`): y is the points, (B, N, 3) float32."""
+
+    @property
+    def shapes(self) -> tuple[tuple, tuple]:
+        """Shapes of x and y; None is what varies."""
+        x, y = super().shapes
+        return x, y["points"]
+
+    def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, np.ndarray]:
+        """As `ShardSequence.batch`."""
+        x, y = super().batch(epoch, index, shard)
+        return x, y["points"]
+
+
 def mirror(sample: Sample) -> Sample:
     """A picture left for right; its places keep their meaning: column c of the grid becomes column 15 - c."""
     points = sample.points * (-1, 1) + (sample.image.shape[1], 0)
@@ -178,5 +199,5 @@ def make_sequences(shards: Shards, config: ShardConfig, model: FaceModel | None 
         raise ValueError(f"{shards.path}: {len(training)} people to train on and {len(held_out)} for validation "
                          f"are too few for a batch of {config.batch_images // config.fewest_images}")
     truths = truths_on_template(config.points, model or load_face_model())
-    return (ShardSequence(shards, training, config, truths, True),
-            ShardSequence(shards, held_out, config, truths, False))
+    kind = PointSequence if isinstance(config, PointConfig) else ShardSequence
+    return kind(shards, training, config, truths, True), kind(shards, held_out, config, truths, False)

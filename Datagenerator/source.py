@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, NamedTuple
 
@@ -15,7 +16,7 @@ from Datagenerator.live import LiveConfig, LivePeople, Rendered, open_live
 from Datagenerator.live_maps import LiveDepthConfig, LiveMapConfig, open_live_maps
 from Datagenerator.map_dataset import DepthConfig, MapConfig, MapSequence, make_map_sequences
 from Datagenerator.pair_dataset import PairConfig, PairSequence, pair_sequences
-from Datagenerator.shard_dataset import ShardConfig, ShardSequence, make_sequences
+from Datagenerator.shard_dataset import PointConfig, ShardConfig, ShardSequence, make_sequences
 from Datagenerator.volume_dataset import VolumeConfig, VolumeSequence, make_volume_sequences
 from Dataset.face_model import load_face_model
 from Dataset.images import scaled
@@ -30,12 +31,19 @@ from Dataset.transforms import rotation_from_euler
 from Dataset.truths import Truths
 
 GAP = 4                 # points of the 128x128 grid between two neighbouring pixels of a face that is seen
+
+
+@dataclass(frozen=True)
+class ImagesConfig(DataConfig, PointConfig):
+    """All settings of `convlstm`'s data: DataConfig's of subject folders, PointConfig's of shards; for its flags."""
+
+
 LIVE = "live"           # in place of a folder: people rendered while the network trains
 #: network -> the configs of the generators that feed it from LIVE and from shards
 LIVE_CONFIGS: dict[str, tuple[type, type]] = {"compact": (LiveConfig, ShardConfig), "uvnet": (LiveMapConfig, MapConfig),
                                               "pix2pix": (LiveDepthConfig, DepthConfig)}
 #: network -> the config with all settings of the generators that feed it; `data_config` says which one does
-DATA_CONFIGS: dict[str, type] = {"convlstm": DataConfig, "coarse": CoefficientConfig, "vrn": VolumeConfig,
+DATA_CONFIGS: dict[str, type] = {"convlstm": ImagesConfig, "coarse": CoefficientConfig, "vrn": VolumeConfig,
                                  **{name: live for name, (live, _) in LIVE_CONFIGS.items()}}
 
 #: the config of a generator that is fed from shards -> what makes its training and validation sequence
@@ -73,7 +81,11 @@ def data_config(network: str, folder: str | Path, given: Iterable[str]) -> type:
         if str(folder) == LIVE:
             raise ValueError(f"{LIVE}: {', '.join(LIVE_CONFIGS)} train on people rendered meanwhile, not {network}; "
                              f"a folder of this name is ./{LIVE}")
-        return DATA_CONFIGS[network]
+        if network != "convlstm":
+            return DATA_CONFIGS[network]
+        shards = (Path(folder) / INFO).is_file()
+        return _narrower(PointConfig if shards else DataConfig, ImagesConfig, given, f"{folder}: {{}} may be set for "
+                         + ("subject folders only" if shards else "shards only"))
     live, shards = LIVE_CONFIGS[network]
     if str(folder) == LIVE:
         return live

@@ -11,7 +11,7 @@ import os
 import threading
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Sequence, Literal
 
 import cv2
 import numpy as np
@@ -156,6 +156,24 @@ def crop_resize(image: np.ndarray, box: Box, size: int,
     shrinks = cut.shape[0] > size and cut.shape[1] > size
     how = cv2.INTER_AREA if interpolation == "area" and shrinks else cv2.INTER_LINEAR
     return cv2.resize(cut, (size, size), interpolation=how)
+
+
+def crop_resample(image: np.ndarray, box: Sequence[float], size: int) -> np.ndarray:
+    """Cut a square `box` = (x, y, w, w), px, floats, out of (H, W, 3) uint8 or float32 -> (size, size, 3), same dtype.
+
+    Bilinear; averaged where it shrinks; the border is continued, so that any finite box has a crop. ValueError for an
+    empty or infinite box.
+    """
+    x, y, w = (float(value) for value in box[:3])
+    if not (np.isfinite([x, y, w]).all() and w > 0 and size >= 1):
+        raise ValueError(f"a crop needs a finite box with a size and at least 1 pixel, got {tuple(box)} and {size}")
+    finer = min(8, max(1, int(np.ceil(w / size - 1e-6))))
+    step = w / (finer * size)
+    # OpenCV puts the first pixel's centre at (0, 0), we at (0.5, 0.5)
+    matrix = np.array([[step, 0, x + 0.5 * step - 0.5], [0, step, y + 0.5 * step - 0.5]])
+    cut = cv2.warpAffine(image, matrix, (finer * size, finer * size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                         borderMode=cv2.BORDER_REPLICATE)
+    return cut if finer == 1 else cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def minmax(image: np.ndarray) -> np.ndarray:

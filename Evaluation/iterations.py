@@ -108,8 +108,10 @@ def _row(tiles: list[tuple[str, np.ndarray]], name: str) -> np.ndarray:
 
 
 def coefficient_tiles(images: np.ndarray, found: np.ndarray, truth: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Of one sample of training: the photo, the normals of the guess that the network was given, (S, S, 9) in [0, 1],
-    and those of the truth and of its answer, (290,) each -> named pictures (S, S, 3), BGR in [0, 1]."""
+    """Of one sample of training: the image, the normals of the estimate that the network was given, if any, (S, S, 9)
+    or (S, S, 3) in [0, 1], and those of the target and of its answer, (290,) each -> named pictures (S, S, 3), BGR in
+    [0, 1]."""
     unit, size = built_in_unit(), len(images)
-    return [("input", images[..., :3]), ("guess", images[..., :5:-1]), ("truth", unit(truth, size)[..., :2:-1]),
+    estimate = [("estimate", images[..., :5:-1])] if images.shape[-1] > 3 else []
+    return [("input", images[..., :3]), *estimate, ("truth", unit(truth, size)[..., :2:-1]),
             ("prediction", unit(found, size)[..., :2:-1])]

@@ -61,7 +61,7 @@ def iterated_of(loaded: Loaded, iterations: int | None = None, traced: bool = Tr
     run = compiled(look) if traced else look
     return Iterated(one_by_one(loaded.model) if video else lambda images: run(ops.convert_to_tensor(images)),
                     loaded.image_size,
-                    iterations or config.iterations, config.settled)
+                    iterations or config.iterations, config.tolerance, feedback=config.feedback)
 
 
 def passes_of(loaded: Loaded, iterations: int) -> Callable[[np.ndarray, np.ndarray | None], Any]:
@@ -161,11 +161,12 @@ class CoarseStream:
                 better = cut_again(crop, project(found.face))
                 if better is None:
                     break
-                passes = Iterated(self.iterated.predict, self.iterated.size, AGAIN, self.iterated.settled)
+                passes = Iterated(self.iterated.predict, self.iterated.size, AGAIN, self.iterated.tolerance,
+                                  feedback=self.iterated.feedback)
                 before = np.stack([recropped(face, crop.box, better.box) for face in found.faces])
                 more = passes.run(minmax(better.image), before[-1])
                 found = Iterations(np.concatenate([before, more.faces[1:]]),
-                                   np.concatenate([found.changes, more.changes]), more.settled)
+                                   np.concatenate([found.changes, more.changes]), more.converged)
                 crop, changes = better, None
             if self._doubt:
                 return Look(crop, self._doubt(self.iterated.inputs(minmax(crop.image)[None], found.face[None])), found)

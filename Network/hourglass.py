@@ -109,8 +109,8 @@ def _normalised(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, trainin
 def hourglass(x: Any, depth: int, residual: Callable[[Any, str], Any], name: str) -> Any:
     """(B, h, w, F) -> the same shape: halved `depth` times and doubled again (nearest), a module on either way at each
     scale, a module beside each. residual(x, name): a module of F filters. h and w must divide by 2^depth."""
-    side = residual(x, f"{name}_side_{depth}")
+    skip = residual(x, f"{name}_skip_{depth}")
     x = residual(layers.MaxPooling2D(2, name=f"{name}_pool_{depth}")(x), f"{name}_down_{depth}")
-    x = hourglass(x, depth - 1, residual, name) if depth > 1 else residual(x, f"{name}_middle")
-    x = layers.UpSampling2D(2, name=f"{name}_double_{depth}")(residual(x, f"{name}_up_{depth}"))
-    return layers.Add(name=f"{name}_join_{depth}")([side, x])
+    x = hourglass(x, depth - 1, residual, name) if depth > 1 else residual(x, f"{name}_bottom")
+    x = layers.UpSampling2D(2, name=f"{name}_upsample_{depth}")(residual(x, f"{name}_up_{depth}"))
+    return layers.Add(name=f"{name}_add_{depth}")([skip, x])

@@ -54,6 +54,7 @@ class Config:
     decoder_filters: tuple[int, ...] = (512, 256, 128, 64, 32, 16, 8)
     decoder_blocks: int = 0     # residual blocks of two 3x3 convolutions after each of these: the deeper one of 6.2.2
     shape_head: int = 0     # rank of a linear map from the last features to all points, added to the decoder's; 0: none
+    crop_margin: float = 1.0                            # the detector's box is grown by this before it is cut
 
     def __post_init__(self) -> None:
         for name, allowed in (("recurrent_activation", tuple(RECURRENT_ACTIVATIONS)),
@@ -97,7 +98,11 @@ THESIS = Config()
 QUICK = Config(image_size=64, points=1024, batch_norm="group", lstm_filters=(16, 24, 48), lstm_strides=(2, 2, 2),
                block_filters=(16, 48, 64), block_expansion=(1, 4, 4), link_filters=(64,),
                decoder_filters=(64, 64, 48, 32, 16, 8), shape_head=64)
-PRESETS = {"thesis": THESIS, "quick": QUICK}
+#: The thesis's network without that head, for two CPU cores and shards of subjects
+SMALL = Config(image_size=64, points=1024, batch_norm="group", lstm_filters=(24, 32, 64), lstm_strides=(2, 2, 2),
+               block_filters=(24, 64, 96), block_expansion=(1, 4, 4), link_filters=(128,),
+               decoder_filters=(128, 128, 96, 64, 32, 16))
+PRESETS = {"thesis": THESIS, "quick": QUICK, "convlstm-small": SMALL}
 
 
 def build(config: Config) -> keras.Model:

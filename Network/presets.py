@@ -10,7 +10,7 @@ from Network.flags import from_dict
 from Network.settings import Settings, TrainConfig
 
 #: fields that the network's and the generator's configs share: one flag sets both
-SHARED = ("image_size", "points", "images", "layers", "scaling")
+SHARED = ("image_size", "points", "images", "layers", "scaling", "feedback")
 
 #: preset -> network and what differs from the defaults of Settings, TrainConfig, the network's Config, DataConfig
 PRESETS: dict[str, dict[str, Any]] = {
@@ -24,10 +24,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "model": {},
         "data": {"images": 4, "batch_size": 16, "repeats": 1, "image_size": 64, "points": 1024},
     },
+    # the thesis's network for two CPU cores, on shards: T is drawn for each batch
+    "convlstm-small": {
+        "network": "convlstm", "settings": {}, "model": {},
+        "train": {"epochs": 40, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000},
+        "data": {"image_size": 64, "points": 1024, "batch_images": 128, "batches": 320},
+    },
     # the network in the box: trained on shards of synthetic people (python -m Dataset.shards)
     "compact": {
         "network": "compact",
-        "settings": {"precision": "mixed_bfloat16"},
+        "settings": {},
         "train": {"epochs": 60, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "shape"},
         "model": {}, "data": {},
@@ -39,7 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # the same for two CPU cores, with a confidence; photometric augmentation of photos, one picture in three occluded
     "uvnet-small": {
-        "network": "uvnet", "settings": {"precision": "mixed_bfloat16"}, "model": {},
+        "network": "uvnet", "settings": {}, "model": {},
         "data": {"batch_size": 32, "image_size": 128, "photos": True, "occlusion": 0.35, "fade_epochs": 30},
         "train": {"epochs": 40, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "uv"},
@@ -51,7 +57,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # the same for two CPU cores: batches of 16, photometric augmentation of photos without occluders
     "pix2pix-small": {
-        "network": "pix2pix", "settings": {"precision": "mixed_bfloat16"}, "model": {},
+        "network": "pix2pix", "settings": {}, "model": {},
         "data": {"image_size": 128, "batch_size": 16, "batches": 625, "augment": True, "photos": True,
                  "occlusion": 0.0, "fade_epochs": 30},
         "train": {"epochs": 40, "learning_rate": 5e-4, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
@@ -62,10 +68,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "network": "vrn", "settings": {"optimizer": "rmsprop"}, "model": {}, "data": {},
         "train": {"epochs": 80, "schedule": "drop", "patience": 80, "choose_by": "volume"},
     },
-    "vrn-compact": {
-        "network": "vrn", "settings": {"precision": "mixed_bfloat16"}, "model": {},
-        "data": {"image_size": 96, "layers": 100, "batch_size": 16, "photos": True, "empty": 0.1},
-        "train": {"epochs": 60, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
+    # for two CPU cores
+    "vrn-small": {
+        "network": "vrn", "settings": {}, "model": {},
+        "data": {"image_size": 64, "layers": 64, "batch_size": 32, "batches": 256},
+        "train": {"epochs": 20, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "volume"},
     },
     # Endrawis 2018, 3.1.3: Adam, the rate lowered where the loss stays, an early stop; rate and sizes are not given.
@@ -74,10 +81,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "network": "coarse", "settings": {}, "model": {}, "data": {"image_size": 200},
         "train": {"epochs": 60, "schedule": "plateau", "plateau_epochs": 3, "plateau_beta1": 0.9, "patience": 10},
     },
-    # for two CPU cores
-    "coarse-compact": {
-        "network": "coarse", "settings": {"precision": "mixed_bfloat16"}, "model": {}, "data": {"image_size": 128},
-        "train": {"epochs": 60, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000},
+    # for two CPU cores; a single pass, for comparison: --no-feedback
+    "coarse-small": {
+        "network": "coarse", "settings": {}, "model": {}, "data": {"image_size": 128, "batches": 320},
+        "train": {"epochs": 40, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000},
     },
 }
 
@@ -102,10 +109,9 @@ def resolve(preset: str, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
     def merged(part: str) -> dict[str, Any]:
         return {**chosen[part], **typed.get(part, {})}
     network = get_network(chosen["network"])
-    # the network takes any number of images; sizes follow the data
-    shared = ("image_size", "points", "layers", "scaling")
-    sizes = {name: value for name, value in merged("data").items() if name in shared}
-    model = from_dict(network.Config, {**dataclasses.asdict(network.PRESETS[preset]), **merged("model"), **sizes})
+    # the network takes any number of images; the other shared settings follow the data
+    shared = {name: value for name, value in merged("data").items() if name in SHARED and name != "images"}
+    model = from_dict(network.Config, {**dataclasses.asdict(network.PRESETS[preset]), **merged("model"), **shared})
     data = {**merged("data"), **getattr(network, "data_settings", lambda config: {})(model)}
     return {"preset": preset, "network": chosen["network"],
             "settings": dataclasses.asdict(from_dict(Settings, merged("settings"))),

@@ -174,6 +174,15 @@ def recropped(coefficients: np.ndarray, old: Box, new: Box) -> np.ndarray:
     return numbers
 
 
+def crop_at(coefficients: np.ndarray) -> tuple[float, float, float, float]:
+    """The square crop (x, y, w, w) in which a face (290,) lies as START_POSE says, sides of the crop that its numbers
+    are of: (0, 0, 1, 1) of `mean_face()`. Held within what `decode_pose` draws."""
+    numbers = checked(coefficients)
+    side = float(np.exp(np.clip(numbers[287], -MOST_LOG_SCALE, MOST_LOG_SCALE) - START_POSE[3]))
+    x, y = np.clip(numbers[288:290], -2, 2) + 0.5 - side * (np.array(START_POSE[4:]) + 0.5)
+    return float(x), float(y), side, side
+
+
 def difference(before: np.ndarray, after: np.ndarray, model: FaceModel | None = None) -> float:
     """How far the 16x16 grid of two faces (290,) lies apart in the crop: root mean square, in its sides."""
     apart = project(before, model=model) - project(after, model=model)
