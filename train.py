@@ -51,7 +51,7 @@ def train(arguments: argparse.Namespace) -> str:
     from Evaluation.epoch_images import EpochImages, batch_pictures
     from Evaluation.plots import plot_losses
     from Network import step as gradient
-    from Network.checkpoints import RunFolder, model_from_config
+    from Network.checkpoints import RunFolder, model_from_config, predicting_model
     from Network.loading import begin_with, freeze
     from Network.training import Trainer, fixed_epoch
     if arguments.face_model:
@@ -76,6 +76,7 @@ def train(arguments: argparse.Namespace) -> str:
             step = gradient.make_step(config, model, settings, strategy)
         if not resumed and step.worker == 0:
             run.start({**config, **source.about, "data_folder": arguments.data_folder})
+        run.predicting = predicting_model(config)
         board, look = gradient.summary_writer(run.path), next(iter(make_pipeline(source.validation, 0, 0)))
         predicts = getattr(get_network(config["network"]), "inference", lambda model: model)(model)
         images = EpochImages(run.path, lambda: batch_pictures(look, predicts(look[0], training=False)))
@@ -85,7 +86,8 @@ def train(arguments: argparse.Namespace) -> str:
                 source.training, epoch, start, (step.worker, step.workers, step.local_replicas)),
             validation=fixed_epoch(lambda epoch, start: make_pipeline(source.validation, epoch, start)),
             on_epoch=lambda history: (plot_losses(history, run.path / "loss.png"), board(history[-1]), images(history)),
-            write=step.worker == 0, started=arguments.started, progress_bar=not (step.worker or arguments.quiet)).fit(resumed)
+            write=step.worker == 0, started=arguments.started,
+            progress_bar=not (step.worker or arguments.quiet)).fit(resumed)
     best = min(history, key=lambda row: row["val_loss"])
     return f"{run.path}: {len(history)} epochs; best validation loss {best['val_loss']:.6g} after epoch {best['epoch']}"
 

@@ -24,6 +24,7 @@ from Network.calibration import write_calibration
 from Network.checkpoints import CHECKPOINTS, model_from_config
 from Network.flags import exit_code
 from Network.in_photo import OWN_SURFACE
+from Network.named_weights import fill, named_weights
 from Network.loading import WEIGHTS, WEIGHTS_VERSION, Loaded, digest, load_model
 
 #: of config.json
@@ -42,11 +43,11 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None) -> floa
     """
     if not loaded.config:
         raise ValueError(f"{loaded.source}: has no config.json beside it; pack a run folder")
-    exact = loaded.model.get_weights()
     with np.errstate(over="ignore"):        # an overflow is found, and named, below
-        half = [w.astype(np.float16) for w in exact]
-    if not all(np.isfinite(w).all() for w in half):
-        raise ValueError(f"{loaded.source}: holds a weight that float16 cannot hold")
+        half = {name: np.asarray(w).astype(np.float16) for name, w in named_weights(loaded.model).items()}
+    overflowing = [name for name, values in half.items() if not np.isfinite(values).all()]
+    if overflowing:
+        raise ValueError(f"{loaded.source}: holds a weight that float16 cannot hold, {overflowing[0]}")
     error = rounding_error(loaded, half, _renders(loaded.image_size) if images is None else images)
     if error > MOST_MOVED:
         raise ValueError(f"{loaded.source}: float16 moves a point by {error:.2e}, at most {MOST_MOVED:g} is allowed")
@@ -56,7 +57,7 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None) -> floa
     config = json.dumps(kept, indent=1) + "\n"
     data = io.BytesIO()
     np.savez_compressed(data, version=np.array(WEIGHTS_VERSION), config=np.array(digest(config)),
-                        **{f"{i:04d}": w for i, w in enumerate(half)})
+                        **half)
     if data.tell() > LARGEST:
         raise ValueError(f"{loaded.source}: takes {data.tell()} bytes, at most {LARGEST} belong in the box")
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,12 +68,12 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None) -> floa
     return error
 
 
-def rounding_error(loaded: Loaded, half: list[np.ndarray], images: np.ndarray) -> float:
+def rounding_error(loaded: Loaded, half: dict[str, np.ndarray], images: np.ndarray) -> float:
     """Largest distance between points predicted for images (B, T, S, S, 3) with exact and with rounded weights, in the
     unit sphere; of a network whose answer is a surface, between the surfaces themselves (`surface_moved`): what is
     fitted to one may be another fit for one pixel more."""
     rounded = model_from_config(loaded.config)
-    rounded.set_weights([w.astype(np.float32) for w in half])
+    fill(named_weights(rounded), half, str(loaded.source))
     other = loaded.with_model(rounded)
     if loaded.config.get("network") in OWN_SURFACE:
         return surface_moved(loaded.answers(images), other.answers(images))

@@ -76,7 +76,7 @@ def plateau_reached(config: TrainConfig, history: Sequence[dict]) -> bool:
     return False
 
 
-def _vary_beta1(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+def vary_beta1(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
     """Adam's beta1 as a variable: a number would stay in the compiled step. It is saved with the optimizer's state.
     ValueError for an optimizer that has none."""
     adam = getattr(optimizer, "inner_optimizer", optimizer)         # under float16's loss scale
@@ -106,7 +106,7 @@ class Trainer:
         """Train to the end and return the history, one dict per epoch. Raises Stopped or NotFinite."""
         if self.config.schedule == "plateau":       # before the state is read, of which it is a part
             with self.step.strategy.scope():
-                _vary_beta1(self.step.optimizer)
+                vary_beta1(self.step.optimizer)
         progress = self.run.load_state(self.step.model, self.step.optimizer) if resume else Progress()
         self._already = progress.cpu_seconds - (processor_seconds() if self.started is None else self.started)
         here = np.random.default_rng((progress.epoch, progress.batch)).random()     # a number that names the place
@@ -137,7 +137,7 @@ class Trainer:
         """One epoch, or the rest of one that was interrupted."""
         self.step.optimizer.learning_rate = learning_rate(self.config, progress.epoch, progress.history)
         if self.config.schedule == "plateau" and plateau_reached(self.config, progress.history):
-            _vary_beta1(self.step.optimizer).assign(self.config.plateau_beta1)
+            vary_beta1(self.step.optimizer).assign(self.config.plateau_beta1)
         started = saved = time.monotonic()
         waited = 0.0
         batches = iter(self.training(progress.epoch, progress.batch))

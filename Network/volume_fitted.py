@@ -13,7 +13,7 @@ from Dataset.representations.depth import surface_points
 from Dataset.representations.volume import decode, front_depth, guess_frame
 from Dataset.transforms import to_unit_sphere
 from Dataset.volume_fit import LEAST, fit_volume
-from Network.checkpoints import model_from_config
+from Network.checkpoints import RunFolder, model_from_config
 from Network.fitted import CLOUD, Fitter, Person, grid_of, mean_identity
 from Network.loading import Loaded
 from Network.predict import NoFace
@@ -89,7 +89,7 @@ def heat_landmarks(loaded: Loaded) -> Callable[[np.ndarray], np.ndarray] | None:
         maps = keras.Model(loaded.model.inputs[0], loaded.model.get_layer("guide_maps").output)
     elif variant == "multitask" and loaded.source.suffix == ".keras":
         whole = model_from_config(loaded.config, training=True)
-        whole.load_weights(loaded.source)
+        RunFolder(loaded.source.parent).load_weights(whole, loaded.source.stem)
         maps = keras.Model(whole.inputs[0], whole.output["heat_maps"])
     else:
         return None

@@ -275,7 +275,7 @@ def test_state_of_another_model_is_refused(tmp_path):
     run = trainer(tmp_path)
     run.run.save_state(run.step.model, run.step.optimizer, Progress())
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    with pytest.raises(ValueError, match=r"state.npz: holds \d+ variables, this model and optimizer have"):
+    with pytest.raises(ValueError, match="state.npz: does not fit this network: lacks"):
         RunFolder(tmp_path).load_state(other, keras.optimizers.SGD())
 
 
