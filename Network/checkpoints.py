@@ -31,7 +31,7 @@ import numpy as np
 
 from Dataset.atomic import atomic_path, remove_leftovers, write_text
 from Network import get_network
-from Network.flags import from_dict
+from Network.flags import check_sizes, from_dict
 from Network.named_weights import copy_weights, fill, fill_model, named_slots, named_variables, named_weights
 
 CHECKPOINTS = ("best_validation", "best_training", "last")
@@ -238,6 +238,7 @@ def model_from_config(config: dict[str, Any], replicas: int = 1, training: bool 
     try:
         network = get_network(config["network"])
         model = from_dict(network.Config, config["model"])
+        check_sizes(model)
         build = getattr(network, "build_training", network.build) if training else network.build
         return build(dataclasses.replace(model, batch_norm_replicas=replicas))
     except (KeyError, TypeError) as error:

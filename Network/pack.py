@@ -1,8 +1,9 @@
-"""Weights small enough for the box:  python -m Network.pack RUN [-o FOLDER] [--checkpoint best_validation]
+"""Weights small enough for the box:  python -m Network.pack RUN [-o FOLDER] [--overwrite]
 
-Writes FOLDER/config.json and FOLDER/weights.npz, the weights of a run's checkpoint as float16 (and its calibration.npz,
-where it has one), and says what the rounding costs: how far predictions for the same rendered faces lie apart.
-`Network.loading.load_model` reads FOLDER.
+FOLDER is ./NETWORK by default, where NETWORK is the network's name ("compact"); a packed model there is an error, but
+with --overwrite. Writes FOLDER/config.json and FOLDER/weights.npz, the weights of a run's checkpoint by name, as
+float16 (and its calibration.npz, where it has one), and says what the rounding costs: how far predictions for the same
+rendered faces lie apart. `Network.loading.load_model` reads FOLDER.
 """
 from __future__ import annotations
 
@@ -34,15 +35,17 @@ MOST_MOVED = 2e-3       # unit sphere: 0.2 mm
 FLIPPED = 0.01          # of a face's pixels
 
 
-def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None) -> float:
+def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwrite: bool = False) -> float:
     """Write a loaded run as a weight folder -> largest distance (unit sphere) that float16 moves any predicted point.
 
     images  (B, T, S, S, 3) float32 to measure it on; None renders two people of the built-in face
-    ValueError when the model comes without a config, float16 cannot hold a weight or moves a point by more than
-    MOST_MOVED, or the weights are too large; then nothing is written.
+    ValueError when `folder` holds a model (unless `overwrite`), the model comes without a config, float16 cannot hold
+    a weight or moves a point by more than MOST_MOVED, or the weights are too large; then nothing is written.
     """
     if not loaded.config:
         raise ValueError(f"{loaded.source}: has no config.json beside it; pack a run folder")
+    if not overwrite and any((folder / name).exists() for name in (WEIGHTS, "config.json")):
+        raise ValueError(f"{folder}: holds a model already; name another folder with -o, or say --overwrite")
     with np.errstate(over="ignore"):        # an overflow is found, and named, below
         half = {name: np.asarray(w).astype(np.float16) for name, w in named_weights(loaded.model).items()}
     overflowing = [name for name, values in half.items() if not np.isfinite(values).all()]
@@ -111,13 +114,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m Network.pack", description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", type=Path)
-    parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, default=Path("Network/weights/compact"))
+    parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="default: ./NETWORK")
+    parser.add_argument("--overwrite", action="store_true", help="replace a packed model in FOLDER")
     parser.add_argument("--checkpoint", choices=CHECKPOINTS, default="best_validation")
 
     def work(arguments: argparse.Namespace) -> None:
-        error = pack(load_model(arguments.run, arguments.checkpoint), arguments.output)
-        size = (arguments.output / WEIGHTS).stat().st_size
-        print(f"{arguments.output / WEIGHTS}: {size / 2**20:.2f} MiB; float16 moves a point by at most {error:.2e}")
+        loaded = load_model(arguments.run, arguments.checkpoint)
+        folder = arguments.output or Path(loaded.config.get("network", "model"))
+        error = pack(loaded, folder, overwrite=arguments.overwrite)
+        size = (folder / WEIGHTS).stat().st_size
+        print(f"{folder / WEIGHTS}: {size / 2**20:.2f} MiB; float16 moves a point by at most {error:.2e}")
     return exit_code("python -m Network.pack", work, parser.parse_args(argv))
 
 

@@ -112,6 +112,8 @@ class Trainer:
         here = np.random.default_rng((progress.epoch, progress.batch)).random()     # a number that names the place
         if self.step.agree(here) != here:
             raise ValueError(f"{self.run.path}: the workers find different states: it must be a folder they share")
+        if progress.updates == 0:
+            self._check_choose_by()
         self._signal = 0
         previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -121,6 +123,17 @@ class Trainer:
             for number, handler in previous.items():
                 signal.signal(number, handler)
         return progress.history
+
+    def _check_choose_by(self) -> None:
+        """ValueError where the loss has no part that the checkpoint is to be chosen by: seen before the first epoch."""
+        name = self.config.choose_by
+        if name == "loss":
+            return
+        for x, y in itertools.islice(self.validation(0, 0), 1):
+            parts = self.step.evaluate(x, y)
+            if name not in parts:
+                raise ValueError(f"choose_by must be one of {', '.join(parts)}, parts of this network's loss, "
+                                 f"got {name!r}")
 
     def _finished(self, progress: Progress) -> bool:
         if progress.stale >= self.config.patience:

@@ -96,6 +96,24 @@ def test_a_file_that_unpacks_to_far_too_much(folder):
         load_model(path)
 
 
+def test_a_packed_model_is_not_overwritten_silently(folder):
+    loaded, _, path = folder
+    before = (path / WEIGHTS).read_bytes()
+    loaded.model.get_layer("code").bias.assign(keras.ops.ones((6,)))
+    with pytest.raises(ValueError, match="box: holds a model already; name another folder with -o, or say --overwrite"):
+        pack(loaded, path, IMAGES)
+    assert (path / WEIGHTS).read_bytes() == before
+    pack(loaded, path, IMAGES, overwrite=True)
+    np.testing.assert_array_equal(load_model(path).model.get_layer("code").bias, np.ones(6))
+
+
+def test_the_default_folder_is_the_networks_name_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("Network.pack.load_model", lambda run, checkpoint: _loaded(compact, TINY))
+    monkeypatch.setattr("Network.pack._renders", lambda size: IMAGES)
+    assert main(["run"]) == 0 and (tmp_path / "compact" / WEIGHTS).is_file()
+
+
 def test_command_line(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([str(tmp_path / "nowhere")])
