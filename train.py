@@ -1,8 +1,8 @@
 """Train a network:  python train.py DATA [--preset quick|thesis|compact|uvnet|...] [--run FOLDER] [--resume] [flags]
 
 DATA: subject folders (python -m Dataset.synthetic, Dataset.bu4dfe; with depth, Dataset.texas3d), shards (python -m
-Dataset.shards), for compact also the word live: ever new people are rendered meanwhile. Every
-setting is a flag, shown with the network's default; the default preset is quick. A killed run goes on with --resume.
+Dataset.shards), for compact, uvnet and pix2pix also the word live: ever new subjects are rendered meanwhile.
+Every setting is a flag, shown with the chosen preset's value. A killed run goes on with --resume.
 """
 from __future__ import annotations
 
@@ -13,33 +13,9 @@ import sys
 from pathlib import Path
 
 from Network import get_network
-from Network.flags import add_flags, from_dict, given
+from Network.declared import declared
 from Network.processor_time import processor_seconds
-from Network.presets import PRESETS, SHARED, chosen_preset, resolve
-from Network.settings import Settings, TrainConfig
-
-
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    from Datagenerator.source import DATA_CONFIGS
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_folder", metavar="DATA", help="subject folders, shards, or live")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="quick")
-    parser.add_argument("--run", metavar="FOLDER", type=Path, default=Path(f"runs/{chosen_preset(argv)}"))
-    parser.add_argument("--resume", action="store_true", help="go on with the run folder, or begin it")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that render for DATA live (cores but one)")
-    parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit: who was drawn")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    network = PRESETS[chosen_preset(argv)]["network"]       # it decides which flags there are
-    sections = {"settings": Settings, "train": TrainConfig, "data": DATA_CONFIGS[network],
-                "model": get_network(network).Config}
-    for title, config in sections.items():
-        add_flags(parser, config, title, skip=SHARED if title == "model" else ("seed",) if title == "data" else ())
-    arguments = parser.parse_args(argv)
-    arguments.typed = {title: given(arguments, config) for title, config in sections.items()}
-    for part, shared in (("data", "seed"), *(("model", name) for name in SHARED)):
-        arguments.typed[part].pop(shared, None)     # one flag, one home: the model's sizes follow the data's
-    return arguments
+from Network.train_options import parse
 
 
 def train(arguments: argparse.Namespace) -> str:
@@ -51,8 +27,11 @@ def train(arguments: argparse.Namespace) -> str:
     from Evaluation.epoch_images import EpochImages, batch_pictures
     from Evaluation.plots import plot_losses
     from Network import step as gradient
-    from Network.checkpoints import RunFolder, model_from_config
+    from Network.checkpoints import RunFolder, model_from_config, predicting_model
+    from Network.flags import from_dict
     from Network.loading import begin_with, freeze
+    from Network.presets import resolve
+    from Network.settings import Settings, TrainConfig
     from Network.training import Trainer, fixed_epoch
     if arguments.face_model:
         use_face_model(arguments.face_model)
@@ -76,6 +55,7 @@ def train(arguments: argparse.Namespace) -> str:
             step = gradient.make_step(config, model, settings, strategy)
         if not resumed and step.worker == 0:
             run.start({**config, **source.about, "data_folder": arguments.data_folder})
+        run.predicting = predicting_model(config)
         board, look = gradient.summary_writer(run.path), next(iter(make_pipeline(source.validation, 0, 0)))
         predicts = getattr(get_network(config["network"]), "inference", lambda model: model)(model)
         images = EpochImages(run.path, lambda: batch_pictures(look, predicts(look[0], training=False)))
@@ -85,7 +65,8 @@ def train(arguments: argparse.Namespace) -> str:
                 source.training, epoch, start, (step.worker, step.workers, step.local_replicas)),
             validation=fixed_epoch(lambda epoch, start: make_pipeline(source.validation, epoch, start)),
             on_epoch=lambda history: (plot_losses(history, run.path / "loss.png"), board(history[-1]), images(history)),
-            write=step.worker == 0, started=arguments.started, progress_bar=not (step.worker or arguments.quiet)).fit(resumed)
+            write=step.worker == 0, started=arguments.started,
+            progress_bar=not (step.worker or arguments.quiet)).fit(resumed)
     best = min(history, key=lambda row: row["val_loss"])
     return f"{run.path}: {len(history)} epochs; best validation loss {best['val_loss']:.6g} after epoch {best['epoch']}"
 
@@ -93,7 +74,13 @@ def train(arguments: argparse.Namespace) -> str:
 def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     started = processor_seconds()
-    arguments = parse(argv)
+    try:
+        arguments = parse(argv, __doc__ or "", declared("Datagenerator.source")["DATA_CONFIGS"])
+        if arguments.data_folder != "live" and not Path(arguments.data_folder).exists():
+            raise ValueError(f"{arguments.data_folder}: no such folder")
+    except ValueError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
     arguments.started = started
     from Network.training import NotFinite, Stopped
     try:

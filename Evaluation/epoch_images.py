@@ -65,8 +65,8 @@ class EpochImages:
             return
         try:
             save_epoch_images(self._run, epoch, self._pictures())
-        except (ValueError, OSError) as error:
-            log.warning("no pictures of epoch %d: %s", epoch, error)
+        except Exception as error:      # cv2's and TensorFlow's errors, too: a picture is not worth a training
+            log.warning("no pictures of epoch %d: %s: %s", epoch, type(error).__name__, error)
 
 
 def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[str, np.ndarray]:

@@ -2,15 +2,16 @@
 
     config.json             network, preset, every setting, versions of the packages, shape of the data
     history.csv             one row per epoch; derived from the state, written anew each time
-    best_validation.keras   the thesis's model.h5: the best validation loss
-    best_training.keras     the thesis's trainmodel.h5: the best training loss
-    last.keras              the weights of the last state
-    state.npz               weights, optimizer, progress: the one truth for --resume
+    best_validation.npz     the thesis's model.h5: all weights, by name, of the best validation loss
+    best_validation.keras   the same as a Keras model that predicts, without what only training needs
+    best_training.npz, .keras   the thesis's trainmodel.h5: the best training loss
+    last.keras              the predicting model of the last state
+    state.npz               weights and optimizer by name, progress: the one truth for --resume
     loss.png                Figure 22
 
-Files of strangers: a `.keras` file is opened for its weights, which are read into our own model; where no config.json
-lies beside it, Keras's safe mode reads it. A `.h5` file is read through h5py as arrays; the config in it, which can
-hold code, is never looked at.
+Weights are matched by name (Network/named_weights.py). Files of strangers: a `.keras` file is opened for its weights,
+which are read into our own model; where no config.json lies beside it, Keras's safe mode reads it. A `.h5` file is
+read through h5py as arrays; the config in it, which can hold code, is never looked at.
 """
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ import numpy as np
 
 from Dataset.atomic import atomic_path, remove_leftovers, write_text
 from Network import get_network
-from Network.flags import from_dict
+from Network.flags import check_sizes, from_dict
+from Network.named_weights import copy_weights, fill, fill_model, named_slots, named_variables, named_weights
 
 CHECKPOINTS = ("best_validation", "best_training", "last")
 MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes")     # by a resumed run
@@ -40,14 +42,14 @@ PACKAGES = ("tensorflow", "jax", "keras", "numpy", "opencv-python", "open3d")
 
 @dataclass
 class Progress:
-    """Where a run stands. `batch` counts loader batches done in the current (0-based) epoch; samples are one worker's."""
+    """Where a run stands. `batch` counts loader batches done in the current (0-based) epoch."""
 
     epoch: int = 0
     batch: int = 0
     updates: int = 0
     loss_sum: float = 0.0
     samples: int = 0            # of the current epoch
-    samples_seen: int = 0       # by all updates so far
+    samples_seen: int = 0       # by one worker, in all updates so far
     cpu_seconds: float = 0.0    # processor time so far, of all processes that trained this run
     best_validation: float = float("inf")
     best_training: float = float("inf")
@@ -82,17 +84,19 @@ def versions() -> dict[str, str]:
 
 
 def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
-    """Every variable under a stable key: models and optimizers of one config list theirs in one order."""
-    named = {f"model/{i:04d}": v for i, v in enumerate(model.variables)}
-    named.update({f"optimizer/{i:04d}": v for i, v in enumerate(optimizer.variables)})
-    return named
+    """Every variable of the state by the name that it has on disk."""
+    return {**{f"model/{name}": variable for name, variable in named_variables(model).items()},
+            **{f"optimizer/{name}": variable for name, variable in named_slots(model, optimizer).items()}}
 
 
 class RunFolder:
-    """One run on disk. Nothing is created before the first write."""
+    """One run on disk. Nothing is created before the first write.
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    predicting  the model that is saved as `.keras`, filled by name from the trained one; None: the trained one itself
+    """
+
+    def __init__(self, path: str | Path, predicting: keras.Model | None = None) -> None:
+        self.path, self.predicting = Path(path), predicting
 
     def start(self, config: dict[str, Any]) -> None:
         """Begin a run: write config.json. ValueError when the folder already holds a run."""
@@ -151,16 +155,42 @@ class RunFolder:
         return found
 
     def save_weights(self, model: keras.Model, name: str) -> Path:
-        """Write `<name>.keras` aside and rename it."""
+        """Write `<name>.npz`, all weights by name, and `<name>.keras`, each aside and renamed -> the latter's path."""
+        with atomic_path(self.path / f"{name}.npz") as temporary, open(temporary, "wb") as file:
+            np.savez(file, **{key: np.asarray(v.numpy()) for key, v in named_weights(model).items()})
+        return self._save_predicting(model, name)
+
+    def _save_predicting(self, model: keras.Model, name: str) -> Path:
         path = self.path / f"{name}.keras"
+        if self.predicting is not None:
+            copy_weights(model, self.predicting)
         with atomic_path(path) as temporary:
-            model.save(temporary)
+            (self.predicting or model).save(temporary)
         return path
+
+    def _weights_of(self, name: str) -> Path:
+        return self.path / ("state.npz" if name == "last" else f"{name}.npz")
+
+    def has_weights(self, name: str) -> bool:
+        """Whether checkpoint `name` has a file of weights by name."""
+        return self._weights_of(name).is_file()
+
+    def load_weights(self, model: keras.Model, name: str) -> None:
+        """Fill a model, by name, from checkpoint `name`, which may hold more. ValueError when it can't be read, or
+        lacks a weight."""
+        path = self._weights_of(name)
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {key.removeprefix("model/"): stored[key] for key in stored.files
+                          if name != "last" or key.startswith("model/")}
+        except (zipfile.BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
+            raise ValueError(f"{path}: holds no weights of this program ({str(error).splitlines()[0]})") from None
+        fill_model(model, arrays, str(path))
 
     def save_state(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, progress: Progress) -> None:
         """Write last.keras, state.npz, history.csv, each atomically; state.npz alone decides where a run resumes."""
         remove_leftovers(self.path)
-        self.save_weights(model, "last")
+        self._save_predicting(model, "last")
         arrays = {key: np.asarray(v.numpy()) for key, v in _variables(model, optimizer).items()}
         arrays["progress"] = np.array(json.dumps(dataclasses.asdict(progress)))
         with atomic_path(self.path / "state.npz") as temporary, open(temporary, "wb") as file:
@@ -180,18 +210,11 @@ class RunFolder:
         variables = _variables(model, optimizer)
         try:
             with np.load(path, allow_pickle=False) as stored:
-                if set(stored.files) != set(variables) | {"progress"}:
-                    raise ValueError(f"{path}: holds {len(stored.files) - 1} variables, "
-                                     f"this model and optimizer have {len(variables)}")
-                for key, variable in variables.items():
-                    value = stored[key]
-                    if value.shape != tuple(variable.shape):
-                        raise ValueError(f"{path}: {key} has shape {value.shape}, "
-                                         f"the model wants {tuple(variable.shape)}")
-                    variable.assign(value)
-                progress = Progress(**json.loads(str(stored["progress"])))
+                arrays = {key: stored[key] for key in stored.files}
+            progress = Progress(**json.loads(str(arrays.pop("progress"))))
         except (zipfile.BadZipFile, EOFError, KeyError, OSError, TypeError) as error:
             raise ValueError(f"{path}: is no state of this program: {error}") from None
+        fill(variables, arrays, str(path))
         self.write_history(progress.history)
         return progress
 
@@ -215,7 +238,18 @@ def model_from_config(config: dict[str, Any], replicas: int = 1, training: bool 
     try:
         network = get_network(config["network"])
         model = from_dict(network.Config, config["model"])
+        check_sizes(model)
         build = getattr(network, "build_training", network.build) if training else network.build
         return build(dataclasses.replace(model, batch_norm_replicas=replicas))
     except (KeyError, TypeError) as error:
         raise ValueError(f"config.json: not a config of this program: {error}") from None
+
+
+def predicting_model(config: dict[str, Any]) -> keras.Model:
+    """`model_from_config` in float32, whatever this process trains in: what a run folder keeps for prediction."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        return model_from_config(config)
+    finally:
+        keras.config.set_dtype_policy(policy)

@@ -8,8 +8,12 @@ import argparse
 import dataclasses
 import types
 import typing
-from typing import Any, Callable, Sequence
+from types import MappingProxyType
+from typing import Any, Callable, Mapping, Sequence
 
+MAX_SIZE, MAX_ITEMS, MAX_REPEATS = 2**16, 64, 64       # of a network's numbers: points, pixels, filters
+#: ends of the names of numbers of blocks
+REPEATS = ("blocks", "repeats", "depth", "levels", "hourglasses", "refinements", "iterations", "convolutions")
 #: stands for "not given", so that a preset's value and a value typed by hand are told apart
 NOT_GIVEN = argparse.SUPPRESS
 
@@ -32,26 +36,55 @@ def _parser_of(hint: Any) -> Any:
     return hint
 
 
-def add_flags(parser: argparse.ArgumentParser, config: type, title: str, skip: Sequence[str] = ()) -> None:
-    """Add `--field-name VALUE` for every field of a dataclass; booleans get `--field` and `--no-field`."""
+def add_flags(parser: argparse.ArgumentParser, config: type, title: str, only: Sequence[str] | None = None,
+              values: Mapping[str, Any] = MappingProxyType({}), notes: Mapping[str, str] = MappingProxyType({})
+              ) -> None:
+    """Add `--field-name VALUE` for every field of a dataclass; booleans get `--field` and `--no-field`.
+
+    only    of these fields, in this order; None: of all
+    values  field -> the value that --help shows; the field's default where there is none
+    notes   field -> what --help says of it
+    """
     group = parser.add_argument_group(title)
-    hints = typing.get_type_hints(config)
-    for field in dataclasses.fields(config):
-        if field.name in skip:
-            continue
-        name = "--" + field.name.replace("_", "-")
-        text = f"default {field.default!r}".replace("%", "%%") if field.default is not dataclasses.MISSING else None
-        if hints[field.name] is bool:
-            group.add_argument(name, action=argparse.BooleanOptionalAction, default=NOT_GIVEN, help=text)
+    hints, fields = typing.get_type_hints(config), {field.name: field for field in dataclasses.fields(config)}
+    for name in fields if only is None else only:
+        value = values.get(name, fields[name].default)
+        shown = "" if value is dataclasses.MISSING else f"[{_written(value)}]"
+        text = " ".join(part for part in (notes.get(name, ""), shown) if part).replace("%", "%%")
+        flag = "--" + name.replace("_", "-")
+        if hints[name] is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=NOT_GIVEN, help=text)
         else:
-            group.add_argument(name, type=_parser_of(hints[field.name]), default=NOT_GIVEN, help=text,
-                               metavar=field.name.upper())
+            group.add_argument(flag, type=_parser_of(hints[name]), default=NOT_GIVEN, help=text, metavar=name.upper())
+
+
+def _written(value: Any) -> str:
+    """A value as it is typed."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return repr(value) if value == "" else str(value).lower() if value is None else str(value)
 
 
 def given(arguments: argparse.Namespace, config: type) -> dict[str, Any]:
     """The fields of a dataclass that were typed on the command line."""
     names = {field.name for field in dataclasses.fields(config)}
     return {name: value for name, value in vars(arguments).items() if name in names}
+
+
+def check_sizes(config: Any) -> None:
+    """ValueError for a network that no machine builds: a whole number above MAX_SIZE, more than MAX_ITEMS of a tuple,
+    more than MAX_REPEATS repeats of a block. `config`: a network's Config."""
+    for field in dataclasses.fields(config):
+        if field.name.endswith("seed"):
+            continue
+        value = getattr(config, field.name)
+        values = value if isinstance(value, tuple) else (value,)
+        if len(values) > MAX_ITEMS:
+            raise ValueError(f"{field.name} must have at most {MAX_ITEMS} values, got {len(values)}")
+        limit = MAX_REPEATS if field.name.endswith(REPEATS) else MAX_SIZE
+        largest = max((v for v in values if isinstance(v, int)), default=0)
+        if largest > limit:
+            raise ValueError(f"{field.name} must be at most {limit}, got {largest}")
 
 
 def from_dict(config: type, values: dict[str, Any]) -> Any:

@@ -46,7 +46,8 @@ def _multiplications(layer: keras.layers.Layer, images: int, executed: bool) -> 
     if layer.name in ("shape_code", "shape_basis"):
         return int(np.prod(layer.kernel.shape))
     if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):
-        return images * int(np.prod(layer.output.shape[1:-1]) * np.prod(layer.kernel.shape))
+        times = 1 if layer.name.startswith("decoder_") else images
+        return times * int(np.prod(layer.output.shape[1:-1]) * np.prod(layer.kernel.shape))
     if layer.weights and not layer.name.endswith("_norm"):
         raise ValueError(f"can't count the operations of layer {layer.name}, a {type(layer).__name__}")
     return 0

@@ -26,6 +26,11 @@ class TwoOptimizers:
         self.generator, self.discriminator = generator, discriminator
 
     @property
+    def parts(self) -> dict[str, keras.optimizers.Optimizer]:
+        """Name of the part of the model -> its optimizer."""
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
+    @property
     def variables(self) -> list[Any]:
         """The generator's, then the discriminator's."""
         return [*self.generator.variables, *self.discriminator.variables]

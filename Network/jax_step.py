@@ -70,13 +70,6 @@ def prepare(settings: Settings) -> OneDevice:
     return strategy
 
 
-def make_optimizer(settings: Settings) -> keras.optimizers.Optimizer:
-    """Adam with Keras's defaults (the thesis's), or RMSProp with decay 0.9 (Jackson et al. 2017); float16 gets a
-    dynamic loss scale. The trainer sets the rate."""
-    optimizer = keras.optimizers.RMSprop(rho=0.9) if settings.optimizer == "rmsprop" else keras.optimizers.Adam()
-    return keras.optimizers.LossScaleOptimizer(optimizer) if settings.precision == "mixed_float16" else optimizer
-
-
 def summary_writer(folder: Path) -> Callable[[dict], None]:
     """A function that takes a row of the history and does nothing: TensorBoard's writer is TensorFlow's."""
     return lambda row: None

@@ -20,10 +20,11 @@ import numpy as np
 from Dataset.representations.points import SIZE
 from Network import NETWORKS, get_network
 from Network.checkpoints import CHECKPOINTS, RunFolder, model_from_config
+from Network.named_weights import fill, named_weights
 
 
 log = logging.getLogger(__name__)
-WEIGHTS, WEIGHTS_VERSION = "weights.npz", 1
+WEIGHTS, WEIGHTS_VERSION = "weights.npz", 2
 #: the weights in the box: what demo.py uses when no model is named
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "compact"
 BOX = DEFAULT_MODEL.parent
@@ -110,18 +111,31 @@ def read_weights(path: Path, model: keras.Model) -> None:
             raise ValueError(f"unpacks to {size} bytes")
         with np.load(path, allow_pickle=False) as stored:
             version, config = int(stored["version"]), str(stored["config"])
-            weights = [stored[name] for name in sorted(stored.files) if name not in ("version", "config")]
+            weights = {name: stored[name] for name in stored.files if name not in ("version", "config")}
     except (OSError, KeyError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: holds no weights of this program ({error})") from None
     if version != WEIGHTS_VERSION:
         raise ValueError(f"{path}: weights of version {WEIGHTS_VERSION} are needed, received {version}")
-    shapes, wanted = [w.shape for w in weights], [tuple(w.shape) for w in model.weights]
-    if shapes != wanted or config != digest((path.parent / "config.json").read_text()):
-        raise ValueError(f"{path}: {len(shapes)} weights do not fit the {len(wanted)} of the network in config.json: "
-                         "weights of another Config?")
-    if not all(np.isfinite(w).all() for w in weights):
-        raise ValueError(f"{path}: holds weights that are not finite")
-    model.set_weights([w.astype(np.float32) for w in weights])
+    if config != digest((path.parent / "config.json").read_text()):
+        raise ValueError(f"{path}: belongs to another config.json than the one beside it")
+    fill(named_weights(model), weights, str(path))
+
+
+def weights_digest(folder: str | Path) -> str:
+    """SHA-256 (hex) of a weight folder's weights: names, shapes, values, and the config that they are tied to. What is
+    fitted to a network's answers, as a calibration is, keeps it, so that other weights are noticed.
+
+    It does not depend on how the file is compressed. ValueError when there is no weights.npz that can be read.
+    """
+    path, hashed = Path(folder) / WEIGHTS, hashlib.sha256()
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            for name in sorted(stored.files):
+                array = stored[name]
+                hashed.update(f"{name} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
+    except (OSError, KeyError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: holds no weights of this program ({error})") from None
+    return hashed.hexdigest()
 
 
 def begin_with(model: keras.Model, source: str, prefixes: Sequence[str] = ()) -> int:
@@ -140,11 +154,7 @@ def begin_with(model: keras.Model, source: str, prefixes: Sequence[str] = ()) ->
     path = Path(source)
     if (path / "config.json").is_file() and not (path / WEIGHTS).is_file():
         first = model_from_config(RunFolder(path).config(), training=True)      # a first stage has no points to load
-        try:
-            first.load_weights(path / "best_validation.keras")
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path}: holds no best_validation.keras that fits its config.json "
-                             f"({str(error).splitlines()[0][:120]})") from None
+        RunFolder(path).load_weights(first, "best_validation")
     else:
         first = load_model(path).model
     ours, parts = _paths(model), {layer.name for layer in model.layers if isinstance(layer, keras.Model)}
@@ -229,11 +239,13 @@ def _loaded(model: keras.Model, config: dict[str, Any], source: Path) -> Loaded:
 
 def _read_keras(path: Path, config: dict[str, Any]) -> keras.Model:
     if config:
-        network = get_network(config["network"])
-        inference = getattr(network, "inference", None)         # of what was trained, the part that predicts
-        model = model_from_config(config, training=inference is not None)
-        model.load_weights(path)
-        return inference(model) if inference else model
+        model = model_from_config(config)
+        run = RunFolder(path.parent)
+        if run.has_weights(path.stem):
+            run.load_weights(model, path.stem)
+        else:
+            model.load_weights(path)
+        return model
     for name in NETWORKS:               # registers the layers that a bare file may name
         get_network(name)
     return keras.models.load_model(path, compile=False, safe_mode=True)

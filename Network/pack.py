@@ -1,7 +1,8 @@
-"""Weights small enough for the box:  python -m Network.pack RUN [-o FOLDER] [--checkpoint best_validation]
+"""Weights small enough for the box:  python -m Network.pack RUN [-o FOLDER] [--overwrite]
 
-Writes FOLDER/config.json and FOLDER/weights.npz, the weights of a run's checkpoint as float16, and says what the
-rounding costs: how far predictions for the same rendered faces lie apart.
+FOLDER is ./NETWORK by default, where NETWORK is the network's name ("compact"); a packed model there is an error, but
+with --overwrite. Writes FOLDER/config.json and FOLDER/weights.npz, the weights of a run's checkpoint by name, as
+float16, and says what the rounding costs: how far predictions for the same rendered faces lie apart.
 `Network.loading.load_model` reads FOLDER.
 """
 from __future__ import annotations
@@ -23,6 +24,7 @@ from Dataset.scene import Stage
 from Network.checkpoints import CHECKPOINTS, model_from_config
 from Network.flags import exit_code
 from Network.inference.registry import predictor_of
+from Network.named_weights import fill, named_weights
 from Network.loading import WEIGHTS, WEIGHTS_VERSION, Loaded, digest, load_model
 
 #: of config.json
@@ -32,20 +34,22 @@ MOST_MOVED = 2e-3       # unit sphere: 0.2 mm
 FLIPPED = 0.01          # of a face's pixels
 
 
-def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None) -> float:
+def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwrite: bool = False) -> float:
     """Write a loaded run as a weight folder -> largest distance (unit sphere) that float16 moves any predicted point.
 
     images  (B, T, S, S, 3) float32 to measure it on; None renders two people of the built-in face
-    ValueError when the model comes without a config, float16 cannot hold a weight or moves a point by more than
-    MOST_MOVED, or the weights are too large; then nothing is written.
+    ValueError when `folder` holds a model (unless `overwrite`), the model comes without a config, float16 cannot hold
+    a weight or moves a point by more than MOST_MOVED, or the weights are too large; then nothing is written.
     """
     if not loaded.config:
         raise ValueError(f"{loaded.source}: has no config.json beside it; pack a run folder")
-    exact = loaded.model.get_weights()
+    if not overwrite and any((folder / name).exists() for name in (WEIGHTS, "config.json")):
+        raise ValueError(f"{folder}: holds a model already; name another folder with -o, or say --overwrite")
     with np.errstate(over="ignore"):        # an overflow is found, and named, below
-        half = [w.astype(np.float16) for w in exact]
-    if not all(np.isfinite(w).all() for w in half):
-        raise ValueError(f"{loaded.source}: holds a weight that float16 cannot hold")
+        half = {name: np.asarray(w).astype(np.float16) for name, w in named_weights(loaded.model).items()}
+    overflowing = [name for name, values in half.items() if not np.isfinite(values).all()]
+    if overflowing:
+        raise ValueError(f"{loaded.source}: holds a weight that float16 cannot hold, {overflowing[0]}")
     error = rounding_error(loaded, half, _renders(loaded.image_size) if images is None else images)
     if error > MOST_MOVED:
         raise ValueError(f"{loaded.source}: float16 moves a point by {error:.2e}, at most {MOST_MOVED:g} is allowed")
@@ -55,7 +59,7 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None) -> floa
     config = json.dumps(kept, indent=1) + "\n"
     data = io.BytesIO()
     np.savez_compressed(data, version=np.array(WEIGHTS_VERSION), config=np.array(digest(config)),
-                        **{f"{i:04d}": w for i, w in enumerate(half)})
+                        **half)
     if data.tell() > LARGEST:
         raise ValueError(f"{loaded.source}: takes {data.tell()} bytes, at most {LARGEST} belong in the box")
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,12 +68,12 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None) -> floa
     return error
 
 
-def rounding_error(loaded: Loaded, half: list[np.ndarray], images: np.ndarray) -> float:
+def rounding_error(loaded: Loaded, half: dict[str, np.ndarray], images: np.ndarray) -> float:
     """Largest distance between points predicted for images (B, T, S, S, 3) with exact and with rounded weights, in the
     unit sphere; of a network whose answer is a surface, between the surfaces themselves (`surface_moved`): what is
     fitted to one may be another fit for one pixel more."""
     rounded = model_from_config(loaded.config)
-    rounded.set_weights([w.astype(np.float32) for w in half])
+    fill(named_weights(rounded), half, str(loaded.source))
     before, after = predictor_of(loaded), predictor_of(loaded.with_model(rounded))
     if before.photo_surface:
         flat = images.reshape(-1, *images.shape[2:])
@@ -108,13 +112,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m Network.pack", description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", type=Path)
-    parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, default=Path("Network/weights/compact"))
+    parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="default: ./NETWORK")
+    parser.add_argument("--overwrite", action="store_true", help="replace a packed model in FOLDER")
     parser.add_argument("--checkpoint", choices=CHECKPOINTS, default="best_validation")
 
     def work(arguments: argparse.Namespace) -> None:
-        error = pack(load_model(arguments.run, arguments.checkpoint), arguments.output)
-        size = (arguments.output / WEIGHTS).stat().st_size
-        print(f"{arguments.output / WEIGHTS}: {size / 2**20:.2f} MiB; float16 moves a point by at most {error:.2e}")
+        loaded = load_model(arguments.run, arguments.checkpoint)
+        folder = arguments.output or Path(loaded.config.get("network", "model"))
+        error = pack(loaded, folder, overwrite=arguments.overwrite)
+        size = (folder / WEIGHTS).stat().st_size
+        print(f"{folder / WEIGHTS}: {size / 2**20:.2f} MiB; float16 moves a point by at most {error:.2e}")
     return exit_code("python -m Network.pack", work, parser.parse_args(argv))
 
 

@@ -1,12 +1,11 @@
 """Named sets of settings. A preset says only what differs from the dataclasses' defaults, which are the papers'."""
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from typing import Any
 
 from Network import get_network
-from Network.flags import from_dict
+from Network.flags import check_sizes, from_dict
 from Network.settings import Settings, TrainConfig
 
 #: fields that the network's and the generator's configs share: one flag sets both
@@ -89,13 +88,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def chosen_preset(argv: list[str] | None, default: str = "quick") -> str:
-    """The preset that a command line names; the default where it names none. Exits for an unknown one."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", choices=sorted(PRESETS), default=default)
-    return first.parse_known_args(argv)[0].preset
-
-
 def resolve(preset: str, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The full config of a run: defaults, then the preset, then what was typed. ValueError for a bad value.
 
@@ -112,6 +104,7 @@ def resolve(preset: str, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
     # the network takes any number of images; the other shared settings follow the data
     shared = {name: value for name, value in merged("data").items() if name in SHARED and name != "images"}
     model = from_dict(network.Config, {**dataclasses.asdict(network.PRESETS[preset]), **merged("model"), **shared})
+    check_sizes(model)
     data = {**merged("data"), **getattr(network, "data_settings", lambda config: {})(model)}
     return {"preset": preset, "network": chosen["network"],
             "settings": dataclasses.asdict(from_dict(Settings, merged("settings"))),

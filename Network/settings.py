@@ -15,13 +15,13 @@ STRATEGIES = ("none", "mirrored", "multiworker")
 class Settings:
     """What belongs to the run as a whole."""
 
-    split: str = "train-test"       # the thesis chooses its checkpoint on its test people; the other split does not
-    precision: str = "auto"         # mixed_bfloat16 where the CPU or the GPU has it natively, else float32
+    split: str = "train-test"       # or train-validation-test: the thesis chooses its checkpoint on its test people
+    precision: str = "auto"         # float32, mixed_bfloat16, mixed_float16; auto: bfloat16 where native, or float32
     jit: bool = False               # XLA, for GPUs
-    strategy: str = "none"          # mirrored: this machine's GPUs; multiworker: TF_CONFIG
-    optimizer: str = "adam"         # rmsprop: decay 0.9
+    strategy: str = "none"          # none, mirrored (this machine's GPUs), multiworker (TF_CONFIG)
+    optimizer: str = "adam"         # adam, or rmsprop with decay 0.9
     deterministic: bool = False     # deterministic TensorFlow ops: slower, the same losses each time
-    seed: int = 0
+    seed: int = 0                   # of weights, order and augmentation
     init: str = ""                  # begin with the weights of this run or model file, of the same network
     take: tuple[str, ...] = ()      # of init, only layers whose names begin so; (): all of them
     freeze: tuple[str, ...] = ()    # layers whose names begin so keep their weights
@@ -37,9 +37,9 @@ class Settings:
 class TrainConfig:
     """Settings of the loop; the defaults are the thesis's (4.3 and listing B-4)."""
 
-    epochs: int = 300
-    learning_rate: float = 1e-4
-    schedule: str = "halve"         # cosine: down to a hundredth over all epochs; plateau, drop: once, see below
+    epochs: int = 300               # at most; see patience
+    learning_rate: float = 1e-4     # before the schedule
+    schedule: str = "halve"         # halve, cosine (down to a hundredth over all epochs), plateau, drop (once)
     warmup_epochs: int = 0          # the rate rises to its value over so many epochs
     halve_every: int = 10           # halved after the 11th, 21st, ... epoch, as the listing does; 0: never
     plateau_epochs: int = 5         # without a better validation loss, of choose_by: then the plateau is reached

@@ -14,12 +14,13 @@ from Network import get_network
 from Network.batches import Batch, Loss, add_parts, samples
 from Network.flags import from_dict
 from Network.losses import LOSSES
+from Network.optimizers import make_optimizer
 from Network.settings import Settings
 
 if keras.backend.backend() == "jax":        # never TensorFlow here: a machine with JAX need not have it
-    from Network.jax_step import GradientStep, make_optimizer, make_strategy, prepare, summary_writer
+    from Network.jax_step import GradientStep, make_strategy, prepare, summary_writer
 else:
-    from Network.tf_step import GradientStep, make_optimizer, make_strategy, prepare, summary_writer
+    from Network.tf_step import GradientStep, make_strategy, prepare, summary_writer
 
 __all__ = ["Batch", "GradientStep", "Loss", "add_parts", "make_optimizer", "make_step", "make_strategy", "prepare",
            "samples", "summary_writer"]

@@ -76,7 +76,7 @@ def plateau_reached(config: TrainConfig, history: Sequence[dict]) -> bool:
     return False
 
 
-def _vary_beta1(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+def vary_beta1(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
     """Adam's beta1 as a variable: a number would stay in the compiled step. It is saved with the optimizer's state.
     ValueError for an optimizer that has none."""
     adam = getattr(optimizer, "inner_optimizer", optimizer)         # under float16's loss scale
@@ -106,12 +106,14 @@ class Trainer:
         """Train to the end and return the history, one dict per epoch. Raises Stopped or NotFinite."""
         if self.config.schedule == "plateau":       # before the state is read, of which it is a part
             with self.step.strategy.scope():
-                _vary_beta1(self.step.optimizer)
+                vary_beta1(self.step.optimizer)
         progress = self.run.load_state(self.step.model, self.step.optimizer) if resume else Progress()
         self._already = progress.cpu_seconds - (processor_seconds() if self.started is None else self.started)
         here = np.random.default_rng((progress.epoch, progress.batch)).random()     # a number that names the place
         if self.step.agree(here) != here:
             raise ValueError(f"{self.run.path}: the workers find different states: it must be a folder they share")
+        if progress.updates == 0:
+            self._check_choose_by()
         self._signal = 0
         previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -121,6 +123,17 @@ class Trainer:
             for number, handler in previous.items():
                 signal.signal(number, handler)
         return progress.history
+
+    def _check_choose_by(self) -> None:
+        """ValueError where the loss has no part that the checkpoint is to be chosen by: seen before the first epoch."""
+        name = self.config.choose_by
+        if name == "loss":
+            return
+        for x, y in itertools.islice(self.validation(0, 0), 1):
+            parts = self.step.evaluate(x, y)
+            if name not in parts:
+                raise ValueError(f"choose_by must be one of {', '.join(parts)}, parts of this network's loss, "
+                                 f"got {name!r}")
 
     def _finished(self, progress: Progress) -> bool:
         if progress.stale >= self.config.patience:
@@ -137,7 +150,7 @@ class Trainer:
         """One epoch, or the rest of one that was interrupted."""
         self.step.optimizer.learning_rate = learning_rate(self.config, progress.epoch, progress.history)
         if self.config.schedule == "plateau" and plateau_reached(self.config, progress.history):
-            _vary_beta1(self.step.optimizer).assign(self.config.plateau_beta1)
+            vary_beta1(self.step.optimizer).assign(self.config.plateau_beta1)
         started = saved = time.monotonic()
         waited = 0.0
         batches = iter(self.training(progress.epoch, progress.batch))

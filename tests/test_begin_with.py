@@ -7,19 +7,21 @@ import numpy as np
 import pytest
 
 from Network import compact, pix2pix
+from Network.checkpoints import RunFolder
 from Network.loading import WEIGHTS_VERSION, begin_with, digest, freeze
+from Network.named_weights import named_weights
 from Network.pack import pack
 from tests.test_compact import TINY
 from tests.test_streaming import _loaded
 
 
 def _run(path, config):
-    """A run folder with a best_validation.keras of the training model."""
+    """A run folder with a best_validation checkpoint of the training model."""
     keras.utils.set_random_seed(7)
     model = compact.build_training(config)
     path.mkdir()
     (path / "config.json").write_text(json.dumps({"network": "compact", "model": dataclasses.asdict(config)}))
-    model.save(path / "best_validation.keras")
+    RunFolder(path).save_weights(model, "best_validation")
     return model
 
 
@@ -75,8 +77,8 @@ def test_nothing_in_common_and_broken(tmp_path):
     _run(tmp_path / "first", TINY)
     with pytest.raises(ValueError, match="shares no layer"):
         begin_with(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="other")]), str(tmp_path / "first"))
-    (tmp_path / "first" / "best_validation.keras").write_bytes(b"x")
-    with pytest.raises(ValueError, match="holds no best_validation.keras that fits"):
+    (tmp_path / "first" / "best_validation.npz").write_bytes(b"x")
+    with pytest.raises(ValueError, match="best_validation.npz: holds no weights of this program"):
         begin_with(compact.build_training(TINY), str(tmp_path / "first"))
 
 
@@ -102,10 +104,10 @@ def test_a_generator_from_the_box_and_both_networks_from_a_run(tmp_path):
     for folder in (tmp_path / "run", tmp_path / "box"):
         folder.mkdir()
         (folder / "config.json").write_text(text)
-    first.save(tmp_path / "run" / "best_validation.keras")
+    RunFolder(tmp_path / "run").save_weights(first, "best_validation")
     made = first.get_layer("generator")
     np.savez(tmp_path / "box" / "weights.npz", version=WEIGHTS_VERSION, config=digest(text),
-             **{f"{i:04d}": w for i, w in enumerate(made.get_weights())})
+             **{name: np.asarray(weight) for name, weight in named_weights(made).items()})
     parts = {name: sum(bool(layer.weights) for layer in first.get_layer(name).layers)
              for name in ("generator", "discriminator")}
     image = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)

@@ -116,7 +116,7 @@ def test_train_py_killed_and_resumed_gives_the_same_history(people, tmp_path):
 def test_two_workers_train_as_one(people, tmp_path):
     """train.py in two local workers: the single process's losses, one run folder, written by the first worker."""
     flags = ["train.py", people, "--epochs", 2, "--images", 2, "--batch-size", 16, "--batch-norm", "merged",
-             "--last-batch", "drop", "--quiet"]
+             "--last-batch", "drop", "--precision", "float32", "--quiet"]
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
     workers = [Popen(
         *flags, "--run", tmp_path / "two", "--strategy", "multiworker", stdout=DEVNULL, stderr=PIPE,

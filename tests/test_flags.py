@@ -1,11 +1,11 @@
 """Flags from dataclasses, presets, and what a resumed run may change."""
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 
 import pytest
 
-from Network.checkpoints import RunFolder
-from Network.flags import add_flags, from_dict, given
+from Network.checkpoints import RunFolder, model_from_config
+from Network.flags import add_flags, check_sizes, from_dict, given
 from Network.presets import PRESETS, resolve
 from Network.settings import Settings
 
@@ -51,6 +51,25 @@ def test_from_dict():
     assert from_dict(Example, {"filters": [3, 4]}) == Example(filters=(3, 4))
     with pytest.raises(ValueError, match="unknown setting batchsize"):
         from_dict(Example, {"batchsize": 3})
+
+
+@pytest.mark.parametrize("values, message", [
+    ({"block_filters": (1, 10**9)}, "block_filters must be at most 65536, got 1000000000"),
+    ({"decoder_blocks": 10**6}, "decoder_blocks must be at most 64, got 1000000"),
+    ({"block_repeats": (1, 65)}, "block_repeats must be at most 64, got 65"),
+    ({"layers": (1,) * 65}, "layers must have at most 64 values, got 65")])
+def test_sizes_have_a_maximum(values, message):
+    config = make_dataclass("Config", [(name, tuple) for name in values], frozen=True)(**values)
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        check_sizes(config)
+
+
+def test_a_networks_config_is_checked_before_it_is_built():
+    config = resolve("thesis", {})
+    for build in (lambda: resolve("thesis", {"model": {"decoder_blocks": 10**6}}),
+                  lambda: model_from_config({**config, "model": {**config["model"], "decoder_blocks": 10**6}})):
+        with pytest.raises(ValueError, match="decoder_blocks must be at most 64, got 1000000"):
+            build()
 
 
 def test_the_thesis_preset_is_the_thesis():

@@ -30,6 +30,16 @@ def test_flops_by_hand():
     assert flops.flops(model, 3, executed=True) == 2 * 4 * 9 * (3 * 3 + 2 * 2) * 8
 
 
+def test_the_decoders_blocks_run_once_however_many_images():
+    """decoder_blocks=1: two 3x3 convolutions after each of 7 transposed ones, 1, 2, 4, 8, 16, 16, 16 pixels a side."""
+    plain, deep = build(Config(**TINY)), build(Config(**TINY, decoder_blocks=1))
+    sides, filters = (1, 2, 4, 8, 16, 16, 16), (8, 8, 6, 6, 5, 4, 3)
+    blocks = sum(2 * 2 * side ** 2 * 9 * count ** 2 for side, count in zip(sides, filters))
+    assert blocks == 576_000
+    for images in (1, 5):
+        assert flops.flops(deep, images) - flops.flops(plain, images) == blocks
+
+
 TABLE_1 = """
 8x256x256x3   | ConvLSTM2D             | - | 3 | 2 | 8x128x128x32
 8x128x128x32  | Inverted Residual      | Y | 3 | 1 | 8x128x128x16

@@ -39,9 +39,9 @@ CONVLSTM = dataclasses.replace(mobile3model.QUICK, image_size=32, points=64, bat
 def small(_) -> keras.Model:
     """Two inputs, two outputs, statistics between."""
     inputs = {"a": keras.Input((4,), name="a"), "b": keras.Input((3,), name="b")}
-    x = keras.layers.Dense(5, activation="tanh")(keras.layers.Concatenate()([inputs["a"], inputs["b"]]))
-    x = keras.layers.Flatten()(TimeBatchNormalization()(keras.layers.Reshape((1, 1, 1, 5))(x)))
-    outputs = {"c": keras.layers.Dense(2, dtype="float32")(x), "d": keras.layers.Dense(1, dtype="float32")(x)}
+    x = keras.layers.Dense(5, activation="tanh", name="hidden")(keras.layers.Concatenate()([inputs["a"], inputs["b"]]))
+    x = keras.layers.Flatten()(TimeBatchNormalization(name="norm")(keras.layers.Reshape((1, 1, 1, 5))(x)))
+    outputs = {name: keras.layers.Dense(units, dtype="float32", name=name)(x) for name, units in (("c", 2), ("d", 1))}
     return keras.Model(inputs, outputs)
 
 
@@ -186,7 +186,8 @@ def test_one_device_only(name, message):
     assert jax_step.make_strategy("none").num_replicas_in_sync == 1
 
 
-FLAGS = ["--quiet", "--seed", "5", "--learning-rate", "3e-3", "--halve-every", "0", "--warmup-epochs", "1",
+FLAGS = ["--quiet", "--precision", "float32",
+         "--seed", "5", "--learning-rate", "3e-3", "--halve-every", "0", "--warmup-epochs", "1",
          "--images", "2", "--batch-size", "4", "--accumulate", "2", "--image-size", "32", "--points", "64",
          "--lstm-filters", "4,4,4", "--block-filters", "4,4,4", "--link-filters", "4",
          "--decoder-filters", "4,4,4,4", "--shape-head", "2"]

@@ -8,6 +8,7 @@ import pytest
 from Network import compact
 from Network.inference.registry import predictor_of
 from Network.loading import WEIGHTS, load_model
+from Network.named_weights import named_weights
 from Network.pack import main, pack, rounding_error, surface_moved
 from tests.test_compact import TINY
 from tests.test_streaming import _loaded
@@ -34,7 +35,8 @@ def test_round_trip_costs_what_it_says(folder):
 
 def test_exact_weights_cost_nothing(folder):
     loaded = folder[0]
-    assert rounding_error(loaded, loaded.model.get_weights(), IMAGES) == 0
+    exact = {name: np.asarray(weight) for name, weight in named_weights(loaded.model).items()}
+    assert rounding_error(loaded, exact, IMAGES) == 0
 
 
 @pytest.mark.parametrize("field, value", [("rank", 7), ("crop_margin", 1.3)])
@@ -44,14 +46,17 @@ def test_of_another_config(folder, field, value):
     config = json.loads((path / "config.json").read_text())
     config["model"][field] = value
     (path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=f"{WEIGHTS}: .* weights of another Config"):
+    with pytest.raises(ValueError, match=f"{WEIGHTS}: belongs to another config.json"):
         load_model(path)
 
 
 @pytest.mark.parametrize("spoil, message", [
-    (lambda data: data.update(version=np.array(9)), "weights of version 1 are needed, received 9"),
+    (lambda data: data.update(version=np.array(9)), "weights of version 2 are needed, received 9"),
     (lambda data: data.pop("version"), "holds no weights of this program"),
-    (lambda data: data["0003"].fill(np.nan), "not finite")])
+    (lambda data: data.pop("code/bias"), r"weights.npz: does not fit this network: lacks code/bias$"),
+    (lambda data: data.update({"nose/kernel": np.ones(3)}), "does not fit this network: holds unknown nose/kernel$"),
+    (lambda data: data.update({"code/bias": np.ones(7)}), r"has another shape: code/bias is \(7,\), must be \(6,\)$"),
+    (lambda data: data["code/bias"].fill(np.nan), "is not finite: code/bias$")])
 def test_spoilt_weights(folder, spoil, message):
     _, _, path = folder
     with np.load(path / WEIGHTS) as stored:
@@ -76,7 +81,7 @@ def test_half_a_file_and_a_pickle(folder):
 def test_what_float16_cannot_hold_is_refused(tmp_path):
     loaded = _loaded(compact, TINY)
     loaded.model.get_layer("code").bias.assign(keras.ops.full((6,), 1e6))
-    with pytest.raises(ValueError, match="float16 cannot hold"):
+    with pytest.raises(ValueError, match="float16 cannot hold, code/bias"):
         pack(loaded, tmp_path / "box", IMAGES)
     loaded.model.get_layer("code").bias.assign(keras.ops.full((6,), 3000.3))
     with pytest.raises(ValueError, match="float16 moves a point by .* at most 0.002 is allowed"):
@@ -90,6 +95,24 @@ def test_a_file_that_unpacks_to_far_too_much(folder):
     assert (path / WEIGHTS).stat().st_size < 100_000
     with pytest.raises(ValueError, match="holds no weights of this program .unpacks to"):
         load_model(path)
+
+
+def test_a_packed_model_is_not_overwritten_silently(folder):
+    loaded, _, path = folder
+    before = (path / WEIGHTS).read_bytes()
+    loaded.model.get_layer("code").bias.assign(keras.ops.ones((6,)))
+    with pytest.raises(ValueError, match="box: holds a model already; name another folder with -o, or say --overwrite"):
+        pack(loaded, path, IMAGES)
+    assert (path / WEIGHTS).read_bytes() == before
+    pack(loaded, path, IMAGES, overwrite=True)
+    np.testing.assert_array_equal(load_model(path).model.get_layer("code").bias, np.ones(6))
+
+
+def test_the_default_folder_is_the_networks_name_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("Network.pack.load_model", lambda run, checkpoint: _loaded(compact, TINY))
+    monkeypatch.setattr("Network.pack._renders", lambda size: IMAGES)
+    assert main(["run"]) == 0 and (tmp_path / "compact" / WEIGHTS).is_file()
 
 
 def test_command_line(tmp_path, capsys):

@@ -21,11 +21,11 @@ def mse(y_true, y_pred):
 def small_model(batch_norm: bool = False, replicas: int = 1) -> keras.Model:
     keras.utils.set_random_seed(7)
     inputs = keras.Input((4,))
-    x = keras.layers.Dense(5, activation="tanh")(inputs)
+    x = keras.layers.Dense(5, activation="tanh", name="hidden")(inputs)
     if batch_norm:
         x = keras.layers.Reshape((1, 1, 1, 5))(x)       # the project's own layer takes (B, T, H, W, C)
-        x = keras.layers.Flatten()(TimeBatchNormalization(replicas=replicas)(x))
-    return keras.Model(inputs, keras.layers.Dense(2, dtype="float32")(x))
+        x = keras.layers.Flatten()(TimeBatchNormalization(replicas=replicas, name="norm")(x))
+    return keras.Model(inputs, keras.layers.Dense(2, dtype="float32", name="out")(x))
 
 
 def data(batches: int, size: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:

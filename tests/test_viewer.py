@@ -81,6 +81,12 @@ def test_the_hook_saves_and_never_ends_a_training(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         EpochImages(tmp_path, lambda: {"a/b": flat(50)})([{"epoch": 9}])
     assert "no pictures of epoch 9" in caplog.text and not (tmp_path / "epochs" / "0009").exists()
+    for error in (cv2.error("(-215:Assertion failed)"), RuntimeError("graph execution error"), IndexError("5")):
+        def pictures(error=error):
+            raise error
+        caplog.clear()
+        EpochImages(tmp_path, pictures)([{"epoch": 9}])
+        assert f"no pictures of epoch 9: {type(error).__name__}: {error}" in caplog.text
 
 
 def test_epoch_pictures_show_input_truth_and_prediction():
