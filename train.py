@@ -14,6 +14,7 @@ from pathlib import Path
 
 from Network import get_network
 from Network.flags import add_flags, from_dict, given
+from Network.processor_time import processor_seconds
 from Network.presets import PRESETS, SHARED, chosen_preset, resolve
 from Network.settings import Settings, TrainConfig
 
@@ -42,6 +43,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def train(arguments: argparse.Namespace) -> str:
+    import keras
+
     from Datagenerator.pipeline import make_pipeline
     from Datagenerator.source import data_config, open_source
     from Dataset.face_model import use_face_model
@@ -64,6 +67,7 @@ def train(arguments: argparse.Namespace) -> str:
         config = run.checked(config, source.about) if resumed else {
             **config, "data": dataclasses.asdict(data), "model": {**config["model"], **source.model}}
         strategy = gradient.prepare(settings)
+        config["settings"]["precision"] = keras.config.dtype_policy().name      # what auto is on this machine
         with strategy.scope():
             model = model_from_config(config, strategy.num_replicas_in_sync, training=True)
             begin_with(model, "" if run.has_state() else settings.init, settings.take)
@@ -81,14 +85,16 @@ def train(arguments: argparse.Namespace) -> str:
                 source.training, epoch, start, (step.worker, step.workers, step.local_replicas)),
             validation=fixed_epoch(lambda epoch, start: make_pipeline(source.validation, epoch, start)),
             on_epoch=lambda history: (plot_losses(history, run.path / "loss.png"), board(history[-1]), images(history)),
-            write=step.worker == 0, progress_bar=not (step.worker or arguments.quiet)).fit(resumed)
+            write=step.worker == 0, started=arguments.started, progress_bar=not (step.worker or arguments.quiet)).fit(resumed)
     best = min(history, key=lambda row: row["val_loss"])
     return f"{run.path}: {len(history)} epochs; best validation loss {best['val_loss']:.6g} after epoch {best['epoch']}"
 
 
 def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    started = processor_seconds()
     arguments = parse(argv)
+    arguments.started = started
     from Network.training import NotFinite, Stopped
     try:
         print(train(arguments))

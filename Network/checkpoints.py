@@ -40,13 +40,15 @@ PACKAGES = ("tensorflow", "jax", "keras", "numpy", "opencv-python", "open3d")
 
 @dataclass
 class Progress:
-    """Where a run stands. `batch` counts loader batches done in the current (0-based) epoch."""
+    """Where a run stands. `batch` counts loader batches done in the current (0-based) epoch; samples are one worker's."""
 
     epoch: int = 0
     batch: int = 0
     updates: int = 0
     loss_sum: float = 0.0
-    samples: int = 0
+    samples: int = 0            # of the current epoch
+    samples_seen: int = 0       # by all updates so far
+    cpu_seconds: float = 0.0    # processor time so far, of all processes that trained this run
     best_validation: float = float("inf")
     best_training: float = float("inf")
     stale: int = 0
@@ -60,6 +62,7 @@ class Progress:
     def add(self, loss: float, samples: int, batches: int) -> None:
         self.loss_sum += loss * samples
         self.samples += samples
+        self.samples_seen += samples
         self.batch += batches
         self.updates += 1
 
@@ -121,6 +124,8 @@ class RunFolder:
             for name, value in values.items():
                 if part == "train" and name in MAY_CHANGE:
                     old[part][name] = value
+                elif (part, name, value) == ("settings", "precision", "auto"):
+                    continue                        # resolved when the run began
                 elif old[part].get(name) != json.loads(json.dumps(value)):
                     raise ValueError(f"{self.path}: was begun with {name} = {old[part].get(name)!r}, not {value!r}; "
                                      f"a resumed run can change {', '.join(MAY_CHANGE)} only")
@@ -194,7 +199,8 @@ class RunFolder:
         """history.csv: one row per finished epoch."""
         if history:
             text = io.StringIO()
-            table = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+            columns = dict.fromkeys(name for row in history for name in row)    # older rows may have fewer
+            table = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
             table.writeheader()
             table.writerows(history)
             write_text(self.path / "history.csv", text.getvalue())

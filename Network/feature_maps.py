@@ -7,7 +7,7 @@ from typing import Sequence
 import keras
 import numpy as np
 
-from Dataset.images import crop_resize, minmax
+from Dataset.images import crop_resize, scaled
 
 MOST_LAYERS = 64
 MOST_VALUES = 1 << 26           # of all feature maps together: 256 MB
@@ -49,9 +49,9 @@ def feature_maps(model: keras.Model, image: np.ndarray, names: Sequence[str]) ->
             for name, maps in zip(names, found)}
 
 
-def photo_features(model: keras.Model, photo: np.ndarray) -> dict[str, np.ndarray]:
+def photo_features(model: keras.Model, photo: np.ndarray, scaling: str = "unit") -> dict[str, np.ndarray]:
     """`feature_maps` of all convolutions for the square that the network sees, or that square finer: (P, P, 3) uint8
-    BGR."""
+    BGR, scaled as the network's Config says (`Dataset.images.scaled`)."""
     size = model.input_shape[1]
     small = photo if len(photo) == size else crop_resize(photo, (0, 0, len(photo), len(photo)), size, "area")
-    return feature_maps(model, minmax(small), layer_names(model))
+    return feature_maps(model, scaled(small, scaling), layer_names(model))

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from Network.batches import Batch, Loss, add_parts, samples
+from Network.precision import resolve_precision
 from Network.settings import STRATEGIES, Settings
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,14 @@ def make_strategy(name: str) -> OneDevice:
     return OneDevice()
 
 
+def gpu_has_bfloat16() -> bool | None:
+    """Whether JAX's accelerators multiply bfloat16 natively (TPUs; NVIDIA: compute capability 8.0); None on a CPU."""
+    if jax.default_backend() == "cpu":
+        return None
+    return all(device.platform == "tpu" or float(getattr(device, "compute_capability", 0)) >= 8
+               for device in jax.local_devices())
+
+
 def prepare(settings: Settings) -> OneDevice:
     """Set precision, seeds and determinism for this process, and return the strategy.
 
@@ -53,7 +62,8 @@ def prepare(settings: Settings) -> OneDevice:
     # would differ from what TensorFlow on a CPU computes from the same weights. bfloat16 products stay as they are.
     jax.config.update("jax_default_matmul_precision", "float32")
     keras.utils.set_random_seed(settings.seed)
-    keras.config.set_dtype_policy(settings.precision)
+    precision = resolve_precision(settings.precision, gpu_has_bfloat16())
+    keras.config.set_dtype_policy(precision)
     logging.getLogger("jax").setLevel(logging.WARNING)      # it reports every kind of device that is not there
     if jax.default_backend() == "cpu":
         log.info("no GPU found: training on the CPU")

@@ -33,7 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # the network in the box: trained on shards of synthetic people (python -m Dataset.shards)
     "compact": {
         "network": "compact",
-        "settings": {"precision": "mixed_bfloat16"},
+        "settings": {},
         "train": {"epochs": 60, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "places"},
         "model": {}, "data": {},
@@ -45,7 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # the same for two CPU cores, with a confidence; photometric augmentation of photos, one picture in three occluded
     "uvnet-small": {
-        "network": "uvnet", "settings": {"precision": "mixed_bfloat16"}, "model": {},
+        "network": "uvnet", "settings": {}, "model": {},
         "data": {"batch_size": 32, "image_size": 128, "photos": True, "occlusion": 0.35, "fade_epochs": 30},
         "train": {"epochs": 40, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "uv"},
@@ -57,7 +57,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # the same for two CPU cores: batches of 16, photometric augmentation of photos without occluders
     "pix2pix-small": {
-        "network": "pix2pix", "settings": {"precision": "mixed_bfloat16"}, "model": {},
+        "network": "pix2pix", "settings": {}, "model": {},
         "data": {"image_size": 128, "batch_size": 16, "batches": 625, "augment": True, "photos": True,
                  "occlusion": 0.0, "fade_epochs": 30},
         "train": {"epochs": 40, "learning_rate": 5e-4, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from Dataset.subjects import SPLITS
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 SCHEDULES = ("halve", "cosine", "plateau", "drop")
 OPTIMIZERS = ("adam", "rmsprop")
 STRATEGIES = ("none", "mirrored", "multiworker")
@@ -16,7 +16,7 @@ class Settings:
     """What belongs to the run as a whole."""
 
     split: str = "train-test"       # the thesis chooses its checkpoint on its test people; the other split does not
-    precision: str = "float32"      # mixed_bfloat16, mixed_float16: the output layer stays float32
+    precision: str = "auto"         # mixed_bfloat16 where the CPU or the GPU has it natively, else float32
     jit: bool = False               # XLA, for GPUs
     strategy: str = "none"          # mirrored: this machine's GPUs; multiworker: TF_CONFIG
     optimizer: str = "adam"         # rmsprop: decay 0.9

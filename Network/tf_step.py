@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from Network.batches import Batch, Loss, add_parts, samples
+from Network.precision import resolve_precision
 from Network.settings import STRATEGIES, Settings
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,13 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     if name == "multiworker":
         return tf.distribute.MultiWorkerMirroredStrategy()
     raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {name!r}")
+
+
+def gpu_has_bfloat16() -> bool | None:
+    """Whether all GPUs multiply bfloat16 natively (NVIDIA: compute capability 8.0); None where there is no GPU."""
+    found = [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+             for gpu in tf.config.list_physical_devices("GPU")]
+    return all(capability >= (8, 0) for capability in found) if found else None
 
 
 def prepare(settings: Settings) -> tf.distribute.Strategy:
@@ -56,7 +64,8 @@ def prepare(settings: Settings) -> tf.distribute.Strategy:
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(settings.seed)
-    keras.config.set_dtype_policy(settings.precision)
+    precision = resolve_precision(settings.precision, gpu_has_bfloat16())
+    keras.config.set_dtype_policy(precision)
     return strategy
 
 

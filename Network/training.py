@@ -18,6 +18,7 @@ import numpy as np
 import tqdm
 
 from Network.checkpoints import Progress, RunFolder
+from Network.processor_time import processor_seconds
 from Network.settings import TrainConfig
 from Network.step import Batch, GradientStep, samples
 
@@ -99,6 +100,7 @@ class Trainer:
     on_epoch: Callable[[list[dict]], None] = lambda history: None
     write: bool = True
     progress_bar: bool = True
+    started: float | None = None    # processor_seconds() when this process began to work for the run; None: in `fit`
 
     def fit(self, resume: bool = False) -> list[dict]:
         """Train to the end and return the history, one dict per epoch. Raises Stopped or NotFinite."""
@@ -106,6 +108,7 @@ class Trainer:
             with self.step.strategy.scope():
                 _vary_beta1(self.step.optimizer)
         progress = self.run.load_state(self.step.model, self.step.optimizer) if resume else Progress()
+        self._already = progress.cpu_seconds - (processor_seconds() if self.started is None else self.started)
         here = np.random.default_rng((progress.epoch, progress.batch)).random()     # a number that names the place
         if self.step.agree(here) != here:
             raise ValueError(f"{self.run.path}: the workers find different states: it must be a folder they share")
@@ -169,10 +172,13 @@ class Trainer:
         chosen = self.step.agree(parts.get(self.config.choose_by, total))
         validation = self.step.agree(total)
         training = self.step.agree(progress.loss)
+        progress.cpu_seconds = self._already + processor_seconds()
         progress.history.append({
             "epoch": progress.epoch + 1, "loss": training, "val_loss": validation,
             "learning_rate": learning_rate(self.config, progress.epoch, progress.history), "updates": progress.updates,
+            "samples": progress.samples_seen * getattr(self.step, "workers", 1),
             "seconds": round(seconds, 3), "waiting_share": round(waited / max(seconds, 1e-9), 4),
+            "cpu_seconds": round(progress.cpu_seconds, 2),
             **{f"val_{name}": value for name, value in parts.items()}})
         # the thesis's rule: the training checkpoint is looked at only where validation did not improve
         if chosen < progress.best_validation:
@@ -211,6 +217,7 @@ class Trainer:
 
     def _save(self, progress: Progress) -> None:
         self._check_weights(progress)
+        progress.cpu_seconds = self._already + processor_seconds()
         if self.write:
             self.run.save_state(self.step.model, self.step.optimizer, progress)
 

@@ -16,10 +16,9 @@ from Network import pack
 from Network.feature_maps import feature_maps, layer_names
 from Network.inference.registry import from_run
 
-FLAGS = ["--preset", "uvnet-compact", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--block-features", "",
-         "--up-features", "8,12,16", "--places", "8,4,6,6", "--batch-size", "4", "--batches", "3",
-         "--validation-people", "3", "--quiet", "--image-size", "32", "--depth", "--landmarks", "--pose",
-         "--aside", "16"]
+FLAGS = ["--preset", "uvnet-small", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--up-features", "8,12,16",
+         "--batch-size", "4", "--batches", "3", "--validation-people", "3", "--quiet", "--image-size", "32", "--depth",
+         "--landmarks", "--pose", "--auxiliary-features", "16"]
 EXTRAS = ["--extras", "depth,landmarks,pose"]
 
 
@@ -35,7 +34,7 @@ def test_from_shards_to_a_packed_network(shards, tmp_path):
     run = tmp_path / "run"
     assert train.main([str(shards), "--run", str(run), "--epochs", "1", *FLAGS, *EXTRAS]) == 0
     row = next(csv.DictReader((run / "history.csv").open()))
-    parts = [float(row[f"val_{name}"]) for name in ("uv", "gradient", "mask", "occluded", "doubt", "guide", "depth",
+    parts = [float(row[f"val_{name}"]) for name in ("uv", "gradient", "mask", "occluded", "confidence", "depth",
                                                     "landmarks", "pose")]
     assert min(parts) > 0 and float(row["val_loss"]) == pytest.approx(sum(parts), rel=1e-4)
     config = json.loads((run / "config.json").read_text())

@@ -13,11 +13,10 @@ from Network.inference.registry import from_run
 from tests.test_end_to_end import script
 from tests.texas3d_files import write_pair
 
-UVNET = ["--preset", "uvnet-compact", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--block-features", "",
-         "--up-features", "8,12,16", "--places", "8,4,6,6", "--batch-size", "4", "--batches", "3",
-         "--validation-people", "3", "--quiet", "--image-size", "64"]
-PIX2PIX = ["--preset", "pix2pix-compact", "--image-size", "32", "--filters", "4,8,8,8", "--blocks", "0,0,0,1",
-           "--discriminator-filters", "4,8", "--batch-size", "4", "--quiet"]
+UVNET = ["--preset", "uvnet-small", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--up-features", "8,12,16",
+         "--batch-size", "4", "--batches", "3", "--validation-people", "3", "--quiet", "--image-size", "64"]
+PIX2PIX = ["--preset", "pix2pix-small", "--image-size", "32", "--filters", "4,8,8,8", "--discriminator-filters", "4,8",
+           "--batch-size", "4", "--quiet"]
 
 VRN = ["--preset", "vrn-small", "--image-size", "32", "--layers", "36", "--features", "8", "--stem", "4,8", "--head",
        "8", "--landmark-features", "8", "--batch-size", "4", "--batches", "3", "--validation-people", "3", "--quiet",
@@ -47,7 +46,7 @@ def rows_of(run):
 def test_uvnet_from_shards_to_a_table(shards, tmp_path):
     run = tmp_path / "run"
     assert train.main([str(shards), "--run", str(run), "--epochs", "1", *UVNET]) == 0
-    parts = [float(rows_of(run)[0][f"val_{name}"]) for name in ("uv", "gradient", "mask", "occluded", "doubt", "guide")]
+    parts = [float(rows_of(run)[0][f"val_{name}"]) for name in ("uv", "gradient", "mask", "occluded", "confidence")]
     assert float(rows_of(run)[0]["val_loss"]) == pytest.approx(sum(parts), rel=1e-4)
     config = json.loads((run / "config.json").read_text())
     assert config["network"] == "uvnet" and config["order"] == "grid" and config["shards"]["seed"] == 4

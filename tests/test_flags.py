@@ -57,7 +57,7 @@ def test_the_thesis_preset_is_the_thesis():
     config = resolve("thesis", {})
     assert config["train"]["learning_rate"] == 1e-4 and config["train"]["epochs"] == 300
     assert config["train"]["patience"] == 30 and config["train"]["halve_every"] == 10
-    assert config["settings"]["split"] == "train-test" and config["settings"]["precision"] == "float32"
+    assert config["settings"]["split"] == "train-test" and config["settings"]["precision"] == "auto"
     assert config["model"]["points"] == 2**14 and config["model"]["squeeze"] is True
     assert not config["settings"]["jit"]
 
@@ -93,5 +93,10 @@ def test_a_resumed_run_keeps_its_config(tmp_path):
     assert run.checked(config, {"face_model": "f00d"}) is config
     with pytest.raises(ValueError, match="was begun on data with other face_model"):
         run.checked({**config, "face_model": "c0de"}, {"face_model": "f00d"})
+    begun = RunFolder(tmp_path / "resolved")
+    begun.start({**config, "settings": {**config["settings"], "precision": "mixed_bfloat16"}})
+    assert begun.resumed({"settings": {"precision": "auto"}})["settings"]["precision"] == "mixed_bfloat16"
+    with pytest.raises(ValueError, match="was begun with precision = 'mixed_bfloat16', not 'float32'"):
+        begun.resumed({"settings": {"precision": "float32"}})
     with pytest.raises(ValueError, match="was begun with learning_rate = .*, not 0.5; a resumed run can change epochs"):
         run.resumed({"train": {"learning_rate": 0.5}})

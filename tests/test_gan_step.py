@@ -267,3 +267,19 @@ def test_the_papers_networks_train_a_step_and_come_back(tmp_path):
     expected = pix2pix.inference(step.model)(batch[0])
     assert expected.shape == (1, 256, 256, 1)
     np.testing.assert_array_equal(pix2pix.inference(again)(batch[0]), expected)
+
+
+def test_the_distance_alone():
+    """Of adversarial weight 0 the discriminator stays as it was drawn, and the generator's loss is 100 times L1."""
+    config = dataclasses.replace(TINY, adversarial_weight=0.0)
+    step, data = make(config), batches(2)
+    before = [np.array(w) for w in step.model.get_layer("discriminator").get_weights()]
+    generator = [np.array(w) for w in step.model.get_layer("generator").get_weights()]
+    losses = step.evaluate(*data[0])
+    assert set(losses) == {"loss", "l1"}
+    np.testing.assert_allclose(losses["loss"], 100 * losses["l1"], rtol=1e-5)
+    for batch in data:
+        assert np.isfinite(step.train([batch]))
+    for a, b in zip(before, step.model.get_layer("discriminator").get_weights()):
+        np.testing.assert_array_equal(a, b)
+    assert all((a != b).any() for a, b in zip(generator, step.model.get_layer("generator").get_weights()))

@@ -66,7 +66,7 @@ def test_model_files_run_on_any_backend():
                 if head == "Network":
                     assert name in ("Network.layers", "Network.losses", "Network.normalisation",
                                     "Network.hourglass", "Network.residual", "Network.places", "Network.correspondence",
-                                    "Network.grid", "Network.dense_face", "Network.vrn_losses"), f"{path}: {name}"
+                                    "Network.grid", "Network.vrn_losses"), f"{path}: {name}"
 
 
 def test_only_plots_knows_matplotlib_and_only_lazily():

@@ -172,11 +172,10 @@ def test_source(shards, tmp_path):
         data_config("pix2pix", tmp_path, {"batches": 2, "reuse": 2})
 
 
-TRAIN = ["live", "--preset", "uvnet-compact", "--workers", "1", "--quiet", "--deterministic", "--seed", "6",
+TRAIN = ["live", "--preset", "uvnet-small", "--workers", "1", "--quiet", "--deterministic", "--seed", "6",
          "--batches", "3", "--batch-size", "2", "--validation-people", "2", "--images", "2", "--window", "6",
          "--reuse", "2", "--image-size", "32", "--detect", "0", "--levels", "3", "--stem", "4", "--features", "4,6,8",
-         "--block-features", "", "--up-features", "4,6,8", "--places", "4,2,4,4", "--precision", "float32",
-         "--checkpoint-minutes", "0"]
+         "--up-features", "4,6,8", "--precision", "float32", "--checkpoint-minutes", "0"]
 
 
 def test_a_training_goes_on(tmp_path, capsys):

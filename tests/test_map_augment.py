@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from Datagenerator import occluders
-from Datagenerator.map_augment import MAPS, MapAugmentConfig, MapSample, augment_maps, hide, move, paste, turn
+from Datagenerator.map_augment import MAPS, PHOTOS, MapAugmentConfig, MapSample, augment_maps, hide, move, paste, turn
 
 OFF = MapAugmentConfig.off()
 
@@ -102,7 +102,31 @@ def test_contrast_is_one_of_the_steps():
     np.testing.assert_allclose(after.image, 127.5 + 0.5 * (before.image.astype(float) - 127.5), atol=1)
     for a, b in zip(after[1:], before[1:]):
         np.testing.assert_array_equal(a, b)
-    assert MAPS.contrast == (0.7, 1.25)
+    assert MAPS.contrast == (1, 1) and PHOTOS["contrast"] == (0.7, 1.25)
+
+
+def test_the_defaults_are_the_papers_steps():
+    """3.6: shuffle of all six orders, exposure, gamma, noise that ends, occluders; nothing moves, nothing else acts."""
+    others = {"blob", "hand", "bar", "grey", "blur", "motion", "coarse", "jpeg", "gain_sd", "quarters", "shift"}
+    assert all(getattr(MAPS, name) == 0 for name in others) and MAPS.scale == MAPS.contrast == (1, 1)
+    assert MAPS.crops == 1 and sum(MAPS.crops_cover) == 1 and MAPS.most_covered == 1
+    orders, before = set(), sample()
+    still = MapAugmentConfig.off(shuffle=MAPS.shuffle)
+    colour = np.zeros((64, 64, 3), np.uint8) + np.array([10, 20, 30], np.uint8)
+    for seed in range(300):
+        orders.add(tuple(augment_maps(before._replace(image=colour), np.random.default_rng(seed), still).image[0, 0]))
+    assert len(orders) == 6
+
+
+def test_light_is_floating_point_until_the_end():
+    """Too bright stays too bright under the noise: clipped before it, half of the pixels would be darker."""
+    config = MapAugmentConfig.off(exposure=(4.0, 4.0), noise=(10.0, 10.0), noise_end=(10.0, 10.0))
+    white = sample()._replace(image=np.full((64, 64, 3), 240, np.uint8))
+    assert (augment_maps(white, np.random.default_rng(0), config).image == 255).all()
+    twice = 2 ** 2.2                                        # of the light doubles the value
+    config = MapAugmentConfig.off(exposure=(np.log2(twice),) * 2)
+    grey = sample()._replace(image=np.full((64, 64, 3), 50, np.uint8))
+    assert (augment_maps(grey, np.random.default_rng(0), config).image == 100).all()
 
 
 @pytest.mark.parametrize("change", [dict(scale=(0.7, 0.7)), dict(scale=(1.3, 1.3)), dict(shift=0.15),

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from Datagenerator.epoch import Shard
-from Datagenerator.map_dataset import DepthConfig, MapConfig, everybodys_maps, make_map_sequences, without_face
+from Datagenerator.map_dataset import (DepthConfig, MapConfig, MapSequence, everybodys_maps, make_map_sequences,
+                                       without_face)
+from Datagenerator.pair_jitter import ENLARGED
 from Datagenerator.pipeline import make_pipeline
 from Datagenerator.source import data_config, open_source
 from Dataset.face_model import load_face_model
@@ -53,7 +55,7 @@ def test_shapes_ranges_and_what_belongs_together(folder, config):
             x, y = sequence.batch(1, index)
             shape, targets = sequence.shapes
             assert x.shape[1:] == shape[1:] and len(x) == config.batch_size and x.dtype == np.float32
-            assert x.min() >= -1e-6 and 1 - 1e-6 < x.max() < 1 + 1e-6
+            np.testing.assert_array_equal(x, np.rint(x * 255).astype(np.uint8) / np.float32(255))    # 8 bits by 255
             assert {k: (None, *v.shape[1:]) for k, v in y.items()} == targets
             assert all(v.dtype == np.float32 and np.isfinite(v).all() for v in y.values())
             if config.target == "uv":
@@ -102,12 +104,100 @@ def test_held_out_pictures_are_as_they_were_rendered(folder):
     shards = open_shards(folder)
     x, y = sequences(folder)[1].batch(3, 0)
     image, uv, mask, occluded = (shards.gather(name, [1], [1])[0] for name in ("images", "uv", "mask", "occluded"))
-    image = image.astype(np.float32)
-    np.testing.assert_allclose(x[3], (image - image.min()) / np.ptp(image), atol=1e-6)
+    np.testing.assert_array_equal(x[3], image / np.float32(255))
     np.testing.assert_array_equal(y["uv"][3], np.where(mask[..., None], uv.astype(np.float32), 0))
     np.testing.assert_array_equal(y["mask"][3, ..., 0], mask)
     np.testing.assert_array_equal(y["occluded"][3, ..., 0], occluded)
     assert mask.sum() > 100
+
+
+def test_exposure_reaches_the_network(folder):
+    """A darker picture is darker in the batch; min-max, which other networks take, cancels the exposure."""
+    shards = Repainted(open_shards(folder), lambda image, *_: image // 2)
+    dark, plain = (MapSequence(one, np.arange(6), PLAIN, False).batch(0, 0)[0] for one in (shards, shards.shards))
+    np.testing.assert_allclose(dark, plain / 2, atol=0.51 / 255)
+    config = dataclasses.replace(PLAIN, scaling="minmax")
+    dark, plain = (MapSequence(one, np.arange(6), config, False).batch(0, 0)[0] for one in (shards, shards.shards))
+    np.testing.assert_allclose(dark, plain, atol=0.01)
+    assert dark.max() == plain.max() == 1
+
+
+class Repainted:
+    """Shards whose pictures are painted by `paint(image, shards, person, picture)`."""
+
+    def __init__(self, shards, paint):
+        self.shards, self.paint = shards, paint
+        self.names, self.size, self.images, self.path = shards.names, shards.size, shards.images, shards.path
+
+    def gather(self, name, people, images=None):
+        found = self.shards.gather(name, people, images)
+        if name != "images":
+            return found
+        return np.stack([self.paint(image, self.shards, person, number)
+                         for image, person, number in zip(found, people, images)])
+
+
+def paint_uv(image, shards, person, number):
+    """The face's pixels show their own u and v, as far as 1/8 to 7/8 of the grey levels go."""
+    uv, mask = (shards.gather(name, [person], [number])[0] for name in ("uv", "mask"))
+    levels = np.concatenate([32 + 190 * uv.astype(float), np.full((*mask.shape, 1), 128.0)], -1)
+    return np.where(mask[..., None], np.rint(levels), 0).astype(np.uint8)
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    return np.argsort(np.argsort(values)).astype(float)
+
+
+@pytest.mark.parametrize("photos", [False, True])
+def test_picture_and_maps_agree_after_all_augmentation(folder, photos):
+    """The picture shows u and v: where the face is visible they rise with two of the channels as with the maps,
+    whatever moved, hid, lit or reordered them."""
+    config = dataclasses.replace(PLAIN, batch_size=12, jitter=True, quarters=True, photos=photos, occlusion=0.5)
+    sequence = MapSequence(Repainted(open_shards(folder), paint_uv), np.arange(6), config, True)
+    x, y = sequence.batch(config.fade_epochs, 0)
+    agree = 0
+    for image, uv, visible, mask in zip(x, y["uv"], y["occluded"][..., 0], y["eroded"][..., 0]):
+        inner = (visible == 1) & (mask > 0)
+        if inner.sum() < 60:
+            continue
+        match = [max(abs(np.corrcoef(ranks(image[inner][:, k]), ranks(uv[inner][:, i]))[0, 1]) for k in range(3))
+                 for i in (0, 1)]
+        agree += min(match) > 0.9
+        assert photos or min(match) > 0.9, match
+    assert agree >= 6
+
+
+def test_picture_and_depth_agree_when_mirrored(folder):
+    """The picture shows the depth; enlarged and cut, half of them mirrored, it is that of the target."""
+    def paint(image, shards, person, number):
+        depth, seen, camera = (shards.gather(name, [person], [number])[0] for name in ("depth", "occluded", "camera"))
+        return np.repeat(np.rint((encode_depth(depth, seen, float(camera[0])) + 1) * 127.5), 3, -1).astype(np.uint8)
+    shards = Repainted(open_shards(folder), paint)
+    config = dataclasses.replace(DEPTH, batch_size=12)
+    sequence = MapSequence(shards, np.arange(6), config, True)
+    drawn, (x, y) = sequence.draw(0, 0), sequence.batch(0, 0)
+    mirrored = 0
+    for row in range(12):
+        shown, depth = 2 * x[row, ..., 0] - 1, y["depth"][row, ..., 0]
+        inner = erode(depth > -1) > 0
+        error = np.abs(1 - ENLARGED * (1 - shown) - depth)[inner]       # in sides of the crop, which shows less
+        assert np.median(error) < 0.03 and np.median(np.abs(shown[depth == -1] + 1)) < 0.03, row
+        before = paint(None, shards.shards, drawn.people[row, 0], drawn.images[row, 0])[..., 0] > 0
+        overlaps = [(before[:, ::step] & (depth > -1)).sum() for step in (1, -1)]
+        mirrored += overlaps[1] > overlaps[0]
+    assert 0 < mirrored < 12
+
+
+def test_noise_fades_to_nothing(folder):
+    """At the end of the fade the same pictures differ by nothing but what the other steps drew."""
+    config = dataclasses.replace(PLAIN, fade_epochs=4, occlusion=0.0)
+    steps = config.steps()
+    assert steps.noise[1] > 0 and steps.noise_end == (0, 0) and dataclasses.replace(config, photos=True).steps(
+        ).noise_end == (0, 0)
+    grey = Repainted(open_shards(folder), lambda image, *_: np.full_like(image, 128))
+    sequence = MapSequence(grey, np.arange(6), config, True)
+    spread = [np.ptp(sequence.batch(epoch, 0)[0], axis=(1, 2)).max() for epoch in (0, 3, 4, 9)]
+    assert spread[0] > 1.5 * spread[1] > 0 == spread[2] == spread[3]
 
 
 def test_depth_is_the_visible_faces(folder):
@@ -130,8 +220,7 @@ def test_smaller_pictures(folder):
     np.testing.assert_array_equal(small[1]["occluded"], whole[1]["occluded"].reshape(4, 16, 2, 16, 2, 1).min((2, 4)))
     shards = open_shards(folder)
     mean = shards.gather("images", [0], [0])[0].astype(float).reshape(16, 2, 16, 2, 3).mean((1, 3))
-    stretched = (mean - mean.min()) / np.ptp(mean)
-    np.testing.assert_allclose(small[0][0], stretched, atol=0.01)
+    np.testing.assert_allclose(small[0][0], mean / 255, atol=0.51 / 255)
     with pytest.raises(ValueError, match="must be a multiple of image_size 24"):
         sequences(folder, dataclasses.replace(PLAIN, image_size=24))
 
@@ -272,6 +361,7 @@ def test_shards_without_the_buffers(tmp_path):
 
 
 @pytest.mark.parametrize("change, message", [
+    ({"scaling": "z"}, "scaling must be one of unit, minmax, got 'z'"), ({"occlusion": 2}, "occlusion must be within"),
     ({"target": "normals"}, "target must be one of uv, depth, got 'normals'"),
     ({"batch_size": 0}, "batch_size must be within 1 to 4096, got 0"), ({"empty": 1.5}, "empty must be within 0 to 1"),
     ({"faces_in_picture": 9}, "faces_in_picture must be within 1 to 4"), ({"seed": -1}, "seed must be at least 0"),

@@ -6,12 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from Network import compact, get_network, pix2pix
+from Network import get_network, pix2pix
 from Network.checkpoints import RunFolder, model_from_config
-from Network.dense_face import on_face
 from Network.flags import add_flags
-from Network.loading import begin_with
-from Network.pix2pix import COMPACT, PIX2PIX, BatchNorm, Config, WithNoise
+from Network.pix2pix import PIX2PIX, SMALL, BatchNorm, Config, WithNoise
 from Network.presets import SHARED, resolve
 from Network.settings import Settings, TrainConfig
 from Network.training import learning_rate
@@ -48,55 +46,31 @@ def test_sizes_of_the_paper():
     assert get_network("pix2pix") is pix2pix
 
 
-def test_size_of_compact():
-    generator = pix2pix.build(COMPACT)
-    assert generator.count_params() == 4_033_205     # 7.6 MB as packed float16 (tests/test_weights.py)
+def test_size_of_small():
+    generator = pix2pix.build(SMALL)
+    assert generator.count_params() == generator_size(SMALL.filters) == 3_779_073        # 7.6 MB in float16
     assert generator.output_shape == (None, 128, 128, 1)
-    assert generator.get_layer(f"down_{len(COMPACT.filters) - 1}").output.shape[1] <= 4
-    assert pix2pix.build_discriminator(COMPACT).output_shape == (None, 14, 14, 1)
+    assert generator.get_layer("down_6").output.shape == (None, 1, 1, 128)
+    discriminator = pix2pix.build_discriminator(SMALL)
+    assert discriminator.output_shape == (None, 14, 14, 1)
+    assert discriminator.count_params() == discriminator_size(SMALL.discriminator_filters)
+    assert all(size % 16 == 0 for size in SMALL.filters)        # the fused normalisation's
 
 
-def test_the_residual_encoder_is_that_of_compact(tmp_path):
-    """All of its layers but one block's, so that a training can begin with them; the discriminator takes none."""
-    config = dataclasses.replace(COMPACT, filters=(4, 6, 8, 8), blocks=(0, 0, 1, 1), image_size=32, places=(),
-                                 discriminator_filters=(4, 6, 8))
-    model = pix2pix.build_training(config)
-    first = compact.build(compact.Config(image_size=32, points=64, encoder_filters=(4, 6, 8, 8),
-                                         encoder_blocks=(0, 0, 1, 2)))
-    first.save(tmp_path / "compact.keras")
-    before = [w.copy() for w in model.get_layer("discriminator").get_weights()]
-    # four levels and two blocks: eight convolutions, each with its normalisation
-    assert begin_with(model, str(tmp_path / "compact.keras"), ("generator/down_", "generator/block_")) == 16
-    generator = model.get_layer("generator")
-    for name in ("down_0", "down_3_norm", "block_3_0_2"):
-        for ours, theirs in zip(generator.get_layer(name).get_weights(), first.get_layer(name).get_weights()):
-            np.testing.assert_array_equal(ours, theirs)
-    for ours, theirs in zip(model.get_layer("discriminator").get_weights(), before):
-        np.testing.assert_array_equal(ours, theirs)
-    images = pictures(2)
-    np.testing.assert_allclose(keras.Model(generator.input, generator.get_layer("down_0").output)(images),
-                               keras.Model(first.input, first.get_layer("down_0").output)(images[:, None]), atol=1e-5)
+@pytest.mark.parametrize("config", [PIX2PIX, SMALL])
+def test_the_generator_is_the_papers_and_nothing_else(config):
+    """No layer of another network, whatever the Config."""
+    kinds = {type(layer).__name__ for layer in pix2pix.build(config).layers}
+    own = {"InputLayer", "Rescaling", "Conv2D", "Conv2DTranspose", "BatchNorm", "ReLU", "Concatenate"}
+    assert kinds == own | ({"Dropout"} if config.dropout else set())
 
 
-def test_with_places_it_begins_with_the_face_that_they_tell():
-    """Beyond it is background; with the mask's logit raised, what is drawn is the map that rays see."""
-    keras.utils.set_random_seed(5)
-    config = dataclasses.replace(COMPACT, filters=(4, 6, 8, 8), blocks=(0, 0, 1, 0), image_size=32,
-                                 places=(8, 4, 6, 8), discriminator_filters=(4, 6, 8))
-    model = pix2pix.build_training(config)
-    pix2pix.set_template(model, np.random.default_rng(1).normal(size=(256, 3)).astype(np.float32))
-    generator = pix2pix.inference(model)
-    begun = np.asarray(keras.Model(generator.input, generator.get_layer("begun").output)(pictures(2)))
-    depth, on = np.clip(begun[..., :1], -1, 1), np.asarray(on_face(begun[..., 1:])) > 0
-    assert generator.output_shape == (None, 32, 32, 1) and not on.all()
-    np.testing.assert_allclose(generator(pictures(2)), np.where(on, depth, -1), atol=1e-5)
-    last = generator.get_layer("mask")
-    last.set_weights([last.get_weights()[0], np.array([10.0], np.float32)])
-    np.testing.assert_allclose(generator(pictures(2)), depth, atol=1e-5)
-    with pytest.raises(ValueError, match="directions must be at least 1, and up_filters two positive numbers"):
-        dataclasses.replace(config, up_filters=(8,))
-    with pytest.raises(ValueError, match="places must be four numbers"):
-        dataclasses.replace(config, encoder="plain", blocks=())
+def test_pictures_become_minus_one_to_one():
+    generator = pix2pix.build(TINY)
+    scaled = keras.Model(generator.input, generator.get_layer("scaled").output)
+    x = np.zeros((1, 32, 32, 3), np.float32) + np.array([0.0, 0.5, 1.0], np.float32)
+    np.testing.assert_allclose(np.asarray(scaled(x))[0, 0, 0], [-1, 0, 1])
+    assert pix2pix.data_settings(TINY) == {"scaling": "unit"}
 
 
 def constant(model: keras.Model) -> None:
@@ -121,7 +95,7 @@ def test_a_patch_sees_70_pixels(filters):
     seen = [i for i in range(128) if logit(i, 64) != before]
     side = len(seen)
     assert seen == list(range(seen[0], seen[0] + side))
-    assert side == config.patch_size() == {4: 70, 3: 34}[len(filters)]
+    assert side == {4: 70, 3: 34}[len(filters)]
     first, last = seen[0], seen[-1]             # the patch is a square: its corners are seen, what lies outside is not
     assert all(logit(r, c) != before for r in (first, last) for c in (first, last))
     assert all(logit(r, c) == before for r, c in ((first - 1, first), (first, first - 1), (last, last + 1)))
@@ -223,6 +197,7 @@ def test_the_training_model_holds_both_and_the_generator_comes_out(tmp_path):
     ({"discriminator_filters": (4,) * 6}, "discriminator_filters must be fewer at image_size 32"),
     ({"dropout": 1.0}, "dropout must be at least 0 and below 1"), ({"noise_channels": -1}, "noise_channels must be at"),
     ({"distance_weight": float("nan")}, "distance_weight must be at least 0"),
+    ({"adversarial_weight": -1}, "adversarial_weight must be at least 0"), ({"scaling": "x"}, "scaling must be one of"),
     ({"batch_norm_replicas": 2}, "trains on one device .*got 2 replicas"), ({"crop_margin": 0.0}, "crop_margin")])
 def test_bad_config(change, message):
     with pytest.raises(ValueError, match=message):
@@ -240,9 +215,13 @@ def test_presets():
     assert paper["network"] == "pix2pix" and paper["model"] == dataclasses.asdict(PIX2PIX)
     train = TrainConfig(**paper["train"])
     assert train.epochs == 90 == train.patience and {learning_rate(train, epoch) for epoch in range(90)} == {2e-4}
-    compact = resolve("pix2pix-compact", {})
-    assert compact["model"] == dataclasses.asdict(COMPACT) and compact["train"]["choose_by"] == "l1"
-    assert compact["data"]["image_size"] == COMPACT.image_size
+    assert paper["data"] == {"scaling": "unit"}
+    small = resolve("pix2pix-small", {})
+    assert small["model"] == dataclasses.asdict(SMALL) and small["train"]["choose_by"] == "l1"
+    assert small["model"]["distance"] == "l1" and small["model"]["distance_weight"] == 100
+    data = small["data"]
+    assert data["image_size"] == SMALL.image_size and data["fade_epochs"] < small["train"]["epochs"]
+    assert small["train"]["epochs"] * data["batches"] * data["batch_size"] >= 150_000
 
 
 def test_every_setting_is_a_flag_of_its_own():

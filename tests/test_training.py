@@ -2,10 +2,12 @@
 import csv
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from Network.checkpoints import Progress, RunFolder
+from Network.processor_time import processor_seconds
 from Network.settings import TrainConfig
 from Network.step import GradientStep
 from Network.training import NotFinite, Stopped, Trainer, fixed_epoch, learning_rate, plateau_reached
@@ -165,6 +168,62 @@ def test_history_and_files(tmp_path):
     losses = GradientStep(best, keras.optimizers.Adam(), mse)
     validation = np.mean([losses.evaluate(x, y)["loss"] for x, y in data(2, 4, seed=5)])
     assert validation == pytest.approx(min(row["val_loss"] for row in history), rel=1e-6)
+
+
+def burn(seconds: float) -> None:
+    """Keep this process busy for `seconds` of its processor time."""
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+
+
+def test_samples_and_processor_time_add_up_over_resumes(tmp_path):
+    """5 batches of 4 an epoch; the first process spends 0.3 s before it is stopped in the second epoch."""
+    def stopped(epoch, start):
+        for i, batch in enumerate(loader(epoch, start)):
+            burn(0.05 if epoch == 0 else 0.0)
+            if (epoch, i) == (1, 2):
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+    with pytest.raises(Stopped):
+        trainer(tmp_path, training=stopped).fit()
+    first = float(read_history(tmp_path)[-1]["cpu_seconds"])
+    burn(0.3)                   # between two processes: not the run's
+    before = time.process_time()
+    rows = trainer(tmp_path).fit(resume=True)
+    spent = time.process_time() - before
+    assert [row["samples"] for row in rows] == [20, 40, 60]
+    times = [row["cpu_seconds"] for row in rows]
+    assert times == sorted(times) and times[0] == first >= 0.25
+    state = trainer(tmp_path)
+    total = state.run.load_state(state.step.model, state.step.optimizer).cpu_seconds
+    assert times[-1] == pytest.approx(total, abs=0.2) and times[-1] - first < spent + 0.5
+
+
+def test_processor_time_counts_running_and_ended_workers():
+    before = processor_seconds()
+    context = multiprocessing.get_context("fork")
+    ended = context.Process(target=burn, args=(0.2,))
+    ended.start()
+    ended.join()
+    assert processor_seconds() - before >= 0.2
+    before = processor_seconds()
+    own = time.process_time()
+    running = context.Process(target=burn, args=(60,))
+    running.start()
+    try:
+        deadline = time.monotonic() + 30
+        while processor_seconds() - before - (time.process_time() - own) < 0.2:     # of the worker alone
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        running.kill()
+        running.join()
+
+
+def test_a_history_whose_first_rows_have_fewer_columns(tmp_path):
+    RunFolder(tmp_path).write_history([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "samples": 8}])
+    assert (tmp_path / "history.csv").read_text() == "epoch,loss,samples\n1,2.0,\n2,1.0,8\n"
 
 
 def test_accumulated_updates_are_counted(tmp_path):

@@ -6,23 +6,15 @@ import numpy as np
 import pytest
 
 from Network import get_network, uvnet
-from Network.flags import from_dict
 from Network.losses import LEAST_LOG_VARIANCE, LOSSES, maps_of_the_face
 from Network.presets import resolve
 from Network.settings import Settings
 from Network.step import GradientStep, make_optimizer
 from tests.test_uvnet_loss import sample
 
-COMPACT_PARAMETERS = 2_957_285
-POOLED = uvnet.Config(levels=5, filters=(3,), stem=32, features=(32, 64, 96, 160, 192), convolutions=(0, 2),
-                      up_features=(32, 64, 96, 160, 192), up_convolutions=(1, 2), last_convolutions=0,
-                      normalisation="batch", upsampling="nearest", skips="add", confidence=True)
 TINY = uvnet.Config(image_size=16, levels=2, first_features=4)
-SMALL = dataclasses.replace(uvnet.COMPACT, image_size=16, levels=2, stem=6, features=(6, 8), up_features=(6, 8),
-                            block_features=(), places=(), masks="linear", batch_norm_momentum=0.8)
-GUIDED = dataclasses.replace(uvnet.COMPACT, image_size=32, levels=3, stem=6, features=(6, 8, 8), blocks=(0, 1, 1),
-                             block_features=(6, 8, 5), places=(8, 4, 6, 6), up_features=(4, 6, 8),
-                             batch_norm_momentum=0.8)
+UNET = dataclasses.replace(uvnet.SMALL, image_size=16, levels=2, stem=6, features=(6, 8), up_features=(6, 8),
+                           batch_norm_momentum=0.8)
 
 
 @pytest.mark.parametrize("levels, parameters, up", [
@@ -37,20 +29,35 @@ def test_size_is_the_papers(levels, parameters, up):
     assert [model.get_layer(f"skip_{i}").output.shape[1:] for i in (5, 4, 1)] == [
         (4, 4, 656 + 300), (8, 8, 375 + 172), (64, 64, 70 + 32)]
     assert model.get_layer("up_0").activation is keras.activations.relu
-    assert model.get_layer("image_maps").activation is keras.activations.linear
+    assert model.get_layer("maps").activation is keras.activations.linear
 
 
 def test_the_presets():
     assert get_network("uvnet") is uvnet and uvnet.PRESETS["uvnet"] == uvnet.Config()
-    model = uvnet.build(uvnet.COMPACT)
-    assert model.count_params() <= 3_000_000 and model.output_shape == (None, 128, 128, 6)
-    assert all(size % 16 == 0 for size in uvnet.COMPACT.down() + uvnet.COMPACT.up())    # the fused normalisation's
-    paper, compact = resolve("uvnet", {}), resolve("uvnet-compact", {})
+    model = uvnet.build(uvnet.SMALL)
+    assert model.count_params() == 3_450_744 and model.output_shape == (None, 128, 128, 6)
+    assert model.get_layer("pool_4").output.shape == (None, 2, 2, 208)
+    assert all(size % 16 == 0 for size in uvnet.SMALL.down() + uvnet.SMALL.up())        # the fused normalisation's
+    paper, small = resolve("uvnet", {}), resolve("uvnet-small", {})
     assert paper["train"]["learning_rate"] == 1e-4 and paper["train"]["schedule"] == "plateau"
     assert paper["train"]["plateau_factor"] == 0.1 and paper["train"]["plateau_beta1"] == 0.99
-    assert paper["data"]["batch_size"] == 40 and not paper["model"]["confidence"] and paper["model"]["levels"] == 6
-    assert compact["model"]["confidence"] and compact["model"]["normalisation"] == "batch"
-    assert compact["train"]["choose_by"] == "uv" and LOSSES["uvnet"] is maps_of_the_face
+    assert paper["data"] == {"batch_size": 40, "image_size": 128, "scaling": "unit"}
+    assert paper["model"] == dataclasses.asdict(uvnet.UVNET)
+    assert small["model"] == dataclasses.asdict(uvnet.SMALL) and small["data"]["scaling"] == "unit"
+    assert small["data"]["fade_epochs"] < small["train"]["epochs"] and small["train"]["choose_by"] == "uv"
+    assert small["train"]["epochs"] * 250 * small["data"]["batch_size"] >= 150_000       # 250 batches an epoch
+    assert LOSSES["uvnet"] is maps_of_the_face
+    typed = resolve("uvnet-small", {"data": {"scaling": "minmax"}})
+    assert typed["model"]["scaling"] == typed["data"]["scaling"] == "minmax"
+
+
+@pytest.mark.parametrize("config", [uvnet.UVNET, uvnet.SMALL])
+def test_the_network_is_a_u_net_and_nothing_else(config):
+    """No layer of another network, whatever the Config."""
+    kinds = {type(layer).__name__ for layer in uvnet.build(config).layers}
+    own = {"InputLayer", "Conv2D", "Conv2DTranspose", "MaxPooling2D", "Concatenate"}
+    small = {"BatchNormalization", "ReLU", "Reshape", "Permute"}       # normalisation, and the way back from the stem
+    assert kinds == (own if config is uvnet.UVNET else own | small)
 
 
 def test_any_size_that_the_levels_divide():
@@ -60,23 +67,23 @@ def test_any_size_that_the_levels_divide():
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"encoder": "residual"}, "stem must be at least 1 for a residual encoder"),
-    ({"blocks": ()}, "blocks must have at least"),
     ({"image_size": 100}, "image_size must be a multiple of 64, got 100"), ({"image_size": 64, "stem": 16}, "of 128"),
-    ({"levels": 0}, "levels must be positive"),
-    ({"skips": "none"}, "skips must be one of concatenate, add, got 'none'"),
-    ({"normalisation": "layer"}, "normalisation must be one of"), ({"upsampling": ""}, "upsampling must be one of"),
-    ({"places": (8, 4, 6, 6)}, "places must be four numbers, beside a residual encoder"),
-    ({"places": (8, 4), "encoder": "residual", "stem": 4}, "places must be four numbers"),
+    ({"levels": 0}, "levels must be positive"), ({"stem": -1}, "stem must be at least 0, got -1"),
+    ({"last_convolutions": -1}, "last_convolutions must be at least 0"),
+    ({"normalisation": "layer"}, "normalisation must be one of none, batch, got 'layer'"),
+    ({"scaling": "sphere"}, "scaling must be one of unit, minmax, got 'sphere'"),
+    ({"output_initializer": "ones"}, "output_initializer must be one of glorot_uniform, zeros"),
     ({"features": (8, 8)}, "features must have one value for each of the 6 levels"),
-    ({"aside": 0}, "aside must be positive"), ({"filters": ()}, "filters must have at least one value"),
-    ({"filters": (5, 0)}, "filters must be positive")])
+    ({"convolutions": 0}, "convolutions must be positive"),
+    ({"auxiliary_features": 0}, "auxiliary_features must be positive"),
+    ({"kernel_sizes": ()}, "kernel_sizes must have at least one value"),
+    ({"kernel_sizes": (5, 0)}, r"kernel_sizes must be positive, got \(5, 0\)")])
 def test_bad_config(change, message):
     with pytest.raises(ValueError, match=message):
         uvnet.Config(**change)
 
 
-@pytest.mark.parametrize("config", [uvnet.COMPACT, POOLED, dataclasses.replace(uvnet.UVNET, first_features=12)])
+@pytest.mark.parametrize("config", [uvnet.SMALL, dataclasses.replace(uvnet.UVNET, first_features=12)])
 def test_every_pixel_sees_the_whole_image(config):
     keras.utils.set_random_seed(0)
     model = uvnet.build(config)
@@ -90,97 +97,13 @@ def test_every_pixel_sees_the_whole_image(config):
     assert (a[-2:, -2:] != b[-2:, -2:]).any(-1).all() and (a[:2, :2] != c[:2, :2]).any(-1).all()
 
 
-def test_a_residual_encoder_is_that_of_compact():
-    from Network import compact
-    from Network.loading import _paths
-    keras.utils.set_random_seed(2)
-    ours, theirs = uvnet.build(uvnet.COMPACT), compact.build(compact.PRESETS["compact"])
-    known = _paths(theirs)
-    for name, layer in _paths(ours).items():
-        if name.startswith(("down_", "block_")) and not name.startswith(("down_4", "block_4")):
-            layer.set_weights(known[name].get_weights())
-    images = np.random.default_rng(2).random((2, 128, 128, 3), np.float32)
-    found, expected = (np.asarray(keras.Model(model.input, model.get_layer("block_3_1").output)(x))
-                       for model, x in ((ours, images), (theirs, images[None])))
-    assert found.shape == (2, 8, 8, 160)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def test_a_pooled_encoder_with_a_stem():
-    model = uvnet.build(POOLED)
-    assert model.count_params() == 2_702_776 and model.get_layer("pool_4").output.shape == (None, 2, 2, 192)
-
-
 def test_after_a_stem_a_pixel_becomes_four():
-    model = uvnet.build(SMALL)
-    head = model.get_layer("image_maps")
+    model = uvnet.build(UNET)
+    head = model.get_layer("maps")
     head.set_weights([np.zeros(head.kernel.shape), np.arange(16)])
     maps = np.asarray(model(np.zeros((1, 16, 16, 3), np.float32)))[0, ..., :4]
     np.testing.assert_array_equal(maps[:2, :2].reshape(4, 4), np.arange(16).reshape(4, 4))  # row, column, channel
     np.testing.assert_array_equal(maps, np.tile(maps[:2, :2], (8, 8, 1)))
-
-
-def test_the_map_begins_between_places():
-    """A new head adds nothing: u and v are the places' own; the guide is that of inference, too."""
-    keras.utils.set_random_seed(8)
-    model = uvnet.build_training(GUIDED)
-    images = np.random.default_rng(8).random((2, 32, 32, 3), np.float32)
-    output = model(images)
-    assert {name: tuple(value.shape) for name, value in output.items()} == {"maps": (2, 32, 32, 6),
-                                                                            "guide": (2, 32, 32, 2)}
-    np.testing.assert_array_equal(output["maps"][..., :2], output["guide"])
-    np.testing.assert_array_equal(output["maps"][..., 2:4], 0)
-    head = model.get_layer("image_maps")
-    head.bias.assign(np.tile([0.25, 0.0, 1.0, 0.0], 4))
-    moved = model(images)["maps"]
-    np.testing.assert_allclose(moved - output["maps"], np.broadcast_to([0.25, 0, 1, 0, 0, 0], moved.shape), atol=1e-6)
-    np.testing.assert_array_equal(uvnet.inference(model)(images), moved)
-    correction = model.get_layer("again_0_correction")
-    correction.set_weights([np.random.default_rng(8).normal(0, 0.1, w.shape) for w in correction.get_weights()])
-    output = model(images)
-    uvnet.set_template(model, load_grid())
-    assert np.abs(model(images)["guide"] - output["guide"]).max() > 1e-6       # by way of the second look
-    uvnet.set_template(model, np.zeros((0, 3)))
-
-
-def test_clipped_masks():
-    """Linear within 0 and 1 and for all other channels; beyond, a twentieth: where a mask is right nothing pulls."""
-    maps = np.zeros((1, 1, 5, 6), np.float32)
-    maps[..., :] = np.array([-2.0, 0.0, 0.4, 1.0, 3.0])[:, None]
-    clipped = np.asarray(uvnet.ClippedMasks()(maps))
-    np.testing.assert_array_equal(clipped[..., [0, 1, 4, 5]], maps[..., [0, 1, 4, 5]])
-    np.testing.assert_allclose(clipped[0, 0, :, 2], [-0.1, 0.0, 0.4, 1.0, 1.1], atol=1e-6)
-    np.testing.assert_array_equal(clipped[..., 3], clipped[..., 2])
-    plain, flat = (uvnet.build(dataclasses.replace(TINY, masks=masks)) for masks in ("linear", "clipped"))
-    flat.set_weights(plain.get_weights())
-    images = np.random.default_rng(1).random((2, 16, 16, 3), np.float32)
-    np.testing.assert_array_equal(uvnet.ClippedMasks()(plain(images)), flat(images))
-
-
-def load_grid() -> np.ndarray:
-    from Dataset.face_model import load_face_model
-    from Dataset.representations.points import encode
-    return encode(load_face_model().mean, 16).reshape(-1, 3).astype(np.float32) / 100
-
-
-def test_the_places_are_found_as_compact_finds_them(tmp_path):
-    from Network import compact
-    from Network.loading import begin_with
-    keras.utils.set_random_seed(9)
-    config = compact.Config(image_size=32, points=64, encoder_filters=(6, 6, 8, 8), encoder_blocks=(0, 0, 1, 1),
-                            pyramid_filters=8, looks=4, fine_filters=6, refine_filters=6)
-    first = compact.build_training(config)
-    head = first.get_layer("again_0_correction")
-    head.set_weights([np.random.default_rng(9).normal(0, 0.3, w.shape) for w in head.get_weights()])
-    packed = compact.build(config)
-    packed.set_weights(first.get_weights())
-    packed.save(tmp_path / "first.keras")
-    model = uvnet.build_training(dataclasses.replace(GUIDED, block_features=()))       # not pruned
-    begin_with(model, str(tmp_path / "first.keras"), ())
-    images = np.random.default_rng(9).random((2, 32, 32, 3), np.float32)
-    found = keras.Model(model.input, model.get_layer("again_0").output)(images)
-    np.testing.assert_allclose(found[0], first(images[None])["places"][0], atol=1e-5)
-    np.testing.assert_allclose(found[1], first(images[None])["log_variance"][0], atol=1e-5)
 
 
 def test_confidence_adds_channels_only():
@@ -197,54 +120,47 @@ def test_confidence_adds_channels_only():
 def test_output_is_float32_in_half_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = uvnet.build(SMALL)
+        model = uvnet.build(UNET)
         assert model(np.zeros((1, 16, 16, 3), np.float32)).dtype == "float32"
         assert model.get_layer("up_0_0").compute_dtype == "bfloat16"
     finally:
         keras.config.set_dtype_policy("float32")
 
 
-ASIDE = dataclasses.replace(SMALL, depth=True, landmarks=True, pose=True, aside=8)
+OUTLOOK = dataclasses.replace(UNET, depth=True, landmarks=True, pose=True, auxiliary_features=8)
 
 
 def test_the_outlooks_outputs():
-    model = uvnet.build_training(ASIDE)
+    model = uvnet.build_training(OUTLOOK)
     images = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
     output = model(images)
     assert {name: tuple(value.shape) for name, value in output.items()} == {
         "maps": (2, 16, 16, 7), "landmarks": (2, 68, 2), "pose": (2, 6)}
     only = uvnet.inference(model)
     np.testing.assert_array_equal(only(images), output["maps"])
-    built = uvnet.build(ASIDE)          # as a packed model is read
+    built = uvnet.build(OUTLOOK)          # as a packed model is read
     built.set_weights(only.get_weights())
     np.testing.assert_array_equal(built(images), output["maps"])
     assert only.count_params() < model.count_params()
-    assert uvnet.data_settings(ASIDE) == {"extras": ("depth", "landmarks", "pose")}
-    assert uvnet.data_settings(uvnet.COMPACT) == {}
+    assert uvnet.data_settings(OUTLOOK) == {"scaling": "unit", "extras": ("depth", "landmarks", "pose")}
+    assert uvnet.data_settings(uvnet.SMALL) == {"scaling": "unit"}
 
 
 def test_without_them_the_network_is_what_it_was():
-    for config in (TINY, SMALL):
+    for config in (TINY, UNET):
         model = uvnet.build_training(config)
         assert uvnet.inference(model) is model and not isinstance(model.output, dict)
-    assert uvnet.build(uvnet.COMPACT).count_params() == COMPACT_PARAMETERS
-    old = {name: value for name, value in dataclasses.asdict(uvnet.COMPACT).items()
-           if name not in ("depth", "landmarks", "pose", "aside")}
-    assert from_dict(uvnet.Config, old) == uvnet.COMPACT
-    old = {name: value for name, value in dataclasses.asdict(POOLED).items()
-           if name not in ("encoder", "blocks", "places", "masks")}
-    assert from_dict(uvnet.Config, old) == POOLED               # a config.json from before
 
 
-@pytest.mark.parametrize("normalisation, zero", [("batch", True), ("none", False)])
-def test_maps_begin_with_zero_behind_batch_normalisation(normalisation, zero):
-    model = uvnet.build(dataclasses.replace(uvnet.COMPACT, normalisation=normalisation))
-    for name in ("image_maps", "doubt"):
-        assert np.any(model.get_layer(name).get_weights()[0]) != zero, name
+@pytest.mark.parametrize("initializer", ["zeros", "glorot_uniform"])
+def test_how_the_last_kernels_begin(initializer):
+    model = uvnet.build(dataclasses.replace(UNET, output_initializer=initializer))
+    for name in ("maps", "log_variance"):
+        assert np.any(model.get_layer(name).kernel) != (initializer == "zeros"), name
 
 
-@pytest.mark.parametrize("config", [dataclasses.replace(TINY, first_features=8), SMALL,
-                                    dataclasses.replace(ASIDE, aside=32)])
+@pytest.mark.parametrize("config", [dataclasses.replace(TINY, first_features=8), UNET,
+                                    dataclasses.replace(OUTLOOK, auxiliary_features=32)])
 def test_learns(config):
     """A picture of its own coordinates: the error of u and v falls to a fraction; where the disc lies is learned."""
     keras.utils.set_random_seed(4)
@@ -281,7 +197,7 @@ def test_the_papers_network_trains_a_step_and_reloads(tmp_path):
 
 
 def test_a_saved_model_needs_no_code_of_its_own(tmp_path):
-    model = uvnet.build(SMALL)
+    model = uvnet.build(UNET)
     model.save(tmp_path / "m.keras")
     images = np.random.default_rng(6).random((1, 16, 16, 3), np.float32)
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "m.keras")(images), model(images))

@@ -1,4 +1,4 @@
-"""The uvnet network's loss: a slow twin, numbers by hand, what the doubt learns, what is refused."""
+"""The uvnet network's loss: a slow twin, numbers by hand, what the confidence learns, what is refused."""
 import keras
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def slow_loss(truth, prediction) -> list[dict[str, float]]:
     """Listing A.2, pixel by pixel."""
     found = []
     for i, p in enumerate(prediction.astype(float)):
-        parts = dict.fromkeys(["uv", "mask", "occluded", "gradient"] + ["doubt"] * (p.shape[-1] > 5)
+        parts = dict.fromkeys(["uv", "mask", "occluded", "gradient"] + ["confidence"] * (p.shape[-1] > 5)
                               + ["depth"] * (p.shape[-1] % 2), 0.0)
         uv, mask, occluded, eroded = (truth[k][i].astype(float) for k in ("uv", "mask", "occluded", "eroded"))
         for r in range(len(p)):
@@ -35,7 +35,7 @@ def slow_loss(truth, prediction) -> list[dict[str, float]]:
                     if p.shape[-1] > 5:
                         s = p[r, c, k - 2]
                         z2 = (p[r, c, k] - uv[r, c, k]) ** 2 / np.exp(s)
-                        parts["doubt"] += 0.005 * mask[r, c, 0] * (s + 14 + 5 * np.log(1 + z2 / 4))
+                        parts["confidence"] += 0.005 * mask[r, c, 0] * (s + 14 + 5 * np.log(1 + z2 / 4))
                 if p.shape[-1] % 2 and truth["depth"][i][r, c, 0] > -1:
                     parts["depth"] += 0.5 * abs(p[r, c, 4] - truth["depth"][i][r, c, 0])
         found.append(parts)
@@ -89,30 +89,19 @@ def test_landmarks_and_pose_by_hand():
         maps_of_the_face(truth, np.zeros((2, 8, 8, 5), np.float32))
 
 
-def test_the_guide_by_hand():
-    """Half of the sum of absolute differences of both channels in the face."""
-    truth = sample(np.random.default_rng(0), 8)
-    maps, guide = np.zeros((2, 8, 8, 4), np.float32), truth["uv"] + np.array([0.25, -0.5], np.float32)
-    parts = maps_of_the_face(truth, {"maps": maps, "guide": guide})
-    np.testing.assert_allclose(parts["guide"], 0.5 * 0.75 * truth["mask"].sum((1, 2, 3)), rtol=1e-5)
-    assert {name for name in parts if name != "guide"} == set(maps_of_the_face(truth, maps))
-    with pytest.raises(ValueError, match="one shape"):
-        maps_of_the_face(truth, {"maps": maps, "guide": guide[..., :1]})
-
-
-def test_far_errors_do_not_drive_the_doubt():
+def test_far_errors_do_not_drive_the_confidence():
     """A pixel that is sure and wrong raises its variance by no more than 4 times what a right one lowers it."""
     tf = pytest.importorskip("tensorflow")
     truth = sample(np.random.default_rng(3), 8, 1)
-    doubt = tf.Variable(np.full((1, 8, 8, 2), -13.9, np.float32))
+    log_variance = tf.Variable(np.full((1, 8, 8, 2), -13.9, np.float32))
     with tf.GradientTape() as tape:
-        loss = maps_of_the_face(truth, tf.concat([truth["uv"] + 0.5, truth["mask"], truth["mask"], doubt], -1))
-        total = tf.reduce_sum(loss["doubt"])
-    pull = np.asarray(tf.convert_to_tensor(tape.gradient(total, doubt)))[truth["mask"][..., 0] > 0.5] / 0.005
+        loss = maps_of_the_face(truth, tf.concat([truth["uv"] + 0.5, truth["mask"], truth["mask"], log_variance], -1))
+        total = tf.reduce_sum(loss["confidence"])
+    pull = np.asarray(tf.convert_to_tensor(tape.gradient(total, log_variance)))[truth["mask"][..., 0] > 0.5] / 0.005
     assert -4 <= pull.min() and pull.max() < -3.99
 
 
-def test_doubt_learns_the_error_and_leaves_uv_alone():
+def test_confidence_learns_the_error_and_leaves_uv_alone():
     rng = np.random.default_rng(3)
     truth = sample(rng, 8, 1)
     tensors = [keras.ops.convert_to_tensor(v) for v in (truth["uv"], np.full((1, 8, 8, 2), -4, np.float32))]
@@ -120,8 +109,8 @@ def test_doubt_learns_the_error_and_leaves_uv_alone():
     with tf.GradientTape() as tape:
         tape.watch(tensors)
         prediction = tf.concat([tensors[0] + 0.1, truth["mask"], truth["mask"], tensors[1]], -1)
-        doubt = tf.reduce_sum(maps_of_the_face(truth, prediction)["doubt"])
-    uv, log_variance = tape.gradient(doubt, tensors)
+        confidence = tf.reduce_sum(maps_of_the_face(truth, prediction)["confidence"])
+    uv, log_variance = tape.gradient(confidence, tensors)
     assert uv is None or not np.any(uv)
     squared = 0.01 * np.exp(4)          # Student's t with 4 degrees: 0 where the variance is the error's
     expected = 0.005 * truth["mask"] * (1 - 5 * squared / (4 + squared)) * np.ones(2)

@@ -1,4 +1,4 @@
-"""A training step of pix2pix's compact networks beside one of `compact`, the baseline, on as many pictures:
+"""A training step of pix2pix-small beside one of `compact`, the baseline, on as many pictures:
 
     python -m tests.bench.gan_step [--rounds 6] [--paper]
 
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--paper", action="store_true")
     arguments = parser.parse_args()
-    steps = {"compact": baseline(), "pix2pix-compact": gan(pix2pix.COMPACT, "mixed_bfloat16")}
+    steps = {"compact": baseline(), "pix2pix-small": gan(pix2pix.SMALL, "mixed_bfloat16")}
     if arguments.paper:
         steps["pix2pix"] = gan(pix2pix.PIX2PIX, "float32", 1)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
@@ -67,8 +67,8 @@ def main() -> None:
         count = 1 if name == "pix2pix" else PICTURES
         print(f"{name:16} {count / wall:6.1f} pictures/s, best {count / min(rows)[0]:6.1f};"
               f" {count / cpu:6.1f} per CPU second")
-    ratios = sorted(a[1] / b[1] for a, b in zip(times["compact"], times["pix2pix-compact"]))
-    print(f"pix2pix-compact trains {ratios[len(ratios) // 2]:.2f} times as many pictures per CPU second as compact "
+    ratios = sorted(a[1] / b[1] for a, b in zip(times["compact"], times["pix2pix-small"]))
+    print(f"pix2pix-small trains {ratios[len(ratios) // 2]:.2f} times as many pictures per CPU second as compact "
           f"(median of {len(ratios)} rounds; {ratios[0]:.2f} to {ratios[-1]:.2f})")
 
 
