@@ -10,7 +10,7 @@ from Dataset.renders import RenderOptions
 from Dataset.shards import make_shards
 from evaluate import evaluate
 from Evaluation.options import parse
-from Network.loading import load_model
+from Network.inference.registry import from_run
 
 SMALL = ["--batches", "3", "--validation-people", "3", "--epochs", "1", "--quiet", "--image-size", "32"]
 CONVLSTM = ["--preset", "convlstm-small", "--points", "64", "--lstm-filters", "4,6", "--lstm-strides", "2,2",
@@ -34,7 +34,7 @@ def test_convlstm_from_shards_to_tables_of_any_number_of_images(shards, tmp_path
     assert config["order"] == "grid" and config["model"]["crop_margin"] == 1.15 and config["data"]["most_images"] == 2
     row, = csv.DictReader((run / "history.csv").open())
     assert float(row["val_loss"]) > 0
-    loaded = load_model(run)
+    loaded = from_run(run)
     assert loaded.images is None and loaded.points == 64
     images = np.random.default_rng(0).random((1, 5, 32, 32, 3), np.float32)
     assert not np.allclose(loaded.predict(images), loaded.predict(images[:, :1]))
