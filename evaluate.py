@@ -32,7 +32,7 @@ def pixel_table(arguments: argparse.Namespace, predictor, title: str) -> Table:
 
 
 def shards_table(arguments: argparse.Namespace) -> Table:
-    """Synthetic subjects: a table of subjects or photos beside the mean face, the curve, or all networks."""
+    """Synthetic subjects: a table of subjects or photos beside the mean face, a curve, or all networks."""
     from Datagenerator.source import people_of
     from Evaluation.compare import compare_on
     from Evaluation.people import curve_of_people, score_people, score_photos
@@ -48,8 +48,8 @@ def shards_table(arguments: argparse.Namespace) -> Table:
     title += " (SEEN IN TRAINING: same seed)" if people.seed == predictor.config.get("shards", {}).get("seed") else ""
     if arguments.curve:
         return curve_of_people(people, predictor.prefixes, arguments.orders, arguments.seed, title, tqdm)
-    score, see, images = (score_photos, predictor.photo, 2) if arguments.photos else (score_people, predictor.subject, 8)
-    return score(people, see, arguments.images or images, title, surface, tqdm)
+    score, see, count = (score_photos, predictor.photo, 2) if arguments.photos else (score_people, predictor.subject, 8)
+    return score(people, see, arguments.images or count, title, surface, tqdm)
 
 
 def subjects_table(arguments: argparse.Namespace) -> Table:

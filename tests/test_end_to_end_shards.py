@@ -10,7 +10,7 @@ from Dataset.renders import RenderOptions
 from Dataset.shards import make_shards
 from evaluate import evaluate
 from Evaluation.options import parse
-from Network.loading import load_model
+from Network.inference.registry import from_run
 
 SMALL = ["--batches", "3", "--validation-people", "3", "--epochs", "1", "--quiet", "--image-size", "32"]
 CONVLSTM = ["--preset", "convlstm-small", "--points", "64", "--lstm-filters", "4,6", "--lstm-strides", "2,2",
@@ -34,7 +34,7 @@ def test_convlstm_from_shards_to_tables_of_any_number_of_images(shards, tmp_path
     assert config["order"] == "grid" and config["model"]["crop_margin"] == 1.15 and config["data"]["most_images"] == 2
     row, = csv.DictReader((run / "history.csv").open())
     assert float(row["val_loss"]) > 0
-    loaded = load_model(run)
+    loaded = from_run(run)
     assert loaded.images is None and loaded.points == 64
     images = np.random.default_rng(0).random((1, 5, 32, 32, 3), np.float32)
     assert not np.allclose(loaded.predict(images), loaded.predict(images[:, :1]))
@@ -50,7 +50,7 @@ def test_coarse_from_shards_to_a_table_of_its_passes(feedback, shards, tmp_path,
     assert train.main([str(shards), "--run", str(run), *SMALL, *COARSE, *flags]) == 0
     config = json.loads((run / "config.json").read_text())
     assert config["model"]["feedback"] is config["data"]["feedback"] is feedback
-    assert load_model(run).model.input_shape == (None, 32, 32, 9 if feedback else 3)
+    assert from_run(run).model.input_shape == (None, 32, 32, 9 if feedback else 3)
     assert len(list((run / "epochs" / "0001").iterdir())) == 4
     capsys.readouterr()
     evaluate(parse("", ["--data", str(shards), "--model", str(run), "--iterations", "2", "--images", "1"]))

@@ -1,16 +1,15 @@
 """Network/feature_maps.py and Evaluation/feature_collage.py: the layers' own values, and where a collage puts them."""
 import dataclasses
-from pathlib import Path
 
 import cv2
 import keras
 import numpy as np
 import pytest
 
+from Dataset.images import scaled
 from Evaluation.feature_collage import MOST_SIDE, collage, write_collages
 from Network import feature_maps, uvnet
 from Network.feature_maps import layer_names
-from Network.loading import Loaded
 
 TINY = uvnet.Config(image_size=16, levels=2, first_features=4)
 
@@ -23,11 +22,11 @@ def model():
 
 def test_layers_are_named(model):
     assert layer_names(model) == ["down_0_0", "down_0_1", "down_1_0", "down_1_1", "up_1", "up_1_0", "up_1_1", "up_0",
-                                  "up_0_0", "up_0_1", "last_0", "last_1", "maps"]
-    assert layer_names(model, ["pool", "map"]) == ["pool_0", "pool_1", "maps"]
-    assert layer_names(uvnet.build(uvnet.SMALL))[0] == "stem"
+                                  "up_0_0", "up_0_1", "last_0", "last_1", "image_maps"]
+    assert layer_names(model, ["pool", "image"]) == ["pool_0", "pool_1", "image_maps"]
+    assert layer_names(uvnet.build(uvnet.COMPACT))[0] == "down_0"
     with pytest.raises(ValueError, match="has a name that begins with 'hat'; there are down"):
-        layer_names(model, ["maps", "hat"])
+        layer_names(model, ["image_maps", "hat"])
     flat = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="has no layer with feature maps"):
         layer_names(flat)
@@ -35,10 +34,10 @@ def test_layers_are_named(model):
 
 def test_values_are_the_layers(model, monkeypatch):
     image = np.random.default_rng(0).random((16, 16, 3), np.float32)
-    found = feature_maps.feature_maps(model, image, ["down_0_0", "pool_1", "maps"])
+    found = feature_maps.feature_maps(model, image, ["down_0_0", "pool_1", "image_maps"])
     assert {name: maps.shape for name, maps in found.items()} == {"down_0_0": (16, 16, 4), "pool_1": (4, 4, 7),
-                                                                  "maps": (16, 16, 4)}
-    np.testing.assert_allclose(found["maps"], model(image[None])[0], atol=1e-6)
+                                                                  "image_maps": (16, 16, 4)}
+    np.testing.assert_allclose(found["image_maps"], model(image[None])[0], atol=1e-6)
     kernel, bias = model.get_layer("down_0_0").get_weights()
     window = np.pad(image, ((2, 2), (2, 2), (0, 0)))[5:10, 7:12]        # about row 5, column 7
     np.testing.assert_allclose(found["down_0_0"][5, 7],
@@ -46,10 +45,10 @@ def test_values_are_the_layers(model, monkeypatch):
     one = feature_maps.feature_maps(model, image, ["pool_1"])
     np.testing.assert_array_equal(one["pool_1"], found["pool_1"])
     with pytest.raises(ValueError, match="layers with feature maps are needed, got hat"):
-        feature_maps.feature_maps(model, image, ["maps", "hat"])
+        feature_maps.feature_maps(model, image, ["image_maps", "hat"])
     monkeypatch.setattr(feature_maps, "MOST_VALUES", 1000)
     with pytest.raises(ValueError, match="more than 1000 values"):
-        feature_maps.feature_maps(model, image, ["maps"])
+        feature_maps.feature_maps(model, image, ["image_maps"])
 
 
 def test_a_collage_by_hand():
@@ -95,23 +94,26 @@ def test_the_demo_writes_the_layers_of_the_last_photo(tmp_path, monkeypatch, cap
     """--view features: NAME_features.png is the answer's collage, beside it a folder with every layer's, of the square
     that the network saw; a network that does not show its layers has none."""
     import demo
-    from Network.inference.uvnet import UVNetPredictor
-    keras.utils.set_random_seed(1)
+    from Network.checkpoints import RunFolder
+    from Network.inference.base import Predictor
     config = uvnet.Config(image_size=32, levels=2, first_features=4)
-    loaded = Loaded(uvnet.build(config), {"network": "uvnet", "model": dataclasses.asdict(config)}, Path("tiny"),
-                    128 ** 2, 32, None, "grid")
-    maps = np.zeros((32, 32, 4), np.float32)
-    maps[..., 0], maps[..., 1] = np.meshgrid(*[np.linspace(0.1, 0.9, 32)] * 2)
-    maps[..., 1], maps[..., 2:] = 1 - maps[..., 1], 1
-    monkeypatch.setattr(UVNetPredictor, "answers", lambda self, inputs: np.repeat(maps[None], len(inputs), 0))
-    monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: loaded)
-    words = ["--example", "-o", str(tmp_path / "face.ply"), "--view", "features"]
-    assert demo.main(words) == 0
-    names = layer_names(loaded.model)
+    network, run = uvnet.build(config), RunFolder(tmp_path / "run")
+    last, rng = network.get_layer("maps"), np.random.default_rng(0)
+    last.kernel.assign(np.concatenate([rng.normal(0, 0.3, (5, 5, 5, 2)), np.zeros((5, 5, 5, 2))], -1))
+    last.bias.assign([0.5, 0.5, 1.0, 1.0])              # all is face
+    run.start({"network": "uvnet", "model": dataclasses.asdict(config), "order": "grid"})
+    run.save_weights(network, "best_validation")
+    seen, plain = [], Predictor.add
+    monkeypatch.setattr(Predictor, "add", lambda self, crop: seen.append(plain(self, crop)) or seen[-1])
+    words = ["--example", "-o", str(tmp_path / "face.ply"), "--view", "features", "--model"]
+    assert demo.main([*words, str(tmp_path / "run")]) == 0
+    names = layer_names(network)
     files = sorted((tmp_path / "face_features").iterdir())
     assert [file.name for file in files] == [f"{i:02d}_{name}.png" for i, name in enumerate(names)]
-    assert cv2.imread(str(tmp_path / "face_features.png")).std() > 0
-    monkeypatch.undo()
+    maps = feature_maps.feature_maps(network, scaled(seen[-1].crop.image, "unit"), [names[0], names[-1]])
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "face_features.png")), collage(maps[names[-1]], names[-1]))
+    drawn = cv2.imread(str(files[0])).astype(int)
+    assert np.abs(drawn - collage(maps[names[0]], names[0])).mean() < 8         # the finer square, shrunk again
     with pytest.raises(SystemExit):
-        demo.main([*words, "--model", "compact"])
+        demo.main([*words, "compact"])
     assert "--view features is not of compact" in capsys.readouterr().err

@@ -18,11 +18,11 @@ def keypoint_finder(folder: Path) -> Callable[[np.ndarray], tuple[np.ndarray, np
     from keras import ops
 
     from Network.loading import read_weights
-    from Network.streaming import compiled
+    from Network.engine.graph import compiled
     config = RunFolder(folder).config()
-    if config.get("network") != "compact" or not (folder / WEIGHTS).is_file():
-        raise ValueError(f"{folder}: must hold packed weights of compact (python -m Network.pack)")
     model = model_from_config(config)
+    if not (folder / WEIGHTS).is_file() or not isinstance(model.output, dict) or "log_variance" not in model.output:
+        raise ValueError(f"{folder}: must hold packed weights of compact (python -m Network.pack)")
     read_weights(folder / WEIGHTS, model)
     run = compiled(lambda images: model(images, training=False))
 

@@ -6,7 +6,7 @@ Own renders: one head in a cluttered picture of 240 to 640 px, of 0.22 to 0.75 o
 60 degrees. A face is found where the 68 landmarks err by less than RIGHT of sqrt(w h). Then as many pictures of clutter
 alone as --empty says, in which there is none. With --doubts, also what the network's stream says of crops near the face
 and at random, cut again as a stream does; so, on seed 101, FACE and NO_FACE of Network/streaming.py and
-Network/fit_stream.py were chosen. MODEL is named as demo.py's.
+Network/inference/coarse.py were chosen. MODEL is named as demo.py's.
 """
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ from Dataset.sources import Picture
 from Dataset.synthetic_video import DISTANCE, SyntheticVideo, VideoOptions
 from Dataset.workers import render_stage
 from Evaluation.landmark_table import landmark_error
-from Network.landmarker import landmarks_of
-from Network.loading import load_model
-from Network.predict import NoFace, crop_faces, crops_for
-from Network.streaming import Stream, make_stream
+from Network import from_run
+from Network.inference.base import Predictor
+from Network.inference.photos import NoFace
 
 RIGHT = 0.08
 # yaw, pitch, roll, degrees: largest, and standard deviations of the half that is near the front
@@ -90,9 +89,9 @@ def starts(scene: Scene, rng: np.random.Generator) -> Iterator[Box]:
         yield tuple(round(v) for v in (rng.uniform(0, width - size), rng.uniform(0, height - size), size, size))
 
 
-def measure(stream: Stream, pictures: int, seed: int, doubts: bool) -> None:
+def measure(stream: Predictor, pictures: int, seed: int, doubts: bool) -> None:
     errors, spent, looks, right, wrong, empty = [], [], [], [], [], 0
-    loaded, look, count = stream.loaded, stream._look, [0]
+    look, count = stream._look, [0]
 
     def counted(crop: Any) -> Any:
         count[0] += 1
@@ -101,23 +100,22 @@ def measure(stream: Stream, pictures: int, seed: int, doubts: bool) -> None:
     def error(crop: Any) -> float:
         stream.reset()
         try:
-            return landmark_error(landmarks_of(stream.add(crop)), scene.landmarks).flat / 100
+            return landmark_error(stream.add(crop).picture_landmarks, scene.landmarks).flat / 100
         except NoFace:
             return np.inf
     for number, scene in enumerate(scenes(pictures, seed, render_stage())):
         stream._look, count[0] = counted, 0
         begun = time.process_time()
-        crops = crops_for(loaded, Picture("p", scene.image))
+        crops = stream.crops(Picture("p", scene.image))
         errors.append(error(crops[0]) if crops else np.inf)
         spent.append(time.process_time() - begun)
         looks.append(count[0])
         stream._look = look
         for box in starts(scene, np.random.default_rng([5, number])) if doubts else ():
-            margin = loaded.config["model"].get("crop_margin", 1.0)
-            crop, = crop_faces(Picture("p", scene.image), loaded.image_size, box=box, margin=margin)
+            crop, = stream.crops(Picture("p", scene.image), box=box)
             stream.reset()
             try:
-                doubt = look(crop).doubt
+                doubt = 1 - look(crop).score
             except NoFace:
                 empty += 1
                 continue
@@ -140,7 +138,7 @@ def measure(stream: Stream, pictures: int, seed: int, doubts: bool) -> None:
                                                 zip(shares, np.percentile(some, shares))))
 
 
-def without_anybody(stream: Stream, pictures: int, seed: int) -> None:
+def without_anybody(stream: Predictor, pictures: int, seed: int) -> None:
     """In how many pictures of clutter the network sees a face, and what it costs to look everywhere."""
     seen, spent = 0, []
     for number in range(pictures):
@@ -148,7 +146,7 @@ def without_anybody(stream: Stream, pictures: int, seed: int) -> None:
         image = to_bgr8(backdrop(400, rng, rng.uniform(0.1, 1)), 0.2)[:300]
         begun = time.process_time()
         stream.reset()
-        crops = crops_for(stream.loaded, Picture("p", image.clip(0, 255).astype(np.uint8)))
+        crops = stream.crops(Picture("p", image.clip(0, 255).astype(np.uint8)))
         with contextlib.suppress(NoFace):
             for crop in crops:
                 stream.add(crop)
@@ -166,7 +164,7 @@ def main() -> None:
     parser.add_argument("--doubts", action="store_true")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    stream = make_stream(load_model(arguments.model))
+    stream = from_run(arguments.model)
     if arguments.pictures:
         measure(stream, arguments.pictures, arguments.seed, arguments.doubts)
     if arguments.empty:

@@ -15,55 +15,50 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 
-from Dataset.images import minmax, read_image
+from Dataset.images import read_image
 from Dataset.io.mesh_io import write_mesh
 from Dataset.mesh import Mesh
 from Dataset.sources import Picture
-from Network.landmarker import landmarks_of
-from Network.in_photo import PhotoFace, photo_reader
-from Network.loading import Loaded, load_model
-from Network.predict import NoFace, crops_for, face_mesh
-from Network.streaming import Stream, make_stream
+from Network import from_run
+from Network.inference.base import Predictor
+from Network.inference.photos import NoFace
+from Network.inference.results import face_mesh
 
 
-def predict_photo(folder: Path, out: Path, loaded: Loaded, read: Callable[[np.ndarray], PhotoFace]) -> list[float]:
+def predict_photo(folder: Path, out: Path, predictor: Predictor) -> list[float]:
     """The same for a person's first photo alone."""
     out.mkdir(parents=True, exist_ok=True)
     path = min(folder.glob("*.jpg"))
     begun = time.process_time()
-    crops = crops_for(loaded, Picture(path.name, read_image(path)))
-    face = read(minmax(crops[0].image)) if crops else None
+    crops = predictor.crops(Picture(path.name, read_image(path)))
+    face = predictor.photo(crops[0].image) if crops else None
     if face is None or not face.seen:
         return [np.nan]
     write_mesh(out / "subject.ply", Mesh(face.points))
     return [time.process_time() - begun]
 
 
-def predict_person(folder: Path, out: Path, stream: Stream) -> list[float]:
+def predict_person(folder: Path, out: Path, predictor: Predictor) -> list[float]:
     """One person's files -> seconds of processor time of each photo, NaN where no face was found."""
-    loaded, face, spent = stream.loaded, None, []
+    face, spent = None, []
     out.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.glob("*.jpg")):
         (out / path.with_suffix(".npy").name).unlink(missing_ok=True)       # of another run
         begun = time.process_time()
         try:
-            crops = crops_for(loaded, Picture(path.name, read_image(path)))
-            if not crops:
-                raise NoFace(f"{path.name}: no face found")
-            face = stream.add(crops[0])
+            face = predictor.add(Picture(path.name, read_image(path)))
         except NoFace:
             spent.append(np.nan)
             continue
         spent.append(time.process_time() - begun)
-        if face.places is not None or face.landmarks is not None:
-            np.save(out / path.with_suffix(".npy").name, landmarks_of(face, str(loaded.source)))
-    stream.reset()
+        if face.landmarks is not None:
+            np.save(out / path.with_suffix(".npy").name, face.picture_landmarks)
+    predictor.reset()
     if face is not None:
-        write_mesh(out / "subject.ply", face_mesh(face, loaded.order == "grid")._replace(uv=None, colours=None))
+        write_mesh(out / "subject.ply", face_mesh(face)._replace(uv=None, colours=None))
     return spent
 
 
@@ -82,14 +77,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"tests.bench.otherfaces: {photos}: holds no people's photos", file=sys.stderr)
         return 2
     try:
-        loaded = load_model(arguments.model)
-        stream, read = make_stream(loaded), photo_reader(loaded) if arguments.photo else None
+        predictor = from_run(arguments.model)
     except ValueError as error:
         print(f"tests.bench.otherfaces: {error}", file=sys.stderr)
         return 2
     out = arguments.out or Path(f"/tmp/otherfaces_{Path(arguments.model).resolve().name}")
-    spent = np.concatenate([predict_person(folder, out / folder.name, stream) if read is None else
-                            predict_photo(folder, out / folder.name, loaded, read) for folder in people])
+    predict = predict_photo if arguments.photo else predict_person
+    spent = np.concatenate([predict(folder, out / folder.name, predictor) for folder in people])
     print(f"{arguments.model}: {len(spent)} photos, {np.isnan(spent).sum()} without a face; processor time "
           f"{1000 * np.nanmedian(spent):.0f} ms a photo (median), {1000 * np.nanmax(spent):.0f} at most; wrote {out}",
           flush=True)

@@ -74,10 +74,10 @@ def numbers(name: str, rows: dict[str, np.ndarray], rate: float, ways: dict[str,
 def networks(models: list[str], noise: list[float], video: SyntheticVideo) -> list[tuple[str, Any]]:
     made: list[tuple[str, Any]] = [(f"truth + {100 * sigma:g} %", Oracle(video, sigma)) for sigma in noise]
     if models:
-        from Network.loading import DEFAULT_MODEL, load_model
-        from Network.video_networks import make_face_network
+        from Network import from_run
+        from Network.loading import DEFAULT_MODEL
         for model in models:
-            made.append((Path(model).name, make_face_network(load_model(DEFAULT_MODEL if model == "box" else model))))
+            made.append((Path(model).name, from_run(DEFAULT_MODEL if model == "box" else model).follower()))
     return made
 
 

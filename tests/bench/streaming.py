@@ -17,10 +17,9 @@ import tensorflow as tf
 
 from Dataset.detect import detect_faces
 from Dataset.sources import Picture, example_picture
-from Network.loading import DEFAULT_MODEL, load_model
-from Network.predict import crop_faces, face_mesh, network_input
-from Network.inference.results import write_result
-from Network.streaming import make_stream
+from Network import from_run
+from Network.inference.results import face_mesh, write_result
+from Network.loading import DEFAULT_MODEL
 
 
 def timed(function: Callable[[], object]) -> float:
@@ -35,25 +34,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args(argv)
-    loaded = load_model(arguments.model)
-    stream, picture = make_stream(loaded), example_picture()
+    stream, picture = from_run(arguments.model), example_picture()
     scale = 640 / max(picture.image.shape[:2])
     picture = Picture(picture.name, cv2.resize(picture.image, None, fx=scale, fy=scale))
-    margin = loaded.config.get("model", {}).get("crop_margin", 1.0)
-    crop, = crop_faces(picture, loaded.image_size, margin=margin)
+    crop, = stream.crops(picture)
     # the listing's way gets the benefit of a compiled graph, too
-    again = tf.function(lambda images: loaded.model(images, training=False))
+    again = tf.function(lambda images: stream.loaded.model(images, training=False))
     for count in (8, 32):
-        images = tf.convert_to_tensor(np.repeat(network_input([crop]), count, axis=1))
+        images = tf.convert_to_tensor(stream.inputs([crop.image] * count)[None])
         again(images)
         for _ in range(count):
             stream.add(crop)
         ratios, steps = [], []
         for _ in range(arguments.rounds):
-            states = stream._states
-            one = tf.convert_to_tensor(network_input([crop]))
-            step = timed(lambda: np.asarray(stream._step(one, states)["points"]))
-            whole = timed(lambda: np.asarray(again(images)))
+            step = timed(lambda: stream.add(crop))
+            whole = timed(lambda: again(images))
             ratios.append(whole / step)
             steps.append(step)
         print(f"image {count:2d}: one step {np.median(steps):.1f} ms; all again {np.median(ratios):.1f} times as long "
@@ -67,13 +62,13 @@ def main(argv: list[str] | None = None) -> None:
             stream.reset()
             stage("detect (640 px)", lambda: detect_faces(picture.image))
             stage("detect (320 px)", lambda: detect_faces(picture.image, max_side=320))
-            stage("detect and crop", lambda: crop_faces(picture, loaded.image_size, margin=margin))
+            stage("detect and crop", lambda: stream.crops(picture))
             stage("network and colours", lambda: stream.add(crop))
             face = stream.add(crop)
-            stage("texture", lambda: face_mesh(face, loaded.order == "grid"))
+            stage("texture", lambda: face_mesh(face))
             for ending in (".ply", ".obj", ".glb"):
                 stage(f"write {ending}, mesh and texture included",
-                      lambda: write_result(Path(folder) / f"f{ending}", face, loaded.order == "grid"))
+                      lambda: write_result(Path(folder) / f"f{ending}", face))
     for name, values in stages.items():
         print(f"{name}: {np.median(values):.1f} ms ({min(values):.1f} to {max(values):.1f})")
 

@@ -29,7 +29,7 @@ from Evaluation.overlay import Drawn, Overlay, Shaded
 from Network.film import film
 from Network.track import Detector, make_detector
 from Network.video import STAGES, Cut, FaceVideo, VideoConfig
-from Network.video_networks import face_triangles
+from Network.inference.rendered import face_triangles
 from tests.films import Oracle
 
 
@@ -178,10 +178,10 @@ def main(argv: list[str] | None = None) -> None:
             painters(video, network)
         cv2.setNumThreads(-1)
         for model in arguments.film:
-            from Network.loading import DEFAULT_MODEL, load_model
-            from Network.video_networks import make_face_network
+            from Network import from_run
+            from Network.loading import DEFAULT_MODEL
             begun = time.perf_counter()
-            real = make_face_network(load_model(DEFAULT_MODEL if model == "box" else model))
+            real = from_run(DEFAULT_MODEL if model == "box" else model).follower()
             report = film(path, real, Path(folder) / "film.mp4", draw=Overlay(real.triangles), begun=begun)
             print(f"{Path(model).name}: {report}")
 
