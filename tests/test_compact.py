@@ -24,7 +24,8 @@ def _orthonormal_twin(affine):
 def test_size_of_the_preset():
     model = compact.build(compact.COMPACT)
     assert model.count_params() == 3_781_300
-    assert model.output_shape == {"places": (None, None, 256, 2), "log_variance": (None, None, 256)}
+    shapes = {name: output.shape for name, output in model.output.items()}
+    assert shapes == {"places": (None, None, 256, 2), "log_variance": (None, None, 256)}
     assert get_network("compact") is compact
 
 
