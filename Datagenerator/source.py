@@ -82,7 +82,7 @@ def data_config(network: str, folder: str | Path, given: Iterable[str]) -> type:
         if str(folder) == LIVE:
             raise ValueError(f"{LIVE}: {', '.join(LIVE_CONFIGS)} train on people rendered meanwhile, not {network}; "
                              f"a folder of this name is ./{LIVE}")
-        if network != "convlstm":
+        if DATA_CONFIGS[network] is not ImagesConfig:
             return DATA_CONFIGS[network]
         shards = (Path(folder) / INFO).is_file()
         return _narrower(PointConfig if shards else DataConfig, ImagesConfig, given, f"{folder}: {{}} may be set for "

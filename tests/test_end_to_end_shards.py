@@ -50,7 +50,7 @@ def test_coarse_from_shards_to_a_table_of_its_passes(feedback, shards, tmp_path,
     assert train.main([str(shards), "--run", str(run), *SMALL, *COARSE, *flags]) == 0
     config = json.loads((run / "config.json").read_text())
     assert config["model"]["feedback"] is config["data"]["feedback"] is feedback
-    assert from_run(run).model.input_shape == (None, 32, 32, 9 if feedback else 3)
+    assert from_run(run).loaded.model.input_shape == (None, 32, 32, 9 if feedback else 3)
     assert len(list((run / "epochs" / "0001").iterdir())) == 4
     capsys.readouterr()
     evaluate(parse("", ["--data", str(shards), "--model", str(run), "--iterations", "2", "--images", "1"]))
