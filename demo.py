@@ -16,12 +16,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Iterable
 
-from Evaluation.demo_output import PhotoOutput
-from Evaluation.serve import ServeConfig, serve
-from Evaluation.views import VIEWS, make_viewer
+from Evaluation.views.demo_output import PhotoOutput
+from Evaluation.views.registry import VIEWS, make_viewer
+from Evaluation.web.serve import ServeConfig, serve
 from Network import from_run
-from Network.demo_options import FRAMES, films, parse
-from Network.flags import exit_code
+from Network.commands.demo_options import FRAMES, films, parse
+from Network.config.flags import exit_code
 
 STARTED = time.perf_counter()       # start-up is counted from here
 
@@ -33,18 +33,18 @@ def tell(files: Iterable[Path]) -> None:
 
 def serve_page(arguments: argparse.Namespace) -> None:
     """--serve: answer the page's visitors until Ctrl-C."""
-    from Network.answer import Answers
+    from Network.commands.answer import Answers
     answers = Answers(arguments.model, arguments.checkpoint)
     serve(answers, answers.networks, arguments.page, lambda url: print(f"open {url} (Ctrl-C ends it)", flush=True))
 
 
 def film_faces(arguments: argparse.Namespace) -> None:
     """--output of .mp4 or .avi: the video with its faces drawn, and their numbers beside it."""
-    from Evaluation.overlay import Overlay, OverlayConfig
-    from Network.film import MAX_FRAMES, film
-    from Network.inference.results import refuse_overwriting
-    from Network.loading import DEFAULT_MODEL
-    from Network.track import MOST_FACES
+    from Evaluation.figures.overlay import Overlay, OverlayConfig
+    from Network.commands.results import refuse_overwriting
+    from Network.training.loading import DEFAULT_MODEL
+    from Network.video.film import MAX_FRAMES, film
+    from Network.video.track import MOST_FACES
     refuse_overwriting(Path(arguments.output), arguments.inputs)
     network = from_run(arguments.model or DEFAULT_MODEL, arguments.checkpoint).follower()
     report = film(arguments.inputs[0], network, arguments.output, arguments.film, begun=STARTED,
@@ -56,11 +56,11 @@ def film_faces(arguments: argparse.Namespace) -> None:
 
 def reconstruct(arguments: argparse.Namespace) -> None:
     """Write the face of the photos, and say where the files are."""
-    from Dataset.sources import example_picture, pictures
-    from Network.demo_faces import FaceWriter
+    from Dataset.io.inputs import example_picture, pictures
+    from Network.commands.demo_faces import FaceWriter
+    from Network.commands.results import refuse_overwriting
     from Network.inference.photos import NoFace, faces_of
-    from Network.inference.results import refuse_overwriting
-    from Network.loading import DEFAULT_MODEL
+    from Network.training.loading import DEFAULT_MODEL
     every, swap = arguments.faces == "all", arguments.view == "swap"
     predictor = from_run(arguments.model or DEFAULT_MODEL, arguments.checkpoint, iterations=arguments.iterations,
                          fusion=arguments.fusion)

@@ -13,16 +13,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from Evaluation.options import parse
-from Evaluation.tables import CHECKPOINTS, Table, layer_table, score_table, thesis_table
+from Evaluation.reports.options import parse
+from Evaluation.reports.tables import CHECKPOINTS, Table, layer_table, score_table, thesis_table
 from Network import from_run
-from Network.flags import exit_code
+from Network.config.flags import exit_code
 
 
 def pixel_table(arguments: argparse.Namespace, predictor, title: str) -> Table:
     """--maps and --iterations: dense predictions, or coefficients after each pass, beside a constant baseline."""
-    from Datagenerator import judged
-    from Evaluation.dense_tables import dense_table, iteration_table
+    from Datagenerator import evaluation_data as judged
+    from Evaluation.reports.dense import dense_table, iteration_table
     images = arguments.images or 2
     if arguments.iterations:
         return iteration_table(predictor.run_iterations(arguments.iterations),
@@ -34,9 +34,9 @@ def pixel_table(arguments: argparse.Namespace, predictor, title: str) -> Table:
 def shards_table(arguments: argparse.Namespace) -> Table:
     """Synthetic subjects: a table of subjects or photos beside the mean face, a curve, or all networks."""
     from Datagenerator.source import people_of
-    from Evaluation.compare import compare_on
-    from Evaluation.people import curve_of_people, score_people, score_photos
-    from Network.compared import systems
+    from Evaluation.reports.compare import compare_on
+    from Evaluation.reports.subjects import curve_of_people, score_people, score_photos
+    from Network.commands.compared import systems
     surface, (model, which) = not arguments.no_surface, (arguments.model, arguments.checkpoint)
     if arguments.compare:
         return compare_on(arguments.data, arguments.compare_people, lambda margin: systems(margin, model, which),
@@ -54,11 +54,11 @@ def shards_table(arguments: argparse.Namespace) -> Table:
 
 def subjects_table(arguments: argparse.Namespace) -> Table:
     """Subject folders: the thesis's way, one part of the subjects or both checkpoints on both parts."""
-    from Datagenerator.judged import predictions
-    from Dataset.subjects import dataset_info
+    from Datagenerator.evaluation_data import predictions
+    from Dataset.sources.subjects import dataset_info
     from Evaluation.evaluate_predictions import score_batches
-    from Evaluation.plots import FirstSamples
-    from Network.checkpoints import RunFolder
+    from Evaluation.figures.plots import FirstSamples
+    from Network.training.checkpoints import RunFolder
 
     def scores(people: str, checkpoint: str):
         one = from_run(arguments.model, checkpoint)
@@ -76,11 +76,11 @@ def subjects_table(arguments: argparse.Namespace) -> Table:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Print the table that was asked for, and write it where a place is named."""
     if arguments.table == 1:
-        from Network.flops import describe
-        from Network.loading import load_model, thesis_model
+        from Network.inspection.flops import describe
+        from Network.training.loading import load_model, thesis_model
         table = layer_table(*describe(load_model(arguments.model).model if arguments.model else thesis_model()))
     elif arguments.aflw2000:
-        from Evaluation.landmark_table import folder_table
+        from Evaluation.reports.landmarks import folder_table
         find = from_run(arguments.model, arguments.checkpoint).landmarks_in
         table = folder_table(arguments.aflw2000, find, arguments.model, arguments.boxes, tqdm)
     else:

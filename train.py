@@ -1,7 +1,7 @@
 """Train a network:  python train.py DATA [--preset quick|thesis|compact|uvnet|...] [--run FOLDER] [--resume] [flags]
 
-DATA: subject folders (python -m Dataset.synthetic, Dataset.bu4dfe; with depth, Dataset.texas3d), shards (python -m
-Dataset.shards), for compact, uvnet and pix2pix also the word live: ever new subjects are rendered meanwhile.
+DATA: subject folders (python -m Dataset.synthetic, Dataset.sources.bu4dfe; with depth, Dataset.sources.texas3d), shards (python -m
+Dataset.synthesis.shards), for compact, uvnet and pix2pix also the word live: ever new subjects are rendered meanwhile.
 Every setting is a flag, shown with the chosen preset's value. A killed run goes on with --resume.
 """
 from __future__ import annotations
@@ -13,26 +13,26 @@ import sys
 from pathlib import Path
 
 from Network import get_network
-from Network.declared import declared
-from Network.processor_time import processor_seconds
-from Network.train_options import parse
+from Network.commands.train_options import parse
+from Network.config.declared import declared
+from Network.training.processor_time import processor_seconds
 
 
 def train(arguments: argparse.Namespace) -> str:
     import keras
 
-    from Datagenerator.pipeline import make_pipeline
+    from Datagenerator.loading.pipeline import make_pipeline
     from Datagenerator.source import data_config, open_source
-    from Dataset.face_model import use_face_model
-    from Evaluation.epoch_images import EpochImages, batch_pictures
-    from Evaluation.plots import plot_losses
-    from Network import step as gradient
-    from Network.checkpoints import RunFolder, model_from_config, predicting_model
-    from Network.flags import from_dict
-    from Network.loading import begin_with, freeze
-    from Network.presets import resolve
-    from Network.settings import Settings, TrainConfig
-    from Network.training import Trainer, fixed_epoch
+    from Dataset.face_model.model import use_face_model
+    from Evaluation.figures.plots import plot_losses
+    from Evaluation.views.epoch_images import EpochImages, batch_pictures
+    from Network.config.flags import from_dict
+    from Network.training import step as gradient
+    from Network.training.checkpoints import RunFolder, model_from_config, predicting_model
+    from Network.training.loading import begin_with, freeze
+    from Network.training.presets import resolve
+    from Network.training.settings import Settings, TrainConfig
+    from Network.training.trainer import Trainer, fixed_epoch
     if arguments.face_model:
         use_face_model(arguments.face_model)
     run, config = RunFolder(arguments.run), resolve(arguments.preset, arguments.typed)
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     arguments.started = started
-    from Network.training import NotFinite, Stopped
+    from Network.training.trainer import NotFinite, Stopped
     try:
         print(train(arguments))
     except (ValueError, OSError, NotFinite, Stopped) as error:

@@ -15,11 +15,11 @@ import cv2
 import keras
 import numpy as np
 
-from Datagenerator.buffers import BufferPool
-from Datagenerator.epoch import Groups, Shard, batch_count, batch_rows, epoch_groups, group_count, shard_rows
-from Datagenerator.image_store import CACHES, ImageStore
-from Dataset.subjects import Subject, list_subjects, read_points
-from Dataset.transforms import to_origin, to_unit_sphere
+from Datagenerator.loading.buffers import BufferPool
+from Datagenerator.loading.epoch import Groups, Shard, batch_count, batch_rows, epoch_groups, group_count, shard_rows
+from Datagenerator.loading.image_store import CACHES, ImageStore
+from Dataset.geometry.transforms import to_origin, to_unit_sphere
+from Dataset.sources.subjects import Subject, list_subjects, read_points
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class SubjectSequence(keras.utils.Sequence):
     X   (B, T, S, S, 3) float32, BGR, each image alone stretched to [0, 1]
     Y   (B, N, 3) float32, the ground truth of each sample's person: in the unit sphere, or in mm from its corner
 
-    source   a folder of subject folders, or a list of `Dataset.subjects.Subject`
+    source   a folder of subject folders, or a list of `Dataset.sources.subjects.Subject`
     names    only these people, in this order (a split); None: all of them
 
     `subjects` are the people in use, `skipped` the names of those with fewer than T images (the listing drops them
@@ -158,7 +158,7 @@ class SubjectSequence(keras.utils.Sequence):
 
 
 def _minmax(image: np.ndarray, out: np.ndarray) -> None:
-    """`Dataset.images.minmax` into a place of a batch, bit for bit, without two copies of the image on the way."""
+    """`Dataset.io.images.minmax` into a place of a batch, bit for bit, without two copies of the image on the way."""
     cv2.normalize(image, out, 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)
 
 

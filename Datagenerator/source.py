@@ -10,24 +10,24 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple
 import cv2
 import numpy as np
 
-from Datagenerator.coefficient_dataset import CoefficientConfig, CoefficientSequence, make_coefficient_sequences
 from Datagenerator.dataset import DataConfig, SubjectSequence
-from Datagenerator.live import LiveConfig, LivePeople, Rendered, open_live
-from Datagenerator.live_maps import LiveDepthConfig, LiveMapConfig, open_live_maps
-from Datagenerator.map_dataset import DepthConfig, MapConfig, MapSequence, make_map_sequences
-from Datagenerator.pair_dataset import PairConfig, PairSequence, pair_sequences
-from Datagenerator.shard_dataset import PointConfig, ShardConfig, ShardSequence, make_sequences
-from Datagenerator.volume_dataset import VolumeConfig, VolumeSequence, make_volume_sequences
-from Dataset.face_model import load_face_model
-from Dataset.rendering_unit import mean_code
-from Dataset.renders import GRID, RenderOptions, coarse_grid
+from Datagenerator.online.live import LiveConfig, LivePeople, Rendered, open_live
+from Datagenerator.online.live_maps import LiveDepthConfig, LiveMapConfig, open_live_maps
+from Datagenerator.sequences.coefficients import CoefficientConfig, CoefficientSequence, make_coefficient_sequences
+from Datagenerator.sequences.depth_pairs import PairConfig, PairSequence, pair_sequences
+from Datagenerator.sequences.keypoints import PointConfig, ShardConfig, ShardSequence, make_sequences
+from Datagenerator.sequences.maps import DepthConfig, MapConfig, MapSequence, make_map_sequences
+from Datagenerator.sequences.volumes import VolumeConfig, VolumeSequence, make_volume_sequences
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.transforms import rotation_from_euler
 from Dataset.representations.depth import RANGE
+from Dataset.representations.pncc import mean_code
 from Dataset.representations.points import SIZE, encode, grid_landmarks
-from Dataset.shards import INFO, open_shards
-from Dataset.sidecar import model_hash
-from Dataset.subjects import dataset_info, subjects_of
-from Dataset.transforms import rotation_from_euler
-from Dataset.truths import Truths
+from Dataset.representations.targets import Truths
+from Dataset.sources.subjects import dataset_info, subjects_of
+from Dataset.synthesis.renders import GRID, RenderOptions, coarse_grid
+from Dataset.synthesis.shards import INFO, open_shards
+from Dataset.synthesis.sidecar import model_hash
 
 GAP = 4                 # points of the 128x128 grid between two neighbouring pixels of a face that is seen
 

@@ -2,7 +2,7 @@
 
     python -m Dataset.frozen FOLDER     which set a folder of shards holds, and whether its bytes are the frozen ones
 
-Dataset/assets/frozen.json holds, for each set, its rendering options and two SHA-256 digests a subject: one of the
+Dataset/face_model/assets/frozen.json holds, for each set, its rendering options and two SHA-256 digests a subject: one of the
 images, one of all other arrays. `python -m tests.freeze` wrote it. tests/test_frozen.py renders the subjects anew.
 """
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from Dataset.renders import RenderOptions, layout
-from Dataset.shards import Shards, open_shards
+from Dataset.synthesis.renders import RenderOptions, layout
+from Dataset.synthesis.shards import Shards, open_shards
 
-RECORD = Path(__file__).parent / "assets" / "frozen.json"
+RECORD = Path(__file__).parent / "face_model" / "assets" / "frozen.json"
 
 
 class Digests(NamedTuple):
@@ -31,8 +31,8 @@ class Digests(NamedTuple):
 
 
 class FrozenSet(NamedTuple):
-    """version: of the generator (`Dataset.shards.VERSION`); model: hash of the face model
-    (`Dataset.sidecar.model_hash`); options: of the rendering, whose `people` is the number of frozen subjects;
+    """version: of the generator (`Dataset.synthesis.shards.VERSION`); model: hash of the face model
+    (`Dataset.synthesis.sidecar.model_hash`); options: of the rendering, whose `people` is the number of frozen subjects;
     subjects: their digests, subject 0 first."""
 
     name: str
@@ -51,8 +51,8 @@ def frozen_sets(path: Path = RECORD) -> dict[str, FrozenSet]:
 
 
 def digests(arrays: dict[str, np.ndarray], options: RenderOptions) -> Digests:
-    """The digests of one subject's arrays, as `Dataset.renders.render_person` gives them. Arrays that the options do
-    not ask for are passed over. ValueError for an array of another shape or dtype than `Dataset.renders.layout` says.
+    """The digests of one subject's arrays, as `Dataset.synthesis.renders.render_person` gives them. Arrays that the options do
+    not ask for are passed over. ValueError for an array of another shape or dtype than `Dataset.synthesis.renders.layout` says.
     """
     sums = {"images": hashlib.sha256(), "truths": hashlib.sha256()}
     for name, (shape, dtype) in layout(options).items():

@@ -7,7 +7,7 @@ import numpy as np
 #: so a larger seed would share the streams of a small one.
 MAX_SEED = 2**32 - 1
 #: What a stream is for: the first number of its key. Subjects have streams of their own, of the lists
-#: [seed, number, 0] and [seed, number, 1, image] (`Dataset.renders`), which no key below repeats.
+#: [seed, number, 0] and [seed, number, 1, image] (`Dataset.synthesis.renders`), which no key below repeats.
 BATCHES, ORDER = 1, 2
 
 

@@ -13,10 +13,10 @@ from typing import Callable, Iterable, NamedTuple
 
 import numpy as np
 
-from Dataset.transforms import as_points, umeyama
+from Dataset.geometry.transforms import as_points, umeyama
 from Evaluation.icp import icp
-from Evaluation.metrics import METRICS, bounding_box_diagonal, mse, nearest_distances, point_to_point
-from Evaluation.surface import Crop, surface_scores
+from Evaluation.metrics.distances import METRICS, bounding_box_diagonal, mse, nearest_distances, point_to_point
+from Evaluation.metrics.surface import Crop, surface_scores
 
 MAX_ITERATIONS = 100
 TOLERANCE = 1e-4
@@ -83,7 +83,7 @@ def evaluate(predicted: np.ndarray, ground_truth: np.ndarray, ordered: bool, sur
 
     ordered  point i of the prediction is meant to be point i of the ground truth (then N must be M)
     surface  False leaves the slow protocol (about 0.7 s a pair) out: its numbers are NaN
-    crop, starts  for the protocol, see Evaluation/surface.py
+    crop, starts  for the protocol, see Evaluation/metrics/surface.py
     whole    (K, 3): a larger surface of which the ground truth is the part that must be found; what is predicted is
              aligned and compared with all of it, the ground truth with what is predicted
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-from Dataset.transforms import Similarity, as_points, umeyama
+from Dataset.geometry.transforms import Similarity, as_points, umeyama
 
 
 class ICPResult(NamedTuple):

@@ -15,11 +15,11 @@ __version__ = "0.1.0"
 #: network must not cost the import of Keras.
 NETWORKS = {
     "convlstm": "Network.mobile3model",
-    "compact": "Network.compact",
-    "uvnet": "Network.uvnet",
-    "pix2pix": "Network.pix2pix",
-    "vrn": "Network.vrn",
-    "coarse": "Network.coarse",
+    "compact": "Network.models.compact",
+    "uvnet": "Network.models.uvnet",
+    "pix2pix": "Network.models.pix2pix",
+    "vrn": "Network.models.vrn",
+    "coarse": "Network.models.coarse",
 }
 
 

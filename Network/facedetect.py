@@ -1,12 +1,12 @@
-"""The thesis's name for face detection (listing B-1.1); the work is done in `Dataset.detect`."""
+"""The thesis's name for face detection (listing B-1.1); the work is done in `Dataset.detection.cascades`."""
 from __future__ import annotations
 
 import os
 
 import numpy as np
 
-from Dataset.detect import FRONTAL, Detection, detect_as_published, detect_faces, largest_face
-from Dataset.images import crop
+from Dataset.detection.cascades import FRONTAL, Detection, detect_as_published, detect_faces, largest_face
+from Dataset.io.images import crop
 
 __all__ = ["Detection", "detect_faces", "find_faces", "largest_face"]
 

@@ -18,8 +18,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from Network.layers import RECURRENT_ACTIVATIONS, FoldTime, FusedConvLSTM2D, TimeBatchNormalization, UnfoldTime
-
+from Network.layers.convlstm import RECURRENT_ACTIVATIONS, FoldTime, FusedConvLSTM2D, TimeBatchNormalization, UnfoldTime
 
 GROUPS = 8      # of a group normalisation, or the greatest common divisor with the channels
 

@@ -7,10 +7,10 @@ from typing import NamedTuple, Sequence
 import numpy as np
 import scipy.io
 
-from Dataset.face_model import load_face_model
-from Dataset.images import write_image
-from Dataset.scene import Actor, Stage, sample_view, view_camera
-from Dataset.skin import sample_look
+from Dataset.face_model.model import load_face_model
+from Dataset.io.images import write_image
+from Dataset.synthesis.scene import Actor, Stage, sample_view, view_camera
+from Dataset.synthesis.skin import sample_look
 
 
 class Truth(NamedTuple):

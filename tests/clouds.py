@@ -1,7 +1,7 @@
 """Face-like clouds for the tests of the evaluation: asymmetric, so that one pose alone fits."""
 import numpy as np
 
-from Dataset.transforms import to_unit_sphere
+from Dataset.geometry.transforms import to_unit_sphere
 
 
 def face(n=900, seed=0, nose=0.35, eyes=0.1, skew=0.08, side=None):

@@ -64,7 +64,7 @@ class Pictures:
         return len(self.people)
 
     def gather(self, name: str, people: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
-        """As `Dataset.shards.Shards.gather`."""
+        """As `Dataset.synthesis.shards.Shards.gather`."""
         rows = self.arrays[name][np.asarray(people)]
         if images is None:
             return rows.copy()

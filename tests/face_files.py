@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from Dataset.face_model import BUILT_IN, load_face_model
+from Dataset.face_model.model import BUILT_IN, load_face_model
 
 SPREADS = (3.0, 2.0, 1.5, 1.0)      # of the four identities
 

@@ -1,14 +1,14 @@
-"""Networks that know the truth of a synthetic video, but for errors: what Network/video.py is measured with."""
+"""Networks that know the truth of a synthetic video, but for errors: what Network/video/video.py is measured with."""
 from __future__ import annotations
 
 from functools import lru_cache
 
 import numpy as np
 
-from Dataset.synthetic_video import FaceTruth, SyntheticVideo
-from Dataset.video_files import Moment
-from Network.track import square, to_crop
-from Network.video import Cut, FaceAnswer
+from Dataset.io.video_files import Moment
+from Dataset.synthesis.video import FaceTruth, SyntheticVideo
+from Network.video.track import square, to_crop
+from Network.video.video import Cut, FaceAnswer
 
 
 @lru_cache(maxsize=1024)

@@ -6,7 +6,7 @@ Reads shards that were rendered by
     python -m Dataset.shards TRAINING_SHARDS --people 6400 --images 8 --size 128 --seed 0 --skins 0.5 \\
         --buffers uv,mask,occluded,depth
 
-and writes Dataset/assets/frozen.json (digests of all frozen subjects) and tests/data/frozen.npz (arrays of a few, which
+and writes Dataset/face_model/assets/frozen.json (digests of all frozen subjects) and tests/data/frozen.npz (arrays of a few, which
 tell a rounding difference of another kind of CPU from a change). Run it only to begin a new set: a set that is in use
 keeps its digests.
 """
@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from Dataset.face_model import load_face_model
+from Dataset.face_model.model import load_face_model
 from Dataset.frozen import RECORD, digests
-from Dataset.renders import layout
-from Dataset.shards import VERSION, open_shards
-from Dataset.sidecar import model_hash
+from Dataset.synthesis.renders import layout
+from Dataset.synthesis.shards import VERSION, open_shards
+from Dataset.synthesis.sidecar import model_hash
 
 REFERENCE = Path(__file__).parent / "data" / "frozen.npz"
 SUBJECTS = {"test": 64, "validation": 128}

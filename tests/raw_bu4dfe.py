@@ -5,7 +5,7 @@
 Each video begins neutral and still and ends in an expression; each frame has a picture and a scan in VRML 2 text:
 the front of the head in mm, +y up, +z to the camera, texture coordinates that project it into the picture, and
 points that no triangle uses, as in the real files. Scans of some people have a .bnd beside them, 83 landmarks in the
-layout that Dataset/bnd.py describes.
+layout that Dataset/sources/bnd.py describes.
 """
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-from Dataset.bu4dfe_subject import EXPRESSIONS
-from Dataset.face_model import load_face_model
-from Dataset.scene import Actor, Stage, View, sample_view, view_camera
-from Dataset.skin import sample_look
+from Dataset.face_model.model import load_face_model
+from Dataset.sources.bu4dfe_subject import EXPRESSIONS
+from Dataset.synthesis.scene import Actor, Stage, View, sample_view, view_camera
+from Dataset.synthesis.skin import sample_look
 
 DISTANCE = 1000.0       # camera to head, mm
 UNREFERENCED = 300      # stray points a scan

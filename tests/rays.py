@@ -1,9 +1,9 @@
 """Slow, obvious twins of the ray caster and of the rasteriser, and values at hit points."""
 import numpy as np
 
-from Dataset.camera import Camera
-from Dataset.rasterise import _LEAST_AREA, Fragments
-from Dataset.raycast import Hits, Scene
+from Dataset.geometry.camera import Camera
+from Dataset.rendering.rasterise import _LEAST_AREA, Fragments
+from Dataset.rendering.raycast import Hits, Scene
 
 
 def cast(vertices: np.ndarray, triangles: np.ndarray, camera: Camera) -> Hits:

@@ -1,4 +1,4 @@
-"""Pictures of faces with known fine relief, for detail from shading: the skin, light and camera of Dataset.scene, and
+"""Pictures of faces with known fine relief, for detail from shading: the skin, light and camera of Dataset.synthesis.scene, and
 waves on the skin that bend its normals as the same waves in depth would."""
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from Dataset import shading
-from Dataset.face_model import load_face_model
+from Dataset.face_model.model import load_face_model
+from Dataset.fitting.shape_from_shading import front_of_face
 from Dataset.geometry.normals import normalise
-from Dataset.rendering_unit import built_in_unit
+from Dataset.rendering import shading
 from Dataset.representations.coefficients import POSE, decode_pose
-from Dataset.scene import SKIN, Actor, Stage, sample_view
-from Dataset.shading_detail import front_of_face
-from Dataset.skin import sample_look
+from Dataset.representations.pncc import built_in_unit
+from Dataset.synthesis.scene import SKIN, Actor, Stage, sample_view
+from Dataset.synthesis.skin import sample_look
 
 
 class Relief(NamedTuple):

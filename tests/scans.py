@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from Dataset.face_model import load_face_model
-from Dataset.mesh import Mesh
-from Dataset.raycast import Scene
-from Dataset.representations.points import encode
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.normals import vertex_normals
-from Dataset.transforms import Similarity, rotation_from_euler
+from Dataset.geometry.transforms import Similarity, rotation_from_euler
+from Dataset.rendering.raycast import Scene
+from Dataset.representations.points import encode
 
 
 class MadeScan(NamedTuple):

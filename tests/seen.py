@@ -6,13 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from Dataset.camera import Camera, look_at_face
-from Dataset.correspondences import Correspondences
-from Dataset.face_model import FaceModel
-from Dataset.raycast import Scene
-from Dataset.renders import visible
+from Dataset.face_model.model import FaceModel
+from Dataset.geometry.camera import Camera, look_at_face
+from Dataset.geometry.transforms import rotation_from_euler, umeyama
+from Dataset.rendering.raycast import Scene
+from Dataset.representations.correspondences import Correspondences
 from Dataset.representations.points import SIZE, encode
-from Dataset.transforms import rotation_from_euler, umeyama
+from Dataset.synthesis.renders import visible
 
 
 class Errors(NamedTuple):

@@ -1,4 +1,4 @@
-"""Dataset/aflw2000.py, Evaluation/landmark_table.py, Network/landmarker.py on a made folder whose truth is known."""
+"""Dataset/sources/aflw2000.py, Evaluation/reports/landmarks.py, Network/landmarker.py on a made folder whose truth is known."""
 from __future__ import annotations
 
 import math
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from Dataset import aflw2000
-from Dataset.aflw2000 import read_photo, read_photos
-from Evaluation.landmark_table import bin_of, folder_table, landmark_error, landmark_table, square_box
+from Dataset.sources import aflw2000
+from Dataset.sources.aflw2000 import read_photo, read_photos
+from Evaluation.reports.landmarks import bin_of, folder_table, landmark_error, landmark_table, square_box
 from tests.aflw_files import write_folder, write_mat
 
 YAWS = (5.0, -25.0, 40.0, -55.0, 70.0, -80.0)
@@ -108,11 +108,11 @@ def test_landmarks_that_are_not_finite_are_missed(made):
 
 
 def test_the_detector_is_asked_or_told(made):
+    from Dataset.face_model.model import load_face_model
+    from Dataset.geometry.transforms import rotation_from_euler, to_unit_sphere
+    from Dataset.representations.points import encode, grid_landmarks
     from Network.inference.base import Face
     from Network.inference.photos import Crop
-    from Dataset.face_model import load_face_model
-    from Dataset.representations.points import encode, grid_landmarks
-    from Dataset.transforms import rotation_from_euler, to_unit_sphere
     model = load_face_model()
     grid = to_unit_sphere(encode(model.mean).reshape(-1, 3))[0]
     turned = grid_landmarks(grid) @ rotation_from_euler(30, 5, 0).T

@@ -1,15 +1,15 @@
-"""Network/answer.py: photos in memory -> a face and its files in memory, and nothing kept between two visitors."""
+"""Network/commands/answer.py: photos in memory -> a face and its files in memory, and nothing kept between two visitors."""
 import io
 import zipfile
 
 import numpy as np
 import pytest
 
-from Dataset.sources import example_picture
-from Network.answer import Answers, face_files
+from Dataset.io.inputs import example_picture
+from Network.commands.answer import Answers, face_files
 from Network.inference.base import Face
 from Network.inference.photos import NoFace, square_crop
-from Network.loading import DEFAULT_MODEL, models_in_the_box
+from Network.training.loading import DEFAULT_MODEL, models_in_the_box
 
 BLANK = np.full((100, 100, 3), 90, np.uint8)
 

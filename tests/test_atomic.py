@@ -1,12 +1,12 @@
-"""Dataset/atomic.py: the old file or the new one, never half of one; one writer a folder."""
+"""Dataset/io/atomic.py: the old file or the new one, never half of one; one writer a folder."""
 import logging
 import subprocess
 import sys
 
 import pytest
 
-from Dataset import atomic
-from Dataset.atomic import atomic_path, folder_lock, remove_leftovers, write_text
+from Dataset.io import atomic
+from Dataset.io.atomic import atomic_path, folder_lock, remove_leftovers, write_text
 
 
 def names(folder):
@@ -71,7 +71,7 @@ def test_a_locked_folder_refuses_a_second_writer_and_is_free_after_the_first(tmp
 
 def test_a_killed_holder_frees_the_folder(tmp_path):
     pytest.importorskip("fcntl")
-    code = ("import sys\nfrom Dataset.atomic import folder_lock\n"
+    code = ("import sys\nfrom Dataset.io.atomic import folder_lock\n"
             "with folder_lock(sys.argv[1]):\n    print('held', flush=True)\n    sys.stdin.read()")
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, text=True)

@@ -1,13 +1,13 @@
-"""Datagenerator/augment.py and occluders.py: points stay on their pixels, covered ones are known, seeds decide all."""
+"""Datagenerator/augmentation/augment.py and occluders.py: points stay on their pixels, covered ones are known, seeds decide all."""
 import dataclasses
 
 import cv2
 import numpy as np
 import pytest
 
-from Datagenerator import occluders
-from Datagenerator.augment import (DEFAULT, AugmentConfig, Sample, add_noise, augment, blur, coarsen, colours, jitter,
-                                   jpeg, light, noise_range, occlude)
+from Datagenerator.augmentation import occluders
+from Datagenerator.augmentation.augment import (DEFAULT, AugmentConfig, Sample, add_noise, augment, blur, coarsen,
+                                                colours, jitter, jpeg, light, noise_range, occlude)
 
 OFF = AugmentConfig.off()
 PLACES = np.array([[40.5, 40.5], [88.5, 44.5], [64.5, 64.5], [46.5, 90.5], [82.5, 86.5]], np.float32)

@@ -3,10 +3,10 @@ import cv2
 import numpy as np
 import pytest
 
-from Datagenerator import occluders
-from Datagenerator.augment import AugmentConfig, Sample, blur, coarsen, colours, jitter, light, occlude
-from Datagenerator.map_dataset import without_face
-from Datagenerator.shard_dataset import mirror
+from Datagenerator.augmentation import occluders
+from Datagenerator.augmentation.augment import AugmentConfig, Sample, blur, coarsen, colours, jitter, light, occlude
+from Datagenerator.sequences.keypoints import mirror
+from Datagenerator.sequences.maps import without_face
 
 WIDE, TALL = (96, 176), (176, 96)
 

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from Network import compact, pix2pix
-from Network.checkpoints import RunFolder
-from Network.loading import WEIGHTS_VERSION, begin_with, digest, freeze
-from Network.named_weights import named_weights
-from Network.pack import pack
+from Network.export.pack import pack
+from Network.models import compact, pix2pix
+from Network.training.checkpoints import RunFolder
+from Network.training.loading import WEIGHTS_VERSION, begin_with, digest, freeze
+from Network.training.named_weights import named_weights
 from tests.test_compact import TINY
 from tests.test_streaming import _loaded
 

@@ -1,9 +1,9 @@
-"""Dataset/bnd.py: BU-4DFE's 83 landmarks, on made files only."""
+"""Dataset/sources/bnd.py: BU-4DFE's 83 landmarks, on made files only."""
 import numpy as np
 import pytest
 
-from Dataset.bnd import read_bnd, to_68
-from Dataset.face_model import load_face_model
+from Dataset.face_model.model import load_face_model
+from Dataset.sources.bnd import read_bnd, to_68
 from tests.raw_bu4dfe import bu_points, write_bnd
 
 

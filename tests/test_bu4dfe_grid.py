@@ -6,16 +6,16 @@ import shutil
 import numpy as np
 import pytest
 
-from Dataset.bu4dfe import convert_all, main
-from Dataset.bu4dfe_grid import ordered_truth
-from Dataset.bu4dfe_subject import Options
-from Dataset.face_model import load_face_model
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.mesh import clean
+from Dataset.geometry.scan_surface import ScanSurface
 from Dataset.io.mesh_io import read_mesh
-from Dataset.mesh import clean
 from Dataset.representations.points import coarser, encode
-from Dataset.scan_surface import ScanSurface
-from Dataset.subjects import dataset_info, list_subjects, read_points
-from Dataset.validate import validate
+from Dataset.sources.bu4dfe import convert_all, main
+from Dataset.sources.bu4dfe_grid import ordered_truth
+from Dataset.sources.bu4dfe_subject import Options
+from Dataset.sources.subjects import dataset_info, list_subjects, read_points
+from Dataset.sources.validate import validate
 from tests.raw_bu4dfe import write_raw, write_wrl
 
 FLAGS = ["--order", "grid", "--size", "64", "--points", "4096"]
@@ -123,7 +123,7 @@ def test_a_broken_landmark_file_passes_to_the_next_scan(raw, tmp_path):
 def test_a_scan_that_is_no_face_names_its_file(tmp_path):
     import open3d as o3d
     ball = o3d.geometry.TriangleMesh.create_sphere(80.0, 50)
-    from Dataset.mesh import Mesh
+    from Dataset.geometry.mesh import Mesh
     with pytest.raises(ValueError, match="^.*Sad/000.wrl: must be a scan of a face in mm"):
         ordered_truth(tmp_path / "Sad" / "000.wrl", Mesh(np.asarray(ball.vertices), np.asarray(ball.triangles)), 16384)
 

@@ -1,9 +1,9 @@
-"""Dataset/camera.py: where points land, and that crops and depth maps agree with the camera they came
+"""Dataset/geometry/camera.py: where points land, and that crops and depth maps agree with the camera they came
 from."""
 import numpy as np
 import pytest
 
-from Dataset.camera import FLIP, Camera, look_at_face
+from Dataset.geometry.camera import FLIP, Camera, look_at_face
 
 
 def some_camera() -> Camera:

@@ -2,10 +2,10 @@
 import numpy as np
 import pytest
 
-from Dataset.detect import Detection
-from Dataset.sources import Picture
-from Network.inference import candidates as module
-from Network.inference.candidates import COARSE, FINE, GUESS, Candidate, candidates, find, guesses
+from Dataset.detection import candidates as module
+from Dataset.detection.candidates import COARSE, FINE, GUESS, Candidate, candidates, find, guesses
+from Dataset.detection.cascades import Detection
+from Dataset.io.inputs import Picture
 from Network.inference.photos import Crop, NoFace, Scored, best_crop, crop_faces
 from Network.inference.registry import PREDICTORS, predictor_class
 

@@ -5,10 +5,10 @@ import keras
 import numpy as np
 import pytest
 
-from Dataset.face_model import load_face_model
+from Dataset.face_model.model import load_face_model
 from Dataset.representations.coefficients import COUNT, linear
-from Network import coarse
-from Network.coarse_losses import POSE_UNITS, coarse_loss
+from Network.losses.coarse import POSE_UNITS, coarse_loss
+from Network.models import coarse
 
 TINY = coarse.Config(image_size=16, stem_filters=8, stem_pool=False, filters=(8, 16), blocks=(1, 1))
 

@@ -4,12 +4,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from Datagenerator.coefficient_dataset import (CoefficientConfig, CoefficientSequence, iteration_samples,
-                                               make_coefficient_sequences, perturbed)
-from Datagenerator.epoch import Shard
-from Dataset.face_model import load_face_model
-from Dataset.rendering_unit import built_in_unit
+from Datagenerator.loading.epoch import Shard
+from Datagenerator.sequences.coefficients import (CoefficientConfig, CoefficientSequence, iteration_samples,
+                                                  make_coefficient_sequences, perturbed)
+from Dataset.face_model.model import load_face_model
 from Dataset.representations import coefficients as c
+from Dataset.representations.pncc import built_in_unit
 
 PLAIN = CoefficientConfig(batch_size=6, batches=3, validation_people=3, image_size=32, augment=False)
 
@@ -116,7 +116,7 @@ def test_the_crop_follows_the_perturbed_geometry(made, monkeypatch):
         estimate = truth.copy()
         estimate[c.POSE] += wrong
         return estimate
-    monkeypatch.setattr("Datagenerator.coefficient_dataset.perturbed", estimated)
+    monkeypatch.setattr("Datagenerator.sequences.coefficients.perturbed", estimated)
     held = make_coefficient_sequences(made, PLAIN)[1]
     x, y = held.batch(0, 0)
     for image, target, truth in zip(x, y, made.truth[:3].transpose(1, 0, 2).reshape(6, 290)):

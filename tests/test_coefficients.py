@@ -2,13 +2,12 @@
 import numpy as np
 import pytest
 
-from Dataset.camera import look_at_face
-from Dataset.face_model import load_face_model
-from Dataset.pose import Pose
-from Dataset.renders import coarse_grid
-from Dataset.representations import coefficients as c
-from Dataset.representations import points
-from Dataset.transforms import rotation_from_euler
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.camera import look_at_face
+from Dataset.geometry.pose import Pose
+from Dataset.geometry.transforms import rotation_from_euler
+from Dataset.representations import coefficients as c, points
+from Dataset.synthesis.renders import coarse_grid
 
 MODEL = load_face_model()
 

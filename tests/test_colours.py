@@ -1,11 +1,11 @@
 """The coat of colour: which photo colours which point."""
 import numpy as np
 
-from Dataset.face_model import load_face_model
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.transforms import rotation_from_euler, to_unit_sphere
 from Dataset.representations.points import encode
-from Dataset.transforms import rotation_from_euler, to_unit_sphere
 from Network.inference.texture import Texture, frontal_view, view_of
-from Network.grid import resample
+from Network.layers.grid import resample
 
 
 def _face():

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from Network import compact, get_network
-from Network.correspondence import MARGIN, Correction, Correspondences, FaceFrame, Sampling
-from Network.grid import grid_normals, interpolation, resample, texels
-from Network.losses import PLACE_UNIT, SHAPE_UNIT, places_and_shape
+from Network import get_network
+from Network.layers.canonical import MARGIN, Correction, Correspondences, FaceFrame, Sampling
+from Network.layers.grid import grid_normals, interpolation, resample, texels
+from Network.losses.points import PLACE_UNIT, SHAPE_UNIT, places_and_shape
+from Network.models import compact
 
 TINY = compact.Config(image_size=32, encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 1), pyramid_filters=8,
                       looks=3, fine_filters=4, refine_filters=5)
@@ -128,8 +129,8 @@ def test_keypoints_of_the_example_photo():
     """The bundled weights find what those with a memory and a head behind the keypoints found."""
     from pathlib import Path
 
-    from Dataset.images import crop_resize, minmax
-    from Dataset.sources import example_picture
+    from Dataset.io.images import crop_resize, minmax
+    from Dataset.io.inputs import example_picture
     from Network.readout.finder import keypoint_finder
     crop = crop_resize(example_picture().image, (167, 57, 113, 113), 128, "area")
     keypoints, log_variance = keypoint_finder(Path(compact.__file__).parent / "weights" / "compact")(minmax(crop)[None])
@@ -200,7 +201,7 @@ def test_texels_and_points_agree():
 
 
 def test_normals_point_out_of_the_face():
-    from Dataset.face_model import load_face_model
+    from Dataset.face_model.model import load_face_model
     from Dataset.representations.points import encode
     normals = grid_normals(encode(load_face_model().mean).reshape(-1, 3))
     grid = normals.reshape(128, 128, 3)

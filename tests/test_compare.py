@@ -1,4 +1,4 @@
-"""Evaluation/compare.py on made people with made systems; Network/compared.py; the options of evaluate.py."""
+"""Evaluation/reports/compare.py on made people with made systems; Network/commands/compared.py; the options of evaluate.py."""
 from __future__ import annotations
 
 import csv
@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
-from Dataset.face_model import load_face_model
-from Dataset.renders import RenderOptions
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.transforms import to_unit_sphere
 from Dataset.representations.points import encode, grid_landmarks
-from Dataset.transforms import to_unit_sphere
-from Evaluation import compare as comparing
-from Evaluation.compare import SEED, cached_people, compare, compare_on
-from Evaluation.options import parse
-from Evaluation.plots import plot_comparison
+from Dataset.synthesis.renders import RenderOptions
+from Evaluation.figures.plots import plot_comparison
+from Evaluation.reports import compare as comparing
+from Evaluation.reports.compare import SEED, cached_people, compare, compare_on
+from Evaluation.reports.options import parse
 
 SIDE, EVERYBODY, IMAGES = 16, 3, 2
 
@@ -210,7 +210,7 @@ def test_compare_on_asks_for_what_it_needs(tmp_path, monkeypatch, people):
 
 
 def test_pictures_for_a_network_of_another_input():
-    from Network.compared import resized
+    from Network.commands.compared import resized
     image = np.zeros((40, 40, 3), np.uint8)
     image[18:22, 18:22] = 200
     image[0, 0] = 50
@@ -226,7 +226,7 @@ def test_pictures_for_a_network_of_another_input():
 
 def test_landmarks_come_back_into_the_picture(tmp_path):
     """A network that wants to see half as much as the pictures show."""
-    from Network.compared import System, resized
+    from Network.commands.compared import System, resized
     from Network.inference.base import PhotoAnswer
 
     class Half:
@@ -252,7 +252,7 @@ def test_the_checkpoint_that_is_named_is_compared(monkeypatch):
     """evaluate.py --compare --model RUN --checkpoint X; a bundled network's name is no second system."""
     import evaluate
     from Datagenerator import source
-    from Network import compared
+    from Network.commands import compared
 
     class Named(NamedTuple):
         margin: float = 1.15

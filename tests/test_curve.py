@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from Evaluation.curve import COLUMNS, Curve, curve_table, error_curve, interval
+from Evaluation.metrics.curve import COLUMNS, Curve, curve_table, error_curve, interval
 
 PEOPLE, IMAGES, POINTS = 3, 4, 64
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from Datagenerator.dataset import DataConfig, SubjectSequence
-from Datagenerator.epoch import Shard
-from Dataset.images import minmax, read_image
-from Dataset.subjects import list_subjects
+from Datagenerator.loading.epoch import Shard
+from Dataset.io.images import minmax, read_image
+from Dataset.sources.subjects import list_subjects
 
 COUNTS = (7, 12, 3, 10)
 SIZE, POINTS = 16, 20

@@ -8,25 +8,25 @@ import pytest
 from scipy.spatial import cKDTree
 
 import demo
-from Dataset.camera import look_at_face
-from Dataset.depth_fit import fit_depth
-from Dataset.face_model import load_face_model
-from Dataset.landmark_files import read_landmarks
+from Dataset.face_model.model import load_face_model
+from Dataset.fitting.depth_fit import fit_depth
+from Dataset.fitting.surface_reconstruction import is_closed
+from Dataset.geometry.camera import look_at_face
+from Dataset.geometry.transforms import umeyama
+from Dataset.io.landmark_files import read_landmarks
 from Dataset.io.mesh_io import read_mesh
-from Dataset.renders import RenderOptions, render_person
 from Dataset.representations.depth import decode, encode_depth
 from Dataset.representations.points import grid_landmarks
 from Dataset.representations.volume import encode as volume_encode, load_volume, solid
-from Dataset.scene import Stage
-from Dataset.surface_reconstruction import is_closed
-from Dataset.transforms import umeyama
-from Evaluation.serve import ServeConfig
-from Evaluation.views import VIEWS, make_viewer
+from Dataset.synthesis.renders import RenderOptions, render_person
+from Dataset.synthesis.scene import Stage
+from Evaluation.views.registry import VIEWS, make_viewer
+from Evaluation.web.serve import ServeConfig
 from Network import mobile3model
-from Network.demo_options import parse
+from Network.commands.demo_options import parse
+from Network.commands.results import refuse_overwriting, write_result
 from Network.inference.base import Face, grid_of
 from Network.inference.registry import predictor_of
-from Network.inference.results import refuse_overwriting, write_result
 from Network.inference.texture import Texture
 from tests.test_fitted import crop, fake
 from tests.test_streaming import TINY_THESIS, _loaded
@@ -75,7 +75,7 @@ def run(made, tmp_path, monkeypatch):
                             lambda path, checkpoint: fake(made.answers[network], network))
         monkeypatch.setattr("Network.inference.pix2pix.fit_depth", fit)
         if not preview:
-            monkeypatch.setattr("Evaluation.demo_output.plot_preview", lambda *_: None)
+            monkeypatch.setattr("Evaluation.views.demo_output.plot_preview", lambda *_: None)
         words = [*map(str, words), "-o", str(tmp_path / f"face{ending}"), "--box", f"0,0,{SIZE},{SIZE}"]
         demo.reconstruct(parse("", ServeConfig, VIEWS, words))
         return tmp_path / "face"

@@ -2,11 +2,11 @@
 import numpy as np
 import pytest
 
-from Dataset.synthetic_video import VideoOptions, make_video
-from Dataset.video_files import video_info
-from Evaluation.serve import ServeConfig
-from Evaluation.views import VIEWS
-from Network.demo_options import films, parse
+from Dataset.io.video_files import video_info
+from Dataset.synthesis.video import VideoOptions, make_video
+from Evaluation.views.registry import VIEWS
+from Evaluation.web.serve import ServeConfig
+from Network.commands.demo_options import films, parse
 from tests import forkserver
 
 

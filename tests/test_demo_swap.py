@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import demo
-from Evaluation.face_swap import Face, swap_face
-from Evaluation.serve import ServeConfig
-from Evaluation.views import VIEWS
-from Network.demo_options import parse
+from Evaluation.views.face_swap import Face, swap_face
+from Evaluation.views.registry import VIEWS
+from Evaluation.web.serve import ServeConfig
+from Network.commands.demo_options import parse
 from Network.inference.photos import crop_faces
-from Network.uvnet import read_maps
+from Network.models.uvnet import read_maps
 from tests.test_demo_faces import SIZE, Made
 from tests.test_fitted import fake
 
@@ -33,7 +33,7 @@ def run(made, tmp_path, monkeypatch):
     def call(photos, *words):
         monkeypatch.setattr("Network.inference.registry.load_model",
                             lambda path, checkpoint: fake(made.answers["uvnet"]))
-        monkeypatch.setattr("Evaluation.demo_output.plot_preview", lambda *_: None)
+        monkeypatch.setattr("Evaluation.views.demo_output.plot_preview", lambda *_: None)
         monkeypatch.setattr("Network.inference.base.Predictor.crops", crops)
         paths = []
         for number, photo in enumerate(photos):

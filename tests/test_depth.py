@@ -3,9 +3,9 @@ import cv2
 import numpy as np
 import pytest
 
-from Dataset.camera import look_at_face
-from Dataset.mesh import Mesh
-from Dataset.raycast import Scene
+from Dataset.geometry.camera import look_at_face
+from Dataset.geometry.mesh import Mesh
+from Dataset.rendering.raycast import Scene
 from Dataset.representations.depth import (BACKGROUND, DISTANCE, RANGE, DepthRange, decode, decode_depth, depth_range,
                                            encode, encode_depth, from_picture, guess_camera, large_parts,
                                            surface_points, to_picture, triangulate)

@@ -1,15 +1,15 @@
-"""Dataset/depth_fit.py: people of the built-in face rendered as depth, and found again."""
+"""Dataset/fitting/depth_fit.py: people of the built-in face rendered as depth, and found again."""
 import numpy as np
 import pytest
 
-from Dataset.camera import look_at_face
-from Dataset.depth_fit import fit_depth
-from Dataset.face_model import load_face_model
-from Dataset.mesh import Mesh
+from Dataset.face_model.model import load_face_model
+from Dataset.fitting.depth_fit import fit_depth
+from Dataset.geometry.camera import look_at_face
+from Dataset.geometry.mesh import Mesh
+from Dataset.geometry.transforms import umeyama
 from Dataset.representations import points
-from Dataset.representations.depth import (decode_depth, encode, encode_depth, from_picture, guess_camera, to_picture)
-from Dataset.scene import pose_vertices
-from Dataset.transforms import umeyama
+from Dataset.representations.depth import decode_depth, encode, encode_depth, from_picture, guess_camera, to_picture
+from Dataset.synthesis.scene import pose_vertices
 
 SIZE = 96
 

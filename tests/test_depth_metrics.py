@@ -1,10 +1,10 @@
-"""Evaluation/depth_metrics.py: by hand, and against loops over pixels."""
+"""Evaluation/metrics/depth.py: by hand, and against loops over pixels."""
 import math
 
 import numpy as np
 import pytest
 
-from Evaluation.depth_metrics import DEPTH_METRICS, align, coverage, delta, depth_scores, mae, rmse
+from Evaluation.metrics.depth import DEPTH_METRICS, align, coverage, delta, depth_scores, mae, rmse
 
 NAN = np.nan
 TRUTH = np.array([[100, 200, NAN], [400, 500, 600.0]])

@@ -1,11 +1,11 @@
-"""Evaluation/depth_table.py and the batches that Datagenerator/judged.py hands it."""
+"""Evaluation/reports/depth.py and the batches that Datagenerator/evaluation_data.py hands it."""
 import numpy as np
 import pytest
 
-from Datagenerator.judged import depths_of
-from Dataset.renders import RenderOptions
-from Dataset.shards import make_shards
-from Evaluation.depth_table import depth_table, mean_depth
+from Datagenerator.evaluation_data import depths_of
+from Dataset.synthesis.renders import RenderOptions
+from Dataset.synthesis.shards import make_shards
+from Evaluation.reports.depth import depth_table, mean_depth
 
 
 @pytest.fixture(scope="module")

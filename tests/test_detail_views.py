@@ -1,8 +1,8 @@
 """The picture of before and after."""
 import numpy as np
 
-from Dataset.shading_detail import Detail
-from Evaluation.detail_views import detail_picture
+from Dataset.fitting.shape_from_shading import Detail
+from Evaluation.views.detail import detail_picture
 
 
 def test_before_and_after_stand_side_by_side():

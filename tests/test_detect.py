@@ -1,11 +1,12 @@
-"""Dataset/detect.py and Network/facedetect.py, on a rendered face."""
+"""Dataset/detection/cascades.py and Network/facedetect.py, on a rendered face."""
 import cv2
 import numpy as np
 import pytest
 
-from Dataset import detect
-from Dataset.detect import Detection, Pass, detect_as_published, detect_faces, largest_face, merge_overlapping
-from Dataset.images import read_image
+from Dataset.detection import cascades as detect
+from Dataset.detection.cascades import (Detection, Pass, detect_as_published, detect_faces, largest_face,
+                                        merge_overlapping)
+from Dataset.io.images import read_image
 from Network.facedetect import find_faces
 from tests.raw_bu4dfe import shared_raw
 

@@ -1,15 +1,15 @@
-"""Dataset/detect_dlib.py on a rendered face, where dlib is installed; and what is said where it is not."""
+"""Dataset/detection/dlib_detector.py on a rendered face, where dlib is installed; and what is said where it is not."""
 import sys
 
 import cv2
 import numpy as np
 import pytest
 
-from Dataset.detect import detect_faces
-from Dataset.detect_dlib import MOST_ENLARGED, dlib_faces, load_dlib
-from Dataset.images import read_image
-from Network.track import dlib_boxes, make_detector, square
-from Network.video import VideoConfig
+from Dataset.detection.cascades import detect_faces
+from Dataset.detection.dlib_detector import MOST_ENLARGED, dlib_faces, load_dlib
+from Dataset.io.images import read_image
+from Network.video.track import dlib_boxes, make_detector, square
+from Network.video.video import VideoConfig
 from tests.raw_bu4dfe import shared_raw
 
 

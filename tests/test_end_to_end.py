@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from Dataset.io.mesh_io import read_mesh
-from Dataset.subjects import subjects_of
+from Dataset.sources.subjects import subjects_of
 from tests.forkserver import DEVNULL, PIPE, Popen, run as script
 from tests.test_step import free_ports
 

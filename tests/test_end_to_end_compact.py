@@ -1,4 +1,4 @@
-"""Shards -> train.py in two stages -> Network.pack -> evaluate.py and demo.py: the road to the weights in the box."""
+"""Shards -> train.py in two stages -> Network.export.pack -> evaluate.py and demo.py: the road to the weights in the box."""
 import csv
 import json
 import shutil
@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from Dataset.landmark_files import read_landmarks
+from Dataset.io.landmark_files import read_landmarks
 from Dataset.io.mesh_io import read_mesh
 from tests.forkserver import run as script
 
@@ -37,7 +37,7 @@ def box(shards):
                     "--image-size", 64, "--epochs", 1, *SMALL, *DATA)
     assert second.returncode == 0, second.stderr[-1000:]
     assert "began with its weights" in second.stderr
-    packed = script("-m", "Network.pack", runs / "all", "-o", runs / "box")
+    packed = script("-m", "Network.export.pack", runs / "all", "-o", runs / "box")
     assert packed.returncode == 0 and "float16 moves a point by at most" in packed.stdout, packed.stderr[-1000:]
     return runs / "box"
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 import train
-from Datagenerator.map_dataset import everybodys_maps
-from Dataset.renders import RenderOptions
-from Dataset.shards import make_shards, open_shards
-from Evaluation.feature_collage import write_collages
-from Evaluation.map_metrics import maps_table
-from Network import pack
-from Network.feature_maps import feature_maps, layer_names
+from Datagenerator.sequences.maps import everybodys_maps
+from Dataset.synthesis.renders import RenderOptions
+from Dataset.synthesis.shards import make_shards, open_shards
+from Evaluation.metrics.uv_maps import maps_table
+from Evaluation.views.feature_collage import write_collages
+from Network.export import pack
 from Network.inference.registry import from_run
+from Network.inspection.feature_maps import feature_maps, layer_names
 
 FLAGS = ["--preset", "uvnet-small", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--up-features", "8,12,16",
          "--batch-size", "4", "--batches", "3", "--validation-people", "3", "--quiet", "--image-size", "32", "--depth",

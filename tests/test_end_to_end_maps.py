@@ -1,4 +1,4 @@
-"""Shards with buffers, or photos with depth -> train.py -> Network.pack -> evaluate.py, of per-pixel networks."""
+"""Shards with buffers, or photos with depth -> train.py -> Network.export.pack -> evaluate.py, of per-pixel networks."""
 import csv
 import json
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import train
-from Dataset.renders import RenderOptions
-from Dataset.shards import make_shards
-from Network import pack
+from Dataset.synthesis.renders import RenderOptions
+from Dataset.synthesis.shards import make_shards
+from Network.export import pack
 from Network.inference.registry import from_run
 from tests.forkserver import run as script
 from tests.texas3d_files import write_pair

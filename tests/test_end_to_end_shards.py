@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import train
-from Dataset.renders import RenderOptions
-from Dataset.shards import make_shards
+from Dataset.synthesis.renders import RenderOptions
+from Dataset.synthesis.shards import make_shards
 from evaluate import evaluate
-from Evaluation.options import parse
+from Evaluation.reports.options import parse
 from Network.inference.registry import from_run
 
 SMALL = ["--batches", "3", "--validation-people", "3", "--epochs", "1", "--quiet", "--image-size", "32"]

@@ -4,7 +4,7 @@ import collections
 import numpy as np
 import pytest
 
-from Datagenerator.epoch import Shard, batch_count, batch_rows, epoch_groups, group_count, shard_rows
+from Datagenerator.loading.epoch import Shard, batch_count, batch_rows, epoch_groups, group_count, shard_rows
 
 COUNTS = (7, 12, 3, 10)
 

@@ -4,9 +4,9 @@ import math
 import numpy as np
 import pytest
 
-from Dataset.transforms import rotation_from_euler
+from Dataset.geometry.transforms import rotation_from_euler
 from Evaluation.evaluate_predictions import Scores, evaluate, prediction_evaluator, score_batches
-from Evaluation.metrics import mse
+from Evaluation.metrics.distances import mse
 from tests.bench import evaluation_port as port
 from tests.clouds import face
 

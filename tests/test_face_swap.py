@@ -1,12 +1,12 @@
-"""Evaluation/face_swap.py: photos made from known textures, so that what a swap must show is known."""
+"""Evaluation/views/face_swap.py: photos made from known textures, so that what a swap must show is known."""
 import cv2
 import numpy as np
 import pytest
 
-from Evaluation.face_swap import Face, completed, matched, swap_face
-from Evaluation.uv_pictures import Maps, ViewWriter
-from Evaluation.uv_views import Unprojected
-from Network.uvnet import Maps as UVMaps
+from Evaluation.views.face_swap import Face, completed, matched, swap_face
+from Evaluation.views.uv import Unprojected
+from Evaluation.views.uv_photos import Maps, ViewWriter
+from Network.models.uvnet import Maps as UVMaps
 
 SIZE = 96
 

@@ -5,13 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from Datagenerator import coefficient_dataset, map_dataset, occluders, shard_dataset, volume_dataset
-from Datagenerator.augment import AugmentConfig, Sample, augment, occlude
-from Datagenerator.coefficient_dataset import CoefficientConfig, CoefficientSequence
-from Datagenerator.map_augment import MapAugmentConfig, MapSample, augment_maps, hide
-from Datagenerator.map_dataset import DepthConfig, MapConfig, MapSequence
-from Datagenerator.shard_dataset import ShardConfig, ShardSequence
-from Datagenerator.volume_dataset import VolumeConfig, VolumeSequence
+from Datagenerator.augmentation import occluders
+from Datagenerator.augmentation.augment import AugmentConfig, Sample, augment, occlude
+from Datagenerator.augmentation.maps import MapAugmentConfig, MapSample, augment_maps, hide
+from Datagenerator.sequences import (coefficients as coefficient_dataset, keypoints as shard_dataset,
+                                     maps as map_dataset, volumes as volume_dataset)
+from Datagenerator.sequences.coefficients import CoefficientConfig, CoefficientSequence
+from Datagenerator.sequences.keypoints import ShardConfig, ShardSequence
+from Datagenerator.sequences.maps import DepthConfig, MapConfig, MapSequence
+from Datagenerator.sequences.volumes import VolumeConfig, VolumeSequence
 from Dataset.representations.coefficients import mean_face, project
 from tests.coded import Pictures
 

@@ -1,4 +1,4 @@
-"""Network/feature_maps.py and Evaluation/feature_collage.py: the layers' own values, and where a collage puts them."""
+"""Network/inspection/feature_maps.py and Evaluation/views/feature_collage.py: the layers' own values, and where a collage puts them."""
 import dataclasses
 
 import cv2
@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from Dataset.images import scaled
-from Evaluation.feature_collage import MOST_SIDE, collage, write_collages
-from Network import feature_maps, uvnet
-from Network.feature_maps import layer_names
+from Dataset.io.images import scaled
+from Evaluation.views.feature_collage import MOST_SIDE, collage, write_collages
+from Network.inspection import feature_maps
+from Network.inspection.feature_maps import layer_names
+from Network.models import uvnet
 
 TINY = uvnet.Config(image_size=16, levels=2, first_features=4)
 
@@ -94,8 +95,8 @@ def test_the_demo_writes_the_layers_of_the_last_photo(tmp_path, monkeypatch, cap
     """--view features: NAME_features.png is the answer's collage, beside it a folder with every layer's, of the square
     that the network saw; a network that does not show its layers has none."""
     import demo
-    from Network.checkpoints import RunFolder
     from Network.inference.base import Predictor
+    from Network.training.checkpoints import RunFolder
     config = uvnet.Config(image_size=32, levels=2, first_features=4)
     network, run = uvnet.build(config), RunFolder(tmp_path / "run")
     last, rng = network.get_layer("maps"), np.random.default_rng(0)

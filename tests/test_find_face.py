@@ -5,14 +5,14 @@ import logging
 import numpy as np
 import pytest
 
-from Dataset.images import write_image
-from Dataset.sources import Picture
-from Dataset.synthetic_video import SyntheticVideo, VideoOptions
+from Dataset.detection import candidates
+from Dataset.io.images import write_image
+from Dataset.io.inputs import Picture
+from Dataset.synthesis.video import SyntheticVideo, VideoOptions
 from Network import from_preset
-from Network.inference import candidates
 from Network.inference.base import Face, Predictor
 from Network.inference.photos import Crop, NoFace, faces_of
-from Network.loading import models_in_the_box
+from Network.training.loading import models_in_the_box
 
 NETWORKS = tuple(models_in_the_box())
 

@@ -4,17 +4,17 @@ import pytest
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from Datagenerator.pair_jitter import pair_jitter
-from Dataset import depth_fit, fitting
-from Dataset.correspondences import Correspondences
-from Dataset.expressions import sample_expression
-from Dataset.face_model import load_face_model
-from Dataset.joint_fit import FitOptions, joint_fit
-from Dataset.pose import Pose
-from Dataset.registration import stiffness
+from Datagenerator.augmentation.pair_jitter import pair_jitter
+from Dataset.face_model.expressions import sample_expression
+from Dataset.face_model.model import load_face_model
+from Dataset.fitting import depth_fit, scan_fit as fitting
+from Dataset.fitting.multi_view import FitOptions, joint_fit
+from Dataset.fitting.nonrigid_icp import stiffness
+from Dataset.geometry.pose import Pose
+from Dataset.geometry.scan_surface import Nearest
+from Dataset.geometry.transforms import Similarity, rotation_from_euler
 from Dataset.representations import points
-from Dataset.scan_surface import Nearest
-from Dataset.transforms import Similarity, rotation_from_euler
+from Dataset.representations.correspondences import Correspondences
 
 
 class Known:

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from Dataset.errors import NotFittable
-from Dataset.face_model import load_face_model
-from Dataset.renders import RenderOptions, render_person
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.transforms import umeyama
 from Dataset.representations.depth import encode_depth
-from Dataset.scene import Stage
-from Dataset.transforms import umeyama
+from Dataset.synthesis.renders import RenderOptions, render_person
+from Dataset.synthesis.scene import Stage
 from Network.inference.base import grid_of
 from Network.inference.dense import MAX_PHOTOS, mean_identity
 from Network.inference.photos import Crop, NoFace
 from Network.inference.registry import predictor_of
 from Network.inference.uvnet import FIT, pixel_weights
-from Network.loading import Loaded
+from Network.training.loading import Loaded
 
 MODEL = load_face_model()
 
@@ -204,7 +204,7 @@ def test_photos_without_a_face_are_skipped_by_the_demo(person, tmp_path, monkeyp
     import cv2
 
     import demo
-    from Dataset.sources import example_picture
+    from Dataset.io.inputs import example_picture
     _, _, maps, _ = person
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), example_picture().image)
@@ -223,7 +223,7 @@ def test_views_beside_the_face(view, person, tmp_path, monkeypatch, capsys):
     import cv2
 
     import demo
-    from Dataset.sources import example_picture
+    from Dataset.io.inputs import example_picture
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), example_picture().image)
     maps = np.repeat(person[2][:1], 256, 0)

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 from Dataset.errors import NotFittable
-from Dataset.face_model import load_face_model
-from Dataset.renders import RenderOptions, render_person
+from Dataset.face_model.model import load_face_model
 from Dataset.representations.depth import encode_depth
-from Dataset.scene import Stage
+from Dataset.synthesis.renders import RenderOptions, render_person
+from Dataset.synthesis.scene import Stage
 from Network.inference.photos import NoFace
 from Network.inference.pix2pix import cloud_of
 from Network.inference.registry import predictor_of

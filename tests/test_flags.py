@@ -4,10 +4,10 @@ from dataclasses import dataclass, make_dataclass
 
 import pytest
 
-from Network.checkpoints import RunFolder, model_from_config
-from Network.flags import add_flags, check_sizes, from_dict, given
-from Network.presets import PRESETS, resolve
-from Network.settings import Settings
+from Network.config.flags import add_flags, check_sizes, from_dict, given
+from Network.training.checkpoints import RunFolder, model_from_config
+from Network.training.presets import PRESETS, resolve
+from Network.training.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Network/flops.py: the thesis's 55.7 GFLOP, a count by hand, Table 1 row by row."""
+"""Network/inspection/flops.py: the thesis's 55.7 GFLOP, a count by hand, Table 1 row by row."""
 import keras
 import pytest
 
-from Network import flops
-from Network.layers import FusedConvLSTM2D
+from Network.inspection import flops
+from Network.layers.convlstm import FusedConvLSTM2D
 from Network.mobile3model import Config, build, build_step
 from tests.test_mobile3model import TINY, thesis_network
 

@@ -7,13 +7,14 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from Dataset import frozen, shards
-from Dataset.face_model import load_face_model
+from Dataset import frozen
+from Dataset.face_model.model import load_face_model
 from Dataset.frozen import changed_subjects, digests, frozen_sets, matching_set
-from Dataset.renders import RenderOptions, layout, render_person
-from Dataset.sidecar import model_hash
-from Dataset.shards import make_shards, open_shards
-from Dataset.workers import render_stage
+from Dataset.synthesis import shards
+from Dataset.synthesis.renders import RenderOptions, layout, render_person
+from Dataset.synthesis.shards import make_shards, open_shards
+from Dataset.synthesis.sidecar import model_hash
+from Dataset.synthesis.workers import render_stage
 from tests.freeze import REFERENCE, SUBJECTS, reference, reference_subjects
 
 SETS = frozen_sets()

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from Network import gan_losses, pix2pix
-from Network.checkpoints import RunFolder, model_from_config
-from Network.gan_step import BETA_1, GanStep, TwoOptimizers, make_optimizers
-from Network.loading import freeze
-from Network.settings import Settings, TrainConfig
-from Network.step import GradientStep, make_step
-from Network.training import Trainer, fixed_epoch
+from Network.losses import gan as gan_losses
+from Network.models import pix2pix
+from Network.training.checkpoints import RunFolder, model_from_config
+from Network.training.gan_step import BETA_1, GanStep, TwoOptimizers, make_optimizers
+from Network.training.loading import freeze
+from Network.training.settings import Settings, TrainConfig
+from Network.training.step import GradientStep, make_step
+from Network.training.trainer import Trainer, fixed_epoch
 from tests import forkserver
 from tests.test_pix2pix import TINY, pictures
 

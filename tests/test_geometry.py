@@ -6,8 +6,8 @@ from Dataset.geometry.bilinear import bilinear, bilinear_matrix
 from Dataset.geometry.closest import ClosestPoints
 from Dataset.geometry.edges import border_mask, border_vertices, edges
 from Dataset.geometry.normals import area_vectors, normalise, plane_normals, vertex_normals
+from Dataset.geometry.transforms import rotation_from_euler
 from Dataset.geometry.weak_perspective import fit_weak_perspective
-from Dataset.transforms import rotation_from_euler
 
 #: A unit square in the plane z = 0 of two triangles, seen from +z, and a vertex that nothing uses.
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [9, 9, 9]], float)

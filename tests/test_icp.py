@@ -1,11 +1,10 @@
 """Evaluation/icp.py: motions made and recovered, the tracker against a fresh tree, the published stopping rule."""
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.spatial import cKDTree
 
-from Dataset.transforms import Similarity, rotation_from_euler
+from Dataset.geometry.transforms import Similarity, rotation_from_euler
 from Evaluation.icp import NearestTracker, icp
 from tests.bench import evaluation_port as port
 from tests.clouds import face

@@ -1,9 +1,9 @@
-"""Evaluation/identification.py: known distances, the constant face's floor, bad input."""
+"""Evaluation/metrics/identification.py: known distances, the constant face's floor, bad input."""
 import numpy as np
 import pytest
 
-from Dataset.transforms import rotation_from_euler, umeyama
-from Evaluation.identification import distances, identify
+from Dataset.geometry.transforms import rotation_from_euler, umeyama
+from Evaluation.metrics.identification import distances, identify
 from tests.clouds import face
 
 TRUTHS = np.stack([face(side=12, nose=0.1 + 0.02 * k, eyes=0.01 * k, skew=0.03 * (k % 3)) for k in range(6)])

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from Datagenerator import image_store
-from Datagenerator.buffers import BufferPool
-from Datagenerator.image_store import ImageStore, free_memory
-from Dataset.images import read_image
+from Datagenerator.loading import image_store
+from Datagenerator.loading.buffers import BufferPool
+from Datagenerator.loading.image_store import ImageStore, free_memory
+from Dataset.io.images import read_image
 
 
 @pytest.fixture

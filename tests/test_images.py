@@ -1,4 +1,4 @@
-"""Dataset/images.py: every kind of photo is read, every kind of bad file is refused with one line."""
+"""Dataset/io/images.py: every kind of photo is read, every kind of bad file is refused with one line."""
 import struct
 import warnings
 import zlib
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from Dataset.images import crop, crop_resize, decode_image, image_size, minmax, read_image, write_image
+from Dataset.io.images import crop, crop_resize, decode_image, image_size, minmax, read_image, write_image
 
 
 @pytest.fixture

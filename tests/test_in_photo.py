@@ -4,19 +4,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from Dataset.camera import look_at_face
-from Dataset.face_model import load_face_model
-from Dataset.renders import RenderOptions, render_person
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.camera import look_at_face
+from Dataset.geometry.transforms import to_unit_sphere, umeyama
 from Dataset.representations.depth import encode_depth
 from Dataset.representations.points import encode
 from Dataset.representations.volume import encode as volume, solid
-from Dataset.scene import Stage
-from Dataset.transforms import to_unit_sphere, umeyama
+from Dataset.synthesis.renders import RenderOptions, render_person
+from Dataset.synthesis.scene import Stage
 from Evaluation.icp import icp
-from Network import compact
 from Network.inference.base import grid_of
 from Network.inference.registry import predictor_of
-from Network.loading import Loaded
+from Network.models import compact
+from Network.training.loading import Loaded
 from tests.test_compact import TINY
 from tests.test_streaming import _loaded
 
@@ -25,7 +25,7 @@ MODEL = load_face_model()
 
 @pytest.fixture(scope="module")
 def person():
-    """Arrays of two pictures of a person (Dataset.renders.layout) with an expression, turned by up to 40 degrees."""
+    """Arrays of two pictures of a person (Dataset.synthesis.renders.layout) with an expression, turned by up to 40 degrees."""
     options = RenderOptions(people=1, images=2, size=128, seed=78, yaw=40, pitch=15, roll=20, detect=0, wild=0,
                             glasses=0, buffers=("uv", "mask", "occluded", "depth"))
     return render_person(0, options, Stage(MODEL, threads=1))

@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from Dataset.face_model import load_face_model
-from Dataset.rendering_unit import built_in_unit
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.transforms import umeyama
 from Dataset.representations import coefficients as c
-from Dataset.sidecar import model_hash
-from Dataset.transforms import umeyama
+from Dataset.representations.pncc import built_in_unit
+from Dataset.synthesis.sidecar import model_hash
 from Network.inference import coarse as module
 from Network.inference.coarse import grid_of, identity_of, neutral, score_of
+from Network.inference.iterate import WHOLE, FrameByFrame, Iterated
 from Network.inference.photos import Crop, NoFace
 from Network.inference.registry import predictor_of
-from Network.iterate import WHOLE, FrameByFrame, Iterated
-from Network.loading import Loaded
+from Network.training.loading import Loaded
 
 MODEL, SIZE = load_face_model(), 32
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from Dataset.representations import coefficients as c
-from Evaluation.iterations import coefficient_tiles, errors_of, iteration_picture, iteration_table
+from Evaluation.reports.iterations import coefficient_tiles, errors_of, iteration_picture, iteration_table
 
 
 def face(seed: int) -> np.ndarray:
@@ -74,7 +74,7 @@ def test_the_picture_has_a_row_for_each_face():
 
 
 def test_a_training_sample_is_drawn_with_its_estimate_truth_and_answer():
-    from Dataset.rendering_unit import built_in_unit
+    from Dataset.representations.pncc import built_in_unit
     estimate, truth = built_in_unit()(c.mean_face(), 32), face(1)
     x = np.concatenate([np.full((32, 32, 3), 0.25, np.float32), estimate], -1)
     tiles = dict(coefficient_tiles(x, truth, truth))

@@ -20,11 +20,13 @@ import numpy as np
 import pytest
 
 import train
-from Network import compact, mobile3model, step
-from Network.checkpoints import Progress, RunFolder
-from Network.layers import TimeBatchNormalization
-from Network.losses import mean_squared_error, places_and_shape
-from Network.settings import Settings
+from Network import mobile3model
+from Network.layers.convlstm import TimeBatchNormalization
+from Network.losses.points import mean_squared_error, places_and_shape
+from Network.models import compact
+from Network.training import step
+from Network.training.checkpoints import Progress, RunFolder
+from Network.training.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPACT = compact.Config(image_size=32, points=64, encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 0),
@@ -180,7 +182,7 @@ def test_half_precision_and_the_variables(both):
     ("multiworker", "^strategy multiworker needs TensorFlow; under KERAS_BACKEND=jax it must be none$"),
     ("tpu", "^strategy must be one of none, mirrored, multiworker, got 'tpu'$")])
 def test_one_device_only(name, message):
-    from Network import jax_step
+    from Network.training import jax_step
     with pytest.raises(ValueError, match=message):
         jax_step.make_strategy(name)
     assert jax_step.make_strategy("none").num_replicas_in_sync == 1

@@ -1,4 +1,4 @@
-"""Dataset/joint_fit.py, pose.py, correspondences.py: truth made and recovered, and a slow twin."""
+"""Dataset/fitting/multi_view.py, pose.py, correspondences.py: truth made and recovered, and a slow twin."""
 import itertools
 
 import numpy as np
@@ -6,15 +6,15 @@ import pytest
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from Dataset.camera import look_at_face
-from Dataset.correspondences import Correspondences, checked, from_landmarks
-from Dataset.face_model import load_face_model
-from Dataset.joint_fit import FitOptions, joint_fit
+from Dataset.face_model.model import load_face_model
+from Dataset.fitting.multi_view import FitOptions, joint_fit
+from Dataset.fitting.multi_view_system import bases_of
 from Dataset.geometry.bilinear import bilinear_matrix
-from Dataset.joint_system import bases_of
-from Dataset.pose import Pose, weak_perspective
+from Dataset.geometry.camera import look_at_face
+from Dataset.geometry.pose import Pose, weak_perspective
+from Dataset.geometry.transforms import rotation_from_euler
+from Dataset.representations.correspondences import Correspondences, checked, from_landmarks
 from Dataset.representations.points import encode
-from Dataset.transforms import rotation_from_euler
 from tests.seen import Errors, see, squared_error
 
 TURNS = ((0, 0, 0), (35, 5, 10), (-40, -10, -5), (20, 15, 0), (-15, 20, 5), (60, 0, 0), (-60, 10, -20), (5, -25, 30))
@@ -143,7 +143,7 @@ def twin(model, photos, options):
 
 @pytest.mark.parametrize("settings", [{}, {"correlation": 40.0}, {"robust": 1.5}, {"expression": True}])
 def test_the_same_as_a_dense_optimiser(model, settings, monkeypatch):
-    monkeypatch.setattr("Dataset.joint_fit.SETTLED", 1e-5)
+    monkeypatch.setattr("Dataset.fitting.multi_view.SETTLED", 1e-5)
     photos = [sparse_photo(model, seed) for seed in ((1,) if settings.get("expression") else (1, 2))]
     options = FitOptions(**{"components": 6, "correlation": 0.0, "robust": np.inf, "expression": False,
                             "iterations": 99, "noise_floor": 0.01, **settings})

@@ -1,10 +1,10 @@
-"""Dataset/landmark_files.py: what was written comes back, in a format that others can parse; broken files are named."""
+"""Dataset/io/landmark_files.py: what was written comes back, in a format that others can parse; broken files are named."""
 import json
 
 import numpy as np
 import pytest
 
-from Dataset.landmark_files import read_landmarks, write_landmarks
+from Dataset.io.landmark_files import read_landmarks, write_landmarks
 
 POINTS = np.arange(204).reshape(68, 3) / 8 - 5
 

@@ -1,4 +1,4 @@
-"""Network/layers.py: the fused ConvLSTM against Keras's and against plain numpy, BatchNormalization's two readings."""
+"""Network/layers/convlstm.py: the fused ConvLSTM against Keras's and against plain numpy, BatchNormalization's two readings."""
 import os
 import subprocess
 import sys
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from Network.layers import (RECURRENT_ACTIVATIONS, FoldTime, FusedConvLSTM2D, TimeBatchNormalization, UnfoldTime,
-                            hard_sigmoid_keras2)
-from Network.normalisation import BatchNormalization
+from Network.layers.convlstm import (RECURRENT_ACTIVATIONS, FoldTime, FusedConvLSTM2D, TimeBatchNormalization,
+                                     UnfoldTime, hard_sigmoid_keras2)
+from Network.layers.normalisation import BatchNormalization
 
 ACTIVATIONS = list(RECURRENT_ACTIVATIONS)
 
@@ -184,7 +184,7 @@ def test_convlstm_in_half_precision():
 
 JAX = """
 import sys, jax, numpy as np
-from Network.layers import FusedConvLSTM2D
+from Network.layers.convlstm import FusedConvLSTM2D
 with np.load(sys.argv[1] + "/in.npz", allow_pickle=False) as given:
     x, factor, weights = given["x"], given["factor"], [given[f"w{i}"] for i in range(3)]
 layer = FusedConvLSTM2D(4, 3, 2, return_sequences=True)

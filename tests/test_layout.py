@@ -64,9 +64,9 @@ def test_model_files_run_on_any_backend():
                 head = name.split(".")[0]
                 assert head not in ("tensorflow", "jax", "torch", "cv2", "Dataset"), f"{path} imports {name}"
                 if head == "Network":
-                    assert name in ("Network.layers", "Network.losses", "Network.normalisation",
-                                    "Network.hourglass", "Network.residual", "Network.places", "Network.correspondence",
-                                    "Network.grid", "Network.vrn_losses"), f"{path}: {name}"
+                    assert name in ("Network.layers.convlstm", "Network.losses.points", "Network.layers.normalisation",
+                                    "Network.layers.hourglass", "Network.layers.residual", "Network.layers.keypoints", "Network.layers.canonical",
+                                    "Network.layers.grid", "Network.losses.volume"), f"{path}: {name}"
 
 
 def test_only_plots_knows_matplotlib_and_only_lazily():

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from Datagenerator.dataset import DataConfig, SubjectSequence
-from Dataset.subjects import subjects_of
+from Dataset.sources.subjects import subjects_of
 from Network.inference.registry import predictor_of
-from Network.loading import load_model
+from Network.training.loading import load_model
 from tests.test_end_to_end import make_people, train_run
 
 pytestmark = pytest.mark.slow

@@ -6,25 +6,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from Dataset import shading
-from Dataset.camera import look_at_face
-from Dataset.face_model import load_face_model
-from Dataset.framing import expected_box, predict_box
-from Dataset.glasses import CLEAR, DARK, make_glasses
-from Dataset.raycast import Scene
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.camera import look_at_face
+from Dataset.geometry.transforms import rotation_from_euler, to_unit_sphere
+from Dataset.rendering import shading
+from Dataset.rendering.raycast import Scene
+from Dataset.rendering.texture import grid_texture
 from Dataset.representations.points import encode
-from Dataset.scene import EYE, SKIN, Actor, View, head_materials, sample_view, view_camera
-from Dataset.skin import sample_look
-from Dataset.texture import grid_texture
-from Dataset.transforms import rotation_from_euler, to_unit_sphere
-from Dataset.workers import render_stage
-from Evaluation.overlay import Drawn, blend
-from Evaluation.uv_views import project_texture
+from Dataset.synthesis.framing import expected_box, predict_box
+from Dataset.synthesis.glasses import CLEAR, DARK, make_glasses
+from Dataset.synthesis.scene import EYE, SKIN, Actor, View, head_materials, sample_view, view_camera
+from Dataset.synthesis.skin import sample_look
+from Dataset.synthesis.workers import render_stage
+from Evaluation.figures.overlay import Drawn, blend
+from Evaluation.views.uv import project_texture
 from Network.inference.texture import Texture, frontal_view, view_of
-from Network.grid import grid_normals, resample
+from Network.layers.grid import grid_normals, resample
 
-
-# Dataset/shading.py, Dataset/scene.py
+# Dataset/rendering/shading.py, Dataset/synthesis/scene.py
 
 
 def test_ambient_light_is_scaled_by_openness_and_the_lamp_is_not():
@@ -83,7 +82,7 @@ def test_pictures_are_shaded_with_the_ambient_occlusion_of_the_stage(monkeypatch
                                         * hits.barycentric[seen]).sum(1)[eye] - 0.02).any()      # the lid's shade
 
 
-# Dataset/framing.py
+# Dataset/synthesis/framing.py
 
 
 def test_the_box_of_a_turned_head_lies_behind_it_on_either_side():
@@ -102,7 +101,7 @@ def test_the_box_of_a_turned_head_lies_behind_it_on_either_side():
     assert middles[50.0] == pytest.approx(-0.11, abs=0.03) and middles[-50.0] == pytest.approx(0.11, abs=0.03)
 
 
-# Dataset/glasses.py
+# Dataset/synthesis/glasses.py
 
 
 @pytest.mark.parametrize("kind", [CLEAR, DARK])
@@ -126,7 +125,7 @@ def test_temples_pass_beside_the_head(kind):
             assert side * end[0] == pytest.approx(abs(ear[0]) + 4, abs=0.5) and end[2] < ear[2]
 
 
-# Network/inference/texture.py, Dataset/texture.py
+# Network/inference/texture.py, Dataset/rendering/texture.py
 
 
 def face() -> np.ndarray:
@@ -220,7 +219,7 @@ def test_hair_before_the_face_is_not_painted_onto_it():
     assert np.abs(coat.rgb().astype(int) - 50).max() <= 2
 
 
-# Evaluation/uv_views.py, overlay.py
+# Evaluation/views/uv.py, overlay.py
 
 
 @pytest.mark.parametrize("shape", [(8, 24), (24, 8)])

@@ -1,4 +1,4 @@
-"""Network/lite.py: the same numbers as the model, of any network; one that TFLite cannot have runs all the same."""
+"""Network/engine/lite.py: the same numbers as the model, of any network; one that TFLite cannot have runs all the same."""
 import logging
 
 import keras
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from Network import lite, uvnet
-from Network.lite import converter_of, missing_operations, one_by_one
+from Network.engine import lite
+from Network.engine.lite import converter_of, missing_operations, one_by_one
+from Network.models import uvnet
 from tests.test_uvnet import UNET
 
 needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TFLite comes with TensorFlow")
@@ -53,7 +54,7 @@ def test_what_is_missing_is_named(caplog):
         converter_of(_strange()).convert()
     with pytest.raises(KeyError), missing_operations():         # any other failure stays what it is
         raise KeyError("another")
-    with caplog.at_level(logging.INFO, "Network.lite"):
+    with caplog.at_level(logging.INFO, "Network.engine.lite"):
         one_by_one(_strange())
     assert "tf.Cross" in caplog.text
 

@@ -1,4 +1,4 @@
-"""Datagenerator/live.py: people rendered meanwhile give the batches that shards of them give, in any order."""
+"""Datagenerator/online/live.py: people rendered meanwhile give the batches that shards of them give, in any order."""
 import csv
 import dataclasses
 import json
@@ -12,13 +12,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from Datagenerator.live import TEST_SEED, LiveConfig, LivePeople, open_live
-from Datagenerator.shard_dataset import ShardConfig, ShardSequence, truths_on_template
+from Datagenerator.online.live import TEST_SEED, LiveConfig, LivePeople, open_live
+from Datagenerator.sequences.keypoints import ShardConfig, ShardSequence, truths_on_template
 from Datagenerator.source import data_config, open_source
-from Dataset.face_model import load_face_model
-from Dataset.renders import RenderOptions
-from Dataset.shards import make_shards, open_shards
-from Dataset.workers import WorkerDied
+from Dataset.face_model.model import load_face_model
+from Dataset.synthesis.renders import RenderOptions
+from Dataset.synthesis.shards import make_shards, open_shards
+from Dataset.synthesis.workers import WorkerDied
 from tests import forkserver
 
 CONFIG = LiveConfig(most_images=2, batch_images=4, batches=3, validation_people=2, image_size=32, points=256, seed=5,
@@ -103,7 +103,7 @@ def test_gather_is_that_of_shards(live, shards):
 
 
 def test_another_process_makes_the_same_batch(live):
-    code = ("import pickle, sys; from Datagenerator.live import open_live; from tests.test_live import CONFIG\n"
+    code = ("import pickle, sys; from Datagenerator.online.live import open_live; from tests.test_live import CONFIG\n"
             "if __name__ == '__main__':\n"
             "    training, _ = open_live(CONFIG, 2)\n"
             "    sys.stdout.buffer.write(pickle.dumps(training.batch(1, 2))); training.shards.close()")
@@ -211,7 +211,7 @@ TRAIN = ["live", "--preset", "compact", "--workers", "1", "--quiet", "--determin
 WHOLE_THEN_KILLED = """
 import os, signal, sys
 import train
-from Datagenerator.live import LiveSequence
+from Datagenerator.online.live import LiveSequence
 words, batch = sys.argv[3:], LiveSequence.batch
 print(train.train(train.parse([*words, "--run", sys.argv[1]])), flush=True)
 def killed(self, epoch, index, shard):

@@ -1,4 +1,4 @@
-"""Dataset/live_frames.py: a capture device is released once, and never while it is read."""
+"""Dataset/io/live_frames.py: a capture device is released once, and never while it is read."""
 import threading
 from types import SimpleNamespace
 
@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from Dataset import live_frames
-from Dataset.live_frames import Live, webcam
+from Dataset.io import live_frames
+from Dataset.io.live_frames import Live, webcam
 
 
 class Camera:

@@ -1,4 +1,4 @@
-"""Datagenerator/live_maps.py: people rendered meanwhile give the batches that shards of them give, in any order."""
+"""Datagenerator/online/live_maps.py: people rendered meanwhile give the batches that shards of them give, in any order."""
 import csv
 import dataclasses
 import json
@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import train
-from Datagenerator.live import TEST_SEED
-from Datagenerator.live_maps import LiveDepthConfig, LiveMapConfig, LiveMapSequence, open_live_maps
-from Datagenerator.map_dataset import DepthConfig, MapConfig, MapSequence
-from Datagenerator.pair_dataset import PairConfig
+from Datagenerator.online.live import TEST_SEED
+from Datagenerator.online.live_maps import LiveDepthConfig, LiveMapConfig, LiveMapSequence, open_live_maps
+from Datagenerator.sequences.depth_pairs import PairConfig
+from Datagenerator.sequences.maps import DepthConfig, MapConfig, MapSequence
 from Datagenerator.source import data_config, open_source
-from Dataset.renders import RenderOptions
-from Dataset.shards import make_shards, open_shards
+from Dataset.synthesis.renders import RenderOptions
+from Dataset.synthesis.shards import make_shards, open_shards
 from tests import forkserver
 
 CONFIG = LiveMapConfig(batch_size=3, batches=4, validation_people=2, image_size=32, seed=6, reuse=2, window=5, images=2,
@@ -68,7 +68,7 @@ def test_batches_are_those_of_shards_of_the_same_people(live, shards):
 def test_another_process_makes_the_same_batch(live):
     if live[0].config is not CONFIG:
         pytest.skip("one target is enough")
-    code = ("import pickle, sys; from Datagenerator.live_maps import open_live_maps; from tests import test_live_maps\n"
+    code = ("import pickle, sys; from Datagenerator.online.live_maps import open_live_maps; from tests import test_live_maps\n"
             "if __name__ == '__main__':\n"
             "    training, _ = open_live_maps(test_live_maps.CONFIG, 2)\n"
             "    sys.stdout.buffer.write(pickle.dumps(training.batch(1, 2))); training.shards.close()")

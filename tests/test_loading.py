@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from Network.checkpoints import RunFolder
-from Network.loading import DEFAULT_MODEL, load_model, models_in_the_box, read_h5_weights
 from Network.mobile3model import QUICK, build
+from Network.training.checkpoints import RunFolder
+from Network.training.loading import DEFAULT_MODEL, load_model, models_in_the_box, read_h5_weights
 from tests import forkserver
 
 TINY = dataclasses.replace(QUICK, image_size=32, points=64, batch_norm="merged", lstm_filters=(4, 4, 4),
@@ -55,7 +55,7 @@ def test_run_folder_in_a_fresh_process(tmp_path):
     model = tiny_model()
     run_folder(tmp_path / "run", model)
     np.save(tmp_path / "images.npy", images())
-    script = ("import sys, numpy as np\nfrom Network.loading import load_model\n"
+    script = ("import sys, numpy as np\nfrom Network.training.loading import load_model\n"
               "loaded = load_model(sys.argv[1])\nassert loaded.order == 'grid' and loaded.points == 64\n"
               "np.save(sys.argv[3], loaded.model(np.load(sys.argv[2]), training=False))")
     forkserver.run("-c", script, tmp_path / "run", tmp_path / "images.npy", tmp_path / "out.npy", check=True)

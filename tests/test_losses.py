@@ -1,9 +1,9 @@
-"""Network/losses.py: pinned numbers, one value per sample, and what must be refused."""
+"""Network/losses/points.py: pinned numbers, one value per sample, and what must be refused."""
 import keras
 import numpy as np
 import pytest
 
-from Network.losses import mean_squared_error
+from Network.losses.points import mean_squared_error
 
 
 def test_mse_pinned():

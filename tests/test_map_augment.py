@@ -1,10 +1,11 @@
-"""Datagenerator/map_augment.py and occluders.crops: picture and maps move together, seeds decide all."""
+"""Datagenerator/augmentation/maps.py and occluders.crops: picture and maps move together, seeds decide all."""
 import cv2
 import numpy as np
 import pytest
 
-from Datagenerator import occluders
-from Datagenerator.map_augment import MAPS, PHOTOS, MapAugmentConfig, MapSample, augment_maps, hide, move, paste, turn
+from Datagenerator.augmentation import occluders
+from Datagenerator.augmentation.maps import (MAPS, PHOTOS, MapAugmentConfig, MapSample, augment_maps, hide, move, paste,
+                                             turn)
 
 OFF = MapAugmentConfig.off()
 

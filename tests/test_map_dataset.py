@@ -5,18 +5,18 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from Datagenerator.epoch import Shard
-from Datagenerator.map_dataset import (DepthConfig, MapConfig, MapSequence, everybodys_maps, make_map_sequences,
-                                       without_face)
-from Datagenerator.pair_jitter import ENLARGED
-from Datagenerator.pipeline import make_pipeline
+from Datagenerator.augmentation.pair_jitter import ENLARGED
+from Datagenerator.loading.epoch import Shard
+from Datagenerator.loading.pipeline import make_pipeline
+from Datagenerator.sequences.maps import (DepthConfig, MapConfig, MapSequence, everybodys_maps, make_map_sequences,
+                                          without_face)
 from Datagenerator.source import data_config, open_source
-from Dataset.face_model import load_face_model
-from Dataset.renders import RenderOptions
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.transforms import rotation_from_euler
 from Dataset.representations.depth import encode_depth
 from Dataset.representations.uvmap import erode
-from Dataset.shards import make_shards, open_shards
-from Dataset.transforms import rotation_from_euler
+from Dataset.synthesis.renders import RenderOptions
+from Dataset.synthesis.shards import make_shards, open_shards
 
 PLAIN = MapConfig(batch_size=4, batches=3, validation_people=2, image_size=32, empty=0.0)
 DEPTH = DepthConfig(batch_size=3, batches=2, validation_people=2, image_size=32)
@@ -297,7 +297,7 @@ def test_landmarks_and_pose_turn_with_the_picture(folder, config):
 
 def test_depth_grows_with_the_face(folder, monkeypatch):
     """A face enlarged by 1.2 is 1.2 times as deep, in sides of the picture."""
-    from Datagenerator import map_dataset
+    from Datagenerator.sequences import maps as map_dataset
     still = dataclasses.replace(PLAIN, augment=False, extras=("depth",))
     before = sequences(folder, still)[0].batch(0, 0)[1]["depth"][..., 0]
     monkeypatch.setattr(map_dataset, "_JITTER", {"scale": (1.2, 1.2)})

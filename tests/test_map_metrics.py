@@ -1,18 +1,18 @@
-"""Evaluation/map_metrics.py: numbers by hand, perfect maps of rendered people, and the floor beside them."""
+"""Evaluation/metrics/uv_maps.py: numbers by hand, perfect maps of rendered people, and the floor beside them."""
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from Datagenerator.map_dataset import everybodys_maps
-from Dataset.face_model import load_face_model
-from Dataset.renders import RenderOptions
+from Datagenerator.sequences.maps import everybodys_maps
+from Dataset.face_model.model import load_face_model
 from Dataset.representations import points
 from Dataset.representations.uvmap import grid_places
-from Dataset.shards import make_shards, open_shards
-from Evaluation.map_metrics import (DEFINITIONS, FREEDOM, MapScores, landmark_places, maps_table, mean_map, score_map,
-                                    score_maps)
-from Network import losses
+from Dataset.synthesis.renders import RenderOptions
+from Dataset.synthesis.shards import make_shards, open_shards
+from Evaluation.metrics.uv_maps import (DEFINITIONS, FREEDOM, MapScores, landmark_places, maps_table, mean_map,
+                                        score_map, score_maps)
+from Network.losses import points as losses
 
 NONE = np.full((68, 2), np.nan)
 

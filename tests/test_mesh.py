@@ -1,4 +1,4 @@
-"""Dataset/mesh.py, io/mesh_io.py, plyheader.py, vrml.py: files come back, broken ones are named, cleaning cleans."""
+"""Dataset/geometry/mesh.py, io/mesh_io.py, plyheader.py, vrml.py: files come back, broken ones are named, cleaning cleans."""
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +8,11 @@ import numpy as np
 import open3d as o3d
 import pytest
 
+from Dataset.geometry.mesh import Mesh, clean, crop_sphere
 from Dataset.io import mesh_io
 from Dataset.io.mesh_io import read_mesh, read_points, write_mesh, write_points
-from Dataset.mesh import Mesh, clean, crop_sphere
-from Dataset.plyheader import check_ply, vertex_count
-from Dataset.vrml import texture_corners
+from Dataset.io.ply_header import check_ply, vertex_count
+from Dataset.io.vrml import texture_corners
 from tests.raw_bu4dfe import write_wrl
 
 

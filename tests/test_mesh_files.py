@@ -1,4 +1,4 @@
-"""Dataset/mesh_files.py: .obj with material and texture, and .glb, open in Open3D and MeshLab, and obey the formats."""
+"""Dataset/io/mesh_files.py: .obj with material and texture, and .glb, open in Open3D and MeshLab, and obey the formats."""
 import json
 import struct
 
@@ -8,13 +8,13 @@ import open3d as o3d
 import pymeshlab
 import pytest
 
-from Dataset import atomic
-from Dataset.io.mesh_io import read_mesh, write_mesh
-from Dataset.mesh import Mesh
-from Dataset.mesh_files import glb_bytes, linear_light, obj_bytes
-from Dataset.representations.points import grid_triangles
+from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.normals import vertex_normals
-from Dataset.texture import grid_uv
+from Dataset.io import atomic
+from Dataset.io.mesh_files import glb_bytes, linear_light, obj_bytes
+from Dataset.io.mesh_io import read_mesh, write_mesh
+from Dataset.rendering.texture import grid_uv
+from Dataset.representations.points import grid_triangles
 
 N = 6
 SIZES = {5121: 1, 5123: 2, 5125: 4, 5126: 4}

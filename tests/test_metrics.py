@@ -1,8 +1,9 @@
-"""Evaluation/metrics.py: by hand, and against double loops."""
+"""Evaluation/metrics/distances.py: by hand, and against double loops."""
 import numpy as np
 import pytest
 
-from Evaluation.metrics import METRICS, bounding_box_diagonal, chamfer, mse, nme, per_sample, point_to_point, reverse
+from Evaluation.metrics.distances import (METRICS, bounding_box_diagonal, chamfer, mse, nme, per_sample, point_to_point,
+                                          reverse)
 from tests.clouds import face
 
 

@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 from Network import mobile3model
-from Network.layers import RECURRENT_ACTIVATIONS
-from Network.losses import mean_squared_error
+from Network.layers.convlstm import RECURRENT_ACTIVATIONS
+from Network.losses.points import mean_squared_error
 from Network.mobile3model import QUICK, SMALL, THESIS, Config, build, build_step, get_keras_model, initial_states
 from tests import forkserver
 from tests.bench import listing
@@ -243,7 +243,7 @@ BACKEND = """
 import json, sys, numpy as np, keras
 from keras import ops
 from Network import mobile3model
-from Network.losses import mean_squared_error
+from Network.losses.points import mean_squared_error
 folder, backend, differentiate = sys.argv[1:]
 assert keras.backend.backend() == backend
 with open(folder + "/config.json") as file:

@@ -6,16 +6,17 @@ import keras
 import numpy as np
 import pytest
 
-from Network import NETWORKS, compact, get_network, pix2pix
-from Network.checkpoints import Progress, RunFolder, predicting_model
-from Network.convert_run import convert_run, main, renamed
-from Network.gan_step import GanStep, make_optimizers
-from Network.loading import begin_with, load_model, weights_digest
-from Network.named_weights import copy_weights, fill, named_slots, named_variables, named_weights
-from Network.pack import pack
-from Network.settings import Settings, TrainConfig
-from Network.step import GradientStep, make_step, prepare
-from Network.training import Trainer, fixed_epoch
+from Network import NETWORKS, get_network
+from Network.export.pack import pack
+from Network.models import compact, pix2pix
+from Network.training.checkpoints import Progress, RunFolder, predicting_model
+from Network.training.convert_run import convert_run, main, renamed
+from Network.training.gan_step import GanStep, make_optimizers
+from Network.training.loading import begin_with, load_model, weights_digest
+from Network.training.named_weights import copy_weights, fill, named_slots, named_variables, named_weights
+from Network.training.settings import Settings, TrainConfig
+from Network.training.step import GradientStep, make_step, prepare
+from Network.training.trainer import Trainer, fixed_epoch
 from tests.test_compact import TINY
 from tests.test_step import data, mse, small_model
 from tests.test_streaming import _loaded

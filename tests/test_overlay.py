@@ -1,10 +1,10 @@
-"""Evaluation/overlay.py: a sphere whose shading is known, faces at the frame's edge, nothing where there is nothing."""
+"""Evaluation/figures/overlay.py: a sphere whose shading is known, faces at the frame's edge, nothing where there is nothing."""
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from Evaluation.overlay import AMBIENT, LIGHT, Drawn, Overlay, OverlayConfig, Shaded, blend, draw_net
+from Evaluation.figures.overlay import AMBIENT, LIGHT, Drawn, Overlay, OverlayConfig, Shaded, blend, draw_net
 
 SOLID = OverlayConfig(opacity=1.0, size=256)
 

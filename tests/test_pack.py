@@ -5,11 +5,11 @@ import keras
 import numpy as np
 import pytest
 
-from Network import compact
+from Network.export.pack import main, pack, rounding_error, surface_moved
 from Network.inference.registry import predictor_of
-from Network.loading import WEIGHTS, load_model
-from Network.named_weights import named_weights
-from Network.pack import main, pack, rounding_error, surface_moved
+from Network.models import compact
+from Network.training.loading import WEIGHTS, load_model
+from Network.training.named_weights import named_weights
 from tests.test_compact import TINY
 from tests.test_streaming import _loaded
 
@@ -110,8 +110,8 @@ def test_a_packed_model_is_not_overwritten_silently(folder):
 
 def test_the_default_folder_is_the_networks_name_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("Network.pack.load_model", lambda run, checkpoint: _loaded(compact, TINY))
-    monkeypatch.setattr("Network.pack._renders", lambda size: IMAGES)
+    monkeypatch.setattr("Network.export.pack.load_model", lambda run, checkpoint: _loaded(compact, TINY))
+    monkeypatch.setattr("Network.export.pack._renders", lambda size: IMAGES)
     assert main(["run"]) == 0 and (tmp_path / "compact" / WEIGHTS).is_file()
 
 

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from Datagenerator.pair_jitter import pair_jitter
+from Datagenerator.augmentation.pair_jitter import pair_jitter
 
 
 def twin(image, depth, top, left, flipped, large):

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from Datagenerator.source import People, people_of
-from Dataset.camera import look_at_face
-from Dataset.face_model import load_face_model
-from Dataset.renders import RenderOptions
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.camera import look_at_face
+from Dataset.geometry.transforms import rotation_from_euler, to_unit_sphere
 from Dataset.representations.depth import surface_points
 from Dataset.representations.points import encode
-from Dataset.shards import make_shards, open_shards
-from Dataset.transforms import rotation_from_euler, to_unit_sphere
-from Evaluation.people import photo_batch, score_photos
-from Evaluation.surface import surface_scores
+from Dataset.synthesis.renders import RenderOptions
+from Dataset.synthesis.shards import make_shards, open_shards
+from Evaluation.metrics.surface import surface_scores
+from Evaluation.reports.subjects import photo_batch, score_photos
 
 SIDE = 32
 

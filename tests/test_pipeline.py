@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from Datagenerator.dataset import SubjectSequence
-from Datagenerator.epoch import Shard
-from Datagenerator.pipeline import make_pipeline
+from Datagenerator.loading.epoch import Shard
+from Datagenerator.loading.pipeline import make_pipeline
 from tests.test_dataset import config, write_subjects
 
 
@@ -73,7 +73,7 @@ def test_an_abandoned_epoch_leaves_nothing_behind(folder):
 def test_python_exits_cleanly_with_batches_under_way(folder):
     """TensorFlow's threads must not call into a Python that goes down: that aborts, whatever the exit code was."""
     program = ("import sys; from Datagenerator.dataset import DataConfig, SubjectSequence\n"
-               "from Datagenerator.pipeline import make_pipeline\n"
+               "from Datagenerator.loading.pipeline import make_pipeline\n"
                "config = DataConfig(images=3, batch_size=4, image_size=16, points=20, repeats=500, cache='none')\n"
                f"batches = iter(make_pipeline(SubjectSequence({str(folder)!r}, config), 0, workers=4, prefetch=1000))\n"
                "next(batches)\n"

@@ -6,13 +6,14 @@ import keras
 import numpy as np
 import pytest
 
-from Network import get_network, pix2pix
-from Network.checkpoints import RunFolder, model_from_config
-from Network.flags import add_flags
-from Network.pix2pix import PIX2PIX, SMALL, BatchNorm, Config, WithNoise
-from Network.presets import SHARED, resolve
-from Network.settings import Settings, TrainConfig
-from Network.training import learning_rate
+from Network import get_network
+from Network.config.flags import add_flags
+from Network.models import pix2pix
+from Network.models.pix2pix import PIX2PIX, SMALL, BatchNorm, Config, WithNoise
+from Network.training.checkpoints import RunFolder, model_from_config
+from Network.training.presets import SHARED, resolve
+from Network.training.settings import Settings, TrainConfig
+from Network.training.trainer import learning_rate
 
 TINY = Config(image_size=32, filters=(4, 6, 8, 8), dropout_levels=2, discriminator_filters=(4, 6, 8))
 

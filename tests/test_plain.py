@@ -1,15 +1,15 @@
-"""Dataset/plain.py: grey and 1/f noise in place of skin; nothing else of a picture changes, old sets stay theirs."""
+"""Dataset/synthesis/plain_material.py: grey and 1/f noise in place of skin; nothing else of a picture changes, old sets stay theirs."""
 import dataclasses
 import json
 
 import numpy as np
 import pytest
 
-from Dataset import shards
-from Dataset.plain import fractal, paint
-from Dataset.renders import MIXED, RenderOptions, layout, render_person
-from Dataset.shards import make_shards, open_shards
-from Dataset.workers import render_stage
+from Dataset.synthesis import shards
+from Dataset.synthesis.plain_material import fractal, paint
+from Dataset.synthesis.renders import MIXED, RenderOptions, layout, render_person
+from Dataset.synthesis.shards import make_shards, open_shards
+from Dataset.synthesis.workers import render_stage
 
 TINY = RenderOptions(people=2, images=2, size=24, seed=3, detect=0.0, buffers=("uv", "mask"))
 

@@ -1,4 +1,4 @@
-"""Evaluation/plots.py: the files are whole PNGs that show what was given; matplotlib's state is left alone."""
+"""Evaluation/figures/plots.py: the files are whole PNGs that show what was given; matplotlib's state is left alone."""
 import subprocess
 import sys
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from Evaluation.plots import plot_error_map, plot_losses, plot_preview, plot_sample, plot_strip, to_rgb
+from Evaluation.figures.plots import plot_error_map, plot_losses, plot_preview, plot_sample, plot_strip, to_rgb
 from tests.clouds import face
 
 GREEN = np.zeros((40, 40, 3), np.uint8) + np.array([0, 200, 0], np.uint8)
@@ -80,7 +80,7 @@ def test_to_rgb():
 
 
 def test_importing_and_plotting_leave_matplotlib_alone(tmp_path):
-    code = ("import sys; import Evaluation.plots as p; assert 'matplotlib' not in sys.modules;"
+    code = ("import sys; import Evaluation.figures.plots as p; assert 'matplotlib' not in sys.modules;"
             f"p.plot_losses([dict(epoch=1, loss=1., val_loss=2.)], {str(tmp_path / 'x.png')!r});"
             "assert 'matplotlib.pyplot' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True)

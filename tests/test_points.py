@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from Dataset.face_model import load_face_model
+from Dataset.face_model.model import load_face_model
 from Dataset.representations import points
 
 PINNED = [[-59.1595, 55.6166, -30.4872], [0.7212, -17.5332, 31.0145], [52.5824, -77.7899, -20.1852]]

@@ -1,16 +1,16 @@
-"""Dataset/surface_reconstruction.py and Evaluation/wireframe.py: a sphere's cap, recovered; closed; the same each time.
+"""Dataset/fitting/surface_reconstruction.py and Evaluation/figures/wireframe.py: a sphere's cap, recovered; closed; the same each time.
 """
 import numpy as np
 import pytest
 
-from Dataset.camera import look_at_face
+from Dataset.fitting.surface_reconstruction import (BACK, PoissonOptions, closing_points, depth_surface,
+                                                    estimate_normals, is_closed, poisson)
+from Dataset.geometry.camera import look_at_face
+from Dataset.geometry.mesh import Mesh
 from Dataset.io.mesh_io import read_mesh, write_mesh
-from Dataset.mesh import Mesh
 from Dataset.representations.depth import decode, from_picture, to_picture, triangulate
-from Dataset.surface_reconstruction import (BACK, PoissonOptions, closing_points, depth_surface, estimate_normals,
-                                            is_closed, poisson)
-from Evaluation.depth_views import depth_strip
-from Evaluation.wireframe import draw_wireframe
+from Evaluation.figures.wireframe import draw_wireframe
+from Evaluation.views.depth import depth_strip
 
 RADIUS, CAMERA = 60.0, look_at_face(48, 600.0, 220.0)
 

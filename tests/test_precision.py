@@ -2,10 +2,10 @@
 import keras
 import pytest
 
-from Network import precision
-from Network.precision import cpu_has_bfloat16, resolve_precision
-from Network.settings import Settings
-from Network.step import prepare
+from Network.training import precision
+from Network.training.precision import cpu_has_bfloat16, resolve_precision
+from Network.training.settings import Settings
+from Network.training.step import prepare
 
 X86 = "processor\t: 0\nmodel name\t: made up bf16\nflags\t\t: fpu sse2 avx2{}\nbugs\t\t: spectre_v1\n\n"
 ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd{}\nCPU part\t: 0xd40\n\n"

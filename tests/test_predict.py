@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from Dataset.detection.candidates import grown
+from Dataset.io.inputs import Picture, example_picture
 from Dataset.representations.points import grid_triangles
-from Dataset.sources import Picture, example_picture
+from Network.commands.results import face_mesh
 from Network.inference.base import Face
-from Network.inference.candidates import grown
 from Network.inference.photos import EXTENT, Crop, NoFace, crop_faces, faces_of, recrop, square_crop
 from Network.inference.registry import predictor_of
-from Network.inference.results import face_mesh
 from Network.inference.texture import Texture
-from Network.loading import Loaded
+from Network.training.loading import Loaded
 
 BLANK = Picture("blank.png", np.full((100, 100, 3), 90, np.uint8))
 

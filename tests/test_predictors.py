@@ -9,23 +9,24 @@ import numpy as np
 import pytest
 
 import Network
-from Dataset.face_model import load_face_model
-from Dataset.pose import Pose
-from Dataset.rasterise import faces, rasterise
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.pose import Pose
+from Dataset.geometry.transforms import rotation_from_euler
+from Dataset.io.inputs import Picture, example_picture
+from Dataset.rendering.rasterise import faces, rasterise
 from Dataset.representations.coefficients import POSE, decode_pose
 from Dataset.representations.volume import LEVEL
-from Dataset.sources import Picture, example_picture
-from Dataset.transforms import rotation_from_euler
-from Evaluation.views import VIEWS, make_viewer
-from Network import coarse, get_network, pix2pix, uvnet, vrn
-from Network.checkpoints import RunFolder
-from Network.demo_faces import FaceWriter
-from Network.demo_options import SURFACES
+from Evaluation.views.registry import VIEWS, make_viewer
+from Network import get_network
+from Network.commands.demo_faces import FaceWriter
+from Network.commands.demo_options import SURFACES
 from Network.inference.base import Predictor, mean_face
 from Network.inference.photos import NoFace, square_crop
 from Network.inference.registry import PREDICTORS, from_run, predictor_class, predictor_of
 from Network.inference.rendered import far_camera, render, rendered_volume
-from Network.loading import load_model
+from Network.models import coarse, pix2pix, uvnet, vrn
+from Network.training.checkpoints import RunFolder
+from Network.training.loading import load_model
 from tests.test_compact import TINY
 from tests.test_streaming import TINY_THESIS
 

@@ -6,14 +6,14 @@ import keras
 import numpy as np
 import pytest
 
-from Dataset.face_model import load_face_model
-from Dataset.rendering_unit import built_in_unit
+from Dataset.face_model.model import load_face_model
 from Dataset.representations import coefficients as c
 from Dataset.representations.coefficients import linear
-from Network import coarse
-from Network.checkpoints import RunFolder
-from Network.lite import runner
-from Network.quantise import PASSES, Inputs, calibration, convert, iterated_faces, judge, main, parse, quantise
+from Dataset.representations.pncc import built_in_unit
+from Network.engine.lite import runner
+from Network.export.quantise import PASSES, Inputs, calibration, convert, iterated_faces, judge, main, parse, quantise
+from Network.models import coarse
+from Network.training.checkpoints import RunFolder
 from tests.test_coefficient_dataset import Made
 
 CONFIG = coarse.Config(image_size=32, stem_filters=8, stem_pool=False, filters=(8, 16), blocks=(1, 1), head="flatten",
@@ -104,7 +104,7 @@ def test_the_command_writes_and_judges_both_forms(model, tmp_path, monkeypatch, 
     run = RunFolder(tmp_path / "run")
     run.start({"network": "coarse", "model": dataclasses.asdict(CONFIG), "order": "grid"})
     run.save_weights(model, "best_validation")
-    monkeypatch.setattr("Network.quantise.open_shards", lambda path, partial: Made())
+    monkeypatch.setattr("Network.export.quantise.open_shards", lambda path, partial: Made())
     main(parse([str(run.path), "--data", "made", "--pictures", "3", "-o", str(tmp_path / "out")]))
     said = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in said] == [f"{tmp_path}/out_{form}.tflite" for form in ("float", "int8")]

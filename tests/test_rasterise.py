@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from Dataset.rasterise import Faces, faces, rasterise
+from Dataset.rendering.rasterise import Faces, faces, rasterise
 from tests.rays import rasterise_slowly
 
 ONE = np.array([[0], [1], [2]])

@@ -1,9 +1,9 @@
-"""Dataset/raycast.py against its slow twin and against spheres and planes whose answers are known."""
+"""Dataset/rendering/raycast.py against its slow twin and against spheres and planes whose answers are known."""
 import numpy as np
 import pytest
 
-from Dataset.camera import look_at_face
-from Dataset.raycast import Scene
+from Dataset.geometry.camera import look_at_face
+from Dataset.rendering.raycast import Scene
 from tests.rays import cast, cast_slowly, interpolate
 
 SQUARE = np.array([[-10, -10, 0], [10, -10, 0], [10, 10, 0], [-10, 10, 0]], float)

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from Dataset.errors import NotFittable
-from Dataset.face_model import load_face_model
-from Dataset.pose import Pose
-from Dataset.transforms import rotation_from_euler
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.pose import Pose
+from Dataset.geometry.transforms import rotation_from_euler
 from Network.readout.canonical import added, features_of, observe, sums_of
 from Network.readout.estimate import MAX_TYPICALITY, face_keypoints, fitted_pose, yaw_of, yaw_weights
 from Network.readout.fit import Part, fit

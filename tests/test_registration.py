@@ -1,16 +1,16 @@
-"""Dataset/registration.py, fitting.py, scan_surface.py: made scans whose truth is known, and slow twins."""
+"""Dataset/fitting/nonrigid_icp.py, fitting.py, scan_surface.py: made scans whose truth is known, and slow twins."""
 import numpy as np
 import pytest
 
-from Dataset import registration
-from Dataset.face_model import load_face_model
-from Dataset.fitting import Landmarks, fit_model, grid_is_skin, pair_weights
-from Dataset.mesh import Mesh
-from Dataset.registration import Quality, deform, register, stiffness
-from Dataset.representations.points import encode, grid_triangles
+from Dataset.face_model.model import load_face_model
+from Dataset.fitting import nonrigid_icp as registration
+from Dataset.fitting.nonrigid_icp import Quality, deform, register, stiffness
+from Dataset.fitting.scan_fit import Landmarks, fit_model, grid_is_skin, pair_weights
+from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.normals import vertex_normals
-from Dataset.scan_surface import Nearest, ScanSurface
-from Dataset.transforms import rotation_from_euler
+from Dataset.geometry.scan_surface import Nearest, ScanSurface
+from Dataset.geometry.transforms import rotation_from_euler
+from Dataset.representations.points import encode, grid_triangles
 from tests.scans import make_scan
 
 
@@ -22,7 +22,7 @@ def landmarks_of(made, seed=0, spread=1.5):
 
 def mean_face_error(made):
     """The floor: the mean face moved and scaled to the true grid as well as it can be, mean distance in mm."""
-    from Dataset.transforms import umeyama
+    from Dataset.geometry.transforms import umeyama
     mean, truth = encode(load_face_model().mean).reshape(-1, 3), made.grid.reshape(-1, 3)
     return np.linalg.norm(umeyama(mean, truth).apply(mean) - truth, axis=1).mean()
 

@@ -2,12 +2,12 @@
 import numpy as np
 import pytest
 
-from Dataset.camera import FLIP, Camera
-from Dataset.face_model import BUILT_IN, VARIABLE, load_face_model, use_face_model
-from tests.rays import cast, interpolate
-from Dataset.rendering_unit import built_in_unit, mean_code
-from Dataset.representations import coefficients as c
+from Dataset.face_model.model import BUILT_IN, VARIABLE, load_face_model, use_face_model
+from Dataset.geometry.camera import FLIP, Camera
 from Dataset.geometry.normals import normalise, vertex_normals
+from Dataset.representations import coefficients as c
+from Dataset.representations.pncc import built_in_unit, mean_code
+from tests.rays import cast, interpolate
 
 MODEL = load_face_model()
 

@@ -1,21 +1,21 @@
-"""Dataset/renders.py, backdrop.py and glasses.py: every array is what its name says, by slow and independent ways."""
+"""Dataset/synthesis/renders.py, backdrop.py and glasses.py: every array is what its name says, by slow and independent ways."""
 from functools import lru_cache
 
 import numpy as np
 import pytest
 
-from Dataset.backdrop import backdrop
-from Dataset.camera import FLIP, Camera
-from Dataset.framing import detected_face, expected_box, predict_box
-from Dataset.glasses import CLEAR, DARK, make_glasses
-from Dataset.renders import (BUFFERS, CLEARANCE, GRID, RenderOptions, coarse_grid, layout, render_person, sample_angles,
-                             uv_map, visible)
+from Dataset.geometry.camera import FLIP, Camera
+from Dataset.geometry.transforms import rotation_from_euler
+from Dataset.rendering.shading import background
 from Dataset.representations import points, uvmap
-from Dataset.scene import FRAME, HAIR, LENS, Actor, roughen, sample_view, view_camera
-from Dataset.shading import background
-from Dataset.skin import sample_look
-from Dataset.transforms import rotation_from_euler
-from Dataset.workers import render_stage
+from Dataset.synthesis.background import backdrop
+from Dataset.synthesis.framing import detected_face, expected_box, predict_box
+from Dataset.synthesis.glasses import CLEAR, DARK, make_glasses
+from Dataset.synthesis.renders import (BUFFERS, CLEARANCE, GRID, RenderOptions, coarse_grid, layout, render_person,
+                                       sample_angles, uv_map, visible)
+from Dataset.synthesis.scene import FRAME, HAIR, LENS, Actor, roughen, sample_view, view_camera
+from Dataset.synthesis.skin import sample_look
+from Dataset.synthesis.workers import render_stage
 
 OPTIONS = RenderOptions(people=3, images=3, size=48, seed=11, buffers=BUFFERS, detect=0.0)
 

@@ -1,10 +1,10 @@
-"""Dataset/sampling.py: exactly n points, on the surface, by area, the same for a seed."""
+"""Dataset/geometry/sampling.py: exactly n points, on the surface, by area, the same for a seed."""
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from Dataset.mesh import Mesh
-from Dataset.sampling import METHODS, sample
+from Dataset.geometry.mesh import Mesh
+from Dataset.geometry.sampling import METHODS, sample
 
 
 @pytest.fixture

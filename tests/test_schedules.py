@@ -1,11 +1,11 @@
-"""Network/training.py: learning rates by number. Cosine, drop and plateau, each after its warm-up."""
+"""Network/training/trainer.py: learning rates by number. Cosine, drop and plateau, each after its warm-up."""
 import math
 
 import numpy as np
 import pytest
 
-from Network.settings import TrainConfig
-from Network.training import learning_rate
+from Network.training.settings import TrainConfig
+from Network.training.trainer import learning_rate
 
 
 def rates(epochs: int, history=(), **settings) -> np.ndarray:

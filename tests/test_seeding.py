@@ -4,7 +4,6 @@ import pytest
 
 from Dataset.seeding import BATCHES, MAX_SEED, ORDER, stream
 
-
 PINNED = [2513939324447909606, 2914044604934964585]
 
 

@@ -1,4 +1,4 @@
-"""Evaluation/serve.py: who may ask, how much, and what a refused visitor reads."""
+"""Evaluation/web/serve.py: who may ask, how much, and what a refused visitor reads."""
 import contextlib
 import http.client
 import json
@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from Dataset.mesh import Mesh
-from Evaluation.serve import FaceServer, ServeConfig
-from Evaluation.serve_requests import Limits, mesh_bytes
-from Evaluation.visits import Visits
+from Dataset.geometry.mesh import Mesh
+from Evaluation.web.requests import Limits, mesh_bytes
+from Evaluation.web.serve import FaceServer, ServeConfig
+from Evaluation.web.sessions import Visits
 
 TRIANGLE = Mesh(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]]),
                 colours=np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8))

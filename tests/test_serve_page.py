@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
+from Dataset.io.inputs import example_picture
 from Dataset.io.mesh_io import read_mesh
-from Dataset.sources import example_picture
-from Evaluation.serve import ServeConfig, serve
-from Network.demo_options import parse
+from Evaluation.web.serve import ServeConfig, serve
+from Network.commands.demo_options import parse
 from tests.browser import browser, console, shot, wait
 from tests.test_serve import ask
 

@@ -1,11 +1,11 @@
-"""Dataset/shading.py on a sphere, where normals, Lambert's law and shadows have closed forms."""
+"""Dataset/rendering/shading.py on a sphere, where normals, Lambert's law and shadows have closed forms."""
 import numpy as np
 import pytest
 
-from Dataset import shading
-from Dataset.camera import look_at_face
+from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.normals import normalise, vertex_normals
-from Dataset.raycast import Scene
+from Dataset.rendering import shading
+from Dataset.rendering.raycast import Scene
 from tests.rays import interpolate
 
 

@@ -2,12 +2,12 @@
 import numpy as np
 import pytest
 
-from Dataset.face_model import load_face_model
-from Dataset.representations.coefficients import mean_face
-from Dataset.scene import Stage
+from Dataset.face_model.model import load_face_model
+from Dataset.fitting.shape_from_shading import DetailOptions, _bent, _light, _slopes, _solve, refine, refine_normals
 from Dataset.geometry.normals import normalise
-from Dataset.shading import sh_basis
-from Dataset.shading_detail import DetailOptions, _bent, _light, _slopes, _solve, refine, refine_normals
+from Dataset.rendering.shading import sh_basis
+from Dataset.representations.coefficients import mean_face
+from Dataset.synthesis.scene import Stage
 from tests.relief import angle, picture
 
 

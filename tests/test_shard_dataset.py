@@ -5,19 +5,19 @@ import shutil
 import numpy as np
 import pytest
 
-from Datagenerator.augment import Sample
-from Datagenerator.coefficient_dataset import CoefficientConfig
-from Datagenerator.pipeline import make_pipeline
-from Datagenerator.shard_dataset import PointConfig, ShardConfig, make_sequences, mirror, mirror_grid
+from Datagenerator.augmentation.augment import Sample
 from Datagenerator.dataset import DataConfig
+from Datagenerator.loading.pipeline import make_pipeline
+from Datagenerator.sequences.coefficients import CoefficientConfig
+from Datagenerator.sequences.keypoints import PointConfig, ShardConfig, make_sequences, mirror, mirror_grid
 from Datagenerator.source import data_config, open_source, people_of
-from Dataset.face_model import load_face_model
-from Dataset.renders import RenderOptions
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.transforms import to_unit_sphere, umeyama
 from Dataset.representations.points import encode
-from Dataset.shards import make_shards, open_shards
-from Dataset.sidecar import model_hash
-from Dataset.transforms import to_unit_sphere, umeyama
-from Dataset.truths import Truths
+from Dataset.representations.targets import Truths
+from Dataset.synthesis.renders import RenderOptions
+from Dataset.synthesis.shards import make_shards, open_shards
+from Dataset.synthesis.sidecar import model_hash
 
 CONFIG = ShardConfig(most_images=2, batch_images=4, batches=3, validation_people=2, image_size=32, points=256)
 

@@ -1,4 +1,4 @@
-"""Dataset/shards.py and workers.py: shards are whole or not there, the same from any number of workers."""
+"""Dataset/synthesis/shards.py and workers.py: shards are whole or not there, the same from any number of workers."""
 import hashlib
 import json
 import os
@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from Dataset import shards
-from Dataset.atomic import folder_lock
-from Dataset.renders import RenderOptions, layout, render_person
-from Dataset.shards import make_shards, open_shards
-from Dataset.workers import render_stage
+from Dataset.io.atomic import folder_lock
+from Dataset.synthesis import shards
+from Dataset.synthesis.renders import RenderOptions, layout, render_person
+from Dataset.synthesis.shards import make_shards, open_shards
+from Dataset.synthesis.workers import render_stage
 from tests.forkserver import DEVNULL, Popen
 
 TINY = RenderOptions(people=18, images=2, size=24, seed=3, detect=0.0, buffers=("mask",))
@@ -121,7 +121,7 @@ def test_goes_on_after_a_kill(tiny, tmp_path):
     running.send_signal(signal.SIGKILL)
     assert running.wait(60) == -signal.SIGKILL and (out / "shard_00000").is_dir()
     if not (out / "shard_00001").is_dir():
-        with pytest.raises(ValueError, match="OUT: unfinished; run Dataset.shards again with the same settings"):
+        with pytest.raises(ValueError, match="OUT: unfinished; run Dataset.synthesis.shards again with the same settings"):
             open_shards(out)
         part = open_shards(out, partial=True)
         np.testing.assert_array_equal(part.people, np.arange(16))

@@ -1,12 +1,12 @@
-"""Dataset/skin.py and Dataset/chart.py: paint lies where the mean face's landmarks are."""
+"""Dataset/synthesis/skin.py and Dataset/synthesis/chart.py: paint lies where the mean face's landmarks are."""
 from functools import lru_cache
 
 import numpy as np
 import pytest
 
-from Dataset import skin
-from Dataset.chart import HEIGHT, WIDTH, Chart, sample_texture
-from Dataset.face_model import load_face_model
+from Dataset.face_model.model import load_face_model
+from Dataset.synthesis import skin
+from Dataset.synthesis.chart import HEIGHT, WIDTH, Chart, sample_texture
 
 LOOK = skin.sample_look(np.random.default_rng(1))._replace(melanin=0.1, hair=0.0, hair_style=1, beard=0.0, stubble=0.0,
                                                            brows=1.0, lips=1.0, freckles=0.0, hairline=0.0)

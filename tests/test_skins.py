@@ -1,4 +1,4 @@
-"""Dataset/skins.py and assets/build_skins.py: pictures land where the face is, and change nothing but the skin."""
+"""Dataset/synthesis/photographed_skin.py and assets/build_skins.py: pictures land where the face is, and change nothing but the skin."""
 import io
 import json
 import os
@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from Dataset import skin, skins
-from Dataset.assets import build_skins
-from Dataset.assets.build_face import pack_npz
-from Dataset.chart import HEIGHT
-from Dataset.renders import RenderOptions, layout, render_person
-from Dataset.shading import LUMINANCE
-from Dataset.shards import make_shards, open_shards
-from Dataset.skins import BUILT_IN, SCALE, Pictures, load_skins, sample_base, unroll
-from Dataset.workers import render_stage
+from Dataset.face_model.build import skins as build_skins
+from Dataset.face_model.build.face import pack_npz
+from Dataset.rendering.shading import LUMINANCE
+from Dataset.synthesis import photographed_skin as skins, skin
+from Dataset.synthesis.chart import HEIGHT
+from Dataset.synthesis.photographed_skin import BUILT_IN, SCALE, Pictures, load_skins, sample_base, unroll
+from Dataset.synthesis.renders import RenderOptions, layout, render_person
+from Dataset.synthesis.shards import make_shards, open_shards
+from Dataset.synthesis.workers import render_stage
 
 TINY = RenderOptions(people=2, images=1, size=24, seed=3, detect=0.0)
 

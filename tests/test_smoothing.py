@@ -1,10 +1,10 @@
-"""Dataset/smoothing.py: numbers pinned by hand, a slow twin, known lags, angles that come round."""
+"""Dataset/geometry/smoothing.py: numbers pinned by hand, a slow twin, known lags, angles that come round."""
 import math
 
 import numpy as np
 import pytest
 
-from Dataset.smoothing import Average, OneEuro, SmoothingConfig, Unsmoothed, Unwrapped
+from Dataset.geometry.smoothing import Average, OneEuro, SmoothingConfig, Unsmoothed, Unwrapped
 
 STEP = 1 / 30
 

@@ -3,7 +3,7 @@ import cv2
 import numpy as np
 import pytest
 
-from Dataset.sources import pictures
+from Dataset.io.inputs import pictures
 
 
 def numbered(index: int) -> np.ndarray:

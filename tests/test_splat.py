@@ -1,8 +1,8 @@
-"""Evaluation/splat.py: what is in front hides what is behind, light falls from the front, holes stay white."""
+"""Evaluation/figures/splat.py: what is in front hides what is behind, light falls from the front, holes stay white."""
 import numpy as np
 import pytest
 
-from Evaluation.splat import Frame, estimate_normals, fill, render_cloud
+from Evaluation.figures.splat import Frame, estimate_normals, fill, render_cloud
 from tests.clouds import face
 
 

@@ -1,11 +1,11 @@
-"""Evaluation/stability.py: made truths with known noise, known lag and known bias come out as they were put in."""
+"""Evaluation/metrics/stability.py: made truths with known noise, known lag and known bias come out as they were put in."""
 import numpy as np
 import pytest
 
-from Dataset.smoothing import Average, OneEuro
-from Dataset.synthetic_video import SyntheticVideo, VideoOptions
-from Evaluation.stability import (face_size, grid_atlas, jitter, lag, measure, sample_map, spread, stability_table,
-                                  uv_errors)
+from Dataset.geometry.smoothing import Average, OneEuro
+from Dataset.synthesis.video import SyntheticVideo, VideoOptions
+from Evaluation.metrics.stability import (face_size, grid_atlas, jitter, lag, measure, sample_map, spread,
+                                          stability_table, uv_errors)
 
 SIDE, FRAMES = 100.0, 120
 LATTICE = np.stack(np.meshgrid(np.linspace(0, 1, 16), np.linspace(0, 1, 16)), -1).reshape(-1, 2)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from Network.layers import TimeBatchNormalization
-from Network.settings import Settings
-from Network.step import GradientStep, make_strategy, prepare
+from Network.layers.convlstm import TimeBatchNormalization
+from Network.training.settings import Settings
+from Network.training.step import GradientStep, make_strategy, prepare
 from tests import forkserver
 
 
@@ -117,8 +117,8 @@ def test_a_backend_without_a_step(monkeypatch):
 WORKER = """
 import json, sys
 import numpy as np
-from Network.layers import TimeBatchNormalization
-from Network.step import GradientStep, make_strategy
+from Network.layers.convlstm import TimeBatchNormalization
+from Network.training.step import GradientStep, make_strategy
 strategy = make_strategy("multiworker")
 import keras
 from tests.test_step import data, mse, small_model

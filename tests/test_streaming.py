@@ -8,10 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-from Network import compact, mobile3model
+from Network import mobile3model
 from Network.inference.photos import NoFace, square_crop
 from Network.inference.registry import predictor_of
-from Network.loading import Loaded
+from Network.models import compact
+from Network.training.loading import Loaded
 from tests.test_compact import TINY
 
 TINY_THESIS = mobile3model.Config(image_size=32, points=64, lstm_filters=(4, 4), lstm_strides=(2, 2),

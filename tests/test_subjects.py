@@ -1,14 +1,14 @@
-"""Dataset/subjects.py: the folder format, its splits, and what is refused."""
+"""Dataset/sources/subjects.py: the folder format, its splits, and what is refused."""
 import json
 
 import numpy as np
 import pytest
 
-from Dataset.images import write_image
+from Dataset.io.images import write_image
 from Dataset.io.mesh_io import write_points
-from Dataset.subjects import (DatasetInfo, Split, dataset_info, list_subjects, read_points, read_split,
-                              split_by_person, subjects_of, write_dataset_info, write_split)
-from Dataset.validate import Report, main, validate
+from Dataset.sources.subjects import (DatasetInfo, Split, dataset_info, list_subjects, read_points, read_split,
+                                      split_by_person, subjects_of, write_dataset_info, write_split)
+from Dataset.sources.validate import Report, main, validate
 
 PEOPLE96 = [f"F{i:03d}" for i in range(1, 54)] + [f"M{i:03d}" for i in range(1, 44)]
 

@@ -1,12 +1,12 @@
-"""Evaluation/surface.py: known answers, and agreement with the shared scorer where that is present."""
+"""Evaluation/metrics/surface.py: known answers, and agreement with the shared scorer where that is present."""
 import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from Dataset.transforms import Similarity, rotation_from_euler
-from Evaluation.surface import Crop, all_rotations, surface_distances, surface_scores
+from Dataset.geometry.transforms import Similarity, rotation_from_euler
+from Evaluation.metrics.surface import Crop, all_rotations, surface_distances, surface_scores
 from tests.clouds import face
 
 SCORER = Path(__file__).resolve().parents[2] / "shared" / "score.py"

@@ -1,4 +1,4 @@
-"""Dataset/synthetic.py, with scene, framing and sidecar: what is written is what was meant, again and again."""
+"""Dataset/synthesis/subject_folders.py, with scene, framing and sidecar: what is written is what was meant, again and again."""
 import dataclasses
 import hashlib
 import shutil
@@ -9,19 +9,19 @@ import cv2
 import numpy as np
 import pytest
 
-from Dataset import synthetic
-from Dataset.atomic import folder_lock
-from Dataset.camera import Camera
-from Dataset.detect import detect_faces
-from Dataset.face_model import load_face_model
-from Dataset.framing import PREDICTED, expected_box, frame_face
+from Dataset.detection.cascades import detect_faces
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.camera import Camera
+from Dataset.io.atomic import folder_lock
 from Dataset.io.mesh_io import read_points
-from Dataset.raycast import Scene
+from Dataset.rendering.raycast import Scene
 from Dataset.representations import points
-from Dataset.scene import Actor, Range, Stage, head_materials, sample_view, view_camera
-from Dataset.sidecar import annotation_hash, model_hash
-from Dataset.skin import sample_look
-from Dataset.subjects import dataset_info, list_subjects, read_split, subjects_of
+from Dataset.sources.subjects import dataset_info, list_subjects, read_split, subjects_of
+from Dataset.synthesis import subject_folders as synthetic
+from Dataset.synthesis.framing import PREDICTED, expected_box, frame_face
+from Dataset.synthesis.scene import Actor, Range, Stage, head_materials, sample_view, view_camera
+from Dataset.synthesis.sidecar import annotation_hash, model_hash
+from Dataset.synthesis.skin import sample_look
 
 TINY = synthetic.Options(subjects=2, images=3, seed=5, size=64, points=256)
 
@@ -245,14 +245,14 @@ def test_haar_finds_frontal_faces_where_they_are():
 
 
 def test_a_face_that_the_detector_misses_is_framed_by_its_landmarks(monkeypatch):
-    monkeypatch.setattr("Dataset.framing.detect_faces", lambda image: [])
+    monkeypatch.setattr("Dataset.synthesis.framing.detect_faces", lambda image: [])
     shot = next(frontal(1))
     framing = frame_face(shot, 32)
     assert framing.source == PREDICTED and framing == frame_face(shot, 32)._replace(camera=framing.camera)
     x, y, width, height = framing.box
     expected = expected_box(view_camera(shot.view).project(shot.landmarks()))
     assert width == height and abs(width - expected[2]) < 0.2 * expected[2]
-    monkeypatch.setattr("Dataset.framing.detect_faces", lambda image: [type("D", (), {
+    monkeypatch.setattr("Dataset.synthesis.framing.detect_faces", lambda image: [type("D", (), {
         "box": (0, 0, 20, 20), "pass_name": "wallpaper"})()])
     assert frame_face(shot, 32).source == PREDICTED       # a find elsewhere is not this face
 

@@ -1,4 +1,4 @@
-"""Dataset/synthetic_video.py: the truth of a frame is what its picture shows; Dataset/video_files.py reads it back."""
+"""Dataset/synthesis/video.py: the truth of a frame is what its picture shows; Dataset/io/video_files.py reads it back."""
 import signal
 import subprocess
 import sys
@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from Dataset import shading
-from Dataset.face_model import load_face_model
-from Dataset.renders import coarse_grid
+from Dataset.face_model.model import load_face_model
+from Dataset.io.video_files import read_video, video_info, write_video
+from Dataset.rendering import shading
 from Dataset.representations.points import SIZE
 from Dataset.representations.uvmap import grid_places
-from Dataset.scene import Stage, pose_vertices
-from Dataset.synthetic_video import SyntheticVideo, VideoOptions, main, make_video, truth_arrays
-from Dataset.video_files import read_video, video_info, write_video
+from Dataset.synthesis.renders import coarse_grid
+from Dataset.synthesis.scene import Stage, pose_vertices
+from Dataset.synthesis.video import SyntheticVideo, VideoOptions, main, make_video, truth_arrays
 
 SMALL = {"width": 160, "height": 120, "head": 0.7, "frames": 20, "rate": 10.0}
 ROOT = Path(__file__).resolve().parents[1]
@@ -172,7 +172,7 @@ def test_video_files_refuse_what_is_none(tmp_path):
 
 
 def test_a_killed_writer_leaves_no_half_video(tmp_path):
-    code = ("import sys, time, numpy as np\nfrom Dataset.video_files import write_video\n"
+    code = ("import sys, time, numpy as np\nfrom Dataset.io.video_files import write_video\n"
             "with write_video(sys.argv[1], 64, 64) as write:\n"
             "    for n in range(10**6):\n        write(np.full((64, 64, 3), n % 255, np.uint8))\n"
             "        n == 30 and print('going', flush=True)\n        time.sleep(0.001)\n")

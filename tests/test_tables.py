@@ -1,10 +1,10 @@
-"""Evaluation/tables.py: exact text, what is escaped, and Table 2's numbers."""
+"""Evaluation/reports/tables.py: exact text, what is escaped, and Table 2's numbers."""
 import csv
 import math
 
 import pytest
 
-from Evaluation.tables import THESIS_TABLE_2, Table, table2
+from Evaluation.reports.tables import THESIS_TABLE_2, Table, table2
 
 SMALL = Table("A title", ["layer", "shape", "value"], [["in|put\nx", (None, 8, 3), 0.5], ["b", (4,), None]],
               ["A note."], 2)

@@ -5,16 +5,17 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from Datagenerator import occluders, pair_dataset
-from Datagenerator.coefficient_dataset import CoefficientConfig, CoefficientSequence
-from Datagenerator.map_dataset import DepthConfig, MapConfig, MapSequence
-from Datagenerator.pair_dataset import PairConfig, PairSequence
-from Datagenerator.shard_dataset import ShardConfig, ShardSequence
-from Datagenerator.volume_dataset import VolumeConfig, VolumeSequence
-from Dataset.depth_pairs import Pair
-from Dataset.face_model import load_face_model
+from Datagenerator.augmentation import occluders
+from Datagenerator.sequences import depth_pairs as pair_dataset
+from Datagenerator.sequences.coefficients import CoefficientConfig, CoefficientSequence
+from Datagenerator.sequences.depth_pairs import PairConfig, PairSequence
+from Datagenerator.sequences.keypoints import ShardConfig, ShardSequence
+from Datagenerator.sequences.maps import DepthConfig, MapConfig, MapSequence
+from Datagenerator.sequences.volumes import VolumeConfig, VolumeSequence
+from Dataset.face_model.model import load_face_model
 from Dataset.representations import coefficients as c
 from Dataset.representations.volume import fill
+from Dataset.sources.depth_pairs import Pair
 from tests.coded import (BETWEEN, BRIGHT, CODE, DARK, FIELDS, INNER, Pictures, field_of, grid_code, painted, pixels,
                          told_apart)
 
@@ -201,8 +202,8 @@ class Solids(Pictures):
                   "landmarks": repeated(np.zeros((68, 2), np.float32), 4),
                   "images": repeated(np.zeros((64, 64, 3), np.uint8), 4)}
         super().__init__(**arrays)
-        from Dataset.camera import look_at_face
-        from Dataset.scene import pose_vertices
+        from Dataset.geometry.camera import look_at_face
+        from Dataset.synthesis.scene import pose_vertices
         head = pose_vertices(self.model.shape(identity[0]), pose)
         seen = look_at_face(64, 700.0, 200.0)._replace(centre=(33.0, 30.0)).project(self.model.landmarks(head))
         self.marks = np.stack([seen.x, seen.y], -1)

@@ -1,4 +1,4 @@
-"""Dataset/texas3d.py, Dataset/depth_pairs.py, Datagenerator/pair_dataset.py: a small database of the same names."""
+"""Dataset/sources/texas3d.py, Dataset/sources/depth_pairs.py, Datagenerator/sequences/depth_pairs.py: a small database of the same names."""
 import csv
 import shutil
 
@@ -6,19 +6,19 @@ import cv2
 import numpy as np
 import pytest
 
-from Datagenerator.epoch import Shard
-from Datagenerator.pair_dataset import PairConfig, PairSequence, pair_sequences
-from Datagenerator.judged import depths_of
-from Datagenerator.pipeline import make_pipeline
+from Datagenerator.evaluation_data import depths_of
+from Datagenerator.loading.epoch import Shard
+from Datagenerator.loading.pipeline import make_pipeline
+from Datagenerator.sequences.depth_pairs import PairConfig, PairSequence, pair_sequences
 from Datagenerator.source import open_source
-from Dataset.depth_pairs import pairs, published_test, read_depth_picture, read_pair
-from Dataset.images import minmax, read_image, write_image
+from Dataset.io.images import minmax, read_image, write_image
 from Dataset.io.mesh_io import read_points
 from Dataset.representations.depth import DISTANCE, RANGE, DepthRange, decode, decode_depth, guess_camera
-from Dataset.subjects import dataset_info, list_subjects, read_split, subjects_of, write_split
-from Dataset.texas3d import main, resize_levels
-from Dataset.validate import validate
-from Evaluation.depth_table import depth_table
+from Dataset.sources.depth_pairs import pairs, published_test, read_depth_picture, read_pair
+from Dataset.sources.subjects import dataset_info, list_subjects, read_split, subjects_of, write_split
+from Dataset.sources.texas3d import main, resize_levels
+from Dataset.sources.validate import validate
+from Evaluation.reports.depth import depth_table
 from tests.texas3d_files import FAR, LEVEL, PIXEL, depth_of, write_database, write_pair
 
 FLAGS = ("--size", "64", "--points", "500", "--pixel", str(PIXEL), "--level", str(LEVEL), "--held-out", "2")

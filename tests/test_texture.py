@@ -1,8 +1,8 @@
-"""Dataset/texture.py: places of the grid's points, and gaps that are filled sensibly."""
+"""Dataset/rendering/texture.py: places of the grid's points, and gaps that are filled sensibly."""
 import numpy as np
 import pytest
 
-from Dataset.texture import fill, grid_uv, push_pull
+from Dataset.rendering.texture import fill, grid_uv, push_pull
 
 
 def test_uv_pinned():

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from Datagenerator import pipeline as module
 from Datagenerator.dataset import SubjectSequence
-from Datagenerator.pipeline import make_pipeline
-from Datagenerator.threads import ThreadPipeline
+from Datagenerator.loading import pipeline as module
+from Datagenerator.loading.pipeline import make_pipeline
+from Datagenerator.loading.threads import ThreadPipeline
 from tests.test_dataset import config, write_subjects
 
 
@@ -98,7 +98,7 @@ def test_an_abandoned_epoch_leaves_no_thread_behind(folder):
 def test_python_exits_cleanly_with_batches_under_way(folder):
     program = ("import sys; sys.modules['tensorflow'] = None\n"
                "from Datagenerator.dataset import DataConfig, SubjectSequence\n"
-               "from Datagenerator.pipeline import make_pipeline\n"
+               "from Datagenerator.loading.pipeline import make_pipeline\n"
                "config = DataConfig(images=3, batch_size=4, image_size=16, points=20, repeats=500, cache='none')\n"
                f"batches = iter(make_pipeline(SubjectSequence({str(folder)!r}, config), 0, workers=4, prefetch=100))\n"
                "next(batches)\n"

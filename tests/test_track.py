@@ -1,11 +1,12 @@
-"""Network/track.py: made paths of faces, a detector that is counted and lied to, and the truth of a synthetic video."""
+"""Network/video/track.py: made paths of faces, a detector that is counted and lied to, and the truth of a synthetic video."""
 import numpy as np
 import pytest
 
-from Dataset.smoothing import SmoothingConfig
-from Dataset.synthetic_video import SyntheticVideo, VideoOptions
-from Network import track as module
-from Network.track import EXTENT, TrackConfig, Tracker, box_around, cascade_faces, overlaps, square, to_crop, to_frame
+from Dataset.geometry.smoothing import SmoothingConfig
+from Dataset.synthesis.video import SyntheticVideo, VideoOptions
+from Network.video import track as module
+from Network.video.track import (EXTENT, TrackConfig, Tracker, box_around, cascade_faces, overlaps, square, to_crop,
+                                 to_frame)
 
 IMAGE = np.zeros((200, 300, 3), np.uint8)
 LATTICE = np.stack(np.meshgrid(np.linspace(0, 1, 16), np.linspace(0, 1, 16)), -1).reshape(-1, 2)
@@ -233,5 +234,5 @@ def test_geometry_of_boxes():
 
 
 def test_constants_are_those_of_single_photos():
-    from Network import candidates, predict         # Keras, which the module itself does not need
+    from Network import candidates, predict  # Keras, which the module itself does not need
     assert (predict.EXTENT, candidates.QUICK_LOOK, candidates.SURE) == (EXTENT, module.QUICK_LOOK, module.SURE)

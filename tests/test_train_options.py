@@ -10,11 +10,12 @@ import pytest
 
 import train
 from Datagenerator.source import DATA_CONFIGS
-from Network import NETWORKS, get_network, presets, settings
-from Network.checkpoints import RunFolder
-from Network.declared import declared, explained
-from Network.presets import PRESETS, resolve
-from Network.train_options import parse
+from Network import NETWORKS, get_network
+from Network.commands.train_options import parse
+from Network.config.declared import declared, explained
+from Network.training import presets, settings
+from Network.training.checkpoints import RunFolder
+from Network.training.presets import PRESETS, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 FEEDS = declared("Datagenerator.source")["DATA_CONFIGS"]
@@ -35,9 +36,9 @@ def test_what_is_read_off_the_source_is_what_is_there():
         same(FEEDS[network], DATA_CONFIGS[network])
     assert FEEDS.keys() == DATA_CONFIGS.keys() == NETWORKS.keys()
     for name in ("Settings", "TrainConfig"):
-        same(declared("Network.settings")[name], getattr(settings, name))
-    assert declared("Network.presets")["PRESETS"] == presets.PRESETS
-    assert explained(declared("Network.settings")["Settings"])["optimizer"] == "adam, or rmsprop with decay 0.9"
+        same(declared("Network.training.settings")[name], getattr(settings, name))
+    assert declared("Network.training.presets")["PRESETS"] == presets.PRESETS
+    assert explained(declared("Network.training.settings")["Settings"])["optimizer"] == "adam, or rmsprop with decay 0.9"
     assert declared("math") == {}
 
 

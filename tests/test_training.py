@@ -12,11 +12,11 @@ import keras
 import numpy as np
 import pytest
 
-from Network.checkpoints import Progress, RunFolder
-from Network.processor_time import processor_seconds
-from Network.settings import TrainConfig
-from Network.step import GradientStep
-from Network.training import NotFinite, Stopped, Trainer, fixed_epoch, learning_rate, plateau_reached
+from Network.training.checkpoints import Progress, RunFolder
+from Network.training.processor_time import processor_seconds
+from Network.training.settings import TrainConfig
+from Network.training.step import GradientStep
+from Network.training.trainer import NotFinite, Stopped, Trainer, fixed_epoch, learning_rate, plateau_reached
 from tests import forkserver
 from tests.test_step import data, mse, small_model
 
@@ -69,7 +69,7 @@ def test_plateau_is_derived_from_the_history():
 
 
 def test_plateau_changes_rate_and_beta1_and_resumes_exactly(tmp_path, monkeypatch):
-    monkeypatch.setattr("Network.training.plateau_reached", lambda config, history: len(history) >= 2)
+    monkeypatch.setattr("Network.training.trainer.plateau_reached", lambda config, history: len(history) >= 2)
     whole = trainer(tmp_path / "whole", PLATEAU)
     history = whole.fit()
     np.testing.assert_allclose([row["learning_rate"] for row in history], [1e-2] * 2 + [1e-3] * 3)
@@ -321,7 +321,7 @@ import os, signal, sys
 import numpy as np, tensorflow as tf, keras
 tf.config.experimental.enable_op_determinism()
 from tests.test_training import CONFIG, trainer
-from Network.checkpoints import RunFolder
+from Network.training.checkpoints import RunFolder
 folder, moment, resume = sys.argv[1], sys.argv[2], sys.argv[3] == "resume"
 calls = {"n": 0}
 def die():

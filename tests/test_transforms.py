@@ -1,10 +1,9 @@
-"""Dataset/transforms.py: pinned numbers, truth made and recovered, and what degenerate input gives."""
+"""Dataset/geometry/transforms.py: pinned numbers, truth made and recovered, and what degenerate input gives."""
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from Dataset.transforms import Similarity, rotation_from_euler, to_origin, to_unit_sphere, umeyama
+from Dataset.geometry.transforms import Similarity, rotation_from_euler, to_origin, to_unit_sphere, umeyama
 
 ANGLES = st.tuples(*[st.floats(-180, 180)] * 3)
 

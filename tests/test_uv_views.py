@@ -1,10 +1,10 @@
-"""Evaluation/uv_views.py: maps whose truth is known by a formula, slow twins, and what must be refused."""
+"""Evaluation/views/uv.py: maps whose truth is known by a formula, slow twins, and what must be refused."""
 import cv2
 import numpy as np
 import pytest
 
-from Evaluation import uv_views
-from Evaluation.uv_views import (TextureMean, grid_lines, grid_points, lift, locate, project_texture, unproject)
+from Evaluation.views import uv as uv_views
+from Evaluation.views.uv import TextureMean, grid_lines, grid_points, lift, locate, project_texture, unproject
 
 
 def pixels(height, width):

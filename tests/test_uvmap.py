@@ -4,12 +4,12 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from Dataset.camera import look_at_face
-from Dataset.face_model import load_face_model
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.closest import ClosestPoints
-from Dataset.raycast import Hits, Scene
+from Dataset.rendering.raycast import Hits, Scene
 from Dataset.representations import points, uvmap
-from Dataset.scene import pose_vertices
+from Dataset.synthesis.scene import pose_vertices
 
 CAMERA = look_at_face(96, 700.0, 290.0)
 

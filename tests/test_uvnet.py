@@ -1,15 +1,16 @@
-"""Network/uvnet.py and its loss: the listing's sizes, what a pixel sees, maps read and refused, a slow twin."""
+"""Network/models/uvnet.py and its loss: the listing's sizes, what a pixel sees, maps read and refused, a slow twin."""
 import dataclasses
 
 import keras
 import numpy as np
 import pytest
 
-from Network import get_network, uvnet
-from Network.losses import LEAST_LOG_VARIANCE, LOSSES, maps_of_the_face
-from Network.presets import resolve
-from Network.settings import Settings
-from Network.step import GradientStep, make_optimizer
+from Network import get_network
+from Network.losses.points import LEAST_LOG_VARIANCE, LOSSES, maps_of_the_face
+from Network.models import uvnet
+from Network.training.presets import resolve
+from Network.training.settings import Settings
+from Network.training.step import GradientStep, make_optimizer
 from tests.test_uvnet_loss import sample
 
 TINY = uvnet.Config(image_size=16, levels=2, first_features=4)

@@ -3,7 +3,7 @@ import keras
 import numpy as np
 import pytest
 
-from Network.losses import maps_of_the_face
+from Network.losses.points import maps_of_the_face
 
 
 def sample(rng, size: int, batch: int = 2) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Network/video.py, film.py, Dataset/live_frames.py: networks that know the truth, films that are read back, a camera
+"""Network/video/video.py, film.py, Dataset/io/live_frames.py: networks that know the truth, films that are read back, a camera
 that is made of a list."""
 import signal
 import subprocess
@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from Dataset.live_frames import Live, paced
-from Dataset.smoothing import SmoothingConfig
-from Dataset.synthetic_video import SyntheticVideo, VideoOptions
-from Dataset.video_files import Moment, read_video, write_video
-from Network.film import Rows, film
-from Network.track import TrackConfig
-from Network.video import Cut, FaceVideo, VideoConfig, cut_box
+from Dataset.geometry.smoothing import SmoothingConfig
+from Dataset.io.live_frames import Live, paced
+from Dataset.io.video_files import Moment, read_video, write_video
+from Dataset.synthesis.video import SyntheticVideo, VideoOptions
+from Network.video.film import Rows, film
+from Network.video.track import TrackConfig
+from Network.video.video import Cut, FaceVideo, VideoConfig, cut_box
 from tests.films import Clock, Oracle, blank, detector
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -221,8 +221,8 @@ def test_a_slow_network_drops_frames_of_a_camera_but_none_of_a_file(tmp_path, st
 
 
 def test_a_killed_film_leaves_no_half_file(tmp_path):
-    code = ("import sys, numpy as np\nfrom Network.film import film\nfrom Network.video import FaceAnswer\n"
-            "from Dataset.video_files import Moment\nfrom types import SimpleNamespace\n"
+    code = ("import sys, numpy as np\nfrom Network.video.film import film\nfrom Network.video.video import FaceAnswer\n"
+            "from Dataset.io.video_files import Moment\nfrom types import SimpleNamespace\n"
             "class Same:\n    size, margin, triangles = 8, 1.0, None\n"
             "    def __call__(self, cut, state):\n"
             "        steps = np.linspace(0.1, 0.9, 16)\n"

@@ -1,12 +1,12 @@
-"""Dataset/video_files.py: a video that could not be written is an error, not a file."""
+"""Dataset/io/video_files.py: a video that could not be written is an error, not a file."""
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
-from Dataset import video_files
-from Dataset.video_files import read_video, write_video
+from Dataset.io import video_files
+from Dataset.io.video_files import read_video, write_video
 
 FRAMES = [np.full((32, 48, 3), 20 * n, np.uint8) for n in range(9)]
 

@@ -3,13 +3,13 @@ are."""
 import numpy as np
 import pytest
 
-from Dataset.images import minmax
+from Dataset.io.images import minmax
 from Dataset.representations.coefficients import encode
-from Dataset.synthetic_video import SyntheticVideo, VideoOptions
+from Dataset.synthesis.video import SyntheticVideo, VideoOptions
 from Network.inference import coarse, uvnet
+from Network.inference.iterate import WHOLE, Iterated
 from Network.inference.rendered import face_triangles
-from Network.iterate import WHOLE, Iterated
-from Network.video import FaceVideo, VideoConfig
+from Network.video.video import FaceVideo, VideoConfig
 from tests.films import Clock, blank, detector
 
 RAW = VideoConfig(smoothing="none", detect_every=1000)

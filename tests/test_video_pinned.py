@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from Dataset.smoothing import Average, OneEuro, SmoothingConfig, Unwrapped
-from Dataset.synthetic_video import SyntheticVideo, VideoOptions
-from Dataset.workers import render_stage
-from Evaluation.curve import MEASURED, _errors
-from Evaluation.stability import lag, measure, uv_errors
-from Network.track import EXTENT, TrackConfig, Tracker, box_around
+from Dataset.geometry.smoothing import Average, OneEuro, SmoothingConfig, Unwrapped
+from Dataset.synthesis.video import SyntheticVideo, VideoOptions
+from Dataset.synthesis.workers import render_stage
+from Evaluation.metrics.curve import MEASURED, _errors
+from Evaluation.metrics.stability import lag, measure, uv_errors
+from Network.video.track import EXTENT, TrackConfig, Tracker, box_around
 
 LATTICE = np.stack(np.meshgrid(np.linspace(0, 1, 16), np.linspace(0, 1, 16)), -1).reshape(-1, 2)
 EVEN = np.arange(256) % 2 == 0
@@ -29,7 +29,7 @@ def half_hidden(frames: int = 80) -> np.ndarray:
     return visible
 
 
-# Evaluation/stability.py
+# Evaluation/metrics/stability.py
 
 
 def test_found_counts_visible_points_in_frames_that_have_some():
@@ -71,7 +71,7 @@ def test_uv_errors_say_across_before_down():
     np.testing.assert_allclose(uv_errors(shown, shown + (2.0, 3.0))[0], np.tile([0.01, 0.03], (256, 1)), atol=1e-9)
 
 
-# Evaluation/curve.py
+# Evaluation/metrics/curve.py
 
 
 def test_a_curve_looks_at_all_columns_of_the_grid():
@@ -86,7 +86,7 @@ def test_a_curve_looks_at_all_columns_of_the_grid():
         assert part == pytest.approx(where.mean() * whole, rel=0.3), where.mean()
 
 
-# Dataset/smoothing.py, Network/track.py
+# Dataset/geometry/smoothing.py, Network/video/track.py
 
 
 @pytest.mark.parametrize("config, made", [
@@ -147,7 +147,7 @@ def test_a_face_in_the_far_end_of_a_long_frame_is_in_the_picture(shape, place):
 
 def test_a_look_near_a_face_at_the_far_end_of_a_wide_frame(monkeypatch):
     """The part that is searched holds the face's surroundings; a find is told in px of the frame."""
-    from Network import track as module
+    from Network.video import track as module
     frame, parts = np.zeros((100, 400, 3), np.uint8), []
     frame[30:70, 300:340] = 255
 
@@ -169,7 +169,7 @@ def test_unsure_faces_are_lost_and_forgotten_in_time():
     assert [track.number for track in found.begin(np.zeros((200, 300, 3), np.uint8), 2, 9.0)] == [1]
 
 
-# Dataset/synthetic_video.py
+# Dataset/synthesis/video.py
 
 
 def test_keypoints_off_a_wide_frame_are_not_visible():

@@ -1,4 +1,4 @@
-"""Evaluation/viewer.py and epoch_images.py: a run as one page; its pictures bounded, its words never code."""
+"""Evaluation/web/viewer.py and epoch_images.py: a run as one page; its pictures bounded, its words never code."""
 import base64
 import hashlib
 import html
@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from Evaluation import viewer
-from Evaluation.epoch_images import EpochImages, TILE, batch_pictures, epoch_pictures, save_epoch_images
-from Evaluation.viewer import main, page, read_run, summary, write_page
+from Evaluation.views.epoch_images import TILE, EpochImages, batch_pictures, epoch_pictures, save_epoch_images
+from Evaluation.web import viewer
+from Evaluation.web.viewer import main, page, read_run, summary, write_page
 from tests.browser import browser, console, wait
 from tests.clouds import face
 

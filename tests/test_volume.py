@@ -6,13 +6,13 @@ import zipfile
 import numpy as np
 import pytest
 
-from Dataset.camera import look_at_face
-from Dataset.face_model import load_face_model
-from Dataset.mesh import Mesh
-from Dataset.raycast import Scene
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.camera import look_at_face
+from Dataset.geometry.mesh import Mesh
+from Dataset.geometry.transforms import rotation_from_euler
+from Dataset.rendering.raycast import Scene
 from Dataset.representations import volume
 from Dataset.representations.volume import Frame, decode, encode, fill, frame_of, from_bytes, front, pack, solid, unpack
-from Dataset.transforms import rotation_from_euler
 
 CUBE = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
 # counter-clockwise from outside where x, y, z are right-handed

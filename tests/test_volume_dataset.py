@@ -5,16 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from Datagenerator.epoch import Shard
-from Datagenerator.volume_dataset import (Motion, VolumeConfig, draw_motion, heat_maps, make_volume_sequences,
-                                          mirrored_landmarks, move_image, move_pixels, move_voxels)
-from Dataset.camera import look_at_face
-from Dataset.face_model import load_face_model
-from Dataset.renders import RenderOptions
+from Datagenerator.loading.epoch import Shard
+from Datagenerator.sequences.volumes import (Motion, VolumeConfig, draw_motion, heat_maps, make_volume_sequences,
+                                             mirrored_landmarks, move_image, move_pixels, move_voxels)
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.camera import look_at_face
+from Dataset.geometry.transforms import rotation_from_euler
 from Dataset.representations.volume import encode, fill, frame_of, solid
-from Dataset.scene import pose_vertices
-from Dataset.shards import make_shards, open_shards
-from Dataset.transforms import rotation_from_euler
+from Dataset.synthesis.renders import RenderOptions
+from Dataset.synthesis.scene import pose_vertices
+from Dataset.synthesis.shards import make_shards, open_shards
 
 PLAIN = VolumeConfig(batch_size=4, batches=3, validation_people=2, image_size=32, layers=36)
 MANY = dataclasses.replace(PLAIN, photos=True, empty=0.3, mirror=0.5)

@@ -1,24 +1,24 @@
-"""Dataset/volume_fit.py and Network/inference/vrn.py: made people, from any side, come back; nothing is no face."""
+"""Dataset/fitting/volume_fit.py and Network/inference/vrn.py: made people, from any side, come back; nothing is no face."""
 import dataclasses
 
 import keras
 import numpy as np
 import pytest
 
-from Dataset.camera import look_at_face
 from Dataset.errors import NotFittable
-from Dataset.face_model import load_face_model
+from Dataset.face_model.model import load_face_model
+from Dataset.fitting.volume_fit import _start, _surface, fit_volume
+from Dataset.geometry.camera import look_at_face
+from Dataset.geometry.transforms import rotation_from_euler
 from Dataset.representations.points import encode as grid
 from Dataset.representations.volume import encode, frame_of, solid, to_bytes
-from Dataset.transforms import rotation_from_euler
-from Dataset.volume_fit import _start, _surface, fit_volume
-from Network import vrn
-from Network.checkpoints import RunFolder
+from Network.export.pack import pack
 from Network.inference.photos import NoFace
 from Network.inference.registry import from_run, predictor_of
 from Network.inference.vrn import sigmoid, surface_of, visible_points
-from Network.loading import load_model
-from Network.pack import pack
+from Network.models import vrn
+from Network.training.checkpoints import RunFolder
+from Network.training.loading import load_model
 from tests.seen import squared_error
 from tests.test_fitted import fake
 

@@ -2,11 +2,11 @@
 import numpy as np
 import pytest
 
-from Dataset.face_model import load_face_model
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.transforms import rotation_from_euler
 from Dataset.representations.points import encode
-from Dataset.transforms import rotation_from_euler
-from Evaluation.metrics import interocular_nme
-from Evaluation.volume_nme import OUTER_CORNERS, volume_nme
+from Evaluation.metrics.distances import interocular_nme
+from Evaluation.metrics.volume_nme import OUTER_CORNERS, volume_nme
 
 
 def test_pinned():

@@ -1,11 +1,11 @@
-"""Evaluation/volume_table.py, on the batches that Datagenerator/judged.py hands it."""
+"""Evaluation/reports/volume.py, on the batches that Datagenerator/evaluation_data.py hands it."""
 import numpy as np
 import pytest
 
-from Datagenerator.judged import volumes_of
-from Dataset.renders import RenderOptions
-from Dataset.shards import make_shards
-from Evaluation.volume_table import landmarks_off, mean_truths, volume_scores, volume_table
+from Datagenerator.evaluation_data import volumes_of
+from Dataset.synthesis.renders import RenderOptions
+from Dataset.synthesis.shards import make_shards
+from Evaluation.reports.volume import landmarks_off, mean_truths, volume_scores, volume_table
 
 SIZE, LAYERS = 48, 52
 
@@ -45,7 +45,7 @@ def test_the_truth_is_best_and_a_shift_costs(folder, monkeypatch):
     one, moved = (volume_scores(np.roll(volumes[0], by, axis=-1), volumes[0], faces[0], landmarks[0]) for by in (0, 4))
     assert moved.iou < 0.95 and moved.front < 0.02      # along the view: nothing but the place
     assert moved.nme == pytest.approx(one.nme, abs=0.3)
-    monkeypatch.setattr("Evaluation.volume_table.volume_nme", lambda *clouds: 0.0)
+    monkeypatch.setattr("Evaluation.reports.volume.volume_nme", lambda *clouds: 0.0)
     squeezed = numbers(lambda volume: np.repeat(volume[..., ::2], 2, axis=-1)[..., :LAYERS] * 1.0)
     assert squeezed["front"][0] > 0.1
     none = numbers(np.zeros_like)
@@ -70,7 +70,7 @@ def test_by_hand():
 
 
 def test_landmarks_of_networks_that_say_them(folder, monkeypatch):
-    monkeypatch.setattr("Evaluation.volume_table.volume_nme", lambda *clouds: 0.0)      # most of a picture's time
+    monkeypatch.setattr("Evaluation.reports.volume.volume_nme", lambda *clouds: 0.0)      # most of a picture's time
     batches = volumes_of(folder, SIZE, LAYERS, 1)
     (images, (volumes, _, landmarks)), = batches()
     flat = landmarks[..., :2]

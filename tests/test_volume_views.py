@@ -1,7 +1,7 @@
-"""Evaluation/volume_views.py: a lit ball, and where the outline lies."""
+"""Evaluation/views/volume.py: a lit ball, and where the outline lies."""
 import numpy as np
 
-from Evaluation.volume_views import front_picture, outline
+from Evaluation.views.volume import front_picture, outline
 
 
 def test_a_ball_is_lit_from_the_upper_left():

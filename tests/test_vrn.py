@@ -1,15 +1,15 @@
-"""Network/vrn.py, hourglass.py, vrn_losses.py: sizes counted, variants, twins by hand, remat, reading, training."""
+"""Network/models/vrn.py, hourglass.py, vrn_losses.py: sizes counted, variants, twins by hand, remat, reading, training."""
 import dataclasses
 
 import keras
 import numpy as np
 import pytest
 
-from Network import vrn
-from Network.hourglass import EPSILON, Residual
-from Network.settings import Settings
-from Network.step import GradientStep, make_optimizer
-from Network.vrn_losses import HEAT_WEIGHT, cross_entropy, volume_and_landmarks
+from Network.layers.hourglass import EPSILON, Residual
+from Network.losses.volume import HEAT_WEIGHT, cross_entropy, volume_and_landmarks
+from Network.models import vrn
+from Network.training.settings import Settings
+from Network.training.step import GradientStep, make_optimizer
 from tests import forkserver
 
 TINY = vrn.Config(image_size=16, layers=12, features=8, stem=(4, 6), depth=2, head=(6,), landmark_features=4,
@@ -216,8 +216,8 @@ def test_rmsprop_is_the_papers():
 
 
 def test_the_rate_falls_after_forty_epochs():
-    from Network.settings import TrainConfig
-    from Network.training import learning_rate
+    from Network.training.settings import TrainConfig
+    from Network.training.trainer import learning_rate
     config = TrainConfig(schedule="drop")
     assert [learning_rate(config, e) for e in (0, 39)] == [1e-4, 1e-4]
     assert learning_rate(config, 40) == learning_rate(config, 299) == pytest.approx(1e-5)
@@ -247,7 +247,7 @@ def test_another_process_reads_it_and_says_the_same(tmp_path, variant):
     model, (x, _) = vrn.build_training(config), batch(config)
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "x.npy", x)
-    code = ("import keras, numpy as np, Network.vrn as vrn\n"
+    code = ("import keras, numpy as np, Network.models.vrn as vrn\n"
             f"model = keras.models.load_model(r'{tmp_path / 'model.keras'}', compile=False, safe_mode=True)\n"
             f"np.save(r'{tmp_path / 'y.npy'}', vrn.inference(model)(np.load(r'{tmp_path / 'x.npy'}')))\n")
     forkserver.run("-c", code, check=True)

@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 
 from Datagenerator.source import people_of
-from Dataset.face_model import load_face_model
-from Dataset.renders import RenderOptions, render_person
-from Dataset.scene import Stage
-from Dataset.shards import make_shards
-from Dataset.transforms import umeyama
-from Dataset.truths import Truths
-from Evaluation.curve import error_curve
-from Evaluation.people import photo_batch
-from Evaluation.surface import surface_scores
-from Network.compared import System, file_bytes
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.transforms import umeyama
+from Dataset.representations.targets import Truths
+from Dataset.synthesis.renders import RenderOptions, render_person
+from Dataset.synthesis.scene import Stage
+from Dataset.synthesis.shards import make_shards
+from Evaluation.metrics.curve import error_curve
+from Evaluation.metrics.surface import surface_scores
+from Evaluation.reports.subjects import photo_batch
+from Network.commands.compared import System, file_bytes
 from Network.inference.photos import NoFace, square_crop
 from Network.inference.registry import from_run
-from Network.loading import DEFAULT_MODEL, WEIGHTS, load_model, models_in_the_box
+from Network.training.loading import DEFAULT_MODEL, WEIGHTS, load_model, models_in_the_box
 
 PEOPLE, IMAGES, SEED = 8, 4, 31337
 FEW = 4                             # people, and two pictures of each, whom each network is asked about

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from Dataset.camera import look_at_face
-from Dataset.face_model import load_face_model
-from Dataset.images import write_image
-from Dataset.raycast import Scene
-from tests.rays import interpolate
-from Dataset.scene import pose_vertices
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.normals import vertex_normals
+from Dataset.io.images import write_image
+from Dataset.rendering.raycast import Scene
+from Dataset.synthesis.scene import pose_vertices
+from tests.rays import interpolate
 
 PIXEL = 1.6             # mm of a pixel and of a grey level: the real pictures have five times as many
 LEVEL = 0.5

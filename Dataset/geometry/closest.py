@@ -25,7 +25,7 @@ class ClosestPoints:
 
     def __init__(self, vertices: np.ndarray, triangles: np.ndarray, threads: int = 1,
                  origin: np.ndarray | None = None) -> None:
-        import open3d as o3d        # takes a second to import
+        import open3d as o3d  # takes a second to import
 
         self.vertices, self.triangles, self._threads = np.asarray(vertices, np.float64), triangles, threads
         self._origin = self.vertices.mean(0) if origin is None else np.asarray(origin, np.float64)

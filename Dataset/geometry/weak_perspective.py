@@ -12,7 +12,7 @@ def fit_weak_perspective(points: np.ndarray, pixels: np.ndarray, weights: np.nda
 
     points (N, K, 3), pixels (N, K, 2), weights (N, K) >= 0, not all 0 -> rotations (N, 3, 3), head frame -> upright
     camera frame (x right, y up, z to the camera), scales (N,) pixels per unit of the points, translations (N, 2).
-    Points in one plane leave the turn out of it to chance. No search for outliers: `Dataset.pose.weak_perspective` has
+    Points in one plane leave the turn out of it to chance. No search for outliers: `Dataset.geometry.pose.weak_perspective` has
     one.
     """
     share = weights / weights.sum(-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Mesh and cloud files: read and written. Their bytes are made in `Dataset.mesh_files`.
+"""Mesh and cloud files: read and written. Their bytes are made in `Dataset.io.mesh_files`.
 
 Open3D reads .ply. It reads .wrl (VRML) as 0 vertices without an error, and .obj in another order of vertices, so
 these two go through pymeshlab, as the thesis's .wrl does (listing B-1.2). Both libraries are loaded when they are
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Callable, TypeVar
 
 import numpy as np
 
-from Dataset.mesh import Mesh
-from Dataset.mesh_files import check_geometry, mesh_files, write_files
-from Dataset.plyheader import check_ply
-from Dataset.vrml import texture_corners
+from Dataset.geometry.mesh import Mesh
+from Dataset.io.mesh_files import check_geometry, mesh_files, write_files
+from Dataset.io.ply_header import check_ply
+from Dataset.io.vrml import texture_corners
 
 if TYPE_CHECKING:
     import pymeshlab

@@ -20,12 +20,12 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial.transform import Rotation
 
-from Dataset.face_model import FaceModel, load_face_model
+from Dataset.face_model.model import FaceModel, load_face_model
+from Dataset.geometry.pose import Pose
+from Dataset.geometry.transforms import rotation_from_euler
 from Dataset.geometry.weak_perspective import fit_weak_perspective
-from Dataset.images import Box
-from Dataset.pose import Pose
+from Dataset.io.images import Box
 from Dataset.representations import points
-from Dataset.transforms import rotation_from_euler
 
 IDENTITY, EXPRESSION, POSE = slice(0, 200), slice(200, 284), slice(284, 290)
 SHAPE = slice(0, 284)
@@ -118,7 +118,7 @@ def fitted_pose(shown: np.ndarray, pixels: np.ndarray, size: float) -> np.ndarra
     """The weak perspective nearest to what a camera saw, (B, 6) float32, in closed form.
 
     shown (B, K, 3) mm, head frame; pixels (B, K, 2), where they are seen, all as weighty; size: px of the crop. Least
-    squares and a polar factor (Dataset/pose.py), without its search for outliers: there are none in a rendering.
+    squares and a polar factor (Dataset/geometry/pose.py), without its search for outliers: there are none in a rendering.
     """
     shown, pixels = np.asarray(shown, float), np.asarray(pixels, float)
     poses = zip(*fit_weak_perspective(shown, pixels, np.ones(shown.shape[:2])))

@@ -1,6 +1,6 @@
 """Representation `depth`: how far the face is at each pixel, along the camera's axis (the `pix2pix` system's target).
 
-A depth map is (H, W) float32, millimetres along the optical axis at pixel centres (`Dataset/camera.py`); NaN is "no
+A depth map is (H, W) float32, millimetres along the optical axis at pixel centres (`Dataset/geometry/camera.py`); NaN is "no
 depth", never 0. Points are in the camera's world (the posed head frame: +y up, +z to the camera), row by row.
 
 What a network predicts (`encode_depth`) cannot be that distance: a crop does not show it. It is how far each place
@@ -20,11 +20,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from Dataset.camera import Camera, look_at_face
 from Dataset.errors import NotFittable
-from Dataset.mesh import Mesh
-from Dataset.raycast import Scene
-from Dataset.sampling import sample
+from Dataset.geometry.camera import Camera, look_at_face
+from Dataset.geometry.mesh import Mesh
+from Dataset.geometry.sampling import sample
+from Dataset.rendering.raycast import Scene
 
 RANGE = 200.0           # mm: about what a crop of a face shows from side to side
 DISTANCE = 800.0        # mm: of a face from a camera of which nothing is known

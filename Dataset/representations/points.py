@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import sparse
 
-from Dataset.face_model import FaceModel, load_face_model
+from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.geometry.bilinear import bilinear, bilinear_matrix
 
 SIZE = 128

@@ -19,12 +19,12 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
-from Dataset.camera import Camera
-from Dataset.correspondences import Correspondences
-from Dataset.face_model import FaceModel, load_face_model
+from Dataset.face_model.model import FaceModel, load_face_model
+from Dataset.geometry.camera import Camera
 from Dataset.geometry.closest import ClosestPoints
-from Dataset.raycast import Hits, Scene
+from Dataset.rendering.raycast import Hits, Scene
 from Dataset.representations import points
+from Dataset.representations.correspondences import Correspondences
 
 SIZE = points.SIZE
 SPLIT = 8               # 8x8 samples of a pixel

@@ -27,18 +27,18 @@ import cv2
 import numpy as np
 from scipy import sparse
 
-from Dataset.atomic import write_atomic
-from Dataset.camera import Camera, look_at_face
 from Dataset.errors import NotFittable
-from Dataset.face_model import FaceModel
-from Dataset.mesh import Mesh
+from Dataset.face_model.model import FaceModel
+from Dataset.geometry.camera import Camera, look_at_face
+from Dataset.geometry.mesh import Mesh
+from Dataset.io.atomic import write_atomic
 from Dataset.representations import points
 
 SIZE, LAYERS = 192, 200         # the paper's
 LEVEL = 0.5                     # of the sigmoid values: the surface
 SOLID = 64                      # side of the ordered grid that is filled: cells of 2 mm
 STEPS = 8                       # from the rim to its centre: small triangles are filled sooner
-FOCAL, DISTANCE = 4.2, 800.0    # of a crop of which nothing is known, in sides and mm: medians of Dataset.renders
+FOCAL, DISTANCE = 4.2, 800.0    # of a crop of which nothing is known, in sides and mm: medians of Dataset.synthesis.renders
 LIMITS = (8, 1024)              # of S and D: sizes from files are bounded
 MOST_BYTES = 2 ** 24            # of packed bits in a file: 512 x 512 x 512
 _NUDGE = np.array([3.1e-7, 1.7e-7])     # px: no ray goes through a vertex or along an edge
@@ -261,7 +261,7 @@ def decode(values: np.ndarray, image: np.ndarray | None = None) -> Mesh:
     cuts the face. Between the centres of a voxel outside and one inside the place is linear in their values. ValueError
     "empty" where no surface is: nothing is above 0.5, or everything is.
     """
-    from skimage.measure import marching_cubes      # here: it takes a quarter of a second to import
+    from skimage.measure import marching_cubes  # here: it takes a quarter of a second to import
 
     values = _checked(values)
     inside = values > LEVEL

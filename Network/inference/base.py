@@ -14,18 +14,18 @@ from typing import Any, Callable, ClassVar, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from Dataset.face_model import FaceModel, load_face_model
-from Dataset.images import SCALINGS, Box, scaled
-from Dataset.pose import Pose, pose_numbers, weak_perspective
+from Dataset.face_model.model import FaceModel, load_face_model
+from Dataset.geometry.pose import Pose, pose_numbers, weak_perspective
+from Dataset.geometry.transforms import to_unit_sphere
+from Dataset.io.images import SCALINGS, Box, scaled
+from Dataset.io.inputs import Picture
 from Dataset.representations import points as grids
-from Dataset.sources import Picture
-from Dataset.transforms import to_unit_sphere
-from Network.grid import resample
-from Network.inference.photos import (FRONTAL, Answer, Crop, NoFace, Scored, best_crop, crop_faces, square_crop)
+from Network.inference.photos import FRONTAL, Answer, Crop, NoFace, Scored, best_crop, crop_faces, square_crop
 from Network.inference.readings import DepthReading, UVReading
 from Network.inference.texture import Texture, View, frontal_view, view_of
-from Network.loading import Loaded
-from Network.video import FaceNetwork
+from Network.layers.grid import resample
+from Network.training.loading import Loaded
+from Network.video.video import FaceNetwork
 
 BATCH = 16              # images that go through a network at a time
 
@@ -38,7 +38,7 @@ class Face(NamedTuple):
     photo_points  (N, 3) float32, the face in the last photo with its expression, as `points`
     keypoints     (256, 2) float32, where a 16x16 ordered grid of the face lies in the crop, normalised coordinates
     landmarks     (68, 2) float32, likewise
-    pose          `Dataset.pose.Pose` of the head in the crop: px are crop sides, lengths mm
+    pose          `Dataset.geometry.pose.Pose` of the head in the crop: px are crop sides, lengths mm
     texture       the colours of an ordered face; the next photo adds to it
     score         1 or more: the network sees a face; 0 or less: it sees none; None: it cannot tell
     typicality    how far the subject's face is from the mean face, 1 for an average subject of the face model
@@ -56,7 +56,7 @@ class Face(NamedTuple):
 
     @property
     def pose_numbers(self) -> np.ndarray | None:
-        """(6,) float64, `Dataset.pose.pose_numbers` of the head in the picture. Where only keypoints are known the
+        """(6,) float64, `Dataset.geometry.pose.pose_numbers` of the head in the picture. Where only keypoints are known the
         angles are those of the pose that shows them there, and scale and origin are NaN: such a face has no mm."""
         if self.pose is not None:
             return pose_numbers(self.pose, self.crop.box, 1)
@@ -249,7 +249,7 @@ class Predictor(ABC):
 
     def feature_maps(self, photo: np.ndarray) -> Mapping[str, np.ndarray]:
         """A crop (P, P, 3) uint8 BGR -> layer -> its feature maps (h, w, C), where `shows_layers`."""
-        from Network.feature_maps import feature_maps, layer_names
+        from Network.inspection.feature_maps import feature_maps, layer_names
         model = self.loaded.model
         return feature_maps(model, self._scaled(square_crop(photo, self.size).image), layer_names(model))
 

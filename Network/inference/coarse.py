@@ -7,25 +7,25 @@ from typing import Any, Callable, Sequence
 import numpy as np
 from keras import ops
 
-from Dataset.correspondences import Correspondences
-from Dataset.face_model import BUILT_IN, load_face_model
-from Dataset.joint_fit import FitOptions, joint_fit
-from Dataset.pose import pose_numbers
+from Dataset.face_model.model import BUILT_IN, load_face_model
+from Dataset.fitting.multi_view import FitOptions, joint_fit
+from Dataset.geometry.pose import pose_numbers
+from Dataset.geometry.transforms import to_unit_sphere
 from Dataset.representations.coefficients import (COUNT, GRID, IDENTITY, POSE, SHAPE, decode_pose, linear, project,
                                                   recropped)
+from Dataset.representations.correspondences import Correspondences
 from Dataset.representations.points import SIZE
-from Dataset.sidecar import model_hash
-from Dataset.transforms import to_unit_sphere
-from Network.coarse import Config
+from Dataset.synthesis.sidecar import model_hash
+from Network.config.flags import from_dict
 from Network.engine.graph import compiled
-from Network.flags import from_dict
+from Network.engine.lite import one_by_one
 from Network.inference.base import BATCH, Face, Predictor
+from Network.inference.iterate import FrameByFrame, Iterated, Iterations, NoAnswer
 from Network.inference.photos import MAX_RECROPS, Crop, NoFace, Scored, recrop, square_crop
 from Network.inference.rendered import face_triangles
-from Network.iterate import FrameByFrame, Iterated, Iterations, NoAnswer
-from Network.lite import one_by_one
-from Network.loading import Loaded
-from Network.video import Cut, FaceAnswer
+from Network.models.coarse import Config
+from Network.training.loading import Loaded
+from Network.video.video import Cut, FaceAnswer
 
 MAX_PHOTOS = 64         # that are kept: the newest
 FUSIONS = ("mean", "joint")
@@ -163,7 +163,7 @@ def identity_of(faces: Sequence[np.ndarray], fusion: str = "mean") -> np.ndarray
     """One subject's identity (200,) float64 from the faces (290,) of at least one photo.
 
     mean: of the photos' identities, each weighted by how much of the face it shows, (1 + cos yaw) / 2. joint: one face
-    fitted to where the photos' faces lie in their crops (Dataset/joint_fit.py), whose prior knows the model's
+    fitted to where the photos' faces lie in their crops (Dataset/fitting/multi_view.py), whose prior knows the model's
     statistics. ValueError for no face or another word.
     """
     if fusion not in FUSIONS or not len(faces):
@@ -198,7 +198,7 @@ def neutral(identity: np.ndarray) -> np.ndarray:
 
 
 class Follower:
-    """`Network.video.FaceNetwork`: one pass a frame from the last frame's face; a new face begins with the whole
+    """`Network.video.video.FaceNetwork`: one pass a frame from the last frame's face; a new face begins with the whole
     iteration (Endrawis 2018, 2.5). scaled: a crop (S, S, 3) uint8 -> the network's input."""
 
     def __init__(self, iterated: Iterated, scaled: Callable[[np.ndarray], np.ndarray], margin: float = 1.15) -> None:

@@ -8,18 +8,18 @@ import numpy as np
 from keras import ops
 
 from Dataset.errors import NotFittable
-from Dataset.face_model import load_face_model
-from Dataset.pose import Pose, pose_numbers
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.pose import Pose, pose_numbers
 from Network.engine.graph import compiled
 from Network.inference.base import Face, Predictor, grid_of, mean_face
 from Network.inference.joint_readout import JointReadout, PhotoEstimate, Readout
 from Network.inference.photos import Crop, NoFace, Scored, recropped
 from Network.inference.readings import DepthReading, Rendering, UVReading
 from Network.inference.rendered import coefficients_of, face_triangles, render, rendered_volume
-from Network.loading import Loaded
 from Network.readout.model import FILE, read_keypoint_model
 from Network.readout.subject import SubjectReadout
-from Network.video import Cut, FaceAnswer
+from Network.training.loading import Loaded
+from Network.video.video import Cut, FaceAnswer
 
 LAYERS = 200            # of the rendered volume
 # Mean log-variance of the keypoints (of a coordinate's error, in losses.PLACE_UNIT): a face below the first, none above
@@ -150,7 +150,7 @@ def pose_of(estimate: PhotoEstimate) -> Pose:
 
 
 class Follower:
-    """`Network.video.FaceNetwork`: each frame is one more photo of its face; the state is the face's readout."""
+    """`Network.video.video.FaceNetwork`: each frame is one more photo of its face; the state is the face's readout."""
 
     def __init__(self, predictor: CompactPredictor) -> None:
         self._predictor, self._model = predictor, load_face_model()

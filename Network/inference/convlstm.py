@@ -9,11 +9,11 @@ import numpy as np
 from keras import ops
 
 from Network import mobile3model
+from Network.config.flags import from_dict
 from Network.engine.graph import compiled
-from Network.flags import from_dict
 from Network.inference.base import Face, Predictor
 from Network.inference.photos import Crop, NoFace, Scored
-from Network.loading import Loaded
+from Network.training.loading import Loaded
 
 
 class Points(NamedTuple):

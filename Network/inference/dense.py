@@ -9,11 +9,11 @@ import numpy as np
 from keras import ops
 
 from Dataset.errors import NotFittable
-from Dataset.pose import Pose
+from Dataset.geometry.pose import Pose
 from Network.engine.graph import compiled
 from Network.inference.base import Face, PhotoAnswer, Predictor, in_batches, mean_face
 from Network.inference.photos import Crop, NoFace, Scored, recropped, square_crop
-from Network.loading import Loaded
+from Network.training.loading import Loaded
 
 Reading = TypeVar("Reading")
 MAX_PHOTOS = 16         # that are fitted: the newest

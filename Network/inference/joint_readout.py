@@ -1,18 +1,18 @@
-"""A subject's face, and each photo's, from keypoints, by the joint fit of Dataset/joint_fit.py."""
+"""A subject's face, and each photo's, from keypoints, by the joint fit of Dataset/fitting/multi_view.py."""
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from Dataset.correspondences import Correspondences
-from Dataset.face_model import load_face_model
-from Dataset.joint_fit import FitOptions, JointFit, joint_fit
+from Dataset.face_model.model import load_face_model
+from Dataset.fitting.multi_view import FitOptions, JointFit, joint_fit
+from Dataset.representations.correspondences import Correspondences
 from Dataset.representations.points import SIZE
 
 MAX_PHOTOS = 16         # that are fitted at once: the newest
 SIDE = 128              # px that a crop is taken to have: the fit's spreads are in pixels of such
-UNIT = 0.02             # crop sides: log-variances are of errors in this unit (`Network.losses.PLACE_UNIT`)
+UNIT = 0.02             # crop sides: log-variances are of errors in this unit (`Network.losses.points.PLACE_UNIT`)
 FIT = FitOptions(components=80, iterations=3)
 
 

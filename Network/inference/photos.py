@@ -7,9 +7,9 @@ from typing import Callable, Generic, Iterable, Iterator, NamedTuple, TypeVar
 
 import numpy as np
 
-from Dataset.images import Box, crop_resize
-from Dataset.sources import Picture
-from Network.inference.candidates import SURE_PASSES, candidates, find, grown
+from Dataset.detection.candidates import SURE_PASSES, candidates, find, grown
+from Dataset.io.images import Box, crop_resize
+from Dataset.io.inputs import Picture
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")

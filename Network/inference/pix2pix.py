@@ -5,10 +5,10 @@ from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 
-from Dataset.depth_fit import MIN_PIXELS, fit_depth
-from Dataset.face_model import load_face_model
+from Dataset.face_model.model import load_face_model
+from Dataset.fitting.depth_fit import MIN_PIXELS, fit_depth
+from Dataset.geometry.transforms import to_unit_sphere
 from Dataset.representations.depth import decode_depth, guess_camera, large_parts, surface_points
-from Dataset.transforms import to_unit_sphere
 from Network.inference.base import grid_of
 from Network.inference.dense import DensePredictor, Fit, mean_identity
 from Network.inference.photos import NoFace

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from Dataset.camera import Camera
+from Dataset.geometry.camera import Camera
 
 
 class UVReading(NamedTuple):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from Network.inference.base import Predictor
-from Network.loading import DEFAULT_MODEL, Loaded, load_model, models_in_the_box
+from Network.training.loading import DEFAULT_MODEL, Loaded, load_model, models_in_the_box
 
 #: system -> module and class of its Predictor; imported on demand
 PREDICTORS = {

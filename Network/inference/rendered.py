@@ -3,12 +3,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from Dataset.camera import FLIP, Camera
-from Dataset.face_model import FaceModel, load_face_model
-from Dataset.mesh import Mesh
-from Dataset.pose import Pose
-from Dataset.rendering_unit import RenderingUnit, built_in_unit
+from Dataset.face_model.model import FaceModel, load_face_model
+from Dataset.geometry.camera import FLIP, Camera
+from Dataset.geometry.mesh import Mesh
+from Dataset.geometry.pose import Pose
 from Dataset.representations import coefficients, depth, uvmap, volume
+from Dataset.representations.pncc import RenderingUnit, built_in_unit
 from Network.inference.readings import DepthReading, Rendering, UVReading
 
 FAR = 5e4       # mm: from so far away a pinhole camera shows a head as weak perspective does, to 0.3 % of its depth

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from Dataset.texture import fill
-from Network.grid import grid_normals, resample, texels
+from Dataset.rendering.texture import fill
+from Network.layers.grid import grid_normals, resample, texels
 
 #: where no place is known: point (px, py) of a unit-sphere cloud lies at (x + scale px, y - scale py) of the frontal
 #: detector's square; measured on 160 frontal renders, rms 2.6 % of the square

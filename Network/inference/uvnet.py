@@ -1,26 +1,26 @@
 """`uvnet` (Ronkainen 2017): UV maps; all photos of a subject are fitted at once. Chapter 5 names a mesh from the UV map
-as future work: `Dataset.joint_fit` makes it, one identity for all photos."""
+as future work: `Dataset.fitting.multi_view` makes it, one identity for all photos."""
 from __future__ import annotations
 
 from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
-from Dataset.correspondences import Correspondences, checked
 from Dataset.errors import NotFittable
-from Dataset.face_model import load_face_model
-from Dataset.joint_fit import FitOptions, JointFit, joint_fit
-from Dataset.pose import pose_numbers
-from Dataset.renders import coarse_grid
+from Dataset.face_model.model import load_face_model
+from Dataset.fitting.multi_view import FitOptions, JointFit, joint_fit
+from Dataset.geometry.pose import pose_numbers
 from Dataset.representations import uvmap
+from Dataset.representations.correspondences import Correspondences, checked
+from Dataset.synthesis.renders import coarse_grid
+from Network.engine.lite import one_by_one
 from Network.inference.base import grid_of
 from Network.inference.dense import DensePredictor, Fit, Seen
 from Network.inference.photos import NoFace
 from Network.inference.readings import UVReading
 from Network.inference.rendered import face_triangles
-from Network.lite import one_by_one
-from Network.uvnet import read_maps
-from Network.video import Cut, FaceAnswer
+from Network.models.uvnet import read_maps
+from Network.video.video import Cut, FaceAnswer
 
 MIN_PIXELS = 150        # of a face, of 128x128: with fewer the photo shows none
 #: a photo's fit takes four fifths of what all 200 components, 4 steps and every second pixel take, and to a network's
@@ -78,7 +78,7 @@ class UVNetPredictor(DensePredictor[Correspondences]):
 
 
 def pairs_of(maps: Any, stride: int) -> Correspondences:
-    """The correspondences of `Network.uvnet.read_maps`, weighted where the network says how certain it is."""
+    """The correspondences of `Network.models.uvnet.read_maps`, weighted where the network says how certain it is."""
     weights = None if maps.log_variance is None else pixel_weights(maps.uv, maps.log_variance)
     return uvmap.decode(maps.uv, maps.mask, weights, stride)
 
@@ -104,9 +104,9 @@ class Tracked(NamedTuple):
 
 
 class Follower:
-    """`Network.video.FaceNetwork`: each frame's map is fitted alone, from where the last frame's fit left off.
+    """`Network.video.video.FaceNetwork`: each frame's map is fitted alone, from where the last frame's fit left off.
 
-    run: a crop (S, S, 3) uint8 BGR -> maps (S, S, C), as `Network.uvnet.read_maps` takes them.
+    run: a crop (S, S, 3) uint8 BGR -> maps (S, S, C), as `Network.models.uvnet.read_maps` takes them.
     """
 
     def __init__(self, run: Callable[[np.ndarray], np.ndarray], size: int, margin: float = 1.0,

@@ -6,19 +6,19 @@ from typing import Any, Callable, NamedTuple, Sequence
 import keras
 import numpy as np
 
-from Dataset.face_model import load_face_model
-from Dataset.mesh import Mesh
-from Dataset.renders import coarse_grid
+from Dataset.face_model.model import load_face_model
+from Dataset.fitting.volume_fit import LEAST, fit_volume
+from Dataset.geometry.mesh import Mesh
+from Dataset.geometry.transforms import to_unit_sphere
 from Dataset.representations.depth import surface_points
 from Dataset.representations.volume import decode, front_depth, guess_frame
-from Dataset.transforms import to_unit_sphere
-from Dataset.volume_fit import LEAST, fit_volume
-from Network.checkpoints import model_from_config
+from Dataset.synthesis.renders import coarse_grid
 from Network.inference.base import grid_of
 from Network.inference.dense import DensePredictor, Fit, mean_identity
 from Network.inference.photos import NoFace
 from Network.inference.pix2pix import CLOUD
-from Network.vrn import read_landmarks
+from Network.models.vrn import read_landmarks
+from Network.training.checkpoints import model_from_config
 
 
 class VolumeFitted(NamedTuple):

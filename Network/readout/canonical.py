@@ -1,7 +1,7 @@
 """Keypoints of a photo in canonical coordinates, and those of several photos triangulated. numpy only.
 
 The camera is scaled orthography: the affine camera of least squares that sees the mean face as the keypoints lie, made
-orthogonal by its polar factor (as `Network.correspondence.FaceFrame`, whose numbers these are). What keypoints lie
+orthogonal by its polar factor (as `Network.layers.canonical.FaceFrame`, whose numbers these are). What keypoints lie
 beside the mean face so seen is turned back into the head frame; a photo tells nothing along its line of sight.
 """
 from __future__ import annotations
@@ -16,7 +16,7 @@ UNITS = 20.0            # offsets are in twentieths of the mean face's radius, a
 #: chosen on synthetic validation subjects: of the precision e^-log_variance that the network states, as much counts.
 #: The rest stands for the offsets' own variance and for errors that the keypoints of a photo have in common
 CONFIDENCE = 0.3
-_LOG_VARIANCE = (-8.0, 6.0)     # what `Network.correspondence` clips to
+_LOG_VARIANCE = (-8.0, 6.0)     # what `Network.layers.canonical` clips to
 
 
 class Template(NamedTuple):

@@ -6,12 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from Dataset.face_model import FaceModel
-from Dataset.pose import Pose
+from Dataset.face_model.model import FaceModel
+from Dataset.geometry.pose import Pose
 from Dataset.representations.coefficients import EXPRESSION, IDENTITY, SHAPE, linear
 from Dataset.representations.points import grid_landmarks
-from Network.readout.canonical import (UNITS, Observation, Sums, Template, features_of, observe, sums_of,
-                                       template_of)
+from Network.readout.canonical import UNITS, Observation, Sums, Template, features_of, observe, sums_of, template_of
 from Network.readout.gaussian import apply
 from Network.readout.model import YAWS, KeypointModel
 from Network.readout.outliers import clean

@@ -6,8 +6,8 @@ from typing import Callable
 
 import numpy as np
 
-from Network.checkpoints import RunFolder, model_from_config
 from Network.readout.model import WEIGHTS
+from Network.training.checkpoints import RunFolder, model_from_config
 
 BATCH = 32
 
@@ -17,12 +17,12 @@ def keypoint_finder(folder: Path) -> Callable[[np.ndarray], tuple[np.ndarray, np
     ValueError, naming the folder, when it holds no packed weights of `compact`."""
     from keras import ops
 
-    from Network.loading import read_weights
     from Network.engine.graph import compiled
+    from Network.training.loading import read_weights
     config = RunFolder(folder).config()
     model = model_from_config(config)
     if not (folder / WEIGHTS).is_file() or not isinstance(model.output, dict) or "log_variance" not in model.output:
-        raise ValueError(f"{folder}: must hold packed weights of compact (python -m Network.pack)")
+        raise ValueError(f"{folder}: must hold packed weights of compact (python -m Network.export.pack)")
     read_weights(folder / WEIGHTS, model)
     run = compiled(lambda images: model(images, training=False))
 

@@ -14,18 +14,17 @@ from typing import Any, Callable, Iterator, NamedTuple
 
 import numpy as np
 
-from Dataset.atomic import write_atomic
-from Dataset.face_model import load_face_model
-from Dataset.images import minmax
+from Dataset.face_model.model import load_face_model
+from Dataset.io.atomic import write_atomic
+from Dataset.io.images import minmax
 from Dataset.representations.coefficients import IDENTITY, SHAPE
-from Dataset.shards import Shards, open_shards
-from Dataset.sidecar import model_hash
-from Network.flags import exit_code
+from Dataset.synthesis.shards import Shards, open_shards
+from Dataset.synthesis.sidecar import model_hash
+from Network.config.flags import exit_code
 from Network.readout.canonical import Sums, features_of, observe, sums_of
 from Network.readout.estimate import FaceKeypoints, face_keypoints, yaw_of, yaw_weights
 from Network.readout.gaussian import LinearGaussian, Moments, Prior, apply, learn, moments_of, posterior, total
-from Network.readout.model import (WEIGHTS, YAWS, KeypointModel, file_hash, read_keypoint_model,
-                                   write_keypoint_model)
+from Network.readout.model import WEIGHTS, YAWS, KeypointModel, file_hash, read_keypoint_model, write_keypoint_model
 from Network.readout.outliers import precision_of
 
 Keypoints = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -141,7 +140,7 @@ def expression_prior(parts: list[Part]) -> Prior:
 
 def similarity_error(found: np.ndarray, truth: np.ndarray) -> float:
     """Mean squared distance of point sets (M, K, 3) to (M, K, 3) after the similarity that brings each nearest."""
-    from Dataset.transforms import umeyama
+    from Dataset.geometry.transforms import umeyama
     return float(np.mean([np.square(umeyama(a, b).apply(a) - b).sum(-1).mean() for a, b in zip(found, truth)]))
 
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from Dataset.atomic import write_atomic
-from Dataset.face_model import FaceModel, load_face_model
+from Dataset.face_model.model import FaceModel, load_face_model
+from Dataset.io.atomic import write_atomic
 from Dataset.representations.coefficients import EXPRESSION, IDENTITY, SHAPE
-from Dataset.sidecar import model_hash
+from Dataset.synthesis.sidecar import model_hash
 from Network.readout.canonical import CAMERA, KEYPOINTS
 
 FILE, WEIGHTS, VERSION = "keypoint_model.npz", "weights.npz", 1

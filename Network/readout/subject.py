@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from Dataset.errors import NotFittable
-from Dataset.face_model import load_face_model
-from Dataset.pose import Pose
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.pose import Pose
 from Dataset.representations.coefficients import EXPRESSION, IDENTITY
 from Network.readout.canonical import KEYPOINTS, Sums, added, features_of
 from Network.readout.estimate import (MAX_TYPICALITY, Estimate, estimate_photo, face_keypoints, given_identity,

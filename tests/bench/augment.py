@@ -14,8 +14,8 @@ from typing import Callable
 import cv2
 import numpy as np
 
-from Datagenerator.augment import (DEFAULT, AugmentConfig, Sample, add_noise, augment, blur, coarsen, colours, jitter,
-                                   jpeg, light, occlude)
+from Datagenerator.augmentation.augment import (DEFAULT, AugmentConfig, Sample, add_noise, augment, blur, coarsen,
+                                                colours, jitter, jpeg, light, occlude)
 from tests.test_augment import picture
 
 

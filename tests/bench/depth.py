@@ -11,16 +11,16 @@ import time
 
 import numpy as np
 
-from Dataset.camera import look_at_face
-from Dataset.depth_fit import fit_depth
-from Dataset.face_model import load_face_model
-from Dataset.mesh import Mesh
+from Dataset.face_model.model import load_face_model
+from Dataset.fitting.depth_fit import fit_depth
+from Dataset.fitting.surface_reconstruction import PoissonOptions, depth_surface
+from Dataset.geometry.camera import look_at_face
+from Dataset.geometry.mesh import Mesh
+from Dataset.geometry.transforms import umeyama
 from Dataset.representations import points
 from Dataset.representations.depth import (decode, decode_depth, depth_range, encode, encode_depth, from_picture,
                                            guess_camera, to_picture, triangulate)
-from Dataset.scene import pose_vertices
-from Dataset.surface_reconstruction import PoissonOptions, depth_surface
-from Dataset.transforms import umeyama
+from Dataset.synthesis.scene import pose_vertices
 
 
 def rendered(person, size, model):

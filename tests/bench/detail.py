@@ -15,12 +15,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from Dataset.face_model import load_face_model
-from Dataset.images import write_image
+from Dataset.face_model.model import load_face_model
+from Dataset.fitting.shape_from_shading import Detail, DetailOptions, refine
+from Dataset.io.images import write_image
 from Dataset.representations.coefficients import IDENTITY
-from Dataset.scene import Stage
-from Dataset.shading_detail import Detail, DetailOptions, refine
-from Evaluation.detail_views import detail_picture
+from Dataset.synthesis.scene import Stage
+from Evaluation.views.detail import detail_picture
 from tests.relief import Relief, angle, picture
 
 OFF = 0.5               # standard deviations of a wrong identity

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from Dataset.transforms import rotation_from_euler
+from Dataset.geometry.transforms import rotation_from_euler
 from Evaluation.evaluate_predictions import evaluate, prediction_evaluator
 from tests.bench import evaluation_port as port
 from tests.clouds import face

@@ -18,16 +18,16 @@ from typing import Any, Iterator, NamedTuple
 import cv2
 import numpy as np
 
-from Dataset.backdrop import backdrop
-from Dataset.camera import Projection
-from Dataset.framing import expected_box
-from Dataset.images import Box
-from Dataset.scene import VIEW, Stage, View, roughen, sample_view
-from Dataset.shading import to_bgr8
-from Dataset.sources import Picture
-from Dataset.synthetic_video import DISTANCE, SyntheticVideo, VideoOptions
-from Dataset.workers import render_stage
-from Evaluation.landmark_table import landmark_error
+from Dataset.geometry.camera import Projection
+from Dataset.io.images import Box
+from Dataset.io.inputs import Picture
+from Dataset.rendering.shading import to_bgr8
+from Dataset.synthesis.background import backdrop
+from Dataset.synthesis.framing import expected_box
+from Dataset.synthesis.scene import VIEW, Stage, View, roughen, sample_view
+from Dataset.synthesis.video import DISTANCE, SyntheticVideo, VideoOptions
+from Dataset.synthesis.workers import render_stage
+from Evaluation.reports.landmarks import landmark_error
 from Network import from_run
 from Network.inference.base import Predictor
 from Network.inference.photos import NoFace

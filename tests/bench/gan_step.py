@@ -15,14 +15,15 @@ from typing import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras                                                # noqa: E402
-import numpy as np                                          # noqa: E402
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
 
-from Network import compact, pix2pix                        # noqa: E402
-from Network.gan_step import GanStep, make_optimizers       # noqa: E402
-from Network.losses import places_and_shape                 # noqa: E402
-from Network.settings import Settings                       # noqa: E402
-from Network.step import GradientStep                       # noqa: E402
+from Network.losses.points import places_and_shape  # noqa: E402
+from Network.models import pix2pix  # noqa: E402
+from Network.models import compact
+from Network.training.gan_step import GanStep, make_optimizers  # noqa: E402
+from Network.training.settings import Settings  # noqa: E402
+from Network.training.step import GradientStep  # noqa: E402
 
 PICTURES = 16
 

@@ -19,7 +19,7 @@ import open3d
 import tensorflow as tf
 
 from Datagenerator.dataset import DataConfig, SubjectSequence
-from Datagenerator.pipeline import make_pipeline
+from Datagenerator.loading.pipeline import make_pipeline
 from tests.bench.generator_port import GeneratorPort
 
 

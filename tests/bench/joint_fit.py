@@ -2,9 +2,9 @@
 
     python -m tests.bench.joint_fit [--people 16] [--photos 8] [--seed 31] [--points 5000]
 
-Made pictures of people over the full range of poses, expressions and distances (Dataset/renders.py, nothing drawn):
+Made pictures of people over the full range of poses, expressions and distances (Dataset/synthesis/renders.py, nothing drawn):
 visible places of the grid in 128 px crops, with errors. Printed: squared error of the neutral face over the mean face's
-(after a similarity, over the grid) and its Chamfer distance over the mean face's (Evaluation/surface.py), mean over
+(after a similarity, over the grid) and its Chamfer distance over the mean face's (Evaluation/metrics/surface.py), mean over
 people; landmarks in the picture; ms. Baselines in the same run: errors taken for independent ones, 68 landmarks with
 the same errors, no depth term; for the time of one photo more, all photos again.
 """
@@ -16,16 +16,16 @@ from typing import Iterator
 
 import numpy as np
 
-from Dataset.camera import Camera
-from Dataset.correspondences import Correspondences, from_landmarks
-from Dataset.face_model import FaceModel, load_face_model
-from Dataset.framing import predict_box
-from Dataset.joint_fit import FitOptions, joint_fit
-from Dataset.renders import RenderOptions, sample_angles, visible
+from Dataset.face_model.model import FaceModel, load_face_model
+from Dataset.fitting.multi_view import FitOptions, joint_fit
+from Dataset.geometry.camera import Camera
+from Dataset.representations.correspondences import Correspondences, from_landmarks
 from Dataset.representations.points import encode
-from Dataset.scene import Actor, Stage, sample_view, view_camera
-from Dataset.skin import sample_look
-from Evaluation.surface import surface_scores
+from Dataset.synthesis.framing import predict_box
+from Dataset.synthesis.renders import RenderOptions, sample_angles, visible
+from Dataset.synthesis.scene import Actor, Stage, sample_view, view_camera
+from Dataset.synthesis.skin import sample_look
+from Evaluation.metrics.surface import surface_scores
 from tests.seen import Errors, disturbed, pixels_of, squared_error
 
 CASES = {"white 1 px": Errors(white=1.0), "field 1 px": Errors(white=0.3, field=1.0),

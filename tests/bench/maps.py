@@ -15,11 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
-from Datagenerator.map_dataset import DepthConfig, MapConfig, MapSequence, make_map_sequences
-from Datagenerator.shard_dataset import ShardConfig, make_sequences
-from Datagenerator.threads import ThreadPipeline
-from Dataset.shards import Shards, open_shards
-from Dataset.workers import cores
+from Datagenerator.loading.threads import ThreadPipeline
+from Datagenerator.sequences.keypoints import ShardConfig, make_sequences
+from Datagenerator.sequences.maps import DepthConfig, MapConfig, MapSequence, make_map_sequences
+from Dataset.synthesis.shards import Shards, open_shards
+from Dataset.synthesis.workers import cores
 
 PICTURES = 40
 

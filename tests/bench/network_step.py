@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from Network import mobile3model  # noqa: E402
-from Network.losses import mean_squared_error  # noqa: E402
+from Network.losses.points import mean_squared_error  # noqa: E402
 from tests.bench import listing  # noqa: E402
 
 SHAPE = (8, 256, 256, 3)

@@ -13,12 +13,12 @@ from typing import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras                                                # noqa: E402
-import tensorflow as tf                                     # noqa: E402
+import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
 
-from Network import compact                                 # noqa: E402
-from Network.losses import places_and_shape                 # noqa: E402
-from Network.normalisation import BatchNormalization        # noqa: E402
+from Network.layers.normalisation import BatchNormalization  # noqa: E402
+from Network.losses.points import places_and_shape  # noqa: E402
+from Network.models import compact  # noqa: E402
 
 PEOPLE, IMAGES = 16, 4
 

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from Dataset.images import read_image
+from Dataset.geometry.mesh import Mesh
+from Dataset.io.images import read_image
+from Dataset.io.inputs import Picture
 from Dataset.io.mesh_io import write_mesh
-from Dataset.mesh import Mesh
-from Dataset.sources import Picture
 from Network import from_run
+from Network.commands.results import face_mesh
 from Network.inference.base import Predictor
 from Network.inference.photos import NoFace
-from Network.inference.results import face_mesh
 
 
 def predict_photo(folder: Path, out: Path, predictor: Predictor) -> list[float]:

@@ -13,11 +13,11 @@ import time
 
 import numpy as np
 
-from Dataset.face_model import load_face_model
-from Dataset.fitting import Landmarks, start_from_landmarks
-from Dataset.registration import has_scan, register
+from Dataset.face_model.model import load_face_model
+from Dataset.fitting.nonrigid_icp import has_scan, register
+from Dataset.fitting.scan_fit import Landmarks, start_from_landmarks
+from Dataset.geometry.scan_surface import ScanSurface
 from Dataset.representations.points import encode
-from Dataset.scan_surface import ScanSurface
 from tests.scans import MadeScan, make_scan
 
 CASES = {"plain": {"bumps": 0.0, "noise": 0.0, "holes": 0, "hair": 0}, "bumps of 2 mm, noise 0.1, holes, hair": {},

@@ -1,4 +1,4 @@
-"""How many times as fast as Dataset.synthetic's way to a person the one of Dataset.shards is; and how often a Haar
+"""How many times as fast as Dataset.synthesis.subject_folders's way to a person the one of Dataset.synthesis.shards is; and how often a Haar
 cascade finds the face.
 
     OMP_NUM_THREADS=1 python -m tests.bench.render [--people 6] [--images 8] [--size 128] [--rounds 3]
@@ -20,15 +20,15 @@ from typing import Iterable, Iterator
 import cv2
 import numpy as np
 
-from Dataset import synthetic
-from Dataset.backdrop import backdrop
-from Dataset.detect import STAGES, Detection, detect_faces
-from Dataset.framing import expected_box
-from Dataset.renders import BUFFERS, MAPS, RenderOptions, render_person, sample_angles
-from Dataset.scene import Actor, Stage, roughen, sample_view, view_camera
-from Dataset.shading import to_bgr8
-from Dataset.skin import sample_look
-from Dataset.workers import render_stage
+from Dataset.detection.cascades import STAGES, Detection, detect_faces
+from Dataset.rendering.shading import to_bgr8
+from Dataset.synthesis import subject_folders as synthetic
+from Dataset.synthesis.background import backdrop
+from Dataset.synthesis.framing import expected_box
+from Dataset.synthesis.renders import BUFFERS, MAPS, RenderOptions, render_person, sample_angles
+from Dataset.synthesis.scene import Actor, Stage, roughen, sample_view, view_camera
+from Dataset.synthesis.skin import sample_look
+from Dataset.synthesis.workers import render_stage
 
 CLUTTER = 200           # pictures without a face
 
@@ -87,7 +87,7 @@ def haar(count: int, first: int, stage: Stage) -> None:
 def frontal_renders(people: Iterable[int], stage: Stage, roll: float, smooth: bool = True
                     ) -> Iterator[tuple[np.ndarray, tuple[float, ...]]]:
     """One picture (144, 144, 3) of each person with |yaw|, |pitch| < 15 degrees, all else but glasses as
-    `Dataset.shards` draws it, and the box (x, y, w, w) that a detector should give."""
+    `Dataset.synthesis.shards` draws it, and the box (x, y, w, w) that a detector should give."""
     options = RenderOptions(yaw=15, pitch=15, roll=roll)
     for number in people:
         rng = np.random.default_rng([2024, number])

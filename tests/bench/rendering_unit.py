@@ -15,13 +15,13 @@ from typing import Callable
 import cv2
 import numpy as np
 
-from Dataset.camera import FLIP, Camera
-from Dataset.face_model import load_face_model
-from Dataset.raycast import Scene
-from tests.rays import interpolate
-from Dataset.rendering_unit import RenderingUnit
-from Dataset.representations import coefficients as c
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.camera import FLIP, Camera
 from Dataset.geometry.normals import vertex_normals
+from Dataset.rendering.raycast import Scene
+from Dataset.representations import coefficients as c
+from Dataset.representations.pncc import RenderingUnit
+from tests.rays import interpolate
 
 FAR = 1e5       # mm: weak perspective, nearly
 

@@ -2,11 +2,11 @@
 
     python -m tests.bench.stability [--models compact RUN ...] [--noise 0.01] [--frames 150] [--seed 100] [--out DIR]
 
-A synthetic head (Dataset/synthetic_video.py) at rest under camera noise and a flickering lamp, and turning and talking.
+A synthetic head (Dataset/synthesis/video.py) at rest under camera noise and a flickering lamp, and turning and talking.
 One-Euro's cutoff and beta were chosen on seed 100: another --seed is another head, motion, light and noise. Each
-network looks once at each frame, cut where its tracks say (Network/video.py); what it says is smoothed afterwards in
+network looks once at each frame, cut where its tracks say (Network/video/video.py); what it says is smoothed afterwards in
 each way. Models are named as demo.py's, `box` is its default; --noise adds the truth with independent errors of so many
-sides of the crop. Lengths in % of the face (Evaluation/stability.py). For networks that answer per pixel a row "map"
+sides of the crop. Lengths in % of the face (Evaluation/metrics/stability.py). For networks that answer per pixel a row "map"
 says how steady the map itself is under the true points. Tables on standard output, and as CSV in DIR.
 """
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from Dataset.atomic import write_text
-from Dataset.smoothing import SmoothingConfig
-from Dataset.synthetic_video import SyntheticVideo, VideoFrame, VideoOptions
-from Evaluation.stability import Stability, grid_atlas, measure, sample_map, stability_table
-from Network.video import FaceVideo, VideoConfig
+from Dataset.geometry.smoothing import SmoothingConfig
+from Dataset.io.atomic import write_text
+from Dataset.synthesis.video import SyntheticVideo, VideoFrame, VideoOptions
+from Evaluation.metrics.stability import Stability, grid_atlas, measure, sample_map, stability_table
+from Network.video.video import FaceVideo, VideoConfig
 from tests.films import Oracle
 
 WAYS = {"none": SmoothingConfig("none"), "average of 2 (the paper's)": SmoothingConfig("average"),
@@ -51,7 +51,7 @@ def sample(frames: list[VideoFrame], network: Any, config: VideoConfig) -> dict[
 
 
 def smoothed(rows: dict[str, np.ndarray], way: SmoothingConfig) -> np.ndarray:
-    """As Network/video.py does it: a filter that begins anew when the face was lost."""
+    """As Network/video/video.py does it: a filter that begins anew when the face was lost."""
     smoother, out = way.filter(), []
     for places, unit, time in zip(rows["shown"], rows["unit"], rows["time"]):
         if np.isfinite(unit):
@@ -75,7 +75,7 @@ def networks(models: list[str], noise: list[float], video: SyntheticVideo) -> li
     made: list[tuple[str, Any]] = [(f"truth + {100 * sigma:g} %", Oracle(video, sigma)) for sigma in noise]
     if models:
         from Network import from_run
-        from Network.loading import DEFAULT_MODEL
+        from Network.training.loading import DEFAULT_MODEL
         for model in models:
             made.append((Path(model).name, from_run(DEFAULT_MODEL if model == "box" else model).follower()))
     return made

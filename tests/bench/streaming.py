@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from Dataset.detect import detect_faces
-from Dataset.sources import Picture, example_picture
+from Dataset.detection.cascades import detect_faces
+from Dataset.io.inputs import Picture, example_picture
 from Network import from_run
-from Network.inference.results import face_mesh, write_result
-from Network.loading import DEFAULT_MODEL
+from Network.commands.results import face_mesh, write_result
+from Network.training.loading import DEFAULT_MODEL
 
 
 def timed(function: Callable[[], object]) -> float:

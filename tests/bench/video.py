@@ -22,14 +22,14 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from Dataset.raycast import Scene
-from Dataset.synthetic_video import SyntheticVideo, VideoOptions, make_video
-from Dataset.video_files import read_video
-from Evaluation.overlay import Drawn, Overlay, Shaded
-from Network.film import film
-from Network.track import Detector, make_detector
-from Network.video import STAGES, Cut, FaceVideo, VideoConfig
+from Dataset.io.video_files import read_video
+from Dataset.rendering.raycast import Scene
+from Dataset.synthesis.video import SyntheticVideo, VideoOptions, make_video
+from Evaluation.figures.overlay import Drawn, Overlay, Shaded
 from Network.inference.rendered import face_triangles
+from Network.video.film import film
+from Network.video.track import Detector, make_detector
+from Network.video.video import STAGES, Cut, FaceVideo, VideoConfig
 from tests.films import Oracle
 
 
@@ -71,7 +71,7 @@ class Known(Oracle):
 
 
 class Stages:
-    """`Network.video.Times` by processor time."""
+    """`Network.video.video.Times` by processor time."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
@@ -147,7 +147,7 @@ def painters(video: SyntheticVideo, network: Known, rounds: int = 15) -> None:
     runner = FaceVideo(network, VideoConfig("none"))
     faces = runner(frame)
     ways = {"Open3D's rays (baseline)": Overlay(network.triangles, paint=paint_by_rays(network.triangles)),
-            "Dataset/rasterise.py (default)": Overlay(network.triangles)}
+            "Dataset/rendering/rasterise.py (default)": Overlay(network.triangles)}
     spent: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, overlay in ways.items():
@@ -179,7 +179,7 @@ def main(argv: list[str] | None = None) -> None:
         cv2.setNumThreads(-1)
         for model in arguments.film:
             from Network import from_run
-            from Network.loading import DEFAULT_MODEL
+            from Network.training.loading import DEFAULT_MODEL
             begun = time.perf_counter()
             real = from_run(DEFAULT_MODEL if model == "box" else model).follower()
             report = film(path, real, Path(folder) / "film.mp4", draw=Overlay(real.triangles), begun=begun)

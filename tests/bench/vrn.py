@@ -33,10 +33,10 @@ def train(size: str, variant: str, precision: str, remat: bool, steps: int, batc
     import keras
     import tensorflow as tf
 
-    from Network import vrn
-    from Network.settings import Settings
-    from Network.step import GradientStep, make_optimizer
-    from Network.vrn_losses import volume_and_landmarks
+    from Network.losses.volume import volume_and_landmarks
+    from Network.models import vrn
+    from Network.training.settings import Settings
+    from Network.training.step import GradientStep, make_optimizer
     from tests.bench.network_step import peak
     keras.config.set_dtype_policy(precision)
     base, batch = vrn.VRN if size == "paper" else vrn.SMALL, batch or USUAL[size]
@@ -54,9 +54,9 @@ def train(size: str, variant: str, precision: str, remat: bool, steps: int, batc
 
 
 def data(repeats: int) -> None:
-    from Dataset.camera import look_at_face
-    from Dataset.face_model import load_face_model
-    from Dataset.raycast import Scene
+    from Dataset.face_model.model import load_face_model
+    from Dataset.geometry.camera import look_at_face
+    from Dataset.rendering.raycast import Scene
     from Dataset.representations.volume import fill, frame_of, solid, solid_matrix
     model = load_face_model()
     closed, matrix = solid(model.mean, model), solid_matrix(model)
@@ -81,7 +81,7 @@ def data(repeats: int) -> None:
 
 def parameters() -> None:
     """Of the networks that are trained, in millions, beside their share that predicts."""
-    from Network import vrn
+    from Network.models import vrn
     print("parameters | paper | of it, predicts | small | of it, predicts")
     for variant in VARIANTS:
         cells = []

@@ -1,0 +1,1 @@
+"""Pure functions (sample, generator) -> sample: a picture and its targets change together."""

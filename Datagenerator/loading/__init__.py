@@ -1,0 +1,1 @@
+"""Order of an epoch, decoded images, buffers, and batches made ahead of the trainer."""

@@ -1,0 +1,1 @@
+"""Subjects rendered while a network trains."""

@@ -1,0 +1,67 @@
+"""People rendered while a network trains that answers per pixel: the batches of map_dataset.py without shards."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from Datagenerator.loading.epoch import Shard
+from Datagenerator.online.live import Rendered, ahead, open_people
+from Datagenerator.sequences.maps import DepthConfig, Draw, MapConfig, MapSequence
+from Dataset.synthesis.renders import RenderOptions
+
+
+@dataclass(frozen=True)
+class LiveMapConfig(Rendered, MapConfig):
+    """Settings of the generator and of what it renders, with the buffers that the target needs. ValueError for a value
+    out of range. `reuse` counts the batches that show a person; he lends occluders shapes and colours in more."""
+
+    size: int = 0           # 0: image_size
+
+    def rendering(self, **changed: Any) -> RenderOptions:
+        """What is rendered; the people have no end."""
+        return super().rendering(size=self.size or self.image_size, buffers=self.needed(), **changed)
+
+    def uses(self) -> tuple[int, int]:
+        """A batch shows batch_size people, each in one picture."""
+        return self.batch_size, 1
+
+    def most_people(self) -> int:
+        """Of a batch, those who are shown."""
+        return self.batch_size
+
+
+@dataclass(frozen=True)
+class LiveDepthConfig(DepthConfig, LiveMapConfig):
+    """`LiveMapConfig` with the defaults of `DepthConfig`; few people: a batch is one picture, which is large."""
+
+    window: int = 64
+
+
+class LiveMapSequence(MapSequence):
+    """A MapSequence whose people are a window that moves from batch to batch, rendered ahead of it."""
+
+    def draw(self, epoch: int, index: int) -> Draw:
+        """As `MapSequence.draw`, of the window's people."""
+        drawn = super().draw(epoch, index)      # of places in the window
+        return drawn._replace(people=drawn.people + self.config.people(epoch, index).start)
+
+    def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """As `MapSequence.batch`; from here on its window is rendered, half of one ahead, and who is held out."""
+        self.shards.look_ahead(ahead(self.config.people(epoch, index), self.config.validation_people))
+        others = self.config.augment or self.config.faces_in_picture > 1
+        needed = self.draw(epoch, index).people[np.asarray(self.rows(index, shard), np.int64), :None if others else 1]
+        self.shards.gather("identity", np.unique(needed))       # asked for together, not one after the other
+        return super().batch(epoch, index, shard)
+
+
+def open_live_maps(config: LiveMapConfig, workers: int | None = None) -> tuple[LiveMapSequence, MapSequence]:
+    """(training, validation), both of one LivePeople of `open_people`, whose `close` ends the processes."""
+    people, held_out = open_people(config, workers)
+    try:
+        return (LiveMapSequence(people, np.arange(config.window), config, True),
+                MapSequence(people, held_out, config, False))
+    except ValueError:
+        people.close()
+        raise

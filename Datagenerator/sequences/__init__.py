@@ -1,0 +1,1 @@
+"""Shards and folders -> batches: one file a kind of target."""

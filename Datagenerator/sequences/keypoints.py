@@ -1,0 +1,204 @@
+"""Shards of synthetic people -> batches for `compact`: crops, where the face's places lie in them, truth; for
+`convlstm`: crops and the truth alone.
+
+A batch holds people with T pictures each, T drawn anew for every batch, and always about as many pictures, so that its
+cost does not depend on T. What a batch holds depends on (seed, epoch, index) alone.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from Datagenerator.augmentation.augment import DEFAULT, Sample, augment
+from Datagenerator.loading.epoch import Shard, shard_rows
+from Dataset.face_model.model import FaceModel, load_face_model
+from Dataset.representations.targets import Truths, truths_on_template
+from Dataset.seeding import BATCHES, stream
+from Dataset.synthesis.shards import Shards
+
+PLACES = 16                     # side of the grid of places
+
+
+@dataclass(frozen=True)
+class ShardConfig:
+    """Settings of the generator. ValueError for a value out of range."""
+
+    fewest_images: int = 1          # T of a batch is drawn evenly from here ...
+    most_images: int = 8            # ... to here
+    batch_images: int = 64          # pictures of a batch, all people together, at most
+    batches: int = 250              # of an epoch
+    validation_people: int = 128    # held out: the people of the lowest numbers
+    image_size: int = 128           # pixels; pictures of a multiple of it are averaged down
+    points: int = 2**14             # N of a ground truth
+    mirror: bool = True             # half of the people left for right
+    augment: bool = True            # Datagenerator/augmentation/augment.py
+    fade_epochs: int = 60           # the noise of augmentation fades to nothing over so many epochs
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("fewest_images", "most_images", "batch_images", "batches", "validation_people", "fade_epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.fewest_images <= self.most_images <= self.batch_images:
+            raise ValueError(f"fewest_images <= most_images <= batch_images must hold, got {self.fewest_images}, "
+                             f"{self.most_images}, {self.batch_images}")
+
+
+@dataclass(frozen=True)
+class PointConfig(ShardConfig):
+    """Settings of `PointSequence`."""
+
+
+class Pictures(Protocol):
+    """Where the pictures are: `Dataset.synthesis.shards.Shards`, `Datagenerator.online.live.LivePeople`. path: named in messages;
+    images: of each person; size: px; gather: as `Shards.gather`, thread-safe."""
+
+    path: object
+    images: int
+    size: int
+
+    def gather(self, name: str, people: np.ndarray, images: np.ndarray | None = None) -> np.ndarray: ...
+
+
+class ShardSequence:
+    """Batches (x, y) of an epoch; `pipeline.make_pipeline` makes them in parallel and ahead.
+
+    x   (B, T, S, S, 3) float32, BGR, each picture alone stretched to [0, 1]
+    y   points (B, N, 3) float32, unit sphere, brought onto the template; places (B, T, 256, 2) float32 in image sides,
+        (0, 0) the top left corner; seen (B, T, 256) float32, 1 or 0
+
+    people  numbers of the people in use; training: as the config says, else no mirroring, no augmentation, and T takes
+            its values in turn
+    """
+
+    def __init__(self, shards: Pictures, people: np.ndarray, config: ShardConfig, truths: Truths, training: bool
+                 ) -> None:
+        if shards.size % config.image_size:
+            raise ValueError(f"{shards.path}: holds pictures of {shards.size} px, which must be a multiple of "
+                             f"image_size {config.image_size}")
+        if shards.images < config.most_images:
+            raise ValueError(f"{shards.path}: holds {shards.images} pictures of each person, "
+                             f"most_images is {config.most_images}")
+        self.shards, self.people, self.config, self.truths, self.training = shards, people, config, truths, training
+
+    def __len__(self) -> int:
+        """Batches of an epoch; of held-out people, as many as show each of them about twice."""
+        return self.config.batches if self.training else max(1, 2 * len(self.people) // self._people(4))
+
+    def _people(self, images: int) -> int:
+        return min(len(self.people), self.config.batch_images // images)
+
+    @property
+    def shapes(self) -> tuple[tuple, dict[str, tuple]]:
+        """Shapes of x and y; None is what varies."""
+        size, count = self.config.image_size, PLACES ** 2
+        return (None, None, size, size, 3), {"points": (None, self.config.points, 3),
+                                             "places": (None, None, count, 2), "seen": (None, None, count)}
+
+    def rows(self, index: int, shard: Shard = Shard()) -> range:
+        """Positions of people in a batch of the most pictures: never empty where there are enough of them."""
+        return shard_rows(range(self._people(self.config.most_images)), shard)
+
+    def check_shard(self, shard: Shard) -> None:
+        """ValueError when the smallest batch has no people for a worker."""
+        if not self.rows(0, shard):
+            raise ValueError(f"a batch of {self.config.most_images} pictures of each person has "
+                             f"{self._people(self.config.most_images)} people, too few for {shard.count} workers "
+                             f"x {shard.replicas} replicas")
+
+    def pool(self, epoch: int, index: int) -> np.ndarray:
+        """Who may stand in a batch: everybody in use. `Datagenerator.online.live` moves on from batch to batch."""
+        return self.people
+
+    def draw(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
+        """Numbers of a batch's people (B,), of each one's pictures (B, T), and the generator for the rest."""
+        rng = stream(self.config.seed, BATCHES, epoch, index)
+        low, high = self.config.fewest_images, self.config.most_images
+        images = int(rng.integers(low, high + 1)) if self.training else low + index % (high + 1 - low)
+        people = rng.choice(self.pool(epoch, index), self._people(images), replace=False)
+        chosen = np.stack([rng.choice(self.shards.images, images, replace=False) for _ in people])
+        return people, chosen, rng
+
+    def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Batch `index` of an epoch, or one worker's part of it. Depends on its arguments alone; thread-safe."""
+        people, chosen, rng = self.draw(epoch, index)
+        size, (count, images) = self.config.image_size, chosen.shape
+        seeds = rng.integers(2**63, size=(count, images))
+        mirrored = rng.random(count) < (0.5 if self.training and self.config.mirror else 0.0)
+        rows = np.asarray(shard_rows(range(count), shard), np.int64)
+        x = np.empty((len(rows), images, size, size, 3), np.float32)
+        places = np.empty((len(rows), images, PLACES ** 2, 2), np.float32)
+        seen = np.empty((len(rows), images, PLACES ** 2), np.float32)
+        strangers = rng.choice(self.pool(epoch, index), (count, images))    # whose pictures fill some of the occluders
+        people, chosen, strangers = people[rows], chosen[rows], strangers[rows]
+        truth = self.truths(self.shards.gather("identity", people))
+        pictures, points, visible = (self.shards.gather(name, people, chosen)
+                                     for name in ("images", "image_points", "visible"))
+        others = [self.shards.gather("images", row, np.zeros(images, np.int64)) for row in strangers
+                  ] if self.training and self.config.augment else []
+        progress = min(1.0, epoch / self.config.fade_epochs)
+        for i, row in enumerate(rows):
+            for j in range(images):
+                sample = Sample(pictures[i, j], points[i, j], visible[i, j])
+                if mirrored[row]:
+                    sample = mirror(sample)
+                if self.training and self.config.augment:
+                    other = others[i][j]
+                    sample = augment(sample, np.random.default_rng(seeds[row, j]), DEFAULT, progress, other)
+                small = sample.image
+                if len(small) != size:
+                    small = cv2.resize(small, (size, size), interpolation=cv2.INTER_AREA)
+                cv2.normalize(small, x[i, j], 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)
+                places[i, j] = sample.points / self.shards.size
+                seen[i, j] = sample.visible & ((places[i, j] >= 0) & (places[i, j] <= 1)).all(1)
+            if mirrored[row]:
+                truth[i] = mirror_grid(truth[i])
+        return x, {"points": truth, "places": places, "seen": seen}
+
+
+class PointSequence(ShardSequence):
+    """The batches of a network that gives points and nothing else (`convlstm`): y is the points, (B, N, 3) float32."""
+
+    @property
+    def shapes(self) -> tuple[tuple, tuple]:
+        """Shapes of x and y; None is what varies."""
+        x, y = super().shapes
+        return x, y["points"]
+
+    def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, np.ndarray]:
+        """As `ShardSequence.batch`."""
+        x, y = super().batch(epoch, index, shard)
+        return x, y["points"]
+
+
+def mirror(sample: Sample) -> Sample:
+    """A picture left for right; its places keep their meaning: column c of the grid becomes column 15 - c."""
+    points = sample.points * (-1, 1) + (sample.image.shape[1], 0)
+
+    def turned(array: np.ndarray) -> np.ndarray:
+        return array.reshape(PLACES, PLACES, -1)[:, ::-1].reshape(array.shape)
+    return Sample(np.ascontiguousarray(sample.image[:, ::-1]), turned(points).astype(np.float32),
+                  turned(sample.visible))
+
+
+def mirror_grid(points: np.ndarray) -> np.ndarray:
+    """An ordered grid (N, 3) of the face left for right (the grid is symmetric to 0.02 mm on the mean face)."""
+    side = round(len(points) ** 0.5)
+    return (points.reshape(side, side, 3)[:, ::-1] * np.array([-1, 1, 1], points.dtype)).reshape(-1, 3)
+
+
+def make_sequences(shards: Shards, config: ShardConfig, model: FaceModel | None = None
+                   ) -> tuple[ShardSequence, ShardSequence]:
+    """(training, validation): people of the lowest numbers are held out. ValueError when too few are left to train."""
+    # by number, not by place: a folder may grow, or lack a shard, and nobody changes sides
+    held = shards.people < config.validation_people
+    training, held_out = np.flatnonzero(~held), np.flatnonzero(held)
+    if len(training) < config.batch_images // config.fewest_images or not len(held_out):
+        raise ValueError(f"{shards.path}: {len(training)} people to train on and {len(held_out)} for validation "
+                         f"are too few for a batch of {config.batch_images // config.fewest_images}")
+    truths = truths_on_template(config.points, model or load_face_model())
+    kind = PointSequence if isinstance(config, PointConfig) else ShardSequence
+    return kind(shards, training, config, truths, True), kind(shards, held_out, config, truths, False)

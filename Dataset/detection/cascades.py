@@ -1,0 +1,191 @@
+"""Find faces in a picture with Viola and Jones's cascades: the one place that knows cascades.
+
+The thesis (4.2.2, listing B-1.1) runs OpenCV's frontal cascade on the full picture; `thesis=True` does
+just that. The default is a chain of stages on a shrunk picture, from the surest to the least sure: frontal
+(default, alt2), the picture turned by some degrees, profile and mirrored profile, weak finds, the picture turned
+far. It stops at the first stage that finds anything, so a frontal photo pays for one pass only.
+"""
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from Dataset.io.images import Box
+
+MAX_SIDE = 640
+FRONTAL, ALTERNATIVE, PROFILE = ("haarcascade_frontalface_default.xml", "haarcascade_frontalface_alt2.xml",
+                                 "haarcascade_profileface.xml")
+
+
+class Detection(NamedTuple):
+    """One face.
+
+    box        (x, y, w, h) integers, pixels of the picture that was given
+    score      how many windows of the cascades agree ("neighbours"), over all passes of a stage; larger is surer
+    pass_name  which pass found it: "frontal", "alt2", "profile", "profile mirrored", "alt2 +20", ...
+    """
+
+    box: Box
+    score: float
+    pass_name: str
+
+
+class Pass(NamedTuple):
+    """One run of one cascade: over the picture mirrored, or turned by `angle` degrees counter-clockwise."""
+
+    name: str
+    cascade: str
+    neighbours: int
+    mirrored: bool = False
+    angle: float = 0.0
+
+
+# Stages, tried in this order until one finds a face. The frontal cascade sees faces in coins and curls when only a
+# few of its windows agree (5-16 measured on photos, true faces 23-96; alt2 18-60), so it is believed at once from
+# 20, and below that only together with everything else that the last stage tries: there, finds of several passes
+# at one place add up. Heads that lie on a shoulder come last: there, everything that is found without them stays.
+STAGES = (
+    (Pass("frontal", FRONTAL, 20),),
+    (Pass("alt2", ALTERNATIVE, 10),),
+    (Pass("frontal +20", FRONTAL, 20, angle=20.0), Pass("frontal -20", FRONTAL, 20, angle=-20.0)),
+    (Pass("profile", PROFILE, 3), Pass("profile mirrored", PROFILE, 3, mirrored=True),
+     Pass("alt2, weak", ALTERNATIVE, 4), Pass("alt2 +20", ALTERNATIVE, 4, angle=20.0),
+     Pass("alt2 -20", ALTERNATIVE, 4, angle=-20.0), Pass("frontal, weak", FRONTAL, 4)),
+    (Pass("alt2 +40", ALTERNATIVE, 4, angle=40.0), Pass("alt2 -40", ALTERNATIVE, 4, angle=-40.0)),
+)
+WEAK = 0.2          # within a stage, what scores less than this part of the best is dropped
+SAME_FACE = 0.3     # intersection over union from which two finds are one face
+CONTAINED = 0.5     # intersection over the smaller box from which one find rules out the other
+
+
+def detect_faces(image: np.ndarray, max_side: int = MAX_SIDE, thesis: bool = False,
+                 every_stage: bool = False, stages: tuple[tuple[Pass, ...], ...] = STAGES) -> list[Detection]:
+    """Faces in (H, W, 3) uint8 BGR or (H, W) grey, the largest first; an empty list if there is none.
+
+    The picture is shrunk to at most `max_side` pixels; faces under about 5 % of that are not looked for.
+    `every_stage` goes through the whole chain even when an early stage has found a face (for pictures of several
+    people); overlapping finds are merged. `thesis=True` is plain `detectMultiScale(image, 1.1, 4)` of the
+    frontal cascade on the full picture. ValueError for another shape or dtype, or if OpenCV ships no cascades.
+    """
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.size == 0:
+        raise ValueError(f"faces are sought in (H, W, 3) or (H, W) uint8, got {image.shape} {image.dtype}")
+    if thesis:
+        return detect_as_published(image)
+    if max_side < 32:
+        raise ValueError(f"max_side must be at least 32 pixels, got {max_side}")
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
+    height, width = grey.shape
+    scale = min(1.0, max_side / max(height, width))
+    if scale < 1:
+        grey = cv2.resize(grey, (max(round(width * scale), 1), max(round(height * scale), 1)),
+                          interpolation=cv2.INTER_AREA)
+    found: list[Detection] = []
+    minimum = max(24, round(0.05 * max_side))
+    for stage in stages:
+        new = merge_overlapping([d for one in stage for d in _run(grey, one, minimum)])
+        best = max((d.score for d in new), default=0.0)
+        found += [d for d in new if d.score >= WEAK * best]
+        if found and not every_stage:
+            break
+    return merge_overlapping([d._replace(box=_enlarge(d.box, 1 / scale)) for d in found])
+
+
+def detect_as_published(image: np.ndarray, cascade: str = FRONTAL) -> list[Detection]:
+    """Listing B-1.1's `detectMultiScale(image, 1.1, 4)` on the full picture; only the order is ours.
+
+    `cascade` is one of OpenCV's package by name, or the path of another file.
+    """
+    return sorted(_run(image, Pass("frontal", cascade, 4), minimum=0), key=_area, reverse=True)
+
+
+def largest_face(image: np.ndarray, max_side: int = MAX_SIDE, thesis: bool = False) -> Detection | None:
+    """The largest face in the picture, or None."""
+    return next(iter(detect_faces(image, max_side, thesis)), None)
+
+
+def merge_overlapping(detections: list[Detection]) -> list[Detection]:
+    """One detection a face, the largest box first.
+
+    Finds that overlap as one face does (SAME_FACE) become one: the box and name of the best, the scores added.
+    Of two that still overlap (an eye's find within a face's, CONTAINED) the one with the higher sum stays.
+    """
+    faces: list[Detection] = []
+    for detection in sorted(detections, key=_score, reverse=True):
+        for i, face in enumerate(faces):
+            shared = _intersection(detection.box, face.box)
+            if shared > SAME_FACE * (_area(detection) + _area(face) - shared):
+                faces[i] = face._replace(score=face.score + detection.score)
+                break
+        else:
+            faces.append(detection)
+    kept: list[Detection] = []
+    for face in sorted(faces, key=_score, reverse=True):
+        if all(_intersection(face.box, k.box) <= CONTAINED * min(_area(face), _area(k)) for k in kept):
+            kept.append(face)
+    return sorted(kept, key=_area, reverse=True)
+
+
+def _area(detection: Detection) -> int:
+    return detection.box[2] * detection.box[3]
+
+
+def _score(detection: Detection) -> float:
+    return detection.score
+
+
+def _intersection(a: Box, b: Box) -> int:
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    return max(width, 0) * max(height, 0)
+
+
+def _run(image: np.ndarray, one: Pass, minimum: int) -> list[Detection]:
+    """One pass -> detections in the pixels of `image`."""
+    height, width = image.shape[:2]
+    seen = image
+    turn = None
+    if one.mirrored:
+        seen = cv2.flip(image, 1)
+    elif one.angle:
+        turn = cv2.getRotationMatrix2D((width / 2, height / 2), one.angle, 1.0)
+        seen = cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    # detectMultiScale2 gives detectMultiScale's boxes; 3, which has stage sums, lets rejected windows through.
+    boxes, agreeing = _cascade(one.cascade).detectMultiScale2(
+        seen, 1.1, one.neighbours, minSize=(minimum, minimum))
+    found = []
+    for (x, y, w, h), count in zip(np.reshape(boxes, (-1, 4)).tolist(), np.ravel(agreeing).tolist()):
+        if one.mirrored:
+            x = width - x - w
+        elif turn is not None:          # the box keeps its size and stays upright; its centre is turned back
+            centre = cv2.invertAffineTransform(turn) @ (x + w / 2, y + h / 2, 1.0)
+            x, y = round(centre[0] - w / 2), round(centre[1] - h / 2)
+        found.append(Detection((x, y, w, h), float(count), one.name))
+    return sorted(found)    # OpenCV's threads find in no fixed order
+
+
+def _enlarge(box: Box, factor: float) -> Box:
+    x, y, w, h = box
+    return (math.floor(x * factor), math.floor(y * factor), round(w * factor), round(h * factor))
+
+
+@lru_cache(maxsize=None)
+def _cascade(name: str) -> cv2.CascadeClassifier:
+    """Load a cascade that OpenCV's package ships, once a process (or a file, given by its path)."""
+    if not hasattr(cv2, "CascadeClassifier"):
+        raise ValueError(f"OpenCV {cv2.__version__} has no CascadeClassifier: install opencv-python>=4.10,<5")
+    path = Path(name)
+    if path.name == name:
+        path = Path(getattr(getattr(cv2, "data", None), "haarcascades", ".")) / name
+    cascade = cv2.CascadeClassifier()
+    try:
+        loaded = path.is_file() and cascade.load(str(path))
+    except cv2.error:
+        loaded = False
+    if not loaded:
+        raise ValueError(f"{path}: must be a face cascade; opencv-python>=4.10,<5 ships them (5.x does not)")
+    return cascade

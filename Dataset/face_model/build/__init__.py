@@ -1,0 +1,1 @@
+"""Builds the built-in face (CC0) from its sources."""

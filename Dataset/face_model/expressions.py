@@ -1,0 +1,72 @@
+"""Which of the built-in face's expression units go together when a random expression is drawn."""
+from __future__ import annotations
+
+import numpy as np
+
+# Units of one group are drawn instead of each other, never together: they contradict each other, or move the
+# same muscle twice (`jawOpen` and `mouth-open`). A pair is the subject's left and right unit.
+GROUPS: dict[str, tuple[float, tuple[str | tuple[str, str], ...]]] = {
+    "brows": (0.45, (
+        ("browDownLeft", "browDownRight"), ("browOuterUpLeft", "browOuterUpRight"), "browInnerUp",
+        ("eyebrows-left-down", "eyebrows-right-down"), ("eyebrows-left-extern-up", "eyebrows-right-extern-up"),
+        ("eyebrows-left-inner-up", "eyebrows-right-inner-up"), ("eyebrows-left-up", "eyebrows-right-up"))),
+    "lids": (0.4, (
+        ("eyeBlinkLeft", "eyeBlinkRight"), ("eyeSquintLeft", "eyeSquintRight"), ("eyeWideLeft", "eyeWideRight"),
+        ("eye-left-closure", "eye-right-closure"), ("eye-left-opened-up", "eye-right-opened-up"),
+        ("eye-left-slit", "eye-right-slit"))),
+    "gaze": (0.4, (
+        ("eyeLookUpLeft", "eyeLookUpRight"), ("eyeLookDownLeft", "eyeLookDownRight"),
+        ("eyeLookOutLeft", "eyeLookInRight"), ("eyeLookInLeft", "eyeLookOutRight"))),
+    "cheeks": (0.2, (("cheekSquintLeft", "cheekSquintRight"), "cheekPuff")),
+    "nose": (0.2, (
+        ("noseSneerLeft", "noseSneerRight"), ("nose-left-dilatation", "nose-right-dilatation"),
+        ("nose-left-elevation", "nose-right-elevation"), "nose-compression", "nose-depression")),
+    "jaw": (0.35, ("jawOpen", "mouth-open", "jawForward", "jawLeft", "jawRight")),
+    "mouth": (0.7, (
+        ("mouthSmileLeft", "mouthSmileRight"), ("mouthSmileLeft", "mouthSmileRight"),
+        ("mouthFrownLeft", "mouthFrownRight"), ("mouthDimpleLeft", "mouthDimpleRight"),
+        ("mouthStretchLeft", "mouthStretchRight"), ("mouthPressLeft", "mouthPressRight"),
+        ("mouthLowerDownLeft", "mouthLowerDownRight"), ("mouthUpperUpLeft", "mouthUpperUpRight"),
+        "mouthFunnel", "mouthPucker", "mouthLeft", "mouthRight", "mouthRollLower", "mouthRollUpper",
+        "mouthShrugLower", "mouthShrugUpper", "mouth-compression", "mouth-corner-puller", "mouth-depression",
+        "mouth-depression-retraction", "mouth-elevation", "mouth-eversion", "mouth-parling", "mouth-part-later",
+        "mouth-protusion", "mouth-pursing", "mouth-retraction", "mouth-upward-retraction")),
+    "neck": (0.1, ("neck-platysma",)),
+}
+TOGETHER = 0.8
+SPREADS = 3.0           # standard deviations that weight 1 stands for, of expressions that go both ways
+
+
+def sample_expression(names: tuple[str, ...], rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
+    """A random expression: weights (len(names),) float64 in [0, strength], most of them 0.
+
+    From each group at most one unit is drawn, with a weight uniform in [0.2, 1] * strength. Left and right
+    come together 4 times in 5, by nearly equal weights, else one side alone; eyes always look the same way.
+    About 2.8 groups are active. Units that a face model lacks are left out of their groups; of one whose expressions
+    have no such names but go both ways (`...+`, `...-`; Dataset/fitting/adopt.py), every one is drawn, normal.
+    Raises ValueError if `strength` is outside [0, 1].
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength must be within [0, 1], received {strength}")
+    places = {name: i for i, name in enumerate(names)}
+    weights = np.zeros(len(names))
+    there = [i for i, name in enumerate(names) if name.endswith("+")]
+    if there:
+        drawn = np.clip(rng.standard_normal(len(there)) / SPREADS, -1, 1)
+        weights[there] = np.maximum(drawn, 0)
+        weights[[places[names[i][:-1] + "-"] for i in there]] = np.maximum(-drawn, 0)
+        return strength * weights
+    for group, (chance, units) in GROUPS.items():
+        units = tuple(unit for unit in units if {unit} <= places.keys() or set(unit) <= places.keys())
+        if rng.random() >= chance or not units:
+            continue
+        unit = units[rng.integers(len(units))]
+        weight = rng.uniform(0.2, 1.0)
+        if isinstance(unit, str):
+            weights[places[unit]] = weight
+        elif group == "gaze" or rng.random() < TOGETHER:
+            weights[places[unit[0]]] = weight
+            weights[places[unit[1]]] = weight * (1.0 if group == "gaze" else rng.uniform(0.85, 1.0))
+        else:
+            weights[places[unit[rng.integers(2)]]] = weight
+    return strength * weights

@@ -1,0 +1,1 @@
+"""Face models of other people: one file a layout reads it as it is."""

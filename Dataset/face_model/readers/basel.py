@@ -1,0 +1,96 @@
+"""The Basel face models of 2009 (`01_MorphableModel.mat`) and of 2017 and 2019 (`.h5`).
+
+Paysan et al. 2009, "A 3D Face Model for Pose and Illumination Invariant Face Recognition"; Gerig et al. 2018,
+"Morphable Face Models: An Open Framework". Left out: colours, segments, the noise's variance.
+"""
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import h5py
+import numpy as np
+import scipy.io
+
+from Dataset.face_model.readers.raw import RawModel, check_layout, check_size, checked, directions
+
+MICROMETRE = 1e-3       # mm: unit of 2009
+_2009 = ("shapeMU", "shapePC", "shapeEV", "tl")
+_SHAPE = ("shape/model/mean", "shape/model/pcaBasis", "shape/model/pcaVariance", "shape/representer/cells")
+_EXPRESSION = ("expression/model/mean", "expression/model/pcaBasis", "expression/model/pcaVariance")
+
+
+def read_basel_2009(path: str | Path) -> RawModel:
+    """53,490 vertices, 199 directions, no expressions. shapeMU (3V, 1) and shapePC (3V, K) micrometres, shapeEV (K, 1)
+    standard deviations (they are not variances), tl (F, 3) triangles, the first vertex 1. ValueError, naming the file,
+    for anything else."""
+    path = Path(path)
+    check_size(path)
+    try:
+        shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
+        check_layout(path, shapes, _2009, "Basel 2009")
+        found = scipy.io.loadmat(path, variable_names=_2009, mat_dtype=False)
+        mean, basis, spread, faces = (found[name] for name in _2009)
+        basis = basis.reshape(mean.size, -1)
+        raw = RawModel(path, mean.astype(np.float64).reshape(-1, 3) * MICROMETRE, faces.astype(np.int64) - 1,
+                       directions(basis, spread.ravel(), MICROMETRE), np.zeros((0, mean.size // 3, 3), np.float32), (),
+                       False)
+    except ValueError as error:
+        raise error if str(error).startswith(f"{path}:") else _broken(path, error) from None
+    except (OSError, NotImplementedError, TypeError, KeyError, IndexError, EOFError, MemoryError, zlib.error) as error:
+        raise _broken(path, error) from None
+    except Exception as error:      # scipy's reader has an error class of its own, which moved between versions
+        if type(error).__module__.split(".")[0] != "scipy":
+            raise
+        raise _broken(path, error) from None
+    return checked(raw)
+
+
+def read_basel_2017(path: str | Path) -> RawModel:
+    """shape/ and expression/model/{mean (3V,), pcaBasis (3V, K) orthonormal, pcaVariance (K,)} mm,
+    shape/representer/cells (3, F). The mean is shape's plus expression's; a file without expressions has none.
+    ValueError, naming the file, for anything else, and for parts that lie in other files."""
+    path = Path(path)
+    check_size(path)
+    try:
+        with h5py.File(path, "r") as file:
+            there = [name for name in (*_SHAPE, *_EXPRESSION) if isinstance(_node(file, path, name), h5py.Dataset)]
+            shapes = {name: file[name].shape for name in there}
+            names = (*_SHAPE, *_EXPRESSION) if _EXPRESSION[1] in there else _SHAPE
+            check_layout(path, shapes, names, "Basel 2017")
+            mean, basis, variance, cells, *rest = (file[name][()] for name in names)
+        mean = mean.astype(np.float64).ravel()
+        faces = cells.T if cells.shape[0] == 3 and cells.shape[1] != 3 else cells
+        expression, count = np.zeros((0, len(mean) // 3, 3), np.float32), 0
+        if rest:
+            mean = mean + rest[0].ravel()
+            expression = directions(rest[1], np.sqrt(rest[2].ravel()), 1.0)
+            count = len(expression)
+        raw = RawModel(path, mean.reshape(-1, 3), faces.astype(np.int64),
+                       directions(basis, np.sqrt(variance.ravel()), 1.0), expression,
+                       tuple(f"expression{k:03d}" for k in range(count)), True)
+    except ValueError as error:
+        raise error if str(error).startswith(f"{path}:") else _broken(path, error) from None
+    except (OSError, KeyError, TypeError, IndexError, RuntimeError, MemoryError) as error:
+        raise _broken(path, error) from None
+    return checked(raw)
+
+
+def _node(file: h5py.File, path: Path, name: str) -> object:
+    """What `name` leads to, None where there is nothing; nothing outside this file is opened."""
+    node: object = file
+    for part in name.split("/"):
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise ValueError(f"{path}: {name} must lie in the file itself, received a link")
+        node = node[part]
+    if isinstance(node, h5py.Dataset) and (node.is_virtual or node.external):
+        raise ValueError(f"{path}: {name} must lie in the file itself, received a link")
+    return node
+
+
+def _broken(path: Path, error: Exception) -> ValueError:
+    text = " ".join(str(error).split())[:120]
+    return ValueError(f"{path}: no face model that can be read ({type(error).__name__}: {text})")

@@ -1,0 +1,1 @@
+"""The face model fitted to photos, depth maps, volumes and scans."""

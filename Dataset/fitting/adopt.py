@@ -1,0 +1,307 @@
+"""Make our face model of somebody else's:  python -m Dataset.fitting.adopt FILE [-o OUT.npz]
+
+The built-in mean is registered to the other model's mean once (Dataset/fitting/nonrigid_icp.py). From then on every place of
+the ordered grid is known on the other's triangles, and mean and directions are carried over: our vertices are those
+whose subdivided surface goes through these places (least squares; where the other model has nothing, in ears, scalp,
+neck and mouth, they follow smoothly). So an adopted model has the built-in one's vertices, landmarks, atlas, regions
+and masks, and the *file's* coefficients: whatever works with the built-in face works with it, and its coefficients
+shape the file's own mesh, too (`RawModel.shape`).
+
+It has 200 identity and 84 expression directions, as the built-in one: what a file has more is left out (the report says
+how much), what it has less is zero. Expressions along which a file goes both ways, in standard deviations, become two
+each, there and back, weight 1 being SPREADS of them, since our weights lie in [0, 1]; a file without any borrows the
+built-in's, as is usual for Basel 2009. Adopted once, a model lies beside its file as FILE.adopted.npz.
+"""
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.ndimage import binary_dilation
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from Dataset.face_model.expressions import SPREADS
+from Dataset.face_model.lift import Lift, places_on
+from Dataset.face_model.model import BUILT_IN, FaceModel, load_face_model
+from Dataset.face_model.readers.basel import read_basel_2009, read_basel_2017
+from Dataset.face_model.readers.flame import read_flame
+from Dataset.face_model.readers.ict import read_ict
+from Dataset.face_model.readers.raw import RawModel
+from Dataset.fitting.nonrigid_icp import has_scan, register
+from Dataset.fitting.scan_fit import Landmarks, grid_is_skin
+from Dataset.geometry.mesh import Mesh
+from Dataset.geometry.scan_surface import ScanSurface
+from Dataset.geometry.transforms import Similarity
+from Dataset.io.atomic import write_atomic
+from Dataset.io.landmark_files import SUFFIXES, read_landmarks
+
+log = logging.getLogger(__name__)
+READERS = {".mat": read_basel_2009, ".h5": read_basel_2017, ".hdf5": read_basel_2017, ".pkl": read_flame,
+           ".pickle": read_flame}
+VERSION = 1             # of adopted files: another one is made anew
+BESIDE = 2              # rows of the grid along the lines where lips and lids part that follow smoothly
+CONTOUR = 17            # landmarks of the jaw, which annotators place on an outline
+CHECKED = 8             # people on whom the report measures
+
+
+class Report(NamedTuple):
+    """How well a model was adopted. surface, surface_p95: mm, mean and 95th percentile, the grid on the adopted mean to
+    the file's surface; people, people_p95: mm, between the grid's places on the file's mesh and on ours, of people with
+    expressions drawn from the file's statistics; identity, expression: share of the file's variance that its kept
+    directions have; covered: of the grid's skin with the file's surface underneath; landmarks: mm, the file's own to
+    ours, NaN where it has none; borrowed: expressions are the built-in's."""
+
+    surface: float
+    surface_p95: float
+    people: float
+    people_p95: float
+    identity: float
+    expression: float
+    covered: float
+    landmarks: float
+    borrowed: bool
+
+
+class Adopted(NamedTuple):
+    """model; place: the file's frame (mm) -> the head frame, a rigid motion; report."""
+
+    model: FaceModel
+    place: Similarity
+    report: Report
+
+
+def read_raw(path: str | Path) -> RawModel:
+    """A face model as its file has it: Basel 2009 (.mat), Basel 2017 (.h5), FLAME (.pkl), ICT-FaceKit (a folder). The
+    68 landmarks on its mean, mm in its frame, may lie beside it as FILE.landmarks.json or .pts; they help where the
+    registration does not find its way. ValueError, one line that names the file."""
+    path = Path(path)
+    raw = read_ict(path) if path.is_dir() else _read_file(path)
+    for ending in SUFFIXES:
+        if (beside := path.with_name(f"{path.name}.landmarks{ending}")).is_file():
+            return raw._replace(landmarks=read_landmarks(beside))
+    return raw
+
+
+def _read_file(path: Path) -> RawModel:
+    if path.suffix.lower() not in READERS:
+        raise ValueError(f"{path}: a face model is a file that ends in .npz, {', '.join(READERS)}, or an ICT-FaceKit "
+                         "folder")
+    return READERS[path.suffix.lower()](path)
+
+
+def load_adopted(path: str | Path) -> FaceModel:
+    """The adopted model: from FILE.adopted.npz where that is of this very file, else made (some 5 s) and written
+    there; a folder that cannot be written to is named in a warning. ValueError as `read_raw` and `adopt`."""
+    path = Path(path)
+    beside = path.with_name(path.name + ".adopted.npz")
+    mark = _mark(path)
+    if beside.is_file():
+        try:
+            with np.load(beside, allow_pickle=False) as stored:
+                same = "adopted" in stored.files and str(stored["adopted"]) == mark
+            if same:
+                return load_face_model(beside)
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            log.warning("%s: cannot be read (%s); made anew", beside, error)
+    found = adopt(read_raw(path))
+    log.info("%s: adopted; %s", path, words(found.report))
+    try:
+        write_model(beside, found.model, mark)
+    except OSError as error:
+        log.warning("%s: cannot be kept (%s); the next use adopts it again", beside, error)
+        return found.model
+    return load_face_model(beside)
+
+
+def adopt(raw: RawModel) -> Adopted:
+    """Register the built-in face to the file's mean and carry everything over. Deterministic. ValueError, naming the
+    file, when its mean is no face in millimetres, upright, that looks along +z."""
+    own = load_face_model(BUILT_IN)
+    scan = Mesh(raw.mean, _largest_part(raw.triangles, len(raw.mean)))
+    marks = None if raw.landmarks is None else Landmarks(np.arange(CONTOUR, 68), raw.landmarks[CONTOUR:])
+    found = register(scan, marks, str(raw.source), own)
+    grid = found.grid.reshape(-1, 3)
+    surface = ScanSurface(scan, str(raw.source))
+    trusted = _closed(own) & has_scan(surface, grid)[1]
+    places = places_on(scan, grid)
+    lift = Lift(own, trusted)
+    start = found.fit.vertices(own)
+    mean = start + lift(((places @ raw.mean) - own.grid_matrix @ start)[None])[0]
+
+    turn = found.fit.pose.rotation          # our head frame -> the file's
+    identity, expression = (lift(np.stack([places @ x for x in basis]) if len(basis) else
+                                 np.zeros((0, len(grid), 3)), moves) @ turn
+                            for basis, moves in ((raw.identity, False), (raw.expression, True)))
+    mean = mean @ turn
+    eyes = [mean[np.unique(own.triangles[own.region(name)])] for name in ("eye_right", "eye_left")]
+    origin = np.mean([(eye.min(0) + eye.max(0)) / 2 for eye in eyes], axis=0)
+    model = _built(own, mean - origin, identity, expression, raw)
+    place = Similarity(1.0, turn.T, -origin)
+    return Adopted(model, place, _measured(raw, model, place, places, trusted, surface))
+
+
+def expression_directions(raw: RawModel, expression: np.ndarray, own: FaceModel) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A file's expressions (M, V, 3) on our vertices -> directions whose weights lie in [0, 1], at most as many as the
+    built-in has, and their names."""
+    most = len(own.expression)
+    if not len(expression):
+        return own.expression, own.expression_names
+    if not raw.signed:
+        return expression[:most], raw.expression_names[:most]
+    half = expression[:most // 2] * SPREADS
+    names = raw.expression_names[:most // 2]
+    return np.concatenate([half, -half]), (*(f"{name}+" for name in names), *(f"{name}-" for name in names))
+
+
+def _built(own: FaceModel, mean: np.ndarray, identity: np.ndarray, expression: np.ndarray, raw: RawModel) -> FaceModel:
+    """The built-in model with another's shapes. Its bust follows the vertices of the head that are nearest to it."""
+    expression, names = expression_directions(raw, expression, own)
+    names = (*names, *(f"none{k:03d}" for k in range(len(own.expression) - len(names))))
+    identity, expression = (_padded(x, len(y)) for x, y in ((identity, own.identity), (expression, own.expression)))
+    near = cKDTree(own.mean).query(own.bust_mean)[1]
+    mean = mean.astype(np.float32)
+    model = replace(own, mean=mean, identity=identity, expression=expression, expression_names=names,
+                    bust_mean=own.bust_mean + (mean - own.mean)[near], bust_identity=identity[:, near],
+                    bust_expression=expression[:, near])
+    for name in ("mean", "identity", "expression", "bust_mean", "bust_identity", "bust_expression"):
+        getattr(model, name).flags.writeable = False
+    return model
+
+
+def _padded(basis: np.ndarray, count: int) -> np.ndarray:
+    """(count, V, 3) float32: the first directions, then zeros."""
+    out = np.zeros((count, *basis.shape[1:]), np.float32)
+    out[:len(basis)] = basis[:count]
+    return out
+
+
+def _measured(raw: RawModel, model: FaceModel, place: Similarity, places: sparse.csr_matrix, trusted: np.ndarray,
+              surface: ScanSurface) -> Report:
+    rng = np.random.default_rng(0)
+    back = place.inverse()
+    grid = back.apply(model.grid_matrix @ model.mean.astype(float))[trusted]
+    distance = surface.nearest(grid).distance
+    kept, apart = min(len(raw.identity), len(model.identity)), []
+    borrowed = not len(raw.expression)
+    half = len(model.expression) // 2 if raw.signed else len(model.expression)
+    count = 0 if borrowed else min(len(raw.expression), half)
+    for _ in range(CHECKED):
+        identity = rng.standard_normal(kept)
+        expression = np.clip(rng.standard_normal(count), -SPREADS, SPREADS) if raw.signed else \
+            rng.uniform(0, 1, count) * (rng.random(count) < 0.1)
+        ours = model.shape(identity, weights_of(expression, raw.signed) if count else None)
+        theirs = place.apply(raw.shape(identity, expression))
+        apart.append(np.linalg.norm((model.grid_matrix @ ours - places @ theirs)[trusted], axis=1))
+    marks = np.nan
+    if raw.landmarks is not None:
+        error = np.linalg.norm(place.apply(raw.landmarks) - model.landmarks(model.mean), axis=1)
+        marks = float(error[CONTOUR:].mean())
+    return Report(float(distance.mean()), float(np.quantile(distance, 0.95)), float(np.mean(apart)),
+                  float(np.quantile(apart, 0.95)), _share(raw.identity, kept),
+                  1.0 if borrowed else _share(raw.expression, count),
+                  float(trusted.sum() / _closed(model).sum()), marks, borrowed)
+
+
+def _closed(model: FaceModel) -> np.ndarray:
+    """(16384,) bool: the grid's skin but for the lines where lips and lids part, beside which the nearest place may be
+    on the other lip, which goes another way."""
+    return ~binary_dilation(~grid_is_skin(model), iterations=BESIDE).ravel()
+
+
+def weights_of(expression: np.ndarray, signed: bool, most: int = 84) -> np.ndarray:
+    """The file's expression coefficients -> our weights: of a signed model (standard deviations, held to SPREADS) the
+    way there and the way back, (2 M',), M' = min(M, most / 2) of them; of any other as they are, the first `most`."""
+    if not signed:
+        return np.asarray(expression, float)[:most]
+    there = np.clip(np.asarray(expression, float)[:most // 2] / SPREADS, -1, 1)
+    return np.concatenate([np.maximum(there, 0), np.maximum(-there, 0)])
+
+
+def _share(basis: np.ndarray, kept: int) -> float:
+    """Of the directions' squared lengths."""
+    squares = np.einsum("kvc,kvc->k", basis, basis, dtype=float)
+    return float(squares[:kept].sum() / squares.sum()) if squares.sum() else 1.0
+
+
+def _largest_part(triangles: np.ndarray, count: int) -> np.ndarray:
+    """The triangles of the part with the most vertices: eyeballs, teeth and lashes are parts of their own."""
+    sides = triangles[:, [0, 1, 0, 2]].reshape(-1, 2).T
+    part = connected_components(sparse.coo_matrix((np.ones(sides.shape[1]), sides), (count, count)), directed=False)[1]
+    return triangles[part[triangles[:, 0]] == np.bincount(part[np.unique(triangles)]).argmax()]
+
+
+def arrays_of(model: FaceModel, mark: str = "") -> dict[str, np.ndarray]:
+    """A model as the arrays of a file that `load_face_model` reads; mark: of what it was adopted from."""
+    bases = ("identity", "expression", "bust_identity", "bust_expression")
+    step = max(1e-6, *(float(np.abs(getattr(model, name)).max(initial=0)) for name in bases)) / 32767
+    same = ("mean", "mirror", "landmark_vertices", "landmark_weights", "bust_mean", "quads", "bust_quads",
+            "grid_vertices", "grid_weights", "grid_landmarks")
+    return {"adopted": np.array(mark), **{name: getattr(model, name) for name in same},
+            **{name: np.round(getattr(model, name) / step).astype(np.int16) for name in bases},
+            "step": np.float64(step), "expression_names": np.array(model.expression_names),
+            "corner_uv": model.corner_uv_quads, "regions": model.regions[::2],
+            "region_names": np.array(model.region_names), "mask_names": np.array(list(model.masks)),
+            "masks": np.stack(list(model.masks.values()))}
+
+
+def write_model(path: str | Path, model: FaceModel, mark: str = "") -> None:
+    """Write an .npz that `load_face_model` reads, aside and then renamed; the same model gives the same bytes."""
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays_of(model, mark))
+    write_atomic(path, write)
+
+
+def words(report: Report) -> str:
+    """The report in one line."""
+    marks = "" if np.isnan(report.landmarks) else f"; its landmarks {report.landmarks:.1f} mm from ours"
+    return (f"mean {report.surface:.2f} mm off its surface (95 %: {report.surface_p95:.2f}), its people "
+            f"{report.people:.2f} mm (95 %: {report.people_p95:.2f}), {report.covered:.0%} of the face covered; "
+            f"{report.identity:.1%} of its identity and {report.expression:.1%} of its expression kept"
+            + (" (borrowed: it has none)" if report.borrowed else "") + marks)
+
+
+def _mark(path: Path) -> str:
+    """SHA-256 of the version, the built-in model's file and the other's, which an adopted file is tied to."""
+    digest = hashlib.sha256(f"{VERSION} ".encode() + BUILT_IN.read_bytes())
+    if not path.exists():
+        raise ValueError(f"{path}: no such file")
+    for file in (*(sorted(path.glob("*.obj")) if path.is_dir() else [path]),
+                 *sorted(path.parent.glob(f"{path.name}.landmarks.*"))):
+        digest.update(f"{file.name} {file.stat().st_size}".encode())
+        with open(file, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit code 2 and one line for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m Dataset.fitting.adopt", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, help="Basel .mat or .h5, FLAME .pkl, or an ICT-FaceKit folder")
+    parser.add_argument("-o", "--output", type=Path, help="a file for --face-model (default FILE.adopted.npz)")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    output = arguments.output or arguments.file.with_name(arguments.file.name + ".adopted.npz")
+    try:
+        found = adopt(read_raw(arguments.file))
+        write_model(output, found.model, _mark(arguments.file))
+    except (ValueError, OSError) as error:
+        print(f"Dataset.fitting.adopt: {error}", file=sys.stderr)
+        return 2
+    print(f"{output}: {words(found.report)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

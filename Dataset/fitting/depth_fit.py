@@ -1,0 +1,76 @@
+"""From a depth map to "this person": the built-in face fitted to the map's surface (Dataset/fitting/scan_fit.py).
+
+A network's depth has no true size: with the guessed camera a face may come out a fifth too large, more than the fit's
+prior allows. Moved along the camera's rays, everything by the same factor, a surface gives the same picture; so its
+size is brought to the mean face's first, and identity has what is left of it.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from Dataset.errors import NotFittable
+from Dataset.face_model.model import FaceModel, load_face_model
+from Dataset.fitting.scan_fit import COARSE, Fit, fit_model, start_from_tip
+from Dataset.geometry.blas import one_thread
+from Dataset.geometry.camera import Camera
+from Dataset.geometry.mesh import Mesh
+from Dataset.geometry.scan_surface import ScanSurface
+from Dataset.geometry.transforms import Similarity, umeyama
+from Dataset.representations import points
+from Dataset.representations.depth import triangulate
+
+ROUNDS = 10             # of ICP with scale; three bring 20 % down to 2 %
+SIZES = (0.6, 1.6)      # that a surface may have, times the mean face's
+MIN_PIXELS = 200        # of a face with depth: fewer show no shape
+
+
+class DepthFit(NamedTuple):
+    """fit: of the face model to the surface (`Dataset.fitting.scan_fit.Fit`), whose points are the map's times `size` about the
+    camera; size: 1 where the map's was right. `fit.pose` leads from the head frame to that scaled surface."""
+    fit: Fit
+    size: float
+
+    def grid(self, side: int = points.SIZE, model: FaceModel | None = None) -> np.ndarray:
+        """The person's neutral, frontal face as the ordered grid (side * side, 3) float64 mm."""
+        model = load_face_model() if model is None else model
+        return points.decode(points.encode(model.shape(self.fit.identity), side, model))
+
+
+def fit_depth(depth: np.ndarray, camera: Camera, model: FaceModel | None = None, sized: bool = False) -> DepthFit:
+    """Fit pose, identity and expression to a depth map (H, W) mm of a face, NaN for none, seen within 30 degrees of the
+    front.
+
+    camera  the true one, or `representations.depth.guess_camera` of a map that was decoded by a guess
+    sized   True: the map's millimetres are true
+
+    ValueError "no depth" where fewer than MIN_PIXELS pixels have one, or they make no surface.
+    """
+    model = load_face_model() if model is None else model
+    if np.count_nonzero(np.isfinite(depth)) < MIN_PIXELS:
+        raise NotFittable(f"no depth: a face needs at least {MIN_PIXELS} pixels with a depth, "
+                          f"received {np.count_nonzero(np.isfinite(depth))}")
+    mesh = triangulate(depth, camera)
+    surface = ScanSurface(mesh, "depth map")
+    with one_thread():
+        start = start_from_tip(surface, model)
+        if sized:
+            return DepthFit(fit_model(surface, model=model, step=COARSE, start=start), 1.0)
+        start = _sized(start, surface, model)
+        size, eye = 1 / start.scale, camera.position()
+        surface = ScanSurface(Mesh(eye + size * (mesh.vertices - eye), mesh.triangles), "depth map")
+        start = Similarity(size, np.eye(3), eye - size * eye).compose(start)
+        return DepthFit(fit_model(surface, model=model, step=COARSE, start=start), size)
+
+
+def _sized(pose: Similarity, surface: ScanSurface, model: FaceModel) -> Similarity:
+    """Where the mean face lies, and how many times as large it is: by ICP with scale, of its places to the surface."""
+    grid = points.decode(points.encode(model.mean, 32, model))
+    for spread in np.geomspace(15.0, 5.0, ROUNDS):
+        place = pose.apply(grid)
+        found = surface.nearest(place)
+        share = np.where(found.rim, 0.02, 1.0) / (1 + (found.distance / spread) ** 2) ** 2
+        pose = umeyama(place, found.points, share + 1e-9).compose(pose)
+        pose = Similarity(float(np.clip(pose.scale, *SIZES)), pose.rotation, pose.translation)
+    return pose

@@ -1,0 +1,172 @@
+"""One photo's part of a joint fit (Dataset/fitting/multi_view.py): where its pairs are seen, and its normal equations.
+
+A network's errors are a smooth field over the face, not as many independent ones as there are pixels. So the pairs are
+gathered in cells of the grid, and errors of cells are taken to be alike the nearer they are: covariance
+exp(-distance / correlation), generalised least squares. White noise averages out with the number of pairs, the field
+does not, and 5,000 pixels count as the few dozen measurements that they are.
+"""
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.linalg import solve_triangular
+
+from Dataset.face_model.model import FaceModel
+from Dataset.geometry.bilinear import bilinear_matrix
+from Dataset.geometry.pose import Pose, weak_perspective
+from Dataset.representations.correspondences import Correspondences
+from Dataset.representations.points import SIZE
+
+LATTICE = 48            # side of the grid on which the bases are kept; bilinear between its points
+CELLS = 16              # side of the cells in which pairs are gathered
+UNIT = 128.0            # px: inside, every crop has this side
+NEAREST = 250.0         # mm from the head's origin: no camera is nearer
+OWN = 7                 # of a photo's unknowns that are its pose; the last of them is the perspective
+_LIMITS = {"components": (0, 1000), "identity_spread": (1e-2, 100), "expression_spread": (1e-3, 10),
+           "distance": (NEAREST, 1e5), "distance_spread": (1e-3, 10), "noise_floor": (0.01, 100),
+           "correlation": (0, 1e3), "correlated": (0, 0.99), "robust": (0.1, np.inf), "iterations": (1, 100)}
+
+
+@dataclasses.dataclass(frozen=True)
+class FitOptions:
+    """components: of the identity that are fitted, at most the model's; identity_spread: their prior, standard
+    deviations; expression: whether photos have one, else all are neutral; expression_spread: prior of a unit's weight;
+    perspective: whether photos have a distance, else weak perspective; distance, distance_spread: its prior, mm, and
+    the relative spread of its inverse; noise_floor: px of a 128 px crop, error of a cell however many pairs it holds;
+    correlation: how far errors reach over the face, in steps of the 128x128 grid, 0 for independent ones; correlated:
+    share of a pair's variance that does; robust: scale of the weights in standard deviations of a pair, inf for none;
+    iterations: Gauss-Newton steps at most. ValueError for a value out of range."""
+
+    components: int = 200
+    identity_spread: float = 1.0
+    expression: bool = True
+    expression_spread: float = 0.2
+    perspective: bool = True
+    distance: float = 800.0
+    distance_spread: float = 0.5
+    noise_floor: float = 0.3
+    correlation: float = 40.0
+    correlated: float = 0.9
+    robust: float = 3.0
+    iterations: int = 4
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _LIMITS.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must be within {low:g} to {high:g}, got {getattr(self, name)}")
+
+
+class Bases(NamedTuple):
+    """mean (128, 128, 3) float64 mm; basis (48 * 48, 3, N) float32 at the lattice, identity first; count of those."""
+
+    mean: np.ndarray
+    basis: np.ndarray
+    count: int
+
+    def offsets(self, weights: np.ndarray, first: int) -> np.ndarray:
+        """(48 * 48, 3) float32 mm: what coefficients from number ``first`` on add at the lattice."""
+        columns = self.basis.reshape(-1, self.basis.shape[2])[:, first:first + len(weights)]
+        return (columns @ weights.astype(np.float32)).reshape(-1, 3)
+
+
+@lru_cache(maxsize=2)
+def bases_of(model: FaceModel) -> Bases:
+    """A model's bases, made once."""
+    steps = np.linspace(0, SIZE - 1, LATTICE)
+    places = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
+    matrix = bilinear_matrix(places, SIZE) @ model.grid_matrix
+    both = np.concatenate([model.identity, model.expression])
+    flat = both.transpose(1, 2, 0).reshape(len(model.mean), -1)
+    basis = np.ascontiguousarray((matrix @ flat).reshape(LATTICE ** 2, 3, -1), np.float32)
+    mean = (model.grid_matrix @ model.mean.astype(np.float32)).astype(float)
+    return Bases(mean.reshape(SIZE, SIZE, 3), basis, len(model.identity))
+
+
+def _on_lattice(places: np.ndarray, side: int) -> sparse.csr_matrix:
+    """(K, side * side): a grid of ``side`` over the face, sampled at places (K, 2), rows and columns of the 128x128."""
+    return bilinear_matrix(places * ((side - 1) / (SIZE - 1)), side)
+
+
+class PhotoFit:
+    """One photo in a crop of UNIT px: its pairs (those with a weight), and pose (Pose) and expression (84,) so far.
+
+    unit: UNIT px per px of the photo; used (K,): the pairs' numbers; miss (K, 2): px between a pair and where the face
+    has its place, and kept (K,) in [0, 1], the robust weight, after `look`.
+    """
+
+    def __init__(self, photo: Correspondences, bases: Bases, offsets: np.ndarray, pose: Pose | None,
+                 expression: np.ndarray | None) -> None:
+        self.used = np.flatnonzero(photo.weights)
+        grid, self.unit = photo.grid[self.used], UNIT / photo.size
+        self.pixels, self.weights = photo.pixels[self.used] * self.unit, photo.weights[self.used] / self.unit ** 2
+        self._means = bilinear_matrix(grid, SIZE) @ bases.mean.reshape(-1, 3)
+        self._spread = _on_lattice(grid, LATTICE)
+        cell = np.minimum(grid * (CELLS / SIZE), CELLS - 1).astype(int)
+        occupied, self._cells = np.unique(cell[:, 0] * CELLS + cell[:, 1], return_inverse=True)
+        starts = np.arange(len(self.used) + 1)
+        gather = sparse.csr_matrix((self.weights, self._cells, starts), (len(self.used), len(occupied))).T
+        gather = sparse.diags(1 / np.asarray(gather.sum(1)).ravel()) @ gather
+        # bases and places of the cells: their pairs' mean
+        self._rows = ((gather @ self._spread) @ bases.basis.reshape(LATTICE ** 2, -1)).reshape(len(occupied), 3, -1)
+        places = gather @ grid
+        self._apart = np.linalg.norm(places[:, None] - places, axis=-1)
+        self._bases = bases
+        if pose is None:
+            pose = weak_perspective(self._means + self._spread @ offsets, self.pixels, self.weights)
+        else:
+            pose = pose._replace(scale=pose.scale * self.unit, translation=pose.translation * self.unit)
+        self.pose = pose
+        self.expression = np.zeros(bases.basis.shape[2] - bases.count) if expression is None else expression.copy()
+
+    def look(self, offsets: np.ndarray, options: FitOptions) -> tuple[np.ndarray, float]:
+        """The face with these offsets of the identity -> where the pairs' places are on it (K, 3), and by how much the
+        variances are larger than was promised, >= 1. Sets `miss` and `kept`."""
+        if self.expression.any():
+            offsets = offsets + self._bases.offsets(self.expression, self._bases.count)
+        points = self._means + self._spread @ offsets
+        self.miss = self.pixels - self.pose.project(points)
+        squared = (self.miss ** 2).sum(-1) / (1 / self.weights + options.noise_floor ** 2)
+        # of two coordinates of variance 1 the median is 2 log 2
+        factor = max(1.0, float(np.median(squared)) / (2 * np.log(2)))
+        self.kept = 1 / (1 + squared / (factor * options.robust ** 2)) ** 2
+        return points, factor
+
+    def system(self, offsets: np.ndarray, options: FitOptions) -> tuple[np.ndarray, np.ndarray]:
+        """Normal equations (M, M), (M,) over a step of identity (n), pose (7) and expression (84), with the prior of
+        the last two."""
+        points, factor = self.look(offsets, options)
+        trust, count = self.weights * self.kept, len(self._rows)
+        n = min(options.components, self._bases.count)
+
+        def summed(values: np.ndarray) -> np.ndarray:
+            return np.bincount(self._cells, values, count)
+        total = summed(trust)
+        miss, places = (np.stack([summed(trust * column) / total for column in values.T], 1)
+                        for values in (self.miss, points))
+        # by what is left of the weights, so that outliers have no say: variance of a cell's pairs, and what is left
+        variance, left = total / summed(trust * self.weights), summed(trust * self.kept) / total
+        share = options.correlated if options.correlation else 0.0
+        alike = share * np.exp(-self._apart / max(options.correlation, 1e-9))
+        covariance = alike * np.sqrt(np.outer(variance, variance))
+        alone = (1 - share) / total + share * variance * (1 / left - 1)
+        covariance[np.diag_indices(count)] += alone + options.noise_floor ** 2
+        by_point, by_pose = self.pose.jacobian(places)
+        rows = by_point.astype(np.float32) @ self._rows             # (C, 2, N)
+        rows = np.concatenate([rows[..., :n], by_pose.astype(np.float32), rows[..., self._bases.count:],
+                               miss.astype(np.float32)[..., None]], -1)
+        lower = np.linalg.cholesky(covariance * factor).astype(np.float32)
+        white = solve_triangular(lower, rows.reshape(count, -1), lower=True, check_finite=False)
+        white = white.reshape(2 * count, -1)
+        both = (white.T @ white).astype(float)
+        matrix, right = both[:-1, :-1].copy(), both[:-1, -1].copy()
+        inverse = 1 / options.distance
+        prior = np.concatenate([np.full(OWN - 1, 1e-9), [(options.distance_spread * inverse) ** -2],
+                                np.full(len(self.expression), options.expression_spread ** -2)])
+        right[n:] -= prior * np.concatenate([np.zeros(OWN - 1), [self.pose.perspective - inverse], self.expression])
+        own = np.arange(n, len(matrix))
+        matrix[own, own] += prior
+        return matrix, right

@@ -1,0 +1,203 @@
+"""Pictures: read them safely, write them, cut faces out of them.
+
+Pixels are decoded by OpenCV, as in the thesis, so that a crop is the same here and in a port of its listing.
+Pillow (which matplotlib brings along) reads the header first: the size is bounded before a pixel is decoded,
+and it decodes the pictures that have an alpha channel.
+"""
+from __future__ import annotations
+
+import io
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import Literal, Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from Dataset.io.atomic import write_atomic
+
+MAX_PIXELS = 64_000_000         # a 40-megapixel photo passes; a decompression bomb does not
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+SCALINGS = ("unit", "minmax")
+Box = tuple[int, int, int, int]         # (x, y, w, h) in pixels: top left corner and size
+
+# The last bytes of a whole file. Where they are missing Pillow decodes the file as well, because OpenCV paints
+# the missing half of a cut-off JPEG grey and calls it read.
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+_TAIL = 64
+_FILTERS = threading.Lock()     # warning filters belong to the process: threads that meet here would leave them changed
+
+
+def read_image(path: str | os.PathLike[str], max_pixels: float = MAX_PIXELS) -> np.ndarray:
+    """Read a picture file -> (H, W, 3) uint8, BGR, upright (an EXIF orientation is applied).
+
+    Grey is repeated to three channels; 16 bits are divided by 256; transparency is laid on white. ValueError,
+    naming file and rule, when the file is missing, empty, cut off, no picture, or larger than `max_pixels`.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes() if path.is_file() else None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    if data is None:
+        raise ValueError(f"{path}: {'is a folder, not an image' if path.is_dir() else 'no such file'}")
+    return decode_image(data, str(path), max_pixels)
+
+
+def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXELS) -> np.ndarray:
+    """`read_image` of the bytes of a file; `name` is what error messages call it."""
+    if not data:
+        raise ValueError(f"{name}: is empty (0 bytes), not an image")
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")         # Pillow warns of large pictures; the bound below is ours
+        try:
+            header = Image.open(io.BytesIO(data))
+        except Image.DecompressionBombError:
+            raise ValueError(f"{name}: an image may have at most {max_pixels / 1e6:g} megapixels, this has "
+                             "several times more") from None
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+            raise ValueError(f"{name}: must be an image that OpenCV can read (JPEG, PNG, ...), it is none or "
+                             f"is broken ({len(data)} bytes)") from None
+    width, height = header.size
+    if width * height > max_pixels:
+        raise ValueError(f"{name}: an image may have at most {max_pixels / 1e6:g} megapixels, this has "
+                         f"{width}x{height} = {width * height / 1e6:.1f}")
+    image = _decode(header, data, name)         # outside the lock: threads decode side by side
+    if image is None or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(f"{name}: OpenCV cannot decode this {header.format} image of {width}x{height} pixels")
+    return image
+
+
+def _decode(header: Image.Image, data: bytes, name: str) -> np.ndarray | None:
+    has_alpha = header.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in header.info
+    end = _ENDS.get(header.format or "")
+    try:
+        if has_alpha:
+            return _on_white(header)
+        if end is None or end not in data[-_TAIL:]:
+            header.load()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ValueError(f"{name}: the image is cut off or broken ({error})") from None
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+
+
+def _on_white(picture: Image.Image) -> np.ndarray:
+    """Lay a picture with transparency on white: what hides under it (often black or noise) is not the face."""
+    picture = ImageOps.exif_transpose(picture).convert("RGBA")
+    white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+    rgb = np.asarray(Image.alpha_composite(white, picture).convert("RGB"))
+    return np.ascontiguousarray(rgb[:, :, ::-1])
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(width, height) in pixels as the file's header says, before any EXIF rotation; nothing is decoded."""
+    try:
+        with _FILTERS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")         # before the file is opened: that is when Pillow warns
+            with Image.open(path) as header:
+                return header.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise ValueError(f"{path}: must be an image whose header can be read") from None
+
+
+def write_image(path: str | os.PathLike[str], image: np.ndarray, quality: int = 95) -> None:
+    """Write (H, W, 3) uint8 BGR or (H, W) grey atomically; the ending chooses the format.
+
+    `quality` is JPEG's (95 is OpenCV's default). ValueError for another shape, dtype or an unknown ending.
+    """
+    path = Path(path)
+    if image.dtype != np.uint8 or not (image.ndim == 2 or image.ndim == 3 and image.shape[2] in (3, 4)) \
+            or image.size == 0:
+        raise ValueError(f"{path}: an image is written from (H, W, 3) uint8, got {image.shape} {image.dtype}")
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix.lower() in (".jpg", ".jpeg") else []
+    try:
+        ok, data = cv2.imencode(path.suffix, image, options)
+    except cv2.error:
+        ok = False
+    if not ok:
+        raise ValueError(f"{path}: OpenCV writes no image with the ending {path.suffix!r}")
+    write_atomic(path, lambda temporary: temporary.write_bytes(data.tobytes()))
+
+
+def crop(image: np.ndarray, box: Box) -> np.ndarray:
+    """Cut `box` = (x, y, w, h) out of (H, W, ...) -> (h, w, ...), a copy.
+
+    What lies outside the picture repeats its border pixels: a box at the rim keeps its shape, and no black edge
+    is added that a network could learn. ValueError if the box is empty or misses the picture altogether.
+    """
+    x, y, w, h = (int(v) for v in box)
+    height, width = image.shape[:2]
+    left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+    if w <= 0 or h <= 0 or right <= left or bottom <= top:
+        raise ValueError(f"a face box must have a size and meet the image of {width}x{height}, got {tuple(box)}")
+    inside = image[top:bottom, left:right]
+    if inside.shape[:2] == (h, w):
+        return inside.copy()
+    return cv2.copyMakeBorder(inside, top - y, y + h - bottom, left - x, x + w - right, cv2.BORDER_REPLICATE)
+
+
+def crop_resize(image: np.ndarray, box: Box, size: int,
+                interpolation: Literal["linear", "area"] = "linear") -> np.ndarray:
+    """Cut `box` out of (H, W, 3) uint8 and scale it to (size, size, 3).
+
+    `linear` is the thesis's plain `cv2.resize` (listing B-1.3). `area` averages when it shrinks, so a face of
+    2,000 pixels does not alias; it is linear when it enlarges.
+    """
+    if size < 1:
+        raise ValueError(f"a crop's size must be at least 1 pixel, got {size}")
+    if interpolation not in ("linear", "area"):
+        raise ValueError(f"interpolation must be 'linear' or 'area', got {interpolation!r}")
+    cut = crop(image, box)
+    shrinks = cut.shape[0] > size and cut.shape[1] > size
+    how = cv2.INTER_AREA if interpolation == "area" and shrinks else cv2.INTER_LINEAR
+    return cv2.resize(cut, (size, size), interpolation=how)
+
+
+def crop_resample(image: np.ndarray, box: Sequence[float], size: int) -> np.ndarray:
+    """Cut a square `box` = (x, y, w, w), px, floats, out of (H, W, 3) uint8 or float32 -> (size, size, 3), same dtype.
+
+    Bilinear; averaged where it shrinks; the border is continued, so that any finite box has a crop. ValueError for an
+    empty or infinite box.
+    """
+    x, y, w = (float(value) for value in box[:3])
+    if not (np.isfinite([x, y, w]).all() and w > 0 and size >= 1):
+        raise ValueError(f"a crop needs a finite box with a size and at least 1 pixel, got {tuple(box)} and {size}")
+    finer = min(8, max(1, int(np.ceil(w / size - 1e-6))))
+    step = w / (finer * size)
+    # OpenCV puts the first pixel's centre at (0, 0), we at (0.5, 0.5)
+    matrix = np.array([[step, 0, x + 0.5 * step - 0.5], [0, step, y + 0.5 * step - 0.5]])
+    cut = cv2.warpAffine(image, matrix, (finer * size, finer * size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                         borderMode=cv2.BORDER_REPLICATE)
+    return cut if finer == 1 else cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def minmax(image: np.ndarray) -> np.ndarray:
+    """Stretch one image to [0, 1]: (H, W, 3) of any real dtype -> float32.
+
+    As published (listing B-5: `cv2.normalize(..., 0, 1, NORM_MINMAX)`): one minimum and one maximum over all
+    pixels and channels. A constant image gives zeros, as there.
+    """
+    return cv2.normalize(image.astype(np.float32), None, 0, 1, cv2.NORM_MINMAX)
+
+
+def scaled(image: np.ndarray, scaling: str) -> np.ndarray:
+    """An image as a network takes it: (H, W, 3) uint8 -> float32 in [0, 1].
+
+    scaling  "unit": divided by 255, so that a dark photo stays dark (Ronkainen 2017, 3.6; Isola et al. 2017);
+             "minmax": `minmax`. A network's Config has it as `scaling`; one that has none takes minmax
+
+    ValueError for another scaling, and for a dtype other than uint8 with unit.
+    """
+    if scaling not in SCALINGS:
+        raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {scaling!r}")
+    if scaling == "minmax":
+        return minmax(image)
+    if image.dtype != np.uint8:
+        raise ValueError(f"scaling unit divides 8 bits by 255: an image must be uint8, got {image.dtype}")
+    return image / np.float32(255)

@@ -1,0 +1,95 @@
+"""What a person hands to a program: photos, folders of photos, videos, a webcam -> one picture after the other."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Iterable, Iterator, NamedTuple
+
+import cv2
+import numpy as np
+
+from Dataset.io.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
+
+VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+WEBCAM = "webcam"
+
+
+class Picture(NamedTuple):
+    """`name` says where it comes from; `image` (H, W, 3) uint8 BGR, upright."""
+
+    name: str
+    image: np.ndarray
+
+
+def pictures(inputs: Iterable[str | os.PathLike[str]], frames: int = 8) -> Iterator[Picture]:
+    """Every photo named or in a named folder (sorted by name), and `frames` frames, evenly spaced, of every video or
+    of about two seconds of the webcam. One picture is in memory at a time.
+
+    ValueError, naming the file, for what cannot be read: nothing is skipped silently.
+    """
+    for source in inputs:
+        path = Path(source)
+        if str(source) == WEBCAM:
+            yield from webcam_frames(frames)
+        elif path.is_dir():
+            photos = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            if not photos:
+                raise ValueError(f"{path}: holds no photo ({' '.join(IMAGE_SUFFIXES)})")
+            for photo in photos:
+                yield Picture(str(photo), read_image(photo))
+        elif path.suffix.lower() in VIDEO_ENDINGS:
+            yield from video_frames(path, frames)
+        else:
+            yield Picture(str(path), read_image(path))
+
+
+def example_picture() -> Picture:
+    """Astronaut Eileen Collins, a NASA portrait in the public domain, as scikit-image ships it."""
+    from skimage import data  # imported here: it costs a second that nothing else needs
+    return Picture("scikit-image's astronaut", np.ascontiguousarray(data.astronaut()[..., ::-1]))
+
+
+def video_frames(path: Path, frames: int) -> Iterator[Picture]:
+    """`frames` frames of a video, evenly spaced. ValueError when it cannot be read or its frames are too large."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    capture = cv2.VideoCapture(str(path))
+    try:
+        total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        width, height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if not capture.isOpened() or width < 1 or height < 1:
+            raise ValueError(f"{path}: is no video that OpenCV can read")
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"{path}: frames of {width}x{height} pixels are more than {MAX_PIXELS / 1e6:g} megapixels")
+        # some containers do not know their length: then the first frames are taken
+        wanted = {int(i) for i in np.linspace(0, max(total - 1, 0), frames)} if total > 0 else set(range(frames))
+        given = 0
+        for index in range(max(wanted) + 1):
+            if not capture.grab():
+                break
+            if index in wanted:
+                good, image = capture.retrieve()
+                if good:
+                    given += 1
+                    yield Picture(f"{path}#{index}", image)
+        if not given:
+            raise ValueError(f"{path}: holds no frame that OpenCV can decode")
+    finally:
+        capture.release()
+
+
+def webcam_frames(frames: int, device: int = 0, every: int = 8) -> Iterator[Picture]:
+    """`frames` frames of a webcam, each `every` frames apart. ValueError when there is no webcam."""
+    capture = cv2.VideoCapture(device)
+    try:
+        if not capture.isOpened():
+            raise ValueError(f"webcam {device}: none found, or another program uses it")
+        for index in range(frames):
+            for _ in range(every - 1):
+                capture.grab()
+            good, image = capture.read()
+            if not good:
+                raise ValueError(f"webcam {device}: gave no picture")
+            yield Picture(f"webcam#{index}", image)
+    finally:
+        capture.release()

@@ -1,0 +1,114 @@
+"""Frames that do not wait: a camera's newest picture is given, and what came meanwhile is dropped and counted."""
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import Callable, Iterable, Iterator
+
+import cv2
+import numpy as np
+
+from Dataset.io.video_files import MAX_FRAMES, Moment
+
+RATE = 30.0         # asked of a camera, frames a second
+
+
+class Live:
+    """`for moment in live`: always the newest frame; a thread reads on meanwhile.
+
+    read: the next picture (H, W, 3) uint8 BGR, None at the end; it may block. most: frames that are given. `dropped`:
+    how many were overtaken so far. What read raises is raised where the frames are taken. `close()` ends it.
+    release: called once when nothing reads any more, by the reading thread: a capture device that is released in the
+    middle of a read takes the process with it.
+    """
+
+    def __init__(self, read: Callable[[], np.ndarray | None], most: int = MAX_FRAMES,
+                 release: Callable[[], None] = lambda: None) -> None:
+        self._read, self._most, self._release = read, most, release
+        self._condition = threading.Condition()
+        self._newest: Moment | None = None
+        self._error: BaseException | None = None
+        self._done, self.dropped = False, 0
+        self._thread = threading.Thread(target=self._run, daemon=True, name="camera")
+
+    def __iter__(self) -> Iterator[Moment]:
+        self._thread.start()
+        given = 0
+        while given < self._most:
+            with self._condition:
+                self._condition.wait_for(lambda: self._newest is not None or self._done)
+                moment, self._newest = self._newest, None
+                if moment is None:
+                    if self._error is not None:
+                        raise self._error
+                    return
+            given += 1
+            yield moment
+
+    def close(self) -> None:
+        """Read no more. Waits up to 2 s for a read that is under way; one that takes longer releases the device when it
+        returns."""
+        with self._condition:
+            self._done, started = True, self._thread.ident is not None
+        if started:
+            self._thread.join(2.0)
+        else:
+            self._release()
+            self._release = lambda: None        # of a second `close`
+
+    def _run(self) -> None:
+        begun, number = time.monotonic(), 0
+        try:
+            while not self._done:
+                image = self._read()
+                if image is None:
+                    break
+                with self._condition:
+                    self.dropped += self._newest is not None
+                    self._newest = Moment(number, time.monotonic() - begun, image)
+                    self._condition.notify_all()
+                number += 1
+        except BaseException as error:      # told to whoever takes the frames
+            self._error = error
+        finally:
+            self._release()
+            with self._condition:
+                self._done = True
+                self._condition.notify_all()
+
+
+@contextmanager
+def webcam(device: int = 0, width: int = 640, height: int = 480, most: int = MAX_FRAMES) -> Iterator[Live]:
+    """`with webcam() as live`. ValueError when there is none, or it gives no picture."""
+    capture = cv2.VideoCapture(device)
+    if not capture.isOpened():
+        capture.release()
+        raise ValueError(f"webcam {device}: none found, or another program uses it")
+    for setting, value in ((cv2.CAP_PROP_FRAME_WIDTH, width), (cv2.CAP_PROP_FRAME_HEIGHT, height),
+                           (cv2.CAP_PROP_FPS, RATE)):
+        capture.set(setting, value)
+
+    def read() -> np.ndarray:
+        good, image = capture.read()
+        if not good:
+            raise ValueError(f"webcam {device}: gave no picture")
+        return image
+    live = Live(read, most, capture.release)
+    try:
+        yield live
+    finally:
+        live.close()
+
+
+def paced(moments: Iterable[Moment], most: int = MAX_FRAMES) -> Live:
+    """A file's frames at the times that they say, as if a camera gave them."""
+    source, begun = iter(moments), time.monotonic()
+
+    def read() -> np.ndarray | None:
+        moment = next(source, None)
+        if moment is None:
+            return None
+        time.sleep(max(0.0, begun + moment.time - time.monotonic()))
+        return moment.image
+    return Live(read, most)

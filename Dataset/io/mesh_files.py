@@ -1,0 +1,180 @@
+"""A mesh as the bytes of .ply, .obj (+ .mtl + .png) and .glb files, for `Dataset.io.mesh_io.write_mesh`.
+
+A prediction should open elsewhere. Every writer gives the same bytes for the same mesh. Textures are held as sRGB by
+all readers; vertex colours are not: glTF 2.0 (section 3.7.2.1) wants them linear, so .glb files hold them linear, and
+readers that ignore the rule (MeshLab, Open3D) show them too dark. A texture looks the same everywhere.
+"""
+from __future__ import annotations
+
+import os
+import re
+from contextlib import ExitStack
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from Dataset.geometry.mesh import Mesh
+from Dataset.geometry.normals import vertex_normals
+from Dataset.io.atomic import atomic_path
+
+WRITABLE = (".ply", ".obj", ".glb")
+
+
+def mesh_files(path: Path, mesh: Mesh, normals: np.ndarray | None, texture: np.ndarray | None) -> dict[Path, bytes]:
+    """The files of a mesh, by path, in the order in which they may appear: the one that names the others is last.
+
+    `texture` (H, W, 3) uint8 BGR needs the mesh's uv; with it vertex colours are left out (a reader would multiply the
+    two). ValueError, naming the file and the rule, for another ending or what that ending cannot hold.
+    """
+    ending = path.suffix.lower()
+    if ending not in WRITABLE:
+        raise ValueError(f"{path}: a mesh is written as {', '.join(WRITABLE)}, got {ending or 'no ending'!r}")
+    if ending == ".ply":
+        if texture is not None:
+            raise ValueError(f"{path}: a texture is written with .obj or .glb, a .ply file holds none")
+        return {path: ply_bytes(mesh, normals)}
+    _check(path, mesh, texture)
+    if normals is None and len(mesh.triangles):
+        normals = vertex_normals(mesh.vertices, mesh.triangles)     # without them Blender shows every facet
+    if ending == ".glb":
+        return {path: glb_bytes(path, mesh, normals, texture)}
+    if texture is None:
+        return {path: obj_bytes(mesh, normals)}
+    picture, library = texture_files(path)
+    text = f"newmtl face\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nd 1\nillum 1\nmap_Kd {picture.name}\n"
+    return {picture: cv2.imencode(".png", texture)[1].tobytes(), library: text.encode("utf-8"),
+            path: obj_bytes(mesh, normals, library.name)}
+
+
+def texture_files(path: Path) -> tuple[Path, Path]:
+    """The picture and the material file that stand beside NAME.obj: NAME_texture.png, NAME.mtl, spaces as _."""
+    stem = re.sub(r"\s", "_", path.stem)        # readers end a name at a space; NAME.png is often a preview
+    return path.with_name(f"{stem}_texture.png"), path.with_name(f"{stem}.mtl")
+
+
+def write_files(files: dict[Path, bytes]) -> None:
+    """Write all files aside, then rename them in their order; when one cannot be written none is.
+
+    A process killed between two renames leaves whole files, of which the last may still be the old one.
+    """
+    with ExitStack() as stack:      # it leaves in reverse: the last file entered is renamed first
+        for path, data in reversed(files.items()):
+            stack.enter_context(atomic_path(path)).write_bytes(data)
+
+
+def check_geometry(path: str | os.PathLike[str], mesh: Mesh) -> None:
+    """ValueError, naming the file, for coordinates that are not finite or triangles of vertices that are not there."""
+    if not np.isfinite(mesh.vertices).all():
+        raise ValueError(f"{path}: all coordinates must be finite, "
+                         f"{np.sum(~np.isfinite(mesh.vertices).all(1))} vertices are not")
+    if mesh.triangles.size and not 0 <= mesh.triangles.min() <= mesh.triangles.max() < len(mesh.vertices):
+        raise ValueError(f"{path}: triangles must name vertices 0 to {len(mesh.vertices) - 1}, "
+                         f"found {mesh.triangles.min()} to {mesh.triangles.max()}")
+
+
+def _check(path: Path, mesh: Mesh, texture: np.ndarray | None) -> None:
+    check_geometry(path, mesh)
+    if path.suffix.lower() == ".glb" and not len(mesh.triangles):
+        raise ValueError(f"{path}: a .glb is written from a mesh with triangles; write a cloud as .ply")
+    if texture is None:
+        return
+    if texture.ndim != 3 or texture.shape[2] != 3 or texture.dtype != np.uint8 or not texture.size:
+        raise ValueError(f"{path}: a texture must be (H, W, 3) uint8, got {texture.shape} {texture.dtype}")
+    if mesh.uv is None:
+        raise ValueError(f"{path}: a texture needs uv coordinates, the mesh has none")
+
+
+def ply_bytes(mesh: Mesh, normals: np.ndarray | None = None) -> bytes:
+    """Binary little-endian .ply: float32 coordinates, normals and s t, uchar colours, int faces."""
+    # Open3D writes double coordinates for meshes and names itself in the header; float32 is half the size, and
+    # bytes that do not change with a library's version can be compared.
+    columns = [(("x", "y", "z"), "float", "<f4", mesh.vertices)]
+    if normals is not None:
+        columns.append((("nx", "ny", "nz"), "float", "<f4", normals))
+    if mesh.uv is not None:
+        columns.append((("s", "t"), "float", "<f4", mesh.uv))
+    if mesh.colours is not None:
+        columns.append((("red", "green", "blue"), "uchar", "u1", mesh.colours))
+    rows = np.empty(len(mesh.vertices), [(name, dtype) for names, _, dtype, _ in columns for name in names])
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
+    for names, kind, _, values in columns:
+        for i, name in enumerate(names):
+            rows[name] = np.asarray(values)[:, i]
+            header.append(f"property {kind} {name}")
+    faces = np.empty(len(mesh.triangles), [("count", "u1"), ("corners", "<i4", 3)])
+    faces["count"], faces["corners"] = 3, mesh.triangles
+    if len(faces):
+        header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
+    return "\n".join([*header, "end_header", ""]).encode("ascii") + rows.tobytes() + faces.tobytes()
+
+
+def obj_bytes(mesh: Mesh, normals: np.ndarray | None = None, library: str | None = None) -> bytes:
+    """Wavefront .obj text; `library` names the .mtl file whose material `face` is used.
+
+    Without a library, colours follow the coordinates (`v x y z r g b` in [0, 1]: not in the format's first
+    description, but read by MeshLab, Blender and Open3D).
+    """
+    vertices, corner = np.asarray(mesh.vertices, float), "%d"
+    coloured = mesh.colours is not None and library is None
+    if coloured:
+        # rounded up, since MeshLab cuts its 255-fold down to an integer: 2 / 255 = 0.0078 would come back as 1
+        vertices = np.concatenate([vertices, np.ceil(np.asarray(mesh.colours) / 255 * 1e4) / 1e4], 1)
+    parts = [] if library is None else [f"mtllib {library}\n"]
+    parts.append(_rows("v %.6f %.6f %.6f" + coloured * " %.4f %.4f %.4f", vertices))
+    if mesh.uv is not None:
+        parts.append(_rows("vt %.6f %.6f", np.nan_to_num(mesh.uv)))
+        corner = "%d/%d"
+    if normals is not None:
+        parts.append(_rows("vn %.6f %.6f %.6f", np.asarray(normals)))
+        corner += "/%d" if mesh.uv is not None else "//%d"
+    if library is not None:
+        parts.append("usemtl face\n")
+    corners = np.repeat(np.asarray(mesh.triangles) + 1, corner.count("%d"), axis=1)
+    parts.append(_rows("f " + " ".join([corner] * 3), corners))
+    return "".join(parts).encode("utf-8")
+
+
+def _rows(row: str, values: np.ndarray) -> str:
+    """One line a row of `values`: a single formatting is several times as fast as one for each line."""
+    return (row + "\n") * len(values) % tuple(values.ravel().tolist())
+
+
+def glb_bytes(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray, texture: np.ndarray | None) -> bytes:
+    """Binary glTF 2.0, one mesh named after the file; written by trimesh.
+
+    The head frame (+y up, +z out of the face, +x to the subject's left) is glTF's own. Its unit is the metre: a mesh
+    in millimetres opens a thousand times too large, one in the unit sphere as a face of two metres.
+    """
+    import trimesh
+    from PIL import Image
+    from trimesh.exchange.gltf import export_glb
+
+    picture = None if texture is None else Image.fromarray(np.ascontiguousarray(texture[..., ::-1]))
+    material = trimesh.visual.material.PBRMaterial(name="face", baseColorTexture=picture, metallicFactor=0.0,
+                                                   roughnessFactor=1.0, doubleSided=True)
+    uv = None if mesh.uv is None else np.nan_to_num(mesh.uv)
+    # a vertex that no triangle uses has no normal; a validator wants unit length of all
+    normals = np.where(np.any(normals, axis=1, keepdims=True), normals, (0.0, 0.0, 1.0))
+    attributes = {}
+    if mesh.colours is not None and texture is None:
+        # trimesh's own vertex colours are 8 bits, too few for linear light in the shadows: float32 goes in under a
+        # name of ours and is renamed
+        attributes["_COLOR_0"] = linear_light(mesh.colours)
+    body = trimesh.Trimesh(mesh.vertices, mesh.triangles, vertex_normals=normals, vertex_attributes=attributes,
+                           visual=trimesh.visual.TextureVisuals(uv=uv, material=material), process=False)
+
+    def finish(tree: dict) -> None:
+        tree["asset"]["generator"] = "faces3d"
+        names = tree["meshes"][0]["primitives"][0]["attributes"]
+        if "_COLOR_0" in names:
+            names["COLOR_0"] = names.pop("_COLOR_0")
+
+    return export_glb(trimesh.Scene({Path(path).stem: body}), include_normals=True, unitize_normals=True,
+                      tree_postprocessor=finish)
+
+
+def linear_light(colours: np.ndarray) -> np.ndarray:
+    """sRGB (..., 3) uint8 -> linear float32 in [0, 1] (IEC 61966-2-1)."""
+    value = np.asarray(colours) / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)

@@ -1,0 +1,130 @@
+"""Video files through OpenCV: read frame by frame, written aside and renamed; sizes and numbers are bounded."""
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Callable, Iterator, NamedTuple
+
+import cv2
+import numpy as np
+
+from Dataset.io.atomic import atomic_path
+
+log = logging.getLogger(__name__)
+CODECS = {".mp4": "mp4v", ".avi": "MJPG"}       # OpenCV's wheels bring encoders for these
+MAX_FRAME = 4096 * 2304                         # px
+MAX_FRAMES = 216_000                            # two hours at 30 a second
+
+
+class Moment(NamedTuple):
+    """A frame of a video: number from 0; time, s, which grows; image (H, W, 3) uint8 BGR."""
+
+    number: int
+    time: float
+    image: np.ndarray
+
+
+class VideoInfo(NamedTuple):
+    """width, height px; rate, frames a second (30 where the file does not say); frames, 0 where it does not say."""
+
+    width: int
+    height: int
+    rate: float
+    frames: int
+
+
+def video_info(path: str | os.PathLike[str]) -> VideoInfo:
+    """What a file says of itself. ValueError when it is no video, or its frames are too large."""
+    with _opened(path) as (_, info):
+        return info
+
+
+def read_video(path: str | os.PathLike[str], most: int = MAX_FRAMES) -> Iterator[Moment]:
+    """Every frame, at most `most`, one in memory at a time. ValueError, naming the file, when it is no video, holds no
+    frame, or frames that are too large."""
+    with _opened(path) as (capture, info):
+        last, number = -1.0, 0
+        while number < most:
+            good, image = capture.read()
+            if not good:
+                break
+            time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+            if not time > last:         # the first frame's 0 passes; some containers know no times
+                time = max(number / info.rate, last + 0.5 / info.rate)
+            yield Moment(number, time, image)
+            last, number = time, number + 1
+        if number == 0:
+            raise ValueError(f"{path}: holds no frame that OpenCV can decode")
+        if number == most and capture.grab():
+            log.warning("%s: only its first %d frames are read", path, most)
+
+
+@contextmanager
+def write_video(path: str | os.PathLike[str], width: int, height: int, rate: float = 30.0
+                ) -> Iterator[Callable[[np.ndarray], None]]:
+    """`with write_video(path, 640, 480) as write: write(image)`: images (height, width, 3) uint8 BGR. The file appears
+    under its name when the body ends, and not at all when it raises or the process is killed.
+
+    ValueError for another ending than .mp4 or .avi, a size that is none, a rate outside 1 to 240, another image, and a
+    body that wrote none. OSError where the file does not hold all frames at the end: OpenCV's writer does not say that
+    a disk is full.
+    """
+    path = Path(path)
+    codec = CODECS.get(path.suffix.lower())
+    if codec is None:
+        raise ValueError(f"{path}: a video must end in {', '.join(CODECS)}")
+    if not (2 <= width and 2 <= height and width * height <= MAX_FRAME and 1 <= rate <= 240):
+        raise ValueError(f"{path}: a video has frames of 2x2 to {MAX_FRAME} pixels, 1 to 240 a second, got "
+                         f"{width}x{height} and {rate:g}")
+    written = 0
+    with atomic_path(path) as temporary:
+        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*codec), float(rate), (int(width), int(height)))
+        if not writer.isOpened():
+            raise OSError(f"{path}: OpenCV cannot write {codec} video here")
+
+        def write(image: np.ndarray) -> None:
+            nonlocal written
+            if image.shape != (height, width, 3) or image.dtype != np.uint8:
+                raise ValueError(f"{path}: its frames are ({height}, {width}, 3) uint8, got {image.shape} "
+                                 f"{image.dtype}")
+            writer.write(image)
+            written += 1
+        try:
+            yield write
+        finally:
+            writer.release()
+        if not written:
+            raise ValueError(f"{path}: no frame was written")
+        _check_written(path, temporary, written)
+
+
+def _check_written(path: Path, file: Path, count: int) -> None:
+    """OSError unless `file`, which is to become `path`, says that it holds `count` frames."""
+    capture = cv2.VideoCapture(str(file))
+    try:
+        found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    finally:
+        capture.release()
+    if found != count:
+        raise OSError(f"{path}: only {found} of {count} frames could be written; is the disk full?")
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[cv2.VideoCapture, VideoInfo]]:
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    capture = cv2.VideoCapture(str(path))
+    try:
+        width, height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if not capture.isOpened() or width < 1 or height < 1:
+            raise ValueError(f"{path}: is no video that OpenCV can read")
+        if width * height > MAX_FRAME:
+            raise ValueError(f"{path}: frames of {width}x{height} are more than {MAX_FRAME / 1e6:.1f} megapixels")
+        rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        rate = rate if 1 <= rate <= 240 else 30.0
+        yield capture, VideoInfo(width, height, float(rate), int(count) if 0 < count < 1e9 else 0)
+    finally:
+        capture.release()

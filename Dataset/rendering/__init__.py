@@ -1,0 +1,1 @@
+"""Ray casting, rasterising, shading, and textures taken from photos."""

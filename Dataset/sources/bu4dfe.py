@@ -1,0 +1,195 @@
+"""Raw BU-4DFE -> subject folders:  python -m Dataset.bu4dfe RAW OUT [--neutral FILE.csv] [--workers N] [flags]
+
+RAW holds F001/Angry/000.jpg + 000.wrl and so on: females F001-F058, males M001-M043, six expressions of about 100
+frames; BU_WrlViewer_V2/ and whatever else is there is passed over. OUT gets one folder a person (256x256 face crops,
+one .ply of 2^14 points in mm), dataset.json, split.json (who trains, validates, tests, by person), report.csv (each
+skipped subject and frame, each neutral frame) and neutral.jpg (those frames, to look at). With --order grid the
+ground truths are the scans registered to the built-in face, in the order of the 128x128 grid, and registration.json
+says how well each fits. After a kill the same command goes on with the people that are missing.
+"""
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Callable, Iterator, NamedTuple
+
+import cv2
+import numpy as np
+
+from Dataset.geometry.sampling import METHODS
+from Dataset.io.atomic import folder_lock, remove_leftovers, write_text
+from Dataset.io.images import read_image, write_image
+from Dataset.sources.bu4dfe_grid import describe, write_summary
+from Dataset.sources.bu4dfe_raw import EXPECTED, Neutral, check_neutral, find_people, read_neutral
+from Dataset.sources.bu4dfe_subject import Options, Row, as_settings, convert
+from Dataset.sources.subjects import DatasetInfo, open_dataset, split_by_person, write_dataset_info, write_split
+from Dataset.synthesis.workers import run_jobs
+
+log = logging.getLogger(__name__)
+WORK, DONE = ".work", ".done"       # hidden in OUT: unfinished people; one report a finished or skipped person
+REPORT, SHEET = "report.csv", "neutral.jpg"
+
+
+class Job(NamedTuple):
+    raw: Path
+    out: Path
+    options: Options
+    neutral: tuple[str, str] | None
+
+
+def convert_all(raw: Path, out: Path, options: Options, neutral: Neutral | None = None, workers: int = 1,
+                exclude: tuple[str, ...] = (), progress: Callable[..., Iterator[Any]] | None = None) -> list[Row]:
+    """Convert every person in `raw` into `out` -> the report's rows. The bytes do not depend on `workers`.
+
+    `progress(iterator, total=...)` wraps the finished people (tqdm). ValueError: no RAW, no people in it, OUT
+    made with other settings or by something else or being written to by another process, a scan whose axes are not
+    those assumed, nobody left. WorkerDied: a worker process was killed; the same call goes on.
+    """
+    if workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {workers}")
+    people = find_people(raw, exclude)
+    neutral = neutral or {}
+    check_neutral(raw, people, neutral)
+    if neutral:
+        digest = hashlib.sha256(json.dumps(neutral, sort_keys=True).encode()).hexdigest()
+        options = dataclasses.replace(options, neutral_csv=digest[:16])
+    info = DatasetInfo(source="bu4dfe", points=options.points, order=options.order, grid=options.grid,
+                       image_size=options.size, seed=options.seed, units="mm", complete=False,
+                       settings={**as_settings(options), "exclude": sorted(exclude)})
+    with folder_lock(out):
+        open_dataset(out, info)
+        for folder in (out, out / DONE):        # a kill between writing and renaming
+            remove_leftovers(folder)
+        jobs = [Job(path, out, options, neutral.get(path.name)) for path in people if not _finished(out, path.name)]
+        if jobs:
+            write_dataset_info(out, info)
+            if len(jobs) < len(people):
+                log.info("%s: %d of %d people are there, going on", out, len(people) - len(jobs), len(people))
+        for _ in (progress or _silent)(run_jobs(_run, jobs, workers), total=len(jobs)):
+            pass
+        return _close(out, [path.name for path in people], info)
+
+
+def _silent(results: Iterator[Any], total: int) -> Iterator[Any]:
+    return results
+
+
+def _run(job: Job) -> str:
+    """One person, whole or not at all: made in a hidden folder that is renamed when it is complete."""
+    name = job.raw.name
+    work, target = job.out / WORK / name, job.out / name
+    shutil.rmtree(work, ignore_errors=True)
+    rows = convert(job.raw, work, job.options, job.neutral)
+    shutil.rmtree(target, ignore_errors=True)       # there only if a kill came before the report below
+    if any(row.status == "neutral" for row in rows):
+        os.replace(work, target)
+    else:
+        shutil.rmtree(work)
+    write_text(job.out / DONE / f"{name}.json", json.dumps([list(row) for row in rows]) + "\n")
+    return name
+
+
+def _finished(out: Path, name: str) -> bool:
+    """Whether a person's folder is whole. Skipped people are tried again: the archive may have been mended."""
+    return (out / name).is_dir() and (out / DONE / f"{name}.json").is_file()
+
+
+def _close(out: Path, people: list[str], info: DatasetInfo) -> list[Row]:
+    """Write the report, the split and the pictures to look at; mark OUT as complete."""
+    rows = [Row(*row) for name in people for row in json.loads((out / DONE / f"{name}.json").read_text("utf-8"))]
+    absent = [name for name in EXPECTED if name not in people]
+    if absent:
+        rows.append(Row("", "", "", "missing", f"{len(absent)} of {len(EXPECTED)} people not in RAW or excluded: "
+                        + " ".join(absent)))
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([Row._fields, *rows])
+    write_text(out / REPORT, table.getvalue())
+    shutil.rmtree(out / WORK, ignore_errors=True)
+    neutral = [row for row in rows if row.status == "neutral"]
+    if not neutral:
+        raise ValueError(f"{out}: nobody could be converted; {out / REPORT} says why")
+    write_image(out / SHEET, _sheet([out / r.subject / f"{r.expression}_{r.frame}.jpg" for r in neutral]))
+    if info.order == "grid":
+        write_summary(out, [row.subject for row in neutral])
+    if len(neutral) > 1:
+        write_split(out, split_by_person([row.subject for row in neutral], info.seed))
+    else:
+        log.warning("%s: one person cannot be split; no split.json", out)
+    write_dataset_info(out, dataclasses.replace(info, complete=True))
+    return rows
+
+
+def _sheet(paths: list[Path], side: int = 128, columns: int = 12) -> np.ndarray:
+    """The pictures side by side, each with its subject's name -> (H, W, 3) uint8."""
+    tiles = []
+    for path in paths:
+        tile = cv2.resize(read_image(path), (side, side), interpolation=cv2.INTER_AREA)
+        tiles.append(cv2.putText(tile, f"{path.parent.name} {path.stem}", (3, side - 5), cv2.FONT_HERSHEY_PLAIN, 0.7,
+                                 (0, 255, 255)))
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % min(columns, len(tiles)))
+    rows = [np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), min(columns, len(tiles)))]
+    return np.vstack(rows)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    defaults = Options()
+    parser = argparse.ArgumentParser(prog="python -m Dataset.bu4dfe", description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("raw", metavar="RAW", type=Path)
+    parser.add_argument("out", metavar="OUT", type=Path)
+    parser.add_argument("--neutral", metavar="FILE.csv", type=Path,
+                        help="subject,expression,frame of each ground truth; else the frame of lowest motion")
+    parser.add_argument("--neutral-window", type=int, default=defaults.neutral_window, metavar="N",
+                        help="seek it in the first N frames of each video; 0: in all (default %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N")
+    parser.add_argument("--order", choices=("random", "grid"), default=defaults.order,
+                        help="of the ground truth's points: random is the thesis's; grid registers the scans")
+    parser.add_argument("--sampling", choices=METHODS, default=defaults.sampling)
+    parser.add_argument("--points", type=int, default=defaults.points)
+    parser.add_argument("--crop-mm", type=float, default=0.0, metavar="MM",
+                        help="keep what lies within MM of the nose tip, 95 for a face; 0: all of the scan")
+    parser.add_argument("--size", type=int, default=defaults.size, help="of the crops, in pixels")
+    parser.add_argument("--detector", choices=("thesis", "chain"), default=defaults.detector,
+                        help="thesis: frontal cascade, full picture; chain: shrunk picture, several cascades, faster")
+    parser.add_argument("--exclude", metavar="F012,M003", default="", help="people to leave out")
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    from tqdm import tqdm
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments = parse(argv)
+    names = {field.name for field in dataclasses.fields(Options)}
+    try:
+        options = Options(**{key: value for key, value in vars(arguments).items() if key in names})
+        neutral = read_neutral(arguments.neutral) if arguments.neutral else None
+        exclude = tuple(filter(None, arguments.exclude.split(",")))
+        rows = convert_all(arguments.raw, arguments.out, options, neutral, arguments.workers, exclude,
+                           lambda results, total: tqdm(results, total=total, unit="person"))
+    except (ValueError, OSError) as error:
+        print(f"Dataset.bu4dfe: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Dataset.bu4dfe: stopped; the same command goes on", file=sys.stderr)
+        return 130
+    count = {status: sum(row.status == status for row in rows) for status in ("neutral", "skipped")}
+    print(f"{arguments.out}: {count['neutral']} people; {count['skipped']} frames or people skipped, see "
+          f"{arguments.out / REPORT}; look at the neutral frames in {arguments.out / SHEET}")
+    if options.order == "grid":
+        print(describe(arguments.out))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Images with their depth pictures, out of subject folders that have both (Dataset/sources/texas3d.py writes such).
+
+Two splits. `person`: nobody is in two parts, and a checkpoint is chosen on people who neither train nor test.
+`published`: the paper's counts (Baby et al. 2020, IV.D: 919 images train and 230 test, of 1,149), drawn over images.
+The 10 people whom it says it held out have fewer than 230 on average: so drawn, the same people train and test, and a
+score on them says nothing of strangers.
+"""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from Dataset.io.images import read_image
+from Dataset.sources.subjects import Split, Subject, dataset_info, list_subjects, read_split, subjects_of
+
+SPLITS = ("person", "published")
+USES = ("training", "validation", "test")
+PUBLISHED_TEST, PUBLISHED = 230, 1149
+MAX_PIXELS = 4_000_000
+
+
+class Pair(NamedTuple):
+    """One image with its depth picture; share: of one side of the picture, how much the depth's 255 levels span; None:
+    nobody says, so they span all that a network's values do."""
+
+    subject: str
+    image: Path
+    depth: Path
+    share: float | None = None
+
+
+def pairs(folder: str | os.PathLike[str], use: str = "training", split: str | None = None) -> list[Pair]:
+    """The pairs of a part of a folder, sorted by subject and name.
+
+    use    training, validation or test; validation is test in `published`, as in the paper, and in `person` where
+           split.json has nobody for it
+    split  one of SPLITS; None: the one that the folder was made with, else by person
+
+    ValueError: no such folder, no depth pictures in it, an unknown use or split, a part without pairs.
+    """
+    info = dataset_info(folder)
+    split = info.settings.get("split", SPLITS[0]) if split is None else split
+    if use not in USES or split not in SPLITS:
+        raise ValueError(f"pairs are of {', '.join(USES)} by {' or '.join(SPLITS)}, got {use!r} by {split!r}")
+    everybody = list_subjects(folder)
+    if not any(subject.depths for subject in everybody):
+        raise ValueError(f"{folder}: holds no depth pictures beside its images")
+    share = info.settings.get("share")
+    if split == "person":
+        apart = (read_split(folder) or Split([], [], [])).validation      # a choice on the test people flatters
+        return _pairs(subjects_of(folder, "train-validation-test" if apart else "train-test")[use], share)
+    every = _pairs(everybody, share)
+    if len(every) < 2:
+        raise ValueError(f"{folder}: a split needs at least 2 pairs, this has {len(every)}")
+    tested = published_test(len(every), info.seed)
+    return [pair for k, pair in enumerate(every) if (k in tested) != (use == "training")]
+
+
+def published_test(count: int, seed: int) -> set[int]:
+    """Which of `count` pairs test in the split `published`: 230 of 1,149, the same share of others, at least 1."""
+    order = np.random.default_rng([seed, count]).permutation(count)
+    return set(order[:max(1, round(count * PUBLISHED_TEST / PUBLISHED))].tolist())
+
+
+def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """(S, S, 3) uint8 BGR and (S, S) uint8, 255 nearest, 0 no depth. ValueError names the file that is broken, or of
+    another size than its partner."""
+    image, depth = read_image(pair.image, MAX_PIXELS), read_depth_picture(pair.depth)
+    if image.shape[:2] != depth.shape:
+        raise ValueError(f"{pair.depth}: a depth picture has its image's size {image.shape[1]}x{image.shape[0]}, "
+                         f"this has {depth.shape[1]}x{depth.shape[0]}")
+    return image, depth
+
+
+def read_depth_picture(path: str | os.PathLike[str]) -> np.ndarray:
+    """(H, W) uint8, 255 nearest, 0 no depth. ValueError, naming the file, for one that is broken, coloured, or all 0.
+    """
+    picture = read_image(path, MAX_PIXELS)
+    if (picture != picture[..., :1]).any():
+        raise ValueError(f"{path}: a depth picture must be grey, this is coloured")
+    if not picture.any():
+        raise ValueError(f"{path}: a depth picture must show something, this is all 0")
+    return np.ascontiguousarray(picture[..., 0])
+
+
+def _pairs(subjects: list[Subject], share: float | None) -> list[Pair]:
+    return [Pair(subject.name, image, depth, share) for subject in subjects
+            for image, depth in zip(subject.images, subject.depths)]

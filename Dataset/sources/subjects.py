@@ -1,0 +1,277 @@
+"""The one on-disk format: a folder of subject folders.
+
+    DATA/dataset.json           what the whole is (DatasetInfo); optional
+    DATA/split.json             who trains, validates, tests (Split); optional
+    DATA/F001/Angry_000.jpg ... face crops, all of one size
+    DATA/F001/F001.ply          the ground truth: exactly one .ply, N points
+    DATA/F001/sidecar.npz       of synthetic people: how each image was made; optional
+    DATA/F001/000.depth.png     beside 000.jpg, where the source has them: 8 bits, 255 nearest, 0 no depth; all or none
+
+The thesis's folders (appendix A-3: Training/ and Testing/, each with subject folders) are read as they are.
+"""
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from Dataset.io.atomic import write_text
+from Dataset.io.images import IMAGE_SUFFIXES, image_size
+from Dataset.io.mesh_io import read_points
+from Dataset.io.ply_header import vertex_count
+
+__all__ = ["DatasetInfo", "Split", "Subject", "dataset_info", "list_subjects", "open_dataset", "read_points",
+           "read_split", "split_by_person", "subjects_of", "write_dataset_info", "write_split"]
+
+INFO, SPLIT, SIDECAR, DEPTH = "dataset.json", "split.json", "sidecar.npz", ".depth.png"
+VERSION = 1
+SPLITS = ("train-test", "train-validation-test")
+THESIS_TEST, THESIS_VALIDATION, THESIS_PEOPLE = 26, 10, 96      # 70 / 26 of 96; the 10 are ours, out of the 70
+
+
+_TYPES: dict[str, type] = {"str": str, "int": int, "bool": bool, "dict": dict}
+
+
+class Subject(NamedTuple):
+    """One person: `images` are sorted by name; `sidecar` is None where there is none; `depths` are the images' depth
+    pictures in the same order, none where there are none."""
+
+    name: str
+    images: list[Path]
+    ground_truth: Path
+    sidecar: Path | None = None
+    depths: tuple[Path, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What dataset.json says; the defaults are what a folder without one is taken for.
+
+    points      points of each ground truth
+    order       "grid": a point's index is a place on the face (row-major grid x grid); "random": it means nothing
+    grid        side of the grid; 0 when the order is random
+    image_size  side of the crops in pixels
+    units       of the ground truths
+    settings    whatever else made the dataset (a converter's flags): a restart must find the same
+    complete    False while a converter is at work, and after it was killed: such a folder is not read
+    """
+
+    source: str = "folder"
+    points: int = 2**14
+    order: str = "random"
+    grid: int = 0
+    image_size: int = 256
+    seed: int = 0
+    units: str = "mm"
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    complete: bool = True
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            kind, value = _TYPES[str(field.type).split("[")[0]], getattr(self, field.name)
+            if not isinstance(value, kind) or isinstance(value, bool) and kind is int:
+                raise ValueError(f"{field.name} must be of type {kind.__name__}, got {value!r}")
+        if self.order not in ("grid", "random"):
+            raise ValueError(f"order must be 'grid' or 'random', got {self.order!r}")
+        if self.order == "grid" and self.grid**2 != self.points:
+            raise ValueError(f"a grid of side {self.grid} has {self.grid**2} points, not {self.points}")
+
+
+class Split(NamedTuple):
+    """Names by what they are for; nobody is in two lists. The thesis trains on the first two together."""
+
+    training: list[str]
+    validation: list[str]
+    test: list[str]
+    seed: int = 0
+
+
+def list_subjects(folder: str | os.PathLike[str]) -> list[Subject]:
+    """The subjects in `folder`, sorted by name; of a thesis-shaped folder those of Training and of Testing.
+
+    ValueError, naming the folder and the rule: no folder, no subject in it, a subject without images, with no
+    .ply or with several, with depth pictures for some images only, one name twice. Hidden names (also leftovers of a
+    killed writer) are passed over.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: {'is a file, not a folder of subjects' if folder.exists() else 'no such folder'}")
+    if (folder / INFO).is_file() and not dataset_info(folder).complete:
+        raise ValueError(f"{folder}: a dataset must be complete, this one's conversion is unfinished; run it again")
+    subjects = [_subject(path) for part in (_thesis_parts(folder) or (folder,)) for path in _folders(part)]
+    subjects.sort(key=lambda subject: subject.name)
+    if not subjects:
+        raise ValueError(f"{folder}: a dataset must have at least one subject folder, this has none")
+    for one, next_one in zip(subjects, subjects[1:]):
+        if one.name == next_one.name:
+            raise ValueError(f"{folder}: each person may be there once, {one.name} is in Training and in Testing")
+    return subjects
+
+
+def subjects_of(folder: str | os.PathLike[str], split: str = "train-test") -> dict[str, list[Subject]]:
+    """The subjects by use -> {"training": ..., "validation": ..., "test": ...}, each sorted by name.
+
+    train-test             the thesis's: everyone but the test people trains, and checkpoints are chosen on the
+                           test people ("validation" and "test" are the same people)
+    train-validation-test  checkpoints are chosen on people who neither train nor test
+
+    From split.json, else the Training and Testing folders, else a split by person with seed 0. ValueError when
+    split.json and the folders do not name the same people, or when a list would be empty.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    known = {subject.name: subject for subject in list_subjects(folder)}
+    lists = read_split(folder) or _default_split(Path(folder), sorted(known))
+    named = [*lists.training, *lists.validation, *lists.test]
+    strangers = sorted(set(named) ^ set(known))
+    if strangers:
+        raise ValueError(f"{Path(folder) / SPLIT}: the split and the subject folders must name the same people, "
+                         f"{', '.join(strangers[:5])} {'is' if len(strangers) == 1 else 'are'} only in one of them")
+    if split == "train-test":
+        lists = lists._replace(training=lists.training + lists.validation, validation=lists.test)
+    people = {use: [known[name] for name in sorted(getattr(lists, use))] for use in ("training", "validation", "test")}
+    for use, group in people.items():
+        if not group:
+            raise ValueError(f"{folder}: split {split} needs people for {use}, there are none of {len(known)}")
+    return people
+
+
+def split_by_person(names: list[str], seed: int, test: int | None = None, validation: int | None = None) -> Split:
+    """Split people at random: same names and seed, same split, whatever the order of the names.
+
+    `test` and `validation` are counts; None: the thesis's share, 26 of 96 (70 train), and 10 of those 70. Each
+    is at least 1 where there are enough people; of two people one trains and one tests. ValueError for fewer
+    than 2 people, a name twice, or counts that leave nobody to train.
+    """
+    people = sorted(names)
+    if len(people) < 2 or len(set(people)) != len(people):
+        raise ValueError(f"a split by person needs at least 2 different names, got {len(people)} "
+                         f"with {len(set(people))} different")
+    if test is None:
+        test = max(1, round(len(people) * THESIS_TEST / THESIS_PEOPLE))
+    if validation is None:
+        validation = min(max(1, round(len(people) * THESIS_VALIDATION / THESIS_PEOPLE)), len(people) - test - 1)
+    if test < 0 or validation < 0 or test + validation >= len(people):
+        raise ValueError(f"of {len(people)} people, {test} for test and {validation} for validation leave nobody")
+    shuffled = [people[i] for i in np.random.default_rng(seed).permutation(len(people))]
+    return Split(sorted(shuffled[test + validation:]), sorted(shuffled[test:test + validation]),
+                 sorted(shuffled[:test]), seed)
+
+
+def write_split(folder: str | os.PathLike[str], split: Split) -> None:
+    """Write split.json."""
+    write_text(Path(folder) / SPLIT, json.dumps({"version": VERSION, **split._asdict()}, indent=1) + "\n")
+
+
+def read_split(folder: str | os.PathLike[str]) -> Split | None:
+    """Read split.json; None if there is none. ValueError if it is broken or has a person in two lists."""
+    path = Path(folder) / SPLIT
+    data = _read_json(path)
+    if data is None:
+        return None
+    lists = [data.get(use) for use in ("training", "validation", "test")]
+    if not all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in lists):
+        raise ValueError(f"{path}: must have lists of names training, validation, test, got keys {sorted(data)}")
+    count = Counter(name for names in lists for name in names)
+    twice = sorted(name for name, times in count.items() if times > 1)
+    if twice:
+        raise ValueError(f"{path}: each person may be in one list only, {', '.join(twice[:5])} is not")
+    return Split(*lists, seed=int(data.get("seed", 0)))
+
+
+def write_dataset_info(folder: str | os.PathLike[str], info: DatasetInfo) -> None:
+    """Write dataset.json."""
+    write_text(Path(folder) / INFO, json.dumps({"version": VERSION, **dataclasses.asdict(info)}, indent=1) + "\n")
+
+
+def open_dataset(out: Path, info: DatasetInfo) -> None:
+    """Begin the dataset OUT, or go on with one that the same settings began; ValueError for anything else there."""
+    if (out / INFO).is_file():
+        mine, theirs = ({**dataclasses.asdict(i), **i.settings, "settings": 0, "complete": 0}
+                        for i in (info, dataset_info(out)))
+        for key in sorted(set(mine) | set(theirs)):
+            if mine.get(key) != theirs.get(key):
+                raise ValueError(f"{out}: OUT was begun with {key} {theirs.get(key)!r}, now it is {mine.get(key)!r}; "
+                                 "give the same settings or another OUT")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out}: OUT must be new, empty, or begun by this program; it holds something else")
+    else:
+        write_dataset_info(out, info)
+
+
+def dataset_info(folder: str | os.PathLike[str]) -> DatasetInfo:
+    """Read dataset.json; of a folder without one, points and image size are those of the first subject.
+
+    ValueError for a broken file, an unknown key, or a version that this program does not know.
+    """
+    path = Path(folder) / INFO
+    data = _read_json(path)
+    if data is None:
+        first = list_subjects(folder)[0]
+        return DatasetInfo(points=vertex_count(first.ground_truth), image_size=max(image_size(first.images[0])))
+    version = data.pop("version", None)
+    if version != VERSION:
+        raise ValueError(f"{path}: this program reads version {VERSION}, got {version!r}")
+    unknown = sorted(set(data) - {field.name for field in dataclasses.fields(DatasetInfo)})
+    if unknown:
+        raise ValueError(f"{path}: has the unknown key {unknown[0]!r}")
+    try:
+        return DatasetInfo(**data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: must be JSON, {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: must be a JSON object, got a {type(data).__name__}")
+    return data
+
+
+def _default_split(folder: Path, names: list[str]) -> Split:
+    parts = _thesis_parts(folder)
+    if parts is None:
+        return split_by_person(names, seed=0)
+    training, test = ([path.name for path in _folders(part)] for part in parts)
+    few = max(1, round(len(training) * THESIS_VALIDATION / (THESIS_PEOPLE - THESIS_TEST)))
+    if len(training) < 2:
+        return Split(training, [], test)
+    inner = split_by_person(training, seed=0, test=0, validation=few)
+    return Split(inner.training, inner.validation, test)
+
+
+def _thesis_parts(folder: Path) -> tuple[Path, Path] | None:
+    parts = folder / "Training", folder / "Testing"
+    return parts if all(part.is_dir() for part in parts) else None
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _subject(folder: Path) -> Subject:
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    depths = tuple(path for path in files if path.name.endswith(DEPTH))
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and path not in depths]
+    clouds = [path for path in files if path.suffix.lower() == ".ply"]
+    if len(clouds) != 1:
+        raise ValueError(f"{folder}: a subject must have exactly one .ply, got {len(clouds)}"
+                         + (f" ({', '.join(path.name for path in clouds[:3])})" if clouds else
+                            "; is its conversion unfinished?"))
+    if not images:
+        raise ValueError(f"{folder}: a subject must have at least one image, got none")
+    if depths and [path.name for path in depths] != [path.stem + DEPTH for path in images]:
+        raise ValueError(f"{folder}: depth pictures must belong to all images or to none, got {len(depths)} of "
+                         f"{len(images)} NAME{DEPTH}")
+    sidecar = folder / SIDECAR
+    return Subject(folder.name, images, clouds[0], sidecar if sidecar in files else None, depths)

@@ -1,0 +1,87 @@
+"""How a rendered picture is cut: by the detector, as a photo is; where it misses the face, by the box it would give."""
+from typing import NamedTuple
+
+import numpy as np
+
+from Dataset.detection.cascades import Detection, detect_faces
+from Dataset.geometry.camera import Camera, Projection
+from Dataset.synthesis.scene import Shot, view_camera
+
+PREDICTED = "predicted"
+_SAME = 0.45            # intersection over union from which a detection is this face
+_JITTER = (0.02, 0.02, 0.04)        # of a predicted box's place and side, as the detector's own boxes scatter
+# Fitted to 152 frontal boxes on renders: side, and place against the middle of eyes and mouth, in lengths
+# of the face.
+_BOX_SIDE, _BOX_NOSE, _BOX_RISE = 1.37, np.array([-1.0, 0.47]), -0.18
+
+
+class Framing(NamedTuple):
+    """How a picture is cut: box (x, y, w, h) in the detector's picture, square; source: the detector's
+    pass that found the face, or "predicted"; camera: of the crop."""
+    box: tuple[int, int, int, int]
+    source: str
+    camera: Camera
+
+
+def frame_face(shot: Shot, size: int) -> Framing:
+    """Cut as for a photo: by the detector, in a small picture; where it misses the face, by the box it
+    would give."""
+    camera = view_camera(shot.view)
+    best = detected_face(shot)
+    if best:
+        box, source = best.box, best.pass_name
+    else:
+        x, y, side, _ = expected_box(camera.project(shot.landmarks()))
+        jitter = np.random.default_rng([shot.view.seed, 2]).normal(0, _JITTER, 3)
+        grown = side * (1 + jitter[2])
+        box = (round(x + (side - grown) / 2 + side * jitter[0]), round(y + (side - grown) / 2 + side * jitter[1]),
+               round(grown), round(grown))
+        source = PREDICTED
+    box = tuple(int(b) for b in (*box[:2], box[2], box[2]))
+    return Framing(box, source, camera.crop(box, size))
+
+
+def detected_face(shot: Shot) -> Detection | None:
+    """What the detector finds in the small picture at the face's place; None where it misses it."""
+    camera = view_camera(shot.view)
+    expected = expected_box(camera.project(shot.landmarks()))
+    found = [d for d in detect_faces(shot.render(camera, smooth=False)) if _overlap(d.box, expected) > _SAME]
+    return max(found, key=lambda d: _overlap(d.box, expected), default=None)
+
+
+def predict_box(shot: Shot) -> tuple[float, float, float, float]:
+    """A box (x, y, w, w), pixels of the detector's picture, as the detector might give it, without running it: the
+    expected one with the bias and scatter that were measured against 454 real boxes on 600 renders.
+
+    Both grow as the head turns: at 60 degrees and more (where it finds one face in five) a box lies 0.11 sides
+    behind the expected one, and is 17 % larger.
+    """
+    x, y, side, _ = expected_box(view_camera(shot.view).project(shot.landmarks()))
+    yaw = float(shot.view.pose[0])
+    turned = np.clip((abs(yaw) - 10) / 55, 0, 1)
+    noise = np.clip(np.random.default_rng([shot.view.seed, 2]).normal(0, 1, 3), [-2, -2, -1.3], 2)
+    right = -0.11 * np.sign(yaw) * np.clip((abs(yaw) - 15) / 35, 0, 1) + (0.02 + 0.14 * turned) * noise[0]
+    down = 0.018 - 0.03 * turned + (0.02 + 0.07 * turned) * noise[1]
+    grown = side * np.exp(0.17 * np.clip((abs(yaw) - 10) / 45, 0, 1) + (0.062 + 0.08 * turned) * noise[2])
+    return (float(x + side * right + (side - grown) / 2), float(y + side * down + (side - grown) / 2), float(grown),
+            float(grown))
+
+
+def expected_box(landmarks: Projection) -> tuple[float, float, float, float]:
+    """The box (x, y, w, w) that the frontal cascade gives on average for 68 landmarks in pixels (measured
+    on renders)."""
+    eyes, nose, mouth = (np.array([landmarks.x[part].mean(), landmarks.y[part].mean()])
+                         for part in (slice(36, 48), slice(31, 36), slice(48, 60)))
+    length = float(np.hypot(np.ptp(landmarks.x[17:]), np.linalg.norm(mouth - eyes)))
+    middle = 0.5 * (eyes + mouth)
+    x, y = middle + _BOX_NOSE * (nose - middle) + np.array([0, _BOX_RISE * length])
+    side = _BOX_SIDE * length
+    return float(x - side / 2), float(y - side / 2), side, side
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """Intersection over union of two boxes (x, y, w, h)."""
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    common = max(width, 0) * max(height, 0)
+    return common / (a[2] * a[3] + b[2] * b[3] - common)

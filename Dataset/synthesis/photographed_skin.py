@@ -1,0 +1,204 @@
+"""Photographed skin (CC0) for some of the people: MakeHuman's 20 base skins on the chart of `Dataset/synthesis/skin.py`.
+
+A picture is split into its tone (the median colour of the face) and what it adds to it: the logarithm of colour over
+tone, with pores' worth of mottle, real lips, lids, nostrils and folds. A person mixes two pictures, mirrored or not,
+stronger or weaker, over a tone between the pictures' and the procedural one, so 20 pictures make many people. Brows,
+beard, freckles and hair stay procedural: the pictures have no brows, and their shorn scalps are faded out.
+"""
+from __future__ import annotations
+
+import zipfile
+import zlib
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from Dataset.face_model.model import FaceModel
+from Dataset.rendering.raycast import Scene
+from Dataset.rendering.shading import GAMMA, LUMINANCE
+from Dataset.synthesis.chart import HEIGHT, WIDTH, Chart
+from Dataset.synthesis.skin import Base, Look, melanin_colour
+
+BUILT_IN = Path(__file__).parents[1] / "face_model" / "assets" / "skins.npz"
+MAX_PIXELS, MAX_BYTES = 4 << 20, 16 << 20
+SCALE = 2               # texels of the chart a side for one of these: 1.2 mm, as fine as the pictures are
+_SIDE = np.radians(100)         # what lies farther back is hair, and ears that have a place of their own
+_REACH = 400.0          # mm from the axis, where the rays that unroll the head begin
+_DARKEST, _SHINE = -1.2, 0.35            # of the logarithm: nostrils and lashes; what is lighter levels off, as shine
+
+
+class Pictures(NamedTuple):
+    """What skins.npz holds. names: K strings; images: (K, h, w, 3) uint8 BGR, the front of the head, upright; window:
+    (4,) left, bottom, right, top in the model's texture square; age: (K,) float32 as `Look.age`; female: (K,) bool."""
+    names: tuple[str, ...]
+    images: np.ndarray
+    window: np.ndarray
+    age: np.ndarray
+    female: np.ndarray
+
+
+class Skins(NamedTuple):
+    """K skins on a chart. tone: (K, 3) float64 linear BGR; melanin: (K,) float64, the procedural skin as dark as that;
+    age, female: as of :class:`Pictures`; detail: (K, 3, HEIGHT / 2, w) float32, logarithm of colour over tone;
+    columns: of the chart, that detail fills, symmetric about the face's middle."""
+    tone: np.ndarray
+    melanin: np.ndarray
+    age: np.ndarray
+    female: np.ndarray
+    detail: np.ndarray
+    columns: slice
+
+
+@lru_cache(maxsize=2)
+def load_skins(path: str | Path | None = None) -> Pictures:
+    """The built-in pictures, or another file that build_skins wrote; read once, read-only.
+
+    ValueError, naming the file, when it is missing, no npz of this kind, too large, or its arrays do not fit together.
+    """
+    path = BUILT_IN if path is None else Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            _check_sizes(path, archive.zip)
+            raw = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise ValueError(f"{path}: must be skins (npz), received {type(error).__name__}: {error}") from error
+    missing = [name for name in ("names", "png", "shape", "window", "age", "female") if name not in raw]
+    if missing:
+        raise ValueError(f"{path}: skins must hold {', '.join(missing)}, found none")
+    images = _decode(path, raw["png"], raw["shape"])
+    count = len(images)
+    for name, shape, kind in (("names", (count,), "U"), ("window", (4,), "f"), ("age", (count,), "f"),
+                              ("female", (count,), "b")):
+        if raw[name].shape != shape or raw[name].dtype.kind != kind:
+            raise ValueError(f"{path}: {name} must be {shape} of kind {kind}, received {raw[name].shape} "
+                             f"{raw[name].dtype}")
+    window, age = raw["window"].astype(float), raw["age"].astype(np.float32)
+    if not (np.isfinite(age).all() and np.isfinite(window).all() and (window[:2] < window[2:]).all()):
+        raise ValueError(f"{path}: age must be finite, window left, bottom, right, top, received {window.tolist()}")
+    images.flags.writeable = False
+    return Pictures(tuple(str(name) for name in raw["names"]), images, window, age, raw["female"])
+
+
+def unroll(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray) -> Skins:
+    """The pictures on a chart: each texel shows what a ray through it, level and straight to the head's axis, meets
+    first on the mean face. ears: (V,) bool, vertices that the chart places elsewhere (`Stage.places`). 0.25 s."""
+    x, y, known, columns = _places(pictures, chart, model, ears)
+    weight = _shown(chart, columns) * known
+    azimuth, height = (axis[::SCALE, ::SCALE] for axis in chart.grid())
+    azimuth = np.abs(azimuth[:, columns.start // SCALE:columns.stop // SCALE])
+    low, high = chart.landmarks[8, 1], chart.landmarks[17:27, 1].mean() + 25
+    face = known & (azimuth < np.radians(55)) & (height > low) & (height < high)
+    table = ((np.arange(256) / 255) ** GAMMA).astype(np.float32)
+    tones, details = [], []
+    for image in pictures.images:
+        colour = np.maximum(table[cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)], 2e-3)
+        tone = np.median(colour[face], 0)
+        detail = np.maximum(np.log(colour / tone), _DARKEST)
+        detail = np.where(detail > 0, _SHINE * np.tanh(detail / _SHINE), detail)
+        tones.append(tone)
+        details.append(np.moveaxis(_fill(detail, known) * _soft(weight)[..., None], -1, 0))
+    tone, detail = np.array(tones, float), np.ascontiguousarray(details, np.float32)
+    ramp = np.linspace(0, 1, 101)
+    light = np.log([melanin_colour(m) @ LUMINANCE for m in ramp])
+    melanin = np.interp(np.log(tone @ LUMINANCE), light[::-1], ramp[::-1])
+    return Skins(tone, melanin, pictures.age, pictures.female, detail, columns)
+
+
+def sample_base(skins: Skins, look: Look, share: float) -> Base | None:
+    """What a person's skin is painted on; None, the procedural skin, for all but a ``share`` in [0, 1] of the people.
+
+    Drawn from the look's seed alone: nothing else of the person changes, and a larger share only adds people. The
+    pictures are drawn by how near they are in tone, age and sex (a guess from beard and stubble).
+    """
+    rng = np.random.default_rng([look.seed, 3])
+    if rng.random() >= share:
+        return None
+    man = bool(look.beard or look.stubble)
+    weights = np.exp(-0.5 * ((skins.melanin - look.melanin) / 0.18) ** 2 - 0.5 * ((skins.age - look.age) / 0.45) ** 2)
+    weights = (weights + 1e-9) * np.where(skins.female != man, 1.0, 0.3)
+    first, second = rng.choice(len(weights), 2, replace=False, p=weights / weights.sum())
+    mix, strength, towards = rng.uniform(0, 0.5), rng.uniform(0.7, 1.05), rng.uniform(0, 0.6)
+    mirrored = rng.random(2) < 0.5
+    own, seen = melanin_colour(look.melanin, look.warmth), skins.tone[first] ** (1 - mix) * skins.tone[second] ** mix
+    lighter = np.log((seen @ LUMINANCE) / (own @ LUMINANCE))        # half of it: photographs are lit, people differ
+    tone = own * np.exp(towards * (np.log(seen / own) - 0.5 * lighter))
+    shares = np.float32(strength * (1 - mix)), np.float32(strength * mix)
+    one, other = (skins.detail[k][..., ::-1] if m else skins.detail[k] for k, m in zip((first, second), mirrored))
+    gain = one * shares[0]
+    gain += other * shares[1]
+    np.exp(gain, out=gain)
+    return Base(tone, gain, skins.columns)
+
+
+def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
+    """Before anything is unpacked."""
+    total = sum(member.file_size for member in archive.infolist())
+    if total > MAX_BYTES:
+        raise ValueError(f"{path}: skins must unpack to at most {MAX_BYTES} bytes, received {total}")
+
+
+def _decode(path: Path, png: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """The pictures (K, h, w, 3) out of the one PNG in which they lie below each other; its header is read first."""
+    if shape.shape != (4,) or shape.dtype.kind != "i" or (shape < 1).any() or shape[3] != 3:
+        raise ValueError(f"{path}: shape must be four counts, the last 3, received {shape.tolist()}")
+    count, height, width, _ = (int(n) for n in shape)
+    if png.dtype != np.uint8 or png.ndim != 1 or len(png) < 33 or png[:8].tobytes() != b"\x89PNG\r\n\x1a\n":
+        raise ValueError(f"{path}: png must be the bytes of a PNG file")
+    wide, high = (int.from_bytes(png[k:k + 4].tobytes(), "big") for k in (16, 20))
+    if (high, wide) != (count * height, width) or wide * high > MAX_PIXELS:
+        raise ValueError(f"{path}: png must be of {width}x{count * height} and at most {MAX_PIXELS} pixels, "
+                         f"received {wide}x{high}")
+    image = cv2.imdecode(png, cv2.IMREAD_COLOR)
+    if image is None or image.shape != (high, wide, 3):
+        raise ValueError(f"{path}: png must be the bytes of a whole PNG file")
+    return image.reshape(count, height, width, 3)
+
+
+def _places(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray
+            ) -> tuple[np.ndarray, np.ndarray, np.ndarray, slice]:
+    """Columns x and rows y of the pictures, as cv2.remap takes them, for the chart's front, each (HEIGHT / 2, w)
+    float32; whether the pictures know the place, bool; and the chart's columns that it spans."""
+    half = int(_SIDE / (2 * np.pi) * WIDTH / SCALE)
+    middle = WIDTH // SCALE // 2
+    azimuth = ((np.arange(middle - half, middle + half) + 0.5) / middle - 1) * np.pi
+    height = chart.high - (np.arange(HEIGHT // SCALE) + 0.5) * SCALE / HEIGHT * (chart.high - chart.low)
+    azimuth, height = np.meshgrid(azimuth, height)
+    away = np.stack([np.sin(azimuth), np.zeros_like(azimuth), np.cos(azimuth)], -1)
+    origins = _REACH * away + np.stack([np.zeros_like(height), height, np.full_like(height, chart.axis)], -1)
+    triangles = model.region("skin")
+    triangles = triangles[~ears[model.triangles[triangles]].any(1)]
+    hits = Scene(model.mean, model.triangles[triangles], threads=1).cast_rays(origins, -away)
+    known = (hits.triangle >= 0) & (hits.depth < _REACH)        # through a hole, a ray meets the back from within
+    corners = model.corner_uv[triangles[np.where(known, hits.triangle, 0)]]
+    u, v = np.moveaxis(np.einsum("...k,...kc->...c", hits.barycentric, corners), -1, 0)
+    (left, bottom, right, top), (rows, columns) = pictures.window, pictures.images.shape[1:3]
+    x, y = (u - left) / (right - left) * columns - 0.5, (top - v) / (top - bottom) * rows - 0.5
+    known &= (x >= 0) & (x <= columns - 1) & (y >= 0) & (y <= rows - 1)
+    x, y = (np.where(known, place, 0).astype(np.float32) for place in (x, y))
+    return x, y, known, slice(SCALE * (middle - half), SCALE * (middle + half))
+
+
+def _shown(chart: Chart, columns: slice) -> np.ndarray:
+    """How much of the detail counts, (HEIGHT / 2, w) float32: not where the pictures' shorn hair is, nor at the
+    sides."""
+    azimuth, height = (axis[::SCALE, ::SCALE] for axis in chart.grid())
+    azimuth = azimuth[:, columns.start // SCALE:columns.stop // SCALE]
+    below = np.clip((chart.hair_edge(azimuth) - 6 - height) / 16, 0, 1)
+    side = np.clip((np.radians(92) - np.abs(azimuth)) / np.radians(20), 0, 1)
+    return (below * side).astype(np.float32)
+
+
+def _fill(detail: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The detail (h, w, 3), going on smoothly over eyes and what else the pictures do not know."""
+    weight = known.astype(np.float32)[..., None]
+    near = _soft(detail * weight) / np.maximum(_soft(weight), 0.02)[..., None]
+    return np.where(known[..., None], detail, near)
+
+
+def _soft(values: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(values, (0, 0), 3)

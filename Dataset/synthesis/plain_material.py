@@ -1,0 +1,69 @@
+"""People without skin, for the comparison of Ronkainen 2017, 3.3 and 4.4: all grey, or all in 1/f noise.
+
+Both are the same people, views, light and cameras as with skin, from the same numbers; the background goes along, as in
+the paper's figures 3.6 and 3.7. One colour or texture lies over skin, eyes, hair, clothes and glasses alike, so that
+only geometry and light tell them apart.
+"""
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from Dataset.rendering import shading
+from Dataset.synthesis.chart import HEIGHT, WIDTH, sample_texture
+from Dataset.synthesis.hair_and_clothes import FRAME
+from Dataset.synthesis.scene import VIEW, Actor, Shot, Stage, View
+from Dataset.synthesis.skin import Look
+
+GREY, NOISE = "grey", "noise"
+KINDS = (GREY, NOISE)
+_CONTRAST = (0.25, 0.7)         # standard deviation of the noise's logarithm
+_OWN_COLOUR = 0.6               # of the noise: how much of it each channel has for itself
+_WRAP = np.array([0.15, 0.15, 0.15], np.float32)
+
+
+def fractal(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Noise of `shape`, float32, mean 0, variance 1, whose amplitude falls with 1 / frequency, as that of natural
+    images; its borders fit together."""
+    spectrum = np.fft.rfft2(rng.standard_normal(shape, np.float32))
+    frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1]))
+    frequency[0, 0] = np.inf
+    noise = np.fft.irfft2(spectrum / frequency, shape)
+    return (noise / noise.std()).astype(np.float32)
+
+
+def paint(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Linear BGR albedo (h, w, 3) float32 in (0, 1): one random grey, or coloured 1/f noise. ValueError for another
+    kind."""
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    level = np.float32(np.exp(rng.uniform(np.log(0.08), np.log(0.6))))
+    if kind == GREY:
+        return np.full((*shape, 3), level, np.float32)
+    common, own = fractal(shape, rng), cv2.merge([fractal(shape, rng) for _ in range(3)])
+    noise = (common[..., None] + _OWN_COLOUR * own) / np.float32(np.hypot(1, _OWN_COLOUR))
+    return np.clip(level * np.exp(np.float32(rng.uniform(*_CONTRAST)) * noise), 0.004, 0.95)
+
+
+class PlainActor(Actor):
+    """`Dataset.synthesis.scene.Actor` in grey or noise. Its texture and gloss come from the look's seed, the background from the
+    view's."""
+
+    def __init__(self, stage: Stage, identity: np.ndarray, look: Look, kind: str) -> None:
+        super().__init__(stage, identity, look)
+        rng = np.random.default_rng([look.seed, 4])
+        self.kind, self.texture = kind, paint(kind, (HEIGHT, WIDTH), rng)
+        self._specular, self._shininess = rng.uniform(0, 0.05), np.exp(rng.uniform(np.log(8), np.log(60)))
+
+    def material(self, places: np.ndarray, kinds: np.ndarray) -> shading.Material:
+        """The texture everywhere; glasses, which keep a colour where others keep their place, take its mean."""
+        albedo = sample_texture(self.texture, self.stage.chart.texels(places))
+        albedo[kinds >= FRAME] = self.texture.mean((0, 1))
+        return shading.Material(albedo, np.full(len(kinds), self._specular, np.float32),
+                                np.full(len(kinds), self._shininess, np.float32), _WRAP)
+
+    def set(self, view: View) -> Shot:
+        """Geometry in place for one picture, before a background of the same kind."""
+        shot = super().set(view)
+        shot.backdrop = paint(self.kind, (VIEW, VIEW), np.random.default_rng([view.seed, 4]))
+        return shot

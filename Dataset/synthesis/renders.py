@@ -1,0 +1,190 @@
+"""One person's training pictures as arrays, with what a network may be asked for: made fast, kept nowhere.
+
+The same faces, looks and renderer as `Dataset.synthesis.subject_folders`, over a wider range of poses, and framed for most
+pictures by the box that the detector *would* give (`Dataset/synthesis/framing.py`, bias and scatter as measured), since
+running the detector costs more than the picture. Picture i of person p of seed s has the same choices on every
+machine: they are drawn from Generator([s, p, 1, i]).
+"""
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from Dataset.geometry.camera import Camera
+from Dataset.geometry.normals import normalise
+from Dataset.rendering.raycast import Hits, Scene
+from Dataset.representations import uvmap
+from Dataset.representations.points import GRID, coarse_grid
+from Dataset.seeding import MAX_SEED
+from Dataset.synthesis.framing import detected_face, predict_box
+from Dataset.synthesis.plain_material import KINDS, PlainActor
+from Dataset.synthesis.scene import Actor, Shot, Stage, roughen, sample_view, view_camera
+from Dataset.synthesis.skin import sample_look
+
+MAPS = ("uv", "mask", "occluded")       # of BUFFERS, those of Dataset/representations/uvmap.py
+BUFFERS = (*MAPS, "depth", "normals")
+MIXED = "mixed"         # texture: skin, hair, clothes and backgrounds of all kinds
+TEXTURES = (MIXED, *KINDS)
+CLEARANCE = 4.0         # mm: what a camera ray meets up to here in front of a point does not hide it
+_FRONTAL = (25.0, 12.0, 10.0)       # standard deviations of yaw, pitch, roll, degrees, of the frontal half
+_LIMITS = {"people": (1, 1_000_000), "images": (1, 1000), "size": (16, 512), "seed": (0, MAX_SEED), "yaw": (0, 90),
+           "pitch": (0, 60), "roll": (0, 180), "expression": (0, 1), "margin": (0.5, 3), "detect": (0, 1),
+           "wild": (0, 1), "glasses": (0, 1), "skins": (0, 1)}
+
+
+@dataclasses.dataclass(frozen=True)
+class RenderOptions:
+    """What is rendered. people; images of each; size of a crop, px; seed; yaw, pitch, roll: largest absolute angle,
+    degrees; expression: strength in [0, 1]; margin: the box is grown about its centre by this factor; detect: share
+    of the pictures that the detector itself frames; wild, glasses: shares with clutter behind and with glasses;
+    buffers: of `BUFFERS`; skins: share of the people whose skin is a picture's (Dataset/synthesis/photographed_skin.py); texture: of
+    `TEXTURES`, others than the first without any skin (Dataset/synthesis/plain_material.py). ValueError for a value out of range."""
+    people: int = 1000
+    images: int = 8
+    size: int = 128
+    seed: int = 0
+    yaw: float = 90.0
+    pitch: float = 40.0
+    roll: float = 45.0
+    expression: float = 1.0
+    margin: float = 1.15
+    detect: float = 0.1
+    wild: float = 0.6
+    glasses: float = 0.12
+    buffers: tuple[str, ...] = ()
+    skins: float = 0.0          # sets that were begun before there was a choice are those without
+    texture: str = MIXED        # and those with skin
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _LIMITS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"--{name} must be within {low} to {high}, got {value}")
+        unknown = [name for name in self.buffers if name not in BUFFERS]
+        if unknown or len(set(self.buffers)) != len(self.buffers):
+            raise ValueError(f"--buffers must be some of {','.join(BUFFERS)}, once each, got {','.join(self.buffers)}")
+        if self.texture not in TEXTURES:
+            raise ValueError(f"--texture must be one of {', '.join(TEXTURES)}, got {self.texture!r}")
+        if self.texture != MIXED and self.skins:
+            raise ValueError(f"--skins are for --texture {MIXED}: {self.texture} has no skin")
+
+    def written(self) -> dict[str, Any]:
+        """The settings as files keep them. What came later is named only where it is used: a set from before there was
+        a choice has the same bytes, and is the same set."""
+        later = {"skins": 0.0, "texture": MIXED}
+        return {name: value for name, value in dataclasses.asdict(self).items()
+                if name not in later or value != later[name]}
+
+
+def layout(options: RenderOptions) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """name -> (shape, dtype) of one person's arrays; T pictures of S x S pixels.
+
+    images (T, S, S, 3) uint8 BGR; identity (200,) float32 standard deviations; expression (T, 84) float32 weights;
+    pose (T, 6) float32 yaw, pitch, roll in degrees and x, y, z in mm, as in :class:`Dataset.synthesis.scene.View`; camera
+    (T, 4) float32: focal length and principal point x, y in pixels of the crop, distance in mm; image_points
+    (T, 256, 2) float32: the 16x16 ordered grid of the posed, expressive head in pixels of the crop (first pixel's
+    centre 0.5; may lie outside); depth_points (T, 256) float32 their camera depth, mm; visible (T, 256) bool: nothing
+    lies more than 4 mm in front of the point; landmarks (T, 68, 2) float32 pixels; found (T,) bool: framed by the
+    detector.
+    Buffers: uv (T, S, S, 2) float16, mask and occluded (T, S, S) bool, as `Dataset.representations.uvmap.UVMap` says:
+    the place on the ordered grid's texture square that a pixel's centre shows, NaN off the mask; all of the pixel shows
+    the face (eyes and the mouth's inside belong to it; ears, scalp and neck do not), whatever hair or glasses do; and
+    none of these stands before it. depth (T, S, S) float32 mm of each pixel's first hit, NaN where nothing is; normals
+    (T, S, S, 3) int8, 127 x the unit normal there in the camera's upright frame (x right, y up, z to the camera), 0
+    where nothing is hit.
+    """
+    t, s, n = options.images, options.size, GRID * GRID
+    f32 = np.dtype(np.float32)
+    shapes = {"images": ((t, s, s, 3), np.dtype(np.uint8)), "identity": ((200,), f32), "expression": ((t, 84), f32),
+              "pose": ((t, 6), f32), "camera": ((t, 4), f32), "image_points": ((t, n, 2), f32),
+              "depth_points": ((t, n), f32), "visible": ((t, n), np.dtype(bool)), "landmarks": ((t, 68, 2), f32),
+              "found": ((t,), np.dtype(bool))}
+    buffers = {"uv": ((t, s, s, 2), np.dtype(np.float16)), "mask": ((t, s, s), np.dtype(bool)),
+               "occluded": ((t, s, s), np.dtype(bool)), "depth": ((t, s, s), f32),
+               "normals": ((t, s, s, 3), np.dtype(np.int8))}
+    return {**shapes, **{name: buffers[name] for name in BUFFERS if name in options.buffers}}
+
+
+def render_person(number: int, options: RenderOptions, stage: Stage) -> dict[str, np.ndarray]:
+    """Person ``number``'s arrays, as :func:`layout` says; the bytes depend on (seed, number, image) and the options
+    alone."""
+    model = stage.model
+    person = np.random.default_rng([options.seed, number, 0])
+    identity = model.sample_identity(person).astype(np.float32)
+    look = sample_look(person)
+    actor = Actor(stage, identity, look, options.skins) if options.texture == MIXED \
+        else PlainActor(stage, identity, look, options.texture)
+    out = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout(options).items()}
+    out["identity"][:] = identity
+    for image in range(options.images):
+        rng = np.random.default_rng([options.seed, number, 1, image])     # [s, p] alone would be [s, p, 0]: zeros pad
+        angles = sample_angles(rng, options)
+        detect = rng.random() < options.detect
+        view = sample_view(rng, model.sample_expression(rng, options.expression), angles=angles)
+        shot = actor.set(roughen(view, rng, options.wild, options.glasses))
+        camera, out["found"][image] = _frame(shot, options, detect)
+        _fill(out, image, shot, camera, options)
+    return out
+
+
+def sample_angles(rng: np.random.Generator, options: RenderOptions) -> np.ndarray:
+    """Yaw, pitch, roll (3,) in degrees: half of the pictures near the front, half uniform over the range."""
+    limits = np.array([options.yaw, options.pitch, options.roll])
+    frontal, near, wide = rng.random() < 0.5, rng.normal(0, _FRONTAL), rng.uniform(-1, 1, 3) * limits
+    return np.clip(near, -limits, limits) if frontal else wide
+
+
+def visible(scene: Scene, camera: Camera, places: np.ndarray) -> np.ndarray:
+    """Which points (N, 3) of the world the camera sees: (N,) bool. What lies nearer than CLEARANCE before a point
+    (its own surface, a closed lid's strip) does not hide it."""
+    towards = places - camera.position()
+    depth = towards @ camera.rotation[2]
+    return ~scene.occluded(camera.position(), towards * (1 - CLEARANCE / depth)[:, None], far=1.0)
+
+
+def _frame(shot: Shot, options: RenderOptions, detect: bool) -> tuple[Camera, bool]:
+    """The crop's camera, and whether the detector framed it."""
+    find = detected_face(shot) if detect else None
+    box = find.box if find else predict_box(shot)
+    side = box[2] * options.margin
+    grown = (box[0] + (box[2] - side) / 2, box[1] + (box[2] - side) / 2, side, side)
+    return view_camera(shot.view).crop(grown, options.size), find is not None
+
+
+def _fill(out: dict[str, np.ndarray], image: int, shot: Shot, camera: Camera, options: RenderOptions) -> None:
+    model = shot.actor.stage.model
+    hits = shot.scene.cast(camera)
+    out["images"][image] = shot.render(camera, hits=hits)
+    out["expression"][image], out["pose"][image] = shot.view.expression, shot.view.pose
+    out["camera"][image] = camera.focal, *camera.centre, shot.view.distance
+    places = (coarse_grid(model) @ shot.vertices[:len(model.mean)])
+    projected = camera.project(places)
+    out["image_points"][image] = np.stack([projected.x, projected.y], -1)
+    out["depth_points"][image] = projected.depth
+    out["visible"][image] = visible(shot.scene, camera, places)
+    projected = camera.project(shot.landmarks())
+    out["landmarks"][image] = np.stack([projected.x, projected.y], -1)
+    if any(name in MAPS for name in options.buffers):
+        maps = uv_map(shot, camera, hits)._asdict()
+        for name in filter(options.buffers.__contains__, MAPS):
+            out[name][image] = maps[name]
+    if "depth" in options.buffers:
+        out["depth"][image] = hits.depth
+    if "normals" in options.buffers:
+        out["normals"][image] = _normals(shot, hits)
+
+
+def uv_map(shot: Shot, camera: Camera, hits: Hits) -> uvmap.UVMap:
+    """Where each pixel of a picture shows the face; hits: what `shot.scene.cast(camera)` gave."""
+    model, stage = shot.actor.stage.model, shot.actor.stage
+    number = np.append(np.where(shot.numbers < 0, uvmap.OTHER, shot.numbers), uvmap.NOTHING)    # the last: a miss
+    return uvmap.encode(shot.vertices[:len(model.mean)], camera, None, model, shot.numbers[shot.numbers >= 0],
+                        hits._replace(triangle=number[hits.triangle]), stage.threads)
+
+
+def _normals(shot: Shot, hits: Hits) -> np.ndarray:
+    corners = shot.triangles[hits.triangle]
+    normals = sum(shot.normals[corners[..., k]] * hits.barycentric[..., k, None] for k in range(3))
+    return np.rint(127 * normalise(normals)).astype(np.int8)

@@ -1,0 +1,328 @@
+"""Training pictures as memory-mapped shards:  python -m Dataset.shards OUT --people 8000 --images 8 --size 128
+
+Renders people of the built-in face (Dataset/synthesis/renders.py says what and how) into
+
+    OUT/shards.json                 version, settings, hash of the face model, complete
+    OUT/shard_00000/<name>.npy      16 people each: (P, ...) arrays as `Dataset.synthesis.renders.layout` lists them
+    OUT/sheet.jpg                   pictures of the first people, to look at
+
+A shard is made in a hidden folder and renamed when it is whole, so after a kill the same command goes on with the
+shards that are missing. The bytes do not depend on --workers.
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import cv2
+import numpy as np
+
+from Dataset.face_model.model import load_face_model, use_face_model
+from Dataset.io.atomic import folder_lock, write_text
+from Dataset.io.images import write_image
+from Dataset.synthesis.renders import BUFFERS, TEXTURES, RenderOptions, layout, render_person
+from Dataset.synthesis.sidecar import annotation_hash, model_hash
+from Dataset.synthesis.workers import render_stage, run_jobs
+
+__all__ = ["Shards", "contact_sheet", "make_shards", "open_shards"]
+
+VERSION = 2             # of version 1 the first picture's pose was drawn from the person's own numbers
+PEOPLE = 16             # of a shard
+MAX_FILES = 1 << 15     # that one process keeps open
+INFO, WORK, SHEET = "shards.json", ".work", "sheet.jpg"
+log = logging.getLogger(__name__)
+
+
+class Shards:
+    """A folder of shards, read through memory maps.
+
+    len(shards): people; images: of each; size: side of a crop, px; settings: of the rendering; names: of the arrays;
+    people (len,) int64: their numbers, which are 0, 1, 2 ... but in an unfinished set.
+    """
+
+    def __init__(self, path: Path, options: RenderOptions, numbers: list[int]):
+        self.path, self.settings, self.images, self.size = path, options, options.images, options.size
+        self.names = tuple(layout(options))
+        self._numbers = numbers
+        for number in numbers:
+            _check_shard(path, number, options)
+        # A memory map keeps its file open: of thousands of files only so many at a time.
+        self._map = lru_cache(maxsize=_file_limit() // 2)(self._open)
+        self.people = np.array([n for number in numbers for n in _people_of(number, options)], np.int64)
+        self._starts = np.cumsum([0] + [len(_people_of(number, options)) for number in numbers])
+
+    def __len__(self) -> int:
+        return len(self.people)
+
+    def arrays(self, name: str) -> list[np.ndarray]:
+        """The memory maps (P, ...) of one array, shard by shard; each keeps a file open as long as it lives. ValueError
+        for a name that is not in `names`."""
+        self._check_name(name)
+        return [self._map(shard, name) for shard in range(len(self._numbers))]
+
+    def gather(self, name: str, people: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
+        """One array's rows for people (N,), places 0 to len - 1: (N, ...); with images (N,) or (N, K), one or K
+        pictures of each: (N, ...) or (N, K, ...). A copy. ValueError for an index out of range."""
+        self._check_name(name)
+        people = np.asarray(people, np.int64)
+        images = None if images is None else np.asarray(images, np.int64)
+        if people.size and not 0 <= people.min() <= people.max() < len(self):
+            raise ValueError(f"{self.path}: people are 0 to {len(self) - 1}, received {people.min()} to {people.max()}")
+        if images is not None and images.size and not 0 <= images.min() <= images.max() < self.images:
+            raise ValueError(f"{self.path}: images are 0 to {self.images - 1}, "
+                             f"received {images.min()} to {images.max()}")
+        shards = np.searchsorted(self._starts, people, side="right") - 1
+        rows = [self._map(int(s), name)[p - self._starts[s]] for s, p in zip(shards, people)]
+        if images is not None:
+            rows = [row[k] for row, k in zip(rows, images)]
+        shape, dtype = layout(self.settings)[name]
+        shape = shape if images is None else images.shape[1:] + shape[1:]
+        return np.stack(rows) if rows else np.zeros((0, *shape), dtype)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Shards, (self.path, self.settings, self._numbers)        # into another process: opened there again
+
+    def _check_name(self, name: str) -> None:
+        if name not in self.names:
+            raise ValueError(f"{self.path}: holds {', '.join(self.names)}, received {name}")
+
+    def _open(self, shard: int, name: str) -> np.ndarray:
+        """Not np.load, which parses the header with `ast`: CPython 3.11's is not safe among threads ("AST constructor
+        recursion depth mismatch"). `_check_shard` has read the header; the array is the file's end."""
+        number = self._numbers[shard]
+        file, (shape, dtype) = _file(self.path, number, name), layout(self.settings)[name]
+        shape = (len(_people_of(number, self.settings)), *shape)
+        offset = file.stat().st_size - dtype.itemsize * int(np.prod(shape))
+        return np.memmap(file, dtype, "r", offset, shape)
+
+
+def open_shards(path: str | os.PathLike[str], partial: bool = False) -> Shards:
+    """Open a folder of shards; partial: the whole shards of an unfinished set, too.
+
+    ValueError, one line, if it is no such folder, of another version, unfinished, empty, or has a shard with a
+    missing or wrong array.
+    """
+    path = Path(path)
+    data = _read_info(path)
+    if data is None:
+        raise ValueError(f"{path}: not a folder of shards (no {INFO})")
+    options = _options(path, data)
+    if not data["complete"] and not partial:
+        raise ValueError(f"{path}: unfinished; run Dataset.synthesis.shards again with the same settings")
+    count = _shard_count(options)
+    numbers = [n for n in range(count) if (path / _name(n)).is_dir()]
+    if len(numbers) < count and not partial:
+        raise ValueError(f"{path}: {_name(next(n for n in range(count) if n not in numbers))} is missing")
+    if not numbers:
+        raise ValueError(f"{path}: holds no whole shard yet")
+    return Shards(path, options, numbers)
+
+
+def make_shards(out: str | os.PathLike[str], options: RenderOptions, workers: int = 1,
+                progress: Callable[..., Iterator[Any]] | None = None) -> int:
+    """Render what is missing -> the number of shards made. The bytes do not depend on ``workers``.
+
+    progress(iterator, total=...): wraps the finished shards (tqdm). ValueError: OUT was made with other settings,
+    holds something else, or another process is writing there.
+    """
+    if not 1 <= workers <= 256:
+        raise ValueError(f"--workers must be within 1 to 256, got {workers}")
+    out = Path(out)
+    _begin(out, options)        # refuses, and leaves OUT as it is
+    with folder_lock(out):
+        _begin(out, options)    # again: another process may have begun it meanwhile
+        missing = [n for n in range(_shard_count(options)) if not _whole(out, n, options)]
+        if len(missing) < _shard_count(options):
+            log.info("%s: %d of %d shards are there", out, _shard_count(options) - len(missing), _shard_count(options))
+        if missing:
+            _write_info(out, options, complete=False)
+        results = run_jobs(_run, [(out, n, options) for n in missing], workers)
+        for _ in results if progress is None else progress(results, total=len(missing)):
+            pass
+        shutil.rmtree(out / WORK, ignore_errors=True)
+        write_image(out / SHEET, contact_sheet(out, options))
+        _write_info(out, options, complete=True)
+    return len(missing)
+
+
+def contact_sheet(out: Path, options: RenderOptions, columns: int = 5, side: int = 200) -> np.ndarray:
+    """Up to 25 pictures: of the first people one each, more where there are fewer people."""
+    shards = Shards(out, options, [n for n in range(min(_shard_count(options), 2))])
+    each = min(-(-columns ** 2 // len(shards)), options.images)
+    tiles = [cv2.resize(shards.gather("images", [p], [[k]])[0, 0], (side, side), interpolation=cv2.INTER_AREA)
+             for p in range(min(len(shards), columns ** 2)) for k in range(each)][:columns ** 2]
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
+
+
+def _run(job: tuple[Path, int, RenderOptions]) -> int:
+    """One shard, whole or not at all: made in a hidden folder that is renamed when it is complete."""
+    out, number, options = job
+    work, target = out / WORK / _name(number), out / _name(number)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    numbers = _people_of(number, options)
+    arrays = {name: np.empty((len(numbers), *shape), dtype) for name, (shape, dtype) in layout(options).items()}
+    for row, person in enumerate(numbers):
+        for name, value in render_person(person, options, render_stage()).items():
+            arrays[name][row] = value
+    for name, value in arrays.items():
+        with open(work / f"{name}.npy", "wb") as file:
+            np.save(file, value, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+    shutil.rmtree(target, ignore_errors=True)       # there only if it was damaged
+    os.replace(work, target)
+    return number
+
+
+def _name(number: int) -> str:
+    return f"shard_{number:05d}"
+
+
+def _shard_count(options: RenderOptions) -> int:
+    return -(-options.people // PEOPLE)
+
+
+def _people_of(number: int, options: RenderOptions) -> range:
+    return range(number * PEOPLE, min((number + 1) * PEOPLE, options.people))
+
+
+def _file(path: Path, number: int, name: str) -> Path:
+    return path / _name(number) / f"{name}.npy"
+
+
+def _file_limit() -> int:
+    """How many files this process may have open."""
+    try:
+        import resource
+    except ImportError:         # Windows
+        return 512
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MAX_FILES if limit == resource.RLIM_INFINITY else max(min(limit, MAX_FILES), 128)
+
+
+def _check_shard(path: Path, number: int, options: RenderOptions) -> None:
+    """ValueError names the file and the rule when a shard is not whole."""
+    count = len(_people_of(number, options))
+    for name, (shape, dtype) in layout(options).items():
+        file = _file(path, number, name)
+        try:
+            found = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            reason = "missing" if not file.is_file() else f"no whole .npy file ({' '.join(str(error).split())[:120]})"
+            raise ValueError(f"{file}: {reason}; run Dataset.synthesis.shards again with the same settings") from None
+        if found.shape != (count, *shape) or found.dtype != dtype:
+            raise ValueError(f"{file}: must be {(count, *shape)} {dtype}, received {found.shape} {found.dtype}")
+
+
+def _whole(out: Path, number: int, options: RenderOptions) -> bool:
+    try:
+        _check_shard(out, number, options)
+    except ValueError:
+        return False
+    return True
+
+
+def _begin(out: Path, options: RenderOptions) -> None:
+    """ValueError if OUT cannot take these shards; leaves it as it is."""
+    data = _read_info(out)
+    if data is None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"{out}: exists and is not a folder of shards; name an empty or new folder")
+        return
+    begun = _options(out, data)
+    for field in dataclasses.fields(options):
+        was, now = getattr(begun, field.name), getattr(options, field.name)
+        if was != now:
+            raise ValueError(f"{out}: was begun with {field.name} {was}, now it is {now}; name another folder")
+
+
+def _write_info(out: Path, options: RenderOptions, complete: bool) -> None:
+    data = {"version": VERSION, "settings": options.written(), "model": model_hash(load_face_model()),
+            "annotations": annotation_hash(load_face_model()), "complete": complete}
+    write_text(out / INFO, json.dumps(data, indent=1) + "\n")
+
+
+def _read_info(path: Path) -> dict[str, Any] | None:
+    file = path / INFO
+    if not file.is_file():
+        return None
+    try:
+        data = json.loads(file.read_text(encoding="utf-8")) if file.stat().st_size < 1 << 20 else None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file}: not a description of shards ({' '.join(str(error).split())[:120]})") from None
+    if not isinstance(data, dict) or not isinstance(data.get("complete"), bool):
+        raise ValueError(f"{file}: not a description of shards")
+    if data.get("version") != VERSION:
+        raise ValueError(f"{file}: version {VERSION} is needed, received {data.get('version')}")
+    return data
+
+
+def _options(path: Path, data: dict[str, Any]) -> RenderOptions:
+    """The settings, checked; ValueError if they are none, or of another face model."""
+    try:
+        settings = dict(data["settings"])
+        options = RenderOptions(**{**settings, "buffers": tuple(settings["buffers"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path / INFO}: its settings are none of this version ({error})") from None
+    if data.get("model") != model_hash(load_face_model()):
+        raise ValueError(f"{path / INFO}: made with another face model")
+    if data.get("annotations", annotation_hash(load_face_model())) != annotation_hash(load_face_model()):
+        raise ValueError(f"{path / INFO}: made with a face model of other landmarks, grid or texture places")
+    return options
+
+
+def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
+    parser = argparse.ArgumentParser(prog="python -m Dataset.shards", description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", metavar="OUT", type=Path)
+    parser.add_argument("--workers", type=int, default=1, metavar="N")
+    parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit instead of the built-in face")
+    helps = {"people": "people", "images": "pictures of each", "size": "side of the crops, pixels",
+             "seed": "of everything", "yaw": "largest, degrees", "pitch": "largest, degrees",
+             "roll": "largest, degrees", "expression": "strength, 0 to 1", "margin": "growth of the detector's box",
+             "detect": "share of pictures that the detector frames", "wild": "share with a cluttered background",
+             "glasses": "share with glasses", "skins": "share of the people with photographed skin",
+             "texture": f"of everything: {', '.join(TEXTURES)}"}
+    for field in dataclasses.fields(RenderOptions):
+        if field.name != "buffers":
+            parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default,
+                                help=f"{helps[field.name]} (default %(default)s)")
+    parser.add_argument("--buffers", default="", help=f"comma-separated, of {','.join(BUFFERS)} (default none)")
+    arguments = parser.parse_args(argv)
+    options = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(RenderOptions)}
+    options["buffers"] = tuple(name for name in arguments.buffers.split(",") if name)
+    return arguments, options
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit code 2 and one line for bad input."""
+    from tqdm import tqdm
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments, options = parse(argv)
+    try:
+        use_face_model(arguments.face_model)
+        make_shards(arguments.out, RenderOptions(**options), arguments.workers,
+                    lambda results, total: tqdm(results, total=total, unit="shard", disable=None))
+    except (ValueError, OSError) as error:
+        print(f"Dataset.shards: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Dataset.shards: stopped; the same command goes on", file=sys.stderr)
+        return 130
+    print(f"{arguments.out}: {options['people']} people, {options['people'] * options['images']} pictures")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

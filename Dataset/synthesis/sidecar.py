@@ -1,0 +1,154 @@
+"""What a synthetic picture was made from, one npz per person beside the pictures; from it everything else
+is derived.
+
+``frame_mesh`` gives a picture's camera and vertices, and with :mod:`Dataset.rendering.raycast` its depth, normals,
+UV, landmarks or volume in the crop's pixels; ``rerender`` gives the picture itself.
+"""
+import hashlib
+import os
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from Dataset.face_model.model import FaceModel
+from Dataset.geometry.camera import FLIP, Camera
+from Dataset.io.atomic import write_atomic
+from Dataset.sources.subjects import SIDECAR
+from Dataset.synthesis.scene import Actor, Stage, View, pose_vertices
+from Dataset.synthesis.skin import Look
+
+VERSION = 2             # 2: clutter and glasses of a view, moles, age, make-up of a look
+
+
+class Sidecar(NamedTuple):
+    """One person's pictures, n of them.
+
+    identity: (200,) float32 standard deviations; look: skin, hair and eyes; views: n
+    :class:`Dataset.synthesis.scene.View`; cameras: n cameras of the saved crops; boxes: (n, 4) int64 x, y, w, h of
+    the crop in the detector's picture; box_sources: n strings, the detector's pass or "predicted";
+    landmarks: (n, 68, 2) float32 pixels of the crop; model_hash: of the face model's file; seed: (2,) the
+    dataset's seed and the person's number; photographed: the dataset's share of people with photographed skin, from
+    which the look's seed tells whether this one has it; annotations: hash of the model's landmarks, grid and texture
+    places (`annotation_hash`), "" in files from before it was kept.
+    """
+    identity: np.ndarray
+    look: Look
+    views: list[View]
+    cameras: list[Camera]
+    boxes: np.ndarray
+    box_sources: list[str]
+    landmarks: np.ndarray
+    model_hash: str
+    seed: np.ndarray
+    photographed: float = 0.0
+    annotations: str = ""
+
+
+def save_sidecar(path: str | os.PathLike[str], sidecar: Sidecar) -> None:
+    """Write a sidecar, atomically. Every array's first axis is the picture, but for what belongs to the
+    person."""
+    arrays = {"version": np.array(VERSION), "identity": sidecar.identity, "boxes": sidecar.boxes,
+              "box_sources": np.array(sidecar.box_sources), "landmarks": sidecar.landmarks,
+              "model_hash": np.array(sidecar.model_hash), "seed": sidecar.seed,
+              "camera": np.array([[c.width, c.height, c.focal, *c.centre, *c.translation] for c in sidecar.cameras])}
+    if sidecar.photographed:
+        arrays["photographed"] = np.array(sidecar.photographed)
+    if sidecar.annotations:
+        arrays["annotations"] = np.array(sidecar.annotations)
+    for name in View._fields:
+        arrays[f"view_{name}"] = np.stack([np.asarray(getattr(v, name)) for v in sidecar.views])
+    for name in Look._fields:
+        arrays[f"look_{name}"] = np.asarray(getattr(sidecar.look, name))
+    write_atomic(path, lambda temporary: _savez(temporary, arrays))
+
+
+def load_sidecar(path: str | os.PathLike[str]) -> Sidecar:
+    """Read a sidecar (the file, or the person's folder). ValueError, naming the file, if it is none or is
+    too new."""
+    path = Path(path)
+    path = path / SIDECAR if path.is_dir() else path
+    if not path.is_file():
+        raise ValueError(f"{path}: no such sidecar")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            data = {key: archive[key] for key in archive.files}
+        version = int(data["version"])
+    except (OSError, KeyError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not a sidecar of a synthetic person ({error})") from None
+    if version != VERSION:
+        raise ValueError(f"{path}: a sidecar of version {VERSION} is needed, received {version}")
+    try:
+        return _sidecar(data)
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{path}: a sidecar lacks an array or holds a wrong one ({error})") from None
+
+
+def _sidecar(data: dict[str, np.ndarray]) -> Sidecar:
+    look = Look(*(data[f"look_{n}"] if data[f"look_{n}"].ndim else data[f"look_{n}"].item() for n in Look._fields))
+    columns = [data[f"view_{name}"] for name in View._fields]
+    views = [View(*row) for row in zip(*columns)]
+    views = [view._replace(seed=int(view.seed), glasses=int(view.glasses)) for view in views]
+    cameras = [Camera(int(c[0]), int(c[1]), float(c[2]), (float(c[3]), float(c[4])), FLIP.copy(), c[5:8])
+               for c in data["camera"]]
+    return Sidecar(data["identity"], look, views, cameras, data["boxes"], [str(s) for s in data["box_sources"]],
+                   data["landmarks"], str(data["model_hash"]), data["seed"], float(data.get("photographed", 0.0)),
+                   str(data.get("annotations", "")))
+
+
+def frame_mesh(sidecar: Sidecar, index: int, model: FaceModel) -> tuple[Camera, np.ndarray]:
+    """The crop's camera and the face's vertices (V, 3) in its world (posed head frame, mm, float64) of a
+    picture.
+
+    model: the :class:`Dataset.face_model.model.FaceModel` that made the pictures; ValueError if it is another.
+    """
+    _check_model(sidecar, model)
+    view = sidecar.views[index]
+    return sidecar.cameras[index], pose_vertices(model.shape(sidecar.identity, view.expression), view.pose)
+
+
+def rerender(sidecar: Sidecar, index: int, stage: Stage) -> np.ndarray:
+    """The picture again, (size, size, 3) uint8 BGR: the stored one before JPEG."""
+    _check_model(sidecar, stage.model)
+    actor = Actor(stage, sidecar.identity, sidecar.look, sidecar.photographed)
+    return actor.set(sidecar.views[index]).render(sidecar.cameras[index])
+
+
+def _check_model(sidecar: Sidecar, model: FaceModel) -> None:
+    if model_hash(model) != sidecar.model_hash:
+        raise ValueError(f"sidecar: made with face model {sidecar.model_hash[:12]}, "
+                         f"received model {model_hash(model)[:12]}")
+    if sidecar.annotations not in ("", annotation_hash(model)):
+        raise ValueError("sidecar: made with a face model of other landmarks, grid or texture places than this one's")
+
+
+@lru_cache(maxsize=4)
+def model_hash(model: FaceModel) -> str:
+    """SHA-256 (hex) of what shapes a face: mean, identity and expression directions, triangles."""
+    return _sha256(model.mean, model.identity, model.expression, model.triangles)
+
+
+@lru_cache(maxsize=4)
+def annotation_hash(model: FaceModel) -> str:
+    """SHA-256 (hex) of what is marked on the surface: landmarks, ordered grid, texture places, regions, ears. With
+    another one the same coefficients give other truths. Kept apart from `model_hash`, by which older files know their
+    model."""
+    return _sha256(model.landmark_vertices, model.landmark_weights, model.grid_vertices, model.grid_weights,
+                   model.grid_landmarks, model.corner_uv_quads, model.regions,
+                   np.frombuffer(" ".join(model.region_names).encode(), np.uint8), model.masks["ears"])
+
+
+def _sha256(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _savez(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """np.savez with the entries' order fixed; zip entries of numpy carry no time stamp, so same arrays,
+    same bytes."""
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **arrays)

@@ -1,0 +1,256 @@
+"""Synthetic people as subject folders:  python -m Dataset.synthetic OUT --subjects 96 --images 60 --seed 0
+
+Renders people of the built-in face, each in random expressions, poses, light and surroundings, cut out by the
+same detector as photos are. A folder holds 000.jpg ..., the person's neutral, frontal face S000.ply (head
+frame, mm; in the order of the grid, or --order random as the thesis drew its points) and sidecar.npz,
+from which mesh, depth, landmarks and everything else can be derived again (Dataset/synthesis/sidecar.py). OUT/sheet.jpg
+shows some pictures. Picture i of person s depends on (seed, s, i) alone. After a kill the same command goes on
+with the people that are missing.
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import math
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import cv2
+import numpy as np
+
+from Dataset.face_model.model import FaceModel, load_face_model, use_face_model
+from Dataset.geometry.mesh import Mesh
+from Dataset.geometry.sampling import sample
+from Dataset.io.atomic import folder_lock
+from Dataset.io.images import read_image, write_image
+from Dataset.io.mesh_io import write_points
+from Dataset.representations import points
+from Dataset.seeding import MAX_SEED
+from Dataset.sources.subjects import (SIDECAR, DatasetInfo, open_dataset, split_by_person, write_dataset_info,
+                                      write_split)
+from Dataset.synthesis.framing import frame_face
+from Dataset.synthesis.scene import Actor, Range, Stage, sample_view
+from Dataset.synthesis.sidecar import (Sidecar, annotation_hash, frame_mesh, load_sidecar, model_hash, rerender,
+                                       save_sidecar)
+from Dataset.synthesis.skin import sample_look
+from Dataset.synthesis.workers import render_stage, run_jobs
+
+__all__ = ["Options", "ground_truth", "make_dataset", "make_subject", "load_sidecar", "frame_mesh", "rerender"]
+
+log = logging.getLogger(__name__)
+WORK, SHEET = ".work", "sheet.jpg"      # hidden in OUT: unfinished people; up to 25 pictures, to look at
+MAX_SIZE = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What makes a dataset. subjects, images (of each), seed; size of the crops in pixels; order "grid"
+    or "random"; points of each ground truth; yaw, pitch, roll: largest absolute angle in degrees;
+    expression: strength in [0, 1]; quality: of the JPEGs; skins: share of the people with photographed skin
+    (Dataset/synthesis/photographed_skin.py). ValueError for a value out of range."""
+    subjects: int = 96
+    images: int = 60
+    seed: int = 0
+    size: int = 256
+    order: str = "grid"
+    points: int = 2**14
+    yaw: float = 45.0
+    pitch: float = 20.0
+    roll: float = 15.0
+    expression: float = 0.8
+    quality: int = 95
+    skins: float = 0.0
+
+    def __post_init__(self) -> None:
+        rules = (("subjects", 1, 100_000), ("images", 1, 100_000), ("seed", 0, MAX_SEED), ("size", 16, MAX_SIZE),
+                 ("points", 1, 2**20), ("yaw", 0, 90), ("pitch", 0, 60), ("roll", 0, 180), ("expression",
+                 0, 1), ("quality", 1, 100), ("skins", 0, 1))
+        for name, low, high in rules:
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"--{name} must be within {low} to {high}, got {value}")
+        if self.order not in ("grid", "random"):
+            raise ValueError(f"--order must be grid or random, got {self.order!r}")
+        if self.order == "grid" and self.grid not in (8, 16, 32, 64, 128):
+            raise ValueError(f"--points in grid order must be 64, 256, 1024, 4096 or 16384, got {self.points}")
+
+    @property
+    def grid(self) -> int:
+        """The side of the grid; 0 where there is none."""
+        side = math.isqrt(self.points)
+        return side if self.order == "grid" and side * side == self.points else 0
+
+    def info(self, model: FaceModel, complete: bool) -> DatasetInfo:
+        """What dataset.json says."""
+        own = ("subjects", "images", "yaw", "pitch", "roll", "expression", "quality")
+        settings = {**{name: getattr(self, name) for name in own}, "model": model_hash(model),
+                    "annotations": annotation_hash(model)}
+        if self.skins:          # as before there was a choice: the same set has the same bytes
+            settings["skins"] = self.skins
+        return DatasetInfo(source="synthetic", points=self.points, order=self.order, grid=self.grid,
+                           image_size=self.size, seed=self.seed, units="mm", complete=complete, settings=settings)
+
+
+def subject_name(number: int) -> str:
+    """S000, S001, ..."""
+    return f"S{number:03d}"
+
+
+def ground_truth(model: FaceModel, identity: np.ndarray, options: Options, rng: np.random.Generator) -> np.ndarray:
+    """The neutral, frontal face (points, 3) float64 mm: the grid row by row, or points drawn evenly on
+    its surface."""
+    vertices = model.shape(identity)
+    if options.order == "grid":
+        return points.decode(points.encode(vertices, options.grid, model))
+    # The grid's own surface is the face without ears, scalp and neck, with eyes and mouth closed.
+    surface = Mesh(points.decode(points.encode(vertices, model=model)), points.grid_triangles())
+    return sample(surface, options.points, rng).points
+
+
+def make_subject(folder: Path, number: int, options: Options, stage: Stage) -> None:
+    """Write one person: pictures, ground truth, sidecar."""
+    model = stage.model
+    person = np.random.default_rng([options.seed, number, 0])
+    identity = model.sample_identity(person).astype(np.float32)
+    actor = Actor(stage, identity, sample_look(person), options.skins)
+    views, framings, landmarks = [], [], []
+    digits = max(3, len(str(options.images - 1)))
+    for image in range(options.images):
+        rng = np.random.default_rng([options.seed, number, 1, image])
+        expression = model.sample_expression(rng, options.expression)
+        view = sample_view(rng, expression, Range(options.yaw, options.pitch, options.roll))
+        shot = actor.set(view)
+        framing = frame_face(shot, options.size)
+        write_image(folder / f"{image:0{digits}d}.jpg", shot.render(framing.camera), options.quality)
+        projected = framing.camera.project(shot.landmarks())
+        views.append(view)
+        framings.append(framing)
+        landmarks.append(np.stack([projected.x, projected.y], -1).astype(np.float32))
+    cloud = ground_truth(model, identity, options, np.random.default_rng([options.seed, number, 2]))
+    write_points(folder / f"{subject_name(number)}.ply", cloud)
+    save_sidecar(folder / SIDECAR, Sidecar(
+        identity, actor.look, views, [f.camera for f in framings], np.array([f.box for f in framings]),
+        [f.source for f in framings], np.stack(landmarks), model_hash(model), np.array([options.seed, number]),
+        options.skins, annotation_hash(model)))
+
+
+def make_dataset(out: Path, options: Options, workers: int = 1,
+                 progress: Callable[..., Iterator[Any]] | None = None) -> dict[str, int]:
+    """Write a dataset -> how many pictures each pass of the detector framed. The bytes do not depend on
+    ``workers``.
+
+    progress(iterator, total=...): wraps the finished people (tqdm). ValueError: OUT was made with other
+    settings, holds something else, or another process is writing there.
+    """
+    if workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {workers}")
+    out = Path(out)
+    with folder_lock(out):
+        return _make(out, options, workers, progress or _silent)
+
+
+def _make(out: Path, options: Options, workers: int, progress: Callable[..., Iterator[Any]]) -> dict[str, int]:
+    model = load_face_model()
+    open_dataset(out, options.info(model, complete=False))
+    missing = [number for number in range(options.subjects) if not _finished(out, number, options)]
+    if len(missing) < options.subjects:
+        log.info("%s: %d of %d people are there", out, options.subjects - len(missing), options.subjects)
+    if missing:
+        write_dataset_info(out, options.info(model, complete=False))
+    jobs = [(out, number, options) for number in missing]
+    for _ in progress(run_jobs(_run, jobs, workers), total=len(jobs)):
+        pass
+    shutil.rmtree(out / WORK, ignore_errors=True)
+    names = [subject_name(number) for number in range(options.subjects)]
+    if len(names) > 1:
+        write_split(out, split_by_person(names, options.seed))
+    write_image(out / SHEET, _sheet(out, names, options.images))
+    write_dataset_info(out, options.info(model, complete=True))
+    sources: dict[str, int] = {}
+    for name in names:
+        for source in load_sidecar(out / name).box_sources:
+            sources[source] = sources.get(source, 0) + 1
+    return dict(sorted(sources.items(), key=lambda item: -item[1]))
+
+
+def _sheet(out: Path, names: list[str], images: int, columns: int = 5, side: int = 200) -> np.ndarray:
+    """The first person's pictures, then the second's ...; of 25 people and more the first picture of each."""
+    each = max(1, -(-columns * columns // len(names)))
+    paths = [p for name in names[:columns * columns] for p in sorted((out / name).glob("*.jpg"))[:min(each, images)]]
+    tiles = [cv2.resize(read_image(p), (side, side), interpolation=cv2.INTER_AREA) for p in paths[:columns * columns]]
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
+
+
+def _finished(out: Path, number: int, options: Options) -> bool:
+    """Whether a person's folder is whole; it may have lost files since it was written."""
+    folder = out / subject_name(number)
+    return ((folder / SIDECAR).is_file() and (folder / f"{folder.name}.ply").is_file()
+            and len(list(folder.glob("*.jpg"))) == options.images)
+
+
+def _silent(results: Iterator[Any], total: int) -> Iterator[Any]:
+    return results
+
+
+def _run(job: tuple[Path, int, Options]) -> int:
+    """One person, whole or not at all: made in a hidden folder that is renamed when it is complete."""
+    out, number, options = job
+    name = subject_name(number)
+    work, target = out / WORK / name, out / name
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    make_subject(work, number, options, render_stage())
+    shutil.rmtree(target, ignore_errors=True)       # there only if it has lost files
+    os.replace(work, target)
+    return number
+
+
+def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
+    parser = argparse.ArgumentParser(prog="python -m Dataset.synthetic", description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", metavar="OUT", type=Path)
+    parser.add_argument("--workers", type=int, default=1, metavar="N")
+    parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit instead of the built-in face")
+    helps = {"subjects": "people", "images": "pictures of each", "size": "side of the pictures, pixels",
+             "order": "of the points: the grid's, or random as in the thesis",
+             "points": "of each ground truth; in grid order 64, 256, 1024, 4096 or 16384",
+             "yaw": "largest, degrees", "pitch": "largest, degrees", "roll": "largest, degrees",
+             "expression": "strength, 0 to 1", "quality": "of the JPEGs", "seed": "of everything",
+             "skins": "share of the people with photographed skin"}
+    for field in dataclasses.fields(Options):
+        choices = ("grid", "random") if field.name == "order" else None
+        parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, choices=choices,
+                            help=f"{helps[field.name]} (default %(default)s)")
+    arguments = parser.parse_args(argv)
+    return arguments, {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options)}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit code 2 and one line for bad input."""
+    from tqdm import tqdm
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments, options = parse(argv)
+    try:
+        use_face_model(arguments.face_model)
+        sources = make_dataset(arguments.out, Options(**options), arguments.workers,
+                               lambda results, total: tqdm(results, total=total, unit="person", disable=None))
+    except (ValueError, OSError) as error:
+        print(f"Dataset.synthetic: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Dataset.synthetic: stopped; the same command goes on", file=sys.stderr)
+        return 130
+    total = sum(sources.values())
+    shares = ", ".join(f"{name} {100 * count / total:.0f} %" for name, count in sources.items())
+    print(f"{arguments.out}: {options['subjects']} people, {total} pictures; boxes: {shares}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,338 @@
+"""A video of synthetic people whose truth is known:  python -m Dataset.synthetic_video OUT.mp4 --kind moving --seed 0
+
+`still`: a head that does not move, under camera noise and a lamp that flickers a little: what a tracker shows of motion
+is its own. `moving`: heads turn smoothly, come nearer, talk and blink, and, with --leave, go out of the picture and
+come back. Same faces and renderer as the training pictures (Dataset/synthesis/scene.py), before a background that stands still.
+Frame n depends on the options and n alone, so frames may be made in any order, one at a time.
+
+Writes OUT.mp4 (or .avi) and OUT.npz with the truth of every frame and person.
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Iterator, NamedTuple
+
+import cv2
+import numpy as np
+
+from Dataset.face_model.model import load_face_model
+from Dataset.geometry.camera import FLIP, Camera
+from Dataset.io.atomic import write_atomic
+from Dataset.io.video_files import MAX_FRAME, MAX_FRAMES, write_video
+from Dataset.rendering import shading
+from Dataset.representations import uvmap
+from Dataset.representations.points import coarse_grid
+from Dataset.seeding import MAX_SEED
+from Dataset.synthesis.background import backdrop
+from Dataset.synthesis.renders import visible
+from Dataset.synthesis.scene import VIEW, Actor, Shot, Stage, View, pose_vertices, sample_view
+from Dataset.synthesis.skin import sample_look
+
+KINDS = ("still", "moving")
+DISTANCE = 700.0        # mm from the camera
+_HEAD = 230.0           # mm of a head's height
+_GAMMA = 1 / shading.GAMMA
+_LIMITS = {"frames": (1, MAX_FRAMES), "rate": (1, 240), "width": (16, 4096), "height": (16, 4096), "people": (1, 8),
+           "seed": (0, MAX_SEED), "head": (0.05, 1.5), "yaw": (0, 90), "pitch": (0, 60), "roll": (0, 90),
+           "expression": (0, 1), "noise": (0, 50), "flicker": (0, 0.5), "wild": (0, 1)}
+_OUT = (0.35, 0.47, 0.63, 0.75)         # of the video's length: begins to leave, is gone, begins to return, is back
+_BLINK = 0.15                           # s
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoOptions:
+    """What is filmed. ValueError for a value out of range."""
+
+    kind: str = "moving"        # still or moving
+    frames: int = 150
+    rate: float = 30.0          # frames a second
+    width: int = 640
+    height: int = 480
+    people: int = 1             # side by side
+    seed: int = 0
+    head: float = 0.5           # height of a head, of the picture's
+    yaw: float = 35.0           # largest, degrees
+    pitch: float = 12.0         # largest, degrees
+    roll: float = 10.0          # largest, degrees
+    expression: float = 0.8     # strength, 0 to 1
+    noise: float = 2.0          # of the camera, grey levels of 255
+    flicker: float = 0.01       # of the light, share
+    wild: float = 0.5           # clutter of the background, 0 to 1
+    leave: bool = False         # the first person leaves the picture and comes back
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"--kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        for name, (low, high) in _LIMITS.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"--{name} must be within {low} to {high}, got {getattr(self, name)}")
+        if self.width * self.height > MAX_FRAME:
+            raise ValueError(f"--width x --height must be at most {MAX_FRAME} pixels, got {self.width}x{self.height}")
+        if self.leave and self.kind == "still":
+            raise ValueError("--leave needs --kind moving")
+
+
+class FaceTruth(NamedTuple):
+    """One person in one frame. person: number; pose (6,) float32, as in :class:`Dataset.synthesis.scene.View`; expression (84,)
+    float32; vertices (V, 3) float64 mm of the model in the camera's world; places (256, 2), landmarks (68, 2) float64
+    px of the frame (x, y; first pixel's centre 0.5), also off the picture and hidden; visible (256,) bool: in the
+    picture, and nothing stands before it but perhaps another person; inside: share of the places in the picture."""
+
+    person: int
+    pose: np.ndarray
+    expression: np.ndarray
+    vertices: np.ndarray
+    places: np.ndarray
+    landmarks: np.ndarray
+    visible: np.ndarray
+    inside: float
+
+
+class VideoFrame(NamedTuple):
+    """number; time s; image (height, width, 3) uint8 BGR; faces: of every person, in the order of their numbers."""
+
+    number: int
+    time: float
+    image: np.ndarray
+    faces: list[FaceTruth]
+
+
+class SyntheticVideo:
+    """`for frame in SyntheticVideo(options)`, or `video.frame(n)`.
+
+    identities (people, 200) float32; camera: of the frames; stage: a :class:`Dataset.synthesis.scene.Stage`, made when it is not
+    given (a second).
+    """
+
+    def __init__(self, options: VideoOptions, stage: Stage | None = None) -> None:
+        self.options = o = options
+        self.stage = Stage(load_face_model(), 1) if stage is None else stage
+        model = self.stage.model
+        focal = o.head * o.height * DISTANCE / _HEAD
+        self.camera = Camera(o.width, o.height, focal, (o.width / 2, o.height / 2), FLIP.copy(),
+                             np.array([0.0, 0.0, DISTANCE]))
+        rngs = [np.random.default_rng([o.seed, person, 0]) for person in range(o.people)]
+        self.identities = np.stack([model.sample_identity(rng) for rng in rngs]).astype(np.float32)
+        self._looks = [sample_look(rng) for rng in rngs]
+        self._actors: dict[int, Actor] = {}
+        self._motions = [_Motion(o, person, model.expression_names) for person in range(o.people)]
+        self._still: tuple[np.ndarray, list[FaceTruth]] | None = None
+
+    def __len__(self) -> int:
+        return self.options.frames
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        return (self.frame(number) for number in range(len(self)))
+
+    def frame(self, number: int) -> VideoFrame:
+        """Frame `number` with its truth. IndexError beyond the last."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"a video of {len(self)} frames has no frame {number}")
+        o = self.options
+        if o.kind == "still":
+            if self._still is None:
+                self._still = self._scene(0.0)
+            picture, faces = self._still
+        else:
+            picture, faces = self._scene(number / o.rate)
+        rng = np.random.default_rng([o.seed, number, 5])
+        light = np.float32((1 + o.flicker * np.clip(rng.standard_normal(), -3, 3)) ** _GAMMA)
+        image = picture * light
+        if o.noise:
+            image += np.float32(o.noise) * rng.standard_normal(picture.shape, np.float32)
+        return VideoFrame(number, number / o.rate, np.clip(np.rint(image), 0, 255).astype(np.uint8), faces)
+
+    def truth(self, number: int, hidden: bool = True) -> list[FaceTruth]:
+        """The truth of a frame without drawing it; hidden: find out which places are, else all in the picture count as
+        visible, which takes a tenth of the time."""
+        time = 0.0 if self.options.kind == "still" else number / self.options.rate
+        if hidden:
+            return [self._seen(person, shot.view, shot.vertices, shot) for person, shot in self._shots(time)]
+        views = [motion.view(time, self.camera) for motion in self._motions]
+        model = self.stage.model
+        return [self._seen(person, view, pose_vertices(model.shape(identity, view.expression), view.pose))
+                for person, (view, identity) in enumerate(zip(views, self.identities))]
+
+    def uv(self, face: FaceTruth, box: tuple[float, float, float], size: int) -> uvmap.UVMap:
+        """What a perfect `uvnet` says of a crop: box x, y, side in px of the frame; size of the crop, px."""
+        x, y, side = box
+        return uvmap.encode(face.vertices, self.camera.crop((x, y, side, side), size), None, self.stage.model,
+                            threads=1)
+
+    @cached_property
+    def background(self) -> np.ndarray:
+        """(height, width, 3) float32 linear BGR."""
+        o, side = self.options, max(self.options.width, self.options.height)
+        whole = backdrop(side, np.random.default_rng([o.seed, 4]), o.wild)
+        top, left = (side - o.height) // 2, (side - o.width) // 2
+        return np.ascontiguousarray(whole[top:top + o.height, left:left + o.width])
+
+    def _shots(self, time: float) -> list[tuple[int, Shot]]:
+        return [(person, self._actor(person).set(motion.view(time, self.camera)))
+                for person, motion in enumerate(self._motions)]
+
+    def _actor(self, person: int) -> Actor:
+        if person not in self._actors:
+            self._actors[person] = Actor(self.stage, self.identities[person], self._looks[person])
+        return self._actors[person]
+
+    def _scene(self, time: float) -> tuple[np.ndarray, list[FaceTruth]]:
+        """The picture (height, width, 3) float32 in [0, 255] without noise, and the truth."""
+        picture = shading.to_bgr8(self.background).astype(np.float32)
+        shots = self._shots(time)
+        for _, shot in sorted(shots, key=lambda item: float(item[1].view.pose[5])):        # the farthest first
+            self._draw(picture, shot)
+        return picture, [self._seen(person, shot.view, shot.vertices, shot) for person, shot in shots]
+
+    def _draw(self, picture: np.ndarray, shot: Shot) -> None:
+        """A person onto the picture, in place: only the part of it that he covers is rendered."""
+        seen = self.camera.project(shot.vertices)
+        edges = [np.nanmin(seen.x) - 2, np.nanmin(seen.y) - 2, np.nanmax(seen.x) + 2, np.nanmax(seen.y) + 2]
+        limits = [self.camera.width, self.camera.height] * 2
+        left, top, right, bottom = (int(np.clip(edge, 0, limit)) for edge, limit in zip(edges, limits))
+        if right - left < 2 or bottom - top < 2:
+            return
+        x, y = self.camera.centre
+        camera = self.camera._replace(width=right - left, height=bottom - top, centre=(x - left, y - top))
+        # at edges the person is blended with what stands behind, as coarsely as a shot holds it
+        square = cv2.warpAffine(picture, _to_view(self.camera), (VIEW, VIEW), borderMode=cv2.BORDER_REPLICATE)
+        shot.backdrop = (square / 255) ** shading.GAMMA
+        hits = shot.scene.cast(camera)
+        drawn = shot.render(camera, hits=hits)
+        covered = cv2.dilate((hits.triangle >= 0).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+        picture[top:bottom, left:right][covered] = drawn[covered]
+
+    def _seen(self, person: int, view: View, vertices: np.ndarray, shot: Shot | None = None) -> FaceTruth:
+        """vertices: the model's first; shot: None where nothing is asked to stand before them."""
+        model = self.stage.model
+        vertices = vertices[:len(model.mean)]
+        points = coarse_grid(model) @ vertices
+        places, landmarks = (np.stack(self.camera.project(x)[:2], -1) for x in (points, model.landmarks(vertices)))
+        inside = ((places >= 0) & (places < (self.camera.width, self.camera.height))).all(-1)
+        seen = inside if shot is None else inside & visible(shot.scene, self.camera, points)
+        return FaceTruth(person, view.pose, view.expression, vertices, places, landmarks, seen, float(inside.mean()))
+
+
+class _Motion:
+    """How one person moves: everything a smooth function of time, drawn from (seed, person)."""
+
+    def __init__(self, options: VideoOptions, person: int, names: tuple[str, ...]) -> None:
+        self._options, self._person, self._names = options, person, names
+        rng = np.random.default_rng([options.seed, person, 1])
+        still = sample_view(rng, np.zeros(len(names)), angles=np.zeros(3))
+        level = float(shading.LUMINANCE @ (still.light_colour + 0.282095 * still.light_ambient[0]))
+        self._view = still._replace(contrast=np.float32(0), grain=np.float32(0), gain=np.ones(3, np.float32),
+                                    light_colour=still.light_colour / np.float32(level),
+                                    light_ambient=still.light_ambient / np.float32(level))
+        self._waves = [_Wave(rng, rate) for rate in (0.5, 0.4, 0.4, 0.4, 0.35, 0.3, 3.0, 1.2, 0.3, 0.4)]
+        self._rest = rng.uniform(-1, 1, 6)
+        self._blinks = np.cumsum(rng.uniform(1.5, 5.0, 4096))
+
+    def view(self, time: float, camera: Camera) -> View:
+        """The person at a time, s."""
+        o = self._options
+        limits = np.array([o.yaw, o.pitch, o.roll])
+        half = camera.width / 2 * DISTANCE / camera.focal       # mm of the picture's half width at the head
+        home = half * (2 * (self._person + 0.5) / o.people - 1)
+        apart = half / o.people
+        expression = np.zeros(len(self._names))
+        if o.kind == "still":
+            angles, shift = 0.3 * limits * self._rest[:3], np.array([home, 0, 0])
+        else:
+            turn = [wave(time) for wave in self._waves]
+            angles = limits * turn[:3]
+            shift = np.array([home + 0.25 * apart * turn[3], 25 * turn[4], 70 * turn[5] - 60 * self._person])
+            out = half + _HEAD if o.people == 1 else -half - _HEAD         # past nobody
+            shift[0] += self._gone(time) * (out - home)
+            expression = o.expression * self._speech(time, *turn[6:])
+        pose = np.array([*angles, *shift], np.float32)
+        # a shot's own small picture holds the whole frame: see SyntheticVideo._draw
+        return self._view._replace(pose=pose, expression=expression.astype(np.float32), distance=np.float32(DISTANCE),
+                                   focal=np.float32(camera.focal * VIEW / max(camera.width, camera.height)),
+                                   torso=np.float32(0.3 * angles[0]))
+
+    def _gone(self, time: float) -> float:
+        """0: at home, 1: out of the picture."""
+        if not self._options.leave or self._person:
+            return 0.0
+        share = time * self._options.rate / self._options.frames
+        return float(np.interp(share, _OUT, (0, 1, 1, 0)))
+
+    def _speech(self, time: float, syllable: float, mouth: float, smile: float, brow: float) -> np.ndarray:
+        """Weights (84,): the jaw follows syllables, lips are rounded or drawn wide, lids blink."""
+        lids = max(0.0, 1 - np.abs(self._blinks - time).min() / _BLINK)
+        weights = {"jawOpen": 0.35 * max(0.0, syllable + 0.3), "mouthFunnel": 0.5 * max(0.0, mouth),
+                   "mouthStretchLeft": 0.4 * max(0.0, -mouth), "mouthStretchRight": 0.4 * max(0.0, -mouth),
+                   "mouthSmileLeft": 0.6 * max(0.0, smile), "mouthSmileRight": 0.6 * max(0.0, smile),
+                   "browInnerUp": 0.6 * max(0.0, brow), "eyeBlinkLeft": lids, "eyeBlinkRight": lids}
+        return np.array([weights.get(name, 0.0) for name in self._names])
+
+
+class _Wave:
+    """A smooth signal in [-1, 1]: three sines of up to `rate` Hz."""
+
+    def __init__(self, rng: np.random.Generator, rate: float) -> None:
+        self._rates, self._phases = rate * rng.uniform(0.35, 1, 3), rng.uniform(0, 2 * np.pi, 3)
+
+    def __call__(self, time: float) -> float:
+        return float(np.sin(2 * np.pi * self._rates * time + self._phases) @ (0.5, 0.3, 0.2))
+
+
+def _to_view(camera: Camera) -> np.ndarray:
+    """(2, 3): pixels of a frame to those of the small square picture that holds it, centre on centre; cv2's pixels."""
+    scale = VIEW / max(camera.width, camera.height)
+    half = np.array([camera.width, camera.height]) / 2
+    return np.column_stack([scale * np.eye(2), VIEW / 2 - scale * half + 0.5 * scale - 0.5])
+
+
+def truth_arrays(frames: list[list[FaceTruth]]) -> dict[str, np.ndarray]:
+    """The truth of T frames of P people as arrays: pose (T, P, 6), expression (T, P, 84), places (T, P, 256, 2),
+    landmarks (T, P, 68, 2) float32; visible (T, P, 256) bool; inside (T, P) float32."""
+    names = ("pose", "expression", "places", "landmarks", "visible", "inside")
+    arrays = {name: np.array([[getattr(face, name) for face in faces] for faces in frames]) for name in names}
+    return {name: array if array.dtype == bool else array.astype(np.float32) for name, array in arrays.items()}
+
+
+def make_video(out: str | Path, options: VideoOptions, progress=iter) -> tuple[Path, Path]:
+    """Write a video and, beside it, OUT.npz: `truth_arrays`, time (T,) s and identity (P, 200). -> both paths."""
+    out, truths = Path(out), []
+    video = SyntheticVideo(options)
+    with write_video(out, options.width, options.height, options.rate) as write:
+        for frame in progress(video):
+            write(frame.image)
+            truths.append(frame.faces)
+    arrays = {**truth_arrays(truths), "time": np.arange(len(video)) / options.rate, "identity": video.identities}
+    beside = out.with_suffix(".npz")
+    write_atomic(beside, lambda path: np.savez_compressed(path, **arrays))
+    return out, beside
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit code 2 and one line for bad input."""
+    from tqdm import tqdm
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(prog="python -m Dataset.synthetic_video", description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", metavar="OUT", type=Path, help=".mp4 or .avi")
+    for field in dataclasses.fields(VideoOptions):
+        kind = {"type": type(field.default)} if field.default is not False else {"action": "store_true"}
+        parser.add_argument(f"--{field.name}", default=field.default, **kind, help="default %(default)s")
+    arguments = vars(parser.parse_args(argv))
+    try:
+        files = make_video(arguments.pop("out"), VideoOptions(**arguments),
+                           lambda frames: tqdm(frames, unit="frame", disable=None))
+    except (ValueError, OSError) as error:
+        print(f"Dataset.synthetic_video: {error}", file=sys.stderr)
+        return 2
+    print(*(f"wrote {file}" for file in files), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""Worker processes that render: they call functions for this process, on one thread each."""
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+import threading
+import traceback
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, Callable, Iterator
+
+import cv2
+import numpy as np
+
+from Dataset.face_model.model import FaceModel, load_face_model
+from Dataset.synthesis.renders import RenderOptions, render_person
+from Dataset.synthesis.scene import Stage
+
+MOST = 256              # processes
+_FAREWELL = 10          # seconds that a process whose pipe broke may take to end
+
+
+class WorkerDied(ChildProcessError, RuntimeError):
+    """A worker process was killed, most often for want of memory, or crashed. An OSError as well: scripts make one line
+    of these."""
+
+
+def render_stage() -> Stage:
+    """This process's stage, made once for its face model, with single-threaded rays."""
+    return _stage(load_face_model())
+
+
+@lru_cache(maxsize=1)
+def _stage(model: FaceModel) -> Stage:
+    return Stage(model, threads=1)
+
+
+def render_one(job: tuple[int, RenderOptions]) -> dict[str, np.ndarray]:
+    """Person `number`'s arrays by this process's stage, as `Dataset.synthesis.renders.render_person` gives them."""
+    number, options = job
+    return render_person(number, options, render_stage())
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_jobs(function: Callable[[Any], Any], jobs: list[Any], workers: int) -> Iterator[Any]:
+    """function(job) of all jobs, in the order in which they finish; in this process for one worker.
+
+    The first error of a job is raised here, WorkerDied where a process is killed; it ends the other processes, as
+    closing the generator does.
+    """
+    if workers == 1 or len(jobs) < 2:
+        yield from map(function, jobs)
+        return
+    with Workers(min(workers, len(jobs))) as pool:
+        for done in as_completed([pool.submit(function, job) for job in jobs]):
+            yield done.result()
+
+
+class Workers:
+    """Spawned processes that begin at once and take one job at a time, in the order of `submit`.
+
+    `close` ends them in the middle of what they do; so does the end of a `with`, and of this process, however it ends.
+    Each has a pipe of its own, which ends with its process: a worker that is killed at any moment, in the middle of an
+    answer too, is an error here. (concurrent.futures' and multiprocessing's pools share one pipe, whose other writers
+    keep it open: the one waits for ever for the rest of an answer, the other for an answer that nobody will give.)
+
+    count   1 to 256, else ValueError
+    """
+
+    def __init__(self, count: int) -> None:
+        if not 1 <= count <= MOST:
+            raise ValueError(f"workers must be within 1 to {MOST}, got {count}")
+        spawn = multiprocessing.get_context("spawn")
+        self._idle: queue.SimpleQueue = queue.SimpleQueue()
+        self._processes: list[Any] = []
+        self._threads = ThreadPoolExecutor(count, "workers")    # each waits for one process
+        weakref.finalize(self, _end, self._threads, self._processes)
+        with _quiet():
+            for _ in range(count):
+                ours, theirs = spawn.Pipe()
+                process = spawn.Process(target=_serve, args=(theirs,), daemon=True)
+                process.start()
+                theirs.close()          # so that the process holds the only one
+                self._processes.append(process)
+                self._idle.put((process, ours))
+
+    def submit(self, function: Callable[[Any], Any], job: Any) -> Future:
+        """function(job), both picklable, in one of the processes. The future has its result or its error; WorkerDied
+        where the process ended. RuntimeError after `close`."""
+        return self._threads.submit(_call, self._idle, function, job)
+
+    def close(self) -> None:
+        """End the processes. Jobs not yet begun are cancelled, those under way become WorkerDied."""
+        _end(self._threads, self._processes)
+        for process in self._processes:
+            process.join()
+        self._threads.shutdown()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _end(threads: ThreadPoolExecutor, processes: list[Any]) -> None:
+    threads.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+
+
+def _call(idle: queue.SimpleQueue, function: Callable[[Any], Any], job: Any) -> Any:
+    """One job by whichever process is idle; a dead one goes back too, so that no later job waits for it."""
+    process, pipe = worker = idle.get()
+    try:
+        pipe.send((function, job))
+        value, error, text = pipe.recv()
+    except (EOFError, OSError):
+        process.join(_FAREWELL)
+        why = ": killed, perhaps for want of memory" if process.exitcode == -9 else ""
+        raise WorkerDied(f"a worker process ended with code {process.exitcode}{why}") from None
+    finally:
+        idle.put(worker)
+    if error is not None:
+        raise error from RuntimeError(f"in a worker process:\n{text}")
+    return value
+
+
+def _serve(pipe: Any) -> None:
+    """A worker: jobs from the pipe, (result, error, its traceback) back, until the other side is closed."""
+    _begin_worker()
+    while True:
+        try:
+            function, job = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer = function(job), None, ""
+        except Exception as error:
+            answer = None, _sendable(error), traceback.format_exc()
+        pipe.send(answer)
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or what it says where it cannot be told to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C is the parent's; it ends the workers
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    """A parent that is killed takes its workers with it: none may write into a folder that another run goes on with."""
+    parent.join()
+    os._exit(1)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Single-threaded numeric libraries in the processes begun here: their threads would wait for each other."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})

@@ -1,0 +1,1 @@
+"""Pictures: plots, splats, wireframes, overlays, the images of an epoch."""

@@ -1,0 +1,231 @@
+"""Figures as PNG files. The only file that knows matplotlib, and only inside its functions.
+
+Figures are made without pyplot: no global state, no display, no backend chosen for the caller. Photos come in as
+OpenCV has them, (H, W, 3) uint8 BGR; matplotlib wants RGB, so the order is turned here. Files are written aside and
+then renamed.
+"""
+from __future__ import annotations
+
+import os
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+
+from Dataset.geometry.transforms import as_points
+from Dataset.io.atomic import write_atomic
+from Evaluation.figures.splat import Frame, render_cloud
+from Evaluation.icp import icp
+from Evaluation.metrics.distances import bounding_box_diagonal, point_distances
+
+FRONT, THREE_QUARTER, PROFILE = 0.0, 40.0, 90.0     # yaw in degrees
+VIEWS = {"front": FRONT, "three-quarter": THREE_QUARTER, "profile": PROFILE}
+PIXELS = 420                                        # side of a rendered view
+MAX_IMAGES = 8                                      # in the row of a strip
+DPI = 110
+
+
+def plot_losses(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], training: str = "loss",
+                validation: str = "val_loss") -> None:
+    """Figure 22 of the thesis: training and validation loss per epoch, on a logarithmic axis.
+
+    history: one mapping per epoch with "epoch" and the two named columns (numbers or their text, as csv.DictReader
+    gives them; an empty or missing value leaves a gap). ValueError when there is no epoch.
+    """
+    if not history:
+        raise ValueError(f"{path}: want at least one epoch to plot, got none")
+    epochs = np.array([float(row["epoch"]) for row in history])
+    figure = _figure(7.2, 4.4)
+    axes = figure.add_subplot()
+    for name, label, colour in ((training, "training", "#1f5fa8"), (validation, "validation", "#d1631c")):
+        values = np.array([_number(row.get(name)) for row in history])
+        seen = np.isfinite(values)
+        if seen.any():
+            axes.plot(epochs[seen], values[seen], color=colour, label=label, marker="o" if seen.sum() < 30 else None,
+                      markersize=3.5, linewidth=1.6)
+            best = int(np.nanargmin(np.where(seen, values, np.nan)))
+            axes.plot(epochs[best], values[best], marker="*", markersize=12, color=colour, linestyle="none",
+                      label=f"best {label}: {values[best]:.3g} (epoch {epochs[best]:g})")
+    if any(_number(row.get(name)) > 0 for row in history for name in (training, validation)):
+        axes.set_yscale("log")
+    axes.set(xlabel="epoch", ylabel="mean squared error (unit sphere)", title="Loss per epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(True, which="both", alpha=0.25)
+    if axes.lines:
+        axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def plot_strip(images: Sequence[np.ndarray], prediction: np.ndarray, truth: np.ndarray, path: str | os.PathLike[str],
+               title: str = "") -> None:
+    """Figures 24 and 25: the input images above; prediction and ground truth below, from the front and three-quarter.
+
+    images  at least one (H, W, 3) uint8 BGR, or float in [0, 1] as networks get them; the first 8 are shown
+    prediction (N, 3), truth (M, 3) in the head frame, one unit; drawn as they are, at one scale
+    """
+    prediction, truth = as_points(prediction, "prediction"), as_points(truth, "ground truth")
+    images = [to_rgb(image) for image in images[:MAX_IMAGES]]
+    if not images:
+        raise ValueError(f"{path}: want at least one image, got none")
+    frame = Frame.around(prediction, truth)
+    figure = _figure(10.0, 2.9 + 10.0 / max(4, len(images)))
+    above, below = figure.subfigures(2, 1, height_ratios=[10.0 / max(4, len(images)), 2.9])
+    if title:
+        figure.suptitle(title)
+    for i, image in enumerate(images):
+        _show(above.add_subplot(1, max(4, len(images)), i + 1), image)
+    views = [("prediction", prediction, yaw) for yaw in (FRONT, THREE_QUARTER)]
+    views += [("ground truth", truth, yaw) for yaw in (FRONT, THREE_QUARTER)]
+    for i, (name, cloud, yaw) in enumerate(views):
+        picture = render_cloud(cloud, yaw, PIXELS, frame=frame)
+        _show(below.add_subplot(1, 4, i + 1), picture[..., ::-1], name if yaw == FRONT else "")
+    _save(figure, path)
+
+
+def plot_error_map(prediction: np.ndarray, truth: np.ndarray, path: str | os.PathLike[str], ordered: bool = False,
+                   title: str = "") -> None:
+    """Heat map of the error of every predicted point, from three sides, in % of the ground truth's diagonal.
+
+    Aligned by rigid ICP without scale; the error is to the nearest true point, or, with `ordered`, to the point of
+    equal index. The colour scale ends at the 98th percentile, which its label says.
+    """
+    prediction, truth = as_points(prediction, "prediction"), as_points(truth, "ground truth")
+    result = icp(prediction, truth)
+    aligned = result.transform.apply(prediction)
+    errors = point_distances(aligned, truth) if ordered else result.distances
+    errors = 100.0 * errors / bounding_box_diagonal(truth)
+    top = max(float(np.quantile(errors, 0.98)), 1e-9)
+
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    scale, colours = Normalize(0.0, top), colormaps["turbo"]
+    rgb = (255 * colours(scale(np.minimum(errors, top)))[:, :3]).round().astype(np.uint8)
+    figure = _figure(11.0, 4.0)
+    axes = figure.subplots(1, 3)
+    frame = Frame.around(aligned)
+    for axis, (name, yaw) in zip(axes, VIEWS.items()):
+        _show(axis, render_cloud(aligned, yaw, PIXELS, rgb, frame, shade=False)[..., ::-1], name)
+    bar = figure.colorbar(ScalarMappable(scale, colours), ax=list(axes), extend="max", shrink=0.85, pad=0.02)
+    pairs = "point of equal index" if ordered else "nearest true point"
+    bar.set_label(f"distance to the {pairs}\n% of the diagonal (98 % lie below {top:.3g})", fontsize=9)
+    figure.suptitle(f"{title + ': ' if title else ''}mean {errors.mean():.3f} %, median {np.median(errors):.3f} %, "
+                    f"largest {errors.max():.3f} %", fontsize=11)
+    _save(figure, path)
+
+
+def plot_sample(images: Sequence[np.ndarray], prediction: np.ndarray, truth: np.ndarray, stem: str,
+                ordered: bool = False) -> None:
+    """STEM_strip.png and STEM_error.png of one sample: `plot_strip` and `plot_error_map`."""
+    title = os.path.basename(stem).replace("_", " ")
+    plot_strip(images, prediction, truth, f"{stem}_strip.png", title)
+    plot_error_map(prediction, truth, f"{stem}_error.png", ordered, title)
+
+
+class FirstSamples:
+    """Draws `plot_sample` for the first sample of every name, as STEM_name."""
+
+    def __init__(self, stem: str, ordered: bool) -> None:
+        self._stem, self._ordered = stem, ordered
+        self._drawn: set[str] = set()
+
+    def __call__(self, images: np.ndarray, clouds: np.ndarray, truths: np.ndarray, names: Sequence[str]) -> None:
+        """A batch of samples, each array's first axis."""
+        for image, cloud, truth, name in zip(images, clouds, truths, names):
+            if name not in self._drawn:
+                plot_sample(image, cloud, truth, f"{self._stem}_{name}", self._ordered)
+                self._drawn.add(name)
+
+
+def plot_preview(photos: np.ndarray | Sequence[np.ndarray], points: np.ndarray, colours: np.ndarray | None,
+                 triangles: np.ndarray | None, path: str | os.PathLike[str]) -> None:
+    """demo.png: the photo (or up to four) beside the reconstructed face from three sides.
+
+    photos     one (H, W, 3) uint8 BGR image or several
+    points     (N, 3) in the head frame; colours (N, 3) uint8 RGB or None; triangles (F, 3) or None
+    """
+    points = as_points(points, "cloud")
+    if isinstance(photos, np.ndarray) and photos.ndim <= 3:
+        photos = [photos]
+    images = [to_rgb(photo) for photo in photos[:4]]
+    if not images:
+        raise ValueError(f"{path}: want at least one photo, got none")
+    frame = Frame.around(points)
+    figure = _figure(13.0, 3.6)
+    left, right = figure.subfigures(1, 2, width_ratios=[1, 3])
+    columns = 1 if len(images) == 1 else 2
+    for i, image in enumerate(images):
+        _show(left.add_subplot(-(-len(images) // columns), columns, i + 1), image, "photo" if len(images) == 1 else "")
+    for i, (name, yaw) in enumerate(VIEWS.items()):
+        picture = render_cloud(points, yaw, PIXELS, colours, frame, triangles)
+        _show(right.add_subplot(1, 3, i + 1), picture[..., ::-1], name)
+    _save(figure, path)
+
+
+def plot_comparison(rows: Sequence[Sequence[Any]], path: str | os.PathLike[str]) -> None:
+    """The common table as bars: error of this photo's face, of this person, identification, and time.
+
+    rows: name, error in photos (%), error of people (%), distance from the own person over that from the others, ms per
+    photo, parameters, bytes; the first is the mean face, whose numbers are a line through all bars and which has no
+    time. NaN is not drawn. ValueError when there is no other row.
+    """
+    if len(rows) < 2:
+        raise ValueError(f"{path}: want the mean face and at least one system, got {len(rows)} rows")
+    floor, systems = rows[0], rows[1:]
+    figure = _figure(14.0, 1.7 + 0.5 * len(systems))
+    names = [f"{row[0]}\n{row[5] / 1e6:.1f} M, {row[6] / 1e6:.1f} MB" for row in systems]
+    titles = ("this photo's face:\nerror, %", "this person:\nerror, %", "this person:\nown / others",
+              "time:\nms per photo")
+    for column, title in enumerate(titles, 1):
+        axes = figure.add_subplot(1, 4, column)
+        values, level = np.array([_number(row[column]) for row in systems]), _number(floor[column])
+        seen = np.nan_to_num(values)
+        timed = column == len(titles)
+        axes.barh(range(len(systems)), seen, height=0.62,
+                  color=["#d1631c" if not timed and value > level else "#1f5fa8" for value in seen])
+        most = float(max([*seen, 0.0 if timed else level]))
+        for place, value in enumerate(values):
+            inside = value > 0.25 * most
+            written = f"{value:.{0 if timed else 3}f}" if np.isfinite(value) else "-"
+            axes.text(value if np.isfinite(value) else 0.0, place, f" {written} ",
+                      va="center", ha="right" if inside else "left", color="white" if inside else "black", fontsize=9)
+        if not timed:
+            axes.axvline(level, color="#555555", linestyle="--", linewidth=1.2)
+            axes.set_title(f"- - {floor[0]} {level:.3f}", fontsize=9, color="#555555", loc="right")
+        axes.set(xlim=(0, 1.08 * most or 1), ylim=(len(systems) - 0.5, -0.5), xlabel=title)
+        axes.set_yticks(range(len(systems)), names if column == 1 else [""] * len(systems))
+        axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) BGR or (H, W) grey, uint8 or float in [0, 1] -> (H, W, 3) uint8 RGB. ValueError for other shapes."""
+    image = np.asarray(image)
+    if image.ndim == 2:
+        image = np.repeat(image[:, :, None], 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"image: want (H, W, 3) BGR, got shape {image.shape}")
+    if image.dtype != np.uint8:
+        image = np.clip(255 * np.nan_to_num(image.astype(np.float64)), 0, 255).round().astype(np.uint8)
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def _figure(width: float, height: float) -> Any:
+    """A figure of its own, `width` x `height` inches; Agg draws it when it is saved."""
+    from matplotlib.figure import Figure
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def _show(axes: Any, rgb: np.ndarray, title: str = "") -> None:
+    axes.imshow(rgb)
+    axes.set_axis_off()
+    if title:
+        axes.set_title(title, fontsize=10)
+
+
+def _save(figure: Any, path: str | os.PathLike[str]) -> None:
+    # no date and no version in the file: the same figure gives the same bytes
+    write_atomic(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value in (None, "") else float(value)

@@ -1,0 +1,1 @@
+"""Arrays in, one value a sample out, each with its definition."""

@@ -1,0 +1,167 @@
+"""UV maps against the truth of rendered people, pixel by pixel: what `evaluate.py --maps` tells.
+
+Ronkainen 2017, 3.5, judges by the sum of |du| + |dv| over the face; here it is divided by the face's pixels, so that
+pictures can be compared, and beside it stands what a network would score that does not look: the mean of the true maps
+of the very pictures it is judged on.
+"""
+from __future__ import annotations
+
+from typing import Callable, Iterable, NamedTuple, Protocol
+
+import numpy as np
+
+from Dataset.face_model.model import FaceModel, load_face_model
+from Dataset.representations import points
+from Dataset.representations.uvmap import SIZE, grid_uv
+from Evaluation.reports.tables import Cell, Table
+from Evaluation.views.uv import locate
+
+THRESHOLD = 0.5
+FREEDOM = 4.0           # of the Student's t whose squared scale a network calls its variance (Network/losses/points.py)
+VARIANCE = FREEDOM / (FREEDOM - 2)      # of such a t of scale 1
+
+
+class Batch(Protocol):
+    """images (B, S, S, 3) float32; maps uv (B, S, S, 2), mask and occluded (B, S, S, 1); landmarks (B, 68, 2) in sides
+    of the picture."""
+
+    images: np.ndarray
+    maps: dict[str, np.ndarray]
+    landmarks: np.ndarray
+
+
+class MapScores(NamedTuple):
+    """One picture's numbers; NaN is "not measured". uv_l1: mean of |du| + |dv| over the true face's pixels, in sides of
+    the atlas; uv_cells: mean distance there, in cells of the 128x128 grid; uv_median: its median; mask_iou,
+    occluded_iou: of the masks at 0.5, 1 where both are empty; variance: mean predicted variance, that of the Student's
+    t that the network was trained with, over mean squared error of u and v in the face; surprise: mean of squared error
+    over predicted variance (both 1 where it knows how wrong it is); landmarks: mean distance, per cent of the picture's
+    side, of the landmarks that both maps show; found: share of the landmarks shown by the true map that the predicted
+    one shows."""
+
+    uv_l1: float
+    uv_cells: float
+    uv_median: float
+    mask_iou: float
+    occluded_iou: float
+    variance: float
+    surprise: float
+    landmarks: float
+    found: float
+
+
+DEFINITIONS = {
+    "uv_l1": "mean of |du| + |dv| over the true face's pixels, sides of the atlas (the paper's sum over their number)",
+    "uv_cells": "mean distance over the true face's pixels, in cells of the 128x128 grid",
+    "uv_median": "median of the same",
+    "mask_iou": "intersection over union of the face's mask at 0.5",
+    "occluded_iou": "the same of the face that nothing hides",
+    "variance": "mean predicted variance (of a Student's t with 4 degrees, twice its squared scale) over mean squared "
+                "error of u and v in the face; 1 is calibrated",
+    "surprise": "mean of squared error over predicted variance; 1 is calibrated",
+    "landmarks": "where the map shows the landmarks' places, % of the picture's side, of those that both maps show",
+    "found": "share of the landmarks on the true map that the predicted one shows"}
+
+
+def landmark_places(model: FaceModel | None = None) -> np.ndarray:
+    """u, v (68, 2) float64 of the landmarks in the atlas; NaN for those that lie off it by more than 2 mm on the mean
+    face (the upper ends of the jaw line)."""
+    model = model or load_face_model()
+    mean = np.asarray(model.mean, np.float64)
+    nearest = points.grid_landmarks(points.encode(mean, model=model), model)
+    uv = grid_uv(model.grid_landmarks)
+    uv[np.linalg.norm(nearest - model.landmarks(mean), axis=-1) > 2.0] = np.nan
+    return uv
+
+
+def score_map(output: np.ndarray, uv: np.ndarray, mask: np.ndarray, occluded: np.ndarray, landmarks: np.ndarray,
+              places: np.ndarray) -> MapScores:
+    """One picture's answer (S, S, C), C from 4 (u, v, mask, occluded mask) on, of which from 6 on the last two are the
+    logarithm of the squared scale of u and v; its truth uv (S, S, 2), mask and occluded (S, S) bool, landmarks (68, 2)
+    in sides; places: of `landmark_places`. ValueError for shapes that disagree."""
+    size = np.shape(mask)
+    if np.ndim(output) != 3 or output.shape[2] < 4 or not (output.shape[:2] == size == np.shape(occluded)) \
+            or np.shape(uv) != (*size, 2):
+        raise ValueError(f"maps must be (S, S, C), (S, S, 2) and twice (S, S), got {np.shape(output)}, {np.shape(uv)}, "
+                         f"{size} and {np.shape(occluded)}")
+    output, nan = np.asarray(output, np.float64), float("nan")
+    found = output[..., 2] > THRESHOLD
+    ious = [_iou(mask, found), _iou(occluded, found & (output[..., 3] > THRESHOLD))]
+    if not mask.any():
+        return MapScores(nan, nan, nan, *ious, nan, nan, nan, nan)
+    error = output[mask][:, :2] - uv[mask]
+    cells = SIZE * np.hypot(*error.T)
+    calibration = [nan, nan]
+    if output.shape[2] >= 6:
+        predicted, squared = VARIANCE * np.exp(output[mask][:, -2:]), error ** 2
+        calibration = [predicted.mean() / max(squared.mean(), 1e-12), (squared / predicted).mean()]
+    return MapScores(np.abs(error).sum(-1).mean(), cells.mean(), np.median(cells), *ious, *calibration,
+                     *_landmarks(output, found, uv, mask, landmarks, places))
+
+
+def score_maps(batches: Iterable[Batch], answers: Callable[[np.ndarray], np.ndarray]) -> list[MapScores]:
+    """Every picture's numbers, in order; answers: images (B, S, S, 3) float32 -> (B, S, S, C)."""
+    places, rows = landmark_places(), []
+    for batch in batches:
+        outputs = answers(batch.images)
+        for output, uv, mask, occluded, marks in zip(outputs, *(batch.maps[k] for k in ("uv", "mask", "occluded")),
+                                                     batch.landmarks):
+            rows.append(score_map(output, uv, mask[..., 0] > THRESHOLD, occluded[..., 0] > THRESHOLD, marks, places))
+    return rows
+
+
+def mean_map(batches: Iterable[Batch]) -> np.ndarray:
+    """What a network that does not look could say (S, S, 4) float32: of each pixel the mean of u and v where the true
+    maps have a face, and how often they have one, and one that nothing hides. ValueError for no pictures."""
+    total: np.ndarray | None = None
+    count = 0
+    for batch in batches:
+        uv, mask, occluded = (np.asarray(batch.maps[k], np.float64) for k in ("uv", "mask", "occluded"))
+        part = np.concatenate([uv * mask, mask, occluded], -1).sum(0)
+        total, count = part if total is None else total + part, count + len(mask)
+    if total is None:
+        raise ValueError("no pictures to take a mean map of")
+    shown = total[..., 2:3]
+    middle = total[..., :2].sum((0, 1)) / max(shown.sum(), 1e-12)
+    uv = np.where(shown > 0, total[..., :2] / np.maximum(shown, 1e-12), middle)
+    return np.concatenate([uv, total[..., 2:] / count], -1).astype(np.float32)
+
+
+def maps_table(batches: Callable[[], Iterable[Batch]], answers: Callable[[np.ndarray], np.ndarray], title: str
+               ) -> Table:
+    """A row for each number: the mean over the pictures that have it, that of the mean map, and over how many pictures;
+    batches: called twice, the same both times."""
+    floor = mean_map(batches())
+
+    ours = score_maps(batches(), answers)
+    theirs = score_maps(batches(), lambda images: np.repeat(floor[None], len(images), 0))
+    rows: list[list[Cell]] = []
+    for i, name in enumerate(MapScores._fields):
+        mine, other = (np.array([row[i] for row in table]) for table in (ours, theirs))
+        known = np.isfinite(mine)
+        if known.any():
+            floored = other[np.isfinite(other)]
+            rows.append([name, float(mine[known].mean()), float(floored.mean()) if len(floored) else float("nan"),
+                         int(known.sum()), DEFINITIONS[name]])
+    notes = ["mean map: of each pixel the mean over these very pictures' true maps, the same for every picture"]
+    return Table(f"{title}: {len(ours)} pictures, pixel by pixel", ["metric", "model", "mean map", "pictures",
+                                                                    "definition"], rows, notes)
+
+
+def _landmarks(output: np.ndarray, found: np.ndarray, uv: np.ndarray, mask: np.ndarray, landmarks: np.ndarray,
+               places: np.ndarray) -> tuple[float, float]:
+    """Mean distance in per cent of the picture's side, and the share found."""
+    known = np.isfinite(places).all(-1)
+    ours, true = (locate(np.where(where[..., None], values, np.nan).astype(np.float32), places[known])
+                  for values, where in ((output[..., :2], found), (uv, mask)))
+    shown = np.isfinite(true).all(-1)
+    both = shown & np.isfinite(ours).all(-1)
+    if not shown.any():
+        return float("nan"), float("nan")
+    away = np.linalg.norm(ours[both] / len(mask) - landmarks[known][both], axis=-1)
+    return float(100 * away.mean()) if both.any() else float("nan"), float(both.sum() / shown.sum())
+
+
+def _iou(true: np.ndarray, found: np.ndarray) -> float:
+    either = np.count_nonzero(true | found)
+    return np.count_nonzero(true & found) / either if either else 1.0

@@ -1,0 +1,44 @@
+"""Dense predictions evaluated pixel by pixel, by what a system predicts."""
+from __future__ import annotations
+
+from typing import Any, Callable, Iterable, Protocol
+
+import numpy as np
+
+from Evaluation.metrics.uv_maps import maps_table
+from Evaluation.reports.depth import depth_table
+from Evaluation.reports.iterations import iteration_table
+from Evaluation.reports.tables import Table
+from Evaluation.reports.volume import volume_table
+
+__all__ = ["dense_table", "iteration_table"]
+
+
+class Dense(Protocol):
+    """A `Network.inference.base.Predictor`. maps: uv, depth or volume; answers: network inputs (B, S, S, 3) -> its
+    dense predictions; heat_landmarks: () -> inputs -> landmarks (B, 68, 2), or None."""
+
+    network: str
+    source: Any
+    maps: str | None
+    answers: Callable[[np.ndarray], np.ndarray]
+    heat_landmarks: Callable[[], Callable[[np.ndarray], np.ndarray] | None]
+
+
+def dense_table(truths: Callable[[str], Callable[[], Iterable[Any]]], system: Dense, title: str) -> Table:
+    """The table of what `system` predicts. truths: uv, depth or volume -> batches of inputs and truths, called twice.
+    ValueError for a system without dense predictions."""
+    if system.maps is None:
+        raise ValueError(f"--maps is for dense predictions; {system.network} ({system.source}) has none")
+    batches = truths(system.maps)
+    if system.maps == "uv":
+        return maps_table(batches, system.answers, title)
+    if system.maps == "depth":
+        return depth_table(batches, system.answers, title)
+    return volume_table(batches, lambda inputs: _sigmoid(system.answers(inputs)), title, system.heat_landmarks())
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Values in (0, 1), float32; NaN counts as 0."""
+    x = np.nan_to_num(np.asarray(logits, np.float32), nan=-100.0, posinf=100.0, neginf=-100.0)
+    return 0.5 * (1 + np.tanh(0.5 * x))

@@ -1,0 +1,1 @@
+"""What `demo.py --view` draws: what a network sees in a photo."""

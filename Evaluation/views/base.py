@@ -1,0 +1,45 @@
+"""The picture of a view, drawn photo by photo and written beside a face."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from Dataset.io.images import write_image
+
+
+class ViewFile:
+    """`picture` (H, W, 3) uint8 BGR is the view as it stands; None before there is one."""
+
+    view: str
+    picture: np.ndarray | None = None
+    missing = "no view was drawn yet"       # what is said where there is none
+
+    def draw_in(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray, reading: Any) -> np.ndarray:
+        """`draw` of photo and reading; where a view is drawn into the whole picture (H, W, 3) uint8 BGR, of which the
+        network saw the box (x, y, w, h), that. -> the view."""
+        return self.draw(photo, reading)
+
+    def draw(self, photo: np.ndarray, reading: Any) -> np.ndarray:
+        """Each view's own."""
+        raise NotImplementedError
+
+    def require(self) -> None:
+        """ValueError where no view was drawn."""
+        if self.picture is None:
+            raise ValueError(self.missing)
+
+    def target(self, path: Path) -> Path:
+        """Where the view of the face at `path` goes."""
+        return path.with_name(f"{path.stem}_{self.view}.png")
+
+    def beside(self, path: Path) -> list[Path]:
+        """What `write` writes beside the picture: the view's numbers, where it has some."""
+        return []
+
+    def write(self, path: Path) -> Path:
+        """Write the last view beside the face at `path` -> its own path. ValueError before there is one."""
+        self.require()
+        write_image(self.target(path), self.picture)
+        return self.target(path)

@@ -1,0 +1,73 @@
+"""The files of `demo.py` for photos: each face, its preview, its view, numbered where there are several."""
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Callable, Protocol, Sequence
+
+import numpy as np
+
+from Dataset.geometry.mesh import Mesh
+from Evaluation.figures.plots import plot_preview
+from Evaluation.views.registry import Viewer
+
+PREVIEWED = 4           # photos in a preview: the last ones
+
+
+class Written(Protocol):
+    """The mesh that was written, and the files' paths."""
+
+    mesh: Mesh
+    paths: Sequence[Path]
+
+
+class PhotoOutput:
+    """`show` photo by photo, then `write`, or at last `finish`. `count`: photos with a face.
+
+    write    path -> what was written there: the face as it is now
+    viewer   draws what the network sees in each photo, None: nobody
+    refuse   path -> None, or ValueError where writing there would replace an input
+    """
+
+    def __init__(self, path: Path, write: Callable[[Path], Written], viewer: Viewer | None,
+                 refuse: Callable[[Path], None]) -> None:
+        refuse(path)
+        self._path, self._write, self._viewer, self._refuse, self.count = path, write, viewer, refuse, 0
+        self._photos: deque[np.ndarray] = deque(maxlen=PREVIEWED)
+
+    def reset(self, views: bool) -> None:
+        """Another subject's photos follow; views: the view begins anew, too."""
+        self._photos.clear()
+        if views and self._viewer:
+            self._viewer.file.reset()
+
+    def show(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray) -> None:
+        """A photo in which a face was found, as `Viewer.draw` takes it."""
+        self._photos.append(photo)
+        self.count += 1
+        if self._viewer:
+            self._viewer.draw(whole, box, photo)
+
+    def write(self, numbered: bool) -> list[Path]:
+        """Write the face as it is now -> the files' paths; numbered: under the photo's number."""
+        path = self._path
+        path = path.with_name(f"{path.stem}_{self.count:02d}{path.suffix}") if numbered else path
+        view = self._viewer.file if self._viewer else None
+        for target in (path, *([view.target(path)] if view else [])):
+            self._refuse(target)
+        written, preview = self._write(path), path.with_suffix(".png")
+        mesh = written.mesh
+        plot_preview(list(self._photos), mesh.vertices, mesh.colours, mesh.triangles, preview)
+        drawn = []
+        if view and view.picture is not None:       # a swap's first has none
+            drawn = [view.write(path), *view.beside(path)]
+        return [*written.paths, preview, *drawn]
+
+    def finish(self, written: bool) -> list[Path]:
+        """The end of the photos -> the files' paths. written: every face was written already; else the one face is
+        written now. ValueError where no photo showed a face, or no view was drawn."""
+        if not self.count:
+            raise ValueError("no face in any of the pictures")
+        if self._viewer:
+            self._viewer.file.require()
+        return [] if written else self.write(numbered=False)

@@ -1,0 +1,198 @@
+"""The pictures of an epoch, in the run folder: RUN/epochs/NNNN/NAME.jpg, for the page of Evaluation/web/viewer.py.
+
+Any network's: whatever draws them hands over (H, W, 3) uint8 BGR; `batch_pictures` draws what networks here give.
+"""
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any, Callable, Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from Dataset.io.images import write_image
+from Evaluation.figures.splat import Frame, render_cloud
+from Evaluation.views.volume import front_picture, outline
+
+log = logging.getLogger(__name__)
+MAX_NAMES, MAX_SIDE = 32, 1024      # pictures of an epoch; pixels
+QUALITY = 85                        # of JPEG
+TILE, CAPTION = 192, 20             # pixels of one view, and of the line of words above it
+UNSAID = ("eroded",)                # of a batch's maps: what weighs the loss and is no network's output
+DOUBT = 0.1                         # of the atlas's side: a doubt that is drawn white
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
+
+
+def save_epoch_images(run: str | os.PathLike[str], epoch: int, images: Mapping[str, np.ndarray],
+                      quality: int = QUALITY) -> list[Path]:
+    """Write RUN/epochs/NNNN/NAME.jpg, each aside and then renamed -> their paths.
+
+    images  name -> (H, W, 3) uint8 BGR; what is larger than 1024 pixels is made smaller
+    ValueError, before anything is written, for more than 32 of them or a name that is no plain file name.
+    """
+    if epoch < 0 or len(images) > MAX_NAMES:
+        raise ValueError(f"{run}: an epoch, from 0 on, has at most {MAX_NAMES} pictures, got {len(images)} of {epoch}")
+    for name in images:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{run}: a picture's name has 1 to 64 letters, digits, '.', '_', '-' or spaces, "
+                             f"got {name!r}")
+    paths = []
+    for name, image in images.items():
+        paths.append(Path(run) / "epochs" / f"{epoch:04d}" / f"{name}.jpg")
+        larger = max(image.shape[:2]) / MAX_SIDE
+        if larger > 1:
+            size = max(1, round(image.shape[1] / larger)), max(1, round(image.shape[0] / larger))
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        write_image(paths[-1], image, quality)
+    return paths
+
+
+class EpochImages:
+    """A hook for the trainer: after an epoch, saves what `pictures()` gives. A picture that fails is logged: it never
+    ends a training. `every`: of so many epochs one."""
+
+    def __init__(self, run: str | os.PathLike[str], pictures: Callable[[], Mapping[str, np.ndarray]],
+                 every: int = 1) -> None:
+        self._run, self._pictures, self._every = run, pictures, every
+
+    def __call__(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """history: one mapping per finished epoch, the last one's "epoch" names the folder."""
+        epoch = int(history[-1]["epoch"])
+        if epoch % self._every and epoch != 1:
+            return
+        try:
+            save_epoch_images(self._run, epoch, self._pictures())
+        except Exception as error:      # cv2's and TensorFlow's errors, too: a picture is not worth a training
+            log.warning("no pictures of epoch %d: %s: %s", epoch, type(error).__name__, error)
+
+
+def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[str, np.ndarray]:
+    """Pictures of the first `count` samples of a batch, for any network: those of `epoch_pictures` where it gives
+    points, of `map_pictures` where it gives maps, of `volume_pictures` where it gives volumes, of `place_pictures`
+    where it ends at places.
+
+    batch   (images, truths) as the training's loader gives them: images BGR in [0, 1]; truths (B, N, 3), or a dict with
+            such "points", or a dict of maps (B, H, W, C)
+    output  what the network makes of the images: (B, N, 3), a dict with "points", or (B, H, W, C) whose channels are
+            the truth's maps (not those in UNSAID), as many as there are, in their order; where uv is one of them, two
+            more channels are the log-variance of u and v
+    """
+    images, truths = np.asarray(batch[0])[:count], batch[1]
+    names = [f"sample {i + 1}" for i in range(len(images))]
+    if not isinstance(truths, Mapping) and np.ndim(truths) == 2:        # coefficients
+        from Evaluation.reports.iterations import coefficient_tiles
+        pairs = zip(names, images, np.asarray(output)[:count], np.asarray(truths)[:count])
+        return {name: _row(coefficient_tiles(*parts)) for name, *parts in pairs}
+    if isinstance(truths, Mapping) and "volume" in truths:
+        logits = np.asarray(output["volume"] if isinstance(output, Mapping) else output)[:count]
+        return volume_pictures(images, logits, np.asarray(truths["volume"])[:count], names)
+    if isinstance(truths, Mapping) and "points" not in truths:
+        maps, start, output = {}, 0, np.asarray(output)[:count]
+        truths = {name: np.asarray(values)[:count] for name, values in truths.items()
+                  if np.ndim(values) == 4 and name not in UNSAID}
+        for name, values in truths.items():
+            if start + values.shape[-1] <= output.shape[-1]:
+                maps[name] = output[..., start:start + values.shape[-1]]
+                start += values.shape[-1]
+        doubts = output[..., start:] if "uv" in maps and output.shape[-1] == start + 2 else None
+        return map_pictures(images, maps, truths, names, doubts)
+    if isinstance(output, Mapping) and "points" not in output:
+        return place_pictures(images, *(np.asarray(part["places"])[:count] for part in (output, truths)), names)
+    clouds, truths = (np.asarray(part["points"] if isinstance(part, Mapping) else part)[:count]
+                      for part in (output, truths))
+    return epoch_pictures(images, clouds, truths, names)
+
+
+def map_pictures(images: np.ndarray, predictions: Mapping[str, np.ndarray], truths: Mapping[str, np.ndarray],
+                 names: Sequence[str], doubts: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """A row for each sample of a network that gives maps: the input, then truth and prediction of each map.
+
+    Maps (B, H, W, 1) are grey, (B, H, W, 2) red and green, as in Ronkainen's figures; "depth" from -1 to 1, others from
+    0 to 1; NaN is black. doubts: log-variance (B, H, W, 2) of u and v, drawn last, where the predicted mask is, from
+    black, sure, to white, a standard deviation of DOUBT. -> name: (212, 192 n, 3) uint8 BGR.
+    """
+    rows = {}
+    for i, name in enumerate(names):
+        tiles = [("input", _photo(images[i]))]
+        for kind, values in predictions.items():
+            low = -1.0 if kind == "depth" else 0.0
+            for what, maps in (("truth", truths[kind]), ("prediction", values)):
+                level = np.nan_to_num((np.asarray(maps[i], np.float64) - low) / (1.0 - low))
+                if level.shape[-1] == 2:        # u in red, v in green: BGR
+                    level = np.concatenate([np.zeros_like(level[..., :1]), level[..., ::-1]], axis=-1)
+                tiles.append((f"{kind}: {what}", np.repeat(level, 3 // level.shape[-1], axis=-1)))
+        if doubts is not None:
+            spread = np.sqrt(np.exp(np.clip(doubts[i], -30, 30).astype(np.float64)).mean(-1, keepdims=True)) / DOUBT
+            shown = np.clip(predictions["mask"][i], 0, 1) if "mask" in predictions else 1
+            tiles.append(("doubt", np.repeat(np.minimum(spread, 1) * shown, 3, axis=-1)))
+        rows[name] = _row(tiles)
+    return rows
+
+
+def volume_pictures(images: np.ndarray, logits: np.ndarray, truths: np.ndarray, names: Sequence[str]
+                    ) -> dict[str, np.ndarray]:
+    """A row for each sample of a network that gives volumes: the input with the outline of what the prediction fills,
+    then the front surface of truth and prediction, lit.
+
+    images (B, S, S, 3) BGR in [0, 1]; logits and truths (B, S, S, D) -> name: (212, 576, 3) uint8 BGR.
+    """
+    rows = {}
+    for image, said, true, name in zip(images, logits, truths, names):
+        values = 0.5 * (1 + np.tanh(0.5 * said.astype(np.float32)))     # the sigmoid, without overflow
+        rows[name] = _row([("input, outline", outline(image, values)), ("truth", front_picture(true)),
+                           ("prediction", front_picture(values))])
+    return rows
+
+
+def epoch_pictures(images: np.ndarray, predictions: np.ndarray, truths: np.ndarray, names: Sequence[str]
+                   ) -> dict[str, np.ndarray]:
+    """A row for each sample of a network that gives points: input, truth and prediction from two sides.
+
+    images (B, T, S, S, 3) BGR, uint8 or float in [0, 1] (the last of T is shown); predictions (B, N, 3) and truths
+    (B, M, 3) in one frame, drawn at the truth's place and scale -> name: (212, 960, 3) uint8 BGR.
+    """
+    rows = {}
+    for photos, cloud, truth, name in zip(images, predictions, truths, names):
+        frame, tiles = Frame.around(truth), [("input", _photo(photos))]
+        for yaw in (0.0, 40.0):
+            tiles += [(what, render_cloud(points, yaw, TILE, frame=frame))
+                      for what, points in (("truth", truth), ("prediction", cloud))]
+        rows[name] = _row(tiles)
+    return rows
+
+
+def place_pictures(images: np.ndarray, predictions: np.ndarray, truths: np.ndarray, names: Sequence[str]
+                   ) -> dict[str, np.ndarray]:
+    """A row for each sample of a network that ends at places: the last input, and on it where the face's places lie.
+
+    images (B, T, S, S, 3) BGR; predictions and truths (B, T, K, 2) in sides of the crop -> name: (212, 576, 3) uint8
+    BGR.
+    """
+    rows = {}
+    for photos, found, true, name in zip(images, predictions, truths, names):
+        tiles = [("input", _photo(photos))]
+        for what, places in (("truth", true[-1]), ("prediction", found[-1])):
+            tile = cv2.resize(np.clip(255 * _photo(photos), 0, 255).astype(np.uint8), (TILE, TILE))
+            for x, y in np.rint(np.nan_to_num(places, nan=-1.0) * TILE - 0.5).astype(int).clip(-TILE, 2 * TILE):
+                cv2.circle(tile, (int(x), int(y)), 1, (80, 230, 80), -1, cv2.LINE_AA)
+            tiles.append((what, tile))
+        rows[name] = _row(tiles)
+    return rows
+
+
+def _photo(images: np.ndarray) -> np.ndarray:
+    return images[-1] if images.ndim == 4 else images
+
+
+def _row(tiles: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Pictures (H, W, 3), uint8 or float in [0, 1], side by side under their names."""
+    row = np.full((TILE + CAPTION, TILE * len(tiles), 3), 255, np.uint8)
+    for i, (text, picture) in enumerate(tiles):
+        if picture.dtype != np.uint8:
+            picture = np.clip(255 * np.nan_to_num(picture), 0, 255).round().astype(np.uint8)
+        row[CAPTION:, TILE * i:TILE * (i + 1)] = cv2.resize(picture, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
+        cv2.putText(row, text, (TILE * i + 6, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (60, 60, 60), 1, cv2.LINE_AA)
+    return row

@@ -1,0 +1,49 @@
+"""What `demo.py --view features` draws: what each layer gives for the last photo (Ronkainen 2017, 4.5.2)."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Mapping
+
+import numpy as np
+
+from Evaluation.views.base import ViewFile
+from Evaluation.views.feature_collage import collage, collage_files, write_collages
+
+VIEWS = ("features",)
+
+
+class FeatureViewWriter(ViewFile):
+    """NAME_features.png is the collage of the network's last layer, its answer; in the folder NAME_features lie those
+    of all layers, NN_LAYER.png. ValueError for another view.
+
+    look  the square that the network saw, finer, (P, P, 3) uint8 BGR -> layer -> feature maps (h, w, C), in order
+    """
+
+    def __init__(self, view: str, look: Callable[[np.ndarray], Mapping[str, np.ndarray]]) -> None:
+        if view not in VIEWS:
+            raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
+        self.view, self._look = view, look
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the photos: the next one is another person's."""
+        self.picture: np.ndarray | None = None
+        self._layers: Mapping[str, np.ndarray] = {}
+
+    def draw(self, photo: np.ndarray, reading: Any) -> np.ndarray:
+        """photo (P, P, 3) uint8 BGR -> the last layer's collage, uint8 BGR; kept to `write`. What the network answers
+        is not asked for."""
+        self._layers = self._look(photo)
+        last = list(self._layers)[-1]
+        self.picture = collage(self._layers[last], last)
+        return self.picture
+
+    def beside(self, path: Path) -> list[Path]:
+        """Every layer's collage."""
+        return collage_files(self.target(path).with_suffix(""), self._layers)
+
+    def write(self, path: Path) -> Path:
+        """The picture, and the layers `beside` it -> the picture's path. ValueError before there is one."""
+        written = super().write(path)
+        write_collages(written.with_suffix(""), self._layers)
+        return written

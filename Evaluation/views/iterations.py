@@ -1,0 +1,78 @@
+"""What `demo.py --view` draws of the iterated coarse network: its passes, and detail from shading, before and after."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from Dataset.fitting.shape_from_shading import Detail, front_of_face, refine
+from Dataset.io.atomic import write_atomic
+from Dataset.representations.pncc import RenderingUnit
+from Evaluation.reports.iterations import iteration_picture
+from Evaluation.views.base import ViewFile
+from Evaluation.views.detail import detail_picture
+
+VIEWS = ("iterations", "detail")
+DETAIL = 256            # px: side in which relief is sought
+
+
+class CoarseViewWriter(ViewFile):
+    """`Evaluation.views.uv_photos.ViewWriter` for coefficients: draws one view of each photo and writes it beside the face
+    as NAME_VIEW.png; "detail" also its numbers, as NAME_detail.npz. ValueError for another view.
+
+    NAME_detail.npz: of a square of 256 px, float32, NaN off the face: normals and coarse_normals, those before,
+    (256, 256, 3), x right, y up, z to the camera; relief (256, 256) mm, how much nearer the viewer; albedo, shading
+    (256, 256) of linear luminance; light (9,), `Dataset.rendering.shading.sh_basis`; box (4,): which square of the picture it is,
+    x, y, w, h px.
+    """
+
+    def __init__(self, view: str, unit: RenderingUnit | None = None) -> None:
+        if view not in VIEWS:
+            raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
+        self.view, self._unit = view, unit
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the photos: the next one is another person's."""
+        self.picture: np.ndarray | None = None
+        self._detail: Detail | None = None
+        self._box = (0, 0, 0, 0)
+
+    def draw_in(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray, faces: np.ndarray
+                ) -> np.ndarray:
+        """`draw`; the box of the whole picture stands in the numbers."""
+        self._box = box
+        return self.draw(photo, faces)
+
+    def beside(self, path: Path) -> list[Path]:
+        """The numbers of "detail"."""
+        return [self.target(path).with_suffix(".npz")] if self._detail is not None else []
+
+    def write(self, path: Path) -> Path:
+        """The picture, and `beside` it the numbers -> the picture's path. ValueError before there is one."""
+        written = super().write(path)
+        for file in self.beside(path):
+            arrays = numbers(self._detail, self._box)
+            write_atomic(file, lambda temporary: np.savez_compressed(temporary, **arrays))
+        return written
+
+    def draw(self, photo: np.ndarray, faces: np.ndarray) -> np.ndarray:
+        """photo (P, P, 3) uint8 BGR, the square that the network saw, finer; faces (n, 290):
+        coefficients of the start and of each pass over it, or one face alone -> the view, uint8 BGR; kept to `write`.
+        """
+        if self.view == "iterations":
+            self.picture = iteration_picture(photo, faces, self._unit)
+        else:
+            small = cv2.resize(photo, (DETAIL, DETAIL), interpolation=cv2.INTER_AREA)
+            face = faces[-1]
+            self._detail = refine(small, face, front_of_face(face, DETAIL))
+            self.picture = detail_picture(small, self._detail)
+        return self.picture
+
+
+def numbers(detail: Detail, box: tuple[int, int, int, int]) -> dict[str, np.ndarray]:
+    """The arrays of NAME_detail.npz, by name."""
+    found = {"normals": detail.normals, "coarse_normals": detail.coarse, "relief": detail.relief,
+             "albedo": detail.albedo, "shading": detail.shading, "light": detail.light}
+    return {**{name: np.asarray(values, np.float32) for name, values in found.items()}, "box": np.array(box, np.int64)}

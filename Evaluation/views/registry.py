@@ -1,0 +1,50 @@
+"""What `demo.py --view` draws, by what a system has."""
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping, NamedTuple, Protocol, Sequence
+
+import numpy as np
+
+from Evaluation.views import (depth as depth_views, features as feature_views, iterations as coarse_views,
+                              uv_photos as uv_pictures)
+from Evaluation.views.base import ViewFile
+
+VIEWS = (*feature_views.VIEWS, *uv_pictures.VIEWS, *depth_views.VIEWS, *coarse_views.VIEWS)
+
+
+class Seen(Protocol):
+    """A system that was shown a photo: a `Network.inference.base.Predictor`. views: those that it can be drawn in."""
+
+    network: str
+    source: Any
+    views: Sequence[str]
+    uv_map: Callable[[], uv_pictures.Maps]
+    depth_map: Callable[[], depth_views.Reading]
+    passes: Callable[[], np.ndarray]
+    feature_maps: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+
+class Viewer(NamedTuple):
+    """file: draws the view and writes it; reading: what it draws of the last photo."""
+
+    file: ViewFile
+    reading: Callable[[], Any]
+
+    def draw(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray) -> None:
+        """The view of the last photo: its picture (H, W, 3) uint8 BGR, the box (x, y, w, h) that the network saw, and
+        that square, finer (P, P, 3)."""
+        self.file.draw_in(whole, box, photo, self.reading())
+
+
+def make_viewer(view: str, system: Seen) -> Viewer:
+    """Who draws a view of a system's photos. ValueError where the system has no such view."""
+    if view not in system.views:
+        raise ValueError(f"--view {view} is not of {system.network} ({system.source}), which has "
+                         f"{', '.join(system.views) or 'none'}")
+    if view in feature_views.VIEWS:
+        return Viewer(feature_views.FeatureViewWriter(view, system.feature_maps), lambda: None)
+    if view in uv_pictures.VIEWS:
+        return Viewer(uv_pictures.ViewWriter(view), system.uv_map)
+    if view in depth_views.VIEWS:
+        return Viewer(depth_views.DepthViewWriter(view), system.depth_map)
+    return Viewer(coarse_views.CoarseViewWriter(view), system.passes)

@@ -1,0 +1,83 @@
+"""The views of a UV map that `demo.py --view` writes, photo by photo (Ronkainen 2017, section 3.8)."""
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from Evaluation.views.base import ViewFile
+from Evaluation.views.face_swap import Face, swap_face
+from Evaluation.views.uv import TextureMean, grid_lines, grid_points, lift, project_texture
+
+VIEWS = ("texture", "inverse", "lines", "points", "swap")
+SQUARES = 16            # of the checkered texture, a side
+TEXTURE = 512           # texels a side
+
+
+class Maps(Protocol):
+    """uv (S, S, 2) float32, NaN off the face; occluded (S, S) bool, the face where nothing stands before it."""
+
+    uv: np.ndarray
+    occluded: np.ndarray
+
+
+def checkered(size: int = TEXTURE, squares: int = SQUARES) -> np.ndarray:
+    """A texture (size, size, 3) uint8 BGR whose places can be told apart: squares, red to the right, green upwards."""
+    steps = (np.arange(size) + 0.5) / size
+    dark = (np.floor(steps * squares)[:, None] + np.floor(steps * squares)) % 2
+    ramp = np.broadcast_to(steps, (size, size))
+    colour = np.stack([np.full((size, size), 0.35), ramp.T[::-1], ramp], -1)
+    return np.rint(255 * colour * (0.55 + 0.45 * dark[..., None])).astype(np.uint8)
+
+
+class ViewWriter(ViewFile):
+    """Draws one view of each photo's map and writes it beside the face as NAME_VIEW.png. "inverse" is the mean of all
+    photos so far, "swap" the first face in the last one's place, the whole picture. ValueError for another view."""
+
+    def __init__(self, view: str) -> None:
+        if view not in VIEWS:
+            raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
+        self.view, self._texture = view, checkered()
+        if view == "swap":
+            self.missing = ("--view swap puts the first photo's face into the others: name two photos, or one of two "
+                            "people with --faces all")
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the photos: the next one is another person's."""
+        self.picture: np.ndarray | None = None
+        self._mean = TextureMean(TEXTURE)
+        self._first: Face | None = None
+
+    def draw(self, photo: np.ndarray, maps: Maps) -> np.ndarray:
+        """photo (P, P, 3) uint8 BGR, the square that the network saw, finer -> the view, uint8 BGR; kept to `write`.
+        Of the first photo of "swap" there is none: the photo comes back."""
+        box = (0, 0, photo.shape[1], photo.shape[0])
+        if self.view == "swap":
+            return self._swap(photo, box, maps)
+        uv, where = lift(maps.uv, box, photo.shape), lift(maps.occluded, box, photo.shape)
+        if self.view == "inverse":
+            self._mean.add(photo, uv, where)
+            self.picture = self._mean.texture().texture
+        elif self.view == "texture":
+            self.picture = project_texture(photo, uv, self._texture, where, opacity=0.7)
+        else:
+            self.picture = (grid_lines if self.view == "lines" else grid_points)(photo, uv, where=where)
+        return self.picture
+
+    def draw_in(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray, maps: Maps) -> np.ndarray:
+        """As `ViewFile.draw_in`: a swap is drawn into the whole picture."""
+        return self._swap(whole, box, maps) if self.view == "swap" else self.draw(photo, maps)
+
+    def _swap(self, whole: np.ndarray, box: tuple[int, int, int, int], maps: Maps) -> np.ndarray:
+        x, y, width, height = box
+        left, top = max(x, 0), max(y, 0)
+        part = whole[top:y + height, left:x + width]        # all that there is of the box: the rest stays as it is
+        inside = (x - left, y - top, width, height)
+        face = Face(part, *(lift(values, inside, part.shape) for values in (maps.uv, maps.occluded)))
+        if self._first is None:
+            self._first = face._replace(photo=part.copy())  # not the whole picture, which may be large
+            return whole
+        self.picture = whole.copy()
+        self.picture[top:y + height, left:x + width] = swap_face(self._first, face)
+        return self.picture

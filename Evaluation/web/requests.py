@@ -1,0 +1,327 @@
+"""The requests that Evaluation/web/serve.py answers: who may ask, how much, and what comes back.
+
+    GET  /  /serve.css  /serve.js  /mesh.js     the page
+    GET  /about                                 networks and limits
+    POST /visit                                 -> {"visit": TOKEN}
+    POST /visit/TOKEN/face?network=NAME         photos, one behind the other; X-Photo-Sizes: 1234,5678 -> what there is
+    GET  /visit/TOKEN/NAME                      a file of the face; mesh.bin is what the page draws
+    POST /visit/TOKEN/stay, /visit/TOKEN/leave  each minute; when the page is left
+"""
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import re
+import socket
+import struct
+import time
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, NamedTuple, Protocol, Sequence
+from urllib.parse import parse_qs, urlsplit
+
+import cv2
+import numpy as np
+
+from Dataset.geometry.mesh import Mesh
+from Dataset.geometry.normals import vertex_normals
+from Dataset.io.images import MAX_PIXELS, decode_image
+from Dataset.io.mesh_files import check_geometry
+
+if TYPE_CHECKING:       # serve.py imports this file
+    from Evaluation.web.serve import FaceServer
+
+log = logging.getLogger(__name__)
+PAGE = {"/": ("serve.html", "text/html"), "/serve.css": ("serve.css", "text/css"),
+        "/serve.js": ("serve.js", "text/javascript"), "/mesh.js": ("mesh.js", "text/javascript")}
+KINDS = {".ply": "application/octet-stream", ".zip": "application/zip", ".glb": "model/gltf-binary",
+         ".bin": "application/octet-stream"}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+                               "img-src blob: data:; media-src blob: mediastream:; base-uri 'none'; "
+                               "form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()", "Cache-Control": "no-store"}
+TOKEN = r"/visit/([A-Za-z0-9_-]{43})/"
+
+
+class Limits(NamedTuple):
+    """What a visitor may ask for."""
+
+    photos: int = 16
+    photo_bytes: int = 20 * 2**20
+    upload_bytes: int = 64 * 2**20      # all photos of one face together
+    pixels: float = MAX_PIXELS          # of one photo, read off its header
+    side: int = 2048                    # a larger photo is made smaller once it is decoded
+    answer_bytes: int = 128 * 2**20     # all files of one face together
+    uploads: int = 4                    # at the same time
+    connections: int = 64               # at the same time
+    turn_seconds: float = 90            # to wait while another visitor's face is made
+    silent_seconds: float = 20          # a connection that says nothing is closed
+    whole_seconds: float = 300          # so is any connection after so long
+    visits: int = 32
+    idle_seconds: float = 240           # the page says every minute that it is still there
+    visit_seconds: float = 4 * 3600
+
+
+class Answer(Protocol):
+    """What `reconstruct` gives: the mesh to look at, files to take away by name, and which photos showed no face."""
+
+    mesh: Mesh
+    files: Mapping[str, bytes]
+    skipped: Sequence[int]
+
+
+#: images, each (H, W, 3) uint8 BGR, and a network's name -> Answer; ValueError with words for the visitor
+Reconstruct = Callable[[list[np.ndarray], str], Answer]
+
+
+class Refused(Exception):
+    """A request that gets no face: a status, and words for the visitor."""
+
+    def __init__(self, status: HTTPStatus, words: str) -> None:
+        super().__init__(words)
+        self.status, self.words = status, words
+
+
+def mesh_bytes(mesh: Mesh) -> bytes:
+    """What assets/mesh.js draws. uint32 V, F, 1 with colours; float32 (V, 3) places, (V, 3) normals (0 in a cloud);
+    uint32 (F, 3) corners; uint8 (V, 4) colours RGBA. Little-endian. ValueError for a mesh that is broken or empty."""
+    check_geometry("face", mesh)
+    if not len(mesh.vertices):
+        raise ValueError("face: has no points")
+    normals = vertex_normals(mesh.vertices, mesh.triangles) if len(mesh.triangles) else np.zeros_like(mesh.vertices)
+    parts = [struct.pack("<III", len(mesh.vertices), len(mesh.triangles), mesh.colours is not None),
+             np.asarray(mesh.vertices, "<f4").tobytes(), np.asarray(normals, "<f4").tobytes(),
+             np.asarray(mesh.triangles, "<u4").tobytes()]
+    if mesh.colours is not None:
+        parts.append(np.concatenate([mesh.colours, np.full((len(mesh.colours), 1), 255, np.uint8)], axis=1).tobytes())
+    return b"".join(parts)
+
+
+@contextmanager
+def _held(lock: Any, seconds: float, words: str) -> Iterator[None]:
+    """Run the body with a lock or semaphore, waited for at most so long; Refused, with `words`, when it was not had."""
+    if not lock.acquire(timeout=seconds):
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, words)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _shrunk(image: np.ndarray, side: int) -> np.ndarray:
+    """An image whose larger side is at most `side`: a face is cut at 512 pixels, and memory is bounded."""
+    larger = max(image.shape[:2]) / side
+    if larger <= 1:
+        return image
+    size = max(1, round(image.shape[1] / larger)), max(1, round(image.shape[0] / larger))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request a connection (HTTP/1.0). Every answer that is not a file or the page is JSON."""
+
+    server: FaceServer
+    server_version, sys_version = "faces3d", ""
+    error_message_format, error_content_type = '{"error": "no such request here (%(code)d)"}', "application/json"
+
+    def setup(self) -> None:
+        self.timeout = self.server.limits.silent_seconds
+        super().setup()
+
+    def log_message(self, *words: Any) -> None:
+        """Nothing: addresses of visitors and their tokens are nobody's business."""
+
+    def version_string(self) -> str:
+        return self.server_version
+
+    def do_GET(self) -> None:
+        self._answer(self._get)
+
+    do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        self._answer(self._post)
+
+    def _answer(self, route: Callable[[], None]) -> None:
+        self.unread = 0
+        try:
+            self.unread = self._length()
+            try:
+                self.url = urlsplit(self.path)
+            except ValueError:
+                raise Refused(HTTPStatus.BAD_REQUEST, "the address is none") from None
+            self._check_sender()
+            route()
+        except Refused as refusal:
+            self._send_json({"error": refusal.words}, refusal.status)
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception:       # ours to mend; the visitor must not be left without an answer
+            log.exception("a request failed")
+            self._send_json({"error": "something went wrong here; the terminal says what"},
+                            HTTPStatus.INTERNAL_SERVER_ERROR)
+        if self.unread:
+            self._discard()
+
+    def _length(self) -> int:
+        """Bytes of the body. Refused when that is not said, or not in one way."""
+        lengths = self.headers.get_all("Content-Length", [])
+        if "Transfer-Encoding" in self.headers or len(lengths) > 1:
+            self.unread = self.server.limits.upload_bytes
+            raise Refused(HTTPStatus.LENGTH_REQUIRED, "the request must say its length once, in Content-Length")
+        if lengths and not re.fullmatch(r"[0-9]{1,15}", lengths[0]):
+            raise Refused(HTTPStatus.BAD_REQUEST, "Content-Length must be a number")
+        return int(lengths[0]) if lengths else 0
+
+    def _check_sender(self) -> None:
+        """Refused for a name that could be rebound to this machine, and for other sites' pages."""
+        host = self.headers.get("Host", "")
+        name = re.sub(r":[0-9]{1,5}$", "", host).strip("[]").lower()
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            if name not in ("localhost", self.server.config.host.lower()):
+                raise Refused(HTTPStatus.FORBIDDEN, "open this page by its address, or by localhost") from None
+        opens = self.command != "POST" and self.url.path == "/"      # a link may lead to the page itself
+        foreign = self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+        if self.command == "POST" and self.headers.get("Origin") != f"http://{host}" or foreign and not opens:
+            raise Refused(HTTPStatus.FORBIDDEN, "this page answers to its own requests only, not to another site's")
+
+    def _get(self) -> None:
+        path = self.url.path
+        if path in PAGE:
+            return self._send(self.server.assets[path], f"{PAGE[path][1]}; charset=utf-8")
+        if path == "/about":
+            limits = self.server.limits
+            return self._send_json({"networks": self.server.networks, "photos": limits.photos,
+                                    "photoBytes": limits.photo_bytes, "uploadBytes": limits.upload_bytes})
+        wanted = re.fullmatch(TOKEN + r"([a-z0-9_]{1,32}\.[a-z]{3})", path)
+        data = self.server.visits.file(*wanted.groups()) if wanted else None
+        if data is None:
+            raise Refused(HTTPStatus.NOT_FOUND, "there is nothing here, or no longer")
+        name = wanted[2]
+        self._send(data, KINDS.get(Path(name).suffix, "application/octet-stream"),
+                   {"Content-Disposition": f'attachment; filename="{name}"'})
+
+    def _post(self) -> None:
+        url, visits = self.url, self.server.visits
+        if url.path == "/visit":
+            token = visits.open()
+            if token is None:
+                raise Refused(HTTPStatus.SERVICE_UNAVAILABLE,
+                              f"{self.server.limits.visits} pages are open already; try again in a few minutes")
+            return self._send_json({"visit": token})
+        asked = re.fullmatch(TOKEN + "(face|stay|leave)", url.path)
+        if asked is None:
+            raise Refused(HTTPStatus.NOT_FOUND, "there is nothing here")
+        token, what = asked.groups()
+        if what == "leave":
+            visits.leave(token)
+        elif not visits.stay(token):
+            raise Refused(HTTPStatus.NOT_FOUND, "this visit is over; make the face again")
+        if what == "face":
+            return self._face(token, parse_qs(url.query).get("network", [""])[0])
+        self._send_json({})
+
+    def _face(self, token: str, network: str) -> None:
+        if network not in self.server.networks:
+            raise Refused(HTTPStatus.BAD_REQUEST, f"network must be one of {', '.join(self.server.networks)}")
+        sizes, limits = self._sizes(), self.server.limits
+        with _held(self.server.uploads, 0, "several faces are being made; try again in a moment"):
+            body = self._read()
+            with _held(self.server.turn, limits.turn_seconds, "other faces are being made; try again in a moment"):
+                answer = self._make(body, sizes, network)
+        try:
+            files = {**answer.files, "mesh.bin": mesh_bytes(answer.mesh)}
+        except ValueError as error:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"these photos give no face that can be shown ({error})"
+                          ) from None
+        if sum(map(len, files.values())) > limits.answer_bytes:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "the face is too large to be kept for you")
+        if not self.server.visits.keep(token, files):
+            raise Refused(HTTPStatus.NOT_FOUND, "the page was left while its face was made")
+        self._send_json({"files": {name: len(data) for name, data in files.items() if name != "mesh.bin"},
+                         "skipped": [int(i) for i in answer.skipped], "points": len(answer.mesh.vertices),
+                         "triangles": len(answer.mesh.triangles)})
+
+    def _sizes(self) -> list[int]:
+        """Bytes of each photo, as the request says. Refused, before anything is read, where they are out of bounds."""
+        limits, text = self.server.limits, self.headers.get("X-Photo-Sizes", "")
+        if not self.headers.get_all("Content-Length"):
+            raise Refused(HTTPStatus.LENGTH_REQUIRED, "the request must say its length")
+        if self.unread > limits.upload_bytes:
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                          f"all photos together may have {limits.upload_bytes / 2**20:g} MB, "
+                          f"these have {self.unread / 2**20:.0f}")
+        if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9}){0,999}", text):
+            raise Refused(HTTPStatus.BAD_REQUEST, "X-Photo-Sizes must hold each photo's number of bytes")
+        sizes = [int(size) for size in text.split(",")]
+        if len(sizes) > limits.photos:
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                          f"a face is made from 1 to {limits.photos} photos, these are {len(sizes)}")
+        for i, size in enumerate(sizes):
+            if size > limits.photo_bytes:
+                raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"photo {i + 1}: may have "
+                              f"{limits.photo_bytes / 2**20:g} MB, has {size / 2**20:.0f}")
+        if sum(sizes) != self.unread:
+            raise Refused(HTTPStatus.BAD_REQUEST, f"the photos have {sum(sizes)} bytes, the request {self.unread}")
+        return sizes
+
+    def _read(self) -> bytes:
+        wanted = self.unread
+        try:
+            body = self.rfile.read(wanted)
+        except TimeoutError:
+            body = b""
+        self.unread = 0
+        if len(body) != wanted:
+            raise Refused(HTTPStatus.REQUEST_TIMEOUT, "the photos did not arrive whole; try again")
+        return body
+
+    def _make(self, body: bytes, sizes: Sequence[int], network: str) -> Answer:
+        limits, images, start = self.server.limits, [], 0
+        try:
+            for i, size in enumerate(sizes):
+                images.append(_shrunk(decode_image(body[start:start + size], f"photo {i + 1}", limits.pixels),
+                                      limits.side))
+                start += size
+            return self.server.reconstruct(images, network)
+        except ValueError as error:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+
+    def _send_json(self, value: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
+        self._send(json.dumps(value).encode("ascii"), "application/json", status=status)
+
+    def _send(self, data: bytes, kind: str, more: Mapping[str, str] = {}, status: HTTPStatus = HTTPStatus.OK) -> None:
+        self.send_response(status)
+        for name, value in {**more, "Content-Type": kind, "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def end_headers(self) -> None:
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def _discard(self) -> None:
+        """Take in what a refused visitor still sends, up to a bound: a closed connection would lose the words."""
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_WR)
+        self.connection.settimeout(2)
+        end, left = time.monotonic() + 10, min(self.unread, 4 * self.server.limits.upload_bytes)
+        while left > 0 and time.monotonic() < end:
+            try:
+                got = len(self.rfile.read1(2**16))
+            except OSError:
+                return
+            if not got:
+                return
+            left -= got

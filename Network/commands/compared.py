@@ -1,0 +1,99 @@
+"""Every bundled network, as `evaluate.py --compare` evaluates them: the same pictures for all."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from Network.inference.base import PhotoAnswer, Predictor
+from Network.inference.registry import from_run
+from Network.training.loading import model_path, models_in_the_box
+
+
+class System(NamedTuple):
+    """A network that is compared. factor: how much more of a picture it wants to see than is shown (a margin's ratio).
+    """
+
+    name: str
+    predictor: Predictor
+    factor: float
+
+    @property
+    def points(self) -> int:
+        return self.predictor.points
+
+    @property
+    def parameters(self) -> int:
+        return self.predictor.loaded.model.count_params()
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return file_bytes(self.predictor.source)
+
+    @property
+    def together(self) -> str:
+        """How the photos of a subject become one face."""
+        return self.predictor.fusion
+
+    @property
+    def seed(self) -> int | None:
+        """Of the subjects that it was trained on; None: unknown."""
+        return self.predictor.config.get("shards", {}).get("seed")
+
+    @property
+    def side(self) -> int:
+        """Of its own input, px."""
+        return self.predictor.size
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.predictor.config
+
+    def read(self, image: np.ndarray) -> PhotoAnswer:
+        """A picture (S, S, 3) uint8 BGR, of any side -> the face in it, its landmarks in the picture's normalised
+        coordinates or None, and whether a face is found."""
+        answer = self.predictor.photo(resized(image, self.side, self.factor))
+        if answer.landmarks is None:
+            return answer
+        return answer._replace(landmarks=0.5 + (answer.landmarks - 0.5) * self.factor)
+
+    def person(self, images: np.ndarray) -> np.ndarray:
+        """Pictures (T, S, S, 3) uint8 BGR of one subject -> the neutral face (N, 3), unit sphere."""
+        return self.predictor.subject([resized(image, self.side, self.factor) for image in images])
+
+
+def systems(margin: float, more: str | Path | None = None, checkpoint: str = "best_validation") -> list[System]:
+    """The bundled networks, then a run folder or model file, if one is named, with its `checkpoint`; margin: of the
+    pictures' box, which one that was trained with another sees cut or widened. ValueError, naming the file, for one
+    that cannot be loaded."""
+    found = dict(models_in_the_box())
+    if more is not None and model_path(more) not in found.values():
+        name = Path(more).resolve().name
+        found[name if name not in found else f"{name} (named)"] = Path(more)
+    predictors = {name: from_run(path, checkpoint) for name, path in found.items()}
+    return [System(name, predictor, predictor.margin / margin) for name, predictor in predictors.items()]
+
+
+def resized(image: np.ndarray, side: int, factor: float = 1.0) -> np.ndarray:
+    """A picture (S, S, 3) uint8 as a network of another input sees it, (side, side, 3) uint8: `factor` times as much
+    about its middle, the border repeated where it has no more."""
+    size = len(image)
+    rim = round(size * (factor - 1) / 2)
+    if rim > 0:
+        image = cv2.copyMakeBorder(image, rim, rim, rim, rim, cv2.BORDER_REPLICATE)
+    elif rim < 0:
+        image = image[-rim:rim, -rim:rim]
+    if len(image) != side:
+        way = cv2.INTER_AREA if len(image) > side else cv2.INTER_LINEAR
+        image = cv2.resize(np.ascontiguousarray(image), (side, side), interpolation=way)
+    return np.ascontiguousarray(image)
+
+
+def file_bytes(source: Path) -> int:
+    """Of a model file, or of all files of a weight folder."""
+    if source.is_file():
+        return source.stat().st_size
+    return sum(path.stat().st_size for path in source.glob("*") if path.is_file())

@@ -1,0 +1,96 @@
+"""A face as files: a mesh or cloud, and beside an ordered one its 68 landmarks and how the head is turned."""
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Iterable, NamedTuple
+
+import numpy as np
+
+from Dataset.geometry.mesh import Mesh
+from Dataset.io.atomic import write_text
+from Dataset.io.images import IMAGE_SUFFIXES
+from Dataset.io.landmark_files import write_landmarks
+from Dataset.io.mesh_files import texture_files
+from Dataset.io.mesh_io import write_mesh
+from Dataset.rendering.texture import grid_uv
+from Dataset.representations.points import grid_landmarks, grid_triangles
+from Network.inference.base import Face
+
+POSE = ("yaw", "pitch", "roll", "scale", "x", "y")
+
+
+class Written(NamedTuple):
+    """What was written: the mesh, and the files' paths."""
+
+    mesh: Mesh
+    paths: list[Path]
+
+
+def landmark_file(path: Path) -> Path:
+    """FACE.ply -> FACE_landmarks.pts, the place of a face's landmarks."""
+    return path.with_name(f"{path.stem}_landmarks.pts")
+
+
+def pose_file(path: Path) -> Path:
+    """FACE.ply -> FACE_pose.json, the place of a head's pose."""
+    return path.with_name(f"{path.stem}_pose.json")
+
+
+def write_pose(path: Path, numbers: np.ndarray, photo: str) -> Path:
+    """Write FACE_pose.json of the face at `path` -> its own path: where the head is in the picture named `photo`.
+
+    numbers  (6,) of `Dataset.geometry.pose.pose_numbers`, by which the keys are named: yaw, pitch, roll (degrees), scale (pixels
+             of the picture per mm), x, y (pixels: where the head frame's origin is seen); NaN is null: nobody says
+    """
+    known = {name: None if math.isnan(value) else round(float(value), 4) for name, value in zip(POSE, numbers)}
+    write_text(pose_file(path), json.dumps({"photo": photo, **known}, indent=1) + "\n")
+    return pose_file(path)
+
+
+def written_files(path: Path) -> set[Path]:
+    """Every file that writing a face to `path` may touch, its preview too."""
+    beside = {path, path.with_suffix(".png"), landmark_file(path), pose_file(path)}
+    if path.suffix.lower() == ".obj":
+        beside |= set(texture_files(path))
+    return beside
+
+
+def refuse_overwriting(path: Path, inputs: Iterable[str | Path]) -> None:
+    """ValueError when writing a face to `path` would replace an input, or a picture in a folder that is one."""
+    mine = set()
+    for name in map(Path, inputs):
+        inside = name.iterdir() if name.is_dir() else ()
+        mine |= {name.resolve()} | {file.resolve() for file in inside if file.suffix.lower() in IMAGE_SUFFIXES}
+    clash = sorted(mine & {file.resolve() for file in written_files(path)})
+    if clash:
+        raise ValueError(f"{path}: would overwrite one of the pictures, {clash[0].name}; name another --output")
+
+
+def face_mesh(face: Face, expression: bool = False) -> Mesh:
+    """A face as a mesh with the grid's triangles and its colours; an unordered one is a cloud without either.
+
+    expression  the last photo's face, not the subject's neutral one
+    """
+    points = (face.photo_points if expression else face.points).astype(np.float64)
+    if face.texture is None:
+        return Mesh(points)
+    side = round(len(points) ** 0.5)
+    return Mesh(points, grid_triangles(side), grid_uv(side), colours=face.texture.rgb())
+
+
+def write_result(path: Path, face: Face, expression: bool = False) -> Written:
+    """Write a face's mesh, or cloud, in the form that the ending of `path` says (.ply, .obj with .mtl and texture,
+    .glb), and an ordered one's landmarks in the same units: the unit sphere, head frame; and its pose, where known."""
+    mesh = face_mesh(face, expression)
+    flat = path.suffix.lower() == ".ply"        # vertex colours; the others take the finer texture
+    texture = None if flat or face.texture is None else face.texture.image()
+    write_mesh(path, mesh._replace(uv=None) if flat else mesh, texture=texture)
+    written = Written(mesh, [path])
+    if face.texture is not None:
+        write_landmarks(landmark_file(path), grid_landmarks(mesh.vertices))
+        written.paths.append(landmark_file(path))
+    if face.pose_numbers is not None:
+        written.paths.append(write_pose(path, face.pose_numbers, face.crop.source))
+    return written

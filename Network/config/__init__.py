@@ -1,0 +1,1 @@
+"""Frozen dataclasses as command-line flags."""

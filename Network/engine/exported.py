@@ -1,0 +1,220 @@
+"""Exported networks, opened without Keras: one image and what is remembered -> points and what is remembered after it.
+
+`Network/export/export.py` writes them. Each holds one step with these names, all float32, the batch 1:
+
+    image            (1, S, S, 3)    BGR in [0, 1], the face's square as `Network.predict.network_input` stretches it
+    state_0, ...     the memory; zeros to begin with
+    points           (1, N, 3)       in the unit sphere
+    next_state_0 ... the memory after the image, to be given with the next one
+
+and, as JSON under the name faces3d, its `Metadata`: in ONNX's metadata_props, in a TFLite file's associated file
+faces3d.json (the file's end is a zip archive), in a SavedModel's assets.extra/faces3d.json.
+An ONNX file is data. TFLite's interpreter trusts the bytes it is given and crashes on damaged ones, so such a file also
+has their checksum; that is no seal. A SavedModel is a TensorFlow program. Open those two only from people you trust.
+"""
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Sequence
+
+import numpy as np
+
+from Network.engine.lite import interpreter_class
+
+VERSION = 1
+KEY = "faces3d"
+TFLITE_JSON = f"{KEY}.json"
+TFLITE_SUM = f"{KEY}.sha256"    # hexadecimal, of all bytes before the archive
+SAVEDMODEL_JSON = f"assets.extra/{KEY}.json"
+SIGNATURE = "serving_default"
+MOST_BYTES = 2**31          # of a file
+MOST_JSON = 2**16           # bytes of the metadata
+MISSING = f"holds no {KEY} metadata, so it was not exported by this program"
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What an exported file says of itself. ValueError for values that describe no exported step."""
+
+    version: int                            # of the layout above
+    network: str                            # a name of Network.NETWORKS
+    preset: str | None
+    order: str                              # "grid": a point's index means a place on the face; "random": it does not
+    image_size: int                         # S
+    points: int                             # N
+    states: tuple[tuple[int, ...], ...]     # shapes
+    crop_margin: float | None = None        # the detector's box is grown by this before it is cut; None: as it is
+
+    def __post_init__(self) -> None:
+        def count(value: Any, most: int) -> bool:
+            return type(value) is int and 1 <= value <= most
+        sizes = [size for shape in self.states for size in shape]
+        margin = self.crop_margin
+        if not (count(self.image_size, 2**13) and count(self.points, 2**20) and len(self.states) <= 256
+                and all(count(size, 2**13) for size in sizes) and all(len(shape) <= 8 for shape in self.states)
+                and all(np.prod(shape, dtype=float) <= 2**26 for shape in self.states)
+                and isinstance(self.network, str) and isinstance(self.preset, (str, type(None)))
+                and self.order in ("grid", "random")
+                and (margin is None or isinstance(margin, (int, float)) and 0 < margin < 100)):
+            raise ValueError(f"its {KEY} metadata describe no exported step")
+
+    def shapes(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+        """The shape of every input and of every output, by name, in the order of the layout above."""
+        side = self.image_size
+        return ({"image": (1, side, side, 3), **{f"state_{i}": shape for i, shape in enumerate(self.states)}},
+                {"points": (1, self.points, 3), **{f"next_state_{i}": s for i, s in enumerate(self.states)}})
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Metadata:
+        """ValueError for no JSON, another version, a name that is missing or unknown."""
+        values = json.loads(text)
+        if not isinstance(values, dict) or "version" not in values:
+            raise ValueError(f"its {KEY} metadata name no version")
+        if values["version"] != VERSION:
+            raise ValueError(f"is of export version {values['version']!r}, this program reads version {VERSION}; "
+                             "export the network again")
+        names = {field.name for field in dataclasses.fields(cls)}
+        if set(values) != names or not isinstance(values["states"], list) \
+                or not all(isinstance(shape, list) for shape in values["states"]):
+            raise ValueError(f"its {KEY} metadata describe no exported step")
+        return cls(**{**values, "states": tuple(tuple(shape) for shape in values["states"])})
+
+
+class Runtime(NamedTuple):
+    """A file in a program that runs it: shapes by name, and arrays by name -> arrays by name."""
+
+    inputs: dict[str, tuple[int, ...]]
+    outputs: dict[str, tuple[int, ...]]
+    run: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+class Exported(NamedTuple):
+    """An opened file: `points, states = exported.step(image, states)`, from `exported.initial_states()` on."""
+
+    path: Path
+    metadata: Metadata
+    runtime: Runtime
+
+    def initial_states(self) -> list[np.ndarray]:
+        """The empty memory: zeros float32."""
+        return [np.zeros(shape, np.float32) for shape in self.metadata.states]
+
+    def step(self, image: np.ndarray, states: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """image (1, S, S, 3) float32 in [0, 1], states as they were given -> points (1, N, 3) float32, the new states.
+
+        ValueError for an image or a state of another shape, for NaN and for pixels beyond [0, 1].
+        """
+        if not np.issubdtype(np.asarray(image).dtype, np.floating) or not (np.min(image) >= 0 and np.max(image) <= 1):
+            raise ValueError(f"{self.path}: the image must be floats in [0, 1] without NaN")
+        if len(states) != len(self.metadata.states):
+            raise ValueError(f"{self.path}: takes {len(self.metadata.states)} states, got {len(states)}")
+        feed = {}
+        for (name, shape), array in zip(self.runtime.inputs.items(), (image, *states)):
+            feed[name] = np.ascontiguousarray(array, np.float32)
+            if feed[name].shape != shape:
+                raise ValueError(f"{self.path}: {name} must have shape {shape}, got {feed[name].shape}")
+        found = self.runtime.run(feed)
+        return found["points"], [found[f"next_state_{i}"] for i in range(len(states))]
+
+
+def open_exported(path: str | Path) -> Exported:
+    """Open what `Network.export.export` wrote: an `.onnx` or `.tflite` file, or a SavedModel's folder.
+
+    ValueError, in one line that names the file, for anything else, for a file of another version, for one whose inputs
+    and outputs are not what it says of itself, and when the package that runs it is not installed.
+    """
+    path = Path(path)
+    readers = {".onnx": _read_onnx, ".tflite": _read_tflite}
+    if path.is_dir():
+        reader = _read_savedmodel
+    elif not path.is_file():
+        raise ValueError(f"{path}: no such exported file or folder")
+    elif path.suffix in readers:
+        reader = readers[path.suffix]
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"{path}: is larger than {MOST_BYTES} bytes")
+    else:
+        raise ValueError(f"{path}: an exported network is an .onnx file, a .tflite file or a SavedModel's folder")
+    try:
+        metadata, runtime = reader(path)
+    except ImportError as error:
+        raise ValueError(f"{path}: {error.name} is not installed; pip install 'faces3d[export]'") from None
+    except Exception as error:      # each runtime raises types of its own for a broken file
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path}: cannot be opened: {reason}") from None
+    inputs, outputs = metadata.shapes()
+    if runtime.inputs != inputs or runtime.outputs != outputs:
+        raise ValueError(f"{path}: its inputs and outputs are not those that its metadata name")
+    # in the layout's order, whatever the runtime's own
+    return Exported(path, metadata, runtime._replace(inputs=inputs, outputs=outputs))
+
+
+def _read_onnx(path: Path) -> tuple[Metadata, Runtime]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"],
+                                           enable_fallback=False)       # which would print, and try the same again
+    text = session.get_modelmeta().custom_metadata_map.get(KEY)
+    if text is None or len(text) > MOST_JSON:
+        raise ValueError(MISSING)
+    metadata = Metadata.from_json(text)
+    inputs, outputs = ({v.name: _floats(v.shape, v.type == "tensor(float)") for v in values}
+                       for values in (session.get_inputs(), session.get_outputs()))
+    names = list(outputs)
+    return metadata, Runtime(inputs, outputs, lambda feed: dict(zip(names, session.run(names, feed))))
+
+
+def _read_tflite(path: Path) -> tuple[Metadata, Runtime]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [archive.getinfo(name) for name in (TFLITE_JSON, TFLITE_SUM)]
+            if any(member.file_size > MOST_JSON for member in members):
+                raise ValueError(f"its {KEY} metadata are too large")
+            text, checksum = (archive.read(member) for member in members)
+            begin = min(member.header_offset for member in archive.infolist())
+    except (zipfile.BadZipFile, KeyError):
+        raise ValueError(MISSING) from None
+    metadata = Metadata.from_json(text)
+    content = path.read_bytes()[:begin]
+    if hashlib.sha256(content).hexdigest() != checksum.decode("ascii", "replace"):
+        raise ValueError("is damaged: its checksum is another")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)        # TensorFlow 2.20 announces that its interpreter will go
+        interpreter = interpreter_class()(model_content=content)
+    runner = interpreter.get_signature_runner(SIGNATURE)
+    inputs, outputs = ({name: _floats(value["shape"], value["dtype"] == np.float32) for name, value in values.items()}
+                       for values in (runner.get_input_details(), runner.get_output_details()))
+    return metadata, Runtime(inputs, outputs, lambda feed: runner(**feed))
+
+
+def _read_savedmodel(path: Path) -> tuple[Metadata, Runtime]:
+    import tensorflow as tf
+
+    file = path / SAVEDMODEL_JSON
+    if not file.is_file() or file.stat().st_size > MOST_JSON:
+        raise ValueError(MISSING)
+    metadata = Metadata.from_json(file.read_bytes())
+    model = tf.saved_model.load(str(path))
+    step = model.signatures[SIGNATURE]
+    inputs, outputs = ({name: _floats(value.shape, value.dtype == tf.float32) for name, value in values.items()}
+                       for values in (step.structured_input_signature[1], step.structured_outputs))
+
+    def run(feed: dict[str, np.ndarray], keep: Any = model) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in step(**{k: tf.constant(v) for k, v in feed.items()}).items()}
+    return metadata, Runtime(inputs, outputs, run)
+
+
+def _floats(shape: Any, is_float: bool) -> tuple[int, ...]:
+    """A shape of float32; () for another type, which no input or output has."""
+    return tuple(shape) if is_float else ()

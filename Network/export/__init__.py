@@ -1,0 +1,1 @@
+"""Trained networks as files: packed weights, ONNX, TFLite, SavedModel, int8."""

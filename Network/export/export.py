@@ -1,0 +1,288 @@
+"""A trained network for phones and other programs:  python -m Network.export.export RUN --format onnx|tflite|savedmodel
+
+Writes one step of the network, one image and the memory -> points and the memory after it, so that a program can go on
+with every new image. `Network/engine/exported.py` says what is in the file, and opens it. Before anything is written, the
+file runs in its own runtime over a sequence of random images, and must give what Keras gives.
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import logging
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+
+from Dataset.io.atomic import TEMPORARY, write_atomic
+from Network.config.flags import exit_code
+from Network.engine.exported import (KEY, SAVEDMODEL_JSON, SIGNATURE, TFLITE_JSON, TFLITE_SUM, VERSION, Exported,
+                                     Metadata, open_exported)
+
+TOLERANCE = 1e-4    # of the points, in the unit sphere; of the states, too, or that part of their largest value
+IMAGES = 6          # of the sequence that is compared
+TIMED = 20          # steps whose median is told
+OPSET = 17          # of ONNX: tf2onnx knows none later than 18
+PACKAGES = {"onnx": ("onnx", "onnxruntime", "tf2onnx"), "tflite": (), "savedmodel": ()}
+NAMES = {"onnx": "step.onnx", "tflite": "step.tflite", "savedmodel": "step_savedmodel"}
+
+
+class Report(NamedTuple):
+    """An export: what was written, its size in bytes, ms of a step (median), largest difference from Keras."""
+
+    path: Path
+    size: int
+    ms: float
+    difference: float
+
+
+class Step(NamedTuple):
+    """A network's single step in Keras, and the metadata of its export."""
+
+    model: Any
+    metadata: Metadata
+
+
+def export(run: str | Path, form: str, output: str | Path | None = None, which: str = "best_validation", *,
+           tolerance: float = TOLERANCE, seed: int = 0) -> Report:
+    """Export a run folder's checkpoint `which`, or a checkpoint file beside its config.json.
+
+    form        "onnx", "tflite", "savedmodel" (a folder)
+    output      by default NAMES[form] in the run folder; a file, or a folder that an export made, is replaced
+    tolerance, seed  of the comparison with Keras, see `compare`
+    ValueError, and nothing written, when a package is missing, for a network without a single step, for an output of
+    another kind, and when the exported file does not give what Keras gives.
+    """
+    if form not in NAMES:
+        raise ValueError(f"format must be one of {', '.join(NAMES)}, got {form!r}")
+    missing = [name for name in PACKAGES[form] if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"--format {form} needs {', '.join(missing)}: pip install 'faces3d[export]'")
+    run = Path(run)
+    target = Path(output) if output is not None else (run if run.is_dir() else run.parent) / NAMES[form]
+    _check_target(target, form)
+    step = load_step(run, which)
+    with tempfile.TemporaryDirectory(prefix=f"{KEY}-") as folder:
+        made = Path(folder) / NAMES[form]
+        _write(step, form, made)
+        exported = open_exported(made)
+        difference = compare(exported, step.model, tolerance, np.random.default_rng(seed))
+        ms = median_ms(exported, np.random.default_rng(seed))
+        _publish(made, target)
+    size = sum(p.stat().st_size for p in target.rglob("*") if p.is_file()) if target.is_dir() else target.stat().st_size
+    return Report(target, size, ms, difference)
+
+
+def load_step(run: str | Path, which: str = "best_validation") -> Step:
+    """A run's network as one step with its weights. ValueError for a run that cannot be exported."""
+    import keras
+
+    from Network import get_network
+    from Network.config.flags import from_dict
+    from Network.training.loading import load_model
+
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(f"export needs Keras on TensorFlow, not on {keras.backend.backend()}")
+    if keras.config.dtype_policy().compute_dtype != "float32":
+        raise ValueError(f"export needs the policy float32, not {keras.config.dtype_policy().name}")
+    loaded = load_model(run, which)
+    if not loaded.config:
+        raise ValueError(f"{loaded.source}: has no config.json beside it, which export needs")
+    name = loaded.config["network"]
+    network = get_network(name)
+    if not (hasattr(network, "build_step") and hasattr(network, "initial_states")):
+        raise ValueError(f"{loaded.source}: network {name} has no single step to export")
+    config = from_dict(network.Config, loaded.config["model"])
+    config = dataclasses.replace(config, images=1)      # T known: no loop over it in the exported graph
+    model = network.build_step(config)
+    model.set_weights(loaded.model.get_weights())
+    states = [np.asarray(state) for state in network.initial_states(config, 1)]
+    if any(state.any() for state in states):            # Exported.initial_states gives zeros
+        raise ValueError(f"{loaded.source}: network {name} has a memory that does not begin with zeros")
+    shapes = tuple(tuple(state.shape) for state in states)
+    return Step(model, Metadata(VERSION, name, loaded.config.get("preset"), loaded.order, loaded.image_size,
+                                loaded.points, shapes, getattr(config, "crop_margin", None)))
+
+
+def compare(exported: Exported, model: Any, tolerance: float, rng: np.random.Generator) -> float:
+    """Largest difference of the points from Keras over a sequence of random images, both carrying their own states.
+
+    ValueError when a point differs by more than `tolerance`, or a state by more than that, in units of the largest
+    value of that state where it is above 1.
+    """
+    from keras import ops
+
+    worst, states = 0.0, exported.initial_states()
+    wanted = [ops.convert_to_tensor(state) for state in states]
+    for number in range(1, IMAGES + 1):
+        image = rng.random(exported.runtime.inputs["image"], dtype=np.float32)
+        outputs = model({"images": ops.convert_to_tensor(image[:, None]), "states": wanted}, training=False)
+        truth, wanted = outputs["points"], outputs["states"]
+        points, states = exported.step(image, states)
+        off = [np.abs(points - ops.convert_to_numpy(truth)).max()]
+        for found, value in zip(states, map(ops.convert_to_numpy, wanted)):
+            off.append(np.abs(found - value).max() / max(1.0, np.abs(value).max()))
+        for name, value in zip(exported.runtime.outputs, off):
+            if not value <= tolerance:      # so is NaN
+                raise ValueError(f"{exported.path.name}: {name} differs from Keras by {value:.3g} at image {number}, "
+                                 f"more than {tolerance:g}; nothing was written")
+        worst = max(worst, float(off[0]))
+    return worst
+
+
+def median_ms(exported: Exported, rng: np.random.Generator) -> float:
+    """Milliseconds of a step, the median of TIMED, after three that are not counted."""
+    image, states, times = rng.random(exported.runtime.inputs["image"], dtype=np.float32), exported.initial_states(), []
+    for _ in range(TIMED + 3):
+        start = time.perf_counter()
+        _, states = exported.step(image, states)
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times[3:])
+
+
+def freeze(step: Step) -> Any:
+    """The step as a TensorFlow GraphDef with its weights as constants, in and out by the names of the metadata.
+
+    A layer's own gradient leaves a mark on the nodes it was made for. Nobody trains an exported network, and a reader
+    would look for that gradient, so the marks go.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    inputs, outputs = step.metadata.shapes()
+    states = [name for name in inputs if name != "image"]
+
+    def call(**given: Any) -> dict[str, Any]:
+        after = step.model({"images": given["image"][:, None], "states": [given[name] for name in states]},
+                           training=False)
+        return {name: tf.identity(value, name=name)
+                for name, value in zip(outputs, (after["points"], *after["states"]))}
+
+    specs = {name: tf.TensorSpec(shape, tf.float32, name=name) for name, shape in inputs.items()}
+    graph = convert_variables_to_constants_v2(tf.function(call).get_concrete_function(**specs)).graph.as_graph_def()
+    for node in graph.node:
+        node.attr.pop("_gradient_op_type", None)
+    return graph
+
+
+def _write(step: Step, form: str, path: Path) -> None:
+    """Write the step at `path`. ValueError, in one line, when a converter gives up."""
+    writers: dict[str, Callable[[Any, Metadata, Path], None]] = {
+        "onnx": _write_onnx, "tflite": _write_tflite, "savedmodel": _write_savedmodel}
+    graph = freeze(step)
+    try:
+        writers[form](graph, step.metadata, path)
+    except Exception as error:      # each converter raises types of its own for what it does not know
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"network {step.metadata.network} cannot be exported as {form}: {reason}") from error
+
+
+def _write_onnx(graph: Any, metadata: Metadata, path: Path) -> None:
+    import onnx
+    import tf2onnx
+
+    inputs, outputs = ([f"{name}:0" for name in names] for names in metadata.shapes())
+    model, _ = tf2onnx.convert.from_graph_def(graph, name=metadata.network, input_names=inputs, output_names=outputs,
+                                              opset=OPSET, tensors_to_rename={n: n[:-2] for n in inputs + outputs})
+    onnx.helper.set_model_props(model, {KEY: metadata.to_json()})
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def _write_tflite(graph: Any, metadata: Metadata, path: Path) -> None:
+    import tensorflow as tf
+
+    folder = path.with_suffix("")
+    _write_savedmodel(graph, metadata, folder)      # for the names, which the converter takes from a signature only
+    content = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[SIGNATURE]).convert()
+    path.write_bytes(content)
+    with zipfile.ZipFile(path, "a") as archive:     # how TFLite keeps associated files
+        archive.writestr(zipfile.ZipInfo(TFLITE_JSON), metadata.to_json())
+        archive.writestr(zipfile.ZipInfo(TFLITE_SUM), hashlib.sha256(content).hexdigest())
+
+
+def _write_savedmodel(graph: Any, metadata: Metadata, path: Path) -> None:
+    import tensorflow as tf
+
+    inputs, outputs = metadata.shapes()
+    imported = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph, name=""), [])
+    tensor = imported.graph.get_tensor_by_name
+    step = imported.prune([tensor(f"{name}:0") for name in inputs], {name: tensor(f"{name}:0") for name in outputs})
+    module = tf.Module()
+    module.step = step
+    tf.saved_model.save(module, str(path), signatures={SIGNATURE: step})
+    file = path / SAVEDMODEL_JSON
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(metadata.to_json(), encoding="utf-8")
+
+
+def _check_target(target: Path, form: str) -> None:
+    """ValueError for an output that must not be written over."""
+    if form == "savedmodel":
+        if target.exists() and not (target / SAVEDMODEL_JSON).is_file():
+            raise ValueError(f"{target}: is there already, and no exported SavedModel; name another --output")
+    elif target.suffix != f".{form}" or target.is_dir():
+        raise ValueError(f"{target}: --output must be a file that ends in .{form}")
+
+
+def _publish(made: Path, target: Path) -> None:
+    """Copy what was made beside the target, then rename it. A folder that is replaced is moved aside first."""
+    if made.is_file():
+        write_atomic(target, lambda temporary: shutil.copyfile(made, temporary))
+        return
+    target = target.resolve()       # a link to a folder stays a link
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new, old = (target.parent / f"{TEMPORARY}{uuid.uuid4().hex[:12]}-{target.name}" for _ in range(2))
+    try:
+        shutil.copytree(made, new)
+        if target.exists():
+            os.rename(target, old)
+        os.rename(new, target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            os.rename(old, target)
+        raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser("python -m Network.export.export", description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", metavar="RUN", help="run folder, or a checkpoint in one")
+    parser.add_argument("--format", required=True, choices=tuple(NAMES))
+    parser.add_argument("-o", "--output", metavar="FILE", help="default: step.onnx, step.tflite or step_savedmodel/ "
+                        "in the run folder")
+    parser.add_argument("--checkpoint", default="best_validation", help="which weights of a run folder")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit code 2 and one line for bad input and for a file that differs from Keras."""
+    logging.basicConfig(level=logging.WARNING, format="Network.export.export: %(message)s")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for name in ("tensorflow", "absl", "tf2onnx"):      # what they have to say concerns their own old interfaces
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+    def work(arguments: argparse.Namespace) -> None:
+        report = export(arguments.run, arguments.format, arguments.output, arguments.checkpoint)
+        print(f"wrote {report.path}: {report.size / 1e6:.2f} MB, {report.ms:.2f} ms a step (median of {TIMED}), "
+              f"within {report.difference:.1e} of Keras over {IMAGES} images")
+    return exit_code("Network.export.export", work, parse(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

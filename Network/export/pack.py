@@ -1,0 +1,129 @@
+"""Weights small enough for the box:  python -m Network.export.pack RUN [-o FOLDER] [--overwrite]
+
+FOLDER is ./NETWORK by default, where NETWORK is the network's name ("compact"); a packed model there is an error, but
+with --overwrite. Writes FOLDER/config.json and FOLDER/weights.npz, the weights of a run's checkpoint by name, as
+float16, and says what the rounding costs: how far predictions for the same rendered faces lie apart.
+`Network.training.loading.load_model` reads FOLDER.
+"""
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from Dataset.face_model.model import load_face_model
+from Dataset.io.atomic import write_atomic, write_text
+from Dataset.io.images import minmax
+from Dataset.representations.depth import THRESHOLD
+from Dataset.synthesis.renders import RenderOptions, render_person
+from Dataset.synthesis.scene import Stage
+from Network.config.flags import exit_code
+from Network.inference.registry import predictor_of
+from Network.training.checkpoints import CHECKPOINTS, model_from_config
+from Network.training.loading import WEIGHTS, WEIGHTS_VERSION, Loaded, digest, load_model
+from Network.training.named_weights import fill, named_weights
+
+#: of config.json
+KEPT = ("network", "preset", "model", "order", "shards", "face_model", "train", "settings", "solved", "versions")
+LARGEST = 16 * 2**20    # bytes
+MOST_MOVED = 2e-3       # unit sphere: 0.2 mm
+FLIPPED = 0.01          # of a face's pixels
+
+
+def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwrite: bool = False) -> float:
+    """Write a loaded run as a weight folder -> largest distance (unit sphere) that float16 moves any predicted point.
+
+    images  (B, T, S, S, 3) float32 to measure it on; None renders two people of the built-in face
+    ValueError when `folder` holds a model (unless `overwrite`), the model comes without a config, float16 cannot hold
+    a weight or moves a point by more than MOST_MOVED, or the weights are too large; then nothing is written.
+    """
+    if not loaded.config:
+        raise ValueError(f"{loaded.source}: has no config.json beside it; pack a run folder")
+    if not overwrite and any((folder / name).exists() for name in (WEIGHTS, "config.json")):
+        raise ValueError(f"{folder}: holds a model already; name another folder with -o, or say --overwrite")
+    with np.errstate(over="ignore"):        # an overflow is found, and named, below
+        half = {name: np.asarray(w).astype(np.float16) for name, w in named_weights(loaded.model).items()}
+    overflowing = [name for name, values in half.items() if not np.isfinite(values).all()]
+    if overflowing:
+        raise ValueError(f"{loaded.source}: holds a weight that float16 cannot hold, {overflowing[0]}")
+    error = rounding_error(loaded, half, _renders(loaded.image_size) if images is None else images)
+    if error > MOST_MOVED:
+        raise ValueError(f"{loaded.source}: float16 moves a point by {error:.2e}, at most {MOST_MOVED:g} is allowed")
+    kept = {name: loaded.config[name] for name in KEPT if name in loaded.config}
+    if kept.get("settings", {}).get("init"):        # the name of what it began with, not where that lay
+        kept["settings"] = {**kept["settings"], "init": Path(kept["settings"]["init"]).name}
+    config = json.dumps(kept, indent=1) + "\n"
+    data = io.BytesIO()
+    np.savez_compressed(data, version=np.array(WEIGHTS_VERSION), config=np.array(digest(config)),
+                        **half)
+    if data.tell() > LARGEST:
+        raise ValueError(f"{loaded.source}: takes {data.tell()} bytes, at most {LARGEST} belong in the box")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.json", config)
+    write_atomic(folder / WEIGHTS, lambda temporary: temporary.write_bytes(data.getvalue()))
+    return error
+
+
+def rounding_error(loaded: Loaded, half: dict[str, np.ndarray], images: np.ndarray) -> float:
+    """Largest distance between points predicted for images (B, T, S, S, 3) with exact and with rounded weights, in the
+    unit sphere; of a network whose answer is a surface, between the surfaces themselves (`surface_moved`): what is
+    fitted to one may be another fit for one pixel more."""
+    rounded = model_from_config(loaded.config)
+    fill(named_weights(rounded), half, str(loaded.source))
+    before, after = predictor_of(loaded), predictor_of(loaded.with_model(rounded))
+    if before.photo_surface:
+        flat = images.reshape(-1, *images.shape[2:])
+        return surface_moved(before.answers(flat), after.answers(flat))
+    return float(np.linalg.norm(after.predict(images) - before.predict(images), axis=-1).max())
+
+
+def surface_moved(before: np.ndarray, after: np.ndarray) -> float:
+    """Depths in [-1, 1] (..., 1), or logits of volumes (..., S, D), of the same pictures -> by how much the surface
+    moves, about in the unit sphere, whose diameter is a side of the crop: the depth, at 99 of 100 pixels that both see
+    (at a fold one jumps from sheet to sheet); of volumes how much more or less of a ray is filled, mean over the rays
+    that both fill. Infinite where more than FLIPPED of the face's pixels (rays) are seen by one of the two alone."""
+    if before.shape[-1] == 1:
+        there = [values[..., 0] >= THRESHOLD for values in (before, after)]
+        moved = np.abs(after - before)[..., 0]
+    else:
+        filled = [(values > 0).sum(-1) for values in (before, after)]
+        there = [count > 0 for count in filled]
+        moved = np.abs(filled[1] - filled[0]) * (2.0 / before.shape[-2])
+    both, either = there[0] & there[1], there[0] | there[1]
+    if not either.any():
+        return 0.0
+    if not both.any() or (either & ~both).sum() > FLIPPED * either.sum():
+        return np.inf
+    return float(np.quantile(moved[both], 0.99) if before.shape[-1] == 1 else moved[both].mean())
+
+
+def _renders(size: int) -> np.ndarray:
+    """(2, 4, size, size, 3) float32: two people, four pictures of each."""
+    options = RenderOptions(people=2, images=4, size=size, seed=2**31, detect=0.0)
+    stage = Stage(load_face_model(), threads=1)
+    return np.stack([[minmax(image) for image in render_person(p, options, stage)["images"]] for p in range(2)])
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m Network.export.pack", description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", metavar="RUN", type=Path)
+    parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="default: ./NETWORK")
+    parser.add_argument("--overwrite", action="store_true", help="replace a packed model in FOLDER")
+    parser.add_argument("--checkpoint", choices=CHECKPOINTS, default="best_validation")
+
+    def work(arguments: argparse.Namespace) -> None:
+        loaded = load_model(arguments.run, arguments.checkpoint)
+        folder = arguments.output or Path(loaded.config.get("network", "model"))
+        error = pack(loaded, folder, overwrite=arguments.overwrite)
+        size = (folder / WEIGHTS).stat().st_size
+        print(f"{folder / WEIGHTS}: {size / 2**20:.2f} MiB; float16 moves a point by at most {error:.2e}")
+    return exit_code("python -m Network.export.pack", work, parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What a network costs and looks like, and what its layers give."""

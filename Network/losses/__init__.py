@@ -1,0 +1,1 @@
+"""Losses: (target, prediction) -> one value a sample."""

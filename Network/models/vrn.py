@@ -1,0 +1,185 @@
+"""The `vrn` network: one image -> which voxels the face fills, by stacked hourglasses and 2D convolutions alone.
+
+Source: Jackson et al. 2017, "Large pose 3D face reconstruction from a single image via direct volumetric CNN
+regression", as the seed reviews it: two stacked hourglasses of residual modules with 256 features, an image of
+192x192 -> a volume of 192x192x200, whose layers are the channels; `guided` by 68 heat maps of landmarks that are
+stacked with the image, or `multitask`, which regresses them beside the volume. Equation (1): Network/losses/volume.py.
+
+The seed says nothing of stem, depth and head. Here: 7x7 at stride 2, modules and a max-pooling to 48x48 (Newell et al.
+2016, 3.1), hourglasses down to 3x3, one upsampling with a module, and a transposed convolution (2x2, stride 2) to the
+image's size. Multitask forks after the first hourglass. Left out: intermediate supervision. docs/deviations.md lists
+all of it.
+"""
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from Network.layers.hourglass import Residual, hourglass
+from Network.layers.normalisation import BatchNormalization
+
+VARIANTS = ("plain", "guided", "multitask")
+LANDMARKS = 68
+_FILLED = 0.1           # fraction of the voxels that a face fills: what a new network predicts
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of the network; the defaults are the paper's, where the seed has them. ValueError for values that
+    make none."""
+
+    variant: str = "plain"                      # guided, multitask: with landmarks
+    image_size: int = 192                       # S, pixels, square; a multiple of 4 * 2^depth
+    layers: int = 200                           # D
+    features: int = 256                         # of the hourglasses' modules
+    stem: tuple[int, ...] = (64, 128, 128)      # features of the 7x7 convolution, then of the modules before `features`
+    hourglasses: int = 2                        # stacked
+    depth: int = 4                              # halvings of an hourglass: 48, 24, 12, 6, 3
+    head: tuple[int, ...] = (256,)              # features at S/2, before the output's transposed convolution
+    landmark_features: int = 256                # of the landmarks' hourglass
+    remat: bool = False                         # compute modules again for the gradient: less memory, more time
+    batch_norm_momentum: float = 0.99
+    batch_norm_replicas: int = 1                # synchronise the statistics over so many replicas
+    crop_margin: float = 1.15                   # the detector's box is grown by this before it is cut
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, (int, float)) and not isinstance(number, bool) and not number > 0:
+                    raise ValueError(f"{field.name} must be positive, got {value!r}")
+        if self.image_size % (4 * 2 ** self.depth):
+            raise ValueError(f"image_size must be a multiple of {4 * 2 ** self.depth}, got {self.image_size}")
+        if not self.stem or len(self.head) > 1:
+            raise ValueError(f"stem must have at least one value and head at most one, "
+                             f"got {self.stem!r}, {self.head!r}")
+        if self.hourglasses < 2 and self.variant == "multitask":
+            raise ValueError(f"hourglasses must be at least 2 for multitask, which forks after the first, got "
+                             f"{self.hourglasses}")
+        for name in ("features", "stem", "head", "landmark_features"):
+            value = getattr(self, name)
+            if any(number % 2 for number in (value if isinstance(value, tuple) else (value,))):
+                raise ValueError(f"{name} must be even, got {value!r}")
+
+    @property
+    def heat_size(self) -> int:
+        """Side of the heat maps: 48 for 192 pixels."""
+        return self.image_size // 4
+
+
+VRN = Config()
+#: the same network for two CPU cores: voxels of 3 mm, half the features, two halvings (16, 8, 4)
+SMALL = Config(image_size=64, layers=64, features=128, stem=(32, 64), depth=2, head=(96,),
+               landmark_features=64)
+PRESETS = {"vrn": VRN, "vrn-small": SMALL}
+ORDERED = False     # the output is a volume, no grid of points
+
+
+def build(config: Config) -> keras.Model:
+    """images (B, S, S, 3) float32 in [0, 1] -> **logits** of the volume (B, S, S, D) float32: their sigmoid is what
+    `Dataset.representations.volume` decodes. `multitask` without its landmarks, which the volume does not need."""
+    images, outputs = _network(config)
+    return keras.Model(images, outputs["volume"], name="vrn")
+
+
+def build_training(config: Config) -> keras.Model:
+    """With all that the loss looks at: {"volume": logits as `build` gives them} and, `guided` and `multitask`,
+    "heat_maps" (B, S/4, S/4, 68) float32: about 1 where a landmark is, 0 elsewhere; `read_landmarks` reads them."""
+    images, outputs = _network(config)
+    return keras.Model(images, outputs, name=f"vrn_{config.variant}")
+
+
+def inference(model: keras.Model) -> keras.Model:
+    """The part of a model of `build_training` that predicts: what `build` gives, with this one's weights."""
+    return keras.Model(model.inputs[0], model.get_layer("volume").output, name="vrn")
+
+
+def _network(config: Config) -> tuple[Any, dict[str, Any]]:
+    images = keras.Input((config.image_size, config.image_size, 3), name="images")
+    x, outputs = images, {}
+    if config.variant == "guided":
+        guide = _stem(config, images, config.landmark_features, "guide")
+        outputs["heat_maps"] = _heat_maps(config, guide, "guide")
+        grown = layers.UpSampling2D(4, interpolation="bilinear", name="guide_upsample")(outputs["heat_maps"])
+        x = layers.Concatenate(name="image_and_guide")([images, grown])
+    x = _stem(config, x, config.features, "stem")
+    for number in range(config.hourglasses):
+        x = _stage(config, x, config.features, f"hourglass_{number}")
+        if number == 0 and config.variant == "multitask":
+            fork = _residual(config, config.landmark_features)(x, "landmarks_in")
+            outputs["heat_maps"] = _heat_maps(config, fork, "landmarks")
+    return images, {"volume": _head(config, x), **outputs}
+
+
+def read_landmarks(heat_maps: np.ndarray) -> np.ndarray:
+    """Heat maps (..., h, h, 68) -> landmarks (..., 68, 2) float32 in normalised coordinates of the crop: the mean of
+    the 3x3 cells about each map's highest one, weighted by their values above 0. A map without any is NaN."""
+    maps = np.maximum(np.nan_to_num(np.asarray(heat_maps, np.float32)), 0)
+    flat = np.moveaxis(maps, -1, -3).reshape(-1, *maps.shape[-3:-1])
+    side, found = flat.shape[1], np.full((len(flat), 2), np.nan, np.float32)
+    for i, one in enumerate(flat):
+        row, column = np.unravel_index(one.argmax(), one.shape)
+        if one[row, column] > 0:
+            rows, columns = (np.arange(max(at - 1, 0), min(at + 2, side)) for at in (row, column))
+            near = one[np.ix_(rows, columns)]
+            found[i] = (near.sum(0) @ (columns + 0.5), near.sum(1) @ (rows + 0.5)) / near.sum() / side
+    return found.reshape(*maps.shape[:-3], maps.shape[-1], 2)
+
+
+def _stem(config: Config, x: Any, features: int, name: str) -> Any:
+    """(B, S, S, C) -> (B, S/4, S/4, features)."""
+    first, *between = config.stem
+    x = layers.Conv2D(first, 7, strides=2, padding="same", use_bias=False, kernel_initializer="he_normal",
+                      name=f"{name}_first")(x)
+    x = _relu(config, x, f"{name}_first")
+    for number, filters in enumerate((*between, features)):
+        if number == min(1, len(between)):
+            x = layers.MaxPooling2D(2, name=f"{name}_pool")(x)
+        x = _residual(config, filters)(x, f"{name}_{number}")
+    return x
+
+
+def _stage(config: Config, x: Any, features: int, name: str) -> Any:
+    """An hourglass, a module, a 1x1 convolution with normalisation and ReLU."""
+    residual = _residual(config, features)
+    x = residual(hourglass(x, config.depth, residual, name), f"{name}_out")
+    x = layers.Conv2D(features, 1, use_bias=False, kernel_initializer="he_normal", name=f"{name}_last")(x)
+    return _relu(config, x, f"{name}_last")
+
+
+def _head(config: Config, x: Any) -> Any:
+    """(B, S/4, S/4, F) -> logits (B, S, S, D); the last layer in float32, since its sum over voxels is."""
+    for number, filters in enumerate(config.head):
+        x = layers.UpSampling2D(2, name=f"head_{number}_upsample")(x)
+        x = _relu(config, _residual(config, filters)(x, f"head_{number}"), f"head_{number}")
+    stride = config.image_size // x.shape[1]
+    bias = keras.initializers.Constant(float(np.log(_FILLED / (1 - _FILLED))))
+    return layers.Conv2DTranspose(config.layers, stride, strides=stride, bias_initializer=bias, dtype="float32",
+                                  name="volume")(x)
+
+
+def _heat_maps(config: Config, x: Any, name: str) -> Any:
+    """One hourglass -> (B, S/4, S/4, 68) float32, plain numbers: L2 brings them near 0 and 1."""
+    x = _stage(config, x, config.landmark_features, f"{name}_hourglass")
+    small = keras.initializers.RandomNormal(stddev=1e-3)        # else all it learns at first is to be quiet
+    return layers.Conv2D(LANDMARKS, 1, kernel_initializer=small, dtype="float32", name=f"{name}_maps")(x)
+
+
+def _residual(config: Config, filters: int) -> Any:
+    """A function (x, name) -> a module's output."""
+    def residual(x: Any, name: str) -> Any:
+        return Residual(filters, config.batch_norm_momentum, config.remat, config.batch_norm_replicas, name=name)(x)
+    return residual
+
+
+def _relu(config: Config, x: Any, name: str) -> Any:
+    x = BatchNormalization(momentum=config.batch_norm_momentum, name=f"{name}_norm",
+                           synchronized=config.batch_norm_replicas > 1)(x)
+    return layers.ReLU(name=f"{name}_relu")(x)

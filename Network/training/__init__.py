@@ -1,0 +1,1 @@
+"""Presets, settings, gradient steps, the loop, checkpoints."""

@@ -1,0 +1,281 @@
+"""Model files -> models, whoever wrote them: run folders, weight folders (Network/export/pack.py), `.keras`, `.h5`.
+
+Nothing in a file is ever run: a `.keras` file beside a config.json gives its weights to a model of our own; one alone
+is read in Keras's safe mode; of an `.h5` file only the arrays are read, through h5py, in the order in which its
+layers were listed.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple, Sequence
+
+import h5py
+import keras
+import numpy as np
+
+from Dataset.representations.points import SIZE
+from Network import NETWORKS, get_network
+from Network.training.checkpoints import CHECKPOINTS, RunFolder, model_from_config
+from Network.training.named_weights import fill, named_weights
+
+log = logging.getLogger(__name__)
+WEIGHTS, WEIGHTS_VERSION = "weights.npz", 2
+#: the weights in the box: what demo.py uses when no model is named
+DEFAULT_MODEL = Path(__file__).parents[1] / "weights" / "compact"
+BOX = DEFAULT_MODEL.parent
+
+
+class Loaded(NamedTuple):
+    """A model and what is known of it. `config` is {} for a bare file; `points` is N of its faces (B, N, 3);
+    `image_size` the side of its square input; `images` its number of images, None for any number;
+    `order` "grid" when a point's index means a place on the face, else "random"."""
+
+    model: keras.Model
+    config: dict[str, Any]
+    source: Path
+    points: int
+    image_size: int
+    images: int | None
+    order: str
+
+    def with_model(self, model: keras.Model) -> Loaded:
+        """Another model of the same config in its place."""
+        return self._replace(model=model)
+
+
+def models_in_the_box() -> dict[str, Path]:
+    """Name -> weight folder of every network that comes with the program, the default one first."""
+    found = {}
+    for config in sorted(BOX.glob("*/config.json"), key=lambda path: (path.parent != DEFAULT_MODEL, path)):
+        if json.loads(config.read_text()).get("network") in NETWORKS:
+            found[config.parent.name] = config.parent
+    return found
+
+
+def model_path(path: str | Path) -> Path:
+    """Where a model lies: the path itself, or, where nothing is there, the folder of the one in the box of this name.
+    """
+    path = Path(path)
+    return path if path.exists() else models_in_the_box().get(str(path), path)
+
+
+def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
+    """Load a run folder's checkpoint `which`, a weight folder, a `.keras` or an `.h5` file (the thesis's network), or
+    the model in the box of this name ("compact"), where no such file is.
+
+    ValueError, in one line that names the file, for anything else.
+    """
+    path = model_path(path)
+    if path.is_dir():
+        if which not in CHECKPOINTS:
+            raise ValueError(f"checkpoint must be one of {', '.join(CHECKPOINTS)}, got {which!r}")
+        config = RunFolder(path).config()       # names what is wrong with a folder that is no run
+        if (path / WEIGHTS).is_file():
+            model = model_from_config(config)
+            read_weights(path / WEIGHTS, model)
+            return _loaded(model, config, path)
+        file = path / f"{which}.keras"
+        if not file.exists():
+            raise ValueError(f"{path}: holds no {file.name} yet")
+        return load_model(file)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such model file or run folder; in the box are {', '.join(models_in_the_box())}")
+    config = RunFolder(path.parent).config() if (path.parent / "config.json").is_file() else {}
+    readers = {".keras": _read_keras, ".h5": _read_h5}
+    if path.suffix not in readers:
+        raise ValueError(f"{path}: a model is a run folder, a .keras or an .h5 file")
+    try:
+        model = readers[path.suffix](path, config)
+    except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError, EOFError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path}: is no model of this project: {reason}") from None
+    return _loaded(model, config, path)
+
+
+def digest(text: str) -> str:
+    """SHA-256 (hex) of a config.json, which ties weights to it."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_weights(path: Path, model: keras.Model) -> None:
+    """Fill a model from weights.npz. ValueError, naming the file, when it is none, or not of the config beside it."""
+    try:
+        with zipfile.ZipFile(path) as archive:      # before anything is unpacked
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > 8 * model.count_params() + 2**20:
+            raise ValueError(f"unpacks to {size} bytes")
+        with np.load(path, allow_pickle=False) as stored:
+            version, config = int(stored["version"]), str(stored["config"])
+            weights = {name: stored[name] for name in stored.files if name not in ("version", "config")}
+    except (OSError, KeyError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: holds no weights of this program ({error})") from None
+    if version != WEIGHTS_VERSION:
+        raise ValueError(f"{path}: weights of version {WEIGHTS_VERSION} are needed, received {version}")
+    if config != digest((path.parent / "config.json").read_text()):
+        raise ValueError(f"{path}: belongs to another config.json than the one beside it")
+    fill(named_weights(model), weights, str(path))
+
+
+def weights_digest(folder: str | Path) -> str:
+    """SHA-256 (hex) of a weight folder's weights: names, shapes, values, and the config that they are tied to. What is
+    fitted to a network's answers, as a calibration is, keeps it, so that other weights are noticed.
+
+    It does not depend on how the file is compressed. ValueError when there is no weights.npz that can be read.
+    """
+    path, hashed = Path(folder) / WEIGHTS, hashlib.sha256()
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            for name in sorted(stored.files):
+                array = stored[name]
+                hashed.update(f"{name} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
+    except (OSError, KeyError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: holds no weights of this program ({error})") from None
+    return hashed.hexdigest()
+
+
+def begin_with(model: keras.Model, source: str, prefixes: Sequence[str] = ()) -> int:
+    """Copy the weights of every layer that a run or model file shares with a new model, by name -> how many; with
+    `prefixes`, only of layers whose names begin with one of them. A model in a model counts by its layers; one that
+    is alone in the file, as pix2pix's generator in its weight folder, gives them to the part of its name. With
+    `prefixes` a layer in a part ("generator/down_0") also takes what another kind of network has under its own name.
+
+    So a run begins where one of other sizes, of another memory, or of a first stage ended. A wider convolution takes
+    the narrower one's weights, and what it was and what is new do not mix at first (Chen et al. 2016, "Net2Net": the
+    function is kept). Layers of another kind or narrower ones are left alone. Nothing for "". ValueError when no layer
+    fits, or when a prefix names none of the model's.
+    """
+    if not source:
+        return 0
+    path = Path(source)
+    if (path / "config.json").is_file() and not (path / WEIGHTS).is_file():
+        first = model_from_config(RunFolder(path).config(), training=True)      # a first stage has no points to load
+        RunFolder(path).load_weights(first, "best_validation")
+    else:
+        first = load_model(path).model
+    ours, parts = _paths(model), {layer.name for layer in model.layers if isinstance(layer, keras.Model)}
+    known, taken = _paths(first, f"{first.name}/" if first.name in parts else ""), 0
+    for prefix in prefixes:
+        if not _named(ours, (prefix,)):
+            raise ValueError(f"take: the network has no layer whose name begins with {prefix!r}")
+    for name, layer in (_named(ours, prefixes) if prefixes else ours).items():
+        found = known.get(name, known.get(name.rsplit("/", 1)[-1]) if prefixes else None)
+        weights = found.get_weights() if found is not None else []
+        shapes = [w.shape for w in weights], [tuple(w.shape) for w in layer.weights]
+        wider = isinstance(layer, (keras.layers.Conv2D, keras.layers.BatchNormalization)) and _widens(*shapes)
+        if weights and (wider or shapes[0] == shapes[1]):
+            layer.set_weights([_widened(old, new) for old, new in zip(weights, layer.get_weights())])
+            taken += 1
+    if not taken:
+        raise ValueError(f"{source}: shares no layer with this network")
+    weighty = sum(bool(layer.weights) for layer in ours.values())
+    log.info("%s: began with its weights in %d of %d layers", source, taken, weighty)
+    return taken
+
+
+def _paths(model: keras.Model, before: str = "") -> dict[str, keras.layers.Layer]:
+    """Every layer by its path: its name, behind those of the models that it is in."""
+    found = {}
+    for layer in model.layers:
+        inner = isinstance(layer, keras.Model)
+        found |= _paths(layer, f"{before}{layer.name}/") if inner else {before + layer.name: layer}
+    return found
+
+
+def _named(layers: dict[str, keras.layers.Layer], prefixes: Sequence[str]) -> dict[str, keras.layers.Layer]:
+    """Those whose path or own name begins with one of `prefixes`."""
+    begins = tuple(prefixes)
+    return {path: layer for path, layer in layers.items() if path.startswith(begins) or layer.name.startswith(begins)}
+
+
+def _widens(old: list[tuple[int, ...]], new: list[tuple[int, ...]]) -> bool:
+    """Whether weights of the shapes `old` fit into `new`: equal but for the channels, the last two axes."""
+    return len(old) == len(new) and all(
+        len(a) == len(b) and a[:-2] == b[:-2] and all(i <= j for i, j in zip(a[-2:], b[-2:])) for a, b in zip(old, new))
+
+
+def _widened(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """`new` with `old` (..., I, O) in its first channels; old outputs hear nothing from new inputs."""
+    if old.shape == new.shape:
+        return old
+    new = new.copy()
+    if old.ndim == 1:
+        new[:len(old)] = old
+    else:
+        new[..., :old.shape[-1]] = 0
+        new[..., :old.shape[-2], :old.shape[-1]] = old
+    return new
+
+
+def freeze(model: keras.Model, prefixes: Sequence[str]) -> None:
+    """Keep the weights of all layers whose names begin with one of `prefixes`. ValueError for one that names none."""
+    for prefix in prefixes:
+        named = _named(_paths(model), (prefix,))
+        if not named:
+            raise ValueError(f"freeze: the network has no layer whose name begins with {prefix!r}")
+        for layer in named.values():
+            layer.trainable = False
+
+
+def thesis_model() -> keras.Model:
+    """The thesis's network with new weights, for its layers and its size."""
+    network = get_network("convlstm")
+    return network.build(network.THESIS)
+
+
+def _loaded(model: keras.Model, config: dict[str, Any], source: Path) -> Loaded:
+    """Read sizes off a model. ValueError when one without a config does not turn (B, T, H, W, 3) into (B, N, 3)."""
+    takes, gives = tuple(model.input_shape), model.output_shape
+    if len(takes) == 5 and takes[-1] == 3 and isinstance(gives, tuple) and len(gives) == 3 and gives[-1] == 3:
+        return Loaded(model, config, source, gives[1], takes[2], takes[1], config.get("order", "random"))
+    if not config:
+        raise ValueError(f"{source}: must map (B, T, H, W, 3) images to (B, N, 3) points, maps {takes} to {gives}")
+    return Loaded(model, config, source, SIZE ** 2, takes[-2], None, "grid")
+
+
+def _read_keras(path: Path, config: dict[str, Any]) -> keras.Model:
+    if config:
+        model = model_from_config(config)
+        run = RunFolder(path.parent)
+        if run.has_weights(path.stem):
+            run.load_weights(model, path.stem)
+        else:
+            model.load_weights(path)
+        return model
+    for name in NETWORKS:               # registers the layers that a bare file may name
+        get_network(name)
+    return keras.models.load_model(path, compile=False, safe_mode=True)
+
+
+def _read_h5(path: Path, config: dict[str, Any]) -> keras.Model:
+    if config:
+        model = model_from_config(config)
+    else:                               # the thesis's model.h5; it runs on any number of images
+        model = thesis_model()
+    weights = read_h5_weights(path)
+    if weights is None:                 # Keras 3's .weights.h5: arrays only, no config in it
+        model.load_weights(path)
+        return model
+    shapes, wanted = [w.shape for w in weights], [tuple(w.shape) for w in model.weights]
+    if shapes != wanted:
+        at = next((i for i, (a, b) in enumerate(zip(shapes, wanted)) if a != b), min(len(shapes), len(wanted)))
+        raise ValueError(f"its {len(shapes)} weights do not fit the network's {len(wanted)}; first difference at {at}")
+    model.set_weights(weights)
+    return model
+
+
+def read_h5_weights(path: Path) -> list[np.ndarray] | None:
+    """The arrays of a Keras 2 `.h5` file in the order of its layers; None when the file is not laid out so."""
+    with h5py.File(path, "r") as file:
+        root = file["model_weights"] if "model_weights" in file else file
+        if "layer_names" not in root.attrs:
+            return None
+        return [np.asarray(root[_text(layer)][_text(name)])
+                for layer in root.attrs["layer_names"] for name in root[_text(layer)].attrs["weight_names"]]
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode("utf-8") if isinstance(name, bytes) else str(name)

@@ -1,0 +1,1 @@
+"""A network over the frames of a video or webcam."""

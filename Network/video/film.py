@@ -1,0 +1,218 @@
+"""A video in, a video with its faces out, and their numbers beside it: what demo.py does with an --output of .mp4."""
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Callable, Iterable, Iterator, NamedTuple
+
+import numpy as np
+
+from Dataset.geometry.blas import one_thread
+from Dataset.io.atomic import write_atomic
+from Dataset.io.inputs import WEBCAM
+from Dataset.io.live_frames import RATE, Live, webcam
+from Dataset.io.video_files import CODECS, MAX_FRAMES, Moment, read_video, video_info, write_video
+from Network.video.track import Detector
+from Network.video.video import STAGES, FaceNetwork, FaceResult, FaceVideo, VideoConfig
+
+log = logging.getLogger(__name__)
+#: draw(frame (H, W, 3) uint8 BGR, faces) -> another such frame; called by one thread other than the caller's
+Draw = Callable[[np.ndarray, list[FaceResult]], np.ndarray]
+
+
+class Report(NamedTuple):
+    """frames that were looked at; with_face: of them; faces: tracks; dropped: frames of a camera that came too fast;
+    start_up: s until the first frame's faces; seconds: from then to the end; ms: mean time of each stage a frame, those
+    of drawing and writing on a thread of their own; detections: runs of the detector; files."""
+
+    frames: int
+    with_face: int
+    faces: int
+    dropped: int
+    start_up: float
+    seconds: float
+    ms: dict[str, float]
+    detections: int
+    files: tuple[Path, ...]
+
+    @property
+    def rate(self) -> float:
+        """Frames a second after the first."""
+        return (self.frames - 1) / self.seconds if self.seconds > 0 else float("nan")
+
+    def __str__(self) -> str:
+        stages = ", ".join(f"{name} {ms:.1f}" for name, ms in self.ms.items())
+        people = "1 face" if self.faces == 1 else f"{self.faces} faces"
+        return (f"{self.frames} frames, {self.with_face} with a face, {people}; start-up {self.start_up:.2f} s, then "
+                f"{self.rate:.1f} frames/s, {self.dropped} dropped; ms a frame: {stages}; the detector ran "
+                f"{self.detections} times")
+
+
+def film(source: str | Path | Live | Iterable[Moment], network: FaceNetwork, out: str | Path,
+         config: VideoConfig = VideoConfig(), *, draw: Draw, faces: int = 1, most: int = MAX_FRAMES,
+         detect: Detector | None = None, begun: float | None = None) -> Report:
+    """Follow the faces of a video and write it with them drawn (`out`, .mp4 or .avi), and OUT.npz with a row for each
+    face in each frame (`Rows`). Ctrl-C ends a camera's film; of a file's nothing is kept.
+
+    source   a video file, "webcam", or frames
+    begun    time.perf_counter() when the program began, for the report
+    Both files appear when they are whole. ValueError: no such file, no face in any frame, an ending that is none.
+    """
+    out, begun = Path(out), time.perf_counter() if begun is None else begun
+    if out.suffix.lower() not in CODECS:
+        raise ValueError(f"{out}: a video must end in {', '.join(CODECS)}")
+    if isinstance(source, (str, Path)) and Path(source).resolve() in (out.resolve(), out.with_suffix(".npz").resolve()):
+        raise ValueError(f"{out}: is the video that is read; name another --output")
+    if not 1 <= most <= MAX_FRAMES:
+        raise ValueError(f"a video may have 1 to {MAX_FRAMES} frames, got {most}")
+    with ExitStack() as stack:
+        # BLAS's second thread would wait for work where the other core draws and writes
+        stack.enter_context(one_thread())
+        moments, rate = _opened(source, most, stack)
+        live = isinstance(moments, Live)
+        video, rows = FaceVideo(network, config, faces, detect), Rows()
+        frames = with_face = 0
+        started = ended = time.perf_counter()
+        writer = None
+        try:
+            for shown, found in _watched(moments, video, _is_file(source)):
+                if writer is None:
+                    started = time.perf_counter()
+                    writer = stack.enter_context(_Writer(out, shown, rate, live, draw, video))
+                frames, with_face = frames + 1, with_face + bool(found)
+                rows.add(shown, found)
+                writer.put(shown, found)
+                if frames == most:
+                    break
+        except KeyboardInterrupt:
+            if not live or writer is None:
+                raise
+        if writer is not None:
+            writer.finish()
+        ended = time.perf_counter()
+        if not with_face:
+            raise ValueError(f"{source if isinstance(source, (str, Path)) else 'video'}: no face in any of its "
+                             f"{frames} frames")
+        ms = {name: 1e3 * video.times.seconds[name] / frames for name in STAGES}
+        dropped = moments.dropped if live else 0
+        report = Report(frames, with_face, len(set(rows.numbers)), dropped, started - begun, ended - started, ms,
+                        video.tracker.detections, (out, out.with_suffix(".npz")))
+        rows.write(report.files[1], rate, frames, dropped)
+    return report
+
+
+class Rows:
+    """The faces of all frames as arrays, N rows in the order of time: frame, track (N,) int32; time (N,) float64 s; box
+    (N, 3) px, confidence (N,), landmarks (N, 68, 2) px, pose (N, 6), coefficients (N, K) float32, as in
+    `Network.video.video.FaceResult`; what a network does not say is NaN, or of width 0."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[Any, ...]] = []
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the tracks, row by row."""
+        return [row[1] for row in self._rows]
+
+    def add(self, moment: Moment, faces: list[FaceResult]) -> None:
+        for face in faces:
+            kept = [None if value is None else np.asarray(value, np.float32)
+                    for value in (face.landmarks, face.pose, face.coefficients)]
+            self._rows.append((moment.number, face.track, moment.time, face.box,
+                               np.nan if face.confidence is None else face.confidence, *kept))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        columns = list(zip(*self._rows)) if self._rows else [()] * 8
+        count = len(self._rows)
+        widest = max((len(row) for row in columns[7] if row is not None), default=0)
+        named = {"frame": np.array(columns[0], np.int32), "track": np.array(columns[1], np.int32),
+                 "time": np.array(columns[2], np.float64),
+                 "box": np.array(columns[3], np.float32).reshape(count, 3),
+                 "confidence": np.array(columns[4], np.float32)}
+        for name, values, shape in zip(("landmarks", "pose", "coefficients"), columns[5:], ((68, 2), (6,), (widest,))):
+            filled = np.full((count, *shape), np.nan, np.float32)
+            for row, value in enumerate(values):
+                if value is not None:
+                    filled[row] = value
+            named[name] = filled
+        return named
+
+    def write(self, path: Path, rate: float, frames: int, dropped: int) -> None:
+        """As .npz, with `rate`, `frames` and `dropped` of the video."""
+        arrays = {**self.arrays(), "rate": np.float64(rate), "frames": np.int64(frames), "dropped": np.int64(dropped)}
+        write_atomic(path, lambda temporary: np.savez_compressed(temporary, **arrays))
+
+
+def _opened(source: Any, most: int, stack: ExitStack) -> tuple[Iterable[Moment], float]:
+    """Frames, and how many a second the film shall have."""
+    if isinstance(source, Live):
+        stack.callback(source.close)
+        return source, RATE
+    if str(source) == WEBCAM:
+        return stack.enter_context(webcam(most=most)), RATE
+    if isinstance(source, (str, Path)):
+        return read_video(source, most), min(max(video_info(source).rate, 1.0), 240.0)
+    return source, RATE
+
+
+def _is_file(source: Any) -> bool:
+    return isinstance(source, (str, Path)) and str(source) != WEBCAM
+
+
+def _watched(moments: Iterable[Moment], video: FaceVideo, ahead: bool) -> Iterator[tuple[Moment, list[FaceResult]]]:
+    """ahead: read the next frame while this one is looked at, as befits a file: a camera's next one is not there yet,
+    and would be an old one by then."""
+    source = iter(moments)
+    with ThreadPoolExecutor(1, "read") as reader:
+        following = reader.submit(next, source, None) if ahead else None
+        while True:
+            with video.times("read"):
+                moment = next(source, None) if following is None else following.result()
+            if moment is None:
+                return
+            if ahead:
+                following = reader.submit(next, source, None)
+            yield moment, video(moment)
+
+
+class _Writer:
+    """Draws and writes on a thread of its own, one frame behind. A camera's frames are written as often as their time
+    asks for, so that the film runs as fast as life."""
+
+    def __init__(self, out: Path, first: Moment, rate: float, live: bool, draw: Draw, video: FaceVideo) -> None:
+        height, width = first.image.shape[:2]
+        self._file = write_video(out, width, height, rate)
+        self._rate, self._live, self._draw, self._times = rate, live, draw, video.times
+        self._pool = ThreadPoolExecutor(1, "film")
+        self._last: Future | None = None
+        self._count, self._begun = 0, first.time
+
+    def __enter__(self) -> _Writer:
+        self._write = self._file.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        self._pool.shutdown()
+        return self._file.__exit__(*error)
+
+    def put(self, moment: Moment, faces: list[FaceResult]) -> None:
+        self.finish()
+        self._last = self._pool.submit(self._one, moment, faces)
+
+    def finish(self) -> None:
+        """Wait for what is under way; what it raised is raised here."""
+        if self._last is not None:
+            last, self._last = self._last, None
+            last.result()
+
+    def _one(self, moment: Moment, faces: list[FaceResult]) -> None:
+        with self._times("draw"):
+            image = self._draw(moment.image, faces)
+        times = 1 if not self._live else int((moment.time - self._begun) * self._rate) + 1 - self._count
+        with self._times("write"):
+            for _ in range(times):
+                self._write(image)
+        self._count += max(times, 0)

@@ -1,0 +1,296 @@
+"""Faces followed over the frames of a video: where to cut, and who is who.
+
+The detector runs only every so many frames, and when a face was lost; in between a face's box comes from where the
+network saw its places in the last frame (Endrawis 2018, 2.5, takes the last frame's geometry the same way, but runs the
+detector in every frame). Boxes jitter, so they are smoothed, as there (3.2).
+
+A box here is (x, y, side): float64 px of the frame, a square that may hang over its edge. Places are (K, 2), x and y.
+"""
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any, Callable, NamedTuple, Sequence
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from Dataset.detection.cascades import MAX_SIDE, STAGES, Detection, detect_faces
+from Dataset.detection.dlib_detector import dlib_faces, load_dlib
+from Dataset.geometry.smoothing import SmoothingConfig
+
+log = logging.getLogger(__name__)
+MOST_FACES = 16
+EXTENT, QUICK_LOOK, SURE = 0.91, 320, 2         # as in Network/predict.py, which this module need not wait for
+NEAR_LOOK, AROUND = 120, 0.3                    # px of a look near a face, and what it sees around it, of its side
+SEARCH_EVERY = 3        # frames, while a lost face may come back and others are followed, or one was missed
+LEAST_SIDE = 16.0       # px: smaller faces are not followed
+GREW, MOVED = 2.0, 0.6  # a box that changes by more from frame to frame, in its sides, has lost its face
+IN_PICTURE = 0.3        # share of a face's places that lie in the frame: with less it has left
+SAME = 0.2              # intersection over union of a find and a track from which they are one face
+TWICE = 0.6             # of two tracks from which they follow one face
+_LIMITS = {"detect_every": (1, 10_000), "faces": (1, MOST_FACES), "confidence": (0, 1), "patience": (1, 1000),
+           "remember": (0, 3600)}
+#: detect(frame (H, W, 3) uint8 BGR, thorough, near) -> boxes (x, y, w, h) px of the frame, the largest first; near: a
+#: box (x, y, side) about a face that is known, so that no more needs to be searched; None: the whole frame
+Detector = Callable[[np.ndarray, bool, "np.ndarray | None"], Sequence[Sequence[float]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackConfig:
+    """How faces are followed. ValueError for a value out of range."""
+
+    detect_every: int = 15      # frames between two runs of the detector while all faces are followed
+    faces: int = 1              # at most
+    confidence: float = 0.3     # of a network that says how sure it is: below it the face is lost
+    patience: int = 3           # runs of the detector in a row that miss the face of a network that does not
+    remember: float = 3.0       # s: a face that comes back within them keeps its number
+    box: SmoothingConfig = SmoothingConfig("average")
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _LIMITS.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must be within {low:g} to {high:g}, got {getattr(self, name)}")
+
+
+class Shape(NamedTuple):
+    """Height and width of a frame, px."""
+
+    height: int
+    width: int
+
+
+class Track:
+    """One face. number: 0, 1, 2 ... in the order of appearance; box: where to cut next; state: what a network keeps of
+    it, None when it was lost meanwhile; looks: frames since it was found (again); sure: its network says how sure it
+    is; seen: s, when last; reason: why it was lost, "" while it is not."""
+
+    def __init__(self, number: int, box: np.ndarray, config: TrackConfig, time: float) -> None:
+        self.number, self.box, self.seen = number, box, time
+        self.state: Any = None
+        self.looks = self.misses = 0
+        self.reason, self.sure = "", False
+        self.smooth = config.box.filter()
+
+    def found(self, box: np.ndarray, time: float) -> None:
+        """Begin anew at a box."""
+        self.box, self.seen, self.state, self.looks, self.misses, self.reason = box, time, None, 0, 0, ""
+        self.smooth.reset()
+
+
+class Tracker:
+    """Per frame: `tracks = tracker.begin(image, number, time)`, then `tracker.update(track, places, confidence, time)`
+    with what the network saw of each.
+
+    detect  see `Detector`, DETECTORS; None: OpenCV's cascades. margin: by which its boxes are grown about their centre.
+    """
+
+    def __init__(self, config: TrackConfig = TrackConfig(), detect: Detector | None = None, margin: float = 1.0
+                 ) -> None:
+        self.config, self.margin = config, margin
+        self._detect = cascade_faces if detect is None else detect
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all faces."""
+        self.tracks: list[Track] = []
+        self._lost: list[Track] = []
+        self._count, self._due, self._last, self._looked, self.detections = 0, True, -1, -SEARCH_EVERY, 0
+        self._shape = Shape(0, 0)
+
+    def begin(self, image: np.ndarray, number: int, time: float) -> list[Track]:
+        """The faces to look at in frame `number`, (H, W, 3) uint8 BGR; runs the detector where it is due."""
+        self._shape = Shape(*image.shape[:2])
+        # a face that was missed once is looked for again soon: it is gone, or was only turned for a moment
+        missed = any(track.misses for track in self.tracks)
+        every = min(SEARCH_EVERY, self.config.detect_every) if missed else self.config.detect_every
+        waited = self._last < 0 or number - self._last >= every
+        if waited or self._due and (not self.tracks or number - self._looked >= SEARCH_EVERY):
+            self._looked = number
+            self._meet([square(box, self.margin) for box in self._search(image, waited)], time, waited)
+            if waited:
+                self._last = number
+            self._due = self._searching(time)
+        self._due = self._due or not self.tracks
+        return list(self.tracks)
+
+    def _search(self, image: np.ndarray, waited: bool) -> list[Sequence[float]]:
+        """What the detector finds: in the whole frame while there may be more faces, else where faces are known, to
+        check them; nothing to check there is of a network that says how sure it is."""
+        # a face that the quick look misses may be turned: look well before it is given up
+        doubted = [track.misses + 1 >= self.config.patience for track in self.tracks]
+        if len(self.tracks) < self.config.faces:
+            self.detections += 1
+            return list(self._detect(image, waited and (any(doubted) or not self.tracks), None))
+        finds: list[Sequence[float]] = []
+        for track, doubt in zip(self.tracks, doubted):
+            if not track.sure:
+                self.detections += 1
+                finds += self._detect(image, doubt, track.box)
+        return finds
+
+    def update(self, track: Track, places: np.ndarray, confidence: float | None, time: float) -> bool:
+        """Take what a network saw of a track's face in this frame: places (K, 2) px of the frame; confidence in [0, 1],
+        None where it does not say -> whether the face is still there. If so the box is set for the next frame."""
+        reason = self._doubt(track, places, confidence)
+        if reason:
+            self.lose(track, reason, time)
+            return False
+        track.box = track.smooth(box_around(places), time, track.box[2])
+        track.looks, track.seen = track.looks + 1, time
+        track.sure = confidence is not None
+        return True
+
+    def aim(self, track: Track, places: np.ndarray, confidence: float | None, time: float) -> bool:
+        """After a first look at a new face: `update`, but that the box is where the face lies, not a mean, and that
+        the frame's own look is still to come."""
+        reason = self._doubt(track, places, confidence)
+        if reason:
+            self.lose(track, reason, time)
+            return False
+        track.box = box_around(places)
+        return True
+
+    def settle(self, time: float) -> None:
+        """After a frame: of two tracks on one face the younger is given up."""
+        for younger in sorted(self.tracks, key=lambda track: track.looks):
+            others = [t.box for t in self.tracks if t is not younger]
+            if others and overlaps(younger.box[None], np.stack(others)).max() > TWICE:
+                self.lose(younger, "follows another's face", time)
+
+    def _doubt(self, track: Track, places: np.ndarray, confidence: float | None) -> str:
+        if confidence is not None and not confidence >= self.config.confidence:
+            return "the network sees no face"
+        if not np.isfinite(places).all():
+            return "its places are not finite"
+        box, (height, width) = box_around(places), self._shape
+        if not LEAST_SIDE <= box[2] <= 2 * max(height, width):
+            return "its size is no face's"
+        if ((places >= 0) & (places < (width, height))).all(-1).mean() < IN_PICTURE:
+            return "left the picture"
+        shift = np.abs(box[:2] + box[2] / 2 - track.box[:2] - track.box[2] / 2).max()
+        if not (1 / GREW <= box[2] / track.box[2] <= GREW and shift <= MOVED * track.box[2]):
+            return "jumped"
+        return ""
+
+    def lose(self, track: Track, reason: str, time: float) -> None:
+        """Give a face up; it may come back under its number."""
+        log.debug("face %d lost at %.2f s: %s", track.number, time, reason)
+        track.reason, track.state = reason, None
+        self.tracks.remove(track)
+        self._lost.append(track)
+        self._due = True
+
+    def _searching(self, time: float) -> bool:
+        """Whether a lost face may come back any moment."""
+        return bool(self._lost) and len(self.tracks) < self.config.faces
+
+    def _meet(self, finds: list[np.ndarray], time: float, checked: bool = True) -> None:
+        """Finds and tracks are matched (Kuhn's Hungarian method on their overlaps); what is left over begins. checked:
+        a track that no find meets has been missed; else other faces were sought, and it need not have been seen."""
+        self._lost = [track for track in self._lost if time - track.seen <= self.config.remember]
+        pairs: list[tuple[int, int]] = []
+        if finds and self.tracks:
+            shared = overlaps(np.stack([track.box for track in self.tracks]), np.stack(finds))
+            same = shared >= SAME       # as many pairs as can be, then the most overlap
+            pairs = [(t, f) for t, f in zip(*linear_sum_assignment(-shared - len(finds) * same)) if same[t, f]]
+        met = {t for t, _ in pairs}
+        for number, track in reversed(list(enumerate(self.tracks))):
+            track.misses = 0 if number in met or track.sure else track.misses + checked
+            if track.misses >= self.config.patience:
+                self.lose(track, "the detector does not see it", time)
+        for find in (finds[f] for f in range(len(finds)) if f not in {f for _, f in pairs}):
+            near = [track.box for track in self.tracks]
+            if len(self.tracks) >= self.config.faces or near and overlaps(find[None], np.stack(near)).max() >= SAME:
+                continue
+            self.tracks.append(self._begun(find, time))
+
+    def _begun(self, find: np.ndarray, time: float) -> Track:
+        """The lost face that a find may be, the nearest in place and size, else a new one."""
+        if self._lost:
+            far = [np.abs(find[:2] - t.box[:2]).sum() / find[2] + abs(np.log(find[2] / t.box[2])) for t in self._lost]
+            track = self._lost.pop(int(np.argmin(far)))
+            track.found(find, time)
+            return track
+        self._count += 1
+        return Track(self._count - 1, find, self.config, time)
+
+
+def cascade_faces(image: np.ndarray, thorough: bool, near: np.ndarray | None = None) -> list[Sequence[float]]:
+    """OpenCV's cascades on a picture shrunk to 320 px: the surest stages, or, thorough, the whole chain. Near a face:
+    its surroundings shrunk to 120 px."""
+    side = QUICK_LOOK if near is None else NEAR_LOOK
+
+    def look(part: np.ndarray) -> list[Detection]:
+        found = detect_faces(part, max_side=side, stages=STAGES[:SURE], every_stage=near is None)
+        return found or (detect_faces(part, max_side=side, stages=STAGES[SURE:]) if thorough else [])
+    return _about(image, near, look)
+
+
+def dlib_boxes(image: np.ndarray, thorough: bool, near: np.ndarray | None = None) -> list[Sequence[float]]:
+    """dlib's detector (Dataset/detection/dlib_detector.py) on a picture shrunk to 640 px, for it sees no face below 80; thorough:
+    on that doubled. Near a face: its surroundings shrunk to 240 px."""
+    side = MAX_SIDE if near is None else 2 * NEAR_LOOK
+    return _about(image, near, lambda part: dlib_faces(part, side, int(thorough)))
+
+
+def _about(image: np.ndarray, near: np.ndarray | None, look: Callable[[np.ndarray], list[Detection]]
+           ) -> list[Sequence[float]]:
+    """What `look` finds in a picture, or in the surroundings of `near`, as boxes of the whole."""
+    left = top = 0
+    if near is not None:
+        height, width = image.shape[:2]
+        low, high = near[:2] - AROUND * near[2], near[:2] + (1 + AROUND) * near[2]
+        (left, top), (right, bottom) = (np.rint(np.clip(v, 0, (width, height))).astype(int) for v in (low, high))
+        if min(right - left, bottom - top) < LEAST_SIDE:
+            return []
+        image = np.ascontiguousarray(image[top:bottom, left:right])
+    return [(x + left, y + top, w, h) for x, y, w, h in (find.box for find in look(image))]
+
+
+def make_detector(name: str) -> Detector:
+    """One of DETECTORS by name. ValueError for another, or one whose package is not installed."""
+    if name not in DETECTORS:
+        raise ValueError(f"video_detector must be one of {', '.join(DETECTORS)}, got {name!r}")
+    if name == "dlib":
+        load_dlib()             # now, not in the middle of a film
+    return DETECTORS[name]
+
+
+DETECTORS: dict[str, Detector] = {"cascades": cascade_faces, "dlib": dlib_boxes}
+
+
+def square(box: Sequence[float], margin: float = 1.0) -> np.ndarray:
+    """(x, y, w, h) -> the square about its centre, `margin` times its larger side: (x, y, side)."""
+    x, y, w, h = (float(v) for v in box)
+    side = margin * max(w, h)
+    return np.array([x + (w - side) / 2, y + (h - side) / 2, side])
+
+
+def box_around(places: np.ndarray) -> np.ndarray:
+    """The box in which places (K, 2) lie as in most crops of the training (`Network.predict.cut_again`)."""
+    low, high = places.min(0), places.max(0)
+    side = float((high - low).max()) / EXTENT
+    return np.array([*((low + high) / 2 - side / 2), side])
+
+
+def to_frame(places: np.ndarray, box: Sequence[float]) -> np.ndarray:
+    """Sides of a crop (..., 2 or 3) -> px of the frame; a third coordinate, depth, is scaled alike."""
+    scaled = np.asarray(places, np.float64) * box[2]
+    scaled[..., :2] += np.asarray(box[:2])
+    return scaled
+
+
+def to_crop(places: np.ndarray, box: Sequence[float]) -> np.ndarray:
+    """Undoes :func:`to_frame`."""
+    moved = np.array(places, np.float64)
+    moved[..., :2] -= np.asarray(box[:2])
+    return moved / box[2]
+
+
+def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes (N, 3) and (M, 3): (N, M) in [0, 1]."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum((a[:, :2] + a[:, 2:])[:, None], (b[:, :2] + b[:, 2:])[None])
+    common = np.clip(high - low, 0, None).prod(-1)
+    return common / (a[:, None, 2] ** 2 + b[None, :, 2] ** 2 - common)
