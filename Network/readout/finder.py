@@ -20,9 +20,11 @@ def keypoint_finder(folder: Path) -> Callable[[np.ndarray], tuple[np.ndarray, np
     from Network.loading import read_weights
     from Network.engine.graph import compiled
     config = RunFolder(folder).config()
-    if config.get("network") != "compact" or not (folder / WEIGHTS).is_file():
-        raise ValueError(f"{folder}: must hold packed weights of compact (python -m Network.pack)")
+    if not (folder / WEIGHTS).is_file():
+        raise ValueError(f"{folder}: must hold packed weights (python -m Network.pack)")
     model = model_from_config(config)
+    if not isinstance(model.output, dict) or not {"places", "log_variance"} <= set(model.output):
+        raise ValueError(f"{folder}: must hold a network that finds keypoints, received {config['network']}")
     read_weights(folder / WEIGHTS, model)
     run = compiled(lambda images: model(images, training=False))
 
