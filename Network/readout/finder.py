@@ -22,7 +22,8 @@ def keypoint_finder(folder: Path) -> Callable[[np.ndarray], tuple[np.ndarray, np
     config = RunFolder(folder).config()
     model = model_from_config(config)
     if not (folder / WEIGHTS).is_file() or not isinstance(model.output, dict) or "log_variance" not in model.output:
-        raise ValueError(f"{folder}: must hold packed weights of compact (python -m Network.export.pack)")
+        raise ValueError(f"{folder}: must hold packed weights of a network that finds keypoints "
+                         "(python -m Network.export.pack)")
     read_weights(folder / WEIGHTS, model)
     run = compiled(lambda images: model(images, training=False))
 
