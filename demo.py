@@ -44,12 +44,12 @@ def film_faces(arguments: argparse.Namespace) -> None:
     from Network.commands.results import refuse_overwriting
     from Network.training.loading import DEFAULT_MODEL
     from Network.video.film import MAX_FRAMES, film
-    from Network.video.track import MOST_FACES
+    from Network.video.track import MAX_FACES
     refuse_overwriting(Path(arguments.output), arguments.inputs)
     network = from_run(arguments.model or DEFAULT_MODEL, arguments.checkpoint).follower()
     report = film(arguments.inputs[0], network, arguments.output, arguments.film, begun=STARTED,
                   draw=Overlay(network.triangles, OverlayConfig(labels=arguments.labels)),
-                  faces=MOST_FACES if arguments.faces == "all" else 1, most=arguments.frames or MAX_FRAMES)
+                  faces=MAX_FACES if arguments.faces == "all" else 1, most=arguments.frames or MAX_FRAMES)
     print(report)
     tell(report.files)
 

@@ -33,23 +33,23 @@ def pixel_table(arguments: argparse.Namespace, predictor, title: str) -> Table:
 
 def shards_table(arguments: argparse.Namespace) -> Table:
     """Synthetic subjects: a table of subjects or photos beside the mean face, a curve, or all networks."""
-    from Datagenerator.source import people_of
+    from Datagenerator.source import subject_set
     from Evaluation.reports.compare import compare_on
-    from Evaluation.reports.subjects import curve_of_people, score_people, score_photos
+    from Evaluation.reports.subjects import curve_of_subjects, score_photos, score_subjects
     from Network.commands.compared import systems
     surface, (model, which) = not arguments.no_surface, (arguments.model, arguments.checkpoint)
     if arguments.compare:
-        return compare_on(arguments.data, arguments.compare_people, lambda margin: systems(margin, model, which),
-                          people_of, arguments.images or 2, surface, tqdm)
+        return compare_on(arguments.data, arguments.compare_subjects, lambda margin: systems(margin, model, which),
+                          subject_set, arguments.images or 2, surface, tqdm)
     predictor, title = from_run(model, which, fusion=arguments.fusion), f"{model} on {arguments.data}"
     if arguments.maps or arguments.iterations:
         return pixel_table(arguments, predictor, title)
-    people = people_of(arguments.data, predictor.size, predictor.points)
-    title += " (SEEN IN TRAINING: same seed)" if people.seed == predictor.config.get("shards", {}).get("seed") else ""
+    subjects = subject_set(arguments.data, predictor.size, predictor.points)
+    title += " (SEEN IN TRAINING: same seed)" if subjects.seed == predictor.config.get("shards", {}).get("seed") else ""
     if arguments.curve:
-        return curve_of_people(people, predictor.prefixes, arguments.orders, arguments.seed, title, tqdm)
-    score, see, count = (score_photos, predictor.photo, 2) if arguments.photos else (score_people, predictor.subject, 8)
-    return score(people, see, arguments.images or count, title, surface, tqdm)
+        return curve_of_subjects(subjects, predictor.prefixes, arguments.orders, arguments.seed, title, tqdm)
+    score, see, count = (score_photos, predictor.photo, 2) if arguments.photos else (score_subjects, predictor.subject, 8)
+    return score(subjects, see, arguments.images or count, title, surface, tqdm)
 
 
 def subjects_table(arguments: argparse.Namespace) -> Table:
@@ -60,17 +60,17 @@ def subjects_table(arguments: argparse.Namespace) -> Table:
     from Evaluation.figures.plots import FirstSamples
     from Network.training.checkpoints import RunFolder
 
-    def scores(people: str, checkpoint: str):
+    def scores(subjects: str, checkpoint: str):
         one = from_run(arguments.model, checkpoint)
         ordered = one.ordered and dataset_info(arguments.data).order == "grid"
-        draw = FirstSamples(f"{arguments.figures}/{one.source.stem}_{people}", ordered) if arguments.figures else None
-        found = predictions(one, arguments.data, people, draw, images=arguments.images, seed=arguments.seed,
+        draw = FirstSamples(f"{arguments.figures}/{one.source.stem}_{subjects}", ordered) if arguments.figures else None
+        found = predictions(one, arguments.data, subjects, draw, images=arguments.images, seed=arguments.seed,
                             batch_size=arguments.batch_size, as_published=arguments.as_published)
         return score_batches(found, ordered, arguments.as_published, surface=not arguments.no_surface)
     if arguments.table == 2:
         return thesis_table(scores, RunFolder(arguments.model).there(CHECKPOINTS), arguments.data)
-    return score_table(scores(arguments.people, arguments.checkpoint),
-                       f"{arguments.model} on the {arguments.people} people of {arguments.data}")
+    return score_table(scores(arguments.subjects, arguments.checkpoint),
+                       f"{arguments.model} on the {arguments.subjects} people of {arguments.data}")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

@@ -76,25 +76,25 @@ class SubjectSequence(keras.utils.Sequence):
                  names: Sequence[str] | None = None, **workers: int) -> None:
         super().__init__(**workers)
         self.config, self.epoch = config, 0
-        people, where = _people(source, names)
-        self.subjects = [person for person in people if len(person.images) >= config.images]
-        self.skipped = tuple(person.name for person in people if len(person.images) < config.images)
+        subjects, where = _subjects(source, names)
+        self.subjects = [subject for subject in subjects if len(subject.images) >= config.images]
+        self.skipped = tuple(subject.name for subject in subjects if len(subject.images) < config.images)
         if not self.subjects:
-            most = max(len(person.images) for person in people)
+            most = max(len(subject.images) for subject in subjects)
             raise ValueError(f"{where}: a sample takes {config.images} images of one person, the most that any of "
-                             f"{len(people)} people has is {most}")
+                             f"{len(subjects)} people has is {most}")
         if self.skipped:
             log.warning("%s: %d of %d people have fewer than %d images and are left out: %s", where,
-                        len(self.skipped), len(people), config.images, ", ".join(self.skipped))
-        self._counts = tuple(len(person.images) for person in self.subjects)
+                        len(self.skipped), len(subjects), config.images, ", ".join(self.skipped))
+        self._counts = tuple(len(subject.images) for subject in self.subjects)
         self._first = np.concatenate([[0], np.cumsum(self._counts)])
         self._groups = group_count(self._counts, config.images, config.repeats)
         if len(self) == 0:
             raise ValueError(f"{where}: a batch takes {config.batch_size} samples, an epoch has {self._groups}")
-        self._store = ImageStore([path for person in self.subjects for path in person.images], config.image_size,
+        self._store = ImageStore([path for subject in self.subjects for path in subject.images], config.image_size,
                                  config.resize, config.cache, config.cache_limit)
         self._buffers = BufferPool(config.batch_size * config.images * config.image_size**2 * 3)
-        self._truths = np.stack([_ground_truth(person.ground_truth, config) for person in self.subjects])
+        self._targets = np.stack([_ground_truth(subject.ground_truth, config) for subject in self.subjects])
 
     @property
     def cached(self) -> bool:
@@ -111,7 +111,7 @@ class SubjectSequence(keras.utils.Sequence):
 
     def mean_truth(self) -> np.ndarray:
         """The mean of the people's ground truths (N, 3) float32: a face where their order is one, else a heap."""
-        return self._truths.mean(axis=0)
+        return self._targets.mean(axis=0)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that indexing gives. `batch` names the epoch itself and is for loops with threads."""
@@ -154,7 +154,7 @@ class SubjectSequence(keras.utils.Sequence):
             first = self._first[groups.subjects[row]]
             for step, image in enumerate(groups.images[row]):
                 _minmax(self._store[first + image], images[sample, step])
-        return images, self._truths[groups.subjects[np.asarray(rows, np.int64)]]
+        return images, self._targets[groups.subjects[np.asarray(rows, np.int64)]]
 
 
 def _minmax(image: np.ndarray, out: np.ndarray) -> None:
@@ -162,24 +162,24 @@ def _minmax(image: np.ndarray, out: np.ndarray) -> None:
     cv2.normalize(image, out, 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)
 
 
-def _people(source: str | os.PathLike[str] | Iterable[Subject], names: Sequence[str] | None
+def _subjects(source: str | os.PathLike[str] | Iterable[Subject], names: Sequence[str] | None
             ) -> tuple[list[Subject], str]:
     """The chosen subjects, and what error messages call the place they come from."""
     if isinstance(source, (str, os.PathLike)):
-        people, where = list_subjects(Path(source)), str(source)
+        subjects, where = list_subjects(Path(source)), str(source)
     else:
-        people = list(source)
-        where = str(Path(people[0].ground_truth).parent.parent) if people else "dataset"
+        subjects = list(source)
+        where = str(Path(subjects[0].ground_truth).parent.parent) if subjects else "dataset"
     if names is not None:
-        known = {person.name: person for person in people}
+        known = {subject.name: subject for subject in subjects}
         missing = [name for name in names if name not in known]
         if missing:
             raise ValueError(f"{where}: no subject {', '.join(missing[:5])}; it has {len(known)} subjects"
                              + (f", {min(known)} to {max(known)}" if known else ""))
-        people = [known[name] for name in names]
-    if not people:
+        subjects = [known[name] for name in names]
+    if not subjects:
         raise ValueError(f"{where}: at least one subject is needed, got none")
-    return people, where
+    return subjects, where
 
 
 def _ground_truth(path: Path, config: DataConfig) -> np.ndarray:

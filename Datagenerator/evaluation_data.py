@@ -78,9 +78,9 @@ def volumes_of(folder: str | Path, size: int, layers: int, images: int) -> Solid
     def batches() -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
         for picture in range(images):
             for first in range(0, len(shards), _BATCH):
-                people = np.arange(first, min(first + _BATCH, len(shards)))
-                x, y = sequence.of(people, np.full(len(people), picture))
-                heads = [sequence.head(person, picture) for person in people]
+                subjects = np.arange(first, min(first + _BATCH, len(shards)))
+                x, y = sequence.of(subjects, np.full(len(subjects), picture))
+                heads = [sequence.head(subject, picture) for subject in subjects]
                 faces = [frame.voxels(points.encode(head, model=model).reshape(-1, 3)) for head, frame in heads]
                 landmarks = [frame.voxels(model.landmarks(head)) for head, frame in heads]
                 yield x, (y["volume"], np.stack(faces), np.stack(landmarks))
@@ -123,7 +123,7 @@ class System(Protocol):
     predict: Callable[[np.ndarray], np.ndarray]
 
 
-def predictions(system: System, folder: str | Path, people: str, draw: Callable[..., None] | None = None, *,
+def predictions(system: System, folder: str | Path, subjects: str, draw: Callable[..., None] | None = None, *,
                 images: int | None, batch_size: int, seed: int, as_published: bool) -> Iterator[tuple]:
     """(predictions (B, N, 3), truths (B, N, 3), names) of one epoch over a part of the people of subject folders, read
     as `judged_config` has it. draw: called with images, predictions, truths and names."""
@@ -131,8 +131,8 @@ def predictions(system: System, folder: str | Path, people: str, draw: Callable[
                          batch_size=batch_size, seed=seed, as_published=as_published)
     split, margin = (system.config.get(part, {}).get(name, other) for part, name, other in (
         ("settings", "split", "train-test"), ("model", "crop_margin", 1.0)))
-    for inputs, truths, names in subject_samples(folder, people, split, data, margin):
+    for inputs, targets, names in subject_samples(folder, subjects, split, data, margin):
         clouds = system.predict(inputs)
         if draw:
-            draw(inputs, clouds, truths, names)
-        yield clouds, truths, names
+            draw(inputs, clouds, targets, names)
+        yield clouds, targets, names

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from Datagenerator.dataset import DataConfig, SubjectSequence
-from Datagenerator.online.live import LiveConfig, LivePeople, Rendered, open_live
+from Datagenerator.online.live import LiveConfig, LiveSubjects, Rendered, open_live
 from Datagenerator.online.live_maps import LiveDepthConfig, LiveMapConfig, open_live_maps
 from Datagenerator.sequences.coefficients import CoefficientConfig, CoefficientSequence, make_coefficient_sequences
 from Datagenerator.sequences.depth_pairs import PairConfig, PairSequence, pair_sequences
@@ -23,7 +23,7 @@ from Dataset.geometry.transforms import rotation_from_euler
 from Dataset.representations.depth import RANGE
 from Dataset.representations.pncc import mean_code
 from Dataset.representations.points import SIZE, encode, grid_landmarks
-from Dataset.representations.targets import Truths
+from Dataset.representations.targets import Targets
 from Dataset.sources.subjects import dataset_info, subjects_of
 from Dataset.synthesis.renders import GRID, RenderOptions, coarse_grid
 from Dataset.synthesis.shards import INFO, open_shards
@@ -65,7 +65,7 @@ class Source(NamedTuple):
     template: np.ndarray
     about: dict[str, Any]
     model: dict[str, Any]
-    live: LivePeople | None = None
+    live: LiveSubjects | None = None
 
     def __enter__(self) -> Source:
         return self
@@ -114,9 +114,9 @@ def open_source(folder: str | Path, split: str,
     if isinstance(data, Rendered):
         maps = isinstance(data, MapConfig)
         training, validation = (open_live_maps if maps else open_live)(data, workers)
-        people = {"validation": f"numbers below {data.validation_people}", "training": "without end"}
-        about = {"order": "grid", "people": people, "shards": shards_of(data.rendering())}
-        template = _mean_grid() if maps else training.truths.template
+        subjects = {"validation": f"numbers below {data.validation_subjects}", "training": "without end"}
+        about = {"order": "grid", "subjects": subjects, "shards": shards_of(data.rendering())}
+        template = _mean_grid() if maps else training.targets.template
         return Source(training, validation, template, about, {"crop_margin": data.margin}, training.shards)
     if workers is not None:
         raise ValueError(f"{folder}: --workers render for DATA {LIVE} only")
@@ -124,9 +124,9 @@ def open_source(folder: str | Path, split: str,
     if make is not None:
         shards = open_shards(folder, partial=True)
         training, validation = make(shards, data)
-        about = {"order": "grid", "people": {"validation": f"numbers below {data.validation_people}"},
+        about = {"order": "grid", "subjects": {"validation": f"numbers below {data.validation_subjects}"},
                  "shards": shards_of(shards.settings)}
-        template = (training.truths.template if isinstance(data, ShardConfig) else
+        template = (training.targets.template if isinstance(data, ShardConfig) else
                     _mean_places() if isinstance(data, CoefficientConfig)
                     else _mean_grid())
         if isinstance(data, CoefficientConfig):     # what its numbers are coefficients of
@@ -134,11 +134,11 @@ def open_source(folder: str | Path, split: str,
         return Source(training, validation, template, about, {"crop_margin": shards.settings.margin})
     if isinstance(data, PairConfig):
         training, validation = pair_sequences(folder, data)
-        people = {use: sorted({pair.subject for pair in sequence.pairs})
+        subjects = {use: sorted({pair.subject for pair in sequence.pairs})
                   for use, sequence in (("training", training), ("validation", validation))}
         side = dataset_info(folder).settings.get("side")    # so that a photo's crop shows as much as these pictures
         margin = {} if side is None else {"crop_margin": round(RenderOptions.margin * side / RANGE, 2)}
-        return Source(training, validation, _mean_grid(), {"order": "grid", "people": people}, margin)
+        return Source(training, validation, _mean_grid(), {"order": "grid", "subjects": subjects}, margin)
     if (Path(folder) / INFO).is_file():
         raise ValueError(f"{folder}: holds shards, this preset trains on subject folders (python -m Dataset.synthetic)")
     groups = subjects_of(folder, split)
@@ -147,7 +147,7 @@ def open_source(folder: str | Path, split: str,
                                                                            as_published=False))
     names = {use: [subject.name for subject in group] for use, group in groups.items()}
     return Source(training, validation, training.mean_truth(),
-                  {"order": dataset_info(folder).order, "people": names}, {})
+                  {"order": dataset_info(folder).order, "subjects": names}, {})
 
 
 def _mean_places() -> np.ndarray:
@@ -159,16 +159,16 @@ def _mean_places() -> np.ndarray:
 def _mean_grid() -> np.ndarray:
     """The mean face as the whole ordered grid, in the unit sphere."""
     model = load_face_model()
-    return Truths(model, SIZE ** 2).make_template(np.zeros((1, len(model.identity)), np.float32))
+    return Targets(model, SIZE ** 2).make_template(np.zeros((1, len(model.identity)), np.float32))
 
 
 def shards_of(settings: RenderOptions) -> dict[str, Any]:
     """What tells one folder of shards from another, but for how many people it holds: it may grow in training. Settings
     from before there was a choice are not mentioned, as in runs of that time."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.written().items() if k != "people"}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.written().items() if k != "subjects"}
 
 
-class People(NamedTuple):
+class SubjectSet(NamedTuple):
     """Shards to be judged on: `images(p)` gives person p's pictures (T, S, S, 3) uint8 BGR; `count` is T; `truths`
     (P, N, 3) float32 neutral grids in the unit sphere, each brought onto `constant` (N, 3), the mean face, by a
     similarity, as in training; `digest` (hex) of who they are; `seed` of the shards; `in_photo(p, k)`: of person p's
@@ -179,7 +179,7 @@ class People(NamedTuple):
 
     images: Callable[[int], np.ndarray]
     count: int
-    truths: np.ndarray
+    targets: np.ndarray
     constant: np.ndarray
     digest: str
     seed: int
@@ -188,7 +188,7 @@ class People(NamedTuple):
     landmarks: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
 
-def people_of(folder: str | Path, size: int, points: int) -> People:
+def subject_set(folder: str | Path, size: int, points: int) -> SubjectSet:
     """Everybody in a folder of shards, larger pictures averaged down. ValueError when it is unfinished or its pictures
     are smaller than the model's."""
     shards = open_shards(folder)
@@ -197,35 +197,35 @@ def people_of(folder: str | Path, size: int, points: int) -> People:
     everybody = np.arange(len(shards))
     identity = shards.gather("identity", everybody)
     model, side = load_face_model(), round(points ** 0.5)
-    truths = Truths(model, points)
-    constant = truths.make_template(np.zeros_like(identity[:1]))
+    targets = Targets(model, points)
+    constant = targets.make_template(np.zeros_like(identity[:1]))
 
-    def images(person: int) -> np.ndarray:
-        pictures = shards.gather("images", [person])[0]
+    def images(subject: int) -> np.ndarray:
+        pictures = shards.gather("images", [subject])[0]
         if pictures.shape[1] == size:
             return pictures
         return np.stack([cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in pictures])
 
-    def in_photo(person: int, picture: int) -> tuple[np.ndarray, np.ndarray]:
-        expression, visible = (shards.gather(name, [person], [picture])[0] for name in ("expression", "visible"))
-        face = encode(model.shape(identity[person], expression), side, model).reshape(-1, 3)
+    def in_photo(subject: int, picture: int) -> tuple[np.ndarray, np.ndarray]:
+        expression, visible = (shards.gather(name, [subject], [picture])[0] for name in ("expression", "visible"))
+        face = encode(model.shape(identity[subject], expression), side, model).reshape(-1, 3)
         if {"uv", "occluded"} <= set(shards.names):
-            uv, seen = (shards.gather(name, [person], [picture])[0] for name in ("uv", "occluded"))
+            uv, seen = (shards.gather(name, [subject], [picture])[0] for name in ("uv", "occluded"))
             return face.astype(np.float32), shown_places(uv, seen, side)
         coarse = visible.reshape(GRID, GRID).astype(np.float32)     # a point is shown where most about it is
         seen = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR).ravel() > 0.5
         return face.astype(np.float32), seen
 
-    def turned(person: int, picture: int) -> np.ndarray:
-        return rotation_from_euler(*shards.gather("pose", [person], [picture])[0][:3].astype(float))
+    def turned(subject: int, picture: int) -> np.ndarray:
+        return rotation_from_euler(*shards.gather("pose", [subject], [picture])[0][:3].astype(float))
 
-    def landmarks(person: int, picture: int) -> tuple[np.ndarray, np.ndarray]:
-        places, visible = (shards.gather(name, [person], [picture])[0] for name in ("landmarks", "visible"))
+    def landmarks(subject: int, picture: int) -> tuple[np.ndarray, np.ndarray]:
+        keypoints, visible = (shards.gather(name, [subject], [picture])[0] for name in ("landmarks", "visible"))
         # a landmark is shown where most about it is; the two of the jaw that the grid leaves out go with its rim
         shown = grid_landmarks(np.repeat(visible[:, None], 3, 1).astype(np.float32), model)[:, 0] > 0.5
-        return places / shards.size, shown
+        return keypoints / shards.size, shown
     digest = hashlib.sha256(np.ascontiguousarray(identity).tobytes()).hexdigest()
-    return People(images, shards.images, truths(identity), constant, digest, shards.settings.seed, in_photo, turned,
+    return SubjectSet(images, shards.images, targets(identity), constant, digest, shards.settings.seed, in_photo, turned,
                   landmarks)
 
 
@@ -233,8 +233,8 @@ def shown_places(uv: np.ndarray, seen: np.ndarray, side: int) -> np.ndarray:
     """Which points of an ordered grid of side x side a picture shows, (side^2,) bool: uv (S, S, 2), where `seen` (S, S)
     says that nothing stands before the face. Points between those of neighbouring pixels are shown, too, unless the
     face is so steep there that they lie more than GAP points apart."""
-    places = uv[np.asarray(seen) > 0.5].astype(np.float64)
-    at = np.stack([(1 - places[:, 1]) * SIZE - 0.5, places[:, 0] * SIZE - 0.5], -1) * ((side - 1) / (SIZE - 1))
+    keypoints = uv[np.asarray(seen) > 0.5].astype(np.float64)
+    at = np.stack([(1 - keypoints[:, 1]) * SIZE - 0.5, keypoints[:, 0] * SIZE - 0.5], -1) * ((side - 1) / (SIZE - 1))
     rows, columns = np.clip(np.rint(at), 0, side - 1).astype(int).T
     shown = np.zeros((side, side), np.uint8)
     shown[rows, columns] = 1
@@ -244,23 +244,23 @@ def shown_places(uv: np.ndarray, seen: np.ndarray, side: int) -> np.ndarray:
     return closed[reach:-reach, reach:-reach].ravel() > 0
 
 
-def subject_samples(folder: str | Path, people: str, split: str, data: DataConfig, margin: float = 1.0
+def subject_samples(folder: str | Path, subjects: str, split: str, data: DataConfig, margin: float = 1.0
                     ) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
     """(images (B, T, S, S, 3), truths (B, N, 3), names) of one epoch over a part of the people of subject folders.
 
     margin  a network that was trained on grown boxes gets these crops, of the detector's own box, with their rim
             repeated: the face has its size again, what lies beyond the crop is lost
     """
-    sequence = SubjectSequence(subjects_of(folder, split)[people], data)
+    sequence = SubjectSequence(subjects_of(folder, split)[subjects], data)
     for index in range(len(sequence)):
-        images, truths = sequence.batch(0, index)
-        yield (images if margin == 1 else _widened(images, margin)), truths, sequence.names(0, index)
+        images, targets = sequence.batch(0, index)
+        yield (images if margin == 1 else _widened(images, margin)), targets, sequence.names(0, index)
 
 
 def _widened(images: np.ndarray, margin: float) -> np.ndarray:
     """(B, T, S, S, 3) float32 with a rim of repeated pixels, scaled back to S."""
     size = images.shape[2]
-    rim = round(size * (margin - 1) / 2)
-    wide = [cv2.copyMakeBorder(image, rim, rim, rim, rim, cv2.BORDER_REPLICATE) for row in images for image in row]
+    boundary = round(size * (margin - 1) / 2)
+    wide = [cv2.copyMakeBorder(image, boundary, boundary, boundary, boundary, cv2.BORDER_REPLICATE) for row in images for image in row]
     small = [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in wide]
     return np.stack(small).reshape(images.shape)

@@ -27,7 +27,7 @@ class Digests(NamedTuple):
     """SHA-256 (hex) of one subject's images and of its other arrays."""
 
     images: str
-    truths: str
+    targets: str
 
 
 class FrozenSet(NamedTuple):
@@ -69,8 +69,8 @@ def matching_set(shards: Shards) -> FrozenSet:
     """The frozen set whose options a folder of shards has, but for more people and buffers. ValueError for none."""
     for frozen in frozen_sets().values():
         wanted, have = frozen.options, shards.settings
-        same = dataclasses.replace(have, people=wanted.people, buffers=wanted.buffers)
-        if same == wanted and set(wanted.buffers) <= set(have.buffers) and len(shards) >= wanted.people:
+        same = dataclasses.replace(have, subjects=wanted.subjects, buffers=wanted.buffers)
+        if same == wanted and set(wanted.buffers) <= set(have.buffers) and len(shards) >= wanted.subjects:
             return frozen
     raise ValueError(f"{shards.path}: must have the options of a frozen test set ({', '.join(frozen_sets())}), "
                      f"received seed {shards.settings.seed}, {len(shards)} subjects of {shards.images} images, "

@@ -121,15 +121,15 @@ def score_batches(batches: Iterable[tuple], ordered: bool,
     rows: list[Row] = []
     skipped: list[tuple[str, str]] = []
     left_out, sizes, count = 0, set(), 0
-    for predictions, truths, ids, *more in batches:
-        if not len(predictions) == len(truths) == len(ids):
+    for predictions, targets, ids, *more in batches:
+        if not len(predictions) == len(targets) == len(ids):
             raise ValueError("batch: want as many predictions as ground truths and ids, "
-                             f"got {len(predictions)}, {len(truths)} and {len(ids)}")
+                             f"got {len(predictions)}, {len(targets)} and {len(ids)}")
         count += 1
         used = min(1, len(ids)) if as_published else len(ids)
         left_out += len(ids) - used
         wholes = more[0] if more else [None] * len(ids)
-        for predicted, truth, name, whole in zip(predictions[:used], truths[:used], ids[:used], wholes):
+        for predicted, truth, name, whole in zip(predictions[:used], targets[:used], ids[:used], wholes):
             try:
                 rows.append(Row(str(name), evaluate(predicted, truth, ordered, surface, starts=starts, whole=whole)))
                 sizes.add((len(predicted), len(truth)))

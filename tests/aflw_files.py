@@ -9,8 +9,8 @@ import scipy.io
 
 from Dataset.face_model.model import load_face_model
 from Dataset.io.images import write_image
-from Dataset.synthesis.scene import Actor, Stage, sample_view, view_camera
-from Dataset.synthesis.skin import sample_look
+from Dataset.synthesis.scene import RenderContext, SceneSubject, sample_view, view_camera
+from Dataset.synthesis.skin import sample_appearance
 
 
 class Truth(NamedTuple):
@@ -24,21 +24,21 @@ def write_folder(folder: Path, yaws: Sequence[float], size: int = 240, seed: int
     """image00000.jpg, image00000.mat ... of the yaws."""
     folder.mkdir(parents=True, exist_ok=True)
     model = load_face_model()
-    stage = Stage(model, threads=1)
-    truths = []
+    context = RenderContext(model, threads=1)
+    targets = []
     for number, yaw in enumerate(yaws):
         rng = np.random.default_rng([seed, number])
-        actor = Actor(stage, model.sample_identity(rng), sample_look(rng))
+        scene_subject = SceneSubject(context, model.sample_identity(rng), sample_appearance(rng))
         view = sample_view(rng, 0.5 * model.sample_expression(rng), angles=np.array([yaw, 3.0, -2.0]))
         view = view._replace(distance=np.float32(1600), focal=np.float32(view.focal * 1600 / view.distance))
-        shot, camera = actor.set(view), view_camera(view).crop((0, 0, 144, 144), size)
-        write_image(folder / f"image{number:05d}.jpg", shot.render(camera))
-        marks = shot.landmarks()
+        posed, camera = scene_subject.set(view), view_camera(view).crop((0, 0, 144, 144), size)
+        write_image(folder / f"image{number:05d}.jpg", posed.render(camera))
+        marks = posed.landmarks()
         seen = camera.project(marks)
         depth = camera.focal / float(np.mean(seen.depth)) * (marks[:, 2] + 37.0)
-        truths.append(Truth(np.stack([seen.x, seen.y, depth], 1), yaw))
-        write_mat(folder / f"image{number:05d}.mat", truths[-1].landmarks, yaw)
-    return truths
+        targets.append(Truth(np.stack([seen.x, seen.y, depth], 1), yaw))
+        write_mat(folder / f"image{number:05d}.mat", targets[-1].landmarks, yaw)
+    return targets
 
 
 def write_mat(path: Path, landmarks: np.ndarray, yaw: float, **more: np.ndarray) -> None:

@@ -55,6 +55,6 @@ def console(driver: Any) -> list[str]:
     return [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 
-def shot(element: Any) -> np.ndarray:
+def posed(element: Any) -> np.ndarray:
     """What an element looks like on the screen: (H, W, 3) uint8 BGR."""
     return cv2.imdecode(np.frombuffer(element.screenshot_as_png, np.uint8), cv2.IMREAD_COLOR)

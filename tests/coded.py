@@ -57,17 +57,17 @@ class Pictures:
 
     def __init__(self, **arrays: np.ndarray) -> None:
         self.arrays = arrays
-        self.people = np.arange(len(arrays["images"]))
+        self.subjects = np.arange(len(arrays["images"]))
         self.images, self.size = arrays["images"].shape[1:3]
 
     def __len__(self) -> int:
-        return len(self.people)
+        return len(self.subjects)
 
-    def gather(self, name: str, people: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
+    def gather(self, name: str, subjects: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
         """As `Dataset.synthesis.shards.Shards.gather`."""
-        rows = self.arrays[name][np.asarray(people)]
+        rows = self.arrays[name][np.asarray(subjects)]
         if images is None:
             return rows.copy()
         images = np.asarray(images)
-        people = np.broadcast_to(np.asarray(people).reshape(-1, *[1] * (images.ndim - 1)), images.shape)
-        return self.arrays[name][people, images].copy()
+        subjects = np.broadcast_to(np.asarray(subjects).reshape(-1, *[1] * (images.ndim - 1)), images.shape)
+        return self.arrays[name][subjects, images].copy()

@@ -13,7 +13,7 @@ import scipy.io
 
 from Dataset.face_model.model import BUILT_IN, load_face_model
 
-SPREADS = (3.0, 2.0, 1.5, 1.0)      # of the four identities
+SIGMAS = (3.0, 2.0, 1.5, 1.0)      # of the four identities
 
 
 class Made(NamedTuple):
@@ -25,7 +25,7 @@ class Made(NamedTuple):
     identity: np.ndarray
     expression: np.ndarray
     picks: np.ndarray
-    person: np.ndarray
+    subject: np.ndarray
     moved: np.ndarray
 
 
@@ -36,18 +36,18 @@ def make(seed: int = 5) -> Made:
     picks = rng.permutation(np.unique(faces))
     place = np.zeros(len(model.mean), np.int64)
     place[picks] = np.arange(len(picks))
-    person, moved = 0.5 * rng.standard_normal(200), np.array([4.0, -30.0, 60.0])
-    identity = np.stack([spread * model.identity[k][picks] for k, spread in enumerate(SPREADS)])
+    subject, moved = 0.5 * rng.standard_normal(200), np.array([4.0, -30.0, 60.0])
+    identity = np.stack([sigma * model.identity[k][picks] for k, sigma in enumerate(SIGMAS)])
     units = [model.expression_names.index(name) for name in ("jawOpen", "browDownLeft")]
-    return Made(model.shape(person)[picks] + moved, place[faces], identity, model.expression[units][:, picks], picks,
-                person, moved)
+    return Made(model.shape(subject)[picks] + moved, place[faces], identity, model.expression[units][:, picks], picks,
+                subject, moved)
 
 
 def write_basel_2009(path: Path, made: Made) -> Path:
     columns = made.identity.reshape(4, -1).T * 1000
-    spread = np.linalg.norm(columns, axis=0)
+    sigma = np.linalg.norm(columns, axis=0)
     scipy.io.savemat(path, {"shapeMU": made.mean.reshape(-1, 1).astype(np.float32) * 1000,
-                            "shapePC": (columns / spread).astype(np.float32), "shapeEV": spread[:, None],
+                            "shapePC": (columns / sigma).astype(np.float32), "shapeEV": sigma[:, None],
                             "tl": (made.triangles[:, [0, 2, 1]] + 1).astype(np.int32), "texMU": np.zeros((9, 1))})
     return path
 
@@ -57,10 +57,10 @@ def write_basel_2017(path: Path, made: Made) -> Path:
         for name, mean, basis in (("shape", made.mean, made.identity),
                                   ("expression", np.zeros_like(made.mean), made.expression)):
             columns = basis.reshape(len(basis), -1).T
-            spread = np.linalg.norm(columns, axis=0)
+            sigma = np.linalg.norm(columns, axis=0)
             file[f"{name}/model/mean"] = mean.ravel().astype(np.float32)
-            file[f"{name}/model/pcaBasis"] = (columns / spread).astype(np.float32)
-            file[f"{name}/model/pcaVariance"] = spread ** 2
+            file[f"{name}/model/pcaBasis"] = (columns / sigma).astype(np.float32)
+            file[f"{name}/model/pcaVariance"] = sigma ** 2
         file["shape/representer/cells"] = made.triangles.T.astype(np.int32)
     return path
 

@@ -12,7 +12,7 @@ from Network.video.video import Cut, FaceAnswer
 
 
 @lru_cache(maxsize=1024)
-def truths(video: SyntheticVideo, frame: int) -> list[FaceTruth]:
+def targets(video: SyntheticVideo, frame: int) -> list[FaceTruth]:
     """Of a frame, found once."""
     return video.truth(frame, hidden=False)
 
@@ -26,17 +26,17 @@ class Oracle:
     def __init__(self, video: SyntheticVideo, noise: float = 0.0, size: int = 48, margin: float = 1.3,
                  vertices: bool = False, maps: bool = False, sure: bool = True) -> None:
         self.video, self.noise, self.size, self.margin, self.maps, self.sure = video, noise, size, margin, maps, sure
-        self.triangles = video.stage.model.triangles if vertices else None
+        self.triangles = video.context.model.triangles if vertices else None
         self.states: list = []
 
-    def truths(self, frame: int) -> list[FaceTruth]:
-        return truths(self.video, frame)
+    def targets(self, frame: int) -> list[FaceTruth]:
+        return targets(self.video, frame)
 
     def __call__(self, cut: Cut, state) -> FaceAnswer:
         self.states.append(state)
         rng = np.random.default_rng([9, cut.frame])
-        near = [np.abs(to_crop(face.places, cut.box).mean(0) - 0.5).max() for face in self.truths(cut.frame)]
-        face = self.truths(cut.frame)[int(np.argmin(near))]
+        near = [np.abs(to_crop(face.places, cut.box).mean(0) - 0.5).max() for face in self.targets(cut.frame)]
+        face = self.targets(cut.frame)[int(np.argmin(near))]
         confidence = (0.9 if min(near) < 0.35 and face.inside > 0.4 else 0.1) if self.sure else None
         places = to_crop(face.places, cut.box) + self.noise * rng.standard_normal((256, 2))
         landmarks = to_crop(face.landmarks, cut.box) + self.noise * rng.standard_normal((68, 2))
@@ -59,7 +59,7 @@ def detector(video: SyntheticVideo, frame_of, calls: list | None = None):
         if calls is not None:
             calls.append(thorough)
         found = []
-        for face in truths(video, frame_of()):
+        for face in targets(video, frame_of()):
             if face.inside > 0.9:
                 low, high = face.landmarks[17:].min(0), face.landmarks[17:].max(0)
                 x, y, side = square((*low, *(high - low)), 1.2)

@@ -2,8 +2,8 @@
 
 Reads shards that were rendered by
 
-    python -m Dataset.shards TEST_SHARDS --people 64 --images 8 --size 128 --seed 9001 --buffers uv,occluded
-    python -m Dataset.shards TRAINING_SHARDS --people 6400 --images 8 --size 128 --seed 0 --skins 0.5 \\
+    python -m Dataset.shards TEST_SHARDS --subjects 64 --images 8 --size 128 --seed 9001 --buffers uv,occluded
+    python -m Dataset.shards TRAINING_SHARDS --subjects 6400 --images 8 --size 128 --seed 0 --skins 0.5 \\
         --buffers uv,mask,occluded,depth
 
 and writes Dataset/face_model/assets/frozen.json (digests of all frozen subjects) and tests/data/frozen.npz (arrays of a few, which
@@ -48,7 +48,7 @@ def main(folders: list[str]) -> None:
     record, kept = {}, {}
     for (name, count), folder in zip(SUBJECTS.items(), folders, strict=True):
         shards = open_shards(folder, partial=True)
-        options = dataclasses.replace(shards.settings, people=count)
+        options = dataclasses.replace(shards.settings, subjects=count)
         subjects = []
         for number in range(count):
             arrays = {array: shards.gather(array, [number])[0] for array in layout(options)}

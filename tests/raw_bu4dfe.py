@@ -19,14 +19,14 @@ from scipy.spatial import cKDTree
 
 from Dataset.face_model.model import load_face_model
 from Dataset.sources.bu4dfe_subject import EXPRESSIONS
-from Dataset.synthesis.scene import Actor, Stage, View, sample_view, view_camera
-from Dataset.synthesis.skin import sample_look
+from Dataset.synthesis.scene import RenderContext, SceneSubject, View, sample_view, view_camera
+from Dataset.synthesis.skin import sample_appearance
 
 DISTANCE = 1000.0       # camera to head, mm
 UNREFERENCED = 300      # stray points a scan
 
 
-def write_raw(folder: Path, people: tuple[str, ...] = ("F001", "F002", "M001"), frames: int = 3, seed: int = 0,
+def write_raw(folder: Path, subjects: tuple[str, ...] = ("F001", "F002", "M001"), frames: int = 3, seed: int = 0,
               height: int = 268, subdivided: bool = False, expressions: tuple[str, ...] = EXPRESSIONS,
               marked: tuple[str, ...] = ("F001", "M001")) -> dict[str, np.ndarray]:
     """Write RAW -> each person's neutral scan vertices (V, 3), mm, to compare ground truths with.
@@ -35,15 +35,15 @@ def write_raw(folder: Path, people: tuple[str, ...] = ("F001", "F002", "M001"), 
     instead of 3,000 (real ones: 35,000). The people in `marked` have landmark files.
     """
     model = load_face_model()
-    stage = Stage(model)
+    context = RenderContext(model)
     (folder / "BU_WrlViewer_V2").mkdir(parents=True)
     (folder / "BU_WrlViewer_V2" / "readme.txt").write_text("not a person\n")
     truth = {}
-    for index, name in enumerate(people):
+    for index, name in enumerate(subjects):
         rng = np.random.default_rng([seed, index])
         identity = 0.6 * model.sample_identity(rng)
         # Pale and short-haired, evenly lit: Haar must find every frame, and these tests are about something else.
-        actor = Actor(stage, identity, sample_look(rng)._replace(melanin=0.2, hair_style=1, beard=0.0))
+        scene_subject = SceneSubject(context, identity, sample_appearance(rng)._replace(melanin=0.2, hair_style=1, beard=0.0))
         neutral = sample_view(rng, np.zeros(len(model.expression)))
         neutral = neutral._replace(pose=np.zeros(6, np.float32), distance=np.float32(DISTANCE), grain=np.float32(1),
                                    light_direction=np.array([0.3, 0.5, 0.81], np.float32))
@@ -53,7 +53,7 @@ def write_raw(folder: Path, people: tuple[str, ...] = ("F001", "F002", "M001"), 
             for frame in range(frames):
                 strength = max(frame - 1, 0) / max(frames - 2, 1)       # the first two frames are neutral
                 view = neutral._replace(expression=(strength * target).astype(np.float32))
-                scan = _frame(folder / name / expression / f"{frame:03d}", actor, view, height, subdivided, rng)
+                scan = _frame(folder / name / expression / f"{frame:03d}", scene_subject, view, height, subdivided, rng)
                 truth.setdefault(name, scan)
                 if name in marked:
                     shape = model.shape(identity, view.expression)
@@ -61,12 +61,12 @@ def write_raw(folder: Path, people: tuple[str, ...] = ("F001", "F002", "M001"), 
     return truth
 
 
-def _frame(path: Path, actor: Actor, view: View, height: int, subdivided: bool, rng: np.random.Generator) -> np.ndarray:
-    model, width = actor.stage.model, round(height * 1040 / 1392)
+def _frame(path: Path, scene_subject: SceneSubject, view: View, height: int, subdivided: bool, rng: np.random.Generator) -> np.ndarray:
+    model, width = scene_subject.context.model, round(height * 1040 / 1392)
     camera = view_camera(view)._replace(width=width, height=height, focal=height * 3.1,
                                         centre=(width / 2, height / 2))
-    cv2.imwrite(str(path.with_suffix(".jpg")), actor.set(view).render(camera, smooth=False))
-    vertices = model.shape(actor.identity, view.expression)
+    cv2.imwrite(str(path.with_suffix(".jpg")), scene_subject.set(view).render(camera, smooth=False))
+    vertices = model.shape(scene_subject.identity, view.expression)
     triangles = model.triangles[model.region("skin")]
     if subdivided:
         vertices = model.subdivide(vertices)

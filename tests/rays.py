@@ -2,7 +2,7 @@
 import numpy as np
 
 from Dataset.geometry.camera import Camera
-from Dataset.rendering.rasterise import _LEAST_AREA, Fragments
+from Dataset.rendering.rasterise import _MIN_AREA, Fragments
 from Dataset.rendering.raycast import Hits, Scene
 
 
@@ -57,7 +57,7 @@ def rasterise_slowly(points: np.ndarray, triangles: np.ndarray, size: int) -> Fr
     best: dict[int, tuple[float, int, tuple[float, ...]]] = {}
     for number, (a, b, c) in enumerate(points[np.asarray(triangles).T]):
         area = (b - a)[1] * (c - a)[0] - (b - a)[0] * (c - a)[1]
-        if area <= _LEAST_AREA:
+        if area <= _MIN_AREA:
             continue
         for row in range(size):
             for column in range(size):

@@ -12,8 +12,8 @@ from Dataset.geometry.normals import normalise
 from Dataset.rendering import shading
 from Dataset.representations.coefficients import POSE, decode_pose
 from Dataset.representations.pncc import built_in_unit
-from Dataset.synthesis.scene import SKIN, Actor, Stage, sample_view
-from Dataset.synthesis.skin import sample_look
+from Dataset.synthesis.scene import SKIN, RenderContext, SceneSubject, sample_view
+from Dataset.synthesis.skin import sample_appearance
 
 
 class Relief(NamedTuple):
@@ -27,14 +27,14 @@ class Relief(NamedTuple):
 
 
 def picture(seed: int, size: int = 192, height: float = 0.35, lengths: tuple[float, float] = (6.0, 14.0),
-            stage: Stage | None = None) -> Relief:
+            context: RenderContext | None = None) -> Relief:
     """height: RMS of the waves, mm; lengths: of the waves, mm."""
     model, rng, unit = load_face_model(), np.random.default_rng(seed), built_in_unit(True)
-    stage = stage or Stage(model, threads=1)
+    context = context or RenderContext(model, threads=1)
     face = np.zeros(290, np.float32)
     face[:200], face[200:284] = model.sample_identity(rng), model.sample_expression(rng, 0.3)
     face[POSE] = [*rng.normal(0, (0.3, 0.12, 0.05)), 0.05, 0, -0.1]
-    actor = Actor(stage, face[:200], sample_look(rng))
+    scene_subject = SceneSubject(context, face[:200], sample_appearance(rng))
     view = sample_view(rng, face[200:284])
     drawn = unit(face, size)
     seen = drawn[..., :3].any(-1)
@@ -52,7 +52,7 @@ def picture(seed: int, size: int = 192, height: float = 0.35, lengths: tuple[flo
     slope = slope @ rotation.T
     slope -= (slope * smooth).sum(1, keepdims=True) * smooth
     normals = normalise(smooth - slope)
-    material = actor.material(places.astype(np.float32), np.full(len(places), SKIN))
+    material = scene_subject.material(places.astype(np.float32), np.full(len(places), SKIN))
     light = shading.Light(view.light_direction.astype(float), view.light_colour.astype(float),
                           view.light_ambient.astype(float))
     linear = np.full((size, size, 3), 0.2)

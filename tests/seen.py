@@ -70,9 +70,9 @@ def disturbed(pixels: np.ndarray, seen: np.ndarray, rng: np.random.Generator, co
 
 def smooth_field(rng: np.random.Generator, width: float) -> np.ndarray:
     """(16384, 2) with variance 1: white noise under a Gaussian of `width` grid steps."""
-    rim = round(3 * width)
-    noise = gaussian_filter(rng.standard_normal((SIZE + 2 * rim, SIZE + 2 * rim, 2)), (width, width, 0))
-    return noise[rim:-rim, rim:-rim].reshape(-1, 2) * (2 * np.sqrt(np.pi) * width)
+    boundary = round(3 * width)
+    noise = gaussian_filter(rng.standard_normal((SIZE + 2 * boundary, SIZE + 2 * boundary, 2)), (width, width, 0))
+    return noise[boundary:-boundary, boundary:-boundary].reshape(-1, 2) * (2 * np.sqrt(np.pi) * width)
 
 
 def squared_error(model: FaceModel, identity: np.ndarray, truth: np.ndarray) -> float:

@@ -23,10 +23,10 @@ def made(tmp_path_factory):
 
 
 def test_a_folder_is_read(made):
-    folder, truths = made
+    folder, targets = made
     photos = read_photos(folder.parent)         # folders within are looked through, as 300W-LP needs
     assert [photo.path.name for photo in photos] == [f"image{n:05d}.jpg" for n in range(len(YAWS))]
-    for photo, truth in zip(photos, truths):
+    for photo, truth in zip(photos, targets):
         np.testing.assert_allclose(photo.landmarks, truth.landmarks, atol=1e-9)
         assert photo.yaw == pytest.approx(truth.yaw) and photo.pitch == pytest.approx(math.degrees(0.05))
         assert photo.image().shape == (240, 240, 3)
@@ -67,7 +67,7 @@ def test_bins():
 
 
 def test_the_table(made):
-    folder, truths = made
+    folder, targets = made
     photos, calls = read_photos(folder), []
 
     def landmarker(image, box):
@@ -76,7 +76,7 @@ def test_the_table(made):
         if number == 4:
             return None
         side = math.sqrt(np.prod(photos[number].box[2:]))
-        return truths[number].landmarks[:, :2] + [0.01 * (number + 1) * side, 0]
+        return targets[number].landmarks[:, :2] + [0.01 * (number + 1) * side, 0]
     table = landmark_table(photos, landmarker, "made")
     assert calls == [None] * 6
     means = [1.5, 3.5, 6.0]
@@ -130,7 +130,7 @@ def test_the_detector_is_asked_or_told(made):
 def test_the_network_in_the_box_finds_them(made):
     """A network that never saw these pictures: far better than landmarks in the middle of the box."""
     from Network import from_preset
-    folder, truths = made
+    folder, targets = made
     photos = read_photos(folder)[:4]
     find = from_preset("compact").landmarks_in
     table = landmark_table(photos, find, "compact", boxes="truth")

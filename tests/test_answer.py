@@ -9,7 +9,7 @@ from Dataset.io.inputs import example_picture
 from Network.commands.answer import Answers, face_files
 from Network.inference.base import Face
 from Network.inference.photos import NoFace, square_crop
-from Network.training.loading import DEFAULT_MODEL, models_in_the_box
+from Network.training.loading import DEFAULT_MODEL, bundled_models
 
 BLANK = np.full((100, 100, 3), 90, np.uint8)
 
@@ -25,7 +25,7 @@ def photo() -> np.ndarray:
 
 
 def test_the_box_begins_with_the_default_network(answers):
-    assert next(iter(models_in_the_box().values())) == DEFAULT_MODEL
+    assert next(iter(bundled_models().values())) == DEFAULT_MODEL
     assert list(answers.networks)[0] == DEFAULT_MODEL.name and set(answers.networks.values()) == {"weights in the box"}
 
 

@@ -10,7 +10,7 @@ from Datagenerator.augmentation.augment import (DEFAULT, AugmentConfig, Sample, 
                                                 colours, jitter, jpeg, light, noise_range, occlude)
 
 OFF = AugmentConfig.off()
-PLACES = np.array([[40.5, 40.5], [88.5, 44.5], [64.5, 64.5], [46.5, 90.5], [82.5, 86.5]], np.float32)
+KEYPOINT_SIDE = np.array([[40.5, 40.5], [88.5, 44.5], [64.5, 64.5], [46.5, 90.5], [82.5, 86.5]], np.float32)
 
 
 def picture(size: int = 128, seed: int = 0) -> np.ndarray:
@@ -24,7 +24,7 @@ def sample(size: int = 128, seed: int = 0) -> Sample:
     return Sample(picture(size, seed), points, np.ones(68, bool))
 
 
-def dots(places: np.ndarray = PLACES) -> Sample:
+def dots(places: np.ndarray = KEYPOINT_SIDE) -> Sample:
     """Gaussian dots on black, sd 2 pixels, at `places` in the convention of docs/conventions.md."""
     centres = np.arange(128) + 0.5
     rows = np.exp(-(centres[:, None] - places[:, 1]) ** 2 / 8)
@@ -44,7 +44,7 @@ def found(image: np.ndarray, near: np.ndarray) -> np.ndarray:
 
 
 def test_the_finder_finds_dots():
-    assert np.abs(found(dots().image, PLACES) - PLACES).max() < 0.01
+    assert np.abs(found(dots().image, KEYPOINT_SIDE) - KEYPOINT_SIDE).max() < 0.01
 
 
 @pytest.mark.parametrize("change", [dict(scale=(0.8, 0.8)), dict(scale=(1.25, 1.25)), dict(shift=0.1),
@@ -53,7 +53,7 @@ def test_points_move_with_their_pixels(change):
     config = AugmentConfig.off(**change)
     for seed in range(8):
         moved = jitter(dots(), np.random.default_rng(seed), config)
-        assert moved.visible.all() and np.abs(moved.points - PLACES).max() > 0.2
+        assert moved.visible.all() and np.abs(moved.points - KEYPOINT_SIDE).max() > 0.2
         assert np.abs(found(moved.image, moved.points) - moved.points).max() < 0.08
 
 
@@ -151,14 +151,14 @@ def test_hands_are_skin_and_of_hand_size():
 
 
 def test_no_more_than_the_limit_is_covered():
-    config = AugmentConfig.off(blob=1.0, blob_cover=(0.3, 0.35), hand=1.0, bar=1.0, most_covered=0.37)
+    config = AugmentConfig.off(blob=1.0, blob_cover=(0.3, 0.35), hand=1.0, bar=1.0, max_covered=0.37)
     grid = (np.mgrid[:128, :128].reshape(2, -1).T + 0.5).astype(np.float32)
     shares = []
     for seed in range(40):
         before = Sample(picture(), grid, np.ones(len(grid), bool))
         shares.append(1 - occlude(before, np.random.default_rng(seed), config).visible.mean())
     assert max(shares) <= 0.37 and min(shares) > 0.27
-    none = occlude(before, np.random.default_rng(0), dataclasses.replace(config, most_covered=0.0))
+    none = occlude(before, np.random.default_rng(0), dataclasses.replace(config, max_covered=0.0))
     assert none.visible.all() and none.image is before.image
 
 
@@ -201,7 +201,7 @@ def test_soft_steps_remove_detail_and_move_nothing(step, change):
     assert soft.shape == fine.shape and soft.std() < 0.6 * fine.std()
     assert soft.mean() == pytest.approx(fine.mean(), abs=1.5)
     after = step(dots().image, np.random.default_rng(1), AugmentConfig.off(**change))
-    assert np.abs(found(after, PLACES) - PLACES).max() < 0.1
+    assert np.abs(found(after, KEYPOINT_SIDE) - KEYPOINT_SIDE).max() < 0.1
 
 
 @pytest.mark.parametrize("size, sigma", [(128, 1.0), (128, 2.5), (256, 1.2)])

@@ -85,13 +85,13 @@ def test_occluders_of_pictures_that_are_not_square(shape, monkeypatch):
     assert after.visible.tolist() == [False, True, True]
     monkeypatch.undo()
     y, x = np.mgrid[:height, :width]
-    for draw, spread in ((occluders.hand, 0.22), (occluders.bar, 0.3)):
+    for draw, sigma in ((occluders.hand, 0.22), (occluders.bar, 0.3)):
         middles = []
         for seed in range(60):
             mass = draw(shape, np.random.default_rng(seed)).alpha
             middles.append([(x * mass).sum() / mass.sum() / width, (y * mass).sum() / mass.sum() / height])
         assert np.abs(np.mean(middles, 0) - 0.5).max() < 0.12, draw
-        assert (np.ptp(middles, axis=0) > spread).all(), draw
+        assert (np.ptp(middles, axis=0) > sigma).all(), draw
 
 
 @pytest.mark.parametrize("shape, plane", [((20, 90), (60, 300)), ((90, 20), (300, 60))])

@@ -99,14 +99,14 @@ def test_ground_truth_is_the_neutral_scan_without_strays(converted):
 
 def test_from_wrl_to_nme(converted):
     """The loader's ground truths in the thesis's metric: a person is nearer to himself, drawn anew, than to others."""
-    truths = [read_points(subject.ground_truth) for subject in list_subjects(converted[0])]
+    targets = [read_points(subject.ground_truth) for subject in list_subjects(converted[0])]
     row = converted[1][0]
     path = shared_raw() / row.subject / row.expression / f"{row.frame}.wrl"
     box = detect_as_published(read_image(path.with_suffix(".jpg")))[0].box
     again = bu4dfe_subject.ground_truth(path, box, Options(points=4096), np.random.default_rng(7))
     measure = prediction_evaluator()
-    same, *others = (measure(again, truth) for truth in truths)
-    assert measure(truths[0], truths[0]) < 1e-12 and 0 < same < 0.02
+    same, *others = (measure(again, truth) for truth in targets)
+    assert measure(targets[0], targets[0]) < 1e-12 and 0 < same < 0.02
     assert all(same < other for other in others)
 
 

@@ -54,19 +54,19 @@ def test_the_ground_truths_are_ordered_grids(converted, raw):
         assert error < 1.0 and error < 0.5 * np.linalg.norm(true_grid(1 - index) - true_grid(index), axis=2).mean()
         scan = clean(read_mesh(raw / subject.name / "Sad" / "000.wrl"))
         found = ScanSurface(scan).nearest(grid.reshape(-1, 3))
-        assert found.distance[~found.rim].mean() < 0.1
+        assert found.distance[~found.boundary].mean() < 0.1
 
 
 def test_the_report_says_how_well_each_fits(converted):
     out, rows = converted
     summary = json.loads((out / "registration.json").read_text())
-    assert sorted(summary) == ["bad", "limits", "mean", "people"] and summary["bad"] == []
-    first, second = summary["people"]["F001"], summary["people"]["M001"]
+    assert sorted(summary) == ["bad", "limits", "mean", "subjects"] and summary["bad"] == []
+    first, second = summary["subjects"]["F001"], summary["subjects"]["M001"]
     assert first["scan"] in ("Sad/000.wrl", "Sad/001.wrl") and (first["landmarks"], second["landmarks"]) == (46, 0)
     assert first["landmarks_mean"] < 3.0 and second["landmarks_mean"] is None
-    for person in (first, second):
-        assert person["surface_mean"] <= 0.1 and person["surface_p95"] < 0.5 and 0.6 < person["covered"] < 0.95
-        assert person["faults"] == []
+    for subject in (first, second):
+        assert subject["surface_mean"] <= 0.1 and subject["surface_p95"] < 0.5 and 0.6 < subject["covered"] < 0.95
+        assert subject["faults"] == []
     assert np.isclose(summary["mean"]["surface_mean"], (first["surface_mean"] + second["surface_mean"]) / 2, atol=1e-6)
     assert json.loads((out / "F001" / "registration.json").read_text()) == first
     assert [(r.subject, r.status) for r in rows if r.frame] == [("F001", "neutral"), ("M001", "neutral")]

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from Dataset.detection import candidates as module
-from Dataset.detection.candidates import COARSE, FINE, GUESS, Candidate, candidates, find, guesses
+from Dataset.detection.candidates import COARSE, ESTIMATE, FINE, Candidate, candidates, find, guesses
 from Dataset.detection.cascades import Detection
 from Dataset.io.inputs import Picture
 from Network.inference.photos import Crop, NoFace, Scored, best_crop, crop_faces
@@ -43,7 +43,7 @@ def test_guesses_cover_the_picture(shape):
             off = np.abs(places[:, None] - middles).min(1) / side
             inside = np.minimum(places - places[0], places[-1] - places) >= 0.1 * side      # a face is not all rim
             assert off[inside].max() <= 0.45
-    assert {one.name for one in guesses(shape, COARSE)} == {GUESS}
+    assert {one.name for one in guesses(shape, COARSE)} == {ESTIMATE}
     first = guesses(shape, COARSE[1:])[0].box
     assert np.abs(np.add(first[:2], np.divide(first[2:], 2)) - np.array(shape[::-1]) / 2).max() <= 0.25 * shorter
 
@@ -54,10 +54,10 @@ def test_candidates_come_in_order_and_none_twice(detector):
     places = candidates(PICTURE.image, found, 1.5)
     assert next(places) == Candidate((185, 5, 90, 90), "frontal") and next(places).box == (10, 140, 60, 60)
     coarse = [next(places) for _ in range(2)]
-    assert [one.name for one in coarse] == [GUESS] * 2 and coarse[0].box[2] == 240 and detector == ["quick"]
+    assert [one.name for one in coarse] == [ESTIMATE] * 2 and coarse[0].box[2] == 240 and detector == ["quick"]
     names = [one.name for one in places]
     assert names.count("alt2 +40") == 1 and "frontal" not in names and detector == ["quick", "every"]
-    assert names.index("alt2 +40") < len(names) - 1 - names[::-1].index(GUESS)      # before the fine squares
+    assert names.index("alt2 +40") < len(names) - 1 - names[::-1].index(ESTIMATE)      # before the fine squares
 
 
 def test_the_whole_chain_and_the_other_crops_wait_until_they_are_asked_for(detector):
@@ -65,7 +65,7 @@ def test_the_whole_chain_and_the_other_crops_wait_until_they_are_asked_for(detec
     assert crop.box == (185, 5, 90, 90) and crop.sure and detector == ["quick"]
     first, second = list(crop.others()), list(crop.others())
     assert [one.box for one in first] == [one.box for one in second] and first[0].box == (10, 140, 60, 60)
-    assert first[0].image.shape == (16, 16, 3) and not any(one.sure for one in first if one.pass_name == GUESS)
+    assert first[0].image.shape == (16, 16, 3) and not any(one.sure for one in first if one.pass_name == ESTIMATE)
 
 
 def test_a_box_by_hand_and_every_face_have_no_others(detector):
@@ -81,14 +81,14 @@ def test_only_networks_that_can_tell_are_given_guesses(monkeypatch):
     monkeypatch.setattr(module, "detect_faces", lambda *_, **more: asked.append(more) or [])
     assert {name for name in PREDICTORS if predictor_class(name).finds_faces_itself} == {"compact", "coarse"}
     for scores in (True, False):
-        crops = crop_faces(PICTURE, 16, margin=1.2, guess=scores)
-        assert len(crops) == scores and all(crop.pass_name == GUESS and not crop.sure for crop in crops)
+        crops = crop_faces(PICTURE, 16, margin=1.2, estimate=scores)
+        assert len(crops) == scores and all(crop.pass_name == ESTIMATE and not crop.sure for crop in crops)
         assert len(asked) == 2 - scores
         asked.clear()
     assert crop_faces(PICTURE, 16, box=(10, 10, 50, 50), margin=1.2)[0].box == (5, 5, 60, 60)
 
 
-def looks(scores, sure=True):
+def appearance(scores, sure=True):
     """A crop with others that have these scores, None for NoFace, and what is looked at: `best_crop`'s arguments."""
     seen = []
     image = np.zeros((4, 4, 3), np.uint8)
@@ -111,7 +111,7 @@ def looks(scores, sure=True):
     ((-0.4, -1.0), True, 0, 2),             # none is a face: as the detector found it
     ((float("nan"), -1.0), True, 0, 2)])
 def test_the_best_crop(scores, sure, chosen, looked):
-    crop, look, seen = looks(scores, sure)
+    crop, look, seen = appearance(scores, sure)
     assert best_crop(crop, look).answer == chosen and len(seen) == looked
 
 
@@ -119,11 +119,11 @@ def test_the_best_crop(scores, sure, chosen, looked):
                                                    ((-0.4, None), False, "p.png: no face"),
                                                    ((None, -0.5), True, "nothing in 0")])
 def test_no_face_anywhere(scores, sure, message):
-    crop, look, _ = looks(scores, sure)
+    crop, look, _ = appearance(scores, sure)
     with pytest.raises(NoFace, match=message):
         best_crop(crop, look)
 
 
 def test_a_crop_without_others_is_looked_at_alone():
-    crop, look, seen = looks((0.5, 2.0))
+    crop, look, seen = appearance((0.5, 2.0))
     assert best_crop(crop._replace(others=None), look).answer == 0 and seen == [0]

@@ -11,7 +11,7 @@ from Dataset.face_model.model import load_face_model
 from Dataset.representations import coefficients as c
 from Dataset.representations.pncc import built_in_unit
 
-PLAIN = CoefficientConfig(batch_size=6, batches=3, validation_people=3, image_size=32, augment=False)
+PLAIN = CoefficientConfig(batch_size=6, batches=3, validation_subjects=3, image_size=32, augment=False)
 
 
 class Made:
@@ -21,7 +21,7 @@ class Made:
 
     def __init__(self, count: int = 8):
         rng, model = np.random.default_rng(0), load_face_model()
-        self.people = np.arange(count)
+        self.subjects = np.arange(count)
         self.truth = np.zeros((count, 2, 290), np.float32)
         self.truth[..., c.IDENTITY] = rng.normal(0, 1, (count, 1, 200))
         for one in self.truth.reshape(-1, 290):
@@ -30,17 +30,17 @@ class Made:
         flat = self.truth.reshape(-1, 290)
         drawn = built_in_unit().many(flat, 48)[..., :3]
         self.arrays = {"images": np.rint(255 * drawn).astype(np.uint8), "identity": self.truth[:, 0, :200],
-                       "image_points": np.stack([c.project(x, "places", 48) for x in flat]).astype(np.float32),
+                       "image_points": np.stack([c.project(x, "keypoints", 48) for x in flat]).astype(np.float32),
                        "expression": flat[:, c.EXPRESSION], "visible": np.ones((len(flat), 256), bool)}
         for name in ("images", "image_points", "expression", "visible"):
             self.arrays[name] = self.arrays[name].reshape(count, 2, *self.arrays[name].shape[1:])
 
     def __len__(self):
-        return len(self.people)
+        return len(self.subjects)
 
-    def gather(self, name, people, images=None):
-        rows = self.arrays[name][people]
-        return rows.copy() if images is None else rows[np.arange(len(people)), images].copy()
+    def gather(self, name, subjects, images=None):
+        rows = self.arrays[name][subjects]
+        return rows.copy() if images is None else rows[np.arange(len(subjects)), images].copy()
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +62,16 @@ def apart_where_shown(image: np.ndarray, target: np.ndarray, truth: np.ndarray) 
 
 def test_the_truth_is_that_of_the_picture(made):
     training, held = make_coefficient_sequences(made, PLAIN)
-    for sequence, people in ((training, range(3, 8)), (held, range(3))):
+    for sequence, subjects in ((training, range(3, 8)), (held, range(3))):
         x, y = sequence.batch(0, 0)
         assert x.shape == (6, 32, 32, 9) and x.dtype == y.dtype == np.float32 and y.shape == (6, 290)
         assert x.min() > -1e-6 and x.max() < 1 + 1e-6
         for image, truth in zip(x, y):
             apart = np.abs(made.truth - truth)[..., c.SHAPE].max(-1)
-            person, picture = np.unravel_index(apart.argmin(), apart.shape)
-            assert apart.min() < 5e-4 and person in people
+            subject, picture = np.unravel_index(apart.argmin(), apart.shape)
+            assert apart.min() < 5e-4 and subject in subjects
             # the picture is PNCC: in the crop, too, it equals the PNCC drawn from the target
-            assert apart_where_shown(image, truth, made.truth[person, picture]) < 0.03
+            assert apart_where_shown(image, truth, made.truth[subject, picture]) < 0.03
 
 
 def test_a_batch_depends_on_seed_epoch_and_index_alone(made):
@@ -136,9 +136,9 @@ def test_the_crop_follows_the_perturbed_geometry(made, monkeypatch):
 
 def test_the_first_pass_sees_the_detectors_crop(made):
     assert c.crop_at(c.mean_face()) == pytest.approx((0, 0, 1, 1), abs=1e-6)
-    wild = c.mean_face()
-    wild[287:] = 100, -50, 50
-    assert np.isfinite(c.crop_at(wild)).all() and c.crop_at(wild)[2] == pytest.approx(np.exp(1.5))
+    clutter = c.mean_face()
+    clutter[287:] = 100, -50, 50
+    assert np.isfinite(c.crop_at(clutter)).all() and c.crop_at(clutter)[2] == pytest.approx(np.exp(1.5))
 
 
 def test_without_feedback_it_is_the_image_alone_as_it_was_cut(made):
@@ -156,8 +156,8 @@ def test_the_guess_is_between_truth_and_q():
     truth, other = np.ones(290, np.float32), np.full(290, 3, np.float32)
     shares = []
     for seed in range(300):
-        guess = perturbed(truth, other, np.random.default_rng(seed), config(start=0.0, mean_q=0.0, p_min=0.5))
-        share = (3 - guess[:284]) / 2           # p, of every coefficient alike
+        estimate = perturbed(truth, other, np.random.default_rng(seed), config(start=0.0, mean_q=0.0, p_min=0.5))
+        share = (3 - estimate[:284]) / 2           # p, of every coefficient alike
         assert np.ptp(share) < 1e-5
         shares.append(share[0])
     assert 0.5 <= min(shares) < 0.53 and 0.97 < max(shares) <= 1 and abs(np.mean(shares) - 0.75) < 0.03
@@ -177,8 +177,8 @@ def test_p_of_one_is_the_truth_and_start_is_the_mean_face():
 def test_pictures_for_the_table_of_iterations(made):
     batches = list(iteration_samples(made, 32, 3, 2, 4))
     assert [len(x) for x, _ in batches] == [4, 2]
-    truths = np.concatenate([y for _, y in batches])
-    np.testing.assert_allclose(truths, made.truth[:3].reshape(6, 290), atol=5e-4)
+    targets = np.concatenate([y for _, y in batches])
+    np.testing.assert_allclose(targets, made.truth[:3].reshape(6, 290), atol=5e-4)
     with pytest.raises(ValueError, match="asked for 9 with 2"):
         next(iteration_samples(made, 32, 9))
 
@@ -200,6 +200,6 @@ def test_bad_settings_are_refused(change, what):
 
 def test_small_pictures_and_missing_people_are_refused(made):
     with pytest.raises(ValueError, match="holds pictures of 48 px, fewer than image_size 64"):
-        CoefficientSequence(made, made.people, config(image_size=64), True)
+        CoefficientSequence(made, made.subjects, config(image_size=64), True)
     with pytest.raises(ValueError, match="0 people to train on"):
-        make_coefficient_sequences(made, config(validation_people=8))
+        make_coefficient_sequences(made, config(validation_subjects=8))

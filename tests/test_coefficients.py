@@ -52,11 +52,11 @@ def test_any_finite_numbers_are_a_pose():
     assert pose.scale == pytest.approx(100 * np.exp(1.5) / 200) and (pose.translation == [-150, 250]).all()
 
 
-@pytest.mark.parametrize("what", ["vertices", "places", "landmarks", "grid"])
+@pytest.mark.parametrize("what", ["vertices", "keypoints", "landmarks", "grid"])
 def test_linear_points_are_the_models(what):
     face = random_face(3)
     vertices = MODEL.shape(face[c.IDENTITY], face[c.EXPRESSION])
-    expected = {"vertices": lambda: vertices, "places": lambda: coarse_grid(MODEL) @ vertices,
+    expected = {"vertices": lambda: vertices, "keypoints": lambda: coarse_grid(MODEL) @ vertices,
                 "landmarks": lambda: MODEL.landmarks(vertices),
                 "grid": lambda: points.encode(vertices, model=MODEL).reshape(-1, 3)}[what]()
     found = c.linear(MODEL, what)(face)
@@ -70,28 +70,28 @@ def test_linear_points_are_the_models(what):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_weakly_seen_face_is_encoded_exactly(seed):
     face = random_face(seed)
-    seen = c.project(face, "places", 128)
+    seen = c.project(face, "keypoints", 128)
     again = c.encode(face[None, c.IDENTITY], face[None, c.EXPRESSION], seen[None], 128)[0]
     np.testing.assert_allclose(again, face, atol=2e-4)
 
 
 def test_a_pinhole_becomes_the_nearest_weak_perspective():
     face = random_face(7)
-    shown = c.linear(MODEL, "places")(face).T.astype(float) @ rotation_from_euler(20, -10, 5).T
+    shown = c.linear(MODEL, "keypoints")(face).T.astype(float) @ rotation_from_euler(20, -10, 5).T
     for distance, most in ((400, 3.5), (1600, 0.8), (1e6, 1e-2)):
         camera = look_at_face(128, distance, 0.6 * distance, (3, -8))
         seen = camera.project(shown)
         pixels = np.stack([seen.x, seen.y], 1)
         found = c.encode(face[None, c.IDENTITY], face[None, c.EXPRESSION], pixels[None], 128)[0]
-        miss = np.linalg.norm(c.project(found, "places", 128) - pixels, axis=1).mean()
+        miss = np.linalg.norm(c.project(found, "keypoints", 128) - pixels, axis=1).mean()
         assert miss < most
         # no other pose nearby is nearer
         for k in range(284, 290):
             for step in (-0.02, 0.02):
                 other = found.copy()
                 other[k] += step
-                off = np.sqrt(((c.project(other, "places", 128) - pixels) ** 2).sum(-1).mean())
-                assert off > np.sqrt(((c.project(found, "places", 128) - pixels) ** 2).sum(-1).mean()) - 0.02
+                off = np.sqrt(((c.project(other, "keypoints", 128) - pixels) ** 2).sum(-1).mean())
+                assert off > np.sqrt(((c.project(found, "keypoints", 128) - pixels) ** 2).sum(-1).mean()) - 0.02
     np.testing.assert_allclose(np.degrees(found[284:287]), [20, -10, 5], atol=0.02)
 
 

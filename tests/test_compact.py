@@ -9,11 +9,11 @@ from scipy.ndimage import map_coordinates
 from Network import get_network
 from Network.layers.canonical import MARGIN, Correction, Correspondences, FaceFrame, Sampling
 from Network.layers.grid import grid_normals, interpolation, resample, texels
-from Network.losses.points import PLACE_UNIT, SHAPE_UNIT, places_and_shape
+from Network.losses.points import KEYPOINT_UNIT, SHAPE_UNIT, keypoint_loss
 from Network.models import compact
 
 TINY = compact.Config(image_size=32, encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 1), pyramid_filters=8,
-                      looks=3, fine_filters=4, refine_filters=5)
+                      appearance=3, fine_filters=4, refine_filters=5)
 
 
 def _orthonormal_twin(affine):
@@ -26,7 +26,7 @@ def test_size_of_the_preset():
     model = compact.build(compact.COMPACT)
     assert model.count_params() == 3_781_300
     shapes = {name: output.shape for name, output in model.output.items()}
-    assert shapes == {"places": (None, None, 256, 2), "log_variance": (None, None, 256)}
+    assert shapes == {"keypoints": (None, None, 256, 2), "log_variance": (None, None, 256)}
     assert get_network("compact") is compact
 
 
@@ -35,11 +35,11 @@ def test_correspondences_find_the_centre_of_mass():
     maps[0, 1, 2, 0] = 50                           # all heat in row 1, column 2
     maps[0, 0, 0, 1] = maps[0, 0, 3, 1] = 50        # half at either end of row 0
     features = np.arange(32, dtype=np.float32).reshape(1, 4, 4, 2)
-    places, doubt, looks = Correspondences()(maps, features)
+    places, doubt, appearance = Correspondences()(maps, features)
     reach = 1 + 2 * MARGIN
     expected = [[2.5 / 4 * reach - MARGIN, 1.5 / 4 * reach - MARGIN], [0.5, 0.5 / 4 * reach - MARGIN]]
     np.testing.assert_allclose(places[0], expected, atol=1e-6)
-    np.testing.assert_allclose(looks[0, :, 0], [2 * 6 + 1, 4], atol=1e-5)       # feature 1 of cell 6, of 0 and 3
+    np.testing.assert_allclose(appearance[0, :, 0], [2 * 6 + 1, 4], atol=1e-5)       # feature 1 of cell 6, of 0 and 3
     np.testing.assert_allclose(doubt[0], [6, 3], atol=1e-5)                     # clipped at 6; mean of 0 and 6
 
 
@@ -61,10 +61,10 @@ def test_correction_by_hand():
     places, doubt = np.full((1, 4, 2), 0.5, np.float32), np.full((1, 4), 5.5, np.float32)
     by = np.zeros((1, 2, 2, 4), np.float32)
     by[0, 1, 0] = [1, -2, 3, 7]                     # place 2
-    moved, surer, looks = Correction()(places, doubt, np.ones((1, 4, 1), np.float32), by)
-    np.testing.assert_allclose(moved[0, 2], [0.5 + PLACE_UNIT, 0.5 - 2 * PLACE_UNIT], rtol=1e-6)
+    moved, surer, appearance = Correction()(places, doubt, np.ones((1, 4, 1), np.float32), by)
+    np.testing.assert_allclose(moved[0, 2], [0.5 + KEYPOINT_UNIT, 0.5 - 2 * KEYPOINT_UNIT], rtol=1e-6)
     np.testing.assert_allclose(np.ravel(surer), [5.5, 5.5, 6, 5.5])         # clipped at 6
-    np.testing.assert_allclose(np.ravel(looks), [1, 1, 8, 1])
+    np.testing.assert_allclose(np.ravel(appearance), [1, 1, 8, 1])
 
 
 def test_a_second_look_begins_as_none_and_learns_to_correct():
@@ -80,7 +80,7 @@ def test_a_second_look_begins_as_none_and_learns_to_correct():
     kernel = twice.get_layer("again_1_correction").kernel
     kernel.assign(keras.random.normal(kernel.shape, seed=0))
     np.testing.assert_array_equal(twice(images)["first_places"], b["first_places"])
-    assert np.abs(twice(images)["places"] - b["places"]).max() > 1e-3
+    assert np.abs(twice(images)["keypoints"] - b["keypoints"]).max() > 1e-3
 
 
 def test_face_frame_undoes_a_camera():
@@ -118,11 +118,11 @@ def test_training_model_shares_the_weights():
     training.set_weights(model.get_weights())
     images = np.random.default_rng(2).random((1, 2, 32, 32, 3), np.float32)
     out = training(images)
-    assert set(out) == {"places", "log_variance", "first_places"}
+    assert set(out) == {"keypoints", "log_variance", "first_places"}
     for name, value in model(images).items():
         np.testing.assert_array_equal(out[name], value)
-    alone = model(images[:, 1:])["places"]
-    np.testing.assert_allclose(alone[:, 0], out["places"][:, 1], atol=1e-6)      # photos do not see each other
+    alone = model(images[:, 1:])["keypoints"]
+    np.testing.assert_allclose(alone[:, 0], out["keypoints"][:, 1], atol=1e-6)      # photos do not see each other
 
 
 def test_keypoints_of_the_example_photo():
@@ -141,22 +141,22 @@ def test_keypoints_of_the_example_photo():
 
 
 def test_loss_by_hand():
-    truth = {"points": np.zeros((1, 2, 3), np.float32), "places": np.zeros((1, 1, 2, 2), np.float32),
+    truth = {"points": np.zeros((1, 2, 3), np.float32), "keypoints": np.zeros((1, 1, 2, 2), np.float32),
              "seen": np.array([[[1, 0]]], np.float32)}
     points = np.zeros((1, 2, 3), np.float32)
     points[0, 0] = [0.03, 0, 0.04]
     places = np.zeros((1, 1, 2, 2), np.float32)
-    places[0, 0, 1] = [PLACE_UNIT * np.sqrt(3), 0]
-    parts = places_and_shape(truth, {"points": points, "places": places,
+    places[0, 0, 1] = [KEYPOINT_UNIT * np.sqrt(3), 0]
+    parts = keypoint_loss(truth, {"points": points, "keypoints": places,
                                      "log_variance": np.full((1, 1, 2), np.log(2), np.float32)})
     np.testing.assert_allclose(parts["shape"], 0.5 * 0.0025 / SHAPE_UNIT, rtol=1e-5)
     distance = 0.25 * (np.sqrt(1 + 3 / 0.25 ** 2) - 1)
-    np.testing.assert_allclose(parts["places"], 0.5 * 0.5 * distance / 0.75, rtol=1e-5)         # half weight
+    np.testing.assert_allclose(parts["keypoints"], 0.5 * 0.5 * distance / 0.75, rtol=1e-5)         # half weight
     assert "first" not in parts
-    again = places_and_shape(truth, {"points": points, "places": 0 * places, "first_places": places,
+    again = keypoint_loss(truth, {"points": points, "keypoints": 0 * places, "first_places": places,
                                      "log_variance": np.zeros((1, 1, 2), np.float32)})
-    np.testing.assert_allclose(again["first"], 0.5 * parts["places"], rtol=1e-6)
-    assert float(again["places"][0]) == 0
+    np.testing.assert_allclose(again["first"], 0.5 * parts["keypoints"], rtol=1e-6)
+    assert float(again["keypoints"][0]) == 0
     np.testing.assert_allclose(parts["doubt"], 0.1 * (np.log(2) + 0.5 * 1.5 / 2), rtol=1e-5)
 
 

@@ -17,16 +17,16 @@ from Dataset.representations.points import encode, grid_landmarks
 from Dataset.synthesis.renders import RenderOptions
 from Evaluation.figures.plots import plot_comparison
 from Evaluation.reports import compare as comparing
-from Evaluation.reports.compare import SEED, cached_people, compare, compare_on
+from Evaluation.reports.compare import SEED, cached_subjects, compare, compare_on
 from Evaluation.reports.options import parse
 
 SIDE, EVERYBODY, IMAGES = 16, 3, 2
 
 
-class People(NamedTuple):
+class SubjectSet(NamedTuple):
     images: Callable
     count: int
-    truths: np.ndarray
+    targets: np.ndarray
     constant: np.ndarray
     digest: str
     in_photo: Callable
@@ -39,7 +39,7 @@ class Made(NamedTuple):
 
     name: str
     read: Callable
-    person: Callable
+    subject: Callable
     points: int = SIDE * SIDE
     parameters: int = 1_500_000
     size: int = 3_000_000
@@ -49,28 +49,28 @@ class Made(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def people():
+def subjects():
     model, rng = load_face_model(), np.random.default_rng(4)
     identity = rng.standard_normal((EVERYBODY, 200))
     grids = [to_unit_sphere(encode(model.shape(x), SIDE, model).reshape(-1, 3))[0].astype(np.float32) for x in identity]
     mean = to_unit_sphere(encode(model.mean, SIDE, model).reshape(-1, 3))[0].astype(np.float32)
     seen = np.arange(SIDE * SIDE) % SIDE < 12
 
-    def landmarks(person, picture):
-        return 0.5 + 0.4 * grid_landmarks(grids[person], model)[:, :2], np.ones(68, bool)
+    def landmarks(subject, picture):
+        return 0.5 + 0.4 * grid_landmarks(grids[subject], model)[:, :2], np.ones(68, bool)
     # a picture is its person's number
-    return People(lambda p: np.full((IMAGES, 4, 4, 3), p / 10, np.float32), IMAGES, np.stack(grids), mean, "0" * 64,
+    return SubjectSet(lambda p: np.full((IMAGES, 4, 4, 3), p / 10, np.float32), IMAGES, np.stack(grids), mean, "0" * 64,
                   lambda p, k: (100 * grids[p], seen), landmarks)
 
 
-def system(people: People, name: str, share: float, says: bool = True, **more: Any) -> Made:
+def system(subjects: SubjectSet, name: str, share: float, says: bool = True, **more: Any) -> Made:
     def face(image: np.ndarray) -> np.ndarray:
-        person = round(10 * float(image.flat[0]))
-        return people.constant + share * (people.truths[person] - people.constant)
+        subject = round(10 * float(image.flat[0]))
+        return subjects.constant + share * (subjects.targets[subject] - subjects.constant)
 
     def read(image: np.ndarray):
-        person = round(10 * float(image.flat[0]))
-        return face(image), people.landmarks(person, 0)[0] + [0.01, 0] if says else None, True
+        subject = round(10 * float(image.flat[0]))
+        return face(image), subjects.landmarks(subject, 0)[0] + [0.01, 0] if says else None, True
     return Made(name, read, lambda images: face(images[0]), **more)
 
 
@@ -81,63 +81,63 @@ def ticking() -> Callable[[], float]:
 
 
 @pytest.fixture(scope="module")
-def compared(people):
-    systems = [system(people, "perfect", 1.0), system(people, "half", 0.5, says=False, seed=SEED),
-               system(people, "wrong", -0.5)]
-    return compare(systems, lambda points: people, "made", photos=1, surface=False, clock=ticking())
+def compared(subjects):
+    systems = [system(subjects, "perfect", 1.0), system(subjects, "half", 0.5, says=False, seed=SEED),
+               system(subjects, "wrong", -0.5)]
+    return compare(systems, lambda points: subjects, "made", photos=1, surface=False, clock=ticking())
 
 
 def test_the_mean_face_is_the_first_system(compared):
     assert [row[0] for row in compared.photo.rows] == ["mean face", "perfect", "half", "wrong"]
-    assert [row[0] for row in compared.person.rows] == ["mean face", "perfect", "half", "wrong"]
-    mean = dict(zip(compared.person.columns, compared.person.rows[0]))
+    assert [row[0] for row in compared.subject.rows] == ["mean face", "perfect", "half", "wrong"]
+    mean = dict(zip(compared.subject.columns, compared.subject.rows[0]))
     assert mean["of the mean face"] == 1 and mean["own to others"] == 1
     assert all(math.isnan(mean[name]) for name in ("ms per photo", "parameters", "MB"))
 
 
-def test_the_numbers(compared, people):
-    photo, person = ({row[0]: dict(zip(table.columns, row)) for row in table.rows}
-                     for table in (compared.photo, compared.person))
-    assert photo["perfect"]["error"] < 1e-4 and person["perfect"]["error"] < 1e-4
-    for table in (photo, person):
+def test_the_numbers(compared, subjects):
+    photo, subject = ({row[0]: dict(zip(table.columns, row)) for row in table.rows}
+                     for table in (compared.photo, compared.subject))
+    assert photo["perfect"]["error"] < 1e-4 and subject["perfect"]["error"] < 1e-4
+    for table in (photo, subject):
         assert 0.2 < table["half"]["of the mean face"] < 0.9 < 1.0 < table["wrong"]["of the mean face"]
         assert table["half"]["error"] == pytest.approx(table["half"]["of the mean face"] * table["mean face"]["error"])
-    assert person["perfect"]["nearest own"] == person["half"]["nearest own"] == "3 of 3"
-    assert person["perfect"]["own to others"] < 1e-6 and person["half"]["own to others"] < 1
-    side = [math.sqrt(np.prod(np.ptp(people.landmarks(p, 0)[0], axis=0))) for p in range(EVERYBODY)]
+    assert subject["perfect"]["nearest own"] == subject["half"]["nearest own"] == "3 of 3"
+    assert subject["perfect"]["own to others"] < 1e-6 and subject["half"]["own to others"] < 1
+    side = [math.sqrt(np.prod(np.ptp(subjects.landmarks(p, 0)[0], axis=0))) for p in range(EVERYBODY)]
     assert photo["perfect"]["landmarks"] == pytest.approx(np.mean([1 / s for s in side]))
     assert math.isnan(photo["half"]["landmarks"]) and math.isnan(photo["mean face"]["landmarks"])
     assert photo["half"]["ms per photo"] == pytest.approx(5.0)
-    assert person["half"]["ms per photo"] == pytest.approx(5.0 / IMAGES)
+    assert subject["half"]["ms per photo"] == pytest.approx(5.0 / IMAGES)
     assert photo["half"]["parameters"] == 1_500_000 and photo["half"]["MB"] == 3.0
-    assert person["half"]["how photos become a person"] == "as it likes"
+    assert subject["half"]["how photos become a person"] == "as it likes"
 
 
 def test_the_titles_say_who_saw_the_people(compared):
-    for table in (compared.photo, compared.person):
+    for table in (compared.photo, compared.subject):
         assert "3 people (SHA-256 of their identities 0000000000000000); SEEN IN TRAINING by half" in table.title
     assert compared.photo.title.startswith("This photo's face. made")
-    assert compared.person.title.endswith("2 photos of each together")
+    assert compared.subject.title.endswith("2 photos of each together")
 
 
-def test_a_photos_hidden_part_does_not_count(people):
+def test_a_photos_hidden_part_does_not_count(subjects):
     def spoilt(image):
         points, *rest = good.read(image)
         points = points.copy()
         points[np.arange(SIDE * SIDE) % SIDE >= 12] += 0.3
         return points, *rest
-    good = system(people, "good", 1.0)
-    found = compare([good._replace(read=spoilt)], lambda points: people, "made", 1, False)
+    good = system(subjects, "good", 1.0)
+    found = compare([good._replace(read=spoilt)], lambda points: subjects, "made", 1, False)
     assert found.photo.rows[1][1] < 1e-4
 
 
-def test_missed_faces_are_counted(people):
+def test_missed_faces_are_counted(subjects):
     """They count with the mean face, and the table says how many they are."""
-    good = system(people, "good", 1.0)
+    good = system(subjects, "good", 1.0)
 
     def blind(image):
-        return good.read(image) if round(10 * float(image.flat[0])) else (people.constant, None, False)
-    found = compare([good, good._replace(name="blind", read=blind)], lambda points: people, "made", 2, False)
+        return good.read(image) if round(10 * float(image.flat[0])) else (subjects.constant, None, False)
+    found = compare([good, good._replace(name="blind", read=blind)], lambda points: subjects, "made", 2, False)
     mean, every, some = (dict(zip(found.photo.columns, row)) for row in found.photo.rows)
     assert math.isnan(mean["no face"]) and every["no face"] == 0 and some["no face"] == 2
     assert every["error"] < some["error"] < mean["error"]
@@ -146,12 +146,12 @@ def test_missed_faces_are_counted(people):
 
 def test_files(compared, tmp_path):
     written = compared.write(tmp_path / "table.md")
-    assert [path.name for path in written] == [f"table_{kind}.{ending}" for kind in ("photo", "person")
+    assert [path.name for path in written] == [f"table_{kind}.{ending}" for kind in ("photo", "subject")
                                                for ending in ("txt", "csv", "md")] + ["table.png"]
     rows = list(csv.reader(io.StringIO((tmp_path / "table_person.csv").read_text())))
-    assert rows[0][0] == "system" and rows[1][0] == "mean face" and float(rows[3][1]) == compared.person.rows[2][1]
+    assert rows[0][0] == "system" and rows[1][0] == "mean face" and float(rows[3][1]) == compared.subject.rows[2][1]
     assert (tmp_path / "table_photo.md").read_text().count("| half ") == 1
-    assert compared.text() == f"{compared.photo.text()}\n{compared.person.text()}"
+    assert compared.text() == f"{compared.photo.text()}\n{compared.subject.text()}"
     picture = cv2.imread(str(tmp_path / "table.png"))
     assert picture.shape[1] > 1000 and picture.std() > 20
     first = (tmp_path / "table.png").read_bytes()
@@ -161,34 +161,34 @@ def test_files(compared, tmp_path):
         plot_comparison([["mean face", 1.0, 1.0, 1.0, math.nan, 0, 0]], tmp_path / "none.png")
 
 
-def test_what_cannot_be_scored_is_said(people):
-    bad = system(people, "bad", 1.0)._replace(read=lambda image: (np.full((256, 3), np.nan), None, True),
-                                              person=lambda images: np.full((256, 3), np.nan))
-    found = compare([bad], lambda points: people, "made", 1, False)
+def test_what_cannot_be_scored_is_said(subjects):
+    bad = system(subjects, "bad", 1.0)._replace(read=lambda image: (np.full((256, 3), np.nan), None, True),
+                                              subject=lambda images: np.full((256, 3), np.nan))
+    found = compare([bad], lambda points: subjects, "made", 1, False)
     assert math.isnan(found.photo.rows[1][1]) and any(note.startswith("bad: 3 skipped") for note in found.photo.notes)
-    assert math.isnan(found.person.rows[1][4]) and found.person.rows[1][5] == "0 of 3"
+    assert math.isnan(found.subject.rows[1][4]) and found.subject.rows[1][5] == "0 of 3"
 
 
-def test_nothing_to_compare(people):
+def test_nothing_to_compare(subjects):
     with pytest.raises(ValueError, match="nothing to compare"):
-        compare([], lambda points: people, "made")
+        compare([], lambda points: subjects, "made")
     with pytest.raises(ValueError, match="at least two people with 9 pictures"):
-        compare([system(people, "a", 1.0)], lambda points: people, "made", photos=9)
+        compare([system(subjects, "a", 1.0)], lambda points: subjects, "made", photos=9)
 
 
-def test_people_are_rendered_once_and_kept(tmp_path, monkeypatch, people):
+def test_people_are_rendered_once_and_kept(tmp_path, monkeypatch, subjects):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     asked = []
     monkeypatch.setattr(comparing, "make_shards", lambda *arguments: asked.append(arguments))
-    folder = cached_people(5, 32)
+    folder = cached_subjects(5, 32)
     assert folder == tmp_path / "faces3d" / "compare_5x8_32px_seed9001_seen" and folder.parent.is_dir()
-    assert asked[0][:2] == (folder, RenderOptions(people=5, images=8, size=32, seed=SEED, buffers=("uv", "occluded")))
+    assert asked[0][:2] == (folder, RenderOptions(subjects=5, images=8, size=32, seed=SEED, buffers=("uv", "occluded")))
     with pytest.raises(ValueError, match="--size must be within"):
-        cached_people(5, 9999)
+        cached_subjects(5, 9999)
 
 
-def test_compare_on_asks_for_what_it_needs(tmp_path, monkeypatch, people):
-    monkeypatch.setattr(comparing, "cached_people", lambda count, size, progress: tmp_path / f"{count}_{size}")
+def test_compare_on_asks_for_what_it_needs(tmp_path, monkeypatch, subjects):
+    monkeypatch.setattr(comparing, "cached_subjects", lambda count, size, progress: tmp_path / f"{count}_{size}")
 
     class Opened(NamedTuple):
         size: int = 48
@@ -198,13 +198,13 @@ def test_compare_on_asks_for_what_it_needs(tmp_path, monkeypatch, people):
 
     def systems(margin):
         margins.append(margin)
-        return [system(people, "a", 1.0), system(people, "b", 0.5, side=40)]
+        return [system(subjects, "a", 1.0), system(subjects, "b", 0.5, side=40)]
 
-    def people_of(*arguments):
+    def subject_set(*arguments):
         folders.append(arguments)
-        return people
-    compare_on(None, 7, systems, people_of, 1, False)
-    compare_on(tmp_path / "mine", 7, systems, people_of, 1, False)
+        return subjects
+    compare_on(None, 7, systems, subject_set, 1, False)
+    compare_on(tmp_path / "mine", 7, systems, subject_set, 1, False)
     assert margins == [1.15, 1.3]
     assert folders == [(tmp_path / "7_40", 48, 256), (tmp_path / "mine", 48, 256)]      # once for all of as many points
 
@@ -242,7 +242,7 @@ def test_landmarks_come_back_into_the_picture(tmp_path):
     one, pictures = System("x", Half(), 0.5), np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
     _, marks, seen = one.read(pictures[0])
     np.testing.assert_allclose(marks, [[0.25, 0.25], [0.5, 0.5], [0.75, 0.75]])
-    assert seen and one.together == "its states" and one.side == 8 and (one.person(pictures) == 1).all()
+    assert seen and one.together == "its states" and one.side == 8 and (one.subject(pictures) == 1).all()
     for image, picture in zip(one.predictor.seen, pictures[[0, 0, 1]]):
         np.testing.assert_array_equal(image, resized(picture, 8, 0.5))
         np.testing.assert_array_equal(image, picture[4:12, 4:12])
@@ -259,8 +259,8 @@ def test_the_checkpoint_that_is_named_is_compared(monkeypatch):
     loads = []
     monkeypatch.setattr(compared, "from_run", lambda path, which: loads.append((path.name, which)) or Named())
     monkeypatch.setattr(comparing, "compare_on", lambda folder, count, systems, *more: systems(1.15))
-    monkeypatch.setattr(source, "people_of", None)
-    box = list(compared.models_in_the_box())
+    monkeypatch.setattr(source, "subject_set", None)
+    box = list(compared.bundled_models())
     words = ["--compare", "--model", "runs/mine", "--checkpoint", "last"]
     names = [system.name for system in evaluate.shards_table(parse("x", words))]
     assert names == [*box, "mine"] and loads[-1] == ("mine", "last")
@@ -268,9 +268,9 @@ def test_the_checkpoint_that_is_named_is_compared(monkeypatch):
 
 
 def test_options(capsys):
-    assert parse("x", ["--compare"]).compare_people == 64
+    assert parse("x", ["--compare"]).compare_subjects == 64
     assert parse("x", ["--aflw2000", "A", "--model", "M"]).boxes == "detector"
-    for words, rule in ((["--aflw2000", "A"], "needs --model"), (["--compare", "--compare-people", "1"], "at least 2"),
+    for words, rule in ((["--aflw2000", "A"], "needs --model"), (["--compare", "--compare-subjects", "1"], "at least 2"),
                         ([], "--data and --model are needed"), (["--boxes", "mine"], "invalid choice"),
                         (["--compare", "--fusion", "joint"], "--fusion is for the people of --data"),
                         (["--compare", "--face-model", "none.mat"], "--face-model: none.mat: no such file")):

@@ -4,47 +4,47 @@ import pytest
 
 from Evaluation.metrics.curve import COLUMNS, Curve, curve_table, error_curve, interval
 
-PEOPLE, IMAGES, POINTS = 3, 4, 64
+SUBJECTS, IMAGES, POINTS = 3, 4, 64
 
 
-def _truths():
-    return np.random.default_rng(0).normal(size=(PEOPLE, POINTS, 3))
+def _targets():
+    return np.random.default_rng(0).normal(size=(SUBJECTS, POINTS, 3))
 
 
-def _noise(person, image):
-    return np.random.default_rng((1, person, image)).normal(0, 0.05, (POINTS, 3))
+def _noise(subject, image):
+    return np.random.default_rng((1, subject, image)).normal(0, 0.05, (POINTS, 3))
 
 
-def _images(person):
+def _images(subject):
     """A "picture" is its person's and its own number."""
-    return np.stack([np.full((2, 2, 3), 10 * person + k, np.float32) for k in range(IMAGES)])
+    return np.stack([np.full((2, 2, 3), 10 * subject + k, np.float32) for k in range(IMAGES)])
 
 
 def _averaging(images):
     """A memory that is exactly the mean of single faces: truth and a noise of each image's own."""
-    truths = _truths()
+    targets = _targets()
     codes = images[:, 0, 0, 0].astype(int)
-    faces = np.array([truths[c // 10] + _noise(c // 10, c % 10) for c in codes])
+    faces = np.array([targets[c // 10] + _noise(c // 10, c % 10) for c in codes])
     return np.cumsum(faces, axis=0) / np.arange(1, len(images) + 1)[:, None, None]
 
 
 def test_a_memory_that_averages_is_the_mean_of_singles():
-    truths = _truths()
-    curve = error_curve(_averaging, _images, truths, truths.mean(0), orders=5, seed=3)
+    targets = _targets()
+    curve = error_curve(_averaging, _images, targets, targets.mean(0), orders=5, seed=3)
     np.testing.assert_allclose(curve.memory, curve.singles, rtol=1e-9)
     assert (np.diff(curve.memory.mean(0)) < 0).all()        # noise averages out
     np.testing.assert_allclose(curve.memory[:, 3], curve.memory[:, 0] / 2, rtol=0.2)    # as 1 / sqrt(images)
     # all orders end with the same four images: one number, whatever the seed
-    again = error_curve(_averaging, _images, truths, truths.mean(0), orders=2, seed=9)
+    again = error_curve(_averaging, _images, targets, targets.mean(0), orders=2, seed=9)
     np.testing.assert_allclose(again.memory[:, 3], curve.memory[:, 3], rtol=1e-9)
     assert not np.allclose(again.memory[:, 0], curve.memory[:, 0])
 
 
 def test_errors_by_hand():
     """A constant prediction: its error does not fall, and equals the constant face's."""
-    truths = _truths()
-    constant = truths[0]
-    curve = error_curve(lambda images: np.broadcast_to(constant, (*images.shape[:2], POINTS, 3)), _images, truths,
+    targets = _targets()
+    constant = targets[0]
+    curve = error_curve(lambda images: np.broadcast_to(constant, (*images.shape[:2], POINTS, 3)), _images, targets,
                         constant, orders=2)
     np.testing.assert_allclose(curve.memory, np.repeat(curve.floor[:, None], IMAGES, 1), rtol=1e-12)
     assert curve.floor[0] == pytest.approx(0, abs=1e-10) and curve.floor[1] > 1

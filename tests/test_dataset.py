@@ -25,13 +25,13 @@ def write_ply(path, points):
 def write_subjects(root, counts=COUNTS, size=SIZE, points=POINTS):
     """Subject folders P00, P01, ...: pictures of blocks and noise; the ground truths are away from the origin."""
     rng = np.random.default_rng(0)
-    for person, count in enumerate(counts):
-        folder = root / f"P{person:02d}"
+    for subject, count in enumerate(counts):
+        folder = root / f"P{subject:02d}"
         folder.mkdir(parents=True)
         for image in range(count):
             blocks = np.kron(rng.integers(20, 230, (4, 4, 3)), np.ones((size // 4, size // 4, 1)))
             cv2.imwrite(str(folder / f"{image:03d}.jpg"), (blocks + rng.normal(0, 5, blocks.shape)).astype(np.uint8))
-        write_ply(folder / f"P{person:02d}.ply", 50 * rng.normal(size=(points, 3)) + (3, -2, 100 + person))
+        write_ply(folder / f"P{subject:02d}.ply", 50 * rng.normal(size=(points, 3)) + (3, -2, 100 + subject))
     return root
 
 
@@ -53,10 +53,10 @@ def batch_obvious(sequence, epoch, rows):
     """A batch in plain NumPy from the files, without a line of the generator's."""
     groups, x, y = sequence.groups(epoch), [], []
     for row in rows:
-        person = sequence.subjects[groups.subjects[row]]
-        images = [cv2.imread(str(person.images[i])).astype(np.float64) for i in groups.images[row]]
+        subject = sequence.subjects[groups.subjects[row]]
+        images = [cv2.imread(str(subject.images[i])).astype(np.float64) for i in groups.images[row]]
         x.append([(image - image.min()) / (image.max() - image.min()) for image in images])
-        points = read_truth(person.ground_truth)
+        points = read_truth(subject.ground_truth)
         points -= points.mean(axis=0)
         y.append(points / max(np.linalg.norm(point) for point in points))
     return np.array(x), np.array(y)
@@ -143,7 +143,7 @@ def test_as_published_reproduces_the_listings_batches(tmp_path, monkeypatch):
     port = GeneratorPort(str(tmp_path), images=3, batch_size=3, points=50)
     groups = sequence.groups(0)
     port.inputs = [[str(sequence.subjects[s].images[i]) for i in row] for s, row in zip(*groups)]
-    port.truths = [port.people[s][1][None] for s in groups.subjects]
+    port.targets = [port.subjects[s][1][None] for s in groups.subjects]
     port.order = list(range(len(port.inputs)))
     assert len(groups.subjects) == 30 and len(port) == len(sequence) == 10      # 5 * (2 + 1 + 3)
     for index in range(10):
@@ -158,8 +158,8 @@ def test_port_of_the_listing_draws_the_same_epoch(tmp_path):
     from tests.bench.generator_port import GeneratorPort
     write_subjects(tmp_path, counts=COUNTS, size=16)
     port = GeneratorPort(str(tmp_path), images=3, batch_size=4, points=POINTS)
-    people = collections.Counter(file.split("/")[-2] for group in port.inputs for file in group)
-    assert people == {"P00": 30, "P01": 60, "P02": 15, "P03": 45} and len(port) == 12
+    subjects = collections.Counter(file.split("/")[-2] for group in port.inputs for file in group)
+    assert subjects == {"P00": 30, "P01": 60, "P02": 15, "P03": 45} and len(port) == 12
 
 
 def test_shards_are_parts_of_the_batch(folder):
@@ -172,7 +172,7 @@ def test_shards_are_parts_of_the_batch(folder):
 
 def test_split_by_names_and_by_subjects(folder):
     sequence = SubjectSequence(folder, config(), names=["P03", "P01"])
-    assert [person.name for person in sequence.subjects] == ["P03", "P01"]
+    assert [subject.name for subject in sequence.subjects] == ["P03", "P01"]
     same = SubjectSequence([list_subjects(folder)[3], list_subjects(folder)[1]], config())
     assert (same[0][0] == sequence[0][0]).all()
 

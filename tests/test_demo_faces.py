@@ -18,8 +18,8 @@ from Dataset.io.mesh_io import read_mesh
 from Dataset.representations.depth import decode, encode_depth
 from Dataset.representations.points import grid_landmarks
 from Dataset.representations.volume import encode as volume_encode, load_volume, solid
-from Dataset.synthesis.renders import RenderOptions, render_person
-from Dataset.synthesis.scene import Stage
+from Dataset.synthesis.renders import RenderOptions, render_subject
+from Dataset.synthesis.scene import RenderContext
 from Evaluation.views.registry import VIEWS, make_viewer
 from Evaluation.web.serve import ServeConfig
 from Network import mobile3model
@@ -38,9 +38,9 @@ class Made:
     """Two pictures of a person, files of them, and what true networks would say of them."""
 
     def __init__(self, folder):
-        options = RenderOptions(people=1, images=2, size=SIZE, seed=31, yaw=20, pitch=8, roll=8, detect=0, wild=0,
+        options = RenderOptions(subjects=1, images=2, size=SIZE, seed=31, yaw=20, pitch=8, roll=8, detect=0, clutter=0,
                                 glasses=0, buffers=("uv", "mask", "occluded", "depth"))
-        found = render_person(0, options, Stage(load_face_model(), threads=1))
+        found = render_subject(0, options, RenderContext(load_face_model(), threads=1))
         self.images, self.seen, self.camera = found["images"].copy(), found["occluded"], found["camera"]
         self.identity, self.angles, self.places = found["identity"], found["pose"][:, :3], found["image_points"]
         self.depth = np.where(found["occluded"], found["depth"], np.nan)

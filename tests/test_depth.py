@@ -6,8 +6,8 @@ import pytest
 from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.mesh import Mesh
 from Dataset.rendering.raycast import Scene
-from Dataset.representations.depth import (BACKGROUND, DISTANCE, RANGE, DepthRange, decode, decode_depth, depth_range,
-                                           encode, encode_depth, from_picture, guess_camera, large_parts,
+from Dataset.representations.depth import (BACKGROUND, DISTANCE, RANGE, DepthRange, assumed_camera, decode,
+                                           decode_depth, depth_range, encode, encode_depth, from_picture, large_parts,
                                            surface_points, to_picture, triangulate)
 
 NAN = np.nan
@@ -169,12 +169,12 @@ def test_values_do_not_depend_on_distance_and_zoom():
 
 def test_a_guess_is_right_up_to_a_similarity():
     camera, depth = bowl(32, 20000.0, 6000.0)       # far away: no perspective
-    guessed = guess_camera(32, DepthRange(50_000.0, 50_000.0 + 200))
+    guessed = assumed_camera(32, DepthRange(50_000.0, 50_000.0 + 200))
     points = decode(decode_depth(encode_depth(depth, None, camera.focal), DepthRange(50_000, 50_200)), guessed).vertices
     middle = points[:, 2].max() - 60 * 200 / (19940 * 32 / 6000)
     radius = np.linalg.norm(points - (0, 0, middle), axis=1)
     assert np.ptp(radius) / radius.mean() < 0.01
-    assert guess_camera(100).focal == 100 * DISTANCE / RANGE
+    assert assumed_camera(100).focal == 100 * DISTANCE / RANGE
 
 
 def test_bad_input():

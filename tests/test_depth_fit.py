@@ -8,15 +8,15 @@ from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.transforms import umeyama
 from Dataset.representations import points
-from Dataset.representations.depth import decode_depth, encode, encode_depth, from_picture, guess_camera, to_picture
+from Dataset.representations.depth import assumed_camera, decode_depth, encode, encode_depth, from_picture, to_picture
 from Dataset.synthesis.scene import pose_vertices
 
 SIZE = 96
 
 
-def rendered(person, yaw=12.0, pitch=-6.0):
+def rendered(subject, yaw=12.0, pitch=-6.0):
     """(truth (64 * 64, 3) neutral grid mm, camera, depth (96, 96) of the posed face with an expression)."""
-    model, rng = load_face_model(), np.random.default_rng(person)
+    model, rng = load_face_model(), np.random.default_rng(subject)
     identity, expression = model.sample_identity(rng), model.sample_expression(rng, 0.4)
     vertices = pose_vertices(model.shape(identity, expression), np.array([yaw, pitch, 5, 0, 0, 0.0]))
     camera = look_at_face(SIZE, 700.0, SIZE * 700 / 190)
@@ -46,7 +46,7 @@ def test_the_picture_of_a_network_gives_the_person():
     """8 bits, no distance, no focal length: what a network's output holds at best."""
     truth, camera, depth = rendered(5)
     values = from_picture(to_picture(encode_depth(depth, None, camera.focal)))
-    found = fit_depth(decode_depth(values), guess_camera(SIZE))
+    found = fit_depth(decode_depth(values), assumed_camera(SIZE))
     assert 0.85 < found.size < 1.05         # the crop's side is 178 mm at the nose tip, 200 were guessed
     assert error(found.grid(64), truth) < 0.85 * error(mean_face(), truth)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from Dataset.detection.cascades import detect_faces
-from Dataset.detection.dlib_detector import MOST_ENLARGED, dlib_faces, load_dlib
+from Dataset.detection.dlib_detector import MAX_ENLARGED, dlib_faces, load_dlib
 from Dataset.io.images import read_image
 from Network.video.track import dlib_boxes, make_detector, square
 from Network.video.video import VideoConfig
@@ -55,7 +55,7 @@ def test_nothing_is_an_empty_list_and_bad_input_is_refused(photo):
         assert dlib_faces(np.full(shape, 90, np.uint8)) == []
     with pytest.raises(ValueError, match=r"faces are sought in .* got \(268, 200, 3\) float32"):
         dlib_faces(photo.astype(np.float32))
-    for options in ({"max_side": 8}, {"enlarge": MOST_ENLARGED + 1}, {"enlarge": -1}):
+    for options in ({"max_side": 8}, {"enlarge": MAX_ENLARGED + 1}, {"enlarge": -1}):
         with pytest.raises(ValueError, match="max_side must be at least 32 pixels and enlarge 0 to 2, got"):
             dlib_faces(photo, **options)
 

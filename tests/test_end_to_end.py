@@ -17,12 +17,12 @@ from tests.test_step import free_ports
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory) -> Path:
+def subjects(tmp_path_factory) -> Path:
     """96 synthetic people, 4 frontal 64-pixel pictures of each: too few to learn from (tests/test_learning.py)."""
-    return make_people(tmp_path_factory.mktemp("people") / "data", 96)
+    return make_subjects(tmp_path_factory.mktemp("subjects") / "data", 96)
 
 
-def make_people(folder: Path, count: int) -> Path:
+def make_subjects(folder: Path, count: int) -> Path:
     done = script("-m", "Dataset.synthetic", folder, "--subjects", count, "--images", 4, "--size", 64, "--points", 1024,
                   "--yaw", 5, "--pitch", 5, "--roll", 3, "--expression", 0.2, "--seed", 11, "--workers", 2)
     assert done.returncode == 0, done.stderr[-1000:]
@@ -30,13 +30,13 @@ def make_people(folder: Path, count: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(people) -> Path:
-    return train_run(people, 4)
+def run(subjects) -> Path:
+    return train_run(subjects, 4)
 
 
-def train_run(people: Path, epochs: int) -> Path:
-    folder = people.parent / "run"
-    done = script("train.py", people, "--run", folder, "--epochs", epochs, "--images", 2, "--halve-every", 8,
+def train_run(subjects: Path, epochs: int) -> Path:
+    folder = subjects.parent / "run"
+    done = script("train.py", subjects, "--run", folder, "--epochs", epochs, "--images", 2, "--halve-every", 8,
                   "--learning-rate", 2e-3, "--seed", 1, "--deterministic", "--quiet")
     assert done.returncode == 0, done.stderr[-1000:]
     return folder
@@ -45,20 +45,20 @@ def train_run(people: Path, epochs: int) -> Path:
 def test_run_folder_is_complete(run):
     config = json.loads((run / "config.json").read_text())
     assert config["order"] == "grid" and config["train"]["epochs"] == 4 and config["data"]["images"] == 2
-    assert not set(config["people"]["training"]) & set(config["people"]["validation"] + config["people"]["test"])
+    assert not set(config["subjects"]["training"]) & set(config["subjects"]["validation"] + config["subjects"]["test"])
     history = list(csv.DictReader((run / "history.csv").open()))
     assert len(history) == 4 and (run / "loss.png").stat().st_size > 5000
     assert float(history[-1]["loss"]) < float(history[0]["loss"])
 
 
-def test_evaluate_in_the_thesis_order_and_by_name(run, people, tmp_path):
-    done = script("evaluate.py", 4, 2, people, run, tmp_path / "scores", "--no-surface")
+def test_evaluate_in_the_thesis_order_and_by_name(run, subjects, tmp_path):
+    done = script("evaluate.py", 4, 2, subjects, run, tmp_path / "scores", "--no-surface")
     assert done.returncode == 0, done.stderr[-1000:]
     rows = {row["metric"]: row for row in csv.DictReader((tmp_path / "scores.csv").open())}
-    groups = 2 * len(subjects_of(people, "train-test")["test"])         # of two pictures each
+    groups = 2 * len(subjects_of(subjects, "train-test")["test"])         # of two pictures each
     assert 0.002 < float(rows["nme"]["mean"]) < 0.05 and int(rows["nme"]["samples"]) == groups > 24
     assert "prediction -> nearest ground truth" in rows["nme"]["definition"]
-    published = script("evaluate.py", "--batch-size", 4, "--images", 2, "--data", people, "--model", run,
+    published = script("evaluate.py", "--batch-size", 4, "--images", 2, "--data", subjects, "--model", run,
                        "--as-published", "--no-surface", "--results", tmp_path / "published")
     assert published.returncode == 0, published.stderr[-1000:]
     rows = {row["metric"]: row for row in csv.DictReader((tmp_path / "published.csv").open())}
@@ -84,20 +84,20 @@ def test_demo_makes_a_coloured_mesh_of_a_real_photo(run, tmp_path):
     assert abs(tip[0]) < 0.1 * wide                                 # the nose is in the middle
 
 
-def test_each_picture_gives_a_face(run, people, tmp_path):
-    pictures = sorted((people / "S000").glob("*.jpg"))[:2]
+def test_each_picture_gives_a_face(run, subjects, tmp_path):
+    pictures = sorted((subjects / "S000").glob("*.jpg"))[:2]
     done = script("demo.py", *pictures, "--model", run, "--each", "--box", "0,0,64,64", "-o", tmp_path / "f.ply")
     assert done.returncode == 0, done.stderr[-1000:]
     one, two = (read_mesh(tmp_path / f"f_0{i}.ply").vertices for i in (1, 2))
     assert 0 < np.abs(one - two).max() < 0.5
 
 
-def test_train_py_killed_and_resumed_gives_the_same_history(people, tmp_path):
+def test_train_py_killed_and_resumed_gives_the_same_history(subjects, tmp_path):
     """SIGKILL from outside at an arbitrary moment of the second epoch."""
     flags = ["--epochs", 3, "--images", 2, "--max-steps", 20, "--deterministic", "--quiet", "--checkpoint-minutes", 0]
-    whole = script("train.py", people, "--run", tmp_path / "whole", *flags)
+    whole = script("train.py", subjects, "--run", tmp_path / "whole", *flags)
     assert whole.returncode == 0, whole.stderr[-1000:]
-    words = ["train.py", people, "--run", tmp_path / "killed", *flags]
+    words = ["train.py", subjects, "--run", tmp_path / "killed", *flags]
     process = Popen(*words, stdout=DEVNULL, stderr=DEVNULL)
     while not (tmp_path / "killed" / "state.npz").exists():
         assert process.poll() is None
@@ -113,9 +113,9 @@ def test_train_py_killed_and_resumed_gives_the_same_history(people, tmp_path):
 
 
 @pytest.mark.slow        # tests/test_step.py has the step of two workers
-def test_two_workers_train_as_one(people, tmp_path):
+def test_two_workers_train_as_one(subjects, tmp_path):
     """train.py in two local workers: the single process's losses, one run folder, written by the first worker."""
-    flags = ["train.py", people, "--epochs", 2, "--images", 2, "--batch-size", 16, "--batch-norm", "merged",
+    flags = ["train.py", subjects, "--epochs", 2, "--images", 2, "--batch-size", 16, "--batch-norm", "merged",
              "--last-batch", "drop", "--precision", "float32", "--quiet"]
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
     workers = [Popen(
@@ -153,12 +153,12 @@ def test_two_workers_train_as_one(people, tmp_path):
     (("demo.py", "{noface}", "--model", "{run}", "-o", "{tmp}/grey.ply"), "would overwrite one of the pictures"),
     (("evaluate.py", "--data", "{people}", "--model", "nowhere", "--table", "2"), "nowhere: is no run folder"),
     (("demo.py",), "name a photo, a folder, a video or webcam")])
-def test_bad_input_is_one_clear_line_and_leaves_nothing(words, message, run, people, tmp_path):
+def test_bad_input_is_one_clear_line_and_leaves_nothing(words, message, run, subjects, tmp_path):
     import cv2
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((80, 80), 128, np.uint8))
     (tmp_path / "empty.jpg").write_bytes(b"")
     places = {"tmp": tmp_path,
-              "run": run, "people": people, "noface": tmp_path / "grey.png", "empty": tmp_path / "empty.jpg"}
+              "run": run, "subjects": subjects, "noface": tmp_path / "grey.png", "empty": tmp_path / "empty.jpg"}
     words = [word.format(**places) for word in words]
     if words[0] == "demo.py" and "-o" not in words:
         words += ["-o", str(tmp_path / "out.ply")]

@@ -11,16 +11,16 @@ from Dataset.io.mesh_io import read_mesh
 from tests.forkserver import run as script
 
 SMALL = ["--encoder-filters", "8,8,12,16", "--encoder-blocks", "0,0,1,1", "--pyramid-filters", "12", "--map-filters",
-         "8", "--memory-filters", "6", "--head-filters", "4", "--code", "16", "--rank", "8", "--looks", "4",
+         "8", "--memory-filters", "6", "--head-filters", "4", "--code", "16", "--rank", "8", "--appearance", "4",
          "--fine-filters", "6", "--refine-filters", "8"]
-DATA = ["--batch-images", "8", "--most-images", "3", "--batches", "6", "--validation-people", "4", "--points", "1024",
+DATA = ["--batch-images", "8", "--max-images", "3", "--batches", "6", "--validation-subjects", "4", "--points", "1024",
         "--quiet"]
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     out = tmp_path_factory.mktemp("compact") / "faces"
-    done = script("-m", "Dataset.shards", out, "--people", 20, "--images", 3, "--size", 64, "--seed", 4, "--workers", 1,
+    done = script("-m", "Dataset.shards", out, "--subjects", 20, "--images", 3, "--size", 64, "--seed", 4, "--workers", 1,
                   "--yaw", 30, "--pitch", 15, "--roll", 15, "--detect", 0, "--margin", 1.2)
     assert done.returncode == 0, done.stderr[-1000:]
     return out
@@ -30,10 +30,10 @@ def shards(tmp_path_factory):
 def box(shards):
     """A weight folder, trained in two stages."""
     runs = shards.parent
-    first = script("train.py", shards, "--preset", "compact", "--run", runs / "places", "--only-places", "--image-size",
+    first = script("train.py", shards, "--preset", "compact", "--run", runs / "keypoints", "--only-keypoints", "--image-size",
                    32, "--epochs", 1, *SMALL, *DATA)
     assert first.returncode == 0, first.stderr[-1000:]
-    second = script("train.py", shards, "--preset", "compact", "--run", runs / "all", "--init", runs / "places",
+    second = script("train.py", shards, "--preset", "compact", "--run", runs / "all", "--init", runs / "keypoints",
                     "--image-size", 64, "--epochs", 1, *SMALL, *DATA)
     assert second.returncode == 0, second.stderr[-1000:]
     assert "began with its weights" in second.stderr
@@ -44,18 +44,18 @@ def box(shards):
 
 def test_the_run_says_what_each_part_of_the_loss_is(box):
     rows = list(csv.DictReader((box.parent / "all" / "history.csv").open()))
-    parts = [float(rows[0][f"val_{name}"]) for name in ("places", "doubt", "first", "shape")]
+    parts = [float(rows[0][f"val_{name}"]) for name in ("keypoints", "doubt", "first", "shape")]
     assert float(rows[0]["val_loss"]) == pytest.approx(sum(parts), rel=1e-5)
-    first = list(csv.DictReader((box.parent / "places" / "history.csv").open()))[0]
+    first = list(csv.DictReader((box.parent / "keypoints" / "history.csv").open()))[0]
     assert "val_shape" not in first and "val_places" in first
     config = json.loads((box.parent / "all" / "config.json").read_text())
-    assert config["order"] == "grid" and config["people"] == {"validation": "numbers below 4"}
+    assert config["order"] == "grid" and config["subjects"] == {"validation": "numbers below 4"}
     assert config["shards"]["seed"] == 4 and config["model"]["crop_margin"] == config["shards"]["margin"] == 1.2
 
 
 def test_resumed_with_other_people_held_out_is_refused(shards, box):
     done = script("train.py", shards, "--preset", "compact", "--run", box.parent / "all", "--resume",
-                  "--validation-people", 5)
+                  "--validation-subjects", 5)
     assert done.returncode == 2 and "was begun with validation_people = 4, not 5" in done.stderr
 
 

@@ -17,7 +17,7 @@ from Network.inference.registry import from_run
 from Network.inspection.feature_maps import feature_maps, layer_names
 
 FLAGS = ["--preset", "uvnet-small", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--up-features", "8,12,16",
-         "--batch-size", "4", "--batches", "3", "--validation-people", "3", "--quiet", "--image-size", "32", "--depth",
+         "--batch-size", "4", "--batches", "3", "--validation-subjects", "3", "--quiet", "--image-size", "32", "--depth",
          "--landmarks", "--pose", "--auxiliary-features", "16"]
 EXTRAS = ["--extras", "depth,landmarks,pose"]
 
@@ -25,7 +25,7 @@ EXTRAS = ["--extras", "depth,landmarks,pose"]
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     out = tmp_path_factory.mktemp("extras") / "faces"
-    make_shards(out, RenderOptions(people=8, images=2, size=32, seed=4, yaw=30, pitch=15, roll=15, detect=0,
+    make_shards(out, RenderOptions(subjects=8, images=2, size=32, seed=4, yaw=30, pitch=15, roll=15, detect=0,
                                    texture="noise", buffers=("uv", "mask", "occluded", "depth")))
     return out
 
@@ -45,8 +45,8 @@ def test_from_shards_to_a_packed_network(shards, tmp_path):
     whole, packed = from_run(run), from_run(tmp_path / "box")
     assert whole.answers(images).shape == (2, 32, 32, 7)
     assert np.median(np.abs(packed.answers(images) - whole.answers(images))) < 0.01
-    people = open_shards(shards)
-    table = maps_table(lambda: everybodys_maps(people, 32, 2), packed.answers, "run")
+    subjects = open_shards(shards)
+    table = maps_table(lambda: everybodys_maps(subjects, 32, 2), packed.answers, "run")
     assert [line[0] for line in table.rows][:3] == ["uv_l1", "uv_cells", "uv_median"] and table.rows[0][3] == 16
     found = feature_maps(packed.loaded.model, images[0], layer_names(packed.loaded.model))
     assert len(write_collages(tmp_path / "maps", found)) == len(found) > 8

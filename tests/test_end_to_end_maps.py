@@ -14,19 +14,19 @@ from tests.forkserver import run as script
 from tests.texas3d_files import write_pair
 
 UVNET = ["--preset", "uvnet-small", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--up-features", "8,12,16",
-         "--batch-size", "4", "--batches", "3", "--validation-people", "3", "--quiet", "--image-size", "64"]
+         "--batch-size", "4", "--batches", "3", "--validation-subjects", "3", "--quiet", "--image-size", "64"]
 PIX2PIX = ["--preset", "pix2pix-small", "--image-size", "32", "--filters", "4,8,8,8", "--discriminator-filters", "4,8",
            "--batch-size", "4", "--quiet"]
 
 VRN = ["--preset", "vrn-small", "--image-size", "32", "--layers", "36", "--features", "8", "--stem", "4,8", "--head",
-       "8", "--landmark-features", "8", "--batch-size", "4", "--batches", "3", "--validation-people", "3", "--quiet",
+       "8", "--landmark-features", "8", "--batch-size", "4", "--batches", "3", "--validation-subjects", "3", "--quiet",
        "--depth", "1"]
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     out = tmp_path_factory.mktemp("maps") / "faces"
-    make_shards(out, RenderOptions(people=10, images=2, size=64, seed=4, yaw=30, pitch=15, roll=15, detect=0,
+    make_shards(out, RenderOptions(subjects=10, images=2, size=64, seed=4, yaw=30, pitch=15, roll=15, detect=0,
                                    buffers=("uv", "mask", "occluded", "depth")))
     return out
 
@@ -35,7 +35,7 @@ def shards(tmp_path_factory):
 def two(tmp_path_factory):
     """Two people to judge on: equation (2) aligns noise, the answer of an untrained network, for a long time."""
     out = tmp_path_factory.mktemp("two") / "faces"
-    make_shards(out, RenderOptions(people=2, images=1, size=64, seed=5, yaw=30, pitch=15, roll=15, detect=0))
+    make_shards(out, RenderOptions(subjects=2, images=1, size=64, seed=5, yaw=30, pitch=15, roll=15, detect=0))
     return out
 
 
@@ -66,17 +66,17 @@ def test_uvnet_from_shards_to_a_table(shards, tmp_path):
 
 def test_pix2pix_from_shards_and_from_photos_with_depth(shards, tmp_path):
     run = tmp_path / "run"
-    of_shards = [*PIX2PIX, "--batches", "3", "--validation-people", "3"]
+    of_shards = [*PIX2PIX, "--batches", "3", "--validation-subjects", "3"]
     assert train.main([str(shards), "--run", str(run), "--epochs", "1", *of_shards]) == 0
     assert float(rows_of(run)[0]["val_l1"]) > 0
     answers = from_run(run).answers(np.zeros((2, 32, 32, 3), np.float32))
     assert answers.shape == (2, 32, 32, 1) and np.abs(answers).max() <= 1
-    for person in range(12):
-        write_pair(tmp_path / "texas", person)
+    for subject in range(12):
+        write_pair(tmp_path / "texas", subject)
     done = script("-m", "Dataset.texas3d", tmp_path / "texas", tmp_path / "pairs", "--size", 32)
     assert done.returncode == 0, done.stderr[-1000:]
     assert train.main([str(tmp_path / "pairs"), "--run", str(tmp_path / "two"), "--epochs", "1", *PIX2PIX]) == 0
-    assert json.loads((tmp_path / "two" / "config.json").read_text())["people"]["training"]
+    assert json.loads((tmp_path / "two" / "config.json").read_text())["subjects"]["training"]
 
 
 @pytest.mark.parametrize("variant", [pytest.param("plain", marks=pytest.mark.slow), "guided",
@@ -108,7 +108,7 @@ def test_vrn_from_shards_to_tables(variant, shards, two, tmp_path, monkeypatch):
 def test_bad_data(shards, tmp_path, capsys):
     write_pair(tmp_path / "texas", 0)
     for data, flags, message in (
-            (shards, [*PIX2PIX, "--batches", "3", "--validation-people", "10"], "0 people to train on"),
+            (shards, [*PIX2PIX, "--batches", "3", "--validation-subjects", "10"], "0 people to train on"),
             (tmp_path / "texas", [*PIX2PIX, "--batches", "3"], "batches may be set for shards only"),
             (shards, [*UVNET, "--reuse", "2"], "reuse may be set for DATA live only"),
             (tmp_path / "texas", UVNET, "not a folder of shards")):

@@ -12,18 +12,18 @@ from evaluate import evaluate
 from Evaluation.reports.options import parse
 from Network.inference.registry import from_run
 
-SMALL = ["--batches", "3", "--validation-people", "3", "--epochs", "1", "--quiet", "--image-size", "32"]
+SMALL = ["--batches", "3", "--validation-subjects", "3", "--epochs", "1", "--quiet", "--image-size", "32"]
 CONVLSTM = ["--preset", "convlstm-small", "--points", "64", "--lstm-filters", "4,6", "--lstm-strides", "2,2",
             "--block-filters", "4,8", "--block-strides", "1,2", "--block-expansion", "1,2", "--block-repeats", "1,1",
-            "--link-filters", "8", "--decoder-filters", "8,6", "--most-images", "2", "--batch-images", "4"]
+            "--link-filters", "8", "--decoder-filters", "8,6", "--max-images", "2", "--batch-images", "4"]
 COARSE = ["--preset", "coarse-small", "--stem-filters", "8", "--filters", "8,16", "--blocks", "1,1",
           "--batch-size", "4"]
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    out = tmp_path_factory.mktemp("people") / "faces"
-    make_shards(out, RenderOptions(people=10, images=2, size=64, seed=4, yaw=30, pitch=15, roll=15, detect=0))
+    out = tmp_path_factory.mktemp("subjects") / "faces"
+    make_shards(out, RenderOptions(subjects=10, images=2, size=64, seed=4, yaw=30, pitch=15, roll=15, detect=0))
     return out
 
 
@@ -31,7 +31,7 @@ def test_convlstm_from_shards_to_tables_of_any_number_of_images(shards, tmp_path
     run = tmp_path / "run"
     assert train.main([str(shards), "--run", str(run), *SMALL, *CONVLSTM]) == 0
     config = json.loads((run / "config.json").read_text())
-    assert config["order"] == "grid" and config["model"]["crop_margin"] == 1.15 and config["data"]["most_images"] == 2
+    assert config["order"] == "grid" and config["model"]["crop_margin"] == 1.15 and config["data"]["max_images"] == 2
     row, = csv.DictReader((run / "history.csv").open())
     assert float(row["val_loss"]) > 0
     loaded = from_run(run)

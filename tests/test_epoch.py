@@ -12,20 +12,20 @@ COUNTS = (7, 12, 3, 10)
 @pytest.mark.parametrize("images, repeats", [(3, 1), (3, 5), (4, 2), (1, 1), (8, 5)])
 def test_epoch_is_the_listings(images, repeats):
     groups = epoch_groups(COUNTS, images, repeats, seed=0, epoch=0)
-    wanted = {person: repeats * (count // images) for person, count in enumerate(COUNTS) if count >= images}
+    wanted = {subject: repeats * (count // images) for subject, count in enumerate(COUNTS) if count >= images}
     assert collections.Counter(groups.subjects.tolist()) == wanted
     assert len(groups.subjects) == group_count(COUNTS, images, repeats) == sum(wanted.values())
-    for person, row in zip(*groups):
-        assert len(set(row.tolist())) == images and 0 <= row.min() and row.max() < COUNTS[person]
-    for person, count in enumerate(COUNTS):     # cut from shuffles: no image is seen more than once in a repeat
-        seen = np.bincount(groups.images[groups.subjects == person].ravel(), minlength=count)
+    for subject, row in zip(*groups):
+        assert len(set(row.tolist())) == images and 0 <= row.min() and row.max() < COUNTS[subject]
+    for subject, count in enumerate(COUNTS):     # cut from shuffles: no image is seen more than once in a repeat
+        seen = np.bincount(groups.images[groups.subjects == subject].ravel(), minlength=count)
         assert seen.max(initial=0) <= repeats and seen.sum() == repeats * (count // images) * images
 
 
 def test_without_remainder_every_image_is_seen_repeats_times():
     groups = epoch_groups((12, 6), 3, 5, seed=0, epoch=0)
-    for person, count in enumerate((12, 6)):
-        assert np.bincount(groups.images[groups.subjects == person].ravel()).tolist() == [5] * count
+    for subject, count in enumerate((12, 6)):
+        assert np.bincount(groups.images[groups.subjects == subject].ravel()).tolist() == [5] * count
 
 
 def test_order_depends_on_seed_and_epoch_alone():

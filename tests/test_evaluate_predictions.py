@@ -60,8 +60,8 @@ def test_ordered_clouds_get_point_to_point():
 
 def batches():
     for b in range(3):
-        truths = np.stack([face(80, 10 * b + i) for i in range(2)])
-        yield truths * (1 + 0.1 * b), truths, [f"F{b}/{i}" for i in range(2)]
+        targets = np.stack([face(80, 10 * b + i) for i in range(2)])
+        yield targets * (1 + 0.1 * b), targets, [f"F{b}/{i}" for i in range(2)]
 
 
 def test_batches_are_scored_one_row_a_sample():
@@ -87,10 +87,10 @@ def test_as_published_takes_item_0_of_every_batch():
 
 def test_what_cannot_be_scored_is_counted_with_its_reason():
     predictions = np.stack([face(60, 1), face(60, 2), face(60, 3)])
-    truths = predictions.copy()
+    targets = predictions.copy()
     predictions[1, 5] = np.nan
-    truths[2] = 0.5
-    results = score_batches([(predictions, truths, ["a", "b", "c"])], ordered=True, surface=False)
+    targets[2] = 0.5
+    results = score_batches([(predictions, targets, ["a", "b", "c"])], ordered=True, surface=False)
     assert [row.id for row in results.rows] == ["a"] and [name for name, _ in results.skipped] == ["b", "c"]
     assert "prediction: want finite coordinates, got NaN or infinity in 1 of 60" in results.skipped[0][1]
     assert "extent" in results.skipped[1][1]

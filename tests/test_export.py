@@ -92,7 +92,7 @@ def test_a_stream_in_a_fresh_process_gives_what_the_network_gives_for_the_whole_
 @pytest.mark.parametrize("memory", ["convgru", "mean"])
 def test_other_networks_and_memories(memory, tmp_path):
     config = compact.Config(image_size=32, points=64, encoder_filters=(4, 4, 4, 4), encoder_blocks=(0, 0, 1, 1), rank=4,
-                            pyramid_filters=4, looks=2, fine_filters=3, refine_filters=4, map_filters=4,
+                            pyramid_filters=4, appearance=2, fine_filters=3, refine_filters=4, map_filters=4,
                             memory_filters=(4,), head_filters=2, code=4,
                             memory=memory)
     model, stream = tiny_model(compact, config, scale=0.25), images(3)
@@ -256,7 +256,7 @@ def test_a_step_refuses_what_is_no_image():
 def test_the_comparison_carries_states_and_sees_drift(off, line):
     def model(inputs, training):
         points = inputs["images"][:, 0, 0] + inputs["states"][0]
-        return {"points": points, "states": [points], "places": None}
+        return {"points": points, "states": [points], "keypoints": None}
     if line is None:
         assert compare(adding(off), model, 1e-4, np.random.default_rng(0)) == 0
     else:

@@ -15,7 +15,7 @@ from Dataset.face_model.readers import basel, raw
 from Dataset.face_model.readers.flame import read_flame
 from Dataset.face_model.readers.ict import arkit_name
 from Dataset.fitting import adopt as adopting
-from Dataset.fitting.adopt import SPREADS, adopt, expression_directions, main, read_raw, weights_of, words
+from Dataset.fitting.adopt import SIGMAS, adopt, expression_directions, main, read_raw, weights_of, words
 from Dataset.fitting.multi_view import joint_fit
 from Dataset.fitting.scan_fit import Landmarks, fit_model, grid_is_skin
 from Dataset.geometry.mesh import Mesh
@@ -24,9 +24,9 @@ from Dataset.io.landmark_files import write_landmarks
 from Dataset.representations.correspondences import from_landmarks
 from Dataset.representations.points import encode
 from Dataset.synthesis import subject_folders as synthetic
-from Dataset.synthesis.renders import RenderOptions, render_person
-from Dataset.synthesis.scene import Actor, Stage, sample_view, view_camera
-from Dataset.synthesis.skin import sample_look
+from Dataset.synthesis.renders import RenderOptions, render_subject
+from Dataset.synthesis.scene import RenderContext, SceneSubject, sample_view, view_camera
+from Dataset.synthesis.skin import sample_appearance
 from Dataset.synthesis.subject_folders import Options, make_dataset
 from tests.face_files import WRITERS, make, write_basel_2009, write_basel_2017, write_flame, write_ict
 from tests.seen import see
@@ -42,7 +42,7 @@ def made():
 @pytest.fixture(scope="module")
 def file(made, tmp_path_factory):
     path = write_basel_2017(tmp_path_factory.mktemp("models") / "model.h5", made)
-    write_landmarks(f"{path}.landmarks.json", OWN.landmarks(OWN.shape(made.person)) + made.moved)
+    write_landmarks(f"{path}.landmarks.json", OWN.landmarks(OWN.shape(made.subject)) + made.moved)
     return path
 
 
@@ -75,10 +75,10 @@ def test_every_layout_says_the_same(name, made, tmp_path):
     assert found.signed is (name in ("m.h5", "m.pkl"))
     if name == "facekit":
         assert found.expression_names == ("browDownLeft", "jawOpen")
-    person = found.shape([1.0, -2.0], [0.5] if len(found.expression) else None)
+    subject = found.shape([1.0, -2.0], [0.5] if len(found.expression) else None)
     slow = found.mean + found.identity[0] - 2 * found.identity[1]
     slow = slow + 0.5 * found.expression[0] if len(found.expression) else slow
-    np.testing.assert_allclose(person, slow, atol=1e-4)
+    np.testing.assert_allclose(subject, slow, atol=1e-4)
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 4])
@@ -96,15 +96,15 @@ def test_without_a_number_of_identities_a_small_flame_is_all_identity(made, tmp_
 
 def test_an_adopted_model_is_the_files(made, adopted):
     model, place, report = adopted
-    assert report.surface < 0.08 and report.people < 0.15 and report.covered == 1
+    assert report.surface < 0.08 and report.subjects < 0.15 and report.covered == 1
     assert report.identity == report.expression == 1 and not report.borrowed
     skin = grid_is_skin(OWN).ravel()
-    truth = place.apply(OWN.grid_matrix @ OWN.shape(made.person) + made.moved)[skin]
+    truth = place.apply(OWN.grid_matrix @ OWN.shape(made.subject) + made.moved)[skin]
     off = np.linalg.norm((OWN.grid_matrix @ model.mean)[skin] - truth, axis=1)
     floor = np.linalg.norm((OWN.grid_matrix @ OWN.mean)[skin] - truth, axis=1)
     assert off.mean() < 0.5 and off.mean() < floor.mean() / 3, (off.mean(), floor.mean())
     # the file's first person: the built-in's first direction, three times
-    moved = place.apply(OWN.grid_matrix @ OWN.shape(made.person) + made.moved + 3 * (OWN.grid_matrix @ OWN.identity[0]))
+    moved = place.apply(OWN.grid_matrix @ OWN.shape(made.subject) + made.moved + 3 * (OWN.grid_matrix @ OWN.identity[0]))
     ours = OWN.grid_matrix @ model.shape([1.0])
     assert np.linalg.norm(ours[skin] - moved[skin], axis=1).mean() < 0.6
     eyes = [model.mean[np.unique(model.triangles[model.region(name)])] for name in ("eye_right", "eye_left")]
@@ -123,8 +123,8 @@ def test_it_has_the_built_in_ones_sizes(adopted):
     # head and bust meet on every face
     seam = model.bust_seam
     assert len(seam) == len(OWN.bust_seam)
-    person = (np.array([1.0, -1, 0.5, 2]), np.array([0.7, 0.2, 0, 0]))
-    head, bust = model.subdivide(model.shape(*person)), model.bust(*person).vertices
+    subject = (np.array([1.0, -1, 0.5, 2]), np.array([0.7, 0.2, 0, 0]))
+    head, bust = model.subdivide(model.shape(*subject)), model.bust(*subject).vertices
     np.testing.assert_allclose(head[seam[:, 0]], bust[seam[:, 1]], atol=1e-3)
 
 
@@ -133,7 +133,7 @@ def test_nothing_is_folded_when_the_mouth_opens(adopted):
     model = adopted.model
     inside = np.setdiff1d(np.unique(model.triangles[model.region("mouth")]),
                           np.unique(model.triangles[model.region("skin")]))
-    open_ = model.shape(None, [1 / SPREADS])
+    open_ = model.shape(None, [1 / SIGMAS])
     lips = model.landmarks(open_)[48:60, 2].max()
     assert open_[inside, 2].max() < lips
 
@@ -170,22 +170,22 @@ def test_the_written_model_is_the_adopted_one(adopted, loaded):
 
 
 def test_photos_are_fitted_with_it(loaded):
-    person, rng = np.array([1.2, -0.8, 0.6, -1.0]), np.random.default_rng(1)
-    photos = [see(loaded, person, rng, angles=(yaw, 5, 0)).photo for yaw in (-35, 0, 35)]
+    subject, rng = np.array([1.2, -0.8, 0.6, -1.0]), np.random.default_rng(1)
+    photos = [see(loaded, subject, rng, angles=(yaw, 5, 0)).photo for yaw in (-35, 0, 35)]
     fit = joint_fit(photos, loaded)
-    error = np.abs(encode(fit.neutral(loaded), 32, loaded) - encode(loaded.shape(person), 32, loaded)).mean()
-    floor = np.abs(encode(loaded.mean, 32, loaded) - encode(loaded.shape(person), 32, loaded)).mean()
+    error = np.abs(encode(fit.neutral(loaded), 32, loaded) - encode(loaded.shape(subject), 32, loaded)).mean()
+    floor = np.abs(encode(loaded.mean, 32, loaded) - encode(loaded.shape(subject), 32, loaded)).mean()
     assert error < 0.25 * floor, (error, floor)
-    marks = see(loaded, person, rng).landmarks
+    marks = see(loaded, subject, rng).landmarks
     assert np.linalg.norm(joint_fit([from_landmarks(marks, 128, model=loaded)], loaded).landmarks(0, loaded)
                           - marks, axis=1)[17:].mean() < 1.5
 
 
 def test_a_scan_is_fitted_with_it(loaded):
     truth = np.array([1.0, 1.0, -1.0, 0.5])
-    person = loaded.shape(truth)
-    scan = ScanSurface(Mesh(person, loaded.triangles[np.sort(loaded.region("skin"))]))
-    found = fit_model(scan, Landmarks(np.arange(17, 68), loaded.landmarks(person)[17:]), loaded)
+    subject = loaded.shape(truth)
+    scan = ScanSurface(Mesh(subject, loaded.triangles[np.sort(loaded.region("skin"))]))
+    found = fit_model(scan, Landmarks(np.arange(17, 68), loaded.landmarks(subject)[17:]), loaded)
     assert found.residual < 0.1
     np.testing.assert_allclose(found.identity[:4], truth, atol=0.25)
     assert not found.identity[4:].any()
@@ -193,13 +193,13 @@ def test_a_scan_is_fitted_with_it(loaded):
 
 def test_people_are_rendered_of_it(loaded, file, tmp_path, monkeypatch):
     rng = np.random.default_rng(2)
-    stage = Stage(loaded, threads=1)
-    actor = Actor(stage, loaded.sample_identity(rng), sample_look(rng))
+    context = RenderContext(loaded, threads=1)
+    scene_subject = SceneSubject(context, loaded.sample_identity(rng), sample_appearance(rng))
     view = sample_view(rng, loaded.sample_expression(rng), angles=np.array([20.0, 0, 0]))
-    picture = actor.set(view).render(view_camera(view))
+    picture = scene_subject.set(view).render(view_camera(view))
     assert picture.std() > 20
-    options = RenderOptions(people=1, images=1, size=32, buffers=("uv", "mask", "depth"), detect=0)
-    arrays = render_person(0, options, stage)
+    options = RenderOptions(subjects=1, images=1, size=32, buffers=("uv", "mask", "depth"), detect=0)
+    arrays = render_subject(0, options, context)
     assert arrays["mask"].mean() > 0.05 and np.isfinite(arrays["uv"][arrays["mask"]].astype(float)).all()
     monkeypatch.setenv(VARIABLE, "")
     use_face_model(file)
@@ -243,15 +243,15 @@ def test_random_expressions_of_any_model(loaded):
     drawn = np.stack([loaded.sample_expression(np.random.default_rng(k)) for k in range(200)])
     assert drawn.min() == 0 and drawn.max() <= 1 and not drawn[:, 4:].any()
     assert not (drawn[:, :2] * drawn[:, 2:4]).any()
-    spread = SPREADS * (drawn[:, :2] - drawn[:, 2:4])
-    assert abs(spread.mean()) < 0.2 and 0.8 < spread.std() < 1.2
+    sigma = SIGMAS * (drawn[:, :2] - drawn[:, 2:4])
+    assert abs(sigma.mean()) < 0.2 and 0.8 < sigma.std() < 1.2
     few = ("jawOpen", "browDownLeft", "browDownRight", "none000")
     weights = np.stack([expressions.sample_expression(few, np.random.default_rng(k)) for k in range(100)])
     assert (weights[:, :3] > 0).any(0).all() and not weights[:, 3].any()
 
 
 def test_landmarks_beside_a_file(made, file, adopted, tmp_path):
-    marks = OWN.landmarks(OWN.shape(made.person)) + made.moved
+    marks = OWN.landmarks(OWN.shape(made.subject)) + made.moved
     np.testing.assert_allclose(read_raw(file).landmarks, marks, atol=1e-5)
     assert adopted.report.landmarks < 1.0 and "its landmarks" in words(adopted.report)
     assert read_raw(write_basel_2009(tmp_path / "m.mat", made)).landmarks is None

@@ -50,8 +50,8 @@ def test_the_firsts_texture_at_the_seconds_places():
     core = inner(shown, 5)
     np.testing.assert_allclose(swapped[core], skin(SECOND[core], 1), atol=4)
     assert np.abs(swapped[core] - skin(SECOND[core], 2)).mean() > 20
-    rim = shown & ~inner(shown, 1.5)                     # the second's own colours
-    assert np.abs(swapped[rim] - skin(SECOND[rim], 2)).mean() < 0.6 * np.abs(swapped[rim] - skin(SECOND[rim], 1)).mean()
+    boundary = shown & ~inner(shown, 1.5)                     # the second's own colours
+    assert np.abs(swapped[boundary] - skin(SECOND[boundary], 2)).mean() < 0.6 * np.abs(swapped[boundary] - skin(SECOND[boundary], 1)).mean()
 
 
 @pytest.mark.parametrize("blend", ["feather", "poisson"])

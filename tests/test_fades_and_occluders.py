@@ -17,7 +17,7 @@ from Datagenerator.sequences.volumes import VolumeConfig, VolumeSequence
 from Dataset.representations.coefficients import mean_face, project
 from tests.coded import Pictures
 
-S, PEOPLE = 32, 6
+S, SUBJECTS = 32, 6
 GREY = np.full((64, 64, 3), 128, np.uint8)
 
 
@@ -32,21 +32,21 @@ def map_sample() -> MapSample:
 
 
 @pytest.mark.parametrize("progress, spread", [(0.0, 12.0), (0.5, 6.0), (1.0, 0.0)])
-def test_noise_fades_to_nothing_through_all_steps(progress, spread):
+def test_noise_fades_to_nothing_through_all_steps(progress, sigma):
     noise = dict(noise=(12.0, 12.0), noise_end=(0.0, 0.0))
     found = [augment(sample(), np.random.default_rng(0), AugmentConfig.off(**noise), progress).image,
              augment_maps(map_sample(), np.random.default_rng(0), MapAugmentConfig.off(**noise), progress).image]
     for image in found:
-        assert image.astype(float).std() == pytest.approx(spread, rel=0.05)
+        assert image.astype(float).std() == pytest.approx(sigma, rel=0.05)
 
 
 def source() -> Pictures:
     """Everybody's picture is one grey level of his own: 20, 40, ... 120."""
-    images = np.zeros((PEOPLE, 2, S, S, 3), np.uint8) + np.arange(20, 140, 20, dtype=np.uint8).reshape(-1, 1, 1, 1, 1)
+    images = np.zeros((SUBJECTS, 2, S, S, 3), np.uint8) + np.arange(20, 140, 20, dtype=np.uint8).reshape(-1, 1, 1, 1, 1)
     images[:, :, 0, 0] = 255                # not quite flat: each picture is stretched by its range
-    both = (PEOPLE, 2)
-    places = project(mean_face(np.zeros(6, np.float32)), "places", S).astype(np.float32)
-    return Pictures(images=images, identity=np.zeros((PEOPLE, 200), np.float32),
+    both = (SUBJECTS, 2)
+    places = project(mean_face(np.zeros(6, np.float32)), "keypoints", S).astype(np.float32)
+    return Pictures(images=images, identity=np.zeros((SUBJECTS, 200), np.float32),
                     image_points=np.broadcast_to(places, (*both, 256, 2)).copy(), visible=np.ones((*both, 256), bool),
                     expression=np.zeros((*both, 84), np.float32), pose=np.zeros((*both, 6), np.float32),
                     camera=np.broadcast_to(np.array([90, 16, 16, 700], np.float32), (*both, 4)).copy(),
@@ -56,16 +56,16 @@ def source() -> Pictures:
 
 
 def sequences() -> list[tuple]:
-    people, common = source(), dict(validation_people=1, image_size=S, fade_epochs=60)
+    subjects, common = source(), dict(validation_subjects=1, image_size=S, fade_epochs=60)
     single = dict(common, batch_size=6)
-    return [(shard_dataset, "augment", ShardSequence(people, people.people, ShardConfig(
-                most_images=2, batch_images=6, points=256, **common), lambda i: np.zeros((len(i), 256, 3)), True)),
-            (map_dataset, "augment_maps", MapSequence(people, people.people, MapConfig(empty=0.0, **single), True)),
-            (map_dataset, "augment_maps", MapSequence(people, people.people, DepthConfig(**dict(
+    return [(shard_dataset, "augment", ShardSequence(subjects, subjects.subjects, ShardConfig(
+                max_images=2, batch_images=6, points=256, **common), lambda i: np.zeros((len(i), 256, 3)), True)),
+            (map_dataset, "augment_maps", MapSequence(subjects, subjects.subjects, MapConfig(empty=0.0, **single), True)),
+            (map_dataset, "augment_maps", MapSequence(subjects, subjects.subjects, DepthConfig(**dict(
                 single, augment=True)), True)),
-            (volume_dataset, "augment_maps", VolumeSequence(people, people.people, VolumeConfig(
+            (volume_dataset, "augment_maps", VolumeSequence(subjects, subjects.subjects, VolumeConfig(
                 layers=32, photos=True, **single), True)),
-            (coefficient_dataset, "augment", CoefficientSequence(people, people.people, CoefficientConfig(**single),
+            (coefficient_dataset, "augment", CoefficientSequence(subjects, subjects.subjects, CoefficientConfig(**single),
                                                                  True))]
 
 
@@ -143,7 +143,7 @@ def test_a_second_occluder_leaves_the_first_ones_points_hidden(monkeypatch):
 def test_half_seen_through_two_layers_is_seen_a_quarter(monkeypatch):
     monkeypatch.setattr(occluders, "hand", lambda shape, rng: layer(np.s_[:20], np.s_[:], 0.5))
     monkeypatch.setattr(occluders, "bar", lambda shape, rng: layer(np.s_[10:30], np.s_[:], 0.5))
-    config = dataclasses.replace(MapAugmentConfig.off(hand=1.0, bar=1.0), most_covered=1.0)
+    config = dataclasses.replace(MapAugmentConfig.off(hand=1.0, bar=1.0), max_covered=1.0)
     seen = hide(map_sample(), np.random.default_rng(0), config).occluded[:, 0]
     np.testing.assert_allclose(seen[[0, 15, 25, 40]], [0.5, 0.25, 0.5, 1])
 
@@ -152,7 +152,7 @@ def test_too_much_counts_all_layers_together(monkeypatch):
     """Each of two bars hides 31 % of the picture; with at most 40 % the second is left out."""
     monkeypatch.setattr(occluders, "hand", lambda shape, rng: layer(np.s_[:20], np.s_[:]))
     monkeypatch.setattr(occluders, "bar", lambda shape, rng: layer(np.s_[40:60], np.s_[:]))
-    config = dict(hand=1.0, bar=1.0, most_covered=0.4)
+    config = dict(hand=1.0, bar=1.0, max_covered=0.4)
     after = occlude(sample(), np.random.default_rng(0), AugmentConfig.off(**config))
     maps = hide(map_sample(), np.random.default_rng(0), MapAugmentConfig.off(**config))
     expected = np.arange(64) >= 20

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from Dataset.io.images import scaled
-from Evaluation.views.feature_collage import MOST_SIDE, collage, write_collages
+from Evaluation.views.feature_collage import MAX_SIDE, collage, write_collages
 from Network.inspection import feature_maps
 from Network.inspection.feature_maps import layer_names
 from Network.models import uvnet
@@ -47,7 +47,7 @@ def test_values_are_the_layers(model, monkeypatch):
     np.testing.assert_array_equal(one["pool_1"], found["pool_1"])
     with pytest.raises(ValueError, match="layers with feature maps are needed, got hat"):
         feature_maps.feature_maps(model, image, ["image_maps", "hat"])
-    monkeypatch.setattr(feature_maps, "MOST_VALUES", 1000)
+    monkeypatch.setattr(feature_maps, "MAX_VALUES", 1000)
     with pytest.raises(ValueError, match="more than 1000 values"):
         feature_maps.feature_maps(model, image, ["image_maps"])
 
@@ -69,7 +69,7 @@ def test_a_collage_is_bounded():
     rng = np.random.default_rng(1)
     for shape in ((256, 256, 300), (2, 2, 525), (1, 900, 5), (3000, 40, 2)):
         picture = collage(rng.normal(size=shape).astype(np.float32))
-        assert max(picture.shape[:2]) <= MOST_SIDE, (shape, picture.shape)
+        assert max(picture.shape[:2]) <= MAX_SIDE, (shape, picture.shape)
     quiet = rng.normal(size=(8, 8, 30)) * (np.arange(30) % 3 == 1)
     few = collage(quiet, most=10)                       # the ten that vary, in their order
     np.testing.assert_array_equal(few[22:], collage(quiet[..., 1::3], most=10)[22:])

@@ -12,17 +12,17 @@ from Dataset.synthesis.video import SyntheticVideo, VideoOptions
 from Network import from_preset
 from Network.inference.base import Face, Predictor
 from Network.inference.photos import Crop, NoFace, faces_of
-from Network.training.loading import models_in_the_box
+from Network.training.loading import bundled_models
 
-NETWORKS = tuple(models_in_the_box())
+NETWORKS = tuple(bundled_models())
 
 
 @pytest.fixture(scope="module")
 def filmed():
     """One head, small and off the middle of a picture of 400x300, and two heads side by side in one of 560x320, before
     clutter, with their truth."""
-    alone = VideoOptions(kind="still", seed=7, width=400, height=300, head=0.55, wild=0.7, yaw=60, people=1)
-    two = VideoOptions(kind="still", seed=21, width=560, height=320, head=0.62, wild=0.5, people=2)
+    alone = VideoOptions(kind="still", seed=7, width=400, height=300, head=0.55, clutter=0.7, yaw=60, subjects=1)
+    two = VideoOptions(kind="still", seed=21, width=560, height=320, head=0.62, clutter=0.5, subjects=2)
     video = SyntheticVideo(alone)
     frame = video.frame(0)
     shifted = np.roll(frame.image, (30, -90), (0, 1))           # the head to the left and down

@@ -60,7 +60,7 @@ def test_a_joint_fit_keeps_expressions_within_0_and_1(seed):
     grid = points.encode(model.shape(np.zeros(200), expression))[places[:, 0], places[:, 1]]
     pose = Pose(rotation_from_euler(10.0, -5.0), 0.7, np.array([60.0, 66.0]), 1 / 600)
     photo = Correspondences(places.astype(float), pose.project(grid), np.full(len(cells), 4.0), 128)
-    found = joint_fit([photo], model, FitOptions(components=5, correlation=0, expression_spread=1.0, robust=np.inf))
+    found = joint_fit([photo], model, FitOptions(components=5, correlation=0, expression_sigma=1.0, robust=np.inf))
     assert found.expressions.min() >= 0 and found.expressions.max() <= 1
     assert (found.expressions > 0.99).any()
 

@@ -10,8 +10,8 @@ from Dataset.errors import NotFittable
 from Dataset.face_model.model import load_face_model
 from Dataset.geometry.transforms import umeyama
 from Dataset.representations.depth import encode_depth
-from Dataset.synthesis.renders import RenderOptions, render_person
-from Dataset.synthesis.scene import Stage
+from Dataset.synthesis.renders import RenderOptions, render_subject
+from Dataset.synthesis.scene import RenderContext
 from Network.inference.base import grid_of
 from Network.inference.dense import MAX_PHOTOS, mean_identity
 from Network.inference.photos import Crop, NoFace
@@ -23,11 +23,11 @@ MODEL = load_face_model()
 
 
 @pytest.fixture(scope="module")
-def person():
+def subject():
     """identity (200,), images (4, 128, 128, 3), true answers of uvnet (4, 128, 128, 4), of pix2pix (4, 128, 128, 1)."""
-    options = RenderOptions(people=1, images=4, size=128, seed=77, yaw=25, pitch=10, roll=10, detect=0, wild=0,
+    options = RenderOptions(subjects=1, images=4, size=128, seed=77, yaw=25, pitch=10, roll=10, detect=0, clutter=0,
                             glasses=0, buffers=("uv", "mask", "occluded", "depth"))
-    found = render_person(0, options, Stage(MODEL, threads=1))
+    found = render_subject(0, options, RenderContext(MODEL, threads=1))
     maps = np.concatenate([np.nan_to_num(found["uv"].astype(np.float32)),
                            np.stack([found["mask"], found["occluded"]], -1).astype(np.float32)], -1)
     depth = np.stack([encode_depth(d, m, focal) for d, m, focal in
@@ -69,16 +69,16 @@ def crop(number: int, size: int = 128) -> Crop:
 
 
 @pytest.mark.parametrize("components, limit", [(FIT.components, 0.39), (200, 0.35)])
-def test_true_maps_give_the_person(person, monkeypatch, components, limit):
+def test_true_maps_give_the_person(subject, monkeypatch, components, limit):
     """As they are fitted, with fewer components than exact maps would pay for, and with all of the model's."""
     monkeypatch.setattr("Network.inference.uvnet.FIT", dataclasses.replace(FIT, components=components))
-    identity, _, maps, _ = person
+    identity, _, maps, _ = subject
     one, four = (off(subject_of(maps[:count]), identity) for count in (1, 4))
     assert one < 0.6 and four < limit and four < one
 
 
-def test_a_photo_with_an_expression_gives_both_faces_and_where_it_is(person):
-    identity, _, maps, _ = person
+def test_a_photo_with_an_expression_gives_both_faces_and_where_it_is(subject):
+    identity, _, maps, _ = subject
     fitter = predictor_of(fake(maps))
     face = fitter.fit([fitter.read(answer) for answer in maps])
     assert face.points.shape == face.photo_points.shape == (128 ** 2, 3) and face.landmarks.shape == (68, 2)
@@ -102,9 +102,9 @@ def test_pixel_weights_are_inverse_variances_in_pixels():
     assert (pixel_weights(uv, doubt)[:4] == 0).all() and np.isfinite(pixel_weights(uv, doubt)).all()
 
 
-def test_doubted_pixels_count_less(person):
+def test_doubted_pixels_count_less(subject):
     """Half of the face is told wrong, and doubted: with the doubt the person is found, without it is not."""
-    identity, _, maps, _ = person
+    identity, _, maps, _ = subject
     wrong = maps.copy()
     wrong[:, 64:, :, :2] = np.clip(wrong[:, 64:, :, :2] + 0.06, 0, 1)
     sure = np.full((*maps.shape[:-1], 2), np.log(0.004 ** 2), np.float32)
@@ -115,8 +115,8 @@ def test_doubted_pixels_count_less(person):
     assert doubted < 0.75 < believed
 
 
-def test_depth_gives_the_person(person):
-    identity, _, _, depth = person
+def test_depth_gives_the_person(subject):
+    identity, _, _, depth = subject
     fitter = predictor_of(fake(depth, "pix2pix"))
     face = fitter.fit([fitter.read(answer) for answer in depth])
     assert off(face.points, identity) < 0.8
@@ -127,7 +127,7 @@ def test_depth_gives_the_person(person):
                                             ("pix2pix", np.full((128, 128, 1), -1, np.float32)),
                                             ("vrn", np.full((64, 64, 68), -5, np.float32)),
                                             ("uvnet", np.full((128, 128, 4), np.nan, np.float32))])
-def test_no_face(network, empty, person):
+def test_no_face(network, empty, subject):
     predictor = predictor_of(fake(empty[None], network))
     with pytest.raises((NoFace, NotFittable)):
         predictor.read(empty)
@@ -137,8 +137,8 @@ def test_no_face(network, empty, person):
     assert predictor.face is None and predictor.count == 0
 
 
-def test_photo_by_photo_comes_to_what_all_at_once_comes_to(person):
-    identity, _, maps, _ = person
+def test_photo_by_photo_comes_to_what_all_at_once_comes_to(subject):
+    identity, _, maps, _ = subject
     stream = predictor_of(fake(maps))
     faces = [stream.add(crop(number)).points for number in range(4)]
     assert stream.count == 4
@@ -154,10 +154,10 @@ def test_photo_by_photo_comes_to_what_all_at_once_comes_to(person):
     np.testing.assert_allclose(stream.add(crop(0)).points, faces[0], atol=1e-6)
 
 
-def test_what_stands_before_the_face_is_not_painted_onto_it(person):
+def test_what_stands_before_the_face_is_not_painted_onto_it(subject):
     """A magenta bar across the true map, which says so: no place of the face takes its colour, and next to it the skin
     keeps the photo's. A photo that is hidden altogether colours nothing."""
-    _, images, maps, _ = person
+    _, images, maps, _ = subject
     bar, photo = np.zeros((128, 128), bool), images[3].copy()
     bar[58:70] = True
     photo[bar] = (255, 0, 255)
@@ -178,8 +178,8 @@ def test_what_stands_before_the_face_is_not_painted_onto_it(person):
     assert texture(hidden, photo) is None
 
 
-def test_a_photo_without_a_face_changes_nothing(person):
-    _, _, maps, _ = person
+def test_a_photo_without_a_face_changes_nothing(subject):
+    _, _, maps, _ = subject
     stream = predictor_of(fake(np.concatenate([maps[:2], np.zeros_like(maps[:1])])))
     stream.add(crop(0))
     with pytest.raises(NoFace):
@@ -190,8 +190,8 @@ def test_a_photo_without_a_face_changes_nothing(person):
     np.testing.assert_array_equal(stream.add(crop(1)).points, other.add(crop(1)).points)
 
 
-def test_the_memory_is_bounded(person, monkeypatch):
-    _, _, maps, _ = person
+def test_the_memory_is_bounded(subject, monkeypatch):
+    _, _, maps, _ = subject
     monkeypatch.setattr("Network.inference.dense.MAX_PHOTOS", 3)
     assert MAX_PHOTOS == 16
     stream = predictor_of(fake(maps))
@@ -200,12 +200,12 @@ def test_the_memory_is_bounded(person, monkeypatch):
     assert len(stream._readings) == 3 and stream.count == 6 and np.isfinite(face.points).all()
 
 
-def test_photos_without_a_face_are_skipped_by_the_demo(person, tmp_path, monkeypatch, caplog, capsys):
+def test_photos_without_a_face_are_skipped_by_the_demo(subject, tmp_path, monkeypatch, caplog, capsys):
     import cv2
 
     import demo
     from Dataset.io.inputs import example_picture
-    _, _, maps, _ = person
+    _, _, maps, _ = subject
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), example_picture().image)
     empty = fake(np.zeros((256, 128, 128, 4), np.float32))
@@ -218,7 +218,7 @@ def test_photos_without_a_face_are_skipped_by_the_demo(person, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("view", ["inverse", "lines"])
-def test_views_beside_the_face(view, person, tmp_path, monkeypatch, capsys):
+def test_views_beside_the_face(view, subject, tmp_path, monkeypatch, capsys):
     """The demo on a fake network that sees the same face in any crop."""
     import cv2
 
@@ -226,12 +226,12 @@ def test_views_beside_the_face(view, person, tmp_path, monkeypatch, capsys):
     from Dataset.io.inputs import example_picture
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), example_picture().image)
-    maps = np.repeat(person[2][:1], 256, 0)
+    maps = np.repeat(subject[2][:1], 256, 0)
     monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: fake(maps))
     assert demo.main([str(photo), "-o", str(tmp_path / "face.ply"), "--view", view]) == 0
     drawn = cv2.imread(str(tmp_path / f"face_{view}.png"))
     assert drawn is not None and drawn.std() > 10
-    monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: fake(person[3], "pix2pix"))
+    monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: fake(subject[3], "pix2pix"))
     with pytest.raises(SystemExit):
         demo.main([str(photo), "-o", str(tmp_path / "face.ply"), "--view", view])
     assert f"--view {view} is not of pix2pix (fake), which has depth, cloud" in capsys.readouterr().err

@@ -5,8 +5,8 @@ import pytest
 from Dataset.errors import NotFittable
 from Dataset.face_model.model import load_face_model
 from Dataset.representations.depth import encode_depth
-from Dataset.synthesis.renders import RenderOptions, render_person
-from Dataset.synthesis.scene import Stage
+from Dataset.synthesis.renders import RenderOptions, render_subject
+from Dataset.synthesis.scene import RenderContext
 from Network.inference.photos import NoFace
 from Network.inference.pix2pix import cloud_of
 from Network.inference.registry import predictor_of
@@ -19,9 +19,9 @@ SIZE = 96
 @pytest.fixture(scope="module")
 def depth():
     """(96, 96, 1): what a true pix2pix says of a face."""
-    options = RenderOptions(people=1, images=1, size=SIZE, seed=78, yaw=20, detect=0, wild=0, glasses=0,
+    options = RenderOptions(subjects=1, images=1, size=SIZE, seed=78, yaw=20, detect=0, clutter=0, glasses=0,
                             buffers=("depth", "occluded"))
-    found = render_person(0, options, Stage(load_face_model(), threads=1))
+    found = render_subject(0, options, RenderContext(load_face_model(), threads=1))
     return encode_depth(found["depth"][0], found["occluded"][0], found["camera"][0, 0])
 
 

@@ -106,8 +106,8 @@ def test_a_resumed_run_keeps_its_config(tmp_path):
     typed = {"train": {"epochs": 99}, "data": {"batch_size": PRESETS["quick"]["data"]["batch_size"]}}
     assert run.resumed(typed)["train"]["epochs"] == 99
     with pytest.raises(ValueError, match="was begun on data with other people"):
-        run.checked(config, {"people": {"training": ["S000"]}})
-    assert run.checked({**config, "people": {"validation": [0, 3]}}, {"people": {"validation": (0, 3)}})
+        run.checked(config, {"subjects": {"training": ["S000"]}})
+    assert run.checked({**config, "subjects": {"validation": [0, 3]}}, {"subjects": {"validation": (0, 3)}})
     # what older runs did not say is no reason to refuse them; what a run says is
     assert run.checked(config, {"face_model": "f00d"}) is config
     with pytest.raises(ValueError, match="was begun on data with other face_model"):

@@ -11,10 +11,10 @@ from Dataset import frozen
 from Dataset.face_model.model import load_face_model
 from Dataset.frozen import changed_subjects, digests, frozen_sets, matching_set
 from Dataset.synthesis import shards
-from Dataset.synthesis.renders import RenderOptions, layout, render_person
+from Dataset.synthesis.renders import RenderOptions, layout, render_subject
 from Dataset.synthesis.shards import make_shards, open_shards
 from Dataset.synthesis.sidecar import model_hash
-from Dataset.synthesis.workers import render_stage
+from Dataset.synthesis.workers import render_context
 from tests.freeze import REFERENCE, SUBJECTS, reference, reference_subjects
 
 SETS = frozen_sets()
@@ -26,7 +26,7 @@ EDGE_PIXELS, RELATIVE, ABSOLUTE = 0.005, 1e-4, 1e-3
 
 @lru_cache(maxsize=None)
 def rendered(name: str, number: int) -> dict[str, np.ndarray]:
-    return render_person(number, SETS[name].options, render_stage())
+    return render_subject(number, SETS[name].options, render_context())
 
 
 def difference(name: str, number: int, arrays: dict[str, np.ndarray]) -> tuple[str, bool]:
@@ -53,10 +53,10 @@ def test_the_record_is_of_this_generator_and_these_subjects():
     for found in SETS.values():
         assert found.version == shards.VERSION == 2, "a frozen set keeps its generator version"
         assert found.model == model_hash(load_face_model())
-        assert found.options.people == len(found.subjects) == len(set(found.subjects))
+        assert found.options.subjects == len(found.subjects) == len(set(found.subjects))
     common = dict(images=8, size=128)
-    assert SETS["test"].options == RenderOptions(people=64, seed=9001, buffers=("uv", "occluded"), **common)
-    assert SETS["validation"].options == RenderOptions(people=128, seed=0, skins=0.5,
+    assert SETS["test"].options == RenderOptions(subjects=64, seed=9001, buffers=("uv", "occluded"), **common)
+    assert SETS["validation"].options == RenderOptions(subjects=128, seed=0, skins=0.5,
                                                        buffers=("uv", "mask", "occluded", "depth"), **common)
 
 
@@ -87,14 +87,14 @@ def test_a_change_is_no_rounding():
 
 
 def test_digests_see_each_array_and_refuse_others():
-    options = RenderOptions(people=1, images=2, size=16, buffers=("mask",))
+    options = RenderOptions(subjects=1, images=2, size=16, buffers=("mask",))
     arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout(options).items()}
     plain = digests(arrays, options)
     assert digests({**arrays, "depth": np.ones(3)}, options) == plain      # not asked for
     for name, value in arrays.items():
         other = digests({**arrays, name: np.ones_like(value)}, options)
         assert (other.images != plain.images) == (name == "images"), name
-        assert (other.truths != plain.truths) == (name != "images"), name
+        assert (other.targets != plain.targets) == (name != "images"), name
     with pytest.raises(ValueError, match=r"pose: must be \(2, 6\) float32, received \(2, 6\) float64"):
         digests({**arrays, "pose": np.zeros((2, 6))}, options)
 
@@ -102,10 +102,10 @@ def test_digests_see_each_array_and_refuse_others():
 @pytest.fixture
 def small_set(tmp_path, monkeypatch):
     """A folder of shards, and a record that has frozen its first two subjects without one of its buffers."""
-    options = RenderOptions(people=3, images=1, size=16, seed=5, detect=0.0, buffers=("mask", "depth"))
+    options = RenderOptions(subjects=3, images=1, size=16, seed=5, detect=0.0, buffers=("mask", "depth"))
     make_shards(tmp_path / "OUT", options)
     found = open_shards(tmp_path / "OUT")
-    kept = RenderOptions(people=2, images=1, size=16, seed=5, detect=0.0, buffers=("mask",))
+    kept = RenderOptions(subjects=2, images=1, size=16, seed=5, detect=0.0, buffers=("mask",))
     subjects = [digests({name: found.gather(name, [number])[0] for name in layout(kept)}, kept) for number in range(2)]
     entry = {"version": 2, "model": "", "options": {**vars(kept)}, "subjects": subjects}
     (tmp_path / "frozen.json").write_text(json.dumps({"small": entry}))
@@ -128,7 +128,7 @@ def test_a_folder_of_shards_is_checked(small_set, tmp_path, capsys):
     assert frozen.main([str(small_set)]) == 1
     assert "0 of 2 subjects of the small set have the frozen bytes; changed: 0 1\n" in capsys.readouterr().out
     other = tmp_path / "other"
-    make_shards(other, RenderOptions(people=3, images=1, size=16, seed=6, detect=0.0, buffers=("mask",)))
+    make_shards(other, RenderOptions(subjects=3, images=1, size=16, seed=6, detect=0.0, buffers=("mask",)))
     assert frozen.main([str(other)]) == 2
     assert "must have the options of a frozen test set (small), received seed 6" in capsys.readouterr().err
     shutil.rmtree(small_set)
@@ -139,7 +139,7 @@ def test_a_folder_of_shards_is_checked(small_set, tmp_path, capsys):
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_all_subjects_keep_their_bytes(name):
     wrong = [number for number, recorded in enumerate(SETS[name].subjects)
-             if digests(render_person(number, SETS[name].options, render_stage()), SETS[name].options) != recorded]
+             if digests(render_subject(number, SETS[name].options, render_context()), SETS[name].options) != recorded]
     others = [number for number in reference_subjects(name) if number in wrong]
     if wrong and all(difference(name, number, rendered(name, number))[1] for number in others) and others:
         pytest.skip(f"this CPU rounds otherwise than the one that froze the set: {len(wrong)} subjects differ")

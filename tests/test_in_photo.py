@@ -10,8 +10,8 @@ from Dataset.geometry.transforms import to_unit_sphere, umeyama
 from Dataset.representations.depth import encode_depth
 from Dataset.representations.points import encode
 from Dataset.representations.volume import encode as volume, solid
-from Dataset.synthesis.renders import RenderOptions, render_person
-from Dataset.synthesis.scene import Stage
+from Dataset.synthesis.renders import RenderOptions, render_subject
+from Dataset.synthesis.scene import RenderContext
 from Evaluation.icp import icp
 from Network.inference.base import grid_of
 from Network.inference.registry import predictor_of
@@ -24,11 +24,11 @@ MODEL = load_face_model()
 
 
 @pytest.fixture(scope="module")
-def person():
+def subject():
     """Arrays of two pictures of a person (Dataset.synthesis.renders.layout) with an expression, turned by up to 40 degrees."""
-    options = RenderOptions(people=1, images=2, size=128, seed=78, yaw=40, pitch=15, roll=20, detect=0, wild=0,
+    options = RenderOptions(subjects=1, images=2, size=128, seed=78, yaw=40, pitch=15, roll=20, detect=0, clutter=0,
                             glasses=0, buffers=("uv", "mask", "occluded", "depth"))
-    return render_person(0, options, Stage(MODEL, threads=1))
+    return render_subject(0, options, RenderContext(MODEL, threads=1))
 
 
 def says(output: np.ndarray, network: str) -> Loaded:
@@ -43,21 +43,21 @@ def percent(found: np.ndarray, truth: np.ndarray) -> float:
     return 100 * np.linalg.norm(found - truth, axis=1).mean() / np.sqrt(np.prod(np.ptp(truth, axis=0)))
 
 
-def test_true_maps_give_the_face_with_its_expression_and_the_landmarks(person):
+def test_true_maps_give_the_face_with_its_expression_and_the_landmarks(subject):
     for k in range(2):
-        maps = np.concatenate([np.nan_to_num(person["uv"][k].astype(np.float32)),
-                               np.stack([person["mask"][k], person["occluded"][k]], -1).astype(np.float32)], -1)
+        maps = np.concatenate([np.nan_to_num(subject["uv"][k].astype(np.float32)),
+                               np.stack([subject["mask"][k], subject["occluded"][k]], -1).astype(np.float32)], -1)
         points, landmarks, _ = predictor_of(says(maps, "uvnet")).photo(np.zeros((128, 128, 3), np.uint8))
-        assert percent(landmarks, person["landmarks"][k] / 128) < 1.0
-        truth = grid_of(MODEL.shape(person["identity"], person["expression"][k]), MODEL)
+        assert percent(landmarks, subject["landmarks"][k] / 128) < 1.0
+        truth = grid_of(MODEL.shape(subject["identity"], subject["expression"][k]), MODEL)
         neutral = grid_of(np.asarray(MODEL.mean, float), MODEL)
         error, floor = (np.linalg.norm(umeyama(face, truth).apply(face) - truth, axis=1).mean()
                         for face in (points, neutral))
         assert error < 0.6 * floor
 
 
-def test_depth_gives_points_and_no_landmarks(person):
-    depth = encode_depth(person["depth"][0], person["occluded"][0], person["camera"][0, 0])
+def test_depth_gives_points_and_no_landmarks(subject):
+    depth = encode_depth(subject["depth"][0], subject["occluded"][0], subject["camera"][0, 0])
     points, landmarks, _ = predictor_of(says(depth, "pix2pix")).photo(np.zeros((128, 128, 3), np.uint8))
     assert landmarks is None and points.shape[1] == 3 and np.linalg.norm(points, axis=1).max() == pytest.approx(1)
 

@@ -33,9 +33,9 @@ class Told(Iterated):
     """The iteration with a network that knows the truth of its images and goes `share` of the way there from the
     estimate that it is given, in the crop that it is given. Keeps its inputs and boxes."""
 
-    def __init__(self, truths, *arguments, share: float = 1.0, **more) -> None:
+    def __init__(self, targets, *arguments, share: float = 1.0, **more) -> None:
         super().__init__(self.answer, SIZE, *arguments, **more)
-        self.truths, self.share, self.seen, self.cut, self.known = np.reshape(truths, (-1, 290)), share, [], [], []
+        self.targets, self.share, self.seen, self.cut, self.known = np.reshape(targets, (-1, 290)), share, [], [], []
 
     def inputs(self, images, estimates):
         self.cut, self.known = self.boxes(estimates), estimates
@@ -44,7 +44,7 @@ class Told(Iterated):
 
     def answer(self, x):
         return np.stack([c.recropped(known + self.share * (truth - known), WHOLE, box)
-                         for truth, known, box in zip(self.truths, self.known, self.cut)])
+                         for truth, known, box in zip(self.targets, self.known, self.cut)])
 
 
 PICTURE = np.zeros((SIZE, SIZE, 3), np.float32)
@@ -94,10 +94,10 @@ def test_without_feedback_there_is_one_pass_over_the_whole_image():
 
 def test_the_pose_can_be_held_and_expressions_stay_weights():
     truth = random_face(2)
-    wild = truth.copy()
-    wild[c.EXPRESSION] = np.linspace(-1, 2, 84)
+    clutter = truth.copy()
+    clutter[c.EXPRESSION] = np.linspace(-1, 2, 84)
     pose = truth[c.POSE] + np.float32(0.1)
-    network = Told(wild, 3)
+    network = Told(clutter, 3)
     found = network.run(PICTURE, pose=pose)
     for face in found.faces:
         np.testing.assert_allclose(face[c.POSE], pose)
@@ -108,14 +108,14 @@ def test_the_pose_can_be_held_and_expressions_stay_weights():
 
 
 def test_many_images_at_once_are_the_single_ones():
-    truths = np.stack([random_face(k) for k in range(3)])
+    targets = np.stack([random_face(k) for k in range(3)])
     images = np.zeros((3, SIZE, SIZE, 3), np.float32)
-    many = Told(truths, 2, 0.0, share=0.9).many(images)
+    many = Told(targets, 2, 0.0, share=0.9).many(images)
     assert many.shape == (3, 3, 290)
     for i in range(3):
-        np.testing.assert_allclose(many[:, i], Told(truths[i], 2, 0.0, share=0.9).run(images[i]).faces, atol=1e-5)
-    held = Told(truths, 2).many(images, 1, truths[:, c.POSE])
-    np.testing.assert_array_equal(held[1, :, c.POSE], truths[:, c.POSE])
+        np.testing.assert_allclose(many[:, i], Told(targets[i], 2, 0.0, share=0.9).run(images[i]).faces, atol=1e-5)
+    held = Told(targets, 2).many(images, 1, targets[:, c.POSE])
+    np.testing.assert_array_equal(held[1, :, c.POSE], targets[:, c.POSE])
 
 
 def test_bad_answers_and_pictures_are_refused():
@@ -137,7 +137,7 @@ def test_a_video_is_followed_with_one_pass_a_frame_across_crops():
     follow = FrameByFrame(network).follow
     first = follow(PICTURE, box)
     assert len(network.seen) == 2 and first.change == np.inf           # it began with the mean face, then converged
-    network.truths = c.recropped(truth, box, moved)[None]
+    network.targets = c.recropped(truth, box, moved)[None]
     second = follow(PICTURE, moved, first)
     assert len(network.seen) == 3 and second.change < 1e-6
     # the head stands still: in its own crop the estimate is drawn as it was
@@ -155,20 +155,20 @@ def off(points: np.ndarray, identity: np.ndarray) -> float:
     return distance(points) / distance(neutral(np.zeros(200)))
 
 
-def photos_of(person: np.ndarray, noise: float, count: int = 6) -> np.ndarray:
+def photos_of(subject: np.ndarray, noise: float, count: int = 6) -> np.ndarray:
     """A person's faces in photos as a network may see them: other pose and expression, identity with errors."""
     rng = np.random.default_rng(3)
     faces = np.stack([random_face(10 + k) for k in range(count)])
-    faces[:, c.IDENTITY] = person + rng.normal(0, noise, (count, 200))
+    faces[:, c.IDENTITY] = subject + rng.normal(0, noise, (count, 200))
     return faces
 
 
 @pytest.mark.parametrize("together", ["mean", "joint"])
 def test_photos_make_one_person(together):
-    person = random_face(20)[c.IDENTITY]
-    exact = identity_of(photos_of(person, 0.0), together)
-    assert off(neutral(exact), person) < (1e-5 if together == "mean" else 0.45)
-    one, all_ = (off(neutral(identity_of(photos_of(person, 0.8, n), together)), person) for n in (1, 6))
+    subject = random_face(20)[c.IDENTITY]
+    exact = identity_of(photos_of(subject, 0.0), together)
+    assert off(neutral(exact), subject) < (1e-5 if together == "mean" else 0.45)
+    one, all_ = (off(neutral(identity_of(photos_of(subject, 0.8, n), together)), subject) for n in (1, 6))
     assert all_ < 0.75 * one
     with pytest.raises(ValueError, match="at least one face"):
         identity_of([], together)
@@ -199,8 +199,8 @@ def crop(number: int) -> Crop:
 
 
 def test_a_stream_a_batch_and_prefixes_agree():
-    person = random_face(20)[c.IDENTITY]
-    faces = photos_of(person, 0.3, 3)
+    subject = random_face(20)[c.IDENTITY]
+    faces = photos_of(subject, 0.3, 3)
     loaded = fake(faces)
     stream, other = predictor_of(loaded), predictor_of(loaded)
     images = [crop(k).image for k in range(3)]
@@ -273,8 +273,8 @@ def test_photos_are_put_together_as_is_asked():
 
 
 def test_an_answer_that_is_not_finite_costs_its_photo_alone():
-    person = random_face(20)[c.IDENTITY]
-    faces = photos_of(person, 0.3, 3)
+    subject = random_face(20)[c.IDENTITY]
+    faces = photos_of(subject, 0.3, 3)
     faces[1] = np.nan
     stream, images = predictor_of(fake(faces)), [crop(k).image for k in range(3)]
     kept = neutral(identity_of(faces[[0, 2]]))

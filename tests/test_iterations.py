@@ -38,18 +38,18 @@ def test_errors_by_hand():
 
 def run(images: np.ndarray, poses: np.ndarray | None) -> np.ndarray:
     """Two passes, each half of the way to the truth, which the pictures' first pixel names."""
-    truths = np.stack([face(int(round(float(x)))) for x in images[:, 0, 0, 0]])
+    targets = np.stack([face(int(round(float(x)))) for x in images[:, 0, 0, 0]])
     faces = [np.stack([c.mean_face(None if poses is None else poses[i]) for i in range(len(images))])]
     for _ in range(2):
-        faces.append((faces[-1] + truths) / 2)
+        faces.append((faces[-1] + targets) / 2)
     return np.stack(faces)
 
 
 def test_the_table_halves_where_the_network_goes_halfway():
     images = np.zeros((3, 8, 8, 3), np.float32)
     images[:, 0, 0, 0] = [1, 2, 3]
-    truths = np.stack([face(k) for k in (1, 2, 3)])
-    table = iteration_table(run, [(images[:2], truths[:2]), (images[2:], truths[2:])], "made")
+    targets = np.stack([face(k) for k in (1, 2, 3)])
+    table = iteration_table(run, [(images[:2], targets[:2]), (images[2:], targets[2:])], "made")
     rows = {name: [row[i] for row in table.rows] for i, name in enumerate(table.columns)}
     assert rows["passes"] == [0, 1, 2] and "3 pictures" in table.title
     for name in ("vertices", "vertices, held"):

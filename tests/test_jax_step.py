@@ -22,7 +22,7 @@ import pytest
 import train
 from Network import mobile3model
 from Network.layers.convlstm import TimeBatchNormalization
-from Network.losses.points import mean_squared_error, places_and_shape
+from Network.losses.points import keypoint_loss, mean_squared_error
 from Network.models import compact
 from Network.training import step
 from Network.training.checkpoints import Progress, RunFolder
@@ -30,7 +30,7 @@ from Network.training.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPACT = compact.Config(image_size=32, points=64, encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 0),
-                         pyramid_filters=8, looks=3, fine_filters=4, refine_filters=5, map_filters=6,
+                         pyramid_filters=8, appearance=3, fine_filters=4, refine_filters=5, map_filters=6,
                          memory_filters=(5,), head_filters=4, code=8, rank=6)
 #: batch normalisation instead of the preset's groups: its statistics must move
 CONVLSTM = dataclasses.replace(mobile3model.QUICK, image_size=32, points=64, batch_norm="merged",
@@ -51,7 +51,7 @@ def small_loss(truth, prediction):
     return {key: mean_squared_error(truth[key], prediction[key]) for key in ("c", "d")}
 
 
-NETWORKS = {"small": (small, None, small_loss), "compact": (compact.build_training, COMPACT, places_and_shape),
+NETWORKS = {"small": (small, None, small_loss), "compact": (compact.build_training, COMPACT, keypoint_loss),
             "convlstm": (mobile3model.build, CONVLSTM, mean_squared_error)}
 NAMES = ["small", *(pytest.param(name, marks=pytest.mark.slow) for name in ("compact", "convlstm"))]
 UPDATES = 3
@@ -75,7 +75,7 @@ def batch(name: str, seed: int):
     x, points = rng.random((2, 2, 32, 32, 3), np.float32), (rng.normal(size=(2, 64, 3)) / 3).astype(np.float32)
     if name == "convlstm":
         return x, points
-    return x, {"points": points, "places": rng.random((2, 2, 256, 2), np.float32),
+    return x, {"points": points, "keypoints": rng.random((2, 2, 256, 2), np.float32),
                "seen": (rng.random((2, 2, 256)) < 0.7).astype(np.float32)}
 
 
@@ -153,7 +153,7 @@ def test_same_losses_and_weights(both, name):
     assert moved > (0.5 if name == "compact" else 1) * len(begin)      # most weights, slots and statistics moved
     for key, value in tensorflow["evaluated"].items():
         np.testing.assert_allclose(jax["evaluated"][key], value, rtol=1e-3 if name == "compact" else 1e-4, err_msg=key)
-    parts = {"small": {"c", "d"}, "compact": {"shape", "places", "doubt", "first"}, "convlstm": set()}[name]
+    parts = {"small": {"c", "d"}, "compact": {"shape", "keypoints", "doubt", "first"}, "convlstm": set()}[name]
     assert jax["evaluated"].keys() == {"loss", *parts}
 
 
@@ -204,14 +204,14 @@ def losses_of(folder: Path) -> np.ndarray:
 def test_train_goes_on_under_jax_without_tensorflow(tmp_path):
     """Two epochs under TensorFlow; the second one again under JAX, from a copy; and a run that begins under JAX."""
     from tests.test_dataset import write_subjects
-    people = write_subjects(tmp_path / "people", counts=(8,) * 6, size=32, points=64)
+    subjects = write_subjects(tmp_path / "subjects", counts=(8,) * 6, size=32, points=64)
     names = [f"P{i:02d}" for i in range(6)]
-    (people / "split.json").write_text(json.dumps({"training": names[:4], "validation": names[4:5], "test": names[5:]}))
+    (subjects / "split.json").write_text(json.dumps({"training": names[:4], "validation": names[4:5], "test": names[5:]}))
     first, copy, fresh = (tmp_path / name for name in ("first", "copy", "fresh"))
-    assert train.main([str(people), "--run", str(first), "--epochs", "1", *FLAGS]) == 0
+    assert train.main([str(subjects), "--run", str(first), "--epochs", "1", *FLAGS]) == 0
     shutil.copytree(first, copy)
-    assert train.main([str(people), "--run", str(first), "--epochs", "2", "--resume", *FLAGS]) == 0
-    done = child("train", people, copy, fresh)
+    assert train.main([str(subjects), "--run", str(first), "--epochs", "2", "--resume", *FLAGS]) == 0
+    done = child("train", subjects, copy, fresh)
     assert done.returncode == 0, done.stderr[-3000:]
     wanted, got, begun = losses_of(first), losses_of(copy), losses_of(fresh)
     assert wanted.shape == got.shape == (2, 4) and wanted[1, 3] == 4
@@ -262,10 +262,10 @@ def child_half(name: str) -> dict[str, list[float]]:
     return losses
 
 
-def child_train(people: str, copy: str, fresh: str) -> int:
-    code = train.main([people, "--run", copy, "--epochs", "2", "--resume", *FLAGS])
-    code = code or train.main([people, "--run", fresh, "--epochs", "1", *FLAGS])
-    refused = train.main([people, "--run", f"{fresh}-2", "--strategy", "mirrored", *FLAGS])
+def child_train(subjects: str, copy: str, fresh: str) -> int:
+    code = train.main([subjects, "--run", copy, "--epochs", "2", "--resume", *FLAGS])
+    code = code or train.main([subjects, "--run", fresh, "--epochs", "1", *FLAGS])
+    refused = train.main([subjects, "--run", f"{fresh}-2", "--strategy", "mirrored", *FLAGS])
     return code or (0 if refused == 2 else 1)
 
 

@@ -26,13 +26,13 @@ def model():
     return load_face_model()
 
 
-def person(model, seed=7):
+def subject(model, seed=7):
     return model.sample_identity(np.random.default_rng(seed))
 
 
 def album(model, count, seed=7, errors=Errors(white=0.3), strength=0.0, **settings):
     rng = np.random.default_rng([seed, 1])
-    return [see(model, person(model, seed), rng, expression=model.sample_expression(rng, strength), angles=TURNS[t],
+    return [see(model, subject(model, seed), rng, expression=model.sample_expression(rng, strength), angles=TURNS[t],
                 distance=(500.0, 900.0, 650.0, 1300.0)[t % 4], errors=errors, **settings) for t in range(count)]
 
 
@@ -91,7 +91,7 @@ def sparse_photo(model, seed, size=128):
     rng = np.random.default_rng(seed)
     cell = rng.permutation(256)[:60]
     places = np.stack(np.divmod(cell, 16), 1) * 8.0 + rng.uniform(0.5, 6.5, (60, 2))
-    shape = model.shape(2 * person(model, 3)[:6], np.pad([0.6], (24, 59)))
+    shape = model.shape(2 * subject(model, 3)[:6], np.pad([0.6], (24, 59)))
     grid = bilinear_matrix(places, 128) @ encode(shape).reshape(-1, 3)
     pose = Pose(rotation_from_euler(*TURNS[seed]), 0.7, np.array([60.0, 66.0]), 1 / 600)
     pixels = pose.project(grid) + rng.normal(0, 0.5, (60, 2))
@@ -108,14 +108,14 @@ def twin(model, photos, options):
         means = bilinear_matrix(photo.grid, 128) @ bases.mean.reshape(-1, 3)
         apart = np.linalg.norm(photo.grid[:, None] - photo.grid, axis=-1)
         share = options.correlated if options.correlation else 0
-        spread = photo.weights ** -0.5
-        covariance = share * np.exp(-apart / max(options.correlation, 1e-9)) * np.outer(spread, spread)
+        sigma = photo.weights ** -0.5
+        covariance = share * np.exp(-apart / max(options.correlation, 1e-9)) * np.outer(sigma, sigma)
         covariance += np.diag((1 - share) / photo.weights + options.noise_floor ** 2)
         parts.append((photo, means, rows.astype(float), np.linalg.inv(np.linalg.cholesky(covariance))))
     units = np.arange(m if options.expression else 0)
 
     def residuals(x):
-        out = [x[:n] / options.identity_spread]
+        out = [x[:n] / options.identity_sigma]
         for t, (photo, means, rows, whiten) in enumerate(parts):
             own = x[n + t * (7 + len(units)):][:7 + len(units)]
             pose = Pose(Rotation.from_rotvec(own[:3]).as_matrix(), np.exp(own[3]), own[4:6], own[6] / 1000)
@@ -126,8 +126,8 @@ def twin(model, photos, options):
                 out.append(options.robust * np.sqrt(squared / (1 + squared)))
             else:
                 out.append((whiten @ miss).ravel())
-            out += [own[7:] / options.expression_spread,
-                    [(own[6] / 1000 * options.distance - 1) / options.distance_spread]]
+            out += [own[7:] / options.expression_sigma,
+                    [(own[6] / 1000 * options.distance - 1) / options.distance_sigma]]
         return np.concatenate(out)
     starts = [weak_perspective(means, photo.pixels) for photo, means, _, _ in parts]
     first = np.concatenate([np.zeros(n)] + [np.concatenate([
@@ -143,7 +143,7 @@ def twin(model, photos, options):
 
 @pytest.mark.parametrize("settings", [{}, {"correlation": 40.0}, {"robust": 1.5}, {"expression": True}])
 def test_the_same_as_a_dense_optimiser(model, settings, monkeypatch):
-    monkeypatch.setattr("Dataset.fitting.multi_view.SETTLED", 1e-5)
+    monkeypatch.setattr("Dataset.fitting.multi_view.CONVERGED", 1e-5)
     photos = [sparse_photo(model, seed) for seed in ((1,) if settings.get("expression") else (1, 2))]
     options = FitOptions(**{"components": 6, "correlation": 0.0, "robust": np.inf, "expression": False,
                             "iterations": 99, "noise_floor": 0.01, **settings})
@@ -166,7 +166,7 @@ def test_the_same_as_a_dense_optimiser(model, settings, monkeypatch):
                          list(itertools.product((True, False), (True, False), (3.0, np.inf), (40.0, 0.0), (200, 60))))
 def test_truth_is_recovered_whatever_the_options(model, expression, perspective, robust, correlation, components):
     rng = np.random.default_rng(3)
-    truth = np.where(np.arange(200) < components, person(model), 0)
+    truth = np.where(np.arange(200) < components, subject(model), 0)
     made = [see(model, truth, rng, expression=model.sample_expression(rng) if expression else None, angles=TURNS[t],
                 distance=(500.0 if perspective else 1e5), errors=Errors(white=0.05)) for t in range(3)]
     options = FitOptions(components=components, expression=expression, perspective=perspective, robust=robust,
@@ -185,7 +185,7 @@ def test_truth_is_recovered_whatever_the_options(model, expression, perspective,
 
 def test_a_fifth_of_outliers_has_no_say(model):
     clean, spoilt = (album(model, 3, errors=Errors(white=0.3, outliers=share), strength=1.0) for share in (0, 0.2))
-    errors = [squared_error(model, joint_fit([m.photo for m in made], model).identity, person(model))
+    errors = [squared_error(model, joint_fit([m.photo for m in made], model).identity, subject(model))
               for made in (clean, spoilt)]
     assert errors[0] < 0.25 and errors[1] < errors[0] + 0.05
     fit = joint_fit([m.photo for m in spoilt], model)
@@ -197,7 +197,7 @@ def test_a_fifth_of_outliers_has_no_say(model):
 def test_more_photos_know_more_and_a_start_saves_the_way(model):
     photos = [m.photo for m in album(model, 8, errors=Errors(white=0.3, field=1.0), strength=1.0)]
     fits = [joint_fit(photos[:count], model) for count in (1, 4, 8)]
-    errors = [squared_error(model, fit.identity, person(model)) for fit in fits]
+    errors = [squared_error(model, fit.identity, subject(model)) for fit in fits]
     assert errors[0] < 0.9 and errors[1] < 0.6 * errors[0] and errors[2] < 0.8 * errors[1]
     on = joint_fit(photos[:5], model, FitOptions(iterations=2), start=fits[1])
     whole, short = (joint_fit(photos[:5], model, FitOptions(iterations=n)) for n in (12, 2))
@@ -212,7 +212,7 @@ def test_errors_that_are_alike_are_not_counted_as_many(model):
     """A smooth field of errors: taken for independent ones, it is taken for a face."""
     def errors(options):
         return [squared_error(model, joint_fit([m.photo for m in album(
-            model, 2, seed, errors=Errors(white=0.1, field=1.5))], model, options).identity, person(model, seed))
+            model, 2, seed, errors=Errors(white=0.1, field=1.5))], model, options).identity, subject(model, seed))
             for seed in range(3)]
     assert np.mean(errors(FitOptions())) < 0.75 * np.mean(errors(FitOptions(correlation=0)))
 
@@ -224,7 +224,7 @@ def test_doubtful_points_count_less(model):
         doubt = np.where(m.photo.grid[:, 1] > 70, 6.0, 0.3)
         photos.append(m.photo._replace(pixels=m.photo.pixels + doubt[:, None] * rng.standard_normal((len(doubt), 2)),
                                        weights=doubt ** -2))
-    known, unknown = (squared_error(model, joint_fit(p, model).identity, person(model))
+    known, unknown = (squared_error(model, joint_fit(p, model).identity, subject(model))
                       for p in (photos, [p._replace(weights=np.ones(len(p.weights))) for p in photos]))
     assert known < 0.75 * unknown
 
@@ -271,7 +271,7 @@ def test_the_results_shapes_and_views(model):
 def test_landmarks_alone_make_a_face(model):
     made = album(model, 6)
     fit = joint_fit([from_landmarks(m.landmarks, 128, model=model) for m in made], model)
-    assert squared_error(model, fit.identity, person(model)) < 0.8
+    assert squared_error(model, fit.identity, subject(model)) < 0.8
     for t, m in enumerate(made):
         assert angle(fit.rotations[t], m.rotation) < 4 and np.abs(fit.landmarks(t, model) - m.landmarks)[17:].max() < 3
     photo = from_landmarks(made[0].landmarks, 128, np.full(68, 4.0), model)
@@ -317,7 +317,7 @@ def test_no_photo_and_too_long_a_start(model):
         joint_fit([photo], model, start=joint_fit([photo, photo], model))
 
 
-@pytest.mark.parametrize("name, value", [("components", -1), ("identity_spread", 0), ("expression_spread", np.nan),
+@pytest.mark.parametrize("name, value", [("components", -1), ("identity_sigma", 0), ("expression_sigma", np.nan),
                                          ("distance", 10), ("noise_floor", 0), ("correlated", 1), ("robust", 0),
                                          ("correlation", -1), ("iterations", 0)])
 def test_options_out_of_range(name, value):

@@ -8,47 +8,47 @@ from Datagenerator.dataset import DataConfig, SubjectSequence
 from Dataset.sources.subjects import subjects_of
 from Network.inference.registry import predictor_of
 from Network.training.loading import load_model
-from tests.test_end_to_end import make_people, train_run
+from tests.test_end_to_end import make_subjects, train_run
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory) -> Path:
+def subjects(tmp_path_factory) -> Path:
     """640 synthetic people, 4 frontal 64-pixel pictures of each. With 320 it depends on the machine's rounding whether
     anything is learnt: 0.97 of the mean face's error on one, 1.002 on another."""
-    return make_people(tmp_path_factory.mktemp("people") / "data", 640)
+    return make_subjects(tmp_path_factory.mktemp("subjects") / "data", 640)
 
 
 @pytest.fixture(scope="module")
-def run(people) -> Path:
-    return train_run(people, 20)
+def run(subjects) -> Path:
+    return train_run(subjects, 20)
 
 
-def errors(run: Path, people: Path, shuffled: bool = False) -> np.ndarray:
+def errors(run: Path, subjects: Path, shuffled: bool = False) -> np.ndarray:
     """Mean squared error of each sample of people who neither trained nor chose the checkpoint.
 
     `shuffled`: each with another person's pictures.
     """
     loaded = load_model(run)
-    sequence = SubjectSequence(subjects_of(people, "train-validation-test")["test"],
+    sequence = SubjectSequence(subjects_of(subjects, "train-validation-test")["test"],
                                DataConfig(images=2, batch_size=16, repeats=2, image_size=64, points=1024, seed=3))
-    images, truths = (np.concatenate(parts) for parts in zip(*(sequence.batch(0, i) for i in range(len(sequence)))))
+    images, targets = (np.concatenate(parts) for parts in zip(*(sequence.batch(0, i) for i in range(len(sequence)))))
     names = np.array([name for i in range(len(sequence)) for name in sequence.names(0, i)])
     if shuffled:        # the next sample of another person
         count = len(names)
         order = np.array([next(j % count for j in range(i + 1, i + count) if names[j % count] != names[i])
                           for i in range(count)])
         images = images[order]
-    return ((predictor_of(loaded).predict(images) - truths) ** 2).mean((1, 2))
+    return ((predictor_of(loaded).predict(images) - targets) ** 2).mean((1, 2))
 
 
-def test_unseen_people_beat_the_mean_face_and_their_own_pictures_matter(run, people):
-    split = subjects_of(people, "train-validation-test")
+def test_unseen_people_beat_the_mean_face_and_their_own_pictures_matter(run, subjects):
+    split = subjects_of(subjects, "train-validation-test")
     data = DataConfig(images=2, image_size=64, points=1024)
     mean = SubjectSequence(split["training"], data).mean_truth()
-    truths = SubjectSequence(split["test"], data)._truths
-    baseline = ((truths - mean) ** 2).mean()
-    own, others = errors(run, people).mean(), errors(run, people, shuffled=True).mean()
+    targets = SubjectSequence(split["test"], data)._targets
+    baseline = ((targets - mean) ** 2).mean()
+    own, others = errors(run, subjects).mean(), errors(run, subjects, shuffled=True).mean()
     assert own < 0.99 * baseline, (own, baseline)          # 0.973 with the first renders, 12 epochs
     assert others > 1.03 * own, (others, own)               # 1.069 with them

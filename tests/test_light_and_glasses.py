@@ -15,9 +15,9 @@ from Dataset.rendering.texture import grid_texture
 from Dataset.representations.points import encode
 from Dataset.synthesis.framing import expected_box, predict_box
 from Dataset.synthesis.glasses import CLEAR, DARK, make_glasses
-from Dataset.synthesis.scene import EYE, SKIN, Actor, View, head_materials, sample_view, view_camera
-from Dataset.synthesis.skin import sample_look
-from Dataset.synthesis.workers import render_stage
+from Dataset.synthesis.scene import EYE, SKIN, SceneSubject, View, head_materials, sample_view, view_camera
+from Dataset.synthesis.skin import sample_appearance
+from Dataset.synthesis.workers import render_context
 from Evaluation.figures.overlay import Drawn, blend
 from Evaluation.views.uv import project_texture
 from Network.inference.texture import Texture, frontal_view, view_of
@@ -32,7 +32,7 @@ def test_ambient_light_is_scaled_by_openness_and_the_lamp_is_not():
     ambient[0] = 1 / 0.282095
     light = shading.Light(np.array([0, 0, 1.0]), np.array([0.5, 0.5, 0.5]), ambient)
     matt = shading.Material(np.full((3, 3), 0.4), np.zeros(3), np.ones(3))
-    got = shading.shade(normals, eye, matt, light, openness=np.array([1.0, 0.25, 0.0]))
+    got = shading.shade(normals, eye, matt, light, ambient_occlusion=np.array([1.0, 0.25, 0.0]))
     np.testing.assert_allclose(got[:, 0], 0.4 * (0.5 + np.array([1.0, 0.25, 0.0])), atol=1e-5)
 
 
@@ -47,9 +47,9 @@ def test_no_light_is_negative():
 
 
 @lru_cache(maxsize=1)
-def actor() -> Actor:
+def scene_subject() -> SceneSubject:
     rng = np.random.default_rng(4)
-    return Actor(render_stage(), np.zeros(200, np.float32), sample_look(rng))
+    return SceneSubject(render_context(), np.zeros(200, np.float32), sample_appearance(rng))
 
 
 def view(angles=(0.0, 0.0, 0.0)) -> View:
@@ -60,25 +60,25 @@ def view(angles=(0.0, 0.0, 0.0)) -> View:
 def test_pictures_are_shaded_with_the_ambient_occlusion_of_the_stage(monkeypatch):
     """What reaches the shader is the stage's openness, interpolated; hollows (beside the nose, the ears' inside, the
     eyes' corners) are darker than the cheeks."""
-    stage, given, real = render_stage(), [], shading.shade
+    context, given, real = render_context(), [], shading.shade
 
-    def noted(normals, to_eye, material, light, visibility=1.0, openness=1.0):
-        given.append(np.broadcast_to(openness, normals.shape[:1]).copy())
-        return real(normals, to_eye, material, light, visibility, openness)
+    def noted(normals, to_eye, material, light, visibility=1.0, ambient_occlusion=1.0):
+        given.append(np.broadcast_to(ambient_occlusion, normals.shape[:1]).copy())
+        return real(normals, to_eye, material, light, visibility, ambient_occlusion)
     monkeypatch.setattr(shading, "shade", noted)
-    shot = actor().set(view())
-    camera = look_at_face(32, float(shot.view.distance), float(shot.view.focal) * 32 / 144)
-    hits = shot.scene.cast(camera)
-    shot.render(camera, smooth=False, hits=hits)
+    posed = scene_subject().set(view())
+    camera = look_at_face(32, float(posed.view.distance), float(posed.view.focal) * 32 / 144)
+    hits = posed.scene.cast(camera)
+    posed.render(camera, smooth=False, hits=hits)
     seen = hits.triangle >= 0
-    corners, count = shot.triangles[hits.triangle[seen]], len(stage.openness)
-    head = (corners < count).all(1) & (shot.materials[hits.triangle[seen]] == SKIN)
-    expected = (stage.openness[np.where(head[:, None], corners, 0)] * hits.barycentric[seen]).sum(1)
+    corners, count = posed.triangles[hits.triangle[seen]], len(context.ambient_occlusion)
+    head = (corners < count).all(1) & (posed.materials[hits.triangle[seen]] == SKIN)
+    expected = (context.ambient_occlusion[np.where(head[:, None], corners, 0)] * hits.barycentric[seen]).sum(1)
     found, = given
     np.testing.assert_allclose(found[head], expected[head], atol=1e-5)
-    assert stage.openness.min() < 0.35 and found[head].min() < 0.6 and found[head].max() > 0.9
-    eye = shot.materials[hits.triangle[seen]] == EYE
-    assert eye.any() and (found[eye] < (stage.openness[np.where(eye[:, None], corners, 0)]
+    assert context.ambient_occlusion.min() < 0.35 and found[head].min() < 0.6 and found[head].max() > 0.9
+    eye = posed.materials[hits.triangle[seen]] == EYE
+    assert eye.any() and (found[eye] < (context.ambient_occlusion[np.where(eye[:, None], corners, 0)]
                                         * hits.barycentric[seen]).sum(1)[eye] - 0.02).any()      # the lid's shade
 
 
@@ -93,8 +93,8 @@ def test_the_box_of_a_turned_head_lies_behind_it_on_either_side():
         for seed in range(200):
             settings = view((yaw, 0, 0))._replace(seed=seed)
             marks = model.landmarks(model.mean) @ rotation_from_euler(yaw).T
-            shot = SimpleNamespace(view=settings, landmarks=lambda marks=marks: marks)
-            x, _, side, _ = predict_box(shot)
+            posed = SimpleNamespace(view=settings, landmarks=lambda marks=marks: marks)
+            x, _, side, _ = predict_box(posed)
             left, _, expected, _ = expected_box(view_camera(settings).project(marks))
             offsets.append((x + side / 2 - left - expected / 2) / expected)
         middles[yaw] = np.mean(offsets)

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from Datagenerator.online.live import TEST_SEED, LiveConfig, LivePeople, open_live
-from Datagenerator.sequences.keypoints import ShardConfig, ShardSequence, truths_on_template
+from Datagenerator.online.live import TEST_SEED, LiveConfig, LiveSubjects, open_live
+from Datagenerator.sequences.keypoints import ShardConfig, ShardSequence, targets_on_template
 from Datagenerator.source import data_config, open_source
 from Dataset.face_model.model import load_face_model
 from Dataset.synthesis.renders import RenderOptions
@@ -21,7 +21,7 @@ from Dataset.synthesis.shards import make_shards, open_shards
 from Dataset.synthesis.workers import WorkerDied
 from tests import forkserver
 
-CONFIG = LiveConfig(most_images=2, batch_images=4, batches=3, validation_people=2, image_size=32, points=256, seed=5,
+CONFIG = LiveConfig(max_images=2, batch_images=4, batches=3, validation_subjects=2, image_size=32, points=256, seed=5,
                     reuse=2, window=4, images=2, size=32, detect=0.0)
 
 
@@ -34,8 +34,8 @@ def live():
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    path = tmp_path_factory.mktemp("live") / "people"
-    make_shards(path, dataclasses.replace(CONFIG.rendering(), people=16))
+    path = tmp_path_factory.mktemp("live") / "subjects"
+    make_shards(path, dataclasses.replace(CONFIG.rendering(), subjects=16))
     return open_shards(path)
 
 
@@ -48,11 +48,11 @@ def _same(a, b):
 
 def test_the_window_moves_as_fast_as_people_are_used_up():
     config = LiveConfig(reuse=8, window=256)        # 64 pictures, T 1 to 8: 172 people in 8 batches
-    assert config.people(0, 0) == range(128, 384)
-    assert config.people(0, 8).start == 128 + 172 // 8 and config.people(0, 64).start == 128 + 172
-    assert config.people(2, 3) == config.people(0, 2 * config.batches + 3)
-    starts = [config.people(0, index).start for index in range(250)]
-    assert starts == sorted(starts) and min(starts) >= config.validation_people
+    assert config.subjects(0, 0) == range(128, 384)
+    assert config.subjects(0, 8).start == 128 + 172 // 8 and config.subjects(0, 64).start == 128 + 172
+    assert config.subjects(2, 3) == config.subjects(0, 2 * config.batches + 3)
+    starts = [config.subjects(0, index).start for index in range(250)]
+    assert starts == sorted(starts) and min(starts) >= config.validation_subjects
 
 
 def test_each_new_person_stands_in_about_as_many_batches_as_asked():
@@ -60,11 +60,11 @@ def test_each_new_person_stands_in_about_as_many_batches_as_asked():
     sequence = _Moving(SimpleNamespace(path="none", size=32, images=2), np.arange(16), config, None, True)
     uses = np.zeros(10_000, int)
     for index in range(1000):
-        people = sequence.draw(0, index)[0]
-        assert len(set(people)) == len(people)
-        uses[people] += 1
-    assert not uses[:config.validation_people].any()
-    met = uses[config.people(0, 0).stop:config.people(0, 1000).start]
+        subjects = sequence.draw(0, index)[0]
+        assert len(set(subjects)) == len(subjects)
+        uses[subjects] += 1
+    assert not uses[:config.validation_subjects].any()
+    met = uses[config.subjects(0, 0).stop:config.subjects(0, 1000).start]
     assert len(met) > 1900 and abs(met.mean() - 3) < 0.05
 
 
@@ -72,34 +72,34 @@ class _Moving(ShardSequence):
     """The people of live batches, wherever their pictures are."""
 
     def pool(self, epoch, index):
-        return np.asarray(self.config.people(epoch, index))
+        return np.asarray(self.config.subjects(epoch, index))
 
 
 def test_batches_are_those_of_shards_of_the_same_people(live, shards):
-    truths = truths_on_template(CONFIG.points, load_face_model())
-    stored = _Moving(shards, np.arange(4), CONFIG, truths, True)
+    targets = targets_on_template(CONFIG.points, load_face_model())
+    stored = _Moving(shards, np.arange(4), CONFIG, targets, True)
     for place in ((1, 1), (0, 0), (0, 2)):          # in no order
         _same(live[0].batch(*place), stored.batch(*place))
-    held_out = ShardSequence(shards, np.arange(2), CONFIG, truths, False)
+    held_out = ShardSequence(shards, np.arange(2), CONFIG, targets, False)
     assert len(live[1]) == len(held_out)
     for index in range(len(held_out)):
         _same(live[1].batch(0, index), held_out.batch(0, index))
 
 
 def test_gather_is_that_of_shards(live, shards):
-    people, images = np.array([7, 0, 3, 0]), np.array([[0, 1], [1, 1], [0, 0], [1, 0]])
+    subjects, images = np.array([7, 0, 3, 0]), np.array([[0, 1], [1, 1], [0, 0], [1, 0]])
     for name in ("identity", "images", "pose", "visible"):
-        assert live[0].shards.gather(name, people).tobytes() == shards.gather(name, people).tobytes()
+        assert live[0].shards.gather(name, subjects).tobytes() == shards.gather(name, subjects).tobytes()
     for some in (images, images[:, 0]):
-        np.testing.assert_array_equal(live[0].shards.gather("images", people, some),
-                                      shards.gather("images", people, some))
+        np.testing.assert_array_equal(live[0].shards.gather("images", subjects, some),
+                                      shards.gather("images", subjects, some))
     empty = live[0].shards.gather("images", [], np.zeros((0, 2), int))
     assert empty.shape == (0, 2, 32, 32, 3) and empty.dtype == np.uint8
-    for name, people, images, message in (("voxels", [0], None, "live: holds images, .* received voxels"),
+    for name, subjects, images, message in (("voxels", [0], None, "live: holds images, .* received voxels"),
                                           ("pose", [-1], None, "live: people are 0 and above, received -1"),
                                           ("pose", [0], [2], "live: images are 0 to 1, received 2 to 2")):
         with pytest.raises(ValueError, match=message):
-            live[0].shards.gather(name, people, images)
+            live[0].shards.gather(name, subjects, images)
 
 
 def test_another_process_makes_the_same_batch(live):
@@ -113,41 +113,41 @@ def test_another_process_makes_the_same_batch(live):
 
 
 def test_memory_is_bounded_and_who_was_dropped_comes_back_the_same():
-    people = LivePeople(RenderOptions(images=1, size=16, seed=5, detect=0.0), held_out=2, keep=3, workers=1)
+    subjects = LiveSubjects(RenderOptions(images=1, size=16, seed=5, detect=0.0), held_out=2, keep=3, workers=1)
     try:
-        first = people.gather("images", range(8))       # more at a time than are kept
-        assert list(people._people) == [5, 6, 7] and list(people._held) == [0, 1]
-        people.look_ahead([8, 9, 6])
-        _wait(lambda: not people._ahead and not people._under_way)
-        assert set(people._people) == {6, 8, 9}         # 6 was wanted again, 5 and 7 were not
-        assert people.gather("images", range(8)).tobytes() == first.tobytes()
+        first = subjects.gather("images", range(8))       # more at a time than are kept
+        assert list(subjects._subjects) == [5, 6, 7] and list(subjects._held) == [0, 1]
+        subjects.prefetch([8, 9, 6])
+        _wait(lambda: not subjects._ahead and not subjects._under_way)
+        assert set(subjects._subjects) == {6, 8, 9}         # 6 was wanted again, 5 and 7 were not
+        assert subjects.gather("images", range(8)).tobytes() == first.tobytes()
     finally:
-        people.close()
+        subjects.close()
 
 
 def test_rendering_goes_ahead_of_the_batches(live):
     training = live[0]
     training.batch(5, 0)
-    window = CONFIG.people(5, 0)
+    window = CONFIG.subjects(5, 0)
     _wait(lambda: not training.shards._ahead and not training.shards._under_way)
-    assert set(range(window.start, window.stop + 2)) <= set(training.shards._people)
+    assert set(range(window.start, window.stop + 2)) <= set(training.shards._subjects)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no kill -9")
 def test_a_killed_process_is_an_error_now_and_later():
     before = set(multiprocessing.active_children())
-    people = LivePeople(RenderOptions(images=1, size=16, detect=0.0), held_out=0, keep=50, workers=1)
+    subjects = LiveSubjects(RenderOptions(images=1, size=16, detect=0.0), held_out=0, keep=50, workers=1)
     child, = set(multiprocessing.active_children()) - before
-    people.gather("pose", [0])
-    people.look_ahead(range(1, 50))
+    subjects.gather("pose", [0])
+    subjects.prefetch(range(1, 50))
     os.kill(child.pid, signal.SIGKILL)
     for _ in range(2):
         with pytest.raises(WorkerDied, match="ended with code -9"):
-            people.gather("pose", range(40))
-    people.close()
-    people.look_ahead([98])
+            subjects.gather("pose", range(40))
+    subjects.close()
+    subjects.prefetch([98])
     with pytest.raises(RuntimeError, match="live: is closed"):
-        people.gather("pose", [99])
+        subjects.gather("pose", [99])
 
 
 @pytest.mark.parametrize("change, message", [
@@ -171,12 +171,12 @@ def test_pictures_that_do_not_suit_the_network_end_the_processes():
 def test_every_setting_of_the_rendering_is_there_with_its_default():
     rendering = {field.name: field.default for field in dataclasses.fields(RenderOptions)}
     here = {field.name: field.default for field in dataclasses.fields(LiveConfig) if field.name in rendering}
-    assert here == {name: value for name, value in rendering.items() if name not in ("people", "buffers")}
+    assert here == {name: value for name, value in rendering.items() if name not in ("subjects", "buffers")}
 
 
 def test_source(shards):
     with open_source("live", "train-test", CONFIG, 1) as source:
-        assert source.about["people"] == {"validation": "numbers below 2", "training": "without end"}
+        assert source.about["subjects"] == {"validation": "numbers below 2", "training": "without end"}
         stored = open_source(shards.path, "train-test", ShardConfig(**_fields(ShardConfig)))
         assert source.about["shards"] == stored.about["shards"] and source.model == stored.model
         np.testing.assert_array_equal(source.template, stored.template)
@@ -203,10 +203,10 @@ def _wait(done, seconds=60):
 
 
 TRAIN = ["live", "--preset", "compact", "--workers", "1", "--quiet", "--deterministic", "--epochs", "2", "--seed", "5",
-         "--batches", "5", "--batch-images", "4", "--most-images", "1", "--images", "1", "--validation-people", "2",
+         "--batches", "5", "--batch-images", "4", "--max-images", "1", "--images", "1", "--validation-subjects", "2",
          "--window", "8", "--reuse", "2", "--size", "32", "--image-size", "32", "--points", "64", "--detect", "0",
          "--encoder-filters", "8,8,12,16", "--encoder-blocks", "0,0,1,1", "--pyramid-filters", "12", "--map-filters",
-         "8", "--memory-filters", "6", "--head-filters", "4", "--code", "16", "--rank", "8", "--looks", "4",
+         "8", "--memory-filters", "6", "--head-filters", "4", "--code", "16", "--rank", "8", "--appearance", "4",
          "--checkpoint-minutes", "0"]
 WHOLE_THEN_KILLED = """
 import os, signal, sys
@@ -234,7 +234,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path):
     assert _history(broken) == _history(whole)
     config = json.loads((broken / "config.json").read_text())
     assert config["shards"]["seed"] == 5 and config["data"]["reuse"] == 2 and config["data_folder"] == "live"
-    assert config["people"] == {"validation": "numbers below 2", "training": "without end"}
+    assert config["subjects"] == {"validation": "numbers below 2", "training": "without end"}
 
 
 def _history(run):

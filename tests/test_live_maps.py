@@ -18,9 +18,9 @@ from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.shards import make_shards, open_shards
 from tests import forkserver
 
-CONFIG = LiveMapConfig(batch_size=3, batches=4, validation_people=2, image_size=32, seed=6, reuse=2, window=5, images=2,
+CONFIG = LiveMapConfig(batch_size=3, batches=4, validation_subjects=2, image_size=32, seed=6, reuse=2, window=5, images=2,
                        detect=0.0, faces_in_picture=2, empty=0.3)
-DEPTH = LiveDepthConfig(batch_size=2, batches=4, validation_people=2, image_size=32, seed=6, reuse=2, window=5,
+DEPTH = LiveDepthConfig(batch_size=2, batches=4, validation_subjects=2, image_size=32, seed=6, reuse=2, window=5,
                         images=2, detect=0.0, empty=0.5)
 
 
@@ -33,8 +33,8 @@ def live(request):
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    path = tmp_path_factory.mktemp("live") / "people"
-    options = dataclasses.replace(CONFIG.rendering(), people=20, buffers=("uv", "mask", "occluded", "depth"))
+    path = tmp_path_factory.mktemp("live") / "subjects"
+    options = dataclasses.replace(CONFIG.rendering(), subjects=20, buffers=("uv", "mask", "occluded", "depth"))
     make_shards(path, options)
     return open_shards(path)
 
@@ -50,7 +50,7 @@ class Moving(MapSequence):
     """The slow twin: the people of live batches, drawn from the window itself, wherever their pictures are."""
 
     def draw(self, epoch, index):
-        self.people = np.asarray(self.config.people(epoch, index))
+        self.subjects = np.asarray(self.config.subjects(epoch, index))
         return super().draw(epoch, index)
 
 
@@ -85,10 +85,10 @@ def test_a_batch_asks_for_its_people_at_once_and_for_the_next_ones(live):
         training.batch(0, 1)
     finally:
         training.shards = real
-    window = training.config.people(0, 1)
+    window = training.config.subjects(0, 1)
     assert asked[0] == [*window, *range(window.stop, window.stop + 2), 0, 1]
     assert asked[1] == sorted(set(asked[1])) and set(asked[1]) <= set(window)
-    shown = training.draw(0, 1).people
+    shown = training.draw(0, 1).subjects
     # DEPTH augments nothing: nobody lends shapes and colours
     assert asked[1] == np.unique(shown if training.config is CONFIG else shown[:, 0]).tolist()
 
@@ -96,19 +96,19 @@ def test_a_batch_asks_for_its_people_at_once_and_for_the_next_ones(live):
 class Asked:
     """People, and a note of whom a batch asks for first."""
 
-    def __init__(self, people, asked):
-        self._people, self._asked = people, asked
+    def __init__(self, subjects, asked):
+        self._subjects, self._asked = subjects, asked
 
-    def look_ahead(self, people):
-        self._asked.append(list(people))
-        self._people.look_ahead(people)
+    def prefetch(self, subjects):
+        self._asked.append(list(subjects))
+        self._subjects.prefetch(subjects)
 
-    def gather(self, name, people, images=None):
-        self._asked.append(list(people))
-        return self._people.gather(name, people, images)
+    def gather(self, name, subjects, images=None):
+        self._asked.append(list(subjects))
+        return self._subjects.gather(name, subjects, images)
 
     def __getattr__(self, name):
-        return getattr(self._people, name)
+        return getattr(self._subjects, name)
 
 
 def test_each_new_person_is_shown_in_about_as_many_batches_as_asked(shards):
@@ -116,11 +116,11 @@ def test_each_new_person_is_shown_in_about_as_many_batches_as_asked(shards):
     sequence = LiveMapSequence(shards, np.arange(16), config, True)
     uses = np.zeros(2000, int)
     for index in range(1000):
-        shown = sequence.draw(0, index).people[:, 0]
+        shown = sequence.draw(0, index).subjects[:, 0]
         assert len(set(shown)) == len(shown)
         uses[shown] += 1
-    assert not uses[:config.validation_people].any()
-    met = uses[config.people(0, 0).stop:config.people(0, 1000).start]
+    assert not uses[:config.validation_subjects].any()
+    met = uses[config.subjects(0, 0).stop:config.subjects(0, 1000).start]
     assert len(met) > 700 and abs(met.mean() - 4) < 0.05
 
 
@@ -128,7 +128,7 @@ def test_defaults_are_those_of_shards_and_of_the_rendering():
     for live, stored in ((LiveMapConfig, MapConfig), (LiveDepthConfig, DepthConfig)):
         assert {f.name: getattr(live(), f.name) for f in dataclasses.fields(stored)} == dataclasses.asdict(stored())
         rendering = dataclasses.asdict(RenderOptions())
-        kept = {name for name in rendering if name not in ("people", "buffers", "size")}
+        kept = {name for name in rendering if name not in ("subjects", "buffers", "size")}
         assert {name: getattr(live(), name) for name in kept} == {name: rendering[name] for name in kept}
         assert live().rendering().size == stored().image_size and live(size=256).rendering().size == 256
     assert LiveMapConfig().rendering().buffers == ("uv", "mask", "occluded")
@@ -154,7 +154,7 @@ def test_pictures_that_do_not_suit_the_network_end_the_processes():
 
 def test_source(shards, tmp_path):
     with open_source("live", "train-test", CONFIG, 1) as source:
-        assert source.about["people"] == {"validation": "numbers below 2", "training": "without end"}
+        assert source.about["subjects"] == {"validation": "numbers below 2", "training": "without end"}
         assert source.about["shards"]["buffers"] == ["uv", "mask", "occluded"]
         assert source.template.shape == (128 * 128, 3) and source.model == {"crop_margin": 1.15}
     assert not [child for child in multiprocessing.active_children() if child in source.live._workers._processes]
@@ -170,7 +170,7 @@ def test_source(shards, tmp_path):
 
 
 TRAIN = ["live", "--preset", "uvnet-small", "--workers", "1", "--quiet", "--deterministic", "--seed", "6",
-         "--batches", "3", "--batch-size", "2", "--validation-people", "2", "--images", "2", "--window", "6",
+         "--batches", "3", "--batch-size", "2", "--validation-subjects", "2", "--images", "2", "--window", "6",
          "--reuse", "2", "--image-size", "32", "--detect", "0", "--levels", "3", "--stem", "4", "--features", "4,6,8",
          "--up-features", "4,6,8", "--precision", "float32", "--checkpoint-minutes", "0"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from Network.mobile3model import QUICK, build
 from Network.training.checkpoints import RunFolder
-from Network.training.loading import DEFAULT_MODEL, load_model, models_in_the_box, read_h5_weights
+from Network.training.loading import DEFAULT_MODEL, bundled_models, load_model, read_h5_weights
 from tests import forkserver
 
 TINY = dataclasses.replace(QUICK, image_size=32, points=64, batch_norm="merged", lstm_filters=(4, 4, 4),
@@ -140,7 +140,7 @@ def test_folders_that_are_no_runs(tmp_path):
 
 def test_a_name_in_the_box(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    box = models_in_the_box()
+    box = bundled_models()
     assert box["compact"] == DEFAULT_MODEL == next(iter(box.values()))
     named, there = load_model("compact"), load_model(DEFAULT_MODEL)
     assert named.source == DEFAULT_MODEL and named.config == there.config

@@ -110,7 +110,7 @@ def test_the_defaults_are_the_papers_steps():
     """3.6: shuffle of all six orders, exposure, gamma, noise that ends, occluders; nothing moves, nothing else acts."""
     others = {"blob", "hand", "bar", "grey", "blur", "motion", "coarse", "jpeg", "gain_sd", "quarters", "shift"}
     assert all(getattr(MAPS, name) == 0 for name in others) and MAPS.scale == MAPS.contrast == (1, 1)
-    assert MAPS.crops == 1 and sum(MAPS.crops_cover) == 1 and MAPS.most_covered == 1
+    assert MAPS.crops == 1 and sum(MAPS.crops_cover) == 1 and MAPS.max_covered == 1
     orders, before = set(), sample()
     still = MapAugmentConfig.off(shuffle=MAPS.shuffle)
     colour = np.zeros((64, 64, 3), np.uint8) + np.array([10, 20, 30], np.uint8)
@@ -166,7 +166,7 @@ def test_hidden_is_what_was_laid_over():
 
 
 def test_too_much_is_left_out():
-    config = MapAugmentConfig.off(crops=1.0, hand=1.0, bar=1.0, most_covered=0.0)
+    config = MapAugmentConfig.off(crops=1.0, hand=1.0, bar=1.0, max_covered=0.0)
     after = hide(sample(), np.random.default_rng(1), config, (noise(1), noise(2)))
     np.testing.assert_array_equal(after.image, sample().image)
     assert (after.occluded == sample().occluded).all()

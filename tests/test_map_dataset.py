@@ -18,14 +18,14 @@ from Dataset.representations.uvmap import erode
 from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.shards import make_shards, open_shards
 
-PLAIN = MapConfig(batch_size=4, batches=3, validation_people=2, image_size=32, empty=0.0)
-DEPTH = DepthConfig(batch_size=3, batches=2, validation_people=2, image_size=32)
+PLAIN = MapConfig(batch_size=4, batches=3, validation_subjects=2, image_size=32, empty=0.0)
+DEPTH = DepthConfig(batch_size=3, batches=2, validation_subjects=2, image_size=32)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("shards") / "people"
-    make_shards(path, RenderOptions(people=6, images=2, size=32, seed=5, detect=0.0, yaw=40,
+    path = tmp_path_factory.mktemp("shards") / "subjects"
+    make_shards(path, RenderOptions(subjects=6, images=2, size=32, seed=5, detect=0.0, yaw=40,
                                     buffers=("uv", "mask", "occluded", "depth")))
     return path
 
@@ -93,11 +93,11 @@ def test_workers_parts_are_the_batch(folder):
 
 def test_nobody_stands_on_both_sides(folder):
     training, validation = sequences(folder)
-    assert list(validation.people) == [0, 1] and list(training.people) == [2, 3, 4, 5]
-    assert {p for i in range(3) for p in training.draw(0, i).people.ravel()} <= {2, 3, 4, 5}
+    assert list(validation.subjects) == [0, 1] and list(training.subjects) == [2, 3, 4, 5]
+    assert {p for i in range(3) for p in training.draw(0, i).subjects.ravel()} <= {2, 3, 4, 5}
     assert len(validation) == 1
     drawn = validation.draw(0, 0)
-    assert [*zip(drawn.people[:, 0], drawn.images[:, 0])] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+    assert [*zip(drawn.subjects[:, 0], drawn.images[:, 0])] == [(0, 0), (1, 0), (0, 1), (1, 1)]
 
 
 def test_held_out_pictures_are_as_they_were_rendered(folder):
@@ -129,17 +129,17 @@ class Repainted:
         self.shards, self.paint = shards, paint
         self.names, self.size, self.images, self.path = shards.names, shards.size, shards.images, shards.path
 
-    def gather(self, name, people, images=None):
-        found = self.shards.gather(name, people, images)
+    def gather(self, name, subjects, images=None):
+        found = self.shards.gather(name, subjects, images)
         if name != "images":
             return found
-        return np.stack([self.paint(image, self.shards, person, number)
-                         for image, person, number in zip(found, people, images)])
+        return np.stack([self.paint(image, self.shards, subject, number)
+                         for image, subject, number in zip(found, subjects, images)])
 
 
-def paint_uv(image, shards, person, number):
+def paint_uv(image, shards, subject, number):
     """The face's pixels show their own u and v, as far as 1/8 to 7/8 of the grey levels go."""
-    uv, mask = (shards.gather(name, [person], [number])[0] for name in ("uv", "mask"))
+    uv, mask = (shards.gather(name, [subject], [number])[0] for name in ("uv", "mask"))
     levels = np.concatenate([32 + 190 * uv.astype(float), np.full((*mask.shape, 1), 128.0)], -1)
     return np.where(mask[..., None], np.rint(levels), 0).astype(np.uint8)
 
@@ -169,8 +169,8 @@ def test_picture_and_maps_agree_after_all_augmentation(folder, photos):
 
 def test_picture_and_depth_agree_when_mirrored(folder):
     """The picture shows the depth; enlarged and cut, half of them mirrored, it is that of the target."""
-    def paint(image, shards, person, number):
-        depth, seen, camera = (shards.gather(name, [person], [number])[0] for name in ("depth", "occluded", "camera"))
+    def paint(image, shards, subject, number):
+        depth, seen, camera = (shards.gather(name, [subject], [number])[0] for name in ("depth", "occluded", "camera"))
         return np.repeat(np.rint((encode_depth(depth, seen, float(camera[0])) + 1) * 127.5), 3, -1).astype(np.uint8)
     shards = Repainted(open_shards(folder), paint)
     config = dataclasses.replace(DEPTH, batch_size=12)
@@ -182,7 +182,7 @@ def test_picture_and_depth_agree_when_mirrored(folder):
         inner = erode(depth > -1) > 0
         error = np.abs(1 - ENLARGED * (1 - shown) - depth)[inner]       # in sides of the crop, which shows less
         assert np.median(error) < 0.03 and np.median(np.abs(shown[depth == -1] + 1)) < 0.03, row
-        before = paint(None, shards.shards, drawn.people[row, 0], drawn.images[row, 0])[..., 0] > 0
+        before = paint(None, shards.shards, drawn.subjects[row, 0], drawn.images[row, 0])[..., 0] > 0
         overlaps = [(before[:, ::step] & (depth > -1)).sum() for step in (1, -1)]
         mirrored += overlaps[1] > overlaps[0]
     assert 0 < mirrored < 12
@@ -196,8 +196,8 @@ def test_noise_fades_to_nothing(folder):
         ).noise_end == (0, 0)
     grey = Repainted(open_shards(folder), lambda image, *_: np.full_like(image, 128))
     sequence = MapSequence(grey, np.arange(6), config, True)
-    spread = [np.ptp(sequence.batch(epoch, 0)[0], axis=(1, 2)).max() for epoch in (0, 3, 4, 9)]
-    assert spread[0] > 1.5 * spread[1] > 0 == spread[2] == spread[3]
+    sigma = [np.ptp(sequence.batch(epoch, 0)[0], axis=(1, 2)).max() for epoch in (0, 3, 4, 9)]
+    assert sigma[0] > 1.5 * sigma[1] > 0 == sigma[2] == sigma[3]
 
 
 def test_depth_is_the_visible_faces(folder):
@@ -277,9 +277,9 @@ def test_landmarks_and_pose_turn_with_the_picture(folder, config):
     drawn, (_, y) = sequence.draw(2, 1), sequence.batch(2, 1)
     model, shards, turned = load_face_model(), open_shards(folder), []
     for i in range(16):
-        person, image = drawn.people[i, 0], drawn.images[i, 0]
-        head = model.landmarks(model.shape(shards.gather("identity", [person])[0],
-                                           shards.gather("expression", [person], [image])[0]))
+        subject, image = drawn.subjects[i, 0], drawn.images[i, 0]
+        head = model.landmarks(model.shape(shards.gather("identity", [subject])[0],
+                                           shards.gather("expression", [subject], [image])[0]))
         rows = y["pose"][i].reshape(2, 3).astype(float)
         np.testing.assert_allclose(rows @ rows.T, np.eye(2), atol=1e-6)
         seen = (head - head.mean(0)) @ (rows * [[1], [-1]]).T                   # rows of a picture run down
@@ -321,9 +321,9 @@ def test_everybodys_maps(folder):
     masks, landmarks = (np.concatenate(parts) for parts in ([b.maps["mask"] for b in batches],
                                                             [b.landmarks for b in batches]))
     wanted = [(p, k) for k in range(2) for p in range(6)]
-    for row, (person, image) in enumerate(wanted):
-        np.testing.assert_array_equal(masks[row, ..., 0], shards.gather("mask", [person], [image])[0])
-        np.testing.assert_allclose(landmarks[row], shards.gather("landmarks", [person], [image])[0] / 32, atol=1e-6)
+    for row, (subject, image) in enumerate(wanted):
+        np.testing.assert_array_equal(masks[row, ..., 0], shards.gather("mask", [subject], [image])[0])
+        np.testing.assert_allclose(landmarks[row], shards.gather("landmarks", [subject], [image])[0] / 32, atol=1e-6)
     assert list(batches[0].maps) == ["uv", "mask", "occluded", "eroded"]
     with pytest.raises(ValueError, match="--images must be 1 to 2, as many as each person has pictures, got 3"):
         next(everybodys_maps(shards, 32, 3))
@@ -342,7 +342,7 @@ def test_source(folder):
     assert data_config("pix2pix", folder, ()) is DepthConfig
     for config in (PLAIN, DEPTH):
         source = open_source(folder, "train-test", config)
-        assert source.about["people"] == {"validation": "numbers below 2"} and source.about["shards"]["seed"] == 5
+        assert source.about["subjects"] == {"validation": "numbers below 2"} and source.about["shards"]["seed"] == 5
         assert source.model == {"crop_margin": 1.15} and source.template.shape == (128 * 128, 3)
         assert source.training.training and not source.validation.training
     with pytest.raises(ValueError, match="live: .* train on people rendered meanwhile, not convlstm"):
@@ -350,14 +350,14 @@ def test_source(folder):
 
 
 def test_shards_without_the_buffers(tmp_path):
-    make_shards(tmp_path / "people", RenderOptions(people=3, images=1, size=16, detect=0.0, buffers=("mask", "depth")))
-    shards, config = open_shards(tmp_path / "people"), dataclasses.replace(PLAIN, validation_people=1, image_size=16)
+    make_shards(tmp_path / "subjects", RenderOptions(subjects=3, images=1, size=16, detect=0.0, buffers=("mask", "depth")))
+    shards, config = open_shards(tmp_path / "subjects"), dataclasses.replace(PLAIN, validation_subjects=1, image_size=16)
     with pytest.raises(ValueError, match="target uv needs the buffers uv, occluded .python -m Dataset.shards --buffer"):
         make_map_sequences(shards, config)
     with pytest.raises(ValueError, match=r"the buffers uv, occluded .*--buffers uv,mask,occluded,depth\)"):
         make_map_sequences(shards, dataclasses.replace(config, extras=("depth",)))
     with pytest.raises(ValueError, match="target depth needs the buffers occluded"):
-        make_map_sequences(shards, dataclasses.replace(DEPTH, validation_people=1, image_size=16))
+        make_map_sequences(shards, dataclasses.replace(DEPTH, validation_subjects=1, image_size=16))
 
 
 @pytest.mark.parametrize("change, message", [
@@ -376,4 +376,4 @@ def test_bad_config(change, message):
 
 def test_too_few_people(folder):
     with pytest.raises(ValueError, match="0 people to train on and 6 for validation; validation_people is 9"):
-        sequences(folder, dataclasses.replace(PLAIN, validation_people=9))
+        sequences(folder, dataclasses.replace(PLAIN, validation_subjects=9))

@@ -101,9 +101,9 @@ def test_the_mean_map():
 
 def test_a_table_of_rendered_people(tmp_path):
     """The truth as an answer is perfect; the landmarks are where the shards say, to half a pixel."""
-    make_shards(tmp_path / "people", RenderOptions(people=3, images=2, size=64, seed=5, detect=0.0, yaw=30,
+    make_shards(tmp_path / "subjects", RenderOptions(subjects=3, images=2, size=64, seed=5, detect=0.0, yaw=30,
                                                    buffers=("uv", "mask", "occluded")))
-    shards = open_shards(tmp_path / "people")
+    shards = open_shards(tmp_path / "subjects")
 
     def batches():
         return everybodys_maps(shards, 64, 2, batch=4)

@@ -7,15 +7,15 @@ import pytest
 
 from Dataset.synthesis import shards
 from Dataset.synthesis.plain_material import fractal, paint
-from Dataset.synthesis.renders import MIXED, RenderOptions, layout, render_person
+from Dataset.synthesis.renders import MIXED, RenderOptions, layout, render_subject
 from Dataset.synthesis.shards import make_shards, open_shards
-from Dataset.synthesis.workers import render_stage
+from Dataset.synthesis.workers import render_context
 
-TINY = RenderOptions(people=2, images=2, size=24, seed=3, detect=0.0, buffers=("uv", "mask"))
+TINY = RenderOptions(subjects=2, images=2, size=24, seed=3, detect=0.0, buffers=("uv", "mask"))
 
 
-def person(**changes) -> dict[str, np.ndarray]:
-    return render_person(1, dataclasses.replace(TINY, **changes), render_stage())
+def subject(**changes) -> dict[str, np.ndarray]:
+    return render_subject(1, dataclasses.replace(TINY, **changes), render_context())
 
 
 @pytest.mark.parametrize("skins, row", [
@@ -25,17 +25,17 @@ def person(**changes) -> dict[str, np.ndarray]:
            [[114, 125, 138], [150, 175, 209], [190, 211, 239], [90, 92, 91]]])])
 def test_pictures_with_skin_are_what_they_were(skins, row):
     """Pinned before there was a choice; a level for other processors' rounding."""
-    images = person(skins=skins)["images"]
+    images = subject(skins=skins)["images"]
     np.testing.assert_allclose(images[:, 12, ::6].astype(int), row, atol=1)
-    assert person(skins=skins, texture=MIXED)["images"].tobytes() == images.tobytes()
+    assert subject(skins=skins, texture=MIXED)["images"].tobytes() == images.tobytes()
 
 
 def test_only_the_picture_changes():
-    mixed, grey, noise = (person(texture=texture) for texture in (MIXED, "grey", "noise"))
+    mixed, grey, noise = (subject(texture=texture) for texture in (MIXED, "grey", "noise"))
     for name in layout(TINY):
         same = [mixed[name].tobytes() == other[name].tobytes() for other in (grey, noise)]
         assert same == [name != "images"] * 2, name
-    assert person(texture="noise")["images"].tobytes() == noise["images"].tobytes()
+    assert subject(texture="noise")["images"].tobytes() == noise["images"].tobytes()
     # light has a tint, but it is the same all over a grey face
     tints = [[np.ptp(image[mask].astype(float), axis=-1).std() for image, mask in zip(p["images"], p["mask"])]
              for p in (grey, mixed, noise)]
@@ -68,7 +68,7 @@ def test_paint():
 
 def test_sets_from_before_the_choice_are_the_same_sets(tmp_path):
     """Their shards.json has no texture, opens, resumes, and is written again to the byte."""
-    names = ("people", "images", "size", "seed", "yaw", "pitch", "roll", "expression", "margin", "detect", "wild",
+    names = ("subjects", "images", "size", "seed", "yaw", "pitch", "roll", "expression", "margin", "detect", "clutter",
              "glasses", "buffers")
     assert tuple(TINY.written()) == names
     assert tuple(dataclasses.replace(TINY, skins=0.5).written()) == (*names, "skins")
@@ -83,7 +83,7 @@ def test_sets_from_before_the_choice_are_the_same_sets(tmp_path):
 
 
 def test_the_command(tmp_path, capsys):
-    flags = ["--people", "1", "--images", "1", "--size", "16", "--detect", "0", "--texture"]
+    flags = ["--subjects", "1", "--images", "1", "--size", "16", "--detect", "0", "--texture"]
     assert shards.main([str(tmp_path / "grey"), *flags, "grey"]) == 0
     assert open_shards(tmp_path / "grey").settings.texture == "grey"
     capsys.readouterr()

@@ -62,10 +62,10 @@ def test_triangles_face_outwards(model, seed):
     cloud, triangles = points.decode(points.encode(face)), points.grid_triangles()
     normals = np.cross(*(cloud[triangles[:, k]] - cloud[triangles[:, 0]] for k in (1, 2)))
     # The surface's own direction at the first corner; along lids and lips, where skin meets the strips, there is none.
-    total, rim = face_normals(model, face)
+    total, boundary = face_normals(model, face)
     corners = model.grid_vertices.reshape(-1, 3)
     surface = (total[corners] * model.grid_weights.reshape(-1, 3, 1)).sum(1)[triangles[:, 0]]
-    on_skin = ~np.isin(corners, rim).any(1)[triangles].any(1)
+    on_skin = ~np.isin(corners, boundary).any(1)[triangles].any(1)
     assert on_skin.mean() > 0.93
     assert (np.einsum("ni,ni->n", normals, surface) > 0)[on_skin].mean() > 0.995
     # From inside the head nearly all point away; the underside of nose, lips and brows does not.

@@ -51,8 +51,8 @@ def test_the_surface_is_the_sphere_and_stops_where_the_cloud_does():
     np.testing.assert_array_equal(mesh.colours[inner & left], np.tile([200, 0, 0], (np.sum(inner & left), 1)))
     loose = depth_surface(cap(), CAMERA, options=PoissonOptions(level=6, trim=0.0))
     reach = [np.linalg.norm(m.vertices[:, :2], axis=1).max() for m in (mesh, loose)]
-    rim = RADIUS * np.sin(np.radians(50))
-    assert loose.colours is None and rim - 2 < reach[0] < reach[1] - 5 and reach[1] > rim + 10
+    boundary = RADIUS * np.sin(np.radians(50))
+    assert loose.colours is None and boundary - 2 < reach[0] < reach[1] - 5 and reach[1] > boundary + 10
     assert 0.8 * len(loose.vertices) < len(mesh.vertices) <= 0.9 * len(loose.vertices) + 1
     corners = mesh.vertices[mesh.triangles]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])

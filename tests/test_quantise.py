@@ -42,7 +42,7 @@ def files(model) -> dict[str, bytes]:
 def test_calibration_shows_what_an_iteration_sees():
     made = Made()
     found = calibration(made, 32, 4, 2)
-    np.testing.assert_allclose(found.truths, [made.truth[k, k % 2] for k in range(2, 6)], atol=5e-4)
+    np.testing.assert_allclose(found.targets, [made.truth[k, k % 2] for k in range(2, 6)], atol=5e-4)
     assert found.x.shape == (4, 32, 32, 9) and np.array_equal(found.x[1, ..., 3:], found.x[3, ..., 3:])
     assert not np.array_equal(found.x[0, ..., 3:], found.x[2, ..., 3:])
     with pytest.raises(ValueError, match="asked for 9 from number 0"):
@@ -71,15 +71,15 @@ def test_convolutions_alone_are_nearer_and_larger(model, files):
 def test_the_judgement_by_hand(model, files):
     test = calibration(Made(), 32, 2)
     says = np.asarray(model(test.x, training=False))
-    truths = says.copy()
-    truths[:, c.POSE][:, :3] += np.radians(2)
+    targets = says.copy()
+    targets[:, c.POSE][:, :3] += np.radians(2)
     iterated = iterated_faces(lambda x: np.asarray(model(x, training=False)), test.x)
     assert np.abs(iterated - says).max() > 0.01         # three passes say another thing
-    report = judge("float", files["float"], Inputs(test.x, truths), (says, iterated))
+    report = judge("float", files["float"], Inputs(test.x, targets), (says, iterated))
     assert report.form == "float" and report.size == len(files["float"]) and report.ms > 0
     assert report.once.geometry < 1e-3 and report.once.apart < 1e-3 and report.once.pose == pytest.approx(2, abs=0.02)
     assert report.iterated.apart < 1e-2 < report.iterated.geometry
-    bits = judge("int8", files["int8"], Inputs(test.x, truths), (says, iterated))
+    bits = judge("int8", files["int8"], Inputs(test.x, targets), (says, iterated))
     assert 0 < bits.once.apart < 0.5 * np.abs(linear(load_face_model(), "vertices")(says) - MEAN).mean()
     assert bits.iterated.apart > 0 and np.isfinite(bits.iterated).all()
 

@@ -14,9 +14,9 @@ from Dataset.representations.points import encode, grid_triangles
 from tests.scans import make_scan
 
 
-def landmarks_of(made, seed=0, spread=1.5):
+def landmarks_of(made, seed=0, sigma=1.5):
     """51 landmarks placed by hand, `spread` mm off."""
-    noise = np.random.default_rng(seed).normal(0, spread / 3**0.5, (51, 3))
+    noise = np.random.default_rng(seed).normal(0, sigma / 3**0.5, (51, 3))
     return Landmarks(np.arange(17, 68), made.landmarks[17:] + noise)
 
 
@@ -37,7 +37,7 @@ def registered(made):
     return register(made.scan, landmarks_of(made))
 
 
-def check(made, result, semantic, least_covered=0.8, surface=0.06, share=0.5):
+def check(made, result, semantic, min_covered=0.8, surface=0.06, share=0.5):
     """Surface within `surface` mm of what is scanned, places within `semantic` mm and `share` of the mean face's
     error, figures that agree with the truth."""
     error = np.linalg.norm(result.grid - made.grid, axis=2)
@@ -47,12 +47,12 @@ def check(made, result, semantic, least_covered=0.8, surface=0.06, share=0.5):
     truth = ScanSurface(Mesh(made.grid.reshape(-1, 3), grid_triangles()))
     skin = grid_is_skin(load_face_model()).ravel()
     found = truth.nearest(result.grid.reshape(-1, 3))
-    at = skin & ~found.rim
+    at = skin & ~found.boundary
     assert found.distance[at].mean() < 0.15     # to the true surface: holes and the extrapolated rim are in it
     quality = result.quality
     assert quality.faults() == [] and quality.folded == 0.0
     assert quality.surface_mean < surface and quality.surface_p95 < 3 * surface and quality.reverse_mean < surface
-    assert least_covered < quality.covered < 1
+    assert min_covered < quality.covered < 1
 
 
 def test_a_made_scan_is_recovered_with_landmarks(made, registered):
@@ -110,7 +110,7 @@ def test_a_turned_and_welded_soup_gives_the_same_face(made, registered):
                 np.arange(made.scan.triangles.size).reshape(-1, 3))
     one, other = ScanSurface(made.scan), ScanSurface(soup)
     points = made.grid.reshape(-1, 3)[::97]
-    assert len(one.triangles) == len(other.triangles) and one.rim.sum() == other.rim.sum()
+    assert len(one.triangles) == len(other.triangles) and one.boundary.sum() == other.boundary.sum()
     assert np.abs(one.nearest(points).points - other.nearest(points).points).max() < 1e-4
     assert np.abs(one.nearest(points).normals - other.nearest(points).normals).max() < 1e-6
 
@@ -179,10 +179,10 @@ def test_nearest_points_against_every_triangle(made):
         for i in range(3):
             side = frozenset((triangle[i], triangle[(i + 1) % 3]))
             uses[side] = uses.get(side, 0) + 1
-    rim = {v for side, n in uses.items() if n == 1 for v in side}
-    assert set(np.flatnonzero(surface.rim)) == rim and found.rim.any() and not found.rim.all()
+    boundary = {v for side, n in uses.items() if n == 1 for v in side}
+    assert set(np.flatnonzero(surface.boundary)) == boundary and found.boundary.any() and not found.boundary.all()
     away = surface.nearest(made.grid[70, 64][None] + (100, 0, 0))
-    assert away.rim.all()
+    assert away.boundary.all()
 
 
 def test_normals_of_a_sphere_point_outwards():
@@ -194,7 +194,7 @@ def test_normals_of_a_sphere_point_outwards():
     radius = surface.vertices / np.linalg.norm(surface.vertices, axis=1, keepdims=True)
     smooth = np.einsum("ni,ni->n", surface.normals, radius)
     rough = np.einsum("ni,ni->n", vertex_normals(surface.vertices, surface.triangles), radius)
-    assert smooth.mean() > rough.mean() > 0.9 and not surface.rim.any()
+    assert smooth.mean() > rough.mean() > 0.9 and not surface.boundary.any()
 
 
 def test_stiffness_against_a_loop():
@@ -229,7 +229,7 @@ def test_pairs_count_by_distance_normals_and_rim():
     found = Nearest(np.zeros((4, 3)), np.array([[0, 0, 1.0], [0, 0, 1], [0, 1, 0], [0, 0, 1]]),
                     np.array([0.0, 2.0, 0.0, 7.0]), np.zeros(4, bool))
     assert pair_weights(np.zeros((4, 3)), up, found, 2.0).tolist() == [1.0, 0.25, 0.0, 0.0]
-    assert not pair_weights(np.zeros((4, 3)), up, found._replace(rim=np.ones(4, bool)), 2.0).any()
+    assert not pair_weights(np.zeros((4, 3)), up, found._replace(boundary=np.ones(4, bool)), 2.0).any()
 
 
 def test_the_fit_finds_pose_and_coefficients_of_a_person_of_the_model():

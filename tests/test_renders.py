@@ -11,18 +11,18 @@ from Dataset.representations import points, uvmap
 from Dataset.synthesis.background import backdrop
 from Dataset.synthesis.framing import detected_face, expected_box, predict_box
 from Dataset.synthesis.glasses import CLEAR, DARK, make_glasses
-from Dataset.synthesis.renders import (BUFFERS, CLEARANCE, GRID, RenderOptions, coarse_grid, layout, render_person,
+from Dataset.synthesis.renders import (BUFFERS, CLEARANCE, GRID, RenderOptions, coarse_grid, layout, render_subject,
                                        sample_angles, uv_map, visible)
-from Dataset.synthesis.scene import FRAME, HAIR, LENS, Actor, roughen, sample_view, view_camera
-from Dataset.synthesis.skin import sample_look
-from Dataset.synthesis.workers import render_stage
+from Dataset.synthesis.scene import FRAME, HAIR, LENS, SceneSubject, roughen, sample_view, view_camera
+from Dataset.synthesis.skin import sample_appearance
+from Dataset.synthesis.workers import render_context
 
-OPTIONS = RenderOptions(people=3, images=3, size=48, seed=11, buffers=BUFFERS, detect=0.0)
+OPTIONS = RenderOptions(subjects=3, images=3, size=48, seed=11, buffers=BUFFERS, detect=0.0)
 
 
 @lru_cache(maxsize=2)
-def person(number: int = 0) -> dict[str, np.ndarray]:
-    return render_person(number, OPTIONS, render_stage())
+def subject(number: int = 0) -> dict[str, np.ndarray]:
+    return render_subject(number, OPTIONS, render_context())
 
 
 def crop_camera(arrays: dict[str, np.ndarray], image: int) -> Camera:
@@ -30,18 +30,18 @@ def crop_camera(arrays: dict[str, np.ndarray], image: int) -> Camera:
     return Camera(OPTIONS.size, OPTIONS.size, focal, (x, y), FLIP.copy(), np.array([0, 0, distance]))
 
 
-def shot_of(seed: int = 0, wild: float = 0.0, glasses: float = 0.0, angles=(0.0, 0.0, 0.0), style: int | None = None):
+def posed_of(seed: int = 0, clutter: float = 0.0, glasses: float = 0.0, angles=(0.0, 0.0, 0.0), style: int | None = None):
     rng = np.random.default_rng(seed)
-    model = render_stage().model
-    look = sample_look(rng)
+    model = render_context().model
+    look = sample_appearance(rng)
     look = look if style is None else look._replace(hair_style=style)
-    actor = Actor(render_stage(), model.sample_identity(rng).astype(np.float32), look)
+    scene_subject = SceneSubject(render_context(), model.sample_identity(rng).astype(np.float32), look)
     view = sample_view(rng, np.zeros(len(model.expression)), angles=np.array(angles))
-    return actor.set(roughen(view, rng, wild, glasses))
+    return scene_subject.set(roughen(view, rng, clutter, glasses))
 
 
 def test_arrays_have_the_shapes_and_types_that_the_layout_says():
-    arrays = person()
+    arrays = subject()
     assert {n: (a.shape, a.dtype) for n, a in arrays.items()} == layout(OPTIONS)
     assert list(arrays) == [*layout(RenderOptions()), *BUFFERS]
     assert layout(OPTIONS)["uv"] == ((3, 48, 48, 2), np.dtype(np.float16))
@@ -51,20 +51,20 @@ def test_arrays_have_the_shapes_and_types_that_the_layout_says():
 
 
 def test_same_number_same_bytes_whatever_else_is_asked_for():
-    again = render_person(0, OPTIONS, render_stage())
-    few = render_person(0, RenderOptions(people=1, images=2, size=48, seed=11, detect=0.0), render_stage())
+    again = render_subject(0, OPTIONS, render_context())
+    few = render_subject(0, RenderOptions(subjects=1, images=2, size=48, seed=11, detect=0.0), render_context())
     for name in layout(OPTIONS):
-        assert person()[name].tobytes() == again[name].tobytes(), name
+        assert subject()[name].tobytes() == again[name].tobytes(), name
     for name in few:
         rows = slice(None) if name == "identity" else slice(2)
-        assert person()[name][rows].tobytes() == few[name].tobytes(), name
-    other = render_person(0, RenderOptions(images=1, size=48, seed=12), render_stage())
+        assert subject()[name][rows].tobytes() == few[name].tobytes(), name
+    other = render_subject(0, RenderOptions(images=1, size=48, seed=12), render_context())
     assert np.abs(other["identity"] - few["identity"]).max() > 0.5
 
 
 def test_points_project_where_a_slow_computation_says():
     """Every point by its own loop: basis sums, subdivision and grid of the model, Euler angles, a pinhole."""
-    model, arrays = render_stage().model, person()
+    model, arrays = render_context().model, subject()
     for image in range(3):
         vertices = model.mean.astype(float)
         for coefficients, basis in ((arrays["identity"], model.identity),
@@ -83,7 +83,7 @@ def test_points_project_where_a_slow_computation_says():
 
 
 def test_coarse_grid_is_encode():
-    model = render_stage().model
+    model = render_context().model
     vertices = model.shape(np.random.default_rng(0).normal(size=200))
     np.testing.assert_allclose(coarse_grid(model) @ vertices, points.encode(vertices, GRID, model).reshape(-1, 3),
                                atol=1e-4)
@@ -92,10 +92,10 @@ def test_coarse_grid_is_encode():
 @pytest.mark.parametrize("angles", [(0, 0, 0), (65, -15, 20)])
 def test_visible_points_by_brute_force(angles):
     """Every ray against every triangle (Moeller and Trumbore 1997), float64."""
-    shot = shot_of(3, angles=angles, style=2)
-    camera = view_camera(shot.view)
-    places = (coarse_grid(render_stage().model) @ shot.vertices[:len(render_stage().model.mean)])[::3]
-    a, b, c = np.moveaxis(shot.vertices[shot.triangles].astype(np.float32).astype(float), 1, 0)
+    posed = posed_of(3, angles=angles, style=2)
+    camera = view_camera(posed.view)
+    places = (coarse_grid(render_context().model) @ posed.vertices[:len(render_context().model.mean)])[::3]
+    a, b, c = np.moveaxis(posed.vertices[posed.triangles].astype(np.float32).astype(float), 1, 0)
     origin, slow = camera.position(), []
     for place in places:
         ray = place - origin
@@ -107,13 +107,13 @@ def test_visible_points_by_brute_force(angles):
         v, t = other @ ray / determinant, np.einsum("ij,ij->i", other, c - a) / determinant
         hit = (u >= 0) & (v >= 0) & (u + v <= 1) & (t > 0) & (t < 1 - CLEARANCE / -ray[2])
         slow.append(not hit.any())
-    fast = visible(shot.scene, camera, places)
+    fast = visible(posed.scene, camera, places)
     assert (fast != np.array(slow)).mean() < 0.02         # a ray along an edge may go either way
     assert 0.3 < fast.mean() < (0.98 if angles[0] == 0 else 0.75)
 
 
 def test_visible_points_lie_on_what_is_seen():
-    arrays, checked = person(), 0
+    arrays, checked = subject(), 0
     for image in range(3):
         inside = ((arrays["image_points"][image] > 1) & (arrays["image_points"][image] < 47)).all(-1)
         for k in np.flatnonzero(inside):
@@ -127,7 +127,7 @@ def test_visible_points_lie_on_what_is_seen():
 
 
 def test_buffers_against_rays():
-    arrays, model = person(), render_stage().model
+    arrays, model = subject(), render_context().model
     rng = np.random.default_rng(0)
     tried = 0
     for image in range(3):
@@ -157,14 +157,14 @@ def test_buffers_against_rays():
 
 def test_hair_and_glasses_hide_the_face_but_leave_its_map():
     """The same person and view with and without glasses: same uv and mask, the glasses' pixels are occluded."""
-    bare, worn = shot_of(5, style=3), shot_of(5, glasses=1.0, style=3)
+    bare, accessories = posed_of(5, style=3), posed_of(5, glasses=1.0, style=3)
     camera = view_camera(bare.view)
-    assert (worn.materials == FRAME).any() and bare.view._replace(glasses=0).seed == worn.view.seed
-    first, second = (uv_map(shot, camera, shot.scene.cast(camera)) for shot in (bare, worn))
+    assert (accessories.materials == FRAME).any() and bare.view._replace(glasses=0).seed == accessories.view.seed
+    first, second = (uv_map(posed, camera, posed.scene.cast(camera)) for posed in (bare, accessories))
     np.testing.assert_array_equal(first.mask, second.mask)
     np.testing.assert_allclose(first.uv, second.uv, atol=1e-4)
-    hits = worn.scene.cast(camera)
-    glasses = np.isin(worn.materials[hits.triangle], (FRAME, LENS)) & (hits.triangle >= 0)
+    hits = accessories.scene.cast(camera)
+    glasses = np.isin(accessories.materials[hits.triangle], (FRAME, LENS)) & (hits.triangle >= 0)
     assert (glasses & first.mask).sum() > 20 and not second.occluded[glasses].any()
     np.testing.assert_array_equal(first.occluded[~glasses], second.occluded[~glasses])
     hair = np.isin(bare.materials[bare.scene.cast(camera).triangle], [HAIR])
@@ -173,19 +173,19 @@ def test_hair_and_glasses_hide_the_face_but_leave_its_map():
 
 def test_boxes_scatter_like_the_detectors():
     """Frontal: no bias, 2 % of the side; turned: larger and farther back; the found ones agree with both."""
-    for yaw, mean, spread in ((0, 0.0, 0.035), (50, -0.11, 0.2)):
+    for yaw, mean, sigma in ((0, 0.0, 0.035), (50, -0.11, 0.2)):
         offsets, sides = [], []
-        shot = shot_of(1, angles=(yaw, 0, 0))
+        posed = posed_of(1, angles=(yaw, 0, 0))
         for seed in range(60):
-            shot.view = shot.view._replace(seed=seed)
-            expected = expected_box(view_camera(shot.view).project(shot.landmarks()))
-            box = predict_box(shot)
+            posed.view = posed.view._replace(seed=seed)
+            expected = expected_box(view_camera(posed.view).project(posed.landmarks()))
+            box = predict_box(posed)
             offsets.append((box[0] + box[2] / 2 - expected[0] - expected[2] / 2) / expected[2])
             sides.append(box[2] / expected[2])
-        assert np.mean(offsets) == pytest.approx(mean, abs=0.04) and 0.01 < np.std(offsets) < spread
+        assert np.mean(offsets) == pytest.approx(mean, abs=0.04) and 0.01 < np.std(offsets) < sigma
         assert np.median(sides) == pytest.approx(1.0 if yaw == 0 else 1.13, abs=0.07)
-    real = detected_face(shot_of(2))
-    expected = expected_box(view_camera(shot_of(2).view).project(shot_of(2).landmarks()))
+    real = detected_face(posed_of(2))
+    expected = expected_box(view_camera(posed_of(2).view).project(posed_of(2).landmarks()))
     assert real is not None and abs(np.log(real.box[2] / expected[2])) < 0.2
 
 
@@ -199,9 +199,9 @@ def test_poses_favour_the_front_and_cover_the_range():
 
 
 def test_glasses_sit_before_the_eyes_and_dark_ones_hide_them():
-    worn = shot_of(5, glasses=1.0)
-    assert (worn.materials == FRAME).sum() > 100 and shot_of(5).materials.max() < FRAME
-    marks = render_stage().model.landmarks(render_stage().model.mean)
+    accessories = posed_of(5, glasses=1.0)
+    assert (accessories.materials == FRAME).sum() > 100 and posed_of(5).materials.max() < FRAME
+    marks = render_context().model.landmarks(render_context().model.mean)
     for kind in (CLEAR, DARK):
         pair = make_glasses(marks, kind, np.random.default_rng(1))
         again = make_glasses(marks, kind, np.random.default_rng(1))
@@ -209,7 +209,7 @@ def test_glasses_sit_before_the_eyes_and_dark_ones_hide_them():
         used = pair.vertices[np.unique(pair.triangles)]
         assert used[:, 2].max() > marks[36:48, 2].max() + 5 and used[:, 1].max() < marks[17:27, 1].max() + 15
         assert used[:, 0].min() < marks[36, 0] and used[:, 0].max() > marks[45, 0]
-    dark = next(s for s in (shot_of(k, glasses=1.0) for k in range(20, 60)) if (s.materials == LENS).any())
+    dark = next(s for s in (posed_of(k, glasses=1.0) for k in range(20, 60)) if (s.materials == LENS).any())
     camera = view_camera(dark.view)
     x, y, _ = camera.project(dark.landmarks()[36:48].reshape(2, 6, 3).mean(1))
     hits = dark.scene.cast_rays(*camera.rays(np.stack([x, y], -1)))
@@ -217,7 +217,7 @@ def test_glasses_sit_before_the_eyes_and_dark_ones_hide_them():
 
 
 def test_backdrops_are_seeded_in_range_and_wilder_when_asked():
-    calm, wild = [], []
+    calm, clutter = [], []
     for seed in range(12):
         first = backdrop(64, np.random.default_rng(seed), 1.0)
         np.testing.assert_array_equal(first, backdrop(64, np.random.default_rng(seed), 1.0))
@@ -225,12 +225,12 @@ def test_backdrops_are_seeded_in_range_and_wilder_when_asked():
         np.testing.assert_array_equal(backdrop(64, np.random.default_rng(seed)),
                                       background(64, np.random.default_rng(seed)))
         calm.append(np.log(backdrop(64, np.random.default_rng(seed))).std())
-        wild.append(np.log(first).std())
-    assert np.median(wild) > 2 * np.median(calm)
+        clutter.append(np.log(first).std())
+    assert np.median(clutter) > 2 * np.median(calm)
 
 
 @pytest.mark.parametrize("bad, message", [
-    ({"people": 0}, "--people must be within 1 to 1000000, got 0"), ({"size": 4096}, "--size must be within 16 to 512"),
+    ({"subjects": 0}, "--subjects must be within 1 to 1000000, got 0"), ({"size": 4096}, "--size must be within 16 to 512"),
     ({"seed": 2**32}, "--seed must be within 0 to 4294967295, got 4294967296"),
     ({"yaw": float("nan")}, "--yaw must be within 0 to 90, got nan"),
     ({"margin": 9}, "--margin must be within 0.5 to 3"),

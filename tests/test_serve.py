@@ -16,12 +16,12 @@ import pytest
 from Dataset.geometry.mesh import Mesh
 from Evaluation.web.requests import Limits, mesh_bytes
 from Evaluation.web.serve import FaceServer, ServeConfig
-from Evaluation.web.sessions import Visits
+from Evaluation.web.sessions import Sessions
 
 TRIANGLE = Mesh(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]]),
                 colours=np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8))
 SMALL = Limits(photos=3, photo_bytes=4000, upload_bytes=9000, pixels=10_000, side=64, answer_bytes=50_000,
-               turn_seconds=0.2, silent_seconds=5, visits=2)
+               turn_seconds=0.2, silent_seconds=5, sessions=2)
 
 
 def png(value: int = 90, size: tuple[int, int] = (20, 30)) -> bytes:
@@ -129,7 +129,7 @@ def test_a_visit_from_photos_to_files_to_nothing(server, fake):
     assert ask(server, "POST", f"/visit/{token}/leave")[0] == 200
     for method, path in (("GET", "face.ply"), ("POST", "stay"), ("POST", "face")):
         assert ask(server, method, f"/visit/{token}/{path}?network=compact")[0] == 404
-    assert len(server.visits) == 0
+    assert len(server.sessions) == 0
 
 
 def test_the_page_and_its_headers(server):
@@ -166,7 +166,7 @@ def test_nothing_else_is_served(server, path):
 def test_a_rebound_name_gets_nothing(server, host, status):
     for method, path in (("GET", "/"), ("GET", "/about"), ("POST", "/visit")):
         assert ask(server, method, path, Host=host)[0] == status
-        server.visits._visits.clear()
+        server.sessions._sessions.clear()
 
 
 def test_other_sites_get_nothing(server, fake):
@@ -176,7 +176,7 @@ def test_other_sites_get_nothing(server, fake):
         answer = face(server, token, png(), Origin=origin)
         assert answer[0] == 403 and "not to another site's" in words(answer)
         assert ask(server, "POST", f"/visit/{token}/leave", Origin=origin)[0] == 403
-    assert not fake.images and len(server.visits) == 1
+    assert not fake.images and len(server.sessions) == 1
     for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
         assert ask(server, "GET", "/about", Sec_Fetch_Site=site)[0] == status
     assert ask(server, "GET", "/", Sec_Fetch_Site="cross-site")[0] == 200       # a link may lead here
@@ -285,7 +285,7 @@ def test_who_leaves_while_his_face_is_made_leaves_nothing(server, fake):
     assert ask(server, "POST", f"/visit/{token}/leave")[0] == 200
     fake.wait.set()
     thread.join()
-    assert got[0][0] == 404 and "was left" in words(got[0]) and len(server.visits) == 0
+    assert got[0][0] == 404 and "was left" in words(got[0]) and len(server.sessions) == 0
 
 
 def test_only_so_many_visits_and_connections(fake):
@@ -306,18 +306,18 @@ def test_only_so_many_visits_and_connections(fake):
 
 def test_visits_expire_by_themselves():
     now = [0.0]
-    visits = Visits(most=2, idle=10, longest=25, clock=lambda: now[0])
-    one, two = visits.open(), visits.open()
-    assert visits.open() is None and one != two and visits.keep(one, {"a": b"1"}) and visits.file(one, "a") == b"1"
+    sessions = Sessions(most=2, idle=10, longest=25, clock=lambda: now[0])
+    one, two = sessions.open(), sessions.open()
+    assert sessions.open() is None and one != two and sessions.keep(one, {"a": b"1"}) and sessions.file(one, "a") == b"1"
     now[0] = 9
-    assert visits.stay(one)
+    assert sessions.stay(one)
     now[0] = 11
-    assert len(visits) == 1 and not visits.stay(two) and not visits.keep(two, {"a": b"2"})
-    assert visits.file(two, "a") is None and visits.file(one, "b") is None
+    assert len(sessions) == 1 and not sessions.stay(two) and not sessions.keep(two, {"a": b"2"})
+    assert sessions.file(two, "a") is None and sessions.file(one, "b") is None
     now[0] = 20
-    assert visits.stay(one)
+    assert sessions.stay(one)
     now[0] = 26                                          # longest
-    assert not visits.stay(one) and len(visits) == 0 and visits.open()
+    assert not sessions.stay(one) and len(sessions) == 0 and sessions.open()
 
 
 def test_mesh_bytes_byte_by_byte():

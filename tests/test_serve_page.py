@@ -19,7 +19,7 @@ from Dataset.io.inputs import example_picture
 from Dataset.io.mesh_io import read_mesh
 from Evaluation.web.serve import ServeConfig, serve
 from Network.commands.demo_options import parse
-from tests.browser import browser, console, shot, wait
+from tests.browser import browser, console, posed, wait
 from tests.test_serve import ask
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,13 +77,13 @@ def test_in_chromium_from_upload_to_download(tmp_path):
             # a photo
             driver.find_element("id", "files").send_keys(str(tmp_path / "astronaut.png"))
             wait(driver, "document.querySelectorAll('#photos img').length === 1")
-            empty = shot(driver.find_element("id", "canvas"))
+            empty = posed(driver.find_element("id", "canvas"))
             driver.find_element("id", "make").click()
             wait(driver, "document.querySelectorAll('#downloads a').length === 3", seconds=150)
             wait(driver, "!document.getElementById('make').disabled")
             time.sleep(0.3)
             assert driver.find_element("id", "status").text.startswith("A face of 16,384 points from 1 photo")
-            front = shot(driver.find_element("id", "canvas")).astype(int)
+            front = posed(driver.find_element("id", "canvas")).astype(int)
             drawn = np.abs(front - empty[5, 5]).max(axis=2) > 20
             assert 0.1 < drawn.mean() < 0.7
             rows, columns = np.nonzero(drawn)
@@ -94,7 +94,7 @@ def test_in_chromium_from_upload_to_download(tmp_path):
             canvas = driver.find_element("id", "canvas")
             ActionChains(driver).drag_and_drop_by_offset(canvas, 150, 0).perform()
             time.sleep(0.3)
-            assert np.abs(shot(canvas).astype(int) - front).mean() > 2       # it turned
+            assert np.abs(posed(canvas).astype(int) - front).mean() > 2       # it turned
             links = {a.get_attribute("download"): a.get_attribute("href")
                      for a in driver.find_elements("css selector", "#downloads a")}
             assert sorted(links) == ["face.glb", "face.ply", "face.zip"]

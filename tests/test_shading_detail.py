@@ -7,18 +7,18 @@ from Dataset.fitting.shape_from_shading import DetailOptions, _bent, _light, _sl
 from Dataset.geometry.normals import normalise
 from Dataset.rendering.shading import sh_basis
 from Dataset.representations.coefficients import mean_face
-from Dataset.synthesis.scene import Stage
+from Dataset.synthesis.scene import RenderContext
 from tests.relief import angle, picture
 
 
 @pytest.fixture(scope="module")
-def stage() -> Stage:
-    return Stage(load_face_model(), threads=1)
+def context() -> RenderContext:
+    return RenderContext(load_face_model(), threads=1)
 
 
 @pytest.mark.parametrize("seed", [100, 101, 102])
-def test_the_normals_come_nearer_to_those_with_the_waves(stage, seed):
-    true = picture(seed, 128, stage=stage)
+def test_the_normals_come_nearer_to_those_with_the_waves(context, seed):
+    true = picture(seed, 128, context=context)
     found = refine(true.image, true.face, true.mask)
     before, after = (angle(normals, true.normals, found.mask) for normals in (found.coarse, found.normals))
     assert before > 8 and after < 0.93 * before
@@ -27,8 +27,8 @@ def test_the_normals_come_nearer_to_those_with_the_waves(stage, seed):
     np.testing.assert_allclose(np.linalg.norm(found.normals[found.mask], axis=1), 1, atol=1e-9)
 
 
-def test_a_smooth_face_stays_nearly_as_it_is(stage):
-    true = picture(103, 128, height=0.0, stage=stage)
+def test_a_smooth_face_stays_nearly_as_it_is(context):
+    true = picture(103, 128, height=0.0, context=context)
     found = refine(true.image, true.face, true.mask)
     assert angle(found.normals, found.coarse, found.mask) < 4       # its skin's freckles and lips are taken for relief
 

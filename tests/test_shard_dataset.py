@@ -10,22 +10,22 @@ from Datagenerator.dataset import DataConfig
 from Datagenerator.loading.pipeline import make_pipeline
 from Datagenerator.sequences.coefficients import CoefficientConfig
 from Datagenerator.sequences.keypoints import PointConfig, ShardConfig, make_sequences, mirror, mirror_grid
-from Datagenerator.source import data_config, open_source, people_of
+from Datagenerator.source import data_config, open_source, subject_set
 from Dataset.face_model.model import load_face_model
 from Dataset.geometry.transforms import to_unit_sphere, umeyama
 from Dataset.representations.points import encode
-from Dataset.representations.targets import Truths
+from Dataset.representations.targets import Targets
 from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.shards import make_shards, open_shards
 from Dataset.synthesis.sidecar import model_hash
 
-CONFIG = ShardConfig(most_images=2, batch_images=4, batches=3, validation_people=2, image_size=32, points=256)
+CONFIG = ShardConfig(max_images=2, batch_images=4, batches=3, validation_subjects=2, image_size=32, points=256)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("shards") / "people"
-    make_shards(path, RenderOptions(people=8, images=2, size=32, seed=5, detect=0.0))
+    path = tmp_path_factory.mktemp("shards") / "subjects"
+    make_shards(path, RenderOptions(subjects=8, images=2, size=32, seed=5, detect=0.0))
     return path
 
 
@@ -43,17 +43,17 @@ def _same(a, b):
 
 def test_shapes_and_ranges(sequences):
     training, validation = sequences
-    assert len(training) == 3 and list(validation.people) == [0, 1] and list(training.people) == [2, 3, 4, 5, 6, 7]
+    assert len(training) == 3 and list(validation.subjects) == [0, 1] and list(training.subjects) == [2, 3, 4, 5, 6, 7]
     seen = set()
     for index in range(3):
         x, y = training.batch(0, index)
-        people, images = x.shape[:2]
+        subjects, images = x.shape[:2]
         seen.add(images)
-        assert x.shape[2:] == (32, 32, 3) and people == 4 // images and x.dtype == np.float32
+        assert x.shape[2:] == (32, 32, 3) and subjects == 4 // images and x.dtype == np.float32
         assert abs(x.min()) < 1e-6 and abs(x.max() - 1) < 1e-6
-        assert y["points"].shape == (people, 256, 3) and y["places"].shape == (people, images, 256, 2)
+        assert y["points"].shape == (subjects, 256, 3) and y["keypoints"].shape == (subjects, images, 256, 2)
         assert set(np.unique(y["seen"])) <= {0, 1}
-        assert 0.1 < y["places"].mean() < 0.9
+        assert 0.1 < y["keypoints"].mean() < 0.9
     assert seen <= {1, 2}
 
 
@@ -61,8 +61,8 @@ def test_a_batch_depends_on_seed_epoch_and_index_alone(sequences, folder):
     training = sequences[0]
     _same(training.batch(1, 2), make_sequences(open_shards(folder), CONFIG)[0].batch(1, 2))
     other = make_sequences(open_shards(folder), dataclasses.replace(CONFIG, seed=1))[0]
-    people = [tuple(s.draw(e, i)[0]) for s in (training, other) for e in range(3) for i in range(3)]
-    assert len(set(people)) > 9
+    subjects = [tuple(s.draw(e, i)[0]) for s in (training, other) for e in range(3) for i in range(3)]
+    assert len(set(subjects)) > 9
 
 
 def test_pipeline_gives_the_same_from_any_batch(sequences):
@@ -73,17 +73,17 @@ def test_pipeline_gives_the_same_from_any_batch(sequences):
 
 def test_held_out_pictures_are_as_they_were_rendered(sequences, folder):
     validation, shards = sequences[1], open_shards(folder)
-    people, chosen, _ = validation.draw(0, 1)
+    subjects, chosen, _ = validation.draw(0, 1)
     x, y = validation.batch(0, 1)
-    image = shards.gather("images", people[:1], chosen[:1])[0, 0].astype(np.float32)
+    image = shards.gather("images", subjects[:1], chosen[:1])[0, 0].astype(np.float32)
     np.testing.assert_allclose(x[0, 0], (image - image.min()) / np.ptp(image), atol=1e-6)
-    np.testing.assert_allclose(y["places"][0, 0], shards.gather("image_points", people[:1], chosen[:1])[0, 0] / 32)
+    np.testing.assert_allclose(y["keypoints"][0, 0], shards.gather("image_points", subjects[:1], chosen[:1])[0, 0] / 32)
 
 
 def test_smaller_pictures_keep_the_places(folder):
     small = make_sequences(open_shards(folder), dataclasses.replace(CONFIG, image_size=16))[1].batch(0, 1)
     whole = make_sequences(open_shards(folder), CONFIG)[1].batch(0, 1)
-    np.testing.assert_array_equal(small[1]["places"], whole[1]["places"])
+    np.testing.assert_array_equal(small[1]["keypoints"], whole[1]["keypoints"])
     assert small[0].shape[2] == 16
     with pytest.raises(ValueError, match="must be a multiple of image_size 24"):
         make_sequences(open_shards(folder), dataclasses.replace(CONFIG, image_size=24))
@@ -92,12 +92,12 @@ def test_smaller_pictures_keep_the_places(folder):
 def test_truths_are_the_persons_face_on_the_template(folder):
     model = load_face_model()
     identity = open_shards(folder).gather("identity", np.arange(3))
-    truths = Truths(model, 256)
-    template = truths.make_template(identity)
+    targets = Targets(model, 256)
+    template = targets.make_template(identity)
     assert np.linalg.norm(template, axis=1).max() == pytest.approx(1, abs=1e-6)
-    for person, truth in zip(identity, truths(identity)):
-        face = encode(model.shape(person), 16).reshape(-1, 3)
-        np.testing.assert_allclose(truths.raw(person[None])[0], face, atol=1e-3)
+    for subject, truth in zip(identity, targets(identity)):
+        face = encode(model.shape(subject), 16).reshape(-1, 3)
+        np.testing.assert_allclose(targets.raw(subject[None])[0], face, atol=1e-3)
         moved = umeyama(face, template)
         assert np.abs(moved.apply(face) - truth).max() < 0.01          # fitted on fewer points
         turned = umeyama(truth, template)
@@ -138,8 +138,8 @@ def test_a_mirrored_person_is_the_mirrored_target(folder):
             turned += 1
             np.testing.assert_array_equal(b[i], a[i][:, :, ::-1])
             np.testing.assert_allclose(found["points"][i], mirror_grid(truth["points"][i]))
-            columns = truth["places"][i].reshape(-1, 16, 16, 2)[:, :, ::-1].reshape(-1, 256, 2)
-            np.testing.assert_allclose(found["places"][i], columns * (-1, 1) + (1, 0), atol=1e-6)
+            columns = truth["keypoints"][i].reshape(-1, 16, 16, 2)[:, :, ::-1].reshape(-1, 256, 2)
+            np.testing.assert_allclose(found["keypoints"][i], columns * (-1, 1) + (1, 0), atol=1e-6)
     assert 0 < turned < 7
 
 
@@ -173,38 +173,38 @@ def test_convlstm_reads_shards_and_subject_folders(folder, tmp_path):
 
 def test_source_and_people(folder):
     source = open_source(folder, "train-test", CONFIG)
-    assert source.about["people"] == {"validation": "numbers below 2"} and source.about["shards"]["seed"] == 5
+    assert source.about["subjects"] == {"validation": "numbers below 2"} and source.about["shards"]["seed"] == 5
     assert source.model == {"crop_margin": 1.15} and source.template.shape == (256, 3)
-    people = people_of(folder, 32, 256)
-    assert people.truths.shape == (8, 256, 3) and people.images(3).shape == (2, 32, 32, 3) and len(people.digest) == 64
+    subjects = subject_set(folder, 32, 256)
+    assert subjects.targets.shape == (8, 256, 3) and subjects.images(3).shape == (2, 32, 32, 3) and len(subjects.digest) == 64
     mean = to_unit_sphere(encode(load_face_model().mean, 16).reshape(-1, 3))[0]
-    np.testing.assert_allclose(people.constant, mean, atol=1e-5)
-    for truth in people.truths:         # in the constant's frame and size: metrics without scale mean something
-        assert abs(umeyama(truth, people.constant).scale - 1) < 0.01
+    np.testing.assert_allclose(subjects.constant, mean, atol=1e-5)
+    for truth in subjects.targets:         # in the constant's frame and size: metrics without scale mean something
+        assert abs(umeyama(truth, subjects.constant).scale - 1) < 0.01
     with pytest.raises(ValueError, match="holds pictures of 32 px, the model takes 64"):
-        people_of(folder, 64, 256)
+        subject_set(folder, 64, 256)
     # of coefficients it also says whose they are
-    coarse = open_source(folder, "train-test", CoefficientConfig(batch_size=2, validation_people=2, image_size=32))
+    coarse = open_source(folder, "train-test", CoefficientConfig(batch_size=2, validation_subjects=2, image_size=32))
     assert coarse.about == {**source.about, "face_model": model_hash(load_face_model())}
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"batch_images": 0}, "batch_images must be at least 1"), ({"fewest_images": 3}, "fewest_images <= most_images")])
+    ({"batch_images": 0}, "batch_images must be at least 1"), ({"min_images": 3}, "fewest_images <= most_images")])
 def test_bad_config(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(CONFIG, **change)
 
 
 def test_a_missing_shard_moves_nobody_to_the_other_side(tmp_path):
-    make_shards(tmp_path / "people", RenderOptions(people=40, images=2, size=16, seed=6, detect=0.0))
-    config = dataclasses.replace(CONFIG, validation_people=20, image_size=16)
-    whole = make_sequences(open_shards(tmp_path / "people"), config)
-    shutil.rmtree(tmp_path / "people" / "shard_00000")
-    shards = open_shards(tmp_path / "people", partial=True)
+    make_shards(tmp_path / "subjects", RenderOptions(subjects=40, images=2, size=16, seed=6, detect=0.0))
+    config = dataclasses.replace(CONFIG, validation_subjects=20, image_size=16)
+    whole = make_sequences(open_shards(tmp_path / "subjects"), config)
+    shutil.rmtree(tmp_path / "subjects" / "shard_00000")
+    shards = open_shards(tmp_path / "subjects", partial=True)
     training, validation = make_sequences(shards, config)
-    assert set(shards.people[validation.people]) == set(range(16, 20))
-    assert set(shards.people[training.people]) == set(range(20, 40))
-    np.testing.assert_array_equal(training.truths.template, whole[0].truths.template)
+    assert set(shards.subjects[validation.subjects]) == set(range(16, 20))
+    assert set(shards.subjects[training.subjects]) == set(range(20, 40))
+    np.testing.assert_array_equal(training.targets.template, whole[0].targets.template)
 
 
 def test_no_pose_knows_who_it_is(folder):
@@ -219,6 +219,6 @@ def test_no_pose_knows_who_it_is(folder):
 
 def test_too_few_people(folder):
     with pytest.raises(ValueError, match="too few for a batch"):
-        make_sequences(open_shards(folder), dataclasses.replace(CONFIG, validation_people=6))
+        make_sequences(open_shards(folder), dataclasses.replace(CONFIG, validation_subjects=6))
     with pytest.raises(ValueError, match="most_images is 4"):
-        make_sequences(open_shards(folder), dataclasses.replace(CONFIG, most_images=4))
+        make_sequences(open_shards(folder), dataclasses.replace(CONFIG, max_images=4))

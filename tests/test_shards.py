@@ -13,13 +13,13 @@ import pytest
 
 from Dataset.io.atomic import folder_lock
 from Dataset.synthesis import shards
-from Dataset.synthesis.renders import RenderOptions, layout, render_person
+from Dataset.synthesis.renders import RenderOptions, layout, render_subject
 from Dataset.synthesis.shards import make_shards, open_shards
-from Dataset.synthesis.workers import render_stage
+from Dataset.synthesis.workers import render_context
 from tests.forkserver import DEVNULL, Popen
 
-TINY = RenderOptions(people=18, images=2, size=24, seed=3, detect=0.0, buffers=("mask",))
-FLAGS = ["--people", "18", "--images", "2", "--size", "24", "--seed", "3", "--detect", "0", "--buffers", "mask"]
+TINY = RenderOptions(subjects=18, images=2, size=24, seed=3, detect=0.0, buffers=("mask",))
+FLAGS = ["--subjects", "18", "--images", "2", "--size", "24", "--seed", "3", "--detect", "0", "--buffers", "mask"]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_what_is_read_is_what_was_rendered(tiny):
     assert (len(found), found.images, found.size, found.settings) == (18, 2, 24, TINY)
     assert found.names == tuple(layout(TINY)) and "uv" not in found.names
     for number in (0, 15, 16, 17):
-        for name, value in render_person(number, TINY, render_stage()).items():
+        for name, value in render_subject(number, TINY, render_context()).items():
             assert found.gather(name, [number])[0].tobytes() == value.tobytes(), (number, name)
     assert [len(a) for a in found.arrays("pose")] == [16, 2]
     assert isinstance(found.arrays("images")[0], np.memmap) and not found.arrays("images")[0].flags.writeable
@@ -53,15 +53,15 @@ def test_what_is_read_is_what_was_rendered(tiny):
 def test_gather_picks_people_and_pictures(tiny):
     found = open_shards(tiny)
     everything = np.concatenate(found.arrays("pose"))
-    people, images = np.array([17, 0, 16, 0]), np.array([[0, 1], [1, 1], [0, 0], [1, 0]])
-    np.testing.assert_array_equal(found.gather("pose", people, images), everything[people[:, None], images])
-    np.testing.assert_array_equal(found.gather("pose", people, images[:, 0]), everything[people, images[:, 0]])
-    assert found.gather("images", people, images).shape == (4, 2, 24, 24, 3)
+    subjects, images = np.array([17, 0, 16, 0]), np.array([[0, 1], [1, 1], [0, 0], [1, 0]])
+    np.testing.assert_array_equal(found.gather("pose", subjects, images), everything[subjects[:, None], images])
+    np.testing.assert_array_equal(found.gather("pose", subjects, images[:, 0]), everything[subjects, images[:, 0]])
+    assert found.gather("images", subjects, images).shape == (4, 2, 24, 24, 3)
     assert found.gather("images", [], np.zeros((0, 2), int)).shape == (0, 2, 24, 24, 3)
     again = pickle.loads(pickle.dumps(found))           # as into a worker process
-    np.testing.assert_array_equal(again.gather("pose", people), everything[people])
+    np.testing.assert_array_equal(again.gather("pose", subjects), everything[subjects])
     with pytest.raises(ValueError, match="holds images, .* received voxels"):
-        found.gather("voxels", people)
+        found.gather("voxels", subjects)
     with pytest.raises(ValueError, match="people are 0 to 17, received 0 to 18"):
         found.gather("pose", [0, 18])
     with pytest.raises(ValueError, match="images are 0 to 1, received -1 to 0"):
@@ -124,7 +124,7 @@ def test_goes_on_after_a_kill(tiny, tmp_path):
         with pytest.raises(ValueError, match="OUT: unfinished; run Dataset.synthesis.shards again with the same settings"):
             open_shards(out)
         part = open_shards(out, partial=True)
-        np.testing.assert_array_equal(part.people, np.arange(16))
+        np.testing.assert_array_equal(part.subjects, np.arange(16))
     assert make_shards(out, TINY) <= 1
     assert digests(out) == digests(tiny)
 

@@ -8,7 +8,7 @@ from Dataset.face_model.model import load_face_model
 from Dataset.synthesis import skin
 from Dataset.synthesis.chart import HEIGHT, WIDTH, Chart, sample_texture
 
-LOOK = skin.sample_look(np.random.default_rng(1))._replace(melanin=0.1, hair=0.0, hair_style=1, beard=0.0, stubble=0.0,
+LOOK = skin.sample_appearance(np.random.default_rng(1))._replace(melanin=0.1, hair=0.0, hair_style=1, beard=0.0, stubble=0.0,
                                                            brows=1.0, lips=1.0, freckles=0.0, hairline=0.0)
 
 
@@ -19,7 +19,7 @@ def chart() -> Chart:
 
 
 @lru_cache(maxsize=4)
-def texture(look: skin.Look = None) -> np.ndarray:
+def texture(look: skin.Appearance = None) -> np.ndarray:
     return skin.skin_texture(chart(), look or LOOK)
 
 
@@ -87,13 +87,13 @@ def test_eye_has_a_pupil_an_iris_and_a_white():
 
 
 def test_sampled_looks_are_in_range_and_diverse():
-    looks = [skin.sample_look(np.random.default_rng(s)) for s in range(300)]
+    appearance = [skin.sample_appearance(np.random.default_rng(s)) for s in range(300)]
     for name in ("melanin", "redness", "warmth", "oil", "freckles", "lips", "circles", "brows", "beard", "stubble"):
-        values = [getattr(look, name) for look in looks]
+        values = [getattr(look, name) for look in appearance]
         assert 0 <= min(values) and max(values) <= 1, name
-    assert {look.hair_style for look in looks} == {0, 1, 2, 3}
-    assert all(0 <= look.hair <= 5 and 0 <= look.iris <= 5 for look in looks)
-    assert np.std([look.melanin for look in looks]) > 0.2
-    assert 0.05 < np.mean([look.beard > 0 for look in looks]) < 0.35
+    assert {look.hair_style for look in appearance} == {0, 1, 2, 3}
+    assert all(0 <= look.hair <= 5 and 0 <= look.iris <= 5 for look in appearance)
+    assert np.std([look.melanin for look in appearance]) > 0.2
+    assert 0.05 < np.mean([look.beard > 0 for look in appearance]) < 0.35
     with pytest.raises(AssertionError):
-        np.testing.assert_array_equal(looks[0].cloth, looks[1].cloth)
+        np.testing.assert_array_equal(appearance[0].cloth, appearance[1].cloth)

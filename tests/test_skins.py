@@ -15,20 +15,20 @@ from Dataset.rendering.shading import LUMINANCE
 from Dataset.synthesis import photographed_skin as skins, skin
 from Dataset.synthesis.chart import HEIGHT
 from Dataset.synthesis.photographed_skin import BUILT_IN, SCALE, Pictures, load_skins, sample_base, unroll
-from Dataset.synthesis.renders import RenderOptions, layout, render_person
+from Dataset.synthesis.renders import RenderOptions, layout, render_subject
 from Dataset.synthesis.shards import make_shards, open_shards
-from Dataset.synthesis.workers import render_stage
+from Dataset.synthesis.workers import render_context
 
-TINY = RenderOptions(people=2, images=1, size=24, seed=3, detect=0.0)
+TINY = RenderOptions(subjects=2, images=1, size=24, seed=3, detect=0.0)
 
 
-def looks(count: int) -> list[skin.Look]:
-    return [skin.sample_look(np.random.default_rng(s)) for s in range(count)]
+def appearance(count: int) -> list[skin.Appearance]:
+    return [skin.sample_appearance(np.random.default_rng(s)) for s in range(count)]
 
 
 @lru_cache(maxsize=1)
 def built_in() -> skins.Skins:
-    return render_stage().skins
+    return render_context().skins
 
 
 def arrays(**changes) -> dict[str, np.ndarray]:
@@ -51,18 +51,18 @@ BUILT_IN_PIXELS = [[147, 177, 228], [139, 167, 213]]
 
 def test_what_is_painted_at_a_landmark_is_unrolled_to_the_landmark():
     """A dark blot at the landmark's place in the texture square must come out at the landmark's place on the chart."""
-    stage, (left, bottom, right, top) = render_stage(), load_skins().window
-    model = stage.model
+    context, (left, bottom, right, top) = render_context(), load_skins().window
+    model = context.model
     for mark in (8, 27, 30, 36, 45, 48, 54, 57):
         u, v = (model.uv[model.landmark_vertices[mark]] * model.landmark_weights[mark][:, None]).sum(0)
         image = np.full((1, 142, 225, 3), 120, np.uint8)
         row, column = (top - v) / (top - bottom) * 142, (u - left) / (right - left) * 225
         cv2.circle(image[0], (int(column), int(row)), 2, (30, 30, 30), -1)
         one = Pictures(("x",), image, load_skins().window, np.zeros(1, np.float32), np.zeros(1, bool))
-        found = unroll(one, stage.chart, model, stage.ears)
+        found = unroll(one, context.chart, model, context.ears)
         np.testing.assert_allclose(found.tone, (120 / 255) ** 2.2, rtol=1e-3)
         dark = np.argwhere(found.detail[0, 1] < -0.5)
-        expected = stage.chart.marks[mark][::-1] / SCALE - [0, found.columns.start / SCALE]
+        expected = context.chart.marks[mark][::-1] / SCALE - [0, found.columns.start / SCALE]
         assert len(dark) and np.abs(dark.mean(0) + 0.5 - expected).max() < 3, mark     # within 4 mm
         assert found.detail[0, 1].max() < 0.01
 
@@ -78,7 +78,7 @@ def test_skins_on_the_chart():
     dark = np.array(["darkskinned" in name for name in load_skins().names])
     assert found.melanin[dark].min() > 0.8 and found.melanin[~dark].max() < 0.6
     assert (found.tone[:, 0] < found.tone[:, 1]).all() and (found.tone[:, 1] < found.tone[:, 2]).all()      # BGR
-    marks = render_stage().chart.marks / SCALE - [found.columns.start / SCALE, 0]
+    marks = render_context().chart.marks / SCALE - [found.columns.start / SCALE, 0]
 
     def redness(at):
         column, row = np.rint(at).astype(int)
@@ -88,18 +88,18 @@ def test_skins_on_the_chart():
 
 
 def test_a_larger_share_only_adds_people_and_none_is_procedural():
-    people = looks(120)
-    chosen = [{k for k, look in enumerate(people) if sample_base(built_in(), look, share)}
+    subjects = appearance(120)
+    chosen = [{k for k, look in enumerate(subjects) if sample_base(built_in(), look, share)}
               for share in (0, 0.3, 0.6, 1)]
     assert chosen[0] == set() and chosen[3] == set(range(120))
     assert chosen[1] < chosen[2] and 0.2 < len(chosen[1]) / 120 < 0.4 and 0.5 < len(chosen[2]) / 120 < 0.7
-    one, other = sample_base(built_in(), people[0], 1), sample_base(built_in(), people[0], 0.9999)
+    one, other = sample_base(built_in(), subjects[0], 1), sample_base(built_in(), subjects[0], 0.9999)
     assert one.gain.tobytes() == other.gain.tobytes() and one.tone.tobytes() == other.tone.tobytes()
 
 
 def test_twenty_pictures_make_many_people():
-    people = looks(60)
-    bases = [sample_base(built_in(), look, 1) for look in people]
+    subjects = appearance(60)
+    bases = [sample_base(built_in(), look, 1) for look in subjects]
     small = np.stack([base.gain[:, ::8, ::8].ravel() for base in bases])
     gap = np.sqrt(((small[:, None] - small[None]) ** 2).mean(-1))[np.triu_indices(60, 1)]
     pictures = np.exp(built_in().detail[:, :, ::8, ::8]).reshape(20, -1)
@@ -107,13 +107,13 @@ def test_twenty_pictures_make_many_people():
     low, middle = np.percentile(gap, [5, 50]) / np.median(apart)
     assert gap.min() > 1e-3 and low > 0.25 and middle > 0.55
     light = np.log([base.tone @ LUMINANCE for base in bases])
-    own = np.log([skin.melanin_colour(look.melanin, look.warmth) @ LUMINANCE for look in people])
+    own = np.log([skin.melanin_colour(look.melanin, look.warmth) @ LUMINANCE for look in subjects])
     assert np.corrcoef(light, own)[0, 1] > 0.95 and np.std(light) > 0.85 * np.std(own)     # as diverse as without
     assert all((base.tone > 0.005).all() and (base.tone < 0.95).all() for base in bases)
 
 
 def test_paint_stays_on_top_from_the_same_draws():
-    chart, look = render_stage().chart, looks(1)[0]._replace(beard=0.0, stubble=0.0, hair_style=1)
+    chart, look = render_context().chart, appearance(1)[0]._replace(beard=0.0, stubble=0.0, hair_style=1)
     plain = skin.skin_texture(chart, look)
     even = skin.Base(skin.melanin_colour(look.melanin, look.warmth), np.ones((3, 256, 280), np.float32),
                      slice(232, 792))
@@ -127,10 +127,10 @@ def test_paint_stays_on_top_from_the_same_draws():
 
 
 def test_a_person_differs_in_the_skin_alone(monkeypatch):
-    options = RenderOptions(people=1, images=2, size=32, seed=4, detect=0.0, buffers=("uv", "mask", "depth", "normals"))
-    with_skins = render_person(0, RenderOptions(**{**vars(options), "skins": 1.0}), render_stage())
+    options = RenderOptions(subjects=1, images=2, size=32, seed=4, detect=0.0, buffers=("uv", "mask", "depth", "normals"))
+    with_skins = render_subject(0, RenderOptions(**{**vars(options), "skins": 1.0}), render_context())
     monkeypatch.setattr(skins, "sample_base", None)        # without skins it is not even asked
-    without = render_person(0, options, render_stage())
+    without = render_subject(0, options, render_context())
     for name in layout(options):
         same = with_skins[name].tobytes() == without[name].tobytes()
         assert same == (name != "images"), name
@@ -156,7 +156,7 @@ def test_folders_without_the_setting_are_those_without_skins(tmp_path):
     make_shards(tmp_path / "full", full)
     found = open_shards(tmp_path / "full")
     assert found.settings == full
-    expected = render_person(1, full, render_stage())["images"]
+    expected = render_subject(1, full, render_context())["images"]
     assert found.gather("images", [1])[0].tobytes() == expected.tobytes()
 
 

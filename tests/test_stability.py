@@ -4,7 +4,7 @@ import pytest
 
 from Dataset.geometry.smoothing import Average, OneEuro
 from Dataset.synthesis.video import SyntheticVideo, VideoOptions
-from Evaluation.metrics.stability import (face_size, grid_atlas, jitter, lag, measure, sample_map, spread,
+from Evaluation.metrics.stability import (face_size, grid_atlas, jitter, lag, measure, sample_map, sigma,
                                           stability_table, uv_errors)
 
 SIDE, FRAMES = 100.0, 120
@@ -29,7 +29,7 @@ def test_noise_comes_out_as_it_was_put_in(truth):
     # distances of two-dimensional normal noise: sigma sqrt(pi / 2); differences of two: sqrt(2) times that
     assert found.error == pytest.approx(0.5 * np.sqrt(np.pi / 2), rel=0.02)
     assert found.jitter == pytest.approx(0.5 * np.sqrt(np.pi), rel=0.02)
-    assert found.spread == pytest.approx(0.5 * np.sqrt(2), rel=0.02)
+    assert found.sigma == pytest.approx(0.5 * np.sqrt(2), rel=0.02)
     assert found.found == 1
     # 1 % of a face of one side is 1 % of the atlas that it fills
     assert found.uv_jitter == pytest.approx(found.jitter, rel=0.12)
@@ -38,8 +38,8 @@ def test_noise_comes_out_as_it_was_put_in(truth):
 def test_a_constant_error_is_no_jitter():
     truth = moving()
     found = measure(truth + (3.0, -4.0), truth)
-    assert found.error == pytest.approx(5.0) and found.jitter < 1e-9 and found.spread < 1e-9
-    assert abs(found.lag) < 0.1 and found.uv_spread < 1e-9
+    assert found.error == pytest.approx(5.0) and found.jitter < 1e-9 and found.sigma < 1e-9
+    assert abs(found.lag) < 0.1 and found.uv_sigma < 1e-9
 
 
 @pytest.mark.parametrize("delay", [-1.0, 0.0, 1.0, 2.5, 6.0, 9.25])
@@ -135,7 +135,7 @@ def test_tables_and_bad_shapes():
     text = stability_table([("none", measure(still(), still()))]).csv()
     assert text.splitlines()[1] == "none,100.0,0.0,0.0,0.0,,0.0,0.0"
     assert face_size(still()[:2]) == pytest.approx([100, 100])
-    assert np.isnan(jitter(np.full((3, 2, 2), np.nan))) and np.isnan(spread(np.full((3, 2, 2), np.nan)))
+    assert np.isnan(jitter(np.full((3, 2, 2), np.nan))) and np.isnan(sigma(np.full((3, 2, 2), np.nan)))
     with pytest.raises(ValueError, match=r"points must be \(T, K, 2\), shown and true, got \(3, 2\) and \(3, 2\)"):
         measure(np.zeros((3, 2)), np.zeros((3, 2)))
     with pytest.raises(ValueError, match=r"visible must be \(3, 4\) bool"):

@@ -7,7 +7,7 @@ import pytest
 from Dataset.io.images import write_image
 from Dataset.io.mesh_io import write_points
 from Dataset.sources.subjects import (DatasetInfo, Split, dataset_info, list_subjects, read_points, read_split,
-                                      split_by_person, subjects_of, write_dataset_info, write_split)
+                                      split_by_subject, subjects_of, write_dataset_info, write_split)
 from Dataset.sources.validate import Report, main, validate
 
 PEOPLE96 = [f"F{i:03d}" for i in range(1, 54)] + [f"M{i:03d}" for i in range(1, 44)]
@@ -40,9 +40,9 @@ def test_the_thesis_s_folders_are_read_as_they_are(tmp_path):
     make(tmp_path / "Training", ["F001", "F003", "M002"])
     make(tmp_path / "Testing", ["F002", "M001"])
     assert [s.name for s in list_subjects(tmp_path)] == ["F001", "F002", "F003", "M001", "M002"]
-    people = {use: [s.name for s in group] for use, group in subjects_of(tmp_path).items()}
+    subjects = {use: [s.name for s in group] for use, group in subjects_of(tmp_path).items()}
     testing = ["F002", "M001"]
-    assert people == {"training": ["F001", "F003", "M002"], "validation": testing, "test": testing}
+    assert subjects == {"training": ["F001", "F003", "M002"], "validation": testing, "test": testing}
     three = {use: [s.name for s in group] for use, group in subjects_of(tmp_path, "train-validation-test").items()}
     assert three["test"] == ["F002", "M001"] and len(three["validation"]) == 1
     assert sorted(three["training"] + three["validation"]) == ["F001", "F003", "M002"]
@@ -107,28 +107,28 @@ def test_bad_info_is_refused(tmp_path):
 
 
 def test_the_thesis_s_split_has_70_and_26_people():
-    split = split_by_person(PEOPLE96, 0)
+    split = split_by_subject(PEOPLE96, 0)
     assert [len(split.training), len(split.validation), len(split.test)] == [60, 10, 26]
     assert sorted(split.training + split.validation + split.test) == PEOPLE96
-    assert split == split_by_person(PEOPLE96[::-1], 0)
-    assert split.test != split_by_person(PEOPLE96, 1).test
+    assert split == split_by_subject(PEOPLE96[::-1], 0)
+    assert split.test != split_by_subject(PEOPLE96, 1).test
     assert split.test[:6] == ["F005", "F006", "F009", "F010", "F011", "F012"]       # fixed for good by the seed
 
 
 @pytest.mark.parametrize("count, sizes", [(2, [1, 0, 1]), (3, [1, 1, 1]), (4, [2, 1, 1]), (12, [8, 1, 3]),
                                           (101, [63, 11, 27])])
 def test_sizes_of_other_splits(count, sizes):
-    split = split_by_person([f"P{i}" for i in range(count)], 0)
+    split = split_by_subject([f"P{i}" for i in range(count)], 0)
     assert [len(split.training), len(split.validation), len(split.test)] == sizes
 
 
 def test_split_counts_can_be_given():
-    split = split_by_person(PEOPLE96, 5, test=3, validation=0)
+    split = split_by_subject(PEOPLE96, 5, test=3, validation=0)
     assert [len(split.training), len(split.validation), len(split.test)] == [93, 0, 3]
     for names, counts, rule in ((["A"], {}, "at least 2 different names, got 1"), (["A", "A"], {}, "with 1 different"),
                                 (["A", "B"], {"test": 2}, "leave nobody")):
         with pytest.raises(ValueError, match=rule):
-            split_by_person(names, 0, **counts)
+            split_by_subject(names, 0, **counts)
 
 
 def test_subjects_of_uses_the_written_split(tmp_path):
@@ -153,9 +153,9 @@ def test_subjects_of_uses_the_written_split(tmp_path):
 
 def test_without_a_written_split_it_is_the_one_of_seed_0(tmp_path):
     make(tmp_path, list("ABCDEF"))
-    people = subjects_of(tmp_path, "train-validation-test")
-    expected = split_by_person(list("ABCDEF"), 0)
-    assert [[s.name for s in people[use]] for use in people] == list(expected[:3])
+    subjects = subjects_of(tmp_path, "train-validation-test")
+    expected = split_by_subject(list("ABCDEF"), 0)
+    assert [[s.name for s in subjects[use]] for use in subjects] == list(expected[:3])
 
 
 def test_bad_splits_are_refused(tmp_path):

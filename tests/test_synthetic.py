@@ -19,16 +19,16 @@ from Dataset.representations import points
 from Dataset.sources.subjects import dataset_info, list_subjects, read_split, subjects_of
 from Dataset.synthesis import subject_folders as synthetic
 from Dataset.synthesis.framing import PREDICTED, expected_box, frame_face
-from Dataset.synthesis.scene import Actor, Range, Stage, head_materials, sample_view, view_camera
+from Dataset.synthesis.scene import Range, RenderContext, SceneSubject, head_materials, sample_view, view_camera
 from Dataset.synthesis.sidecar import annotation_hash, model_hash
-from Dataset.synthesis.skin import sample_look
+from Dataset.synthesis.skin import sample_appearance
 
 TINY = synthetic.Options(subjects=2, images=3, seed=5, size=64, points=256)
 
 
 @lru_cache(maxsize=1)
-def stage() -> Stage:
-    return Stage(load_face_model(), threads=1)
+def context() -> RenderContext:
+    return RenderContext(load_face_model(), threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_pictures_can_be_rendered_again(tiny):
     for name in ("S000", "S001"):
         sidecar = synthetic.load_sidecar(tiny / name)
         for index in (0, 2):
-            picture = synthetic.rerender(sidecar, index, stage())
+            picture = synthetic.rerender(sidecar, index, context())
             ok, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, TINY.quality])
             assert ok and data.tobytes() == (tiny / name / f"{index:03d}.jpg").read_bytes()
 
@@ -136,7 +136,7 @@ def test_photographed_skin_changes_the_pictures_alone_and_is_remembered(tiny, tm
     sidecar, plain = (synthetic.load_sidecar(folder / "S000") for folder in (out, tmp_path / "none"))
     assert (sidecar.photographed, plain.photographed) == (1.0, 0.0)
     np.testing.assert_array_equal(sidecar.views[0].pose, plain.views[0].pose)
-    pictures = [synthetic.rerender(one, 0, stage()) for one in (sidecar, plain)]
+    pictures = [synthetic.rerender(one, 0, context()) for one in (sidecar, plain)]
     for folder, picture in zip((out, tmp_path / "none"), pictures):
         ok, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, TINY.quality])
         assert ok and data.tobytes() == (folder / "S000" / "000.jpg").read_bytes()
@@ -151,7 +151,7 @@ def test_the_derived_mesh_covers_the_face_in_the_picture(tiny):
     camera, vertices = synthetic.frame_mesh(sidecar, 0, model)
     hits = Scene(vertices, model.triangles[model.region("skin")]).cast(camera)
     picture = cv2.imread(str(tiny / "S001" / "000.jpg")).astype(int)
-    nothing = Actor(stage(), sidecar.identity, sidecar.look).set(sidecar.views[0])._behind(camera)
+    nothing = SceneSubject(context(), sidecar.identity, sidecar.look).set(sidecar.views[0])._behind(camera)
     backdrop = 255 * nothing ** (1 / 2.2)
     different = np.abs(picture - backdrop).max(-1) > 12
     seen = cv2.erode((hits.triangle >= 0).astype(np.uint8), np.ones((3, 3))) > 0
@@ -225,17 +225,17 @@ def test_everybody_is_in_one_list_of_the_split(tiny):
 def frontal(count: int, seed: int = 0):
     for number in range(count):
         rng = np.random.default_rng([seed, number])
-        actor = Actor(stage(), load_face_model().sample_identity(rng), sample_look(rng))
+        scene_subject = SceneSubject(context(), load_face_model().sample_identity(rng), sample_appearance(rng))
         view = sample_view(rng, load_face_model().sample_expression(rng, 0.8), Range(15, 15, 10))
-        yield actor.set(view)
+        yield scene_subject.set(view)
 
 
 def test_haar_finds_frontal_faces_where_they_are():
     found, agree = 0, []
-    for shot in frontal(20):
-        camera = view_camera(shot.view)
-        expected = expected_box(camera.project(shot.landmarks()))
-        boxes = [d.box for d in detect_faces(shot.render(camera, smooth=False))]
+    for posed in frontal(20):
+        camera = view_camera(posed.view)
+        expected = expected_box(camera.project(posed.landmarks()))
+        boxes = [d.box for d in detect_faces(posed.render(camera, smooth=False))]
         centre = np.array(expected[:2]) + expected[2] / 2
         hits = [b for b in boxes if np.abs(np.array(b[:2]) + b[2] / 2 - centre).max() < 0.25 * expected[2]]
         found += bool(hits)
@@ -246,24 +246,24 @@ def test_haar_finds_frontal_faces_where_they_are():
 
 def test_a_face_that_the_detector_misses_is_framed_by_its_landmarks(monkeypatch):
     monkeypatch.setattr("Dataset.synthesis.framing.detect_faces", lambda image: [])
-    shot = next(frontal(1))
-    framing = frame_face(shot, 32)
-    assert framing.source == PREDICTED and framing == frame_face(shot, 32)._replace(camera=framing.camera)
+    posed = next(frontal(1))
+    framing = frame_face(posed, 32)
+    assert framing.source == PREDICTED and framing == frame_face(posed, 32)._replace(camera=framing.camera)
     x, y, width, height = framing.box
-    expected = expected_box(view_camera(shot.view).project(shot.landmarks()))
+    expected = expected_box(view_camera(posed.view).project(posed.landmarks()))
     assert width == height and abs(width - expected[2]) < 0.2 * expected[2]
     monkeypatch.setattr("Dataset.synthesis.framing.detect_faces", lambda image: [type("D", (), {
         "box": (0, 0, 20, 20), "pass_name": "wallpaper"})()])
-    assert frame_face(shot, 32).source == PREDICTED       # a find elsewhere is not this face
+    assert frame_face(posed, 32).source == PREDICTED       # a find elsewhere is not this face
 
 
 def test_crop_camera_sees_what_the_whole_picture_shows():
-    shot = next(frontal(1, seed=4))
-    whole = view_camera(shot.view)
+    posed = next(frontal(1, seed=4))
+    whole = view_camera(posed.view)
     box = (50, 60, 64, 64)
     part: Camera = whole.crop(box, 64)
-    apart = shot.render(part, smooth=False).astype(int)
-    cut = shot.render(whole, smooth=False)[60:124, 50:114].astype(int)
+    apart = posed.render(part, smooth=False).astype(int)
+    cut = posed.render(whole, smooth=False)[60:124, 50:114].astype(int)
     assert np.median(np.abs(apart - cut)) <= 6        # grain and the softened shadows differ, nothing else
 
 
@@ -271,14 +271,14 @@ def test_materials_of_the_head_and_a_dressed_person():
     model = load_face_model()
     kinds = head_materials(model)
     assert (kinds[model.region("skin")] == 0).all() and (kinds[model.region("lashes")] == -1).all()
-    actor = next(frontal(1)).actor
-    bald = Actor(stage(), actor.identity, actor.look._replace(hair_style=0))
-    hairy = Actor(stage(), actor.identity, actor.look._replace(hair_style=3))
+    scene_subject = next(frontal(1)).scene_subject
+    bald = SceneSubject(context(), scene_subject.identity, scene_subject.look._replace(hair_style=0))
+    hairy = SceneSubject(context(), scene_subject.identity, scene_subject.look._replace(hair_style=3))
     assert len(hairy.triangles) > len(bald.triangles) + 1000
     # what is put on leaves the front of the face free
     view = sample_view(np.random.default_rng(0), np.zeros(84))._replace(pose=np.zeros(6, np.float32))
-    shot = hairy.set(view)
+    posed = hairy.set(view)
     camera = view_camera(view)
-    hits = shot.scene.cast(camera)
-    x, y, _ = camera.project(shot.landmarks()[27:])
-    assert (shot.materials[hits.triangle[y.astype(int), x.astype(int)]] < 6).all()
+    hits = posed.scene.cast(camera)
+    x, y, _ = camera.project(posed.landmarks()[27:])
+    assert (posed.materials[hits.triangle[y.astype(int), x.astype(int)]] < 6).all()

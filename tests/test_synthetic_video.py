@@ -15,7 +15,7 @@ from Dataset.rendering import shading
 from Dataset.representations.points import SIZE
 from Dataset.representations.uvmap import grid_places
 from Dataset.synthesis.renders import coarse_grid
-from Dataset.synthesis.scene import Stage, pose_vertices
+from Dataset.synthesis.scene import RenderContext, pose_vertices
 from Dataset.synthesis.video import SyntheticVideo, VideoOptions, main, make_video, truth_arrays
 
 SMALL = {"width": 160, "height": 120, "head": 0.7, "frames": 20, "rate": 10.0}
@@ -23,13 +23,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def stage():
-    return Stage(load_face_model(), 1)
+def context():
+    return RenderContext(load_face_model(), 1)
 
 
 @pytest.fixture(scope="module")
-def moving(stage):
-    return SyntheticVideo(VideoOptions(noise=0.0, flicker=0.0, leave=True, seed=3, **SMALL), stage)
+def moving(context):
+    return SyntheticVideo(VideoOptions(noise=0.0, flicker=0.0, leave=True, seed=3, **SMALL), context)
 
 
 def test_truth_is_the_projection_of_person_expression_and_pose(moving):
@@ -72,34 +72,34 @@ def test_landmarks_lie_on_eyes_and_mouth(moving):
     assert min(eyes) > 2 * cheek
 
 
-def test_frames_come_in_any_order_and_seeds_differ(moving, stage):
-    first = SyntheticVideo(moving.options, stage).frame(6)
+def test_frames_come_in_any_order_and_seeds_differ(moving, context):
+    first = SyntheticVideo(moving.options, context).frame(6)
     np.testing.assert_array_equal(first.image, moving.frame(6).image)
     np.testing.assert_array_equal(first.faces[0].places, moving.truth(6)[0].places)
-    other = SyntheticVideo(VideoOptions(seed=4, **SMALL), stage).truth(6)[0]
+    other = SyntheticVideo(VideoOptions(seed=4, **SMALL), context).truth(6)[0]
     assert np.abs(other.places - first.faces[0].places).max() > 3
     with pytest.raises(IndexError, match="a video of 20 frames has no frame 20"):
         moving.frame(20)
 
 
-def test_still_is_still_but_for_noise_and_light(stage):
-    video = SyntheticVideo(VideoOptions(kind="still", noise=2.0, flicker=0.0, seed=1, wild=0.0, **SMALL), stage)
+def test_still_is_still_but_for_noise_and_light(context):
+    video = SyntheticVideo(VideoOptions(kind="still", noise=2.0, flicker=0.0, seed=1, clutter=0.0, **SMALL), context)
     a, b = video.frame(0), video.frame(9)
     np.testing.assert_array_equal(a.faces[0].places, b.faces[0].places)
     difference = a.image.astype(float) - b.image
     assert difference.std() == pytest.approx(2 * 2 ** 0.5, rel=0.05)
     assert abs(difference.mean()) < 0.05
-    lit = SyntheticVideo(VideoOptions(kind="still", noise=0.0, flicker=0.05, seed=1, wild=0.0, **SMALL), stage)
+    lit = SyntheticVideo(VideoOptions(kind="still", noise=0.0, flicker=0.05, seed=1, clutter=0.0, **SMALL), context)
     means = np.array([lit.frame(n).image.mean() for n in range(12)])
     assert means.std() / means.mean() == pytest.approx(0.05 / 2.2, rel=0.6)         # flicker in linear light
 
 
-def test_moving_is_smooth_and_the_first_person_comes_back(stage):
-    options = VideoOptions(**{**SMALL, "frames": 60, "rate": 30.0}, people=2, leave=True, seed=5)
-    video = SyntheticVideo(options, stage)
-    truths = [video.truth(n) for n in range(0, 60, 3)]
-    arrays = truth_arrays(truths)
-    assert arrays["places"].shape == (20, 2, 256, 2) and arrays["visible"].dtype == bool
+def test_moving_is_smooth_and_the_first_person_comes_back(context):
+    options = VideoOptions(**{**SMALL, "frames": 60, "rate": 30.0}, subjects=2, leave=True, seed=5)
+    video = SyntheticVideo(options, context)
+    targets = [video.truth(n) for n in range(0, 60, 3)]
+    arrays = truth_arrays(targets)
+    assert arrays["keypoints"].shape == (20, 2, 256, 2) and arrays["visible"].dtype == bool
     inside = arrays["inside"][:, 0]
     assert inside[0] == 1 and inside[-1] == 1 and (inside == 0).sum() >= 2
     assert (arrays["inside"][:, 1] > 0.9).all()
@@ -107,7 +107,7 @@ def test_moving_is_smooth_and_the_first_person_comes_back(stage):
     steps = np.linalg.norm(np.diff(other, axis=0), axis=1)
     assert 0.05 < steps.max() < 6
     assert arrays["expression"].max() > 0.1 and arrays["expression"].max() <= 1
-    left, right = (arrays["landmarks"][0, person, :, 0].mean() for person in (0, 1))
+    left, right = (arrays["landmarks"][0, subject, :, 0].mean() for subject in (0, 1))
     assert right - left > 40
 
 
@@ -134,7 +134,7 @@ def test_a_video_file_and_its_truth(tmp_path, moving, monkeypatch):
     moments = list(read_video(out))
     assert [m.number for m in moments] == [0, 1, 2, 3]
     np.testing.assert_allclose([m.time for m in moments], [0, 0.1, 0.2, 0.3], atol=1e-3)
-    video = SyntheticVideo(options, moving.stage)
+    video = SyntheticVideo(options, moving.context)
     assert np.abs(moments[2].image.astype(float) - video.frame(2).image).mean() < 4
     with np.load(beside, allow_pickle=False) as truth:
         np.testing.assert_allclose(truth["landmarks"][2, 0], video.truth(2)[0].landmarks, atol=1e-3)
@@ -145,7 +145,7 @@ def test_a_video_file_and_its_truth(tmp_path, moving, monkeypatch):
 
 def test_bad_options_end_in_one_line(tmp_path, capsys):
     for words, line in ((["--kind", "run"], "--kind must be one of still, moving"),
-                        (["--people", "9"], "--people must be within 1 to 8, got 9"),
+                        (["--subjects", "9"], "--subjects must be within 1 to 8, got 9"),
                         (["--kind", "still", "--leave"], "--leave needs --kind moving")):
         assert main([str(tmp_path / "x.mp4"), *words]) == 2
         assert line in capsys.readouterr().err

@@ -27,8 +27,8 @@ MIRRORED_FACE = (FACE.reshape(16, 16, 3)[:, ::-1] * (-1, 1, 1)).reshape(256, 3)
 LOW, HIGH = 3.0, 125.0          # px: where the grid's first and last points lie
 
 
-def repeated(array: np.ndarray, people: int = 5, images: int = 2) -> np.ndarray:
-    return np.broadcast_to(array, (people, images, *array.shape)).copy()
+def repeated(array: np.ndarray, subjects: int = 5, images: int = 2) -> np.ndarray:
+    return np.broadcast_to(array, (subjects, images, *array.shape)).copy()
 
 
 def grid_pictures(reach: float = 0.0) -> Pictures:
@@ -42,8 +42,8 @@ def grid_pictures(reach: float = 0.0) -> Pictures:
 
 
 def grid_sequence(source: Pictures, training: bool = True, **changes) -> ShardSequence:
-    config = ShardConfig(most_images=2, batch_images=8, validation_people=1, points=256, **changes)
-    return ShardSequence(source, source.people, config, lambda identity: np.stack([FACE] * len(identity)), training)
+    config = ShardConfig(max_images=2, batch_images=8, validation_subjects=1, points=256, **changes)
+    return ShardSequence(source, source.subjects, config, lambda identity: np.stack([FACE] * len(identity)), training)
 
 
 @pytest.mark.parametrize("size", [128, 64])
@@ -55,13 +55,13 @@ def test_keypoints_lie_on_their_pixels(size):
     sequence = grid_sequence(source, image_size=size)
     for index in range(6):
         x, y = sequence.batch(0, index)
-        for person, face in enumerate(y["points"]):
+        for subject, face in enumerate(y["points"]):
             mirrored = bool(np.allclose(face, MIRRORED_FACE))
             assert mirrored or np.allclose(face, FACE)
             which.append(mirrored)
             hidden = ~shown.reshape(16, 16)[:, ::-1 if mirrored else 1].ravel()
-            assert not y["seen"][person][:, hidden].any() and y["seen"][person].any()
-            for image, places, seen in zip(x[person], y["places"][person], y["seen"][person]):
+            assert not y["seen"][subject][:, hidden].any() and y["seen"][subject].any()
+            for image, places, seen in zip(x[subject], y["keypoints"][subject], y["seen"][subject]):
                 used = INNER & (seen > 0)
                 assert used.sum() > 12
                 shares.append(told_apart(pixels(image, places[used] * size), grid_code(mirrored)[used]))
@@ -75,7 +75,7 @@ def test_keypoints_off_the_picture_are_not_seen(training):
     sequence = grid_sequence(grid_pictures(reach=30.0), training, augment=False)
     for index in range(2):
         _, y = sequence.batch(0, index)
-        outside = ((y["places"] < 0) | (y["places"] > 1)).any(-1)
+        outside = ((y["keypoints"] < 0) | (y["keypoints"] > 1)).any(-1)
         assert 0.1 < outside.mean() < 0.3
         np.testing.assert_array_equal(y["seen"] > 0, ~outside)
 
@@ -99,7 +99,7 @@ def map_pictures() -> Pictures:
                     identity=np.zeros((5, 200), np.float32))
 
 
-UV = MapConfig(batch_size=6, validation_people=1, image_size=64, empty=0.0)
+UV = MapConfig(batch_size=6, validation_subjects=1, image_size=64, empty=0.0)
 
 
 @pytest.mark.parametrize("config", [
@@ -108,7 +108,7 @@ UV = MapConfig(batch_size=6, validation_people=1, image_size=64, empty=0.0)
     dataclasses.replace(UV, image_size=128, augment=False, faces_in_picture=2)], ids=range(5))
 def test_the_uv_map_names_what_its_pixels_show(config):
     source, shares, turned = map_pictures(), [], []
-    sequence, size = MapSequence(source, source.people, config, True), config.image_size
+    sequence, size = MapSequence(source, source.subjects, config, True), config.image_size
     x0, y0, width, height = FACE_BOX
     for index in range(3):
         x, y = sequence.batch(0, index)
@@ -152,11 +152,11 @@ def test_depth_lies_under_its_pixels_and_has_the_size_of_the_picture(jitter, aug
     source, size, sides, shares = map_pictures(), 64, set(), []
     depth_there = source.arrays["depth"]
     depth_there[np.isnan(depth_there)] = 760        # a wall behind the face, which is none of it
-    config = DepthConfig(batch_size=6, validation_people=1, image_size=size, jitter=jitter, augment=augment)
+    config = DepthConfig(batch_size=6, validation_subjects=1, image_size=size, jitter=jitter, augment=augment)
     focal = 700.0 * size / S * (286 / 256 if jitter else 1)
     far = 1 - 2 * 30 * focal / 700 / size
     for index in range(3):
-        x, y = MapSequence(source, source.people, config, True).batch(0, index)
+        x, y = MapSequence(source, source.subjects, config, True).batch(0, index)
         for image, depth in zip(x, y["depth"][..., 0]):
             known = depth > -1
             near = depth > (1 + far) / 2
@@ -186,7 +186,7 @@ def test_pairs_stay_pairs_and_grow_deeper_as_they_are_enlarged(monkeypatch):
     assert all(np.array_equal(y["depth"][0], depth) for depth in y["depth"]) and y["depth"][0, 24, 24, 0] == 1
 
 
-VOLUME = VolumeConfig(batch_size=3, validation_people=1, image_size=64, layers=64, empty=0.0)
+VOLUME = VolumeConfig(batch_size=3, validation_subjects=1, image_size=64, layers=64, empty=0.0)
 
 
 class Solids(Pictures):
@@ -208,7 +208,7 @@ class Solids(Pictures):
         seen = look_at_face(64, 700.0, 200.0)._replace(centre=(33.0, 30.0)).project(self.model.landmarks(head))
         self.marks = np.stack([seen.x, seen.y], -1)
         self.arrays["landmarks"][:] = self.marks
-        plain = VolumeSequence(self, self.people, VOLUME, False)
+        plain = VolumeSequence(self, self.subjects, VOLUME, False)
         self.solid = fill(plain.truth(0, 0)[0], plain._triangles, 64, 64)
         image = np.where(self.solid.any(-1), 128, 20).astype(np.uint8)
         y, x = np.mgrid[:64, :64] + 0.5
@@ -225,7 +225,7 @@ def test_the_volume_fills_the_silhouette_and_landmarks_know_left_from_right(mirr
     monkeypatch.setattr(occluders, "crops", lambda *_: None)        # they may hide both eyes
     source = Solids()
     config = dataclasses.replace(VOLUME, mirror=mirror, photos=photos, rotation=25.0, image_size=size, layers=size)
-    sequence = VolumeSequence(source, source.people, config, True)
+    sequence = VolumeSequence(source, source.subjects, config, True)
     for index in range(3):
         x, y = sequence.batch(60, index)
         for image, volume, maps in zip(x.mean(-1), y["volume"], y["heat_maps"]):
@@ -248,19 +248,19 @@ def test_the_volume_fills_the_silhouette_and_landmarks_know_left_from_right(mirr
 def test_coefficients_project_onto_their_pixels():
     """The decoded pose of the target puts the 16x16 grid where the augmented picture shows it."""
     truth = c.mean_face(np.array([0.1, 0.05, 0.1, -0.1, 0.01, 0.0], np.float32))
-    points = c.project(truth, "places", S)
+    points = c.project(truth, "keypoints", S)
     near = cKDTree(points).query(np.stack([X, Y], -1).reshape(-1, 2))
     code = np.where(grid_code(), BRIGHT, DARK)[near[1]]
     image = np.where(near[0] < 6, code, BETWEEN).astype(np.uint8).reshape(S, S, 1).repeat(3, -1)
     source = Pictures(images=repeated(image), image_points=repeated(points.astype(np.float32)),
                       visible=repeated(np.ones(256, bool)), identity=np.zeros((5, 200), np.float32),
                       expression=repeated(np.zeros(84, np.float32)))
-    config = CoefficientConfig(batch_size=6, validation_people=1, image_size=64)
-    sequence, shares = CoefficientSequence(source, source.people, config, True), []
+    config = CoefficientConfig(batch_size=6, validation_subjects=1, image_size=64)
+    sequence, shares = CoefficientSequence(source, source.subjects, config, True), []
     for index in range(2):
         x, y = sequence.batch(0, index)
         for picture, numbers in zip(x[..., :3], y):
-            places = c.project(numbers, "places", 64)
+            places = c.project(numbers, "keypoints", 64)
             used = INNER & ((places > 0) & (places < 64)).all(-1)
             shares.append(told_apart(pixels(picture, places[used]), grid_code()[used]))
     assert np.median(shares) > 0.95 and np.mean(shares) > 0.85, sorted(shares)

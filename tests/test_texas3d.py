@@ -13,7 +13,7 @@ from Datagenerator.sequences.depth_pairs import PairConfig, PairSequence, pair_s
 from Datagenerator.source import open_source
 from Dataset.io.images import minmax, read_image, write_image
 from Dataset.io.mesh_io import read_points
-from Dataset.representations.depth import DISTANCE, RANGE, DepthRange, decode, decode_depth, guess_camera
+from Dataset.representations.depth import DISTANCE, RANGE, DepthRange, assumed_camera, decode, decode_depth
 from Dataset.sources.depth_pairs import pairs, published_test, read_depth_picture, read_pair
 from Dataset.sources.subjects import dataset_info, list_subjects, read_split, subjects_of, write_split
 from Dataset.sources.texas3d import main, resize_levels
@@ -42,9 +42,9 @@ def test_subject_folders(made):
     assert validate(out).problems == [] and not (out / ".work").exists()
     info = dataset_info(out)
     assert (info.source, info.points, info.image_size, info.settings["depth"]) == ("texas3d", 500, 64, True)
-    people = list_subjects(out)
-    assert [p.name for p in people] == ["T001", "T002", "T003", "T004", "T005", "T006"]
-    assert [len(p.images) for p in people] == [3, 2, 3, 2, 3, 2] == [len(p.depths) for p in people]
+    subjects = list_subjects(out)
+    assert [p.name for p in subjects] == ["T001", "T002", "T003", "T004", "T005", "T006"]
+    assert [len(p.images) for p in subjects] == [3, 2, 3, 2, 3, 2] == [len(p.depths) for p in subjects]
     split = read_split(out)
     assert [len(names) for names in split[:3]] == [2, 2, 2] and len(set(sum(split[:3], []))) == 6
     groups = subjects_of(out)
@@ -87,7 +87,7 @@ def test_what_a_perfect_network_says_has_the_faces_proportions(made):
         true = np.array([np.ptp(columns) * PIXEL, np.ptp(rows) * PIXEL, np.ptp(true[rows, columns])])
         values = sequence.batch(0, index)[1]["depth"][0]
         for limits, tolerance in ((far, 0.05), (DepthRange(DISTANCE, DISTANCE + RANGE), 0.12)):
-            found = np.ptp(decode(decode_depth(values, limits), guess_camera(64, limits)).vertices, axis=0)
+            found = np.ptp(decode(decode_depth(values, limits), assumed_camera(64, limits)).vertices, axis=0)
             # the unit of the guess is a side of 200 mm, these pictures show 240
             np.testing.assert_allclose(found[[0, 2]] / found[1], true[[0, 2]] / true[1], rtol=tolerance)
         np.testing.assert_allclose(found[1] * 240 / RANGE, true[1], rtol=0.12)
@@ -211,17 +211,17 @@ def test_a_subject_has_depth_for_all_images_or_none(made, tmp_path):
 
 def test_both_splits(made):
     out = made[1]
-    for split in ("person", "published"):
+    for split in ("subject", "published"):
         training, test = (pairs(out, use, split) for use in ("training", "test"))
         validation = pairs(out, "validation", split)
         assert not set(training) & set(test) and not set(training) & set(validation)
-        if split == "person":       # a checkpoint that was chosen on the test people would flatter itself
-            people = [{p.subject for p in part} for part in (training, validation, test)]
-            assert [len(names) for names in people] == [2, 2, 2] and len(set.union(*people)) == 6
+        if split == "subject":       # a checkpoint that was chosen on the test people would flatter itself
+            subjects = [{p.subject for p in part} for part in (training, validation, test)]
+            assert [len(names) for names in subjects] == [2, 2, 2] and len(set.union(*subjects)) == 6
             assert len(training) + len(validation) + len(test) == 15
         else:
             assert len(test) == 3 and len(training) == 12 and validation == test        # 15 * 230 / 1149
-    assert pairs(out) == pairs(out, "training", "person")
+    assert pairs(out) == pairs(out, "training", "subject")
     assert len(published_test(1149, 0)) == 230 and max(published_test(1149, 0)) < 1149
     assert published_test(1149, 0) == published_test(1149, 0) != published_test(1149, 1)
     with pytest.raises(ValueError, match="pairs are of training, validation, test by person or published, got 'all'"):

@@ -75,13 +75,13 @@ def test_a_broken_file_is_one_line_at_its_place(tmp_path, workers):
     write_subjects(tmp_path, counts=(3, 3))
     (tmp_path / "P01" / "002.jpg").write_bytes(b"")
     sequence = SubjectSequence(tmp_path, config(batch_size=1))
-    people = [sequence.names(0, index)[0] for index in range(len(sequence))]
+    subjects = [sequence.names(0, index)[0] for index in range(len(sequence))]
     seen = []
     with pytest.raises(ValueError, match=r"P01/002\.jpg: ") as caught:
         for batch in make_pipeline(sequence, 0, workers=workers):
             seen.append(batch)
     assert "\n" not in str(caught.value)
-    assert len(seen) == people.index("P01")
+    assert len(seen) == subjects.index("P01")
 
 
 def test_an_abandoned_epoch_leaves_no_thread_behind(folder):

@@ -15,8 +15,8 @@ PLAIN = SmoothingConfig("none")
 
 def face(x, y, side=60.0):
     """Places of a face whose box is (x, y, side)."""
-    rim = (1 - EXTENT) / 2
-    return np.array([x, y]) + side * (rim + EXTENT * LATTICE)
+    boundary = (1 - EXTENT) / 2
+    return np.array([x, y]) + side * (boundary + EXTENT * LATTICE)
 
 
 class Detector:
@@ -83,7 +83,7 @@ def test_a_face_that_comes_back_keeps_its_number_for_a_while():
         tracker = Tracker(TrackConfig(detect_every=50, remember=remember), Detector())
         seen = follow(tracker, frames)
         assert [list(s) for s in seen[:3]] == [[0]] * 3 and seen[12] == {} and list(seen[20]) == [number]
-        assert tracker.tracks[0].looks == 3
+        assert tracker.tracks[0].appearance == 3
 
 
 def test_after_a_loss_the_detector_is_asked_at_once():
@@ -186,17 +186,17 @@ def test_of_two_tracks_on_one_face_the_younger_goes():
 def test_a_synthetic_head_leaves_and_comes_back():
     options = VideoOptions(width=160, height=120, head=0.6, frames=90, seed=2, leave=True)
     video = SyntheticVideo(options)
-    truths = [video.truth(n)[0] for n in range(90)]
+    targets = [video.truth(n)[0] for n in range(90)]
     image, seen = np.zeros((120, 160, 3), np.uint8), []
 
     def detect(_, thorough, near):
         low, high = truth.landmarks[17:].min(0), truth.landmarks[17:].max(0)
         return [(*low, *(high - low))] if truth.inside > 0.9 else []
     tracker = Tracker(TrackConfig(detect_every=15), detect, margin=1.5)
-    for n, truth in enumerate(truths):
+    for n, truth in enumerate(targets):
         tracks = tracker.begin(image, n, n / 30)
         seen.append([t.number for t in tracks if tracker.update(t, truth.places, None, n / 30)])
-    inside = np.array([t.inside for t in truths])
+    inside = np.array([t.inside for t in targets])
     followed = np.array([bool(s) for s in seen])
     assert not followed[inside < 0.3].any() and followed[inside > 0.9].mean() > 0.95
     assert (inside < 0.3).sum() > 10 and {n for s in seen for n in s} == {0}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from Network import get_network
-from Network.losses.points import LEAST_LOG_VARIANCE, LOSSES, maps_of_the_face
+from Network.losses.points import LOSSES, MIN_LOG_VARIANCE, maps_of_the_face
 from Network.models import uvnet
 from Network.training.presets import resolve
 from Network.training.settings import Settings
@@ -113,8 +113,8 @@ def test_confidence_adds_channels_only():
         sure.get_layer(layer.name).set_weights(layer.get_weights())
     images = np.random.default_rng(1).random((2, 16, 16, 3), np.float32)
     np.testing.assert_array_equal(sure(images)[..., :4], plain(images))
-    x = np.array([-1e4, LEAST_LOG_VARIANCE, 0, 50], np.float32)
-    expected = np.log(np.exp(x.astype(float)) + np.exp(LEAST_LOG_VARIANCE))
+    x = np.array([-1e4, MIN_LOG_VARIANCE, 0, 50], np.float32)
+    expected = np.log(np.exp(x.astype(float)) + np.exp(MIN_LOG_VARIANCE))
     np.testing.assert_allclose(uvnet.floored_log_variance(x), expected, atol=1e-5)
 
 

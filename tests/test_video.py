@@ -25,13 +25,13 @@ SMALL = {"width": 160, "height": 120, "head": 0.5}
 
 
 @pytest.fixture(scope="module")
-def stage():
-    return SyntheticVideo(VideoOptions(frames=1, **SMALL)).stage
+def context():
+    return SyntheticVideo(VideoOptions(frames=1, **SMALL)).context
 
 
 @pytest.fixture(scope="module")
-def talking(stage):
-    return SyntheticVideo(VideoOptions(frames=40, seed=1, **SMALL), stage)
+def talking(context):
+    return SyntheticVideo(VideoOptions(frames=40, seed=1, **SMALL), context)
 
 
 def results(video, network, config=VideoConfig(smoothing="none"), faces=1):
@@ -47,9 +47,9 @@ def test_an_oracle_is_followed_to_its_places_and_keeps_its_state(talking):
     assert len(calls) == 1          # what says how sure it is need not be checked
     assert len(results(talking, Oracle(talking, sure=False))[1]) == 3
     for n, (face,) in enumerate(found):
-        np.testing.assert_allclose(face.places, network.truths(n)[0].places, atol=1e-6)
-        np.testing.assert_allclose(face.landmarks, network.truths(n)[0].landmarks, atol=1e-6)
-        np.testing.assert_allclose(face.coefficients, network.truths(n)[0].expression)
+        np.testing.assert_allclose(face.places, network.targets(n)[0].places, atol=1e-6)
+        np.testing.assert_allclose(face.landmarks, network.targets(n)[0].landmarks, atol=1e-6)
+        np.testing.assert_allclose(face.coefficients, network.targets(n)[0].expression)
     assert network.states == [None, *range(1, 41)]          # two looks at the first frame, one at each other
     assert all(0.8 < np.ptp(f[0].answer.places, axis=0).max() < 1.05 for f in found)        # cut as in training
 
@@ -60,8 +60,8 @@ def test_filters_and_tracks_have_the_configs_parameters():
     assert config.tracks(2) == TrackConfig(7, 2, 0.6, remember=1.5, box=SmoothingConfig("average", 5, False, 0.7, 3.0))
 
 
-def test_smoothing_calms_noise(talking, stage):
-    still = SyntheticVideo(VideoOptions(kind="still", frames=40, seed=1, **SMALL), stage)
+def test_smoothing_calms_noise(talking, context):
+    still = SyntheticVideo(VideoOptions(kind="still", frames=40, seed=1, **SMALL), context)
     shake = {}
     for way in ("none", "average", "one-euro"):
         found, _ = results(still, Oracle(still, noise=0.02), VideoConfig(way, cutoff=1.0, beta=0.0))
@@ -71,16 +71,16 @@ def test_smoothing_calms_noise(talking, stage):
     assert shake["one-euro"] < 0.3 * shake["none"]
 
 
-def test_two_people_and_one_who_leaves_and_comes_back(stage):
-    video = SyntheticVideo(VideoOptions(frames=150, seed=4, people=2, leave=True, width=200, height=100, head=0.6),
-                           stage)
+def test_two_people_and_one_who_leaves_and_comes_back(context):
+    video = SyntheticVideo(VideoOptions(frames=150, seed=4, subjects=2, leave=True, width=200, height=100, head=0.6),
+                           context)
     network = Oracle(video)
     found, _ = results(video, network, faces=4)
-    inside = np.array([network.truths(n)[0].inside for n in range(150)])
-    who = [{face.track: int(np.argmin([np.abs(face.places - t.places).max() for t in network.truths(n)]))
+    inside = np.array([network.targets(n)[0].inside for n in range(150)])
+    who = [{face.track: int(np.argmin([np.abs(face.places - t.places).max() for t in network.targets(n)]))
             for face in faces} for n, faces in enumerate(found)]
-    stays = next(track for track, person in who[0].items() if person == 1)
-    leaves = next(track for track, person in who[0].items() if person == 0)
+    stays = next(track for track, subject in who[0].items() if subject == 1)
+    leaves = next(track for track, subject in who[0].items() if subject == 0)
     assert all(frame.get(stays) == 1 for frame in who)
     assert not any(leaves in frame for frame, share in zip(who, inside) if share < 0.25)
     back = [frame.get(leaves) for frame, share in zip(who[110:], inside[110:]) if share > 0.95]
@@ -126,14 +126,14 @@ def test_a_film_and_its_numbers(tmp_path, talking):
     assert sorted((tmp_path / "new").iterdir()) == list(report.files)
     frames = list(read_video(report.files[0]))
     assert len(frames) == 12
-    x, y = np.rint(network.truths(7)[0].places.mean(0)).astype(int)
+    x, y = np.rint(network.targets(7)[0].places.mean(0)).astype(int)
     blue, _, red = frames[7].image[y, x].astype(int)
     assert red > 150 and blue < 80
     with np.load(report.files[1], allow_pickle=False) as numbers:
         np.testing.assert_array_equal(numbers["frame"], range(12))
         assert (numbers["track"] == 0).all() and numbers["frames"] == 12
-        np.testing.assert_allclose(numbers["pose"][5, :3], network.truths(5)[0].pose[:3], atol=1e-4)
-        np.testing.assert_allclose(numbers["landmarks"][5], network.truths(5)[0].landmarks, atol=1e-3)
+        np.testing.assert_allclose(numbers["pose"][5, :3], network.targets(5)[0].pose[:3], atol=1e-4)
+        np.testing.assert_allclose(numbers["landmarks"][5], network.targets(5)[0].landmarks, atol=1e-3)
         assert numbers["coefficients"].shape == (12, 84) and np.isfinite(numbers["box"]).all()
     assert "12 frames, 12 with a face, 1 face; start-up" in str(report)
 
@@ -143,8 +143,8 @@ def test_numbers_of_networks_that_say_little():
     assert arrays["pose"].shape == (0, 6) and arrays["coefficients"].shape == (0, 0)
 
 
-def test_from_file_to_file_with_the_real_detector(tmp_path, stage):
-    video = SyntheticVideo(VideoOptions(frames=6, seed=1, kind="still", width=320, height=240, head=0.7), stage)
+def test_from_file_to_file_with_the_real_detector(tmp_path, context):
+    video = SyntheticVideo(VideoOptions(frames=6, seed=1, kind="still", width=320, height=240, head=0.7), context)
     with write_video(tmp_path / "in.avi", 320, 240, 15) as write:
         for n in range(6):
             write(video.frame(n).image)
@@ -207,8 +207,8 @@ def test_what_a_camera_raises_is_raised():
         list(Live(read))
 
 
-def test_a_slow_network_drops_frames_of_a_camera_but_none_of_a_file(tmp_path, stage):
-    video = SyntheticVideo(VideoOptions(frames=30, rate=100.0, kind="still", seed=1, **SMALL), stage)
+def test_a_slow_network_drops_frames_of_a_camera_but_none_of_a_file(tmp_path, context):
+    video = SyntheticVideo(VideoOptions(frames=30, rate=100.0, kind="still", seed=1, **SMALL), context)
 
     class Slow(Oracle):
         def __call__(self, cut, state):
@@ -246,6 +246,6 @@ def test_bad_settings():
     with pytest.raises(ValueError, match="box_smoothing must be one of"):
         VideoConfig(box_smoothing="x")
     with pytest.raises(ValueError, match="looks must be within 1 to 20, got 0"):
-        VideoConfig(looks=0)
+        VideoConfig(appearance=0)
     with pytest.raises(ValueError, match=r"frame 7: must be \(H, W, 3\) uint8, got \(4, 4\) uint8"):
         FaceVideo(SimpleNamespace(size=8, margin=1.0, triangles=None))(Moment(7, 0.0, np.zeros((4, 4), np.uint8)))

@@ -7,7 +7,7 @@ import pytest
 
 from Dataset.geometry.smoothing import Average, OneEuro, SmoothingConfig, Unwrapped
 from Dataset.synthesis.video import SyntheticVideo, VideoOptions
-from Dataset.synthesis.workers import render_stage
+from Dataset.synthesis.workers import render_context
 from Evaluation.metrics.curve import MEASURED, _errors
 from Evaluation.metrics.stability import lag, measure, uv_errors
 from Network.video.track import EXTENT, TrackConfig, Tracker, box_around
@@ -60,9 +60,9 @@ def test_errors_of_hidden_points_do_not_count():
     noise = np.random.default_rng(0).normal(0, 3, truth.shape)
     noise[:, EVEN] = 0
     found = measure(truth + (1.0, 0) + noise, truth, visible, uv=noise / 100)
-    assert found.error == pytest.approx(1.0) and found.jitter < 1e-9 and found.spread < 1e-9
-    assert found.uv_jitter < 1e-9 and found.uv_spread < 1e-9
-    assert measure(truth + noise, truth, uv=noise / 100).uv_spread > 1
+    assert found.error == pytest.approx(1.0) and found.jitter < 1e-9 and found.sigma < 1e-9
+    assert found.uv_jitter < 1e-9 and found.uv_sigma < 1e-9
+    assert measure(truth + noise, truth, uv=noise / 100).uv_sigma > 1
 
 
 def test_uv_errors_say_across_before_down():
@@ -176,7 +176,7 @@ def test_keypoints_off_a_wide_frame_are_not_visible():
     """While the first person leaves: every visible place lies in the picture; `inside` is their share. In a wide frame
     a face at its far end is inside."""
     options = VideoOptions(width=240, height=120, head=0.7, frames=200, rate=100.0, leave=True, noise=0.0, seed=3)
-    video, shares = SyntheticVideo(options, render_stage()), {}
+    video, shares = SyntheticVideo(options, render_context()), {}
     for number in (60, *range(70, 96, 2)):
         truth, = video.truth(number, hidden=False)
         inside = ((truth.places >= 0) & (truth.places < (240, 120))).all(-1)

@@ -106,20 +106,20 @@ def test_epoch_pictures_show_input_truth_and_prediction():
 
 def test_pictures_of_a_batch_of_points_with_or_without_names():
     truth = face(400)
-    images, truths = np.zeros((3, 2, 8, 8, 3), np.float32), np.stack([truth] * 3)
-    plain = batch_pictures((images, truths), truths, count=2)
+    images, targets = np.zeros((3, 2, 8, 8, 3), np.float32), np.stack([truth] * 3)
+    plain = batch_pictures((images, targets), targets, count=2)
     assert list(plain) == ["sample 1", "sample 2"]
-    with_places = {"points": truths, "places": np.zeros((3, 2, 256, 2))}
-    named = batch_pictures((images, with_places), {"points": truths}, count=2)
+    with_places = {"points": targets, "keypoints": np.zeros((3, 2, 256, 2))}
+    named = batch_pictures((images, with_places), {"points": targets}, count=2)
     np.testing.assert_array_equal(plain["sample 1"], named["sample 1"])
 
 
 def test_pictures_of_maps_take_the_channels_in_the_truths_order():
     uv = np.zeros((1, 8, 8, 2)) + (1.0, 0.4)
     uv[:, :, :4] = np.nan
-    truths = {"uv": uv, "mask": np.ones((1, 8, 8, 1)), "eroded": np.ones((1, 8, 8, 1))}
+    targets = {"uv": uv, "mask": np.ones((1, 8, 8, 1)), "eroded": np.ones((1, 8, 8, 1))}
     output = np.zeros((1, 8, 8, 3)) + (0.2, 0.6, 2.0)
-    row, = batch_pictures((np.full((1, 8, 8, 3), 0.5), truths), output).values()
+    row, = batch_pictures((np.full((1, 8, 8, 3), 0.5), targets), output).values()
     middles = [tile[TILE // 2, TILE * 3 // 4].tolist() for tile in np.split(row[20:], row.shape[1] // TILE, axis=1)]
     # input; u, v as red, green: truth, prediction; mask: the same (cut off at 1); no channel is left for eroded
     assert middles == [[128] * 3, [0, 102, 255], [0, 153, 51], [255] * 3, [255] * 3]
@@ -127,8 +127,8 @@ def test_pictures_of_maps_take_the_channels_in_the_truths_order():
     # six channels for four: what is left is a log-variance, not the eroded mask, which only weighs the loss
     six = np.concatenate([output, np.ones((1, 8, 8, 1)), np.full((1, 8, 8, 2), 2 * np.log(0.02))], -1)
     six[:, :, :4, 2] = 0
-    more = {"uv": uv, "mask": truths["mask"], "occluded": truths["mask"], "landmarks": np.zeros((1, 68, 2)),
-            "eroded": truths["mask"]}
+    more = {"uv": uv, "mask": targets["mask"], "occluded": targets["mask"], "landmarks": np.zeros((1, 68, 2)),
+            "eroded": targets["mask"]}
     wide, = batch_pictures((np.zeros((1, 8, 8, 3)), more), six).values()
     assert wide.shape[1] == 8 * TILE                                        # input, three pairs, the doubt
     doubt = wide[20 + TILE // 2, 7 * TILE:]
@@ -290,10 +290,10 @@ def test_in_chromium_an_attack_is_shown_as_words(tmp_path):
 
 def test_a_network_that_ends_at_places_is_drawn_too():
     rng = np.random.default_rng(0)
-    images, truths = rng.random((2, 3, 32, 32, 3), np.float32), {"points": np.zeros((2, 64, 3)),
-                                                                 "places": np.full((2, 3, 4, 2), 0.5)}
-    output = {"places": np.array([[0.25, 0.75]] * 4, np.float32) * np.ones((2, 3, 4, 2), np.float32)}
-    rows = batch_pictures((images, truths), output)
+    images, targets = rng.random((2, 3, 32, 32, 3), np.float32), {"points": np.zeros((2, 64, 3)),
+                                                                 "keypoints": np.full((2, 3, 4, 2), 0.5)}
+    output = {"keypoints": np.array([[0.25, 0.75]] * 4, np.float32) * np.ones((2, 3, 4, 2), np.float32)}
+    rows = batch_pictures((images, targets), output)
     assert sorted(rows) == ["sample 1", "sample 2"] and rows["sample 1"].dtype == np.uint8
     side = rows["sample 1"].shape[1] // 3
     top = len(rows["sample 1"]) - side

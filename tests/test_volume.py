@@ -65,7 +65,7 @@ def distances(places: np.ndarray, mesh: Mesh) -> np.ndarray:
     return scene.compute_distance(tensor(places.astype(np.float32))).numpy()
 
 
-@pytest.mark.parametrize("places", [[((6.1, 5.2, 5.3), 4.2)], [((4.5, 5, 4), 3.1), ((7, 6.2, 5), 3.3)],
+@pytest.mark.parametrize("keypoints", [[((6.1, 5.2, 5.3), 4.2)], [((4.5, 5, 4), 3.1), ((7, 6.2, 5), 3.3)],
                                     [((1.0, 11, 0.3), 4.4)]])     # one; two that cross; one half outside
 def test_fills_what_the_slow_twin_fills(places):
     parts = [ball(*place) for place in places]
@@ -98,7 +98,7 @@ def test_depth_has_the_unit_of_a_pixel_and_its_middle():
     assert seen[2, 0] - 32 == pytest.approx(15 * frame.scale) and 32 - seen[3, 1] == pytest.approx(10 * frame.scale)
     places = np.random.default_rng(0).normal(0, 30, (50, 3))
     np.testing.assert_allclose(frame.world(frame.voxels(places)), places, atol=1e-9)
-    guessed = volume.guess_frame(96, 100)
+    guessed = volume.estimate_frame(96, 100)
     np.testing.assert_allclose(guessed.world([48.0, 48.0, 50.0]), [0, 0, 0], atol=1e-9)
     assert guessed.scale == pytest.approx(4.2 * 96 / 800)
 

@@ -16,14 +16,14 @@ from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.scene import pose_vertices
 from Dataset.synthesis.shards import make_shards, open_shards
 
-PLAIN = VolumeConfig(batch_size=4, batches=3, validation_people=2, image_size=32, layers=36)
+PLAIN = VolumeConfig(batch_size=4, batches=3, validation_subjects=2, image_size=32, layers=36)
 MANY = dataclasses.replace(PLAIN, photos=True, empty=0.3, mirror=0.5)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("shards") / "people"
-    make_shards(path, RenderOptions(people=5, images=2, size=32, seed=5, detect=0.0, yaw=60))
+    path = tmp_path_factory.mktemp("shards") / "subjects"
+    make_shards(path, RenderOptions(subjects=5, images=2, size=32, seed=5, detect=0.0, yaw=60))
     return path
 
 
@@ -70,11 +70,11 @@ def test_a_batch_depends_on_seed_epoch_and_index_alone(folder):
 
 def test_held_out_people_are_not_trained_on(folder):
     training, validation = sequences(folder)
-    assert set(training.people) == {2, 3, 4} and set(validation.people) == {0, 1}
+    assert set(training.subjects) == {2, 3, 4} and set(validation.subjects) == {0, 1}
     assert {p for e in range(4) for p in training.draw(e, 0)[0].ravel()} == {2, 3, 4}
     np.testing.assert_array_equal(validation.batch(0, 0)[0], validation.batch(7, 0)[0])
     with pytest.raises(ValueError, match="0 people to train on and 5 for validation"):
-        make_volume_sequences(open_shards(folder), dataclasses.replace(PLAIN, validation_people=99))
+        make_volume_sequences(open_shards(folder), dataclasses.replace(PLAIN, validation_subjects=99))
 
 
 def test_the_volume_is_the_renders(folder):
@@ -164,9 +164,9 @@ def test_landmarks_of_a_mirrored_face():
 def test_a_mirrored_image_has_a_mirrored_volume_and_left_landmarks_become_right_ones(folder):
     still = dataclasses.replace(PLAIN, rotation=0, shift=0, scale=(1, 1), gain=(1, 1), mirror=1)
     training = sequences(folder, still)[0]
-    people, images, _ = training.draw(0, 0)
+    subjects, images, _ = training.draw(0, 0)
     x, y = training.batch(0, 0)
-    shown, truth = sequences(folder)[1].of(people[:, 0], images[:, 0])
+    shown, truth = sequences(folder)[1].of(subjects[:, 0], images[:, 0])
     np.testing.assert_allclose(x, shown[:, :, ::-1], atol=1e-6)
     for found, one in zip(y["volume"], truth["volume"]):
         assert overlap(found, one[:, ::-1]) > 0.99 > 0.97 > overlap(found, one)

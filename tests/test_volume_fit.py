@@ -63,10 +63,10 @@ def test_a_reading_says_where_the_face_lies():
     reading = fitter.read(logits)
     true = model.landmarks(frame.voxels(head))[:, :2] / SIZE
     assert np.linalg.norm(reading.landmarks - true, axis=1).mean() < 0.03
-    person = fitter.fit([reading, reading])
-    assert person.points.shape == person.photo_points.shape == (128 ** 2, 3) and person.points.dtype == np.float32
-    assert np.linalg.norm(person.points, axis=1).max() == pytest.approx(1, abs=1e-5)
-    np.testing.assert_array_equal(person.keypoints, reading.keypoints)
+    subject = fitter.fit([reading, reading])
+    assert subject.points.shape == subject.photo_points.shape == (128 ** 2, 3) and subject.points.dtype == np.float32
+    assert np.linalg.norm(subject.points, axis=1).max() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_array_equal(subject.keypoints, reading.keypoints)
     cloud = visible_points(logits, 500)
     assert cloud.shape == (500, 3) and cloud.dtype == np.float32
     np.testing.assert_array_equal(cloud, visible_points(logits, 500))

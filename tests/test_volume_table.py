@@ -5,7 +5,7 @@ import pytest
 from Datagenerator.evaluation_data import volumes_of
 from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.shards import make_shards
-from Evaluation.reports.volume import landmarks_off, mean_truths, volume_scores, volume_table
+from Evaluation.reports.volume import landmarks_off, mean_targets, volume_scores, volume_table
 
 SIZE, LAYERS = 48, 52
 
@@ -13,7 +13,7 @@ SIZE, LAYERS = 48, 52
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("shards")
-    make_shards(out, RenderOptions(people=3, images=2, size=SIZE, seed=4, yaw=20, pitch=10, roll=10))
+    make_shards(out, RenderOptions(subjects=3, images=2, size=SIZE, seed=4, yaw=20, pitch=10, roll=10))
     return out
 
 
@@ -62,11 +62,11 @@ def test_by_hand():
     scores = volume_scores(half, volume, np.random.default_rng(0).random((20, 3)), eyes)
     assert scores.iou == 0.5 and scores.front == 0 and scores.nme > 0
     assert volume_scores(np.zeros_like(volume), np.zeros_like(volume), eyes, eyes).iou == 1
-    mean, places = mean_truths([(None, (np.stack([volume, half]), None, np.stack([eyes, 3 * eyes])))])
+    mean, places = mean_targets([(None, (np.stack([volume, half]), None, np.stack([eyes, 3 * eyes])))])
     assert mean[3, 3, 3] == 1 and mean[3, 3, 5] == 0.5 and mean[0, 0, 0] == 0
     np.testing.assert_array_equal(places, 2 * eyes)
     with pytest.raises(ValueError, match="no pictures"):
-        mean_truths([])
+        mean_targets([])
 
 
 def test_landmarks_of_networks_that_say_them(folder, monkeypatch):

@@ -3,12 +3,12 @@ has trained on; where no face is, they say so. A folder that is added to Network
 import numpy as np
 import pytest
 
-from Datagenerator.source import people_of
+from Datagenerator.source import subject_set
 from Dataset.face_model.model import load_face_model
 from Dataset.geometry.transforms import umeyama
-from Dataset.representations.targets import Truths
-from Dataset.synthesis.renders import RenderOptions, render_person
-from Dataset.synthesis.scene import Stage
+from Dataset.representations.targets import Targets
+from Dataset.synthesis.renders import RenderOptions, render_subject
+from Dataset.synthesis.scene import RenderContext
 from Dataset.synthesis.shards import make_shards
 from Evaluation.metrics.curve import error_curve
 from Evaluation.metrics.surface import surface_scores
@@ -16,28 +16,28 @@ from Evaluation.reports.subjects import photo_batch
 from Network.commands.compared import System, file_bytes
 from Network.inference.photos import NoFace, square_crop
 from Network.inference.registry import from_run
-from Network.training.loading import DEFAULT_MODEL, WEIGHTS, load_model, models_in_the_box
+from Network.training.loading import DEFAULT_MODEL, WEIGHTS, bundled_models, load_model
 
-PEOPLE, IMAGES, SEED = 8, 4, 31337
+SUBJECTS, IMAGES, SEED = 8, 4, 31337
 FEW = 4                             # people, and two pictures of each, whom each network is asked about
 SEEN = 6                            # people, a picture of each, of whom the surfaces are judged
 SMALL = 8_000_000                   # bytes of a weight folder
 #: error of the face from two photos, of the mean face's, on these FEW people; measured: 0.681, 0.678, 0.692
 WORST = {"compact": 0.72}
 ALLOWED = {"compact": 10_260_000}   # its own issue allowed 16 MiB, before this rule
-BOX = models_in_the_box()
+BUNDLED = bundled_models()
 
 
 @pytest.fixture(scope="module")
-def people():
+def subjects():
     """(pictures (P, T, 128, 128, 3) uint8, truths (P, 16384, 3), mean face (16384, 3))."""
-    options, model = RenderOptions(people=PEOPLE, images=IMAGES, seed=SEED, detect=0.0), load_face_model()
-    stage = Stage(model, threads=1)
-    people = [render_person(p, options, stage) for p in range(PEOPLE)]
-    truths = Truths(model, 16384)
-    mean = truths.make_template(np.zeros((1, 200)))         # onto which the truths are brought
-    return (np.stack([person["images"] for person in people]),
-            truths(np.stack([person["identity"] for person in people])), mean)
+    options, model = RenderOptions(subjects=SUBJECTS, images=IMAGES, seed=SEED, detect=0.0), load_face_model()
+    context = RenderContext(model, threads=1)
+    subjects = [render_subject(p, options, context) for p in range(SUBJECTS)]
+    targets = Targets(model, 16384)
+    mean = targets.make_template(np.zeros((1, 200)))         # onto which the truths are brought
+    return (np.stack([subject["images"] for subject in subjects]),
+            targets(np.stack([subject["identity"] for subject in subjects])), mean)
 
 
 def distance(face: np.ndarray, truth: np.ndarray) -> float:
@@ -55,28 +55,28 @@ def nothing() -> list[np.ndarray]:
 
 
 def test_the_box_is_not_empty():
-    assert next(iter(BOX.values())) == DEFAULT_MODEL
+    assert next(iter(BUNDLED.values())) == DEFAULT_MODEL
 
 
-@pytest.mark.parametrize("name", BOX)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_they_are_small_and_know_whom_they_have_seen(name):
-    assert file_bytes(BOX[name]) <= ALLOWED.get(name, SMALL), f"{name}: {file_bytes(BOX[name])} bytes"
-    loaded = load_model(BOX[name])
+    assert file_bytes(BUNDLED[name]) <= ALLOWED.get(name, SMALL), f"{name}: {file_bytes(BUNDLED[name])} bytes"
+    loaded = load_model(BUNDLED[name])
     assert loaded.order == "grid" and loaded.points == 16384 and loaded.images is None
     assert loaded.config["shards"]["seed"] not in (SEED, 9001)          # 9001: the people of every table
 
 
-@pytest.fixture(scope="module", params=BOX)
+@pytest.fixture(scope="module", params=BUNDLED)
 def system(request):
-    predictor = from_run(BOX[request.param])
+    predictor = from_run(BUNDLED[request.param])
     return System(request.param, predictor, predictor.margin / RenderOptions.margin)
 
 
-def test_a_stranger_is_no_farther_than_the_mean_face(system, people):
+def test_a_stranger_is_no_farther_than_the_mean_face(system, subjects):
     """Of two photos; a fit to a poor answer would be farther."""
-    images, truths, mean = people
-    faces = [system.person(images[p, :2]) for p in range(FEW)]
-    ours, floor = (np.mean([distance(face, truth) for face, truth in zip(some, truths)])
+    images, targets, mean = subjects
+    faces = [system.subject(images[p, :2]) for p in range(FEW)]
+    ours, floor = (np.mean([distance(face, truth) for face, truth in zip(some, targets)])
                    for some in (faces, [mean] * FEW))
     assert ours < WORST.get(system.name, 1.0) * floor, f"{system.name}: {ours / floor:.3f} of the mean face's"
     for p in range(FEW):
@@ -88,13 +88,13 @@ def test_a_stranger_is_no_farther_than_the_mean_face(system, people):
 def seen(tmp_path_factory):
     """People whose pictures say what they show."""
     folder = tmp_path_factory.mktemp("seen") / "faces"
-    make_shards(folder, RenderOptions(people=SEEN, images=1, seed=SEED, detect=0.0, buffers=("uv", "occluded")))
-    return people_of(folder, 128, 16384)
+    make_shards(folder, RenderOptions(subjects=SEEN, images=1, seed=SEED, detect=0.0, buffers=("uv", "occluded")))
+    return subject_set(folder, 128, 16384)
 
 
 def test_the_face_in_a_photo_is_nearer_than_the_mean_face(system, seen):
-    def error(person: int, cloud: np.ndarray) -> float:
-        predicted, truth, _, (whole,) = photo_batch(seen, person, 0, cloud)
+    def error(subject: int, cloud: np.ndarray) -> float:
+        predicted, truth, _, (whole,) = photo_batch(seen, subject, 0, cloud)
         return surface_scores(predicted[0], truth[0], whole=whole).chamfer
     answers = [system.read(seen.images(p)[0]) for p in range(SEEN)]
     assert all(answer.seen for answer in answers)
@@ -112,13 +112,13 @@ def test_no_face_where_none_is(system, picture):
 
 
 @pytest.mark.parametrize("name, most", [("compact", 6_000_000)])
-def test_a_stranger_is_known_the_better_the_more_photos(name, most, people):
+def test_a_stranger_is_known_the_better_the_more_photos(name, most, subjects):
     """measured on 64 others: 0.81 of the mean face's error with one image, 0.62 with four (docs/results.md)"""
-    images, truths, mean = people
-    predictor = from_run(BOX[name])
+    images, targets, mean = subjects
+    predictor = from_run(BUNDLED[name])
     loaded = predictor.loaded
-    assert (BOX[name] / WEIGHTS).stat().st_size <= 16 * 2**20 and loaded.model.count_params() <= most
+    assert (BUNDLED[name] / WEIGHTS).stat().st_size <= 16 * 2**20 and loaded.model.count_params() <= most
     assert loaded.image_size == 128
-    curve = error_curve(predictor.prefixes, lambda p: images[p], truths, mean, orders=2)
+    curve = error_curve(predictor.prefixes, lambda p: images[p], targets, mean, orders=2)
     assert curve.memory[:, 3].mean() < 0.75 * curve.floor.mean()
     assert curve.memory[:, 3].mean() < curve.memory[:, 0].mean()

@@ -51,7 +51,7 @@ class AugmentConfig:
     blob_cover: tuple[float, float] = (0.05, 0.35)  # share of the picture under a blob
     hand: float = 0.10
     bar: float = 0.08
-    most_covered: float = 0.45                      # share of the picture: what would hide more is left out
+    max_covered: float = 0.45                      # share of the picture: what would hide more is left out
     exposure: tuple[float, float] = (-0.8, 0.8)     # stops (factors of two in linear light); off (0, 0)
     gain_sd: float = 0.04                           # of each channel's factor about 1; off 0
     gamma: tuple[float, float] = (0.7, 1.45)        # exponent of the value in [0, 1]; off (1, 1)
@@ -161,7 +161,7 @@ def occlude(sample: Sample, rng: np.random.Generator, config: AugmentConfig, oth
         covered = layer.alpha > 0.5
         if hidden is not None:
             covered |= hidden
-        if np.count_nonzero(covered) <= config.most_covered * covered.size:
+        if np.count_nonzero(covered) <= config.max_covered * covered.size:
             image, hidden = cv2.blendLinear(layer.colour, image, layer.alpha, 1 - layer.alpha), covered
     if hidden is None:
         return sample

@@ -51,7 +51,7 @@ class MapAugmentConfig(AugmentConfig):
     blob: float = 0.0
     hand: float = 0.0
     bar: float = 0.0
-    most_covered: float = 1.0                       # share of the picture
+    max_covered: float = 1.0                       # share of the picture
     gain_sd: float = 0.0
     contrast: tuple[float, float] = (1.0, 1.0)
     shuffle: float = 5 / 6                          # into one of the five other orders
@@ -163,7 +163,7 @@ def hide(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig,
         else:
             layer = (occluders.hand, occluders.bar)[kind - 2](shape, rng)
         shining = 1 - layer.alpha if through is None else through * (1 - layer.alpha)
-        if np.count_nonzero(shining < 0.5) <= config.most_covered * shining.size:
+        if np.count_nonzero(shining < 0.5) <= config.max_covered * shining.size:
             image, through = cv2.blendLinear(layer.colour, image, layer.alpha, 1 - layer.alpha), shining
     return sample if through is None else sample._replace(image=image, occluded=sample.occluded * through)
 
@@ -180,9 +180,9 @@ def paste(sample: MapSample, second: MapSample, rng: np.random.Generator,
     # pixel i of the small picture has its centre at (i + 1/2) / side
     pick = np.ix_(*[(2 * np.arange(side) + 1) * size // (2 * side)] * 2)
     uv, mask, occluded = second.uv[pick], second.mask[pick], second.occluded[pick]
-    rim = 2 * (side // 24) + 3
-    alpha = cv2.dilate(mask.astype(np.float32), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (rim, rim)))
-    alpha = np.maximum(cv2.GaussianBlur(alpha, (0, 0), rim / 4), mask).astype(np.float32)
+    boundary = 2 * (side // 24) + 3
+    alpha = cv2.dilate(mask.astype(np.float32), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (boundary, boundary)))
+    alpha = np.maximum(cv2.GaussianBlur(alpha, (0, 0), boundary / 4), mask).astype(np.float32)
     alpha[alpha < 0.05] = 0
     corners = rng.integers(0, size - side + 1, (8, 2))
     y, x = min(corners, key=lambda at: np.count_nonzero(sample.mask[at[0]:at[0] + side, at[1]:at[1] + side] & mask))

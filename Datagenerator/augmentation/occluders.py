@@ -132,11 +132,11 @@ def hand(shape: tuple[int, int], rng: np.random.Generator) -> Layer:
     colour[:] = np.clip(tone * 0.5, 0, 255)
     alpha = np.zeros(shape, np.uint8)
     _capsule(colour, alpha, palm - inwards * side, palm, thick * 4.0, tone * 0.92)
-    spread, length = rng.uniform(0.02, 0.16), side * rng.uniform(0.22, 0.38)
+    sigma, length = rng.uniform(0.02, 0.16), side * rng.uniform(0.22, 0.38)
     for place in (-1.5, -0.5, 0.5, 1.5):
         start = palm + across * place * thick * 1.05
         reach = length * (1 - 0.09 * place * place) * rng.uniform(0.9, 1.1)
-        _capsule(colour, alpha, start, start + _turned(inwards, place * spread) * reach, thick,
+        _capsule(colour, alpha, start, start + _turned(inwards, place * sigma) * reach, thick,
                  tone * rng.uniform(0.92, 1.06))
     return Layer(cv2.blur(colour, (3, 3)), alpha.astype(np.float32) * np.float32(1 / 255))
 

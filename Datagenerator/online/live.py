@@ -19,9 +19,9 @@ import numpy as np
 from Datagenerator.loading.epoch import Shard
 from Datagenerator.sequences.keypoints import ShardConfig, ShardSequence
 from Dataset.face_model.model import FaceModel, load_face_model
-from Dataset.representations.targets import truths_on_template
+from Dataset.representations.targets import targets_on_template
 from Dataset.synthesis.renders import RenderOptions, layout
-from Dataset.synthesis.workers import MOST, Workers, cores, render_one
+from Dataset.synthesis.workers import MAX_VALUE, Workers, cores, render_one
 
 TEST_SEED = 9001        # of the people that networks are judged on (README.md): nobody trains on them
 log = logging.getLogger(__name__)
@@ -41,14 +41,14 @@ class Rendered:
     expression: float = RenderOptions.expression
     margin: float = RenderOptions.margin
     detect: float = RenderOptions.detect
-    wild: float = RenderOptions.wild
+    clutter: float = RenderOptions.clutter
     glasses: float = RenderOptions.glasses
     skins: float = RenderOptions.skins
     texture: str = RenderOptions.texture
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        least = self.most_people()
+        least = self.max_subjects()
         if self.reuse < 1:
             raise ValueError(f"reuse must be at least 1, got {self.reuse}")
         if self.window < least:
@@ -63,18 +63,18 @@ class Rendered:
         return RenderOptions(**{field.name: getattr(self, field.name) for field in dataclasses.fields(RenderOptions)
                                 if field.name in names} | changed)
 
-    def people(self, epoch: int, index: int) -> range:
+    def subjects(self, epoch: int, index: int) -> range:
         """The window of a batch: the numbers that may stand in it. It moves as fast as batches use up people, divided
         by `reuse`."""
-        people, batches = self.uses()
-        first = self.validation_people + (epoch * self.batches + index) * people // (batches * self.reuse)
+        subjects, batches = self.uses()
+        first = self.validation_subjects + (epoch * self.batches + index) * subjects // (batches * self.reuse)
         return range(first, first + self.window)
 
     def uses(self) -> tuple[int, int]:
         """(people, batches): how many stand in so many batches, on average."""
         raise NotImplementedError
 
-    def most_people(self) -> int:
+    def max_subjects(self) -> int:
         """Of a batch."""
         raise NotImplementedError
 
@@ -85,15 +85,15 @@ class LiveConfig(Rendered, ShardConfig):
 
     def uses(self) -> tuple[int, int]:
         """A batch shows batch_images // T people, on average over the T that may be drawn."""
-        counts = [self.batch_images // images for images in range(self.fewest_images, self.most_images + 1)]
+        counts = [self.batch_images // images for images in range(self.min_images, self.max_images + 1)]
         return sum(counts), len(counts)
 
-    def most_people(self) -> int:
+    def max_subjects(self) -> int:
         """Of a batch in which each has the fewest pictures."""
-        return self.batch_images // self.fewest_images
+        return self.batch_images // self.min_images
 
 
-class LivePeople:
+class LiveSubjects:
     """People rendered by processes when they are asked for or, better, ahead; the part of `Dataset.synthesis.shards.Shards` that
     a ShardSequence or a MapSequence needs. A person's place is his number, and there is no last one. Thread-safe.
 
@@ -110,7 +110,7 @@ class LivePeople:
         self._layout = layout(settings)
         self.names = tuple(self._layout)
         self._held_out, self._keep = held_out, keep
-        self._people: OrderedDict[int, Future] = OrderedDict()
+        self._subjects: OrderedDict[int, Future] = OrderedDict()
         self._held: dict[int, Future] = {}
         self._ahead: deque[int] = deque()
         self._closed = False
@@ -118,20 +118,20 @@ class LivePeople:
         self._lock = threading.RLock()
         self._workers = Workers(workers)
 
-    def gather(self, name: str, people: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
+    def gather(self, name: str, subjects: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
         """As `Dataset.synthesis.shards.Shards.gather`; waits for people who are not rendered yet. WorkerDied (a RuntimeError)
         when a process ends."""
         if name not in self._layout:
             raise ValueError(f"{self.path}: holds {', '.join(self._layout)}, received {name}")
-        people = np.asarray(people, np.int64)
+        subjects = np.asarray(subjects, np.int64)
         images = None if images is None else np.asarray(images, np.int64)
-        if people.size and people.min() < 0:
-            raise ValueError(f"{self.path}: people are 0 and above, received {people.min()}")
+        if subjects.size and subjects.min() < 0:
+            raise ValueError(f"{self.path}: people are 0 and above, received {subjects.min()}")
         if images is not None and images.size and not 0 <= images.min() <= images.max() < self.images:
             raise ValueError(f"{self.path}: images are 0 to {self.images - 1}, "
                              f"received {images.min()} to {images.max()}")
         with self._lock:
-            futures = [self._ask(int(number)) for number in people]     # all of them, before the first is waited for
+            futures = [self._ask(int(number)) for number in subjects]     # all of them, before the first is waited for
         rows = [future.result()[name] for future in futures]
         if images is not None:
             rows = [row[k] for row, k in zip(rows, images)]
@@ -139,15 +139,15 @@ class LivePeople:
         shape = shape if images is None else images.shape[1:] + shape[1:]
         return np.stack(rows) if rows else np.zeros((0, *shape), dtype)
 
-    def look_ahead(self, people: Iterable[int]) -> None:
+    def prefetch(self, subjects: Iterable[int]) -> None:
         """Render these in this order while workers are free, in place of those of the last call; returns at once.
         Besides the held-out they must be at most `keep`."""
         with self._lock:
-            people = list(people)
-            for number in people:
-                if number in self._people:
-                    self._people.move_to_end(number)
-            self._ahead = deque(number for number in people if number not in self._shelf(number))
+            subjects = list(subjects)
+            for number in subjects:
+                if number in self._subjects:
+                    self._subjects.move_to_end(number)
+            self._ahead = deque(number for number in subjects if number not in self._shelf(number))
             self._render_ahead()
 
     def close(self) -> None:
@@ -158,7 +158,7 @@ class LivePeople:
         self._workers.close()
 
     def _shelf(self, number: int) -> dict[int, Future]:
-        return self._held if number < self._held_out else self._people
+        return self._held if number < self._held_out else self._subjects
 
     def _ask(self, number: int) -> Future:
         if self._closed:
@@ -168,17 +168,17 @@ class LivePeople:
             shelf[number] = self._workers.submit(render_one, (number, self.settings))
             self._under_way += 1
             shelf[number].add_done_callback(self._done)
-        elif shelf is self._people:
-            self._people.move_to_end(number)
-        person = shelf[number]
-        while len(self._people) > self._keep:
-            self._people.popitem(last=False)        # a batch that still needs him holds him itself
-        return person
+        elif shelf is self._subjects:
+            self._subjects.move_to_end(number)
+        subject = shelf[number]
+        while len(self._subjects) > self._keep:
+            self._subjects.popitem(last=False)        # a batch that still needs him holds him itself
+        return subject
 
-    def _done(self, person: Future) -> None:
+    def _done(self, subject: Future) -> None:
         with self._lock:
             self._under_way -= 1
-            if person.cancelled() or person.exception():
+            if subject.cancelled() or subject.exception():
                 self._ahead.clear()
             self._render_ahead()
 
@@ -201,16 +201,16 @@ class LiveSequence(ShardSequence):
     """A ShardSequence whose people are a window that moves from batch to batch, rendered ahead of it."""
 
     def pool(self, epoch: int, index: int) -> np.ndarray:
-        return np.asarray(self.config.people(epoch, index))
+        return np.asarray(self.config.subjects(epoch, index))
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """As `ShardSequence.batch`; from here on its window is rendered, half of one ahead, and who is held out."""
-        window = self.config.people(epoch, index)
-        self.shards.look_ahead(ahead(window, self.config.validation_people))
+        window = self.config.subjects(epoch, index)
+        self.shards.prefetch(ahead(window, self.config.validation_subjects))
         return super().batch(epoch, index, shard)
 
 
-def open_people(config: Rendered, workers: int | None = None) -> tuple[LivePeople, np.ndarray]:
+def open_subjects(config: Rendered, workers: int | None = None) -> tuple[LiveSubjects, np.ndarray]:
     """(people, numbers of those held out), whose rendering begins at once.
 
     The people held out are those of the lowest numbers, the same as in shards of this seed and these settings.
@@ -218,25 +218,25 @@ def open_people(config: Rendered, workers: int | None = None) -> tuple[LivePeopl
     workers  processes; None: one per core but one
     """
     settings = config.rendering()
-    workers = min(MOST, max(1, cores() - 1)) if workers is None else workers
+    workers = min(MAX_VALUE, max(1, cores() - 1)) if workers is None else workers
     keep = 2 * config.window        # the window, half of one ahead, and batches that are made at the same time
-    people = LivePeople(settings, config.validation_people, keep, workers)
-    held_out = np.arange(config.validation_people)
-    people.look_ahead(held_out.tolist())
+    subjects = LiveSubjects(settings, config.validation_subjects, keep, workers)
+    held_out = np.arange(config.validation_subjects)
+    subjects.prefetch(held_out.tolist())
     size = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in layout(settings).values())
     log.info("live: %d processes render; at most %d people in memory, %.2f GB", workers, keep + len(held_out),
              (keep + len(held_out)) * size / 1e9)
-    return people, held_out
+    return subjects, held_out
 
 
 def open_live(config: LiveConfig, workers: int | None = None, model: FaceModel | None = None
               ) -> tuple[LiveSequence, ShardSequence]:
     """(training, validation), both of one LivePeople of `open_people`, whose `close` ends the processes."""
-    people, held_out = open_people(config, workers)
+    subjects, held_out = open_subjects(config, workers)
     try:
-        truths = truths_on_template(config.points, model or load_face_model())
-        return (LiveSequence(people, np.asarray(config.people(0, 0)), config, truths, True),
-                ShardSequence(people, held_out, config, truths, False))
+        targets = targets_on_template(config.points, model or load_face_model())
+        return (LiveSequence(subjects, np.asarray(config.subjects(0, 0)), config, targets, True),
+                ShardSequence(subjects, held_out, config, targets, False))
     except ValueError:
-        people.close()
+        subjects.close()
         raise

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from Datagenerator.loading.epoch import Shard
-from Datagenerator.online.live import Rendered, ahead, open_people
+from Datagenerator.online.live import Rendered, ahead, open_subjects
 from Datagenerator.sequences.maps import DepthConfig, Draw, MapConfig, MapSequence
 from Dataset.synthesis.renders import RenderOptions
 
@@ -27,7 +27,7 @@ class LiveMapConfig(Rendered, MapConfig):
         """A batch shows batch_size people, each in one picture."""
         return self.batch_size, 1
 
-    def most_people(self) -> int:
+    def max_subjects(self) -> int:
         """Of a batch, those who are shown."""
         return self.batch_size
 
@@ -45,23 +45,23 @@ class LiveMapSequence(MapSequence):
     def draw(self, epoch: int, index: int) -> Draw:
         """As `MapSequence.draw`, of the window's people."""
         drawn = super().draw(epoch, index)      # of places in the window
-        return drawn._replace(people=drawn.people + self.config.people(epoch, index).start)
+        return drawn._replace(subjects=drawn.subjects + self.config.subjects(epoch, index).start)
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """As `MapSequence.batch`; from here on its window is rendered, half of one ahead, and who is held out."""
-        self.shards.look_ahead(ahead(self.config.people(epoch, index), self.config.validation_people))
+        self.shards.prefetch(ahead(self.config.subjects(epoch, index), self.config.validation_subjects))
         others = self.config.augment or self.config.faces_in_picture > 1
-        needed = self.draw(epoch, index).people[np.asarray(self.rows(index, shard), np.int64), :None if others else 1]
+        needed = self.draw(epoch, index).subjects[np.asarray(self.rows(index, shard), np.int64), :None if others else 1]
         self.shards.gather("identity", np.unique(needed))       # asked for together, not one after the other
         return super().batch(epoch, index, shard)
 
 
 def open_live_maps(config: LiveMapConfig, workers: int | None = None) -> tuple[LiveMapSequence, MapSequence]:
     """(training, validation), both of one LivePeople of `open_people`, whose `close` ends the processes."""
-    people, held_out = open_people(config, workers)
+    subjects, held_out = open_subjects(config, workers)
     try:
-        return (LiveMapSequence(people, np.arange(config.window), config, True),
-                MapSequence(people, held_out, config, False))
+        return (LiveMapSequence(subjects, np.arange(config.window), config, True),
+                MapSequence(subjects, held_out, config, False))
     except ValueError:
-        people.close()
+        subjects.close()
         raise

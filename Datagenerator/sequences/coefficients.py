@@ -39,7 +39,7 @@ class CoefficientConfig:
 
     batch_size: int = 64
     batches: int = 250              # of an epoch
-    validation_people: int = 128    # held out: the people of the lowest numbers
+    validation_subjects: int = 128    # held out: the people of the lowest numbers
     image_size: int = 96            # pixels, at most those of the shards
     feedback: bool = True           # renderings of an estimate, and its crop; False: the image alone, as it was cut
     p_min: float = 0.0              # p is uniform in [p_min, 1]: the paper's 0; 6.3 suggests trying 0.5
@@ -51,7 +51,7 @@ class CoefficientConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, most in (("batch_size", 4096), ("batches", 10**6), ("validation_people", 10**6), ("image_size", 512),
+        for name, most in (("batch_size", 4096), ("batches", 10**6), ("validation_subjects", 10**6), ("image_size", 512),
                            ("fade_epochs", 10**6)):
             if not 1 <= getattr(self, name) <= most:
                 raise ValueError(f"{name} must be within 1 to {most}, got {getattr(self, name)}")
@@ -73,11 +73,11 @@ class CoefficientSequence(PictureSequence):
     people: numbers of those in use; training: as the config says, else pictures are not changed and taken in turn.
     """
 
-    def __init__(self, shards: Pictures, people: np.ndarray, config: CoefficientConfig, training: bool) -> None:
+    def __init__(self, shards: Pictures, subjects: np.ndarray, config: CoefficientConfig, training: bool) -> None:
         if config.image_size > shards.size:
             raise ValueError(f"{shards.path}: holds pictures of {shards.size} px, fewer than image_size "
                              f"{config.image_size}")
-        super().__init__(shards, people, config, training)
+        super().__init__(shards, subjects, config, training)
         self._unit = built_in_unit()
 
     @property
@@ -90,18 +90,18 @@ class CoefficientSequence(PictureSequence):
         """Batch `index` of an epoch, or one worker's part of it. Depends on its arguments alone; thread-safe."""
         count, size, rows = self.config.batch_size, self.config.image_size, self.rows(index, shard)
         rng = stream(self.config.seed, BATCHES, epoch, index)
-        people = rng.choice(self.people, (2, count))            # the one, and the other, who is q and lends occluders
+        subjects = rng.choice(self.subjects, (2, count))            # the one, and the other, who is q and lends occluders
         images = rng.integers(self.shards.images, size=(2, count))
         if self.training:
-            people[0] = rng.choice(self.people, count, replace=count > len(self.people))
+            subjects[0] = rng.choice(self.subjects, count, replace=count > len(self.subjects))
         else:
             number = index * count + np.arange(count)
-            people[0], images[0] = self.people[number % len(self.people)], number // len(self.people)
+            subjects[0], images[0] = self.subjects[number % len(self.subjects)], number // len(self.subjects)
             images[0] %= self.shards.images
         seeds = rng.integers(2**63, size=count)
-        people, images, seeds = people[:, rows], images[:, rows], seeds[rows]
-        samples = self._samples(people, images, seeds, min(1.0, epoch / self.config.fade_epochs))
-        identity, expression = ([self.shards.gather(name, who, *which) for who, which in zip(people, pictures)]
+        subjects, images, seeds = subjects[:, rows], images[:, rows], seeds[rows]
+        samples = self._samples(subjects, images, seeds, min(1.0, epoch / self.config.fade_epochs))
+        identity, expression = ([self.shards.gather(name, who, *which) for who, which in zip(subjects, pictures)]
                                 for name, pictures in (("identity", ((), ())), ("expression", images[:, None])))
         points = np.stack([sample.points for sample in samples])
         target = encode(identity[0], expression[0], points, self.shards.size, self._unit.model)
@@ -118,14 +118,14 @@ class CoefficientSequence(PictureSequence):
         self._unit.many(estimate, size, out=x[..., 3:])
         return x, target
 
-    def _samples(self, people: np.ndarray, images: np.ndarray, seeds: np.ndarray, progress: float) -> list[Sample]:
+    def _samples(self, subjects: np.ndarray, images: np.ndarray, seeds: np.ndarray, progress: float) -> list[Sample]:
         """The shards' images (P, P, 3) uint8, augmented, with where the 16x16 grid lies in them, (256, 2) px."""
-        pictures, points, visible = (self.shards.gather(name, people[0], images[0])
+        pictures, points, visible = (self.shards.gather(name, subjects[0], images[0])
                                      for name in ("images", "image_points", "visible"))
         samples = [Sample(*sample) for sample in zip(pictures, points, visible)]
         if not (self.config.augment and self.training):
             return samples
-        others = self.shards.gather("images", people[1], images[1])
+        others = self.shards.gather("images", subjects[1], images[1])
         return [augment(sample, np.random.default_rng((seed, 0)), DEFAULT, progress, other)
                 for sample, seed, other in zip(samples, seeds, others)]
 
@@ -144,15 +144,15 @@ def perturbed(truth: np.ndarray, other: np.ndarray, rng: np.random.Generator, co
     return p * truth + (1 - p) * q
 
 
-def iteration_samples(shards: Shards, size: int, people: int, pictures: int = 2, batch: int = 16
+def iteration_samples(shards: Shards, size: int, subjects: int, pictures: int = 2, batch: int = 16
                       ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The first `pictures` of the first `people`, unchanged: batches of pictures (B, S, S, 3) float32, each stretched
     to [0, 1], and their truths (B, 290). ValueError where there are not so many, or where they are smaller than
     `size`."""
-    if not (1 <= people <= len(shards) and 1 <= pictures <= shards.images and size <= shards.size):
+    if not (1 <= subjects <= len(shards) and 1 <= pictures <= shards.images and size <= shards.size):
         raise ValueError(f"{shards.path}: holds {len(shards)} people with {shards.images} pictures of {shards.size} px "
-                         f"each, asked for {people} with {pictures} of {size} px")
-    pairs = np.stack(np.meshgrid(np.arange(people), np.arange(pictures), indexing="ij"), -1).reshape(-1, 2)
+                         f"each, asked for {subjects} with {pictures} of {size} px")
+    pairs = np.stack(np.meshgrid(np.arange(subjects), np.arange(pictures), indexing="ij"), -1).reshape(-1, 2)
     for start in range(0, len(pairs), batch):
         who, which = pairs[start:start + batch].T
         images = np.stack([stretched(image, size) for image in shards.gather("images", who, which)])
@@ -170,5 +170,5 @@ def stretched(image: np.ndarray, size: int) -> np.ndarray:
 def make_coefficient_sequences(shards: Shards, config: CoefficientConfig
                                ) -> tuple[CoefficientSequence, CoefficientSequence]:
     """(training, validation): people of the lowest numbers are held out. ValueError when none are left for either."""
-    training, held_out = divided(shards, config.validation_people)
+    training, held_out = divided(shards, config.validation_subjects)
     return CoefficientSequence(shards, training, config, True), CoefficientSequence(shards, held_out, config, False)

@@ -15,22 +15,22 @@ import numpy as np
 from Datagenerator.augmentation.augment import DEFAULT, Sample, augment
 from Datagenerator.loading.epoch import Shard, shard_rows
 from Dataset.face_model.model import FaceModel, load_face_model
-from Dataset.representations.targets import Truths, truths_on_template
+from Dataset.representations.targets import Targets, targets_on_template
 from Dataset.seeding import BATCHES, stream
 from Dataset.synthesis.shards import Shards
 
-PLACES = 16                     # side of the grid of places
+KEYPOINT_SIDE = 16                     # side of the grid of places
 
 
 @dataclass(frozen=True)
 class ShardConfig:
     """Settings of the generator. ValueError for a value out of range."""
 
-    fewest_images: int = 1          # T of a batch is drawn evenly from here ...
-    most_images: int = 8            # ... to here
+    min_images: int = 1          # T of a batch is drawn evenly from here ...
+    max_images: int = 8            # ... to here
     batch_images: int = 64          # pictures of a batch, all people together, at most
     batches: int = 250              # of an epoch
-    validation_people: int = 128    # held out: the people of the lowest numbers
+    validation_subjects: int = 128    # held out: the people of the lowest numbers
     image_size: int = 128           # pixels; pictures of a multiple of it are averaged down
     points: int = 2**14             # N of a ground truth
     mirror: bool = True             # half of the people left for right
@@ -39,12 +39,12 @@ class ShardConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("fewest_images", "most_images", "batch_images", "batches", "validation_people", "fade_epochs"):
+        for name in ("min_images", "max_images", "batch_images", "batches", "validation_subjects", "fade_epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.fewest_images <= self.most_images <= self.batch_images:
-            raise ValueError(f"fewest_images <= most_images <= batch_images must hold, got {self.fewest_images}, "
-                             f"{self.most_images}, {self.batch_images}")
+        if not self.min_images <= self.max_images <= self.batch_images:
+            raise ValueError(f"fewest_images <= most_images <= batch_images must hold, got {self.min_images}, "
+                             f"{self.max_images}, {self.batch_images}")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Pictures(Protocol):
     images: int
     size: int
 
-    def gather(self, name: str, people: np.ndarray, images: np.ndarray | None = None) -> np.ndarray: ...
+    def gather(self, name: str, subjects: np.ndarray, images: np.ndarray | None = None) -> np.ndarray: ...
 
 
 class ShardSequence:
@@ -74,68 +74,68 @@ class ShardSequence:
             its values in turn
     """
 
-    def __init__(self, shards: Pictures, people: np.ndarray, config: ShardConfig, truths: Truths, training: bool
+    def __init__(self, shards: Pictures, subjects: np.ndarray, config: ShardConfig, targets: Targets, training: bool
                  ) -> None:
         if shards.size % config.image_size:
             raise ValueError(f"{shards.path}: holds pictures of {shards.size} px, which must be a multiple of "
                              f"image_size {config.image_size}")
-        if shards.images < config.most_images:
+        if shards.images < config.max_images:
             raise ValueError(f"{shards.path}: holds {shards.images} pictures of each person, "
-                             f"most_images is {config.most_images}")
-        self.shards, self.people, self.config, self.truths, self.training = shards, people, config, truths, training
+                             f"most_images is {config.max_images}")
+        self.shards, self.subjects, self.config, self.targets, self.training = shards, subjects, config, targets, training
 
     def __len__(self) -> int:
         """Batches of an epoch; of held-out people, as many as show each of them about twice."""
-        return self.config.batches if self.training else max(1, 2 * len(self.people) // self._people(4))
+        return self.config.batches if self.training else max(1, 2 * len(self.subjects) // self._subjects(4))
 
-    def _people(self, images: int) -> int:
-        return min(len(self.people), self.config.batch_images // images)
+    def _subjects(self, images: int) -> int:
+        return min(len(self.subjects), self.config.batch_images // images)
 
     @property
     def shapes(self) -> tuple[tuple, dict[str, tuple]]:
         """Shapes of x and y; None is what varies."""
-        size, count = self.config.image_size, PLACES ** 2
+        size, count = self.config.image_size, KEYPOINT_SIDE ** 2
         return (None, None, size, size, 3), {"points": (None, self.config.points, 3),
-                                             "places": (None, None, count, 2), "seen": (None, None, count)}
+                                             "keypoints": (None, None, count, 2), "seen": (None, None, count)}
 
     def rows(self, index: int, shard: Shard = Shard()) -> range:
         """Positions of people in a batch of the most pictures: never empty where there are enough of them."""
-        return shard_rows(range(self._people(self.config.most_images)), shard)
+        return shard_rows(range(self._subjects(self.config.max_images)), shard)
 
     def check_shard(self, shard: Shard) -> None:
         """ValueError when the smallest batch has no people for a worker."""
         if not self.rows(0, shard):
-            raise ValueError(f"a batch of {self.config.most_images} pictures of each person has "
-                             f"{self._people(self.config.most_images)} people, too few for {shard.count} workers "
+            raise ValueError(f"a batch of {self.config.max_images} pictures of each person has "
+                             f"{self._subjects(self.config.max_images)} people, too few for {shard.count} workers "
                              f"x {shard.replicas} replicas")
 
     def pool(self, epoch: int, index: int) -> np.ndarray:
         """Who may stand in a batch: everybody in use. `Datagenerator.online.live` moves on from batch to batch."""
-        return self.people
+        return self.subjects
 
     def draw(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
         """Numbers of a batch's people (B,), of each one's pictures (B, T), and the generator for the rest."""
         rng = stream(self.config.seed, BATCHES, epoch, index)
-        low, high = self.config.fewest_images, self.config.most_images
+        low, high = self.config.min_images, self.config.max_images
         images = int(rng.integers(low, high + 1)) if self.training else low + index % (high + 1 - low)
-        people = rng.choice(self.pool(epoch, index), self._people(images), replace=False)
-        chosen = np.stack([rng.choice(self.shards.images, images, replace=False) for _ in people])
-        return people, chosen, rng
+        subjects = rng.choice(self.pool(epoch, index), self._subjects(images), replace=False)
+        chosen = np.stack([rng.choice(self.shards.images, images, replace=False) for _ in subjects])
+        return subjects, chosen, rng
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Batch `index` of an epoch, or one worker's part of it. Depends on its arguments alone; thread-safe."""
-        people, chosen, rng = self.draw(epoch, index)
+        subjects, chosen, rng = self.draw(epoch, index)
         size, (count, images) = self.config.image_size, chosen.shape
         seeds = rng.integers(2**63, size=(count, images))
         mirrored = rng.random(count) < (0.5 if self.training and self.config.mirror else 0.0)
         rows = np.asarray(shard_rows(range(count), shard), np.int64)
         x = np.empty((len(rows), images, size, size, 3), np.float32)
-        places = np.empty((len(rows), images, PLACES ** 2, 2), np.float32)
-        seen = np.empty((len(rows), images, PLACES ** 2), np.float32)
+        keypoints = np.empty((len(rows), images, KEYPOINT_SIDE ** 2, 2), np.float32)
+        seen = np.empty((len(rows), images, KEYPOINT_SIDE ** 2), np.float32)
         strangers = rng.choice(self.pool(epoch, index), (count, images))    # whose pictures fill some of the occluders
-        people, chosen, strangers = people[rows], chosen[rows], strangers[rows]
-        truth = self.truths(self.shards.gather("identity", people))
-        pictures, points, visible = (self.shards.gather(name, people, chosen)
+        subjects, chosen, strangers = subjects[rows], chosen[rows], strangers[rows]
+        truth = self.targets(self.shards.gather("identity", subjects))
+        pictures, points, visible = (self.shards.gather(name, subjects, chosen)
                                      for name in ("images", "image_points", "visible"))
         others = [self.shards.gather("images", row, np.zeros(images, np.int64)) for row in strangers
                   ] if self.training and self.config.augment else []
@@ -152,11 +152,11 @@ class ShardSequence:
                 if len(small) != size:
                     small = cv2.resize(small, (size, size), interpolation=cv2.INTER_AREA)
                 cv2.normalize(small, x[i, j], 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)
-                places[i, j] = sample.points / self.shards.size
-                seen[i, j] = sample.visible & ((places[i, j] >= 0) & (places[i, j] <= 1)).all(1)
+                keypoints[i, j] = sample.points / self.shards.size
+                seen[i, j] = sample.visible & ((keypoints[i, j] >= 0) & (keypoints[i, j] <= 1)).all(1)
             if mirrored[row]:
                 truth[i] = mirror_grid(truth[i])
-        return x, {"points": truth, "places": places, "seen": seen}
+        return x, {"points": truth, "keypoints": keypoints, "seen": seen}
 
 
 class PointSequence(ShardSequence):
@@ -179,7 +179,7 @@ def mirror(sample: Sample) -> Sample:
     points = sample.points * (-1, 1) + (sample.image.shape[1], 0)
 
     def turned(array: np.ndarray) -> np.ndarray:
-        return array.reshape(PLACES, PLACES, -1)[:, ::-1].reshape(array.shape)
+        return array.reshape(KEYPOINT_SIDE, KEYPOINT_SIDE, -1)[:, ::-1].reshape(array.shape)
     return Sample(np.ascontiguousarray(sample.image[:, ::-1]), turned(points).astype(np.float32),
                   turned(sample.visible))
 
@@ -194,11 +194,11 @@ def make_sequences(shards: Shards, config: ShardConfig, model: FaceModel | None 
                    ) -> tuple[ShardSequence, ShardSequence]:
     """(training, validation): people of the lowest numbers are held out. ValueError when too few are left to train."""
     # by number, not by place: a folder may grow, or lack a shard, and nobody changes sides
-    held = shards.people < config.validation_people
+    held = shards.subjects < config.validation_subjects
     training, held_out = np.flatnonzero(~held), np.flatnonzero(held)
-    if len(training) < config.batch_images // config.fewest_images or not len(held_out):
+    if len(training) < config.batch_images // config.min_images or not len(held_out):
         raise ValueError(f"{shards.path}: {len(training)} people to train on and {len(held_out)} for validation "
-                         f"are too few for a batch of {config.batch_images // config.fewest_images}")
-    truths = truths_on_template(config.points, model or load_face_model())
+                         f"are too few for a batch of {config.batch_images // config.min_images}")
+    targets = targets_on_template(config.points, model or load_face_model())
     kind = PointSequence if isinstance(config, PointConfig) else ShardSequence
-    return kind(shards, training, config, truths, True), kind(shards, held_out, config, truths, False)
+    return kind(shards, training, config, targets, True), kind(shards, held_out, config, targets, False)

@@ -38,7 +38,7 @@ class MapConfig:
     target: str = "uv"              # or depth
     batch_size: int = 40
     batches: int = 250              # of an epoch
-    validation_people: int = 128    # held out: the people of the lowest numbers
+    validation_subjects: int = 128    # held out: the people of the lowest numbers
     image_size: int = 128           # pixels; pictures of a multiple of it are averaged down
     scaling: str = "unit"           # of the pixels, Dataset.io.images.scaled; the network's
     augment: bool = True            # Datagenerator/augmentation/maps.py; of depth what changes no geometry
@@ -55,7 +55,7 @@ class MapConfig:
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
             raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {self.target!r}")
-        for name, most in (("batch_size", 4096), ("batches", 10**6), ("validation_people", 10**6), ("image_size", 512),
+        for name, most in (("batch_size", 4096), ("batches", 10**6), ("validation_subjects", 10**6), ("image_size", 512),
                            ("faces_in_picture", 4), ("fade_epochs", 10**6)):
             if not 1 <= getattr(self, name) <= most:
                 raise ValueError(f"{name} must be within 1 to {most}, got {getattr(self, name)}")
@@ -103,7 +103,7 @@ class Draw(NamedTuple):
     """Who stands in a batch: people and images (B, K), seeds (B,) of all that is drawn later. Of the K pictures the
     first is shown, two lend occluders their shapes and colours, the rest may be pasted beside it."""
 
-    people: np.ndarray
+    subjects: np.ndarray
     images: np.ndarray
     seeds: np.ndarray
 
@@ -127,7 +127,7 @@ class MapSequence(PictureSequence):
     in turn, each person's first ones.
     """
 
-    def __init__(self, shards: Pictures, people: np.ndarray, config: MapConfig, training: bool) -> None:
+    def __init__(self, shards: Pictures, subjects: np.ndarray, config: MapConfig, training: bool) -> None:
         names = getattr(shards, "names", ())
         missing = [name for name in config.needed() if name not in names]
         if missing:
@@ -136,7 +136,7 @@ class MapSequence(PictureSequence):
         if shards.size % config.image_size:
             raise ValueError(f"{shards.path}: holds pictures of {shards.size} px, which must be a multiple of "
                              f"image_size {config.image_size}")
-        super().__init__(shards, people, config, training)
+        super().__init__(shards, subjects, config, training)
         self._steps = config.steps()
 
     @property
@@ -152,8 +152,8 @@ class MapSequence(PictureSequence):
     def draw(self, epoch: int, index: int) -> Draw:
         """Depends on its arguments alone."""
         rng = stream(self.config.seed, BATCHES, epoch, index)
-        people, images = self._who(rng, index, self.config.faces_in_picture + 2)
-        return Draw(people, images, rng.integers(2**63, size=self.config.batch_size))
+        subjects, images = self._who(rng, index, self.config.faces_in_picture + 2)
+        return Draw(subjects, images, rng.integers(2**63, size=self.config.batch_size))
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Batch `index` of an epoch, or one worker's part of it. Depends on its arguments alone; thread-safe."""
@@ -164,15 +164,15 @@ class MapSequence(PictureSequence):
         progress = min(1.0, epoch / self.config.fade_epochs)
         make = self._uv if self.config.target == "uv" else self._depth
         for i, row in enumerate(rows):
-            image, maps = make(drawn.people[row], drawn.images[row], np.random.default_rng(drawn.seeds[row]), progress)
+            image, maps = make(drawn.subjects[row], drawn.images[row], np.random.default_rng(drawn.seeds[row]), progress)
             x[i] = scaled(image, self.config.scaling)
             for name, value in maps.items():
                 y[name][i] = value
         return x, y
 
-    def _uv(self, people: np.ndarray, images: np.ndarray, rng: np.random.Generator, progress: float
+    def _uv(self, subjects: np.ndarray, images: np.ndarray, rng: np.random.Generator, progress: float
             ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        sample = self._sample(people[0], images[0])
+        sample = self._sample(subjects[0], images[0])
         if self.training:
             if rng.random() < self.config.empty:
                 size = self.config.image_size
@@ -181,32 +181,32 @@ class MapSequence(PictureSequence):
                                    blank.astype(bool), blank)
             else:
                 for extra in range(rng.integers(self.config.faces_in_picture)):
-                    sample = paste(sample, self._sample(people[3 + extra], images[3 + extra]), rng)
-            sample = self._augmented(sample, people, images, rng, progress)
+                    sample = paste(sample, self._sample(subjects[3 + extra], images[3 + extra]), rng)
+            sample = self._augmented(sample, subjects, images, rng, progress)
         mask = sample.mask[..., None]
         return sample.image, {"uv": np.where(mask, sample.uv[..., :2], 0), "mask": mask,
                               "occluded": sample.occluded[..., None], "eroded": erode(sample.mask)[..., None],
-                              **self._extras(sample, people[0], images[0])}
+                              **self._extras(sample, subjects[0], images[0])}
 
-    def _extras(self, sample: MapSample, person: int, image: int) -> dict[str, np.ndarray]:
+    def _extras(self, sample: MapSample, subject: int, image: int) -> dict[str, np.ndarray]:
         found, linear = {}, sample.motion[:, :2]
         if "depth" in self.config.extras:       # in sides of the picture, behind the nearest place: grows as it does
             grown, known = np.sqrt(abs(np.linalg.det(linear))), sample.mask & (sample.uv[..., 2] > BACKGROUND)
             found["depth"] = np.where(known, 1 - grown * (1 - sample.uv[..., 2]), BACKGROUND)[..., None].clip(-1, 1)
         there = bool(sample.mask.any())
         if "landmarks" in self.config.extras:
-            places = self._picture("landmarks", person, image) * (self.config.image_size / self.shards.size)
-            found["landmarks"] = there * (places @ linear.T + sample.motion[:, 2]) / self.config.image_size
+            keypoints = self._picture("landmarks", subject, image) * (self.config.image_size / self.shards.size)
+            found["landmarks"] = there * (keypoints @ linear.T + sample.motion[:, 2]) / self.config.image_size
         if "pose" in self.config.extras:
-            rotation = rotation_from_euler(*self._picture("pose", person, image)[:3].astype(float))[:2]
+            rotation = rotation_from_euler(*self._picture("pose", subject, image)[:3].astype(float))[:2]
             upright = np.diag([1, -1]) @ linear @ np.diag([1, -1])          # rows of a picture run down
             found["pose"] = there * (upright / np.sqrt(abs(np.linalg.det(linear))) @ rotation).ravel()
         return found
 
-    def _depth(self, people: np.ndarray, images: np.ndarray, rng: np.random.Generator, progress: float
+    def _depth(self, subjects: np.ndarray, images: np.ndarray, rng: np.random.Generator, progress: float
                ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        image, mask = self._image(people[0], images[0]), self._mask("occluded", people[0], images[0])
-        depth, focal = self._middle("depth", people[0], images[0]), self._focal(people[0], images[0])
+        image, mask = self._image(subjects[0], images[0]), self._mask("occluded", subjects[0], images[0])
+        depth, focal = self._middle("depth", subjects[0], images[0]), self._focal(subjects[0], images[0])
         if self.training:
             if rng.random() < self.config.empty:
                 image, mask = without_face(image, mask, rng), np.zeros_like(mask)
@@ -215,39 +215,39 @@ class MapSequence(PictureSequence):
                 focal *= ENLARGED
             sample = MapSample(np.ascontiguousarray(image), np.zeros((*mask.shape, 2), np.float16), mask,
                                mask.astype(np.float32))
-            image = self._augmented(sample, people, images, rng, progress).image
+            image = self._augmented(sample, subjects, images, rng, progress).image
         return image, {"depth": encode_depth(depth, mask, focal)}
 
-    def _augmented(self, sample: MapSample, people: np.ndarray, images: np.ndarray, rng: np.random.Generator,
+    def _augmented(self, sample: MapSample, subjects: np.ndarray, images: np.ndarray, rng: np.random.Generator,
                    progress: float) -> MapSample:
-        others = (self._image(people[1], images[1]), self._image(people[2], images[2])) if self.config.augment else None
+        others = (self._image(subjects[1], images[1]), self._image(subjects[2], images[2])) if self.config.augment else None
         return augment_maps(sample, rng, self._steps, progress, others)
 
-    def _sample(self, person: int, image: int) -> MapSample:
-        uv, seen = self._middle("uv", person, image), self._mask("occluded", person, image)
+    def _sample(self, subject: int, image: int) -> MapSample:
+        uv, seen = self._middle("uv", subject, image), self._mask("occluded", subject, image)
         if "depth" in self.config.extras:       # moves with uv; unknown where hair or glasses stand before the face
-            depth = encode_depth(self._middle("depth", person, image), seen, self._focal(person, image))
+            depth = encode_depth(self._middle("depth", subject, image), seen, self._focal(subject, image))
             uv = np.concatenate([uv.astype(np.float32), depth], -1)
-        return MapSample(self._image(person, image), uv, self._mask("mask", person, image), seen.astype(np.float32))
+        return MapSample(self._image(subject, image), uv, self._mask("mask", subject, image), seen.astype(np.float32))
 
-    def _picture(self, name: str, person: int, image: int) -> np.ndarray:
-        return self.shards.gather(name, np.array([person]), np.array([image]))[0]
+    def _picture(self, name: str, subject: int, image: int) -> np.ndarray:
+        return self.shards.gather(name, np.array([subject]), np.array([image]))[0]
 
-    def _image(self, person: int, image: int) -> np.ndarray:
-        picture, size = self._picture("images", person, image), self.config.image_size
+    def _image(self, subject: int, image: int) -> np.ndarray:
+        picture, size = self._picture("images", subject, image), self.config.image_size
         return picture if len(picture) == size else cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
 
-    def _middle(self, name: str, person: int, image: int) -> np.ndarray:
-        picture, block = self._picture(name, person, image), self.shards.size // self.config.image_size
+    def _middle(self, name: str, subject: int, image: int) -> np.ndarray:
+        picture, block = self._picture(name, subject, image), self.shards.size // self.config.image_size
         return picture[block // 2::block, block // 2::block]
 
-    def _mask(self, name: str, person: int, image: int) -> np.ndarray:
-        picture, size = self._picture(name, person, image), self.config.image_size
+    def _mask(self, name: str, subject: int, image: int) -> np.ndarray:
+        picture, size = self._picture(name, subject, image), self.config.image_size
         return picture.reshape(size, len(picture) // size, size, -1).all((1, 3))
 
-    def _focal(self, person: int, image: int) -> float:
+    def _focal(self, subject: int, image: int) -> float:
         """Of the camera, in pixels of the network's picture."""
-        return float(self._picture("camera", person, image)[0]) * self.config.image_size / self.shards.size
+        return float(self._picture("camera", subject, image)[0]) * self.config.image_size / self.shards.size
 
 
 def without_face(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -270,7 +270,7 @@ def without_face(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) 
 
 def make_map_sequences(shards: Shards, config: MapConfig) -> tuple[MapSequence, MapSequence]:
     """(training, validation): people of the lowest numbers are held out. ValueError when none are left for either."""
-    training, held_out = divided(shards, config.validation_people)
+    training, held_out = divided(shards, config.validation_subjects)
     return MapSequence(shards, training, config, True), MapSequence(shards, held_out, config, False)
 
 

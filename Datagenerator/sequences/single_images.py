@@ -10,14 +10,14 @@ from Datagenerator.sequences.keypoints import Pictures
 from Dataset.synthesis.shards import Shards
 
 
-def divided(shards: Shards, validation_people: int) -> tuple[np.ndarray, np.ndarray]:
+def divided(shards: Shards, validation_subjects: int) -> tuple[np.ndarray, np.ndarray]:
     """Places in a folder of (training, held out) people: held out are the lowest numbers. By number, not by place: a
     folder may grow or lack a shard. ValueError when none are left for either."""
-    held = shards.people < validation_people
+    held = shards.subjects < validation_subjects
     training, held_out = np.flatnonzero(~held), np.flatnonzero(held)
     if not len(training) or not len(held_out):
         raise ValueError(f"{shards.path}: {len(training)} people to train on and {len(held_out)} for validation; "
-                         f"validation_people is {validation_people}")
+                         f"validation_people is {validation_subjects}")
     return training, held_out
 
 
@@ -28,14 +28,14 @@ class PictureSequence:
     config   with `batch_size` and `batches`; people: numbers of those in use
     """
 
-    def __init__(self, shards: Pictures, people: np.ndarray, config: Any, training: bool) -> None:
-        self.shards, self.people, self.config, self.training = shards, np.asarray(people), config, training
+    def __init__(self, shards: Pictures, subjects: np.ndarray, config: Any, training: bool) -> None:
+        self.shards, self.subjects, self.config, self.training = shards, np.asarray(subjects), config, training
 
     def __len__(self) -> int:
         """Batches of an epoch; of held-out people, as many as show each of them about twice."""
         if self.training:
             return self.config.batches
-        return max(1, len(self.people) * min(2, self.shards.images) // self.config.batch_size)
+        return max(1, len(self.subjects) * min(2, self.shards.images) // self.config.batch_size)
 
     def rows(self, index: int, shard: Shard = Shard()) -> range:
         """Positions of a batch's pictures that this worker makes."""
@@ -51,8 +51,8 @@ class PictureSequence:
         """people, images (B, each) of a batch: in training drawn, else in turn, each person's first pictures first."""
         count = self.config.batch_size
         if self.training:
-            people = rng.choice(self.people, (count, each))
-            people[:, 0] = rng.choice(self.people, count, replace=count > len(self.people))
-            return people, rng.integers(self.shards.images, size=(count, each))
+            subjects = rng.choice(self.subjects, (count, each))
+            subjects[:, 0] = rng.choice(self.subjects, count, replace=count > len(self.subjects))
+            return subjects, rng.integers(self.shards.images, size=(count, each))
         number = (index * count + np.arange(count))[:, None] + np.arange(each)
-        return self.people[number % len(self.people)], number // len(self.people) % self.shards.images
+        return self.subjects[number % len(self.subjects)], number // len(self.subjects) % self.shards.images

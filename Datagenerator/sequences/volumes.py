@@ -35,7 +35,7 @@ class VolumeConfig:
 
     batch_size: int = 1
     batches: int = 250              # of an epoch
-    validation_people: int = 128    # held out: the people of the lowest numbers
+    validation_subjects: int = 128    # held out: the people of the lowest numbers
     image_size: int = 192           # S, pixels, at most those of the shards: python -m Dataset.shards OUT --size 192
     layers: int = 200               # D, as many as the network's
     augment: bool = True            # what follows, of training pictures
@@ -51,7 +51,7 @@ class VolumeConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least, most in (("batch_size", 1, 4096), ("batches", 1, 10**6), ("validation_people", 1, 10**6),
+        for name, least, most in (("batch_size", 1, 4096), ("batches", 1, 10**6), ("validation_subjects", 1, 10**6),
                                   ("image_size", 16, 512), ("layers", 8, 512), ("rotation", 0, 180), ("shift", 0, 1),
                                   ("mirror", 0, 1), ("empty", 0, 1), ("heat_sigma", 0.1, 20), ("seed", 0, 2**63 - 1),
                                   ("fade_epochs", 1, 10**6)):
@@ -111,14 +111,14 @@ def move_voxels(voxels: np.ndarray, motion: Motion, layers: int) -> np.ndarray:
 def mirrored_landmarks(model: FaceModel) -> np.ndarray:
     """(68,) int64: landmark i of a mirrored picture is landmark mirrored[i] of the one it was; from the mean face,
     which is symmetric."""
-    places = model.landmarks(model.mean)
-    return np.linalg.norm((places * [-1, 1, 1])[:, None] - places, axis=-1).argmin(1)
+    keypoints = model.landmarks(model.mean)
+    return np.linalg.norm((keypoints * [-1, 1, 1])[:, None] - keypoints, axis=-1).argmin(1)
 
 
-def heat_maps(places: np.ndarray, size: int, sigma: float) -> np.ndarray:
+def heat_maps(keypoints: np.ndarray, size: int, sigma: float) -> np.ndarray:
     """Gaussians (size, size, K) float32 of height 1 at places (K, 2) in sides of the crop; sigma in cells."""
     cells = np.arange(size) + 0.5
-    x, y = (np.exp(-((cells - size * np.asarray(places)[:, axis, None]) / sigma) ** 2 / 2) for axis in (0, 1))
+    x, y = (np.exp(-((cells - size * np.asarray(keypoints)[:, axis, None]) / sigma) ** 2 / 2) for axis in (0, 1))
     return np.einsum("kr,kc->rck", y, x).astype(np.float32)
 
 
@@ -133,12 +133,12 @@ class VolumeSequence(PictureSequence):
     in turn, each person's first ones. ValueError where the shards' pictures are smaller than the config's.
     """
 
-    def __init__(self, shards: Pictures, people: np.ndarray, config: VolumeConfig, training: bool,
+    def __init__(self, shards: Pictures, subjects: np.ndarray, config: VolumeConfig, training: bool,
                  model: FaceModel | None = None) -> None:
         if config.image_size > shards.size:     # enlarged, they would say no more
             raise ValueError(f"{shards.path}: holds pictures of {shards.size} px, fewer than image_size "
                              f"{config.image_size}; render them with --size {config.image_size}")
-        super().__init__(shards, people, config, training)
+        super().__init__(shards, subjects, config, training)
         self.model = load_face_model() if model is None else model
         self._matrix, self._triangles = solid_matrix(self.model, SOLID), solid_triangles(SOLID)
 
@@ -153,60 +153,60 @@ class VolumeSequence(PictureSequence):
         """people and images (B, 3) of a batch: the first is shown, two lend occluders their shapes and colours; seeds
         (B,) of all that is drawn later. Depends on its arguments alone."""
         rng = stream(self.config.seed, BATCHES, epoch, index)
-        people, images = self._who(rng, index, 3)
-        return people, images, rng.integers(2**63, size=self.config.batch_size)
+        subjects, images = self._who(rng, index, 3)
+        return subjects, images, rng.integers(2**63, size=self.config.batch_size)
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Batch `index` of an epoch, or one worker's part of it. Depends on its arguments alone; thread-safe."""
-        people, images, seeds = self.draw(epoch, index)
+        subjects, images, seeds = self.draw(epoch, index)
         rows = np.asarray(self.rows(index, shard), np.int64)
-        return self._stacked(people[rows], images[rows], seeds[rows], min(1.0, epoch / self.config.fade_epochs))
+        return self._stacked(subjects[rows], images[rows], seeds[rows], min(1.0, epoch / self.config.fade_epochs))
 
-    def of(self, people: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def of(self, subjects: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The pictures `images` (B,) of `people` (B,) as they were rendered, as `batch` gives them. ValueError of a
         sequence for training, which changes them."""
         if self.training:
             raise ValueError("pictures as they were rendered are of a sequence that is not for training")
-        return self._stacked(np.asarray(people)[:, None], np.asarray(images)[:, None], np.zeros(len(people), int), 1.0)
+        return self._stacked(np.asarray(subjects)[:, None], np.asarray(images)[:, None], np.zeros(len(subjects), int), 1.0)
 
-    def _stacked(self, people: np.ndarray, images: np.ndarray, seeds: np.ndarray, progress: float
+    def _stacked(self, subjects: np.ndarray, images: np.ndarray, seeds: np.ndarray, progress: float
                  ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        x = np.empty((len(people), *self.shapes[0][1:]), np.float32)
-        y = {name: np.empty((len(people), *shape[1:]), np.float32) for name, shape in self.shapes[1].items()}
-        faces = self._faces(people[:, 0], images[:, 0])
+        x = np.empty((len(subjects), *self.shapes[0][1:]), np.float32)
+        y = {name: np.empty((len(subjects), *shape[1:]), np.float32) for name, shape in self.shapes[1].items()}
+        faces = self._faces(subjects[:, 0], images[:, 0])
         for i, seed in enumerate(seeds):
-            image, volume, maps = self._made(faces[i], people[i], images[i], np.random.default_rng(seed), progress)
+            image, volume, maps = self._made(faces[i], subjects[i], images[i], np.random.default_rng(seed), progress)
             cv2.normalize(image, x[i], 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)
             y["volume"][i], y["heat_maps"][i] = volume, maps
         return x, y
 
-    def truth(self, person: int, image: int) -> tuple[np.ndarray, np.ndarray]:
+    def truth(self, subject: int, image: int) -> tuple[np.ndarray, np.ndarray]:
         """Of a picture as it was rendered, at this config's size: the solid's vertices (K, 3) in voxel coordinates, and
         the 68 landmarks (68, 2), px."""
-        return self._truth(self._faces(np.array([person]), np.array([image]))[0], person, image)
+        return self._truth(self._faces(np.array([subject]), np.array([image]))[0], subject, image)
 
-    def head(self, person: int, image: int) -> tuple[np.ndarray, Frame]:
+    def head(self, subject: int, image: int) -> tuple[np.ndarray, Frame]:
         """Who is in a picture, (V, 3) mm in the camera's world, and where the volume stands, as it was rendered."""
-        head, _, frame = self._posed(self._faces(np.array([person]), np.array([image]))[0], person, image)
+        head, _, frame = self._posed(self._faces(np.array([subject]), np.array([image]))[0], subject, image)
         return head, frame
 
-    def _faces(self, people: np.ndarray, images: np.ndarray) -> np.ndarray:
+    def _faces(self, subjects: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Faces with expression (B, V, 3) float32 mm, head frame, of people (B,) in images (B,): one product for all,
         several times as fast as one for each."""
-        coefficients = np.concatenate([self.shards.gather("identity", people),
-                                       self.shards.gather("expression", people, images)], axis=1)
+        coefficients = np.concatenate([self.shards.gather("identity", subjects),
+                                       self.shards.gather("expression", subjects, images)], axis=1)
         return linear(self.model, "vertices")(coefficients).transpose(0, 2, 1)
 
-    def _truth(self, face: np.ndarray, person: int, image: int) -> tuple[np.ndarray, np.ndarray]:
+    def _truth(self, face: np.ndarray, subject: int, image: int) -> tuple[np.ndarray, np.ndarray]:
         """`truth` of a face (V, 3)."""
-        landmarks = self.shards.gather("landmarks", np.array([person]), np.array([image]))[0]
-        _, solid, frame = self._posed(face, person, image)
+        landmarks = self.shards.gather("landmarks", np.array([subject]), np.array([image]))[0]
+        _, solid, frame = self._posed(face, subject, image)
         return frame.voxels(solid), landmarks * (self.config.image_size / self.shards.size)
 
-    def _posed(self, face: np.ndarray, person: int, image: int) -> tuple[np.ndarray, np.ndarray, Frame]:
+    def _posed(self, face: np.ndarray, subject: int, image: int) -> tuple[np.ndarray, np.ndarray, Frame]:
         """A face (V, 3) as the image's camera met it: vertices (V, 3) and its solid's (K, 3), mm in the camera's
         world, and the volume's frame."""
-        pose, numbers = (self.shards.gather(name, np.array([person]), np.array([image]))[0]
+        pose, numbers = (self.shards.gather(name, np.array([subject]), np.array([image]))[0]
                          for name in ("pose", "camera"))
         size, rendered = self.config.image_size, self.shards.size
         focal, x, y, distance = (float(number) for number in numbers)
@@ -216,10 +216,10 @@ class VolumeSequence(PictureSequence):
         solid = self._matrix @ head
         return head, solid, frame_of(solid, camera, self.config.layers)
 
-    def _made(self, face: np.ndarray, people: np.ndarray, images: np.ndarray, rng: np.random.Generator, progress: float
+    def _made(self, face: np.ndarray, subjects: np.ndarray, images: np.ndarray, rng: np.random.Generator, progress: float
               ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         config, triangles = self.config, self._triangles
-        image, (voxels, landmarks) = self._image(people[0], images[0]), self._truth(face, people[0], images[0])
+        image, (voxels, landmarks) = self._image(subjects[0], images[0]), self._truth(face, subjects[0], images[0])
         empty = self.training and rng.random() < config.empty
         if self.training and config.augment:
             motion = draw_motion(rng, config)
@@ -237,17 +237,17 @@ class VolumeSequence(PictureSequence):
             size = config.image_size
             sample = MapSample(np.ascontiguousarray(image), np.zeros((size, size, 2), np.float16),
                                np.zeros((size, size), bool), np.zeros((size, size), np.float32))
-            others = (self._image(people[1], images[1]), self._image(people[2], images[2]))
+            others = (self._image(subjects[1], images[1]), self._image(subjects[2], images[2]))
             image = augment_maps(sample, rng, MAPS, progress, others).image
         return image, volume, maps
 
-    def _image(self, person: int, image: int) -> np.ndarray:
-        picture = self.shards.gather("images", np.array([person]), np.array([image]))[0]
+    def _image(self, subject: int, image: int) -> np.ndarray:
+        picture = self.shards.gather("images", np.array([subject]), np.array([image]))[0]
         size = self.config.image_size
         return picture if len(picture) == size else cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def make_volume_sequences(shards: Shards, config: VolumeConfig) -> tuple[VolumeSequence, VolumeSequence]:
     """(training, validation): people of the lowest numbers are held out. ValueError when none are left for either."""
-    training, held_out = divided(shards, config.validation_people)
+    training, held_out = divided(shards, config.validation_subjects)
     return VolumeSequence(shards, training, config, True), VolumeSequence(shards, held_out, config, False)

@@ -15,7 +15,7 @@ from Dataset.io.images import Box
 
 QUICK_LOOK, SURE = 320, 2   # pixels, stages: the detector's surest look at a small picture first, then the whole chain
 SURE_PASSES = tuple(one.name for stage in STAGES[:SURE] for one in stage)
-GUESS = "guess"
+ESTIMATE = "guess"
 # Sides of the squares of a guess, of the picture's shorter side, and by how much neighbours overlap, of their side.
 # `compact`, its crop cut again up to three times, came to the face from 201 of 202 random squares of 0.8 to 2 times the
 # face's crop whose middle lay up to 0.45 of their side off the face's, and from 24 of 25 of 0.45 to 0.8 times its size;
@@ -65,7 +65,7 @@ def guesses(shape: Sequence[int], sides: Sequence[float]) -> list[Candidate]:
     found: list[Box] = []
     for side in sides:
         found += sorted(_squares((height, width), max(1, round(side * shorter))), key=off)
-    return [Candidate((x + left, y + top, w, h), GUESS) for x, y, w, h in found]
+    return [Candidate((x + left, y + top, w, h), ESTIMATE) for x, y, w, h in found]
 
 
 def grown(box: Box, margin: float) -> Box:

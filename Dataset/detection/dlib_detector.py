@@ -16,8 +16,8 @@ from Dataset.detection.cascades import MAX_SIDE, Detection
 #: its boxes beside those of the cascades, on which the networks were trained: width, and how much lower the middle is,
 #: in widths of the cascades' (medians of 40 rendered faces, 0.88 and 0.074, and of 8 in photos, 0.90 and 0.08)
 NARROW, LOW = 0.88, 0.075
-LEAST = 80              # px: smaller faces are not found, but in an enlarged picture
-MOST_ENLARGED = 2       # doublings
+MIN_VALUE = 80              # px: smaller faces are not found, but in an enlarged picture
+MAX_ENLARGED = 2       # doublings
 
 
 def dlib_faces(image: np.ndarray, max_side: int = MAX_SIDE, enlarge: int = 0) -> list[Detection]:
@@ -29,8 +29,8 @@ def dlib_faces(image: np.ndarray, max_side: int = MAX_SIDE, enlarge: int = 0) ->
     """
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.size == 0:
         raise ValueError(f"faces are sought in (H, W, 3) or (H, W) uint8, got {image.shape} {image.dtype}")
-    if max_side < 32 or not 0 <= enlarge <= MOST_ENLARGED:
-        raise ValueError(f"max_side must be at least 32 pixels and enlarge 0 to {MOST_ENLARGED}, got {max_side} and "
+    if max_side < 32 or not 0 <= enlarge <= MAX_ENLARGED:
+        raise ValueError(f"max_side must be at least 32 pixels and enlarge 0 to {MAX_ENLARGED}, got {max_side} and "
                          f"{enlarge}")
     detector = load_dlib()
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
@@ -39,11 +39,11 @@ def dlib_faces(image: np.ndarray, max_side: int = MAX_SIDE, enlarge: int = 0) ->
     if scale < 1:
         grey = cv2.resize(grey, (max(round(width * scale), 1), max(round(height * scale), 1)),
                           interpolation=cv2.INTER_AREA)
-    places, scores, _ = detector.run(np.ascontiguousarray(grey), enlarge, 0.0)
+    positions, scores, _ = detector.run(np.ascontiguousarray(grey), enlarge, 0.0)
     found = []
-    for place, score in zip(places, scores):
-        side = max(place.width(), place.height()) / NARROW
-        x, y = (place.left() + place.right() + 1) / 2, (place.top() + place.bottom() + 1) / 2 - LOW * side
+    for position, score in zip(positions, scores):
+        side = max(position.width(), position.height()) / NARROW
+        x, y = (position.left() + position.right() + 1) / 2, (position.top() + position.bottom() + 1) / 2 - LOW * side
         box = (x - side / 2, y - side / 2, side, side)
         found.append(Detection(tuple(round(v / scale) for v in box), float(score), "dlib"))
     return sorted(found, key=lambda one: -one.box[2])

@@ -34,7 +34,7 @@ GROUPS: dict[str, tuple[float, tuple[str | tuple[str, str], ...]]] = {
     "neck": (0.1, ("neck-platysma",)),
 }
 TOGETHER = 0.8
-SPREADS = 3.0           # standard deviations that weight 1 stands for, of expressions that go both ways
+SIGMAS = 3.0           # standard deviations that weight 1 stands for, of expressions that go both ways
 
 
 def sample_expression(names: tuple[str, ...], rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
@@ -48,25 +48,25 @@ def sample_expression(names: tuple[str, ...], rng: np.random.Generator, strength
     """
     if not 0 <= strength <= 1:
         raise ValueError(f"strength must be within [0, 1], received {strength}")
-    places = {name: i for i, name in enumerate(names)}
+    positions = {name: i for i, name in enumerate(names)}
     weights = np.zeros(len(names))
     there = [i for i, name in enumerate(names) if name.endswith("+")]
     if there:
-        drawn = np.clip(rng.standard_normal(len(there)) / SPREADS, -1, 1)
+        drawn = np.clip(rng.standard_normal(len(there)) / SIGMAS, -1, 1)
         weights[there] = np.maximum(drawn, 0)
-        weights[[places[names[i][:-1] + "-"] for i in there]] = np.maximum(-drawn, 0)
+        weights[[positions[names[i][:-1] + "-"] for i in there]] = np.maximum(-drawn, 0)
         return strength * weights
     for group, (chance, units) in GROUPS.items():
-        units = tuple(unit for unit in units if {unit} <= places.keys() or set(unit) <= places.keys())
+        units = tuple(unit for unit in units if {unit} <= positions.keys() or set(unit) <= positions.keys())
         if rng.random() >= chance or not units:
             continue
         unit = units[rng.integers(len(units))]
         weight = rng.uniform(0.2, 1.0)
         if isinstance(unit, str):
-            weights[places[unit]] = weight
+            weights[positions[unit]] = weight
         elif group == "gaze" or rng.random() < TOGETHER:
-            weights[places[unit[0]]] = weight
-            weights[places[unit[1]]] = weight * (1.0 if group == "gaze" else rng.uniform(0.85, 1.0))
+            weights[positions[unit[0]]] = weight
+            weights[positions[unit[1]]] = weight * (1.0 if group == "gaze" else rng.uniform(0.85, 1.0))
         else:
-            weights[places[unit[rng.integers(2)]]] = weight
+            weights[positions[unit[rng.integers(2)]]] = weight
     return strength * weights

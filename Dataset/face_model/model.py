@@ -101,9 +101,9 @@ class FaceModel:
         """(96, 2) int64: a vertex of the subdivided head and the one of `bust()` at the same place, on every
         face; where both are drawn, their normals are to be averaged."""
         rings = [border_vertices(level.quads) for level in (self._subdivision, self._bust_subdivision)]
-        places = [(level.matrix @ mean)[ring] for level, mean, ring in
+        positions = [(level.matrix @ mean)[ring] for level, mean, ring in
                   zip((self._subdivision, self._bust_subdivision), (self.mean, self.bust_mean), rings)]
-        distance, nearest = cKDTree(places[0]).query(places[1])
+        distance, nearest = cKDTree(positions[0]).query(positions[1])
         touching = distance < 1e-3
         return np.stack([rings[0][nearest[touching]], rings[1][touching]], 1)
 

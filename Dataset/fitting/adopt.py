@@ -29,7 +29,7 @@ from scipy.ndimage import binary_dilation
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from Dataset.face_model.expressions import SPREADS
+from Dataset.face_model.expressions import SIGMAS
 from Dataset.face_model.lift import Lift, places_on
 from Dataset.face_model.model import BUILT_IN, FaceModel, load_face_model
 from Dataset.face_model.readers.basel import read_basel_2009, read_basel_2017
@@ -62,8 +62,8 @@ class Report(NamedTuple):
 
     surface: float
     surface_p95: float
-    people: float
-    people_p95: float
+    subjects: float
+    subjects_p95: float
     identity: float
     expression: float
     covered: float
@@ -75,7 +75,7 @@ class Adopted(NamedTuple):
     """model; place: the file's frame (mm) -> the head frame, a rigid motion; report."""
 
     model: FaceModel
-    place: Similarity
+    position: Similarity
     report: Report
 
 
@@ -132,21 +132,21 @@ def adopt(raw: RawModel) -> Adopted:
     grid = found.grid.reshape(-1, 3)
     surface = ScanSurface(scan, str(raw.source))
     trusted = _closed(own) & has_scan(surface, grid)[1]
-    places = places_on(scan, grid)
+    positions = places_on(scan, grid)
     lift = Lift(own, trusted)
     start = found.fit.vertices(own)
-    mean = start + lift(((places @ raw.mean) - own.grid_matrix @ start)[None])[0]
+    mean = start + lift(((positions @ raw.mean) - own.grid_matrix @ start)[None])[0]
 
     turn = found.fit.pose.rotation          # our head frame -> the file's
-    identity, expression = (lift(np.stack([places @ x for x in basis]) if len(basis) else
+    identity, expression = (lift(np.stack([positions @ x for x in basis]) if len(basis) else
                                  np.zeros((0, len(grid), 3)), moves) @ turn
                             for basis, moves in ((raw.identity, False), (raw.expression, True)))
     mean = mean @ turn
     eyes = [mean[np.unique(own.triangles[own.region(name)])] for name in ("eye_right", "eye_left")]
     origin = np.mean([(eye.min(0) + eye.max(0)) / 2 for eye in eyes], axis=0)
     model = _built(own, mean - origin, identity, expression, raw)
-    place = Similarity(1.0, turn.T, -origin)
-    return Adopted(model, place, _measured(raw, model, place, places, trusted, surface))
+    position = Similarity(1.0, turn.T, -origin)
+    return Adopted(model, position, _measured(raw, model, position, positions, trusted, surface))
 
 
 def expression_directions(raw: RawModel, expression: np.ndarray, own: FaceModel) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -157,7 +157,7 @@ def expression_directions(raw: RawModel, expression: np.ndarray, own: FaceModel)
         return own.expression, own.expression_names
     if not raw.signed:
         return expression[:most], raw.expression_names[:most]
-    half = expression[:most // 2] * SPREADS
+    half = expression[:most // 2] * SIGMAS
     names = raw.expression_names[:most // 2]
     return np.concatenate([half, -half]), (*(f"{name}+" for name in names), *(f"{name}-" for name in names))
 
@@ -184,10 +184,10 @@ def _padded(basis: np.ndarray, count: int) -> np.ndarray:
     return out
 
 
-def _measured(raw: RawModel, model: FaceModel, place: Similarity, places: sparse.csr_matrix, trusted: np.ndarray,
+def _measured(raw: RawModel, model: FaceModel, position: Similarity, positions: sparse.csr_matrix, trusted: np.ndarray,
               surface: ScanSurface) -> Report:
     rng = np.random.default_rng(0)
-    back = place.inverse()
+    back = position.inverse()
     grid = back.apply(model.grid_matrix @ model.mean.astype(float))[trusted]
     distance = surface.nearest(grid).distance
     kept, apart = min(len(raw.identity), len(model.identity)), []
@@ -196,14 +196,14 @@ def _measured(raw: RawModel, model: FaceModel, place: Similarity, places: sparse
     count = 0 if borrowed else min(len(raw.expression), half)
     for _ in range(CHECKED):
         identity = rng.standard_normal(kept)
-        expression = np.clip(rng.standard_normal(count), -SPREADS, SPREADS) if raw.signed else \
+        expression = np.clip(rng.standard_normal(count), -SIGMAS, SIGMAS) if raw.signed else \
             rng.uniform(0, 1, count) * (rng.random(count) < 0.1)
         ours = model.shape(identity, weights_of(expression, raw.signed) if count else None)
-        theirs = place.apply(raw.shape(identity, expression))
-        apart.append(np.linalg.norm((model.grid_matrix @ ours - places @ theirs)[trusted], axis=1))
+        theirs = position.apply(raw.shape(identity, expression))
+        apart.append(np.linalg.norm((model.grid_matrix @ ours - positions @ theirs)[trusted], axis=1))
     marks = np.nan
     if raw.landmarks is not None:
-        error = np.linalg.norm(place.apply(raw.landmarks) - model.landmarks(model.mean), axis=1)
+        error = np.linalg.norm(position.apply(raw.landmarks) - model.landmarks(model.mean), axis=1)
         marks = float(error[CONTOUR:].mean())
     return Report(float(distance.mean()), float(np.quantile(distance, 0.95)), float(np.mean(apart)),
                   float(np.quantile(apart, 0.95)), _share(raw.identity, kept),
@@ -222,7 +222,7 @@ def weights_of(expression: np.ndarray, signed: bool, most: int = 84) -> np.ndarr
     way there and the way back, (2 M',), M' = min(M, most / 2) of them; of any other as they are, the first `most`."""
     if not signed:
         return np.asarray(expression, float)[:most]
-    there = np.clip(np.asarray(expression, float)[:most // 2] / SPREADS, -1, 1)
+    there = np.clip(np.asarray(expression, float)[:most // 2] / SIGMAS, -1, 1)
     return np.concatenate([np.maximum(there, 0), np.maximum(-there, 0)])
 
 
@@ -265,7 +265,7 @@ def words(report: Report) -> str:
     """The report in one line."""
     marks = "" if np.isnan(report.landmarks) else f"; its landmarks {report.landmarks:.1f} mm from ours"
     return (f"mean {report.surface:.2f} mm off its surface (95 %: {report.surface_p95:.2f}), its people "
-            f"{report.people:.2f} mm (95 %: {report.people_p95:.2f}), {report.covered:.0%} of the face covered; "
+            f"{report.subjects:.2f} mm (95 %: {report.subjects_p95:.2f}), {report.covered:.0%} of the face covered; "
             f"{report.identity:.1%} of its identity and {report.expression:.1%} of its expression kept"
             + (" (borrowed: it has none)" if report.borrowed else "") + marks)
 

@@ -67,10 +67,10 @@ def fit_depth(depth: np.ndarray, camera: Camera, model: FaceModel | None = None,
 def _sized(pose: Similarity, surface: ScanSurface, model: FaceModel) -> Similarity:
     """Where the mean face lies, and how many times as large it is: by ICP with scale, of its places to the surface."""
     grid = points.decode(points.encode(model.mean, 32, model))
-    for spread in np.geomspace(15.0, 5.0, ROUNDS):
-        place = pose.apply(grid)
-        found = surface.nearest(place)
-        share = np.where(found.rim, 0.02, 1.0) / (1 + (found.distance / spread) ** 2) ** 2
-        pose = umeyama(place, found.points, share + 1e-9).compose(pose)
+    for sigma in np.geomspace(15.0, 5.0, ROUNDS):
+        position = pose.apply(grid)
+        found = surface.nearest(position)
+        share = np.where(found.boundary, 0.02, 1.0) / (1 + (found.distance / sigma) ** 2) ** 2
+        pose = umeyama(position, found.points, share + 1e-9).compose(pose)
         pose = Similarity(float(np.clip(pose.scale, *SIZES)), pose.rotation, pose.translation)
     return pose

@@ -22,7 +22,7 @@ from Dataset.representations.correspondences import Correspondences, checked, fr
 
 __all__ = ["Correspondences", "FitOptions", "JointFit", "from_landmarks", "joint_fit"]
 
-SETTLED = 0.05          # spreads of their priors: when no coefficient moves by more, the fit is done
+CONVERGED = 0.05          # spreads of their priors: when no coefficient moves by more, the fit is done
 
 
 class JointFit(NamedTuple):
@@ -93,7 +93,7 @@ def _fit(photos: list[Correspondences], model: FaceModel | None, options: FitOpt
         moved, change = _step(states, systems, identity, options, number == 0)
         identity[:len(change)] += change
         offsets = bases.offsets(identity, 0)
-        if moved < SETTLED:
+        if moved < CONVERGED:
             break
     return _result(photos, states, offsets, identity, options)
 
@@ -115,11 +115,11 @@ def _step(states: list[PhotoFit], systems: list[tuple[np.ndarray, np.ndarray]], 
         if not any(out.any() for out in outside):
             break
         held = [hold | out for hold, out in zip(held, outside)]
-    moved = float(np.abs(change).max(initial=0)) / options.identity_spread
+    moved = float(np.abs(change).max(initial=0)) / options.identity_sigma
     for state, move, new in zip(states, moves, wanted):
         state.pose = state.pose.moved(move[:OWN], (0.0, 1 / NEAREST))
         new = np.clip(new, 0, 1)
-        moved = max(moved, float(np.abs(new - state.expression).max(initial=0)) / options.expression_spread)
+        moved = max(moved, float(np.abs(new - state.expression).max(initial=0)) / options.expression_sigma)
         state.expression = new
     return moved, change
 
@@ -132,7 +132,7 @@ def _at_border(weights: np.ndarray, downhill: np.ndarray) -> np.ndarray:
 def _solve(systems: list[tuple[np.ndarray, np.ndarray]], held: list[np.ndarray], identity: np.ndarray,
            options: FitOptions) -> tuple[np.ndarray, list[np.ndarray]]:
     """Steps of the identity (n,) and of each photo's unknowns (91,), 0 where they are held."""
-    n, prior = len(identity), options.identity_spread ** -2
+    n, prior = len(identity), options.identity_sigma ** -2
     matrix, right, eliminated = prior * np.eye(n), -prior * identity, []
     for (system, side), hold in zip(systems, held):
         free = np.concatenate([np.ones(OWN - 1, bool), [options.perspective], ~hold])
@@ -155,7 +155,7 @@ def _result(photos: Sequence[Correspondences], states: list[PhotoFit], offsets: 
             options: FitOptions) -> JointFit:
     residuals, kept = [], []
     for photo, state in zip(photos, states):
-        state.look(offsets, options)
+        state.appearance(offsets, options)
         trust = state.weights * state.kept
         residuals.append(np.sqrt((trust * (state.miss ** 2).sum(-1)).sum() / trust.sum()) / state.unit)
         kept.append(np.zeros(len(photo.weights)))

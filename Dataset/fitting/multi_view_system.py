@@ -26,8 +26,8 @@ CELLS = 16              # side of the cells in which pairs are gathered
 UNIT = 128.0            # px: inside, every crop has this side
 NEAREST = 250.0         # mm from the head's origin: no camera is nearer
 OWN = 7                 # of a photo's unknowns that are its pose; the last of them is the perspective
-_LIMITS = {"components": (0, 1000), "identity_spread": (1e-2, 100), "expression_spread": (1e-3, 10),
-           "distance": (NEAREST, 1e5), "distance_spread": (1e-3, 10), "noise_floor": (0.01, 100),
+_LIMITS = {"components": (0, 1000), "identity_sigma": (1e-2, 100), "expression_sigma": (1e-3, 10),
+           "distance": (NEAREST, 1e5), "distance_sigma": (1e-3, 10), "noise_floor": (0.01, 100),
            "correlation": (0, 1e3), "correlated": (0, 0.99), "robust": (0.1, np.inf), "iterations": (1, 100)}
 
 
@@ -42,12 +42,12 @@ class FitOptions:
     iterations: Gauss-Newton steps at most. ValueError for a value out of range."""
 
     components: int = 200
-    identity_spread: float = 1.0
+    identity_sigma: float = 1.0
     expression: bool = True
-    expression_spread: float = 0.2
+    expression_sigma: float = 0.2
     perspective: bool = True
     distance: float = 800.0
-    distance_spread: float = 0.5
+    distance_sigma: float = 0.5
     noise_floor: float = 0.3
     correlation: float = 40.0
     correlated: float = 0.9
@@ -77,8 +77,8 @@ class Bases(NamedTuple):
 def bases_of(model: FaceModel) -> Bases:
     """A model's bases, made once."""
     steps = np.linspace(0, SIZE - 1, LATTICE)
-    places = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
-    matrix = bilinear_matrix(places, SIZE) @ model.grid_matrix
+    positions = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
+    matrix = bilinear_matrix(positions, SIZE) @ model.grid_matrix
     both = np.concatenate([model.identity, model.expression])
     flat = both.transpose(1, 2, 0).reshape(len(model.mean), -1)
     basis = np.ascontiguousarray((matrix @ flat).reshape(LATTICE ** 2, 3, -1), np.float32)
@@ -86,9 +86,9 @@ def bases_of(model: FaceModel) -> Bases:
     return Bases(mean.reshape(SIZE, SIZE, 3), basis, len(model.identity))
 
 
-def _on_lattice(places: np.ndarray, side: int) -> sparse.csr_matrix:
+def _on_lattice(positions: np.ndarray, side: int) -> sparse.csr_matrix:
     """(K, side * side): a grid of ``side`` over the face, sampled at places (K, 2), rows and columns of the 128x128."""
-    return bilinear_matrix(places * ((side - 1) / (SIZE - 1)), side)
+    return bilinear_matrix(positions * ((side - 1) / (SIZE - 1)), side)
 
 
 class PhotoFit:
@@ -104,30 +104,30 @@ class PhotoFit:
         grid, self.unit = photo.grid[self.used], UNIT / photo.size
         self.pixels, self.weights = photo.pixels[self.used] * self.unit, photo.weights[self.used] / self.unit ** 2
         self._means = bilinear_matrix(grid, SIZE) @ bases.mean.reshape(-1, 3)
-        self._spread = _on_lattice(grid, LATTICE)
+        self._sigma = _on_lattice(grid, LATTICE)
         cell = np.minimum(grid * (CELLS / SIZE), CELLS - 1).astype(int)
         occupied, self._cells = np.unique(cell[:, 0] * CELLS + cell[:, 1], return_inverse=True)
         starts = np.arange(len(self.used) + 1)
         gather = sparse.csr_matrix((self.weights, self._cells, starts), (len(self.used), len(occupied))).T
         gather = sparse.diags(1 / np.asarray(gather.sum(1)).ravel()) @ gather
         # bases and places of the cells: their pairs' mean
-        self._rows = ((gather @ self._spread) @ bases.basis.reshape(LATTICE ** 2, -1)).reshape(len(occupied), 3, -1)
-        places = gather @ grid
-        self._apart = np.linalg.norm(places[:, None] - places, axis=-1)
+        self._rows = ((gather @ self._sigma) @ bases.basis.reshape(LATTICE ** 2, -1)).reshape(len(occupied), 3, -1)
+        positions = gather @ grid
+        self._apart = np.linalg.norm(positions[:, None] - positions, axis=-1)
         self._bases = bases
         if pose is None:
-            pose = weak_perspective(self._means + self._spread @ offsets, self.pixels, self.weights)
+            pose = weak_perspective(self._means + self._sigma @ offsets, self.pixels, self.weights)
         else:
             pose = pose._replace(scale=pose.scale * self.unit, translation=pose.translation * self.unit)
         self.pose = pose
         self.expression = np.zeros(bases.basis.shape[2] - bases.count) if expression is None else expression.copy()
 
-    def look(self, offsets: np.ndarray, options: FitOptions) -> tuple[np.ndarray, float]:
+    def appearance(self, offsets: np.ndarray, options: FitOptions) -> tuple[np.ndarray, float]:
         """The face with these offsets of the identity -> where the pairs' places are on it (K, 3), and by how much the
         variances are larger than was promised, >= 1. Sets `miss` and `kept`."""
         if self.expression.any():
             offsets = offsets + self._bases.offsets(self.expression, self._bases.count)
-        points = self._means + self._spread @ offsets
+        points = self._means + self._sigma @ offsets
         self.miss = self.pixels - self.pose.project(points)
         squared = (self.miss ** 2).sum(-1) / (1 / self.weights + options.noise_floor ** 2)
         # of two coordinates of variance 1 the median is 2 log 2
@@ -138,14 +138,14 @@ class PhotoFit:
     def system(self, offsets: np.ndarray, options: FitOptions) -> tuple[np.ndarray, np.ndarray]:
         """Normal equations (M, M), (M,) over a step of identity (n), pose (7) and expression (84), with the prior of
         the last two."""
-        points, factor = self.look(offsets, options)
+        points, factor = self.appearance(offsets, options)
         trust, count = self.weights * self.kept, len(self._rows)
         n = min(options.components, self._bases.count)
 
         def summed(values: np.ndarray) -> np.ndarray:
             return np.bincount(self._cells, values, count)
         total = summed(trust)
-        miss, places = (np.stack([summed(trust * column) / total for column in values.T], 1)
+        miss, positions = (np.stack([summed(trust * column) / total for column in values.T], 1)
                         for values in (self.miss, points))
         # by what is left of the weights, so that outliers have no say: variance of a cell's pairs, and what is left
         variance, left = total / summed(trust * self.weights), summed(trust * self.kept) / total
@@ -154,7 +154,7 @@ class PhotoFit:
         covariance = alike * np.sqrt(np.outer(variance, variance))
         alone = (1 - share) / total + share * variance * (1 / left - 1)
         covariance[np.diag_indices(count)] += alone + options.noise_floor ** 2
-        by_point, by_pose = self.pose.jacobian(places)
+        by_point, by_pose = self.pose.jacobian(positions)
         rows = by_point.astype(np.float32) @ self._rows             # (C, 2, N)
         rows = np.concatenate([rows[..., :n], by_pose.astype(np.float32), rows[..., self._bases.count:],
                                miss.astype(np.float32)[..., None]], -1)
@@ -164,8 +164,8 @@ class PhotoFit:
         both = (white.T @ white).astype(float)
         matrix, right = both[:-1, :-1].copy(), both[:-1, -1].copy()
         inverse = 1 / options.distance
-        prior = np.concatenate([np.full(OWN - 1, 1e-9), [(options.distance_spread * inverse) ** -2],
-                                np.full(len(self.expression), options.expression_spread ** -2)])
+        prior = np.concatenate([np.full(OWN - 1, 1e-9), [(options.distance_sigma * inverse) ** -2],
+                                np.full(len(self.expression), options.expression_sigma ** -2)])
         right[n:] -= prior * np.concatenate([np.zeros(OWN - 1), [self.pose.perspective - inverse], self.expression])
         own = np.arange(n, len(matrix))
         matrix[own, own] += prior

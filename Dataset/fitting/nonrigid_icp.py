@@ -112,12 +112,12 @@ def deform(surface: ScanSurface, start: np.ndarray, skin: np.ndarray, model: Fac
     area, membrane = stiffness(model)
     plate = (membrane @ sparse.diags(1 / area) @ membrane).tocsc()
     moved = np.zeros_like(start)
-    for soft, bend, spread, rounds in LEVELS:
+    for soft, bend, sigma, rounds in LEVELS:
         energy = soft * membrane + bend * plate
         for _ in range(rounds):
             points = start + moved
             found = surface.nearest(points)
-            share = area * skin * pair_weights(points, vertex_normals(points, grid_triangles()), found, spread)
+            share = area * skin * pair_weights(points, vertex_normals(points, grid_triangles()), found, sigma)
             along = np.einsum("ni,ni->n", found.normals, found.points - points)
             wanted = moved + along[:, None] * found.normals
             moved = solve(energy + sparse.diags(share + HOLD), share[:, None] * wanted)
@@ -134,7 +134,7 @@ def solve(system: sparse.spmatrix, right: np.ndarray) -> np.ndarray:
 def has_scan(surface: ScanSurface, points: np.ndarray) -> tuple[Nearest, np.ndarray]:
     """The scan's nearest points, and (N,) bool: is there scan underneath: not its rim, and not FAR away."""
     found = surface.nearest(points)
-    return found, ~found.rim & (found.distance < FAR)
+    return found, ~found.boundary & (found.distance < FAR)
 
 
 def measure(surface: ScanSurface, grid: np.ndarray, start: np.ndarray, fit: Fit, landmarks: Landmarks | None,
@@ -145,7 +145,7 @@ def measure(surface: ScanSurface, grid: np.ndarray, start: np.ndarray, fit: Fit,
     forward = found.distance[under & skin]
     own = ScanSurface(Mesh(grid, faces), "grid")
     back = own.nearest(surface.vertices[surface.triangles].mean(1))
-    at = skin[cKDTree(grid).query(back.points)[1]] & ~back.rim & (back.distance < 2 * FAR)
+    at = skin[cKDTree(grid).query(back.points)[1]] & ~back.boundary & (back.distance < 2 * FAR)
     normals = [area_vectors(g, faces) for g in (start, grid)]
     error = np.nan
     if landmarks is not None and len(landmarks.index):

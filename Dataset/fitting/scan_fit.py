@@ -23,10 +23,10 @@ from Dataset.representations.points import SIZE, grid_triangles
 
 STEP = 2                    # every second row and column of the grid is fitted to a scan,
 COARSE = 4                  # every fourth to what a network says, which is smoother: about half the time
-EXPRESSION_SPREAD = 0.2     # prior of an expression's weight
-SCALE_SPREAD = 0.02         # prior of the logarithm of the scale: identity has most of the size
-LANDMARK_SPREAD = 2.0       # mm: how well landmarks are placed
-DATA_SPREAD = 1.0           # mm: of a pair; what the model cannot make counts as noise, too
+EXPRESSION_SIGMA = 0.2     # prior of an expression's weight
+SCALE_SIGMA = 0.02         # prior of the logarithm of the scale: identity has most of the size
+LANDMARK_SIGMA = 2.0       # mm: how well landmarks are placed
+DATA_SIGMA = 1.0           # mm: of a pair; what the model cannot make counts as noise, too
 MAX_ANGLE = 50.0            # degrees between the normals of a pair
 SCALES = (0.7, 1.4)         # of the landmarks against the mean face's; else the unit is not mm, or it is no face
 HOPELESS = 10.0             # mm: if the scan is farther from the placed mean face than this, nothing is fitted
@@ -85,20 +85,20 @@ def fit_model(surface: ScanSurface, landmarks: Landmarks | None = None, model: F
         else start or start_from_tip(surface, model)
     count = len(model.identity)
     weights = np.zeros(len(bases.basis), np.float32)
-    for spread, components, rounds in SCHEDULE:
+    for sigma, components, rounds in SCHEDULE:
         if components and (residual := _residual(surface, bases, pose, weights)) > HOPELESS:
             return Fit(pose, weights[:count].astype(float), weights[count:].astype(float), residual)
         active = np.concatenate([np.arange(min(components, count)),
                                  np.arange(count, len(weights)) if components else np.arange(0)]).astype(np.int64)
         for _ in range(rounds):
-            pose, weights = _round(surface, bases, pose, weights, active, count, spread, landmarks, (step / STEP) ** 2)
+            pose, weights = _round(surface, bases, pose, weights, active, count, sigma, landmarks, (step / STEP) ** 2)
     residual = _residual(surface, bases, pose, weights)
     return Fit(pose, weights[:count].astype(float), weights[count:].astype(float), residual)
 
 
 def _residual(surface: ScanSurface, bases: _Bases, pose: Similarity, weights: np.ndarray) -> float:
     found = surface.nearest(pose.apply(_shape(bases, weights)))
-    under = bases.solid & ~found.rim
+    under = bases.solid & ~found.boundary
     return float(found.distance[under].mean()) if under.any() else float("inf")
 
 
@@ -125,10 +125,10 @@ def start_from_tip(surface: ScanSurface, model: FaceModel) -> Similarity:
         ahead = np.einsum("ij,j->i", surface.vertices, rotation[:, 2])
         foremost = surface.vertices[np.argsort(ahead, kind="stable")[-max(1, round(TIP_SHARE * len(ahead))):]]
         pose = Similarity(1.0, rotation, np.median(foremost, 0) - rotation @ tip)
-        for spread in (20.0, 15.0, 12.0, 10.0, 8.0, 8.0, 6.0, 6.0):
+        for sigma in (20.0, 15.0, 12.0, 10.0, 8.0, 8.0, 6.0, 6.0):
             points = pose.apply(bases.mean[every])
             found = surface.nearest(points)
-            share = np.where(found.rim, 0.05, 1.0) / (1 + (found.distance / spread)**2)**2
+            share = np.where(found.boundary, 0.05, 1.0) / (1 + (found.distance / sigma)**2)**2
             pose = umeyama(points, found.points, share + 1e-9, with_scale=False).compose(pose)
         error = np.minimum(surface.nearest(pose.apply(bases.mean[every])).distance, 15.0).mean()
         if error < best_error - 1e-6:
@@ -137,12 +137,12 @@ def start_from_tip(surface: ScanSurface, model: FaceModel) -> Similarity:
 
 
 def _round(surface: ScanSurface, bases: _Bases, pose: Similarity, weights: np.ndarray, active: np.ndarray, count: int,
-           spread: float, landmarks: Landmarks | None, each: float = 1.0) -> tuple[Similarity, np.ndarray]:
+           sigma: float, landmarks: Landmarks | None, each: float = 1.0) -> tuple[Similarity, np.ndarray]:
     """One Gauss-Newton step over (turn, shift, log scale, coefficients) -> new pose and coefficients. each: for how
     many pairs one counts."""
     points = pose.apply(_shape(bases, weights))
     found = surface.nearest(points)
-    share = pair_weights(points, vertex_normals(points, bases.triangles), found, spread) * bases.solid
+    share = pair_weights(points, vertex_normals(points, bases.triangles), found, sigma) * bases.solid
     rows = np.flatnonzero(share)
     centre = pose.translation
     arm, normal = points[rows] - centre, found.normals[rows]
@@ -154,20 +154,20 @@ def _round(surface: ScanSurface, bases: _Bases, pose: Similarity, weights: np.nd
     gap = np.einsum("ni,ni->n", normal, found.points[rows] - points[rows]).astype(np.float32)
     # An increment is solved for, the prior is on the sum.
     current = np.concatenate([np.zeros(6), [np.log(pose.scale)], weights[active]])
-    prior = np.concatenate([np.full(6, 1e-6), [SCALE_SPREAD**-2],
-                            np.where(active < count, 1.0, EXPRESSION_SPREAD**-2)])
-    scaled = jacobian * (share[rows, None] * (each / DATA_SPREAD**2)).astype(np.float32)
+    prior = np.concatenate([np.full(6, 1e-6), [SCALE_SIGMA**-2],
+                            np.where(active < count, 1.0, EXPRESSION_SIGMA**-2)])
+    scaled = jacobian * (share[rows, None] * (each / DATA_SIGMA**2)).astype(np.float32)
     system = (scaled.T @ jacobian).astype(float) + np.diag(prior)
     right = (scaled.T @ gap).astype(float) - prior * current
     if landmarks is not None and len(landmarks.index):
-        place = pose.apply(_landmarks(bases, weights)[landmarks.index])
-        arm = place - centre
+        position = pose.apply(_landmarks(bases, weights)[landmarks.index])
+        arm = position - centre
         turn = np.cross(np.eye(3)[None], arm[:, None])          # (K, turn axis, 3)
         move = np.einsum("akc,dc->kda", bases.landmark_basis[active][:, landmarks.index], pose.scale * pose.rotation)
         full = np.concatenate([turn.transpose(0, 2, 1), np.broadcast_to(np.eye(3), (len(arm), 3, 3)),
                                arm[:, :, None], move], axis=2).reshape(-1, len(current))
-        miss = (landmarks.points - place)
-        trust = np.repeat(1 / (1 + ((miss**2).sum(1) / (3 * LANDMARK_SPREAD)**2))**2, 3) / LANDMARK_SPREAD**2
+        miss = (landmarks.points - position)
+        trust = np.repeat(1 / (1 + ((miss**2).sum(1) / (3 * LANDMARK_SIGMA)**2))**2, 3) / LANDMARK_SIGMA**2
         system += full.T @ (full * trust[:, None])
         right += full.T @ (miss.ravel() * trust)
     change = np.linalg.solve(system, right)
@@ -180,12 +180,12 @@ def _round(surface: ScanSurface, bases: _Bases, pose: Similarity, weights: np.nd
     return Similarity(pose.scale * grown, turned @ pose.rotation, centre + change[3:6]), weights
 
 
-def pair_weights(points: np.ndarray, normals: np.ndarray, found: Nearest, spread: float) -> np.ndarray:
+def pair_weights(points: np.ndarray, normals: np.ndarray, found: Nearest, sigma: float) -> np.ndarray:
     """How much each pair of a point and its nearest one counts, (N,) in [0, 1]: 0 on the rim, beyond three times
     `spread` (mm), and where the normals differ by more than MAX_ANGLE."""
     agree = np.einsum("ni,ni->n", normals, found.normals) > np.cos(np.radians(MAX_ANGLE))
-    near = found.distance < 3 * spread
-    return (agree & near & ~found.rim) / (1 + (found.distance / spread)**2)**2
+    near = found.distance < 3 * sigma
+    return (agree & near & ~found.boundary) / (1 + (found.distance / sigma)**2)**2
 
 
 def _shape(bases: _Bases, weights: np.ndarray) -> np.ndarray:

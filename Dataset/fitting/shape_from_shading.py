@@ -21,7 +21,7 @@ from Dataset.rendering.shading import GAMMA, LUMINANCE, sh_basis
 from Dataset.representations.coefficients import POSE, checked, decode_pose
 from Dataset.representations.pncc import RenderingUnit, built_in_unit
 
-_LEAST = 64             # pixels of a face that can be refined
+_MIN = 64             # pixels of a face that can be refined
 FRONT, CHIN, BROW = 0.0, -85.0, 60.0        # mm, mean face: what lies before, above and below is the front of the face
 _ROUNDS = 3             # of reweighting, of light and of relief
 
@@ -77,8 +77,8 @@ def refine(image: np.ndarray, face: np.ndarray, where: np.ndarray | None = None,
     coarse = normalise(drawn[..., 3:].astype(float) * 2 - 1)
     mask = drawn[..., :3].any(-1) & (coarse[..., 2] > options.facing)
     mask = mask if where is None else mask & where
-    if mask.sum() < _LEAST:
-        raise ValueError(f"{mask.sum()} pixels show the face, fewer than {_LEAST}")
+    if mask.sum() < _MIN:
+        raise ValueError(f"{mask.sum()} pixels show the face, fewer than {_MIN}")
     return refine_normals(image, coarse, mask, decode_pose(face[POSE], size).scale, options)
 
 
@@ -129,9 +129,9 @@ def _light(seen: np.ndarray, normals: np.ndarray, options: DetailOptions) -> np.
 
 def _albedo(seen: np.ndarray, shading: np.ndarray, mask: np.ndarray, reach: float) -> np.ndarray:
     """Local least squares of seen = albedo * shading over a Gaussian of `reach` px: (S, S)."""
-    def spread(values: np.ndarray) -> np.ndarray:
+    def sigma(values: np.ndarray) -> np.ndarray:
         return cv2.GaussianBlur(np.where(mask, values, 0.0), (0, 0), max(reach, 0.5))
-    return spread(seen * shading) / np.maximum(spread(shading * shading), 1e-6)
+    return sigma(seen * shading) / np.maximum(sigma(shading * shading), 1e-6)
 
 
 def _same_paint(image: np.ndarray, mask: np.ndarray, options: DetailOptions, scale: float) -> np.ndarray:

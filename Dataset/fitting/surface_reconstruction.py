@@ -100,8 +100,8 @@ def closing_points(depth: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.nd
     seen = np.pad(np.isfinite(depth), 1)        # the picture's border is part of the outline
     solid = ndimage.binary_fill_holes(seen)
     outline = (solid & ~ndimage.binary_erosion(solid))[1:-1, 1:-1]
-    place = ndimage.distance_transform_edt(~seen[1:-1, 1:-1], return_distances=False, return_indices=True)
-    nearest, solid = depth[tuple(place)], solid[1:-1, 1:-1]
+    position = ndimage.distance_transform_edt(~seen[1:-1, 1:-1], return_distances=False, return_indices=True)
+    nearest, solid = depth[tuple(position)], solid[1:-1, 1:-1]
     end = np.nanmax(depth) + BACK
     step = 2 * np.nanmin(depth) / camera.focal              # two pixels
     along = nearest[outline][:, None] + np.arange(step, end - np.nanmin(depth), step)

@@ -18,12 +18,12 @@ from Dataset.geometry.blas import one_thread
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.scan_surface import ScanSurface
 from Dataset.geometry.transforms import Similarity, rotation_from_euler, umeyama
-from Dataset.representations.volume import LEVEL, Frame, decode, guess_frame, solid
+from Dataset.representations.volume import LEVEL, Frame, decode, estimate_frame, solid
 
 TURNS = tuple((yaw, roll) for yaw in (0, -30, 30, -60, 60, -85, 85) for roll in (0, -35, 35))      # degrees
 ROUNDS, LAST = 10, 20       # of ICP from each turn, and more from the best
 FINE, COARSE = 96, 32       # voxels a side that are enough for the fit, and for its start
-LEAST = 0.004               # share of the voxels that are inside: less is no face
+MIN_VALUE = 0.004               # share of the voxels that are inside: less is no face
 SIZES = (0.6, 1.6)          # that a surface may have, times the mean face's
 SIDE = 16                   # of the grid whose solid finds the start
 
@@ -47,9 +47,9 @@ def fit_volume(values: np.ndarray, frame: Frame | None = None, model: FaceModel 
     model = load_face_model() if model is None else model
     values = np.asarray(values)
     if values.ndim == 3 and np.count_nonzero(values > (LEVEL * 255 if values.dtype == np.uint8 else LEVEL)
-                                             ) < LEAST * values.size:
-        raise NotFittable(f"volume: empty: a face fills at least {LEAST:.1%} of it")
-    frame = guess_frame(values.shape[0], values.shape[2]) if frame is None else frame
+                                             ) < MIN_VALUE * values.size:
+        raise NotFittable(f"volume: empty: a face fills at least {MIN_VALUE:.1%} of it")
+    frame = estimate_frame(values.shape[0], values.shape[2]) if frame is None else frame
     mesh = _surface(values, frame, FINE)
     with one_thread():
         start = _start(_surface(values, frame, COARSE).vertices, model)
@@ -93,9 +93,9 @@ def _start(surface: np.ndarray, model: FaceModel) -> Similarity:
 
 def _closer(pose: Similarity, face: np.ndarray, tree: cKDTree, rounds: int) -> Similarity:
     """Rounds of ICP with scale, face (K, 3) to the tree's points; the farther apart a pair the less it counts."""
-    for spread in np.geomspace(15.0, 5.0, rounds):
+    for sigma in np.geomspace(15.0, 5.0, rounds):
         placed = pose.apply(face)
         distance, index = tree.query(placed)
-        pose = umeyama(placed, tree.data[index], 1 / (1 + (distance / spread) ** 2) ** 2).compose(pose)
+        pose = umeyama(placed, tree.data[index], 1 / (1 + (distance / sigma) ** 2) ** 2).compose(pose)
         pose = Similarity(float(np.clip(pose.scale, *SIZES)), pose.rotation, pose.translation)
     return pose

@@ -14,12 +14,12 @@ def bilinear(grid: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndar
     return upper * (1 - down) + lower * down
 
 
-def bilinear_matrix(places: np.ndarray, side: int) -> sparse.csr_matrix:
+def bilinear_matrix(positions: np.ndarray, side: int) -> sparse.csr_matrix:
     """(K, side * side) float64: values of a square grid, row by row, at places (K, 2), row and column from 0 to
     side - 1, in one product."""
-    low = np.clip(places.astype(int), 0, side - 2)
-    down, across = (places - low).T
+    low = np.clip(positions.astype(int), 0, side - 2)
+    down, across = (positions - low).T
     columns = (low[:, :1] * side + low[:, 1:]) + np.array([0, 1, side, side + 1])
     values = np.stack([(1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across], 1)
-    return sparse.csr_matrix((values.ravel(), columns.ravel(), 4 * np.arange(len(places) + 1)),
-                             (len(places), side * side))
+    return sparse.csr_matrix((values.ravel(), columns.ravel(), 4 * np.arange(len(positions) + 1)),
+                             (len(positions), side * side))

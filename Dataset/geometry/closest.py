@@ -40,8 +40,8 @@ class ClosestPoints:
         triangle = answer["primitive_ids"].numpy().astype(np.int64)
         uv = answer["primitive_uvs"].numpy().astype(np.float64)
         weights = np.concatenate([1 - uv.sum(1, keepdims=True), uv], axis=1)
-        place = np.einsum("nk,nkc->nc", weights, self.vertices[self.triangles[triangle]])
-        return Closest(triangle, weights, place, np.linalg.norm(place - points, axis=1))
+        position = np.einsum("nk,nkc->nc", weights, self.vertices[self.triangles[triangle]])
+        return Closest(triangle, weights, position, np.linalg.norm(position - points, axis=1))
 
     def _local(self, points: np.ndarray) -> object:
         return self._tensor(np.ascontiguousarray(points - self._origin, np.float32))

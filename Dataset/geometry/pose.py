@@ -14,7 +14,7 @@ from Dataset.geometry.weak_perspective import fit_weak_perspective
 
 SAMPLES, OF, SCORED = 64, 5, 400        # draws, of so many points each, out of at most so many
 ROUNDS = 4                              # of reweighted least squares after the best draw
-_LEAST_DEPTH = 0.2                      # of the camera's distance: what comes nearer is held there
+_MIN_DEPTH = 0.2                      # of the camera's distance: what comes nearer is held there
 
 
 class Pose(NamedTuple):
@@ -29,14 +29,14 @@ class Pose(NamedTuple):
     def project(self, points: np.ndarray) -> np.ndarray:
         """Points (..., 3) mm of the head frame -> (..., 2) float64 px."""
         x, y, z = _turned(self.rotation, points)
-        along = self.scale / np.maximum(1 - self.perspective * z, _LEAST_DEPTH)
+        along = self.scale / np.maximum(1 - self.perspective * z, _MIN_DEPTH)
         return np.stack([x * along, -y * along], -1) + self.translation
 
     def jacobian(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How pixels change: with the points, (K, 2, 3); with a turn after the rotation (3, radians), the logarithm of
         the scale, the translation and the perspective, (K, 2, 7)."""
         x, y, z = _turned(self.rotation, points)
-        depth = np.maximum(1 - self.perspective * z, _LEAST_DEPTH)
+        depth = np.maximum(1 - self.perspective * z, _MIN_DEPTH)
         along, zero, one = self.scale / depth, np.zeros(len(x)), np.ones(len(x))
         bend = along * self.perspective / depth
         by = np.stack([along, zero, bend * x, zero, -along, -bend * y], -1).reshape(-1, 2, 3)

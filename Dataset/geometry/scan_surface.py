@@ -31,7 +31,7 @@ class Nearest(NamedTuple):
     points: np.ndarray
     normals: np.ndarray
     distance: np.ndarray
-    rim: np.ndarray
+    boundary: np.ndarray
 
 
 class ScanSurface:
@@ -56,7 +56,7 @@ class ScanSurface:
         if np.einsum("ij,ij->", centres - inside, cross) < 0:
             triangles, cross = triangles[:, ::-1].copy(), -cross
         self.vertices, self.triangles, self.area = vertices, triangles, weight / 2
-        self.rim = border_mask(triangles, len(vertices))
+        self.boundary = border_mask(triangles, len(vertices))
         self.normals = _smooth_normals(vertices, triangles, cross)
         self._closest = ClosestPoints(vertices, triangles, threads)
 
@@ -65,8 +65,8 @@ class ScanSurface:
         found = self._closest(points)
         corners = self.triangles[found.triangle]
         normals = normalise(np.einsum("nk,nkc->nc", found.weights, self.normals[corners]))
-        rim = (found.weights * self.rim[corners]).sum(1) > 1 - 1e-3
-        return Nearest(found.points, normals, found.distance, rim)
+        boundary = (found.weights * self.boundary[corners]).sum(1) > 1 - 1e-3
+        return Nearest(found.points, normals, found.distance, boundary)
 
 
 def _weld(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -58,8 +58,8 @@ def subdivision(quads: np.ndarray, vertex_count: int) -> Subdivision:
     vertex_edges = weights(edges.ravel(), ends, 1.0, (vertex_count, len(edges)))
     smooth = (sparse.diags(1 / valence**2) @ (vertex_quads @ centres)
               + sparse.diags(2 / valence**2) @ (vertex_edges @ middles) + sparse.diags(1 - 3 / valence))
-    rim = edges[uses == 1]
-    neighbours = weights(rim.ravel(), rim[:, ::-1].ravel(), 0.125, (vertex_count, vertex_count))
+    boundary = edges[uses == 1]
+    neighbours = weights(boundary.ravel(), boundary[:, ::-1].ravel(), 0.125, (vertex_count, vertex_count))
     along = neighbours + 0.75 * sparse.eye(vertex_count)
     vertex_points = sparse.diags((~border).astype(float)) @ smooth + sparse.diags(border.astype(float)) @ along
 

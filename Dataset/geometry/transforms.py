@@ -86,9 +86,9 @@ def umeyama(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None =
         w = w / w.sum()
     centre_s, centre_t = np.einsum("i,ij->j", w, source), np.einsum("i,ij->j", w, target)
     a, b = source - centre_s, target - centre_t
-    variance, spread = float(np.einsum("i,ij,ij->", w, a, a)), float(np.einsum("i,ij,ij->", w, b, b))
+    variance, sigma = float(np.einsum("i,ij,ij->", w, a, a)), float(np.einsum("i,ij,ij->", w, b, b))
     # rounding leaves a cloud of equal points a variance of about (eps * distance to 0)^2, not exactly 0
-    collapsed = [v <= 1e-24 * float(np.abs(x).max()) ** 2 for v, x in ((variance, source), (spread, target))]
+    collapsed = [v <= 1e-24 * float(np.abs(x).max()) ** 2 for v, x in ((variance, source), (sigma, target))]
     if any(collapsed):
         scale = 0.0 if with_scale and not collapsed[0] else 1.0
         return Similarity(scale, np.eye(3), centre_t - scale * centre_s)

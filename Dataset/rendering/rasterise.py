@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-_LEAST_AREA = 1e-9      # px^2, twice the area: thinner triangles show nothing
-_MOST = 1 << 24         # candidate pixels of one picture: 800 MB on the way
+_MIN_AREA = 1e-9      # px^2, twice the area: thinner triangles show nothing
+_MAX = 1 << 24         # candidate pixels of one picture: 800 MB on the way
 
 
 class Fragments(NamedTuple):
@@ -52,7 +52,7 @@ def rasterise(found: Faces, size: int) -> Fragments:
     left, right = _extent(ax, bx, cx, zero, size)
     top, bottom = _extent(ay, by, cy, zero, size)
     wide, tall = right - left + 1, bottom - top + 1
-    kept = np.flatnonzero((area > _LEAST_AREA) & (wide > 0) & (tall > 0)).astype(np.int32)
+    kept = np.flatnonzero((area > _MIN_AREA) & (wide > 0) & (tall > 0)).astype(np.int32)
     left, top, wide, tall = left[kept], top[kept], wide[kept], tall[kept]
     ax, ay, az, bx, by, bz, cx, cy, cz = (values[kept] for values in (ax, ay, az, bx, by, bz, cx, cy, cz))
     inverse = 1 / area[kept]
@@ -62,8 +62,8 @@ def rasterise(found: Faces, size: int) -> Fragments:
     u0, v0 = x * ux + y * uy, x * vx + y * vy
     count = wide * tall
     total = int(count.sum(dtype=np.int64))
-    if total > _MOST:
-        raise ValueError(f"rasterise: {total} candidate pixels are more than {_MOST}: the mesh is too near")
+    if total > _MAX:
+        raise ValueError(f"rasterise: {total} candidate pixels are more than {_MAX}: the mesh is too near")
     which = np.repeat(np.arange(len(kept), dtype=np.int32), count)
     step = np.arange(total, dtype=np.int32) - np.repeat((np.cumsum(count) - count).astype(np.int32), count)
     width = wide[which]

@@ -71,16 +71,16 @@ def lambert(normals: np.ndarray, light: np.ndarray, ambient: float = 0.0) -> np.
 
 
 def shade(normals: np.ndarray, to_eye: np.ndarray, material: Material, light: Light,
-          visibility: np.ndarray | float = 1.0, openness: np.ndarray | float = 1.0) -> np.ndarray:
+          visibility: np.ndarray | float = 1.0, ambient_occlusion: np.ndarray | float = 1.0) -> np.ndarray:
     """Linear BGR radiance (N, 3) of N points.
 
     normals, to_eye: (N, 3) unit vectors; visibility: (N,) in [0, 1], how much of the lamp is seen (0 = in
     shadow); openness: (N,) in [0, 1], how much of the environment is seen (ambient occlusion).
     """
     visibility = np.broadcast_to(np.asarray(visibility, normals.dtype), normals.shape[:1])[:, None]
-    openness = np.broadcast_to(np.asarray(openness, normals.dtype), normals.shape[:1])[:, None]
+    ambient_occlusion = np.broadcast_to(np.asarray(ambient_occlusion, normals.dtype), normals.shape[:1])[:, None]
     lamp = lamp_light(normals, light, material.wrap) * visibility
-    diffuse = material.albedo * (lamp + ambient_light(normals, light.ambient) * openness)
+    diffuse = material.albedo * (lamp + ambient_light(normals, light.ambient) * ambient_occlusion)
     half = normalise(to_eye + light.direction.astype(normals.dtype))
     facing = np.maximum(np.einsum("ij,ij->i", normals, half), 0)
     facing_lamp = normals @ light.direction.astype(normals.dtype) > 0
@@ -96,7 +96,7 @@ def shadow(scene, points: np.ndarray, normals: np.ndarray, direction: np.ndarray
     return 1 - scene.occluded(points + lift * normals, directions).astype(np.float32)
 
 
-def openness(scene, points: np.ndarray, normals: np.ndarray, rays: int = 64, reach: float = 80.0,
+def ambient_occlusion(scene, points: np.ndarray, normals: np.ndarray, rays: int = 64, reach: float = 80.0,
              lift: float = 0.5) -> np.ndarray:
     """Ambient occlusion: the cosine-weighted share of the hemisphere within ``reach`` mm that N points
     see, (N,) in [0, 1] float32. The directions are the same for all points (a Fibonacci sphere), so the

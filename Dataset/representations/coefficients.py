@@ -31,7 +31,7 @@ IDENTITY, EXPRESSION, POSE = slice(0, 200), slice(200, 284), slice(284, 290)
 SHAPE = slice(0, 284)
 COUNT = 290
 HEAD = 200.0                    # mm: in the median crop of training the side is as long (within 2 %)
-MOST_LOG_SCALE = 1.5            # a head is drawn at most e^1.5 times as large or small, whatever a network says
+MAX_LOG_SCALE = 1.5            # a head is drawn at most e^1.5 times as large or small, whatever a network says
 GRID = 16                       # `places`: the ordered grid sampled 16x16, as docs/conventions.md
 #: pose of a head that looks into the camera, in a crop that the detector cut: median of the frontal training pictures
 START_POSE = (0.0, 0.0, 0.0, 0.0, 0.0, -0.1)
@@ -82,7 +82,7 @@ def linear(model: FaceModel, what: str) -> Linear:
         rows = np.repeat(np.arange(len(model.landmark_vertices)), 3)
         matrix = sparse.csr_matrix((model.landmark_weights.ravel(), (rows, model.landmark_vertices.ravel())),
                                    (rows[-1] + 1, len(model.mean)))
-    elif what == "places":
+    elif what == "keypoints":
         matrix = points.coarse_grid(model)
     elif what == "grid":
         matrix = model.grid_matrix
@@ -109,7 +109,7 @@ def decode_pose(numbers: np.ndarray, size: float) -> Pose:
     """(6,) -> the pose in a crop of `size` px. Any finite numbers give a pose: the scale is held within MOST_LOG_SCALE,
     the place within two sides of the crop."""
     numbers = np.asarray(numbers, float)
-    scale = np.exp(np.clip(numbers[3], -MOST_LOG_SCALE, MOST_LOG_SCALE)) * size / HEAD
+    scale = np.exp(np.clip(numbers[3], -MAX_LOG_SCALE, MAX_LOG_SCALE)) * size / HEAD
     return Pose(rotation_from_euler(*np.degrees(numbers[:3])), float(scale),
                 (np.clip(numbers[4:6], -2, 2) + 0.5) * size)
 
@@ -125,7 +125,7 @@ def fitted_pose(shown: np.ndarray, pixels: np.ndarray, size: float) -> np.ndarra
     return np.stack([encode_pose(Pose(*pose), size) for pose in poses])
 
 
-def encode(identity: np.ndarray, expression: np.ndarray, places: np.ndarray, size: float,
+def encode(identity: np.ndarray, expression: np.ndarray, positions: np.ndarray, size: float,
            model: FaceModel | None = None) -> np.ndarray:
     """Shards' arrays -> (B, 290) float32.
 
@@ -135,7 +135,7 @@ def encode(identity: np.ndarray, expression: np.ndarray, places: np.ndarray, siz
     model = model or load_face_model()
     out = np.zeros((len(identity), COUNT), np.float32)
     out[:, IDENTITY], out[:, EXPRESSION] = identity, expression
-    out[:, POSE] = fitted_pose(linear(model, "places")(out).transpose(0, 2, 1), places, size)
+    out[:, POSE] = fitted_pose(linear(model, "keypoints")(out).transpose(0, 2, 1), positions, size)
     return out
 
 
@@ -151,7 +151,7 @@ def decode(coefficients: np.ndarray, size: int = points.SIZE, model: FaceModel |
     return points.decode(points.encode(vertices(coefficients, model), size, model))
 
 
-def project(coefficients: np.ndarray, what: str = "places", size: float = 1.0, model: FaceModel | None = None
+def project(coefficients: np.ndarray, what: str = "keypoints", size: float = 1.0, model: FaceModel | None = None
             ) -> np.ndarray:
     """(290,) -> where `places` or `landmarks` (or what else `linear` knows) are seen, (K, 2) float64 px of a crop of
     `size` px; of size 1 in its sides."""
@@ -173,7 +173,7 @@ def crop_at(coefficients: np.ndarray) -> tuple[float, float, float, float]:
     """The square crop (x, y, w, w) in which a face (290,) lies as START_POSE says, sides of the crop that its numbers
     are of: (0, 0, 1, 1) of `mean_face()`. Held within what `decode_pose` draws."""
     numbers = checked(coefficients)
-    side = float(np.exp(np.clip(numbers[287], -MOST_LOG_SCALE, MOST_LOG_SCALE) - START_POSE[3]))
+    side = float(np.exp(np.clip(numbers[287], -MAX_LOG_SCALE, MAX_LOG_SCALE) - START_POSE[3]))
     x, y = np.clip(numbers[288:290], -2, 2) + 0.5 - side * (np.array(START_POSE[4:]) + 0.5)
     return float(x), float(y), side, side
 

@@ -178,7 +178,7 @@ def from_picture(picture: np.ndarray, share: float | None = None) -> np.ndarray:
     return values.astype(np.float32)[..., None]
 
 
-def guess_camera(size: int, limits: DepthRange = DepthRange(DISTANCE, DISTANCE + RANGE)) -> Camera:
+def assumed_camera(size: int, limits: DepthRange = DepthRange(DISTANCE, DISTANCE + RANGE)) -> Camera:
     """The camera of a crop of which nothing is known: it looks at the crop's middle, and one side of the crop is as
     long as the range, at near's distance; the world's origin lies there, too."""
     return look_at_face(size, limits.near, size * limits.near / (limits.far - limits.near))

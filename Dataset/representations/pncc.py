@@ -27,8 +27,8 @@ def mean_code(model: FaceModel | None = None, subdivided: bool = False) -> np.nd
     model = model or load_face_model()
     mean = np.asarray(model.mean, float)
     low, high = mean.min(0), mean.max(0)
-    places = model.subdivide(mean) if subdivided else mean
-    return np.clip((places - low) / (high - low), 0, 1).astype(np.float32)
+    positions = model.subdivide(mean) if subdivided else mean
+    return np.clip((positions - low) / (high - low), 0, 1).astype(np.float32)
 
 
 class RenderingUnit:

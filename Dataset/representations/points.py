@@ -57,8 +57,8 @@ def grid_steps(size: int) -> np.ndarray:
 def coarse_grid(model: FaceModel) -> sparse.csr_matrix:
     """(256, V) float64: vertices -> the ordered grid sampled 16x16, `encode(vertices, 16)` in one product."""
     step = (SIZE - 1) * np.arange(GRID) / (GRID - 1)
-    places = np.stack(np.meshgrid(step, step, indexing="ij"), -1).reshape(-1, 2)
-    return (bilinear_matrix(places, SIZE) @ model.grid_matrix.astype(np.float64)).tocsr()
+    positions = np.stack(np.meshgrid(step, step, indexing="ij"), -1).reshape(-1, 2)
+    return (bilinear_matrix(positions, SIZE) @ model.grid_matrix.astype(np.float64)).tocsr()
 
 
 @lru_cache(maxsize=8)

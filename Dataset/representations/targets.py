@@ -7,10 +7,10 @@ from Dataset.face_model.model import FaceModel
 from Dataset.geometry.transforms import to_unit_sphere, umeyama
 from Dataset.representations.points import encode
 
-TEMPLATE_PEOPLE = 200           # whose mean is the template
+TEMPLATE_SUBJECTS = 200           # whose mean is the template
 
 
-class Truths:
+class Targets:
     """Identity coefficients -> ordered grids brought onto a template: (P, N, 3) float32 in the unit sphere.
 
     What no picture shows is taken away before a network is asked for it: size (the thesis's unit sphere), and with it
@@ -44,8 +44,8 @@ class Truths:
         return max(1, len(self.template) // 1024 | 1)       # an odd step: not one column of the grid
 
 
-def truths_on_template(points: int, model: FaceModel) -> Truths:
+def targets_on_template(points: int, model: FaceModel) -> Targets:
     """Truths of N points on the mean of random people of the face model: the same template whoever trains."""
-    truths = Truths(model, points)
-    truths.make_template(np.random.default_rng(0).standard_normal((TEMPLATE_PEOPLE, len(model.identity))))
-    return truths
+    targets = Targets(model, points)
+    targets.make_template(np.random.default_rng(0).standard_normal((TEMPLATE_SUBJECTS, len(model.identity))))
+    return targets

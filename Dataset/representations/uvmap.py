@@ -31,7 +31,7 @@ SPLIT = 8               # 8x8 samples of a pixel
 NOTHING, OTHER = -1, -2         # in place of a triangle of the model: nothing is hit, or something else is
 _NEAR = 1.0             # mm: a point of the grid that is farther off lies on a strip, not on the skin
 _OFF = 7.5              # mm: skin that is farther from the grid, continued over its rim, is none of the face
-_RIM = 6                # cells by which it is continued
+_BOUNDARY = 6                # cells by which it is continued
 _PRIOR = 0.1            # weight of a vertex's own nearest place, in points of the grid
 _AROUND = np.ones((11, 11), np.uint8)       # cells about a strip that go with it: it is often thinner than one
 NONE, PART, ALL = 0, 1, 2         # of a triangle is face; of PART what lies within the grid
@@ -68,16 +68,16 @@ class Atlas(NamedTuple):
     strip_matrix: sparse.csr_matrix
 
 
-def grid_places(uv: np.ndarray) -> np.ndarray:
+def grid_positions(uv: np.ndarray) -> np.ndarray:
     """u, v (..., 2) -> row, column (..., 2) float64 on the 128x128 grid; NaN stays NaN."""
     uv = np.asarray(uv, np.float64)
     return np.stack([SIZE * (1 - uv[..., 1]) - 0.5, SIZE * uv[..., 0] - 0.5], -1)
 
 
-def grid_uv(places: np.ndarray) -> np.ndarray:
+def grid_uv(positions: np.ndarray) -> np.ndarray:
     """Row, column (..., 2) on the 128x128 grid -> u, v (..., 2) float64: what `grid_places` undoes."""
-    places = np.asarray(places, np.float64)
-    return np.stack([(places[..., 1] + 0.5) / SIZE, 1 - (places[..., 0] + 0.5) / SIZE], -1)
+    positions = np.asarray(positions, np.float64)
+    return np.stack([(positions[..., 1] + 0.5) / SIZE, 1 - (positions[..., 0] + 0.5) / SIZE], -1)
 
 
 def encode(vertices: np.ndarray, camera: Camera, size: int | None = None, model: FaceModel | None = None,
@@ -101,7 +101,7 @@ def encode(vertices: np.ndarray, camera: Camera, size: int | None = None, model:
     numbers = _facing(vertices, model, drawn_triangles(model) if numbers is None else np.asarray(numbers), camera)
     head, chart = Scene(vertices, model.triangles[numbers], threads), atlas(model)
     first = _bare(head, numbers, camera, seen)
-    uv, face = _places(chart, first)
+    uv, face = _positions(chart, first)
     _close(chart, vertices, camera, first, uv, face, threads)
     mask = _whole(chart, head, numbers, camera, face)
     uv[~mask] = np.nan
@@ -138,7 +138,7 @@ def decode(uv: UVMap | np.ndarray, mask: np.ndarray | None = None, weights: np.n
     start = stride // 2
     row, column = np.nonzero(mask[start::stride, start::stride])
     row, column = row * stride + start, column * stride + start
-    grid = np.clip(grid_places(uv[row, column]), 0, SIZE - 1)
+    grid = np.clip(grid_positions(uv[row, column]), 0, SIZE - 1)
     share = np.ones(len(row)) if weights is None else np.asarray(weights)[row, column].astype(np.float64)
     return Correspondences(grid, np.stack([column, row], -1) + 0.5, share, len(mask))
 
@@ -164,10 +164,10 @@ def atlas(model: FaceModel) -> Atlas:
     corners, weights = skin[near.triangle[data]], near.weights[data]
     product = sparse.csr_matrix((weights.ravel(), (np.repeat(np.arange(len(corners)), 3), corners.ravel())),
                                 (len(corners), len(mean)))
-    places = np.stack(np.divmod(np.flatnonzero(data), SIZE), -1)
-    prior, distance = _nearest_places(mean, grid)
+    positions = np.stack(np.divmod(np.flatnonzero(data), SIZE), -1)
+    prior, distance = _nearest_positions(mean, grid)
     normal = (product.T @ product + _PRIOR * sparse.identity(len(mean))).tocsc()
-    fitted = spsolve(normal, product.T @ places + _PRIOR * prior)
+    fitted = spsolve(normal, product.T @ positions + _PRIOR * prior)
 
     skin, lashes = (np.isin(np.arange(len(model.triangles)), model.region(name)) for name in ("skin", "lashes"))
     uv = grid_uv(fitted)[model.triangles].astype(np.float32)
@@ -180,18 +180,18 @@ def atlas(model: FaceModel) -> Atlas:
     return Atlas(uv, face, inside, *_strips(model))
 
 
-def _nearest_places(vertices: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_positions(vertices: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Row, column (V, 2) of the nearest points of a grid's surface, continued by _RIM cells on all sides, and their
     distances (V,), mm."""
     for axis in (0, 1):
         lines = np.moveaxis(grid, axis, 0)
-        steps = np.arange(1, _RIM + 1).reshape(-1, 1, 1)
+        steps = np.arange(1, _BOUNDARY + 1).reshape(-1, 1, 1)
         lines = np.concatenate([lines[:1] + (lines[:1] - lines[1:2]) * steps[::-1], lines,
                                 lines[-1:] + (lines[-1:] - lines[-2:-1]) * steps])
         grid = np.moveaxis(lines, 0, axis)
     triangles = points.grid_triangles(len(grid))
     found = ClosestPoints(grid.reshape(-1, 3), triangles, 0, np.zeros(3))(vertices)
-    corners = np.stack(np.divmod(triangles[found.triangle], len(grid)), -1) - _RIM
+    corners = np.stack(np.divmod(triangles[found.triangle], len(grid)), -1) - _BOUNDARY
     return np.einsum("vk,vkc->vc", found.weights, corners), found.distance
 
 
@@ -214,8 +214,8 @@ def _strips(model: FaceModel) -> tuple[np.ndarray, np.ndarray, sparse.csr_matrix
 def _facing(vertices: np.ndarray, model: FaceModel, numbers: np.ndarray, camera: Camera) -> np.ndarray:
     """Those of the triangles that turn their outer side to the camera: of a closed head no ray meets another first, and
     building the tree over the others is a third of its time."""
-    places = (vertices - camera.position()).astype(np.float32).T
-    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = (places[:, corner] for corner in model.triangles[numbers].T)
+    positions = (vertices - camera.position()).astype(np.float32).T
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = (positions[:, corner] for corner in model.triangles[numbers].T)
     return numbers[ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx) < 0]
 
 
@@ -235,7 +235,7 @@ def _bare(head: Scene, numbers: np.ndarray, camera: Camera, seen: Hits | None) -
     return Hits(triangle, barycentric, depth)
 
 
-def _places(chart: Atlas, hits: Hits) -> tuple[np.ndarray, np.ndarray]:
+def _positions(chart: Atlas, hits: Hits) -> tuple[np.ndarray, np.ndarray]:
     """uv (H, W, 2) float32 of hits of the model's triangles, and whether they show the face (H, W)."""
     uv = np.full((*hits.triangle.shape, 2), np.nan, np.float32)
     hit = (hits.triangle >= 0) & (chart.face[hits.triangle] > NONE)
@@ -247,9 +247,9 @@ def _shown(chart: Atlas, triangle: np.ndarray, barycentric: np.ndarray) -> np.nd
     """Whether hits (N, K) of the model's triangles show the face: as `_places`, without the places."""
     kind = np.where(triangle >= 0, chart.face[triangle], NONE)
     shown = kind == ALL
-    rim = kind == PART
-    uv = np.einsum("nk,nkc->nc", barycentric[rim], chart.corners[triangle[rim]])
-    shown[rim] = ((uv >= _FIRST) & (uv <= _LAST)).all(-1)
+    boundary = kind == PART
+    uv = np.einsum("nk,nkc->nc", barycentric[boundary], chart.corners[triangle[boundary]])
+    shown[boundary] = ((uv >= _FIRST) & (uv <= _LAST)).all(-1)
     return shown
 
 
@@ -278,8 +278,8 @@ def _whole(chart: Atlas, head: Scene, numbers: np.ndarray, camera: Camera, face:
     offsets = np.stack(np.divmod(np.arange(SPLIT * SPLIT), SPLIT)[::-1], -1)
     mask = face.copy()
     for group in (_QUICK, np.setdiff1d(np.arange(SPLIT * SPLIT), _QUICK)):      # most fail in a corner
-        places = np.stack([column, row], -1)[:, None] + (offsets[group] + 0.5) / SPLIT
-        hits = head.cast_rays(*camera.rays(places))
+        positions = np.stack([column, row], -1)[:, None] + (offsets[group] + 0.5) / SPLIT
+        hits = head.cast_rays(*camera.rays(positions))
         fine = _shown(chart, number[hits.triangle], hits.barycentric).all(1)
         mask[row[~fine], column[~fine]] = False
         row, column = row[fine], column[fine]

@@ -40,7 +40,7 @@ SOLID = 64                      # side of the ordered grid that is filled: cells
 STEPS = 8                       # from the rim to its centre: small triangles are filled sooner
 FOCAL, DISTANCE = 4.2, 800.0    # of a crop of which nothing is known, in sides and mm: medians of Dataset.synthesis.renders
 LIMITS = (8, 1024)              # of S and D: sizes from files are bounded
-MOST_BYTES = 2 ** 24            # of packed bits in a file: 512 x 512 x 512
+MAX_BYTES = 2 ** 24            # of packed bits in a file: 512 x 512 x 512
 _NUDGE = np.array([3.1e-7, 1.7e-7])     # px: no ray goes through a vertex or along an edge
 
 
@@ -79,7 +79,7 @@ def frame_of(vertices: np.ndarray, camera: Camera, layers: int = LAYERS) -> Fram
     return Frame(camera, layers, float(depth.min() + depth.max()) / 2)
 
 
-def guess_frame(size: int, layers: int) -> Frame:
+def estimate_frame(size: int, layers: int) -> Frame:
     """The frame of a volume of which nothing is known: the usual camera of a crop; the world's origin, in mm, lies in
     the middle of the middle plane."""
     return Frame(look_at_face(size, DISTANCE, FOCAL * size), layers, DISTANCE)
@@ -93,18 +93,18 @@ def solid_matrix(model: FaceModel, side: int = SOLID) -> sparse.csr_matrix:
     one = sparse.csr_matrix((np.concatenate([1 - (steps - low), steps - low]),
                              (np.tile(np.arange(side), 2), np.concatenate([low, low + 1]))), (side, points.SIZE))
     grid = (sparse.kron(one, one) @ model.grid_matrix.astype(np.float64)).tocsr()
-    rim = _rim(side)
-    picks = sparse.csr_matrix((np.ones(len(rim)), (np.arange(len(rim)), rim)), (len(rim), side * side))
-    centre = sparse.csr_matrix(np.full((1, len(rim)), 1 / len(rim))) @ picks
-    rings = [picks * (1 - k / STEPS) + sparse.vstack([centre] * len(rim)) * (k / STEPS) for k in range(1, STEPS)]
+    boundary = _boundary(side)
+    picks = sparse.csr_matrix((np.ones(len(boundary)), (np.arange(len(boundary)), boundary)), (len(boundary), side * side))
+    centre = sparse.csr_matrix(np.full((1, len(boundary)), 1 / len(boundary))) @ picks
+    rings = [picks * (1 - k / STEPS) + sparse.vstack([centre] * len(boundary)) * (k / STEPS) for k in range(1, STEPS)]
     return (sparse.vstack([sparse.identity(side * side), *rings, centre]).tocsr() @ grid).tocsr()
 
 
 @lru_cache(maxsize=4)
 def solid_triangles(side: int = SOLID) -> np.ndarray:
     """(F, 3) int64, counter-clockwise from outside, closed: the grid's, then the cone behind it."""
-    rim, count, start = _rim(side), 4 * (side - 1), side * side
-    rings = np.vstack([rim, start + np.arange((STEPS - 1) * count).reshape(STEPS - 1, count)])
+    boundary, count, start = _boundary(side), 4 * (side - 1), side * side
+    rings = np.vstack([boundary, start + np.arange((STEPS - 1) * count).reshape(STEPS - 1, count)])
     a, b = rings, np.roll(rings, -1, 1)
     cone = [np.stack([a[:-1], a[1:], b[1:]], -1), np.stack([a[:-1], b[1:], b[:-1]], -1),
             np.stack([a[-1:], np.full((1, count), start + (STEPS - 1) * count), b[-1:]], -1)]
@@ -113,7 +113,7 @@ def solid_triangles(side: int = SOLID) -> np.ndarray:
     return triangles
 
 
-def _rim(side: int) -> np.ndarray:
+def _boundary(side: int) -> np.ndarray:
     """The grid's border (4 (side - 1),) int64, so that the grid lies to its left, seen from outside."""
     last, along = side - 1, np.arange(side - 1)
     return np.concatenate([along * side, last * side + along, (last - along) * side + last, last - along])
@@ -165,8 +165,8 @@ def _crossings(voxels: np.ndarray, triangles: np.ndarray, size: int) -> tuple[np
     wide, tall = right[near].astype(np.int64) - left + 1, bottom[near].astype(np.int64) - top + 1
     counts = wide * tall
     which = np.repeat(np.arange(len(near)), counts)         # a triangle, once for each pixel in its box
-    place = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
-    down, across = np.divmod(place, wide[which])
+    position = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
+    down, across = np.divmod(position, wide[which])
     column, row, near = left[which] + across, top[which] + down, near[which]
     x, y = x[:, near] - (column + 0.5), y[:, near] - (row + 0.5)
     to_a, to_b, to_c = (x[j] * y[k] - x[k] * y[j] for j, k in ((1, 2), (2, 0), (0, 1)))
@@ -215,7 +215,7 @@ def load_volume(path: str | os.PathLike[str]) -> np.ndarray:
     try:
         with zipfile.ZipFile(path) as archive:
             layers = int(_entry(archive, "layers", np.int64, 8).reshape(()))
-            packed = _entry(archive, "packed", np.uint8, MOST_BYTES)
+            packed = _entry(archive, "packed", np.uint8, MAX_BYTES)
         if packed.ndim != 3 or packed.shape[2] != -(-layers // 8):
             raise ValueError(f"{layers} layers, packed as {packed.shape}")
         _check_size(*packed.shape[:2], layers)
@@ -267,8 +267,8 @@ def decode(values: np.ndarray, image: np.ndarray | None = None) -> Mesh:
     inside = values > LEVEL
     if not inside.any() or inside.all():
         raise NotFittable("volume: empty: no surface, " + ("everything" if inside.all() else "nothing") + " is inside")
-    places, triangles, _, _ = marching_cubes(values, LEVEL, gradient_direction="descent", allow_degenerate=False)
-    vertices = places.astype(np.float64)[:, [1, 0, 2]] + 0.5
+    positions, triangles, _, _ = marching_cubes(values, LEVEL, gradient_direction="descent", allow_degenerate=False)
+    vertices = positions.astype(np.float64)[:, [1, 0, 2]] + 0.5
     mesh = Mesh(vertices, triangles.astype(np.int64))
     return mesh if image is None else mesh._replace(colours=colours_at(image, vertices))
 
@@ -301,7 +301,7 @@ def front(values: np.ndarray) -> np.ndarray:
 def front_depth(values: np.ndarray, frame: Frame | None = None) -> np.ndarray:
     """`front` as a depth map (S, S) float32 mm, NaN for none, of the frame's camera; None: a guess."""
     values = np.asarray(values)
-    frame = guess_frame(values.shape[0], values.shape[2]) if frame is None else frame
+    frame = estimate_frame(values.shape[0], values.shape[2]) if frame is None else frame
     return (frame.middle + (front(values) - frame.layers / 2) / frame.scale).astype(np.float32)
 
 

@@ -93,11 +93,11 @@ def read_photo(path: Path) -> Photo:
                          f"received {None if marks is None else marks.shape}")
     if angles is None or angles.size != 7 or angles.dtype.kind not in "fiu":
         raise ValueError(f"{file}: must hold Pose_Para (1, 7), received {None if angles is None else angles.shape}")
-    places, angles = np.full((COUNT, 3), np.nan), np.asarray(angles, np.float64).ravel()
-    places[:, :len(marks)] = marks.T
-    places[:, :2] -= FIRST_PIXEL
-    if not np.isfinite(places[:, :len(marks)]).all() or not np.isfinite(angles).all():
+    positions, angles = np.full((COUNT, 3), np.nan), np.asarray(angles, np.float64).ravel()
+    positions[:, :len(marks)] = marks.T
+    positions[:, :2] -= FIRST_PIXEL
+    if not np.isfinite(positions[:, :len(marks)]).all() or not np.isfinite(angles).all():
         raise ValueError(f"{file}: landmarks and pose must be finite, received NaN or infinity")
-    if not np.ptp(places[:, :2], axis=0).all():
+    if not np.ptp(positions[:, :2], axis=0).all():
         raise ValueError(f"{file}: landmarks must not lie on one line")
-    return Photo(path, places, *(float(angle) for angle in np.degrees(angles[:3])))
+    return Photo(path, positions, *(float(angle) for angle in np.degrees(angles[:3])))

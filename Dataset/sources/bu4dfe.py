@@ -29,9 +29,9 @@ from Dataset.geometry.sampling import METHODS
 from Dataset.io.atomic import folder_lock, remove_leftovers, write_text
 from Dataset.io.images import read_image, write_image
 from Dataset.sources.bu4dfe_grid import describe, write_summary
-from Dataset.sources.bu4dfe_raw import EXPECTED, Neutral, check_neutral, find_people, read_neutral
+from Dataset.sources.bu4dfe_raw import EXPECTED, Neutral, check_neutral, find_subject_folders, read_neutral
 from Dataset.sources.bu4dfe_subject import Options, Row, as_settings, convert
-from Dataset.sources.subjects import DatasetInfo, open_dataset, split_by_person, write_dataset_info, write_split
+from Dataset.sources.subjects import DatasetInfo, open_dataset, split_by_subject, write_dataset_info, write_split
 from Dataset.synthesis.workers import run_jobs
 
 log = logging.getLogger(__name__)
@@ -56,9 +56,9 @@ def convert_all(raw: Path, out: Path, options: Options, neutral: Neutral | None 
     """
     if workers < 1:
         raise ValueError(f"--workers must be at least 1, got {workers}")
-    people = find_people(raw, exclude)
+    subjects = find_subject_folders(raw, exclude)
     neutral = neutral or {}
-    check_neutral(raw, people, neutral)
+    check_neutral(raw, subjects, neutral)
     if neutral:
         digest = hashlib.sha256(json.dumps(neutral, sort_keys=True).encode()).hexdigest()
         options = dataclasses.replace(options, neutral_csv=digest[:16])
@@ -69,14 +69,14 @@ def convert_all(raw: Path, out: Path, options: Options, neutral: Neutral | None 
         open_dataset(out, info)
         for folder in (out, out / DONE):        # a kill between writing and renaming
             remove_leftovers(folder)
-        jobs = [Job(path, out, options, neutral.get(path.name)) for path in people if not _finished(out, path.name)]
+        jobs = [Job(path, out, options, neutral.get(path.name)) for path in subjects if not _finished(out, path.name)]
         if jobs:
             write_dataset_info(out, info)
-            if len(jobs) < len(people):
-                log.info("%s: %d of %d people are there, going on", out, len(people) - len(jobs), len(people))
+            if len(jobs) < len(subjects):
+                log.info("%s: %d of %d people are there, going on", out, len(subjects) - len(jobs), len(subjects))
         for _ in (progress or _silent)(run_jobs(_run, jobs, workers), total=len(jobs)):
             pass
-        return _close(out, [path.name for path in people], info)
+        return _close(out, [path.name for path in subjects], info)
 
 
 def _silent(results: Iterator[Any], total: int) -> Iterator[Any]:
@@ -103,10 +103,10 @@ def _finished(out: Path, name: str) -> bool:
     return (out / name).is_dir() and (out / DONE / f"{name}.json").is_file()
 
 
-def _close(out: Path, people: list[str], info: DatasetInfo) -> list[Row]:
+def _close(out: Path, subjects: list[str], info: DatasetInfo) -> list[Row]:
     """Write the report, the split and the pictures to look at; mark OUT as complete."""
-    rows = [Row(*row) for name in people for row in json.loads((out / DONE / f"{name}.json").read_text("utf-8"))]
-    absent = [name for name in EXPECTED if name not in people]
+    rows = [Row(*row) for name in subjects for row in json.loads((out / DONE / f"{name}.json").read_text("utf-8"))]
+    absent = [name for name in EXPECTED if name not in subjects]
     if absent:
         rows.append(Row("", "", "", "missing", f"{len(absent)} of {len(EXPECTED)} people not in RAW or excluded: "
                         + " ".join(absent)))
@@ -121,7 +121,7 @@ def _close(out: Path, people: list[str], info: DatasetInfo) -> list[Row]:
     if info.order == "grid":
         write_summary(out, [row.subject for row in neutral])
     if len(neutral) > 1:
-        write_split(out, split_by_person([row.subject for row in neutral], info.seed))
+        write_split(out, split_by_subject([row.subject for row in neutral], info.seed))
     else:
         log.warning("%s: one person cannot be split; no split.json", out)
     write_dataset_info(out, dataclasses.replace(info, complete=True))
@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
         neutral = read_neutral(arguments.neutral) if arguments.neutral else None
         exclude = tuple(filter(None, arguments.exclude.split(",")))
         rows = convert_all(arguments.raw, arguments.out, options, neutral, arguments.workers, exclude,
-                           lambda results, total: tqdm(results, total=total, unit="person"))
+                           lambda results, total: tqdm(results, total=total, unit="subject"))
     except (ValueError, OSError) as error:
         print(f"Dataset.bu4dfe: {error}", file=sys.stderr)
         return 2

@@ -51,12 +51,12 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 
 def write_summary(out: Path, names: list[str]) -> dict[str, Any]:
     """Gather the records of these people into OUT/registration.json -> what it says."""
-    people = {name: json.loads((out / name / RECORD).read_text("utf-8")) for name in names}
-    measured = [key for key, value in next(iter(people.values())).items() if key not in ("scan", "faults")]
-    columns = {key: [p[key] for p in people.values() if p[key] is not None] for key in measured}
+    subjects = {name: json.loads((out / name / RECORD).read_text("utf-8")) for name in names}
+    measured = [key for key, value in next(iter(subjects.values())).items() if key not in ("scan", "faults")]
+    columns = {key: [p[key] for p in subjects.values() if p[key] is not None] for key in measured}
     summary = {"limits": {"above": BAD_ABOVE, "below": BAD_BELOW},
                "mean": {key: round(float(np.mean(column)), 6) if column else None for key, column in columns.items()},
-               "bad": sorted(name for name, p in people.items() if p["faults"]), "people": people}
+               "bad": sorted(name for name, p in subjects.items() if p["faults"]), "subjects": subjects}
     write_text(out / RECORD, json.dumps(summary, indent=1) + "\n")
     return summary
 
@@ -64,10 +64,10 @@ def write_summary(out: Path, names: list[str]) -> dict[str, Any]:
 def describe(out: Path) -> str:
     """OUT/registration.json in two or three lines, to be printed."""
     summary = json.loads((out / RECORD).read_text("utf-8"))
-    mean, people, bad = summary["mean"], summary["people"], summary["bad"]
-    lines = [f"scans registered: {len(people)}; surface error mean {mean['surface_mean']:.3f} mm, 95th percentile "
+    mean, subjects, bad = summary["mean"], summary["subjects"], summary["bad"]
+    lines = [f"scans registered: {len(subjects)}; surface error mean {mean['surface_mean']:.3f} mm, 95th percentile "
              f"{mean['surface_p95']:.3f}; {mean['covered']:.0%} of the grid have scan underneath"]
     if mean["landmarks_mean"] is not None:
         lines[0] += f"; landmarks {mean['landmarks_mean']:.2f} mm"
-    lines.append(f"bad fits: {len(bad)}" + "".join(f"; {name} ({', '.join(people[name]['faults'])})" for name in bad))
+    lines.append(f"bad fits: {len(bad)}" + "".join(f"; {name} ({', '.join(subjects[name]['faults'])})" for name in bad))
     return "\n".join([*lines, f"each scan's figures are in {out / RECORD}"])

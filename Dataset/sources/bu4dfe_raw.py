@@ -15,21 +15,21 @@ EXPECTED = tuple([f"F{i:03d}" for i in range(1, 59)] + [f"M{i:03d}" for i in ran
 Neutral = dict[str, tuple[str, str]]
 
 
-def find_people(raw: Path, exclude: tuple[str, ...] = ()) -> list[Path]:
+def find_subject_folders(raw: Path, exclude: tuple[str, ...] = ()) -> list[Path]:
     """The subject folders in RAW, sorted; what else is there is logged and passed over."""
     if not raw.is_dir():
         raise ValueError(f"{raw}: RAW must be the folder that holds F001, F002, ...; there is no such folder")
-    people = sorted(path for path in raw.iterdir() if path.is_dir() and NAME.fullmatch(path.name))
-    others = sorted(path.name for path in raw.iterdir() if path not in people)
-    if not people:
+    subjects = sorted(path for path in raw.iterdir() if path.is_dir() and NAME.fullmatch(path.name))
+    others = sorted(path.name for path in raw.iterdir() if path not in subjects)
+    if not subjects:
         raise ValueError(f"{raw}: RAW must hold subject folders F001 ... M043, it has "
                          f"{', '.join(others[:3]) if others else 'nothing'}")
     if others:
         log.info("%s: passed over %s", raw, ", ".join(others))
-    unknown = sorted(set(exclude) - {path.name for path in people})
+    unknown = sorted(set(exclude) - {path.name for path in subjects})
     if unknown:
         raise ValueError(f"--exclude names people of {raw}, {', '.join(unknown)} is not there")
-    return [path for path in people if path.name not in exclude]
+    return [path for path in subjects if path.name not in exclude]
 
 
 def read_neutral(path: Path) -> Neutral:
@@ -53,10 +53,10 @@ def read_neutral(path: Path) -> Neutral:
     return neutral
 
 
-def check_neutral(raw: Path, people: list[Path], neutral: Neutral) -> None:
+def check_neutral(raw: Path, subjects: list[Path], neutral: Neutral) -> None:
     """ValueError if the CSV names a scan that RAW does not have; rows of people who are not there are no error."""
     for subject, (expression, frame) in neutral.items():
         folder = raw / subject / expression
-        if subject in {path.name for path in people} \
+        if subject in {path.name for path in subjects} \
                 and not any(p.stem.isdecimal() and int(p.stem) == int(frame) for p in folder.glob("*.wrl")):
             raise ValueError(f"{folder / frame}.wrl: the CSV of neutral frames names it, it is not there")

@@ -16,7 +16,7 @@ import numpy as np
 from Dataset.io.images import read_image
 from Dataset.sources.subjects import Split, Subject, dataset_info, list_subjects, read_split, subjects_of
 
-SPLITS = ("person", "published")
+SPLITS = ("subject", "published")
 USES = ("training", "validation", "test")
 PUBLISHED_TEST, PUBLISHED = 230, 1149
 MAX_PIXELS = 4_000_000
@@ -49,7 +49,7 @@ def pairs(folder: str | os.PathLike[str], use: str = "training", split: str | No
     if not any(subject.depths for subject in everybody):
         raise ValueError(f"{folder}: holds no depth pictures beside its images")
     share = info.settings.get("share")
-    if split == "person":
+    if split == "subject":
         apart = (read_split(folder) or Split([], [], [])).validation      # a choice on the test people flatters
         return _pairs(subjects_of(folder, "train-validation-test" if apart else "train-test")[use], share)
     every = _pairs(everybody, share)

@@ -26,12 +26,12 @@ from Dataset.io.mesh_io import read_points
 from Dataset.io.ply_header import vertex_count
 
 __all__ = ["DatasetInfo", "Split", "Subject", "dataset_info", "list_subjects", "open_dataset", "read_points",
-           "read_split", "split_by_person", "subjects_of", "write_dataset_info", "write_split"]
+           "read_split", "split_by_subject", "subjects_of", "write_dataset_info", "write_split"]
 
 INFO, SPLIT, SIDECAR, DEPTH = "dataset.json", "split.json", "sidecar.npz", ".depth.png"
 VERSION = 1
 SPLITS = ("train-test", "train-validation-test")
-THESIS_TEST, THESIS_VALIDATION, THESIS_PEOPLE = 26, 10, 96      # 70 / 26 of 96; the 10 are ours, out of the 70
+THESIS_TEST, THESIS_VALIDATION, THESIS_SUBJECTS = 26, 10, 96      # 70 / 26 of 96; the 10 are ours, out of the 70
 
 
 _TYPES: dict[str, type] = {"str": str, "int": int, "bool": bool, "dict": dict}
@@ -134,31 +134,31 @@ def subjects_of(folder: str | os.PathLike[str], split: str = "train-test") -> di
                          f"{', '.join(strangers[:5])} {'is' if len(strangers) == 1 else 'are'} only in one of them")
     if split == "train-test":
         lists = lists._replace(training=lists.training + lists.validation, validation=lists.test)
-    people = {use: [known[name] for name in sorted(getattr(lists, use))] for use in ("training", "validation", "test")}
-    for use, group in people.items():
+    subjects = {use: [known[name] for name in sorted(getattr(lists, use))] for use in ("training", "validation", "test")}
+    for use, group in subjects.items():
         if not group:
             raise ValueError(f"{folder}: split {split} needs people for {use}, there are none of {len(known)}")
-    return people
+    return subjects
 
 
-def split_by_person(names: list[str], seed: int, test: int | None = None, validation: int | None = None) -> Split:
+def split_by_subject(names: list[str], seed: int, test: int | None = None, validation: int | None = None) -> Split:
     """Split people at random: same names and seed, same split, whatever the order of the names.
 
     `test` and `validation` are counts; None: the thesis's share, 26 of 96 (70 train), and 10 of those 70. Each
     is at least 1 where there are enough people; of two people one trains and one tests. ValueError for fewer
     than 2 people, a name twice, or counts that leave nobody to train.
     """
-    people = sorted(names)
-    if len(people) < 2 or len(set(people)) != len(people):
-        raise ValueError(f"a split by person needs at least 2 different names, got {len(people)} "
-                         f"with {len(set(people))} different")
+    subjects = sorted(names)
+    if len(subjects) < 2 or len(set(subjects)) != len(subjects):
+        raise ValueError(f"a split by person needs at least 2 different names, got {len(subjects)} "
+                         f"with {len(set(subjects))} different")
     if test is None:
-        test = max(1, round(len(people) * THESIS_TEST / THESIS_PEOPLE))
+        test = max(1, round(len(subjects) * THESIS_TEST / THESIS_SUBJECTS))
     if validation is None:
-        validation = min(max(1, round(len(people) * THESIS_VALIDATION / THESIS_PEOPLE)), len(people) - test - 1)
-    if test < 0 or validation < 0 or test + validation >= len(people):
-        raise ValueError(f"of {len(people)} people, {test} for test and {validation} for validation leave nobody")
-    shuffled = [people[i] for i in np.random.default_rng(seed).permutation(len(people))]
+        validation = min(max(1, round(len(subjects) * THESIS_VALIDATION / THESIS_SUBJECTS)), len(subjects) - test - 1)
+    if test < 0 or validation < 0 or test + validation >= len(subjects):
+        raise ValueError(f"of {len(subjects)} people, {test} for test and {validation} for validation leave nobody")
+    shuffled = [subjects[i] for i in np.random.default_rng(seed).permutation(len(subjects))]
     return Split(sorted(shuffled[test + validation:]), sorted(shuffled[test:test + validation]),
                  sorted(shuffled[:test]), seed)
 
@@ -241,12 +241,12 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 def _default_split(folder: Path, names: list[str]) -> Split:
     parts = _thesis_parts(folder)
     if parts is None:
-        return split_by_person(names, seed=0)
+        return split_by_subject(names, seed=0)
     training, test = ([path.name for path in _folders(part)] for part in parts)
-    few = max(1, round(len(training) * THESIS_VALIDATION / (THESIS_PEOPLE - THESIS_TEST)))
+    few = max(1, round(len(training) * THESIS_VALIDATION / (THESIS_SUBJECTS - THESIS_TEST)))
     if len(training) < 2:
         return Split(training, [], test)
-    inner = split_by_person(training, seed=0, test=0, validation=few)
+    inner = split_by_subject(training, seed=0, test=0, validation=few)
     return Split(inner.training, inner.validation, test)
 
 

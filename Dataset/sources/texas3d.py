@@ -37,7 +37,7 @@ from Dataset.io.mesh_io import write_points
 from Dataset.representations.depth import LEVELS, triangulate
 from Dataset.seeding import MAX_SEED
 from Dataset.sources.depth_pairs import MAX_PIXELS, SPLITS, read_depth_picture
-from Dataset.sources.subjects import (DEPTH, INFO, DatasetInfo, open_dataset, split_by_person, write_dataset_info,
+from Dataset.sources.subjects import (DEPTH, INFO, DatasetInfo, open_dataset, split_by_subject, write_dataset_info,
                                       write_split)
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Options:
     the pictures, px; seed: of both splits and the points; points: of each ground truth; held_out: people that test;
     pixel, level: mm of a range picture's pixel and grey level (0.32 is what we remember of its authors' description; no
     copy was at hand to check either). ValueError for a value out of range."""
-    split: str = "person"
+    split: str = "subject"
     square: str = "padded"
     size: int = 256
     seed: int = 0
@@ -95,7 +95,7 @@ class Found(NamedTuple):
     """people: subject -> names of pairs, sorted; rows: of what cannot be a pair; size: (width, height) of most pairs.
     """
 
-    people: dict[str, list[str]]
+    subjects: dict[str, list[str]]
     rows: list[Row]
     size: tuple[int, int]
 
@@ -131,14 +131,14 @@ def find_pairs(source: Path) -> Found:
         raise ValueError(f"{source}: holds no usable pair NAME{PORTRAIT} and NAME{RANGE}"
                          + (f"; {rows[0].file}: {rows[0].reason}" if rows else ""))
     usual = Counter(sizes.values()).most_common(1)[0][0]
-    people: dict[str, list[str]] = {}
+    subjects: dict[str, list[str]] = {}
     for stem, size in sizes.items():
         if size == usual:
-            people.setdefault(_subject(stem), []).append(stem)
+            subjects.setdefault(_subject(stem), []).append(stem)
         else:
             rows.append(Row(stem + PORTRAIT, _subject(stem), "refused", f"must be {usual[0]}x{usual[1]} as most here, "
                             f"is {size[0]}x{size[1]}"))
-    return Found(dict(sorted(people.items())), rows, usual)
+    return Found(dict(sorted(subjects.items())), rows, usual)
 
 
 def convert_all(source: Path, out: Path, options: Options) -> list[Row]:
@@ -148,7 +148,7 @@ def convert_all(source: Path, out: Path, options: Options) -> list[Row]:
     `find_pairs`; OUT was made with other settings or of other files, or holds something else; no pair could be read.
     """
     found = find_pairs(source)
-    digest = hashlib.sha256("\n".join(f"{name} {(source / name).stat().st_size}" for stems in found.people.values()
+    digest = hashlib.sha256("\n".join(f"{name} {(source / name).stat().st_size}" for stems in found.subjects.values()
                                       for stem in stems for name in (stem + PORTRAIT, stem + RANGE)).encode())
     info = DatasetInfo(source="texas3d", points=options.points, image_size=options.size, seed=options.seed,
                        complete=False, settings={"depth": True, "files": digest.hexdigest()[:16],
@@ -164,11 +164,11 @@ def convert_all(source: Path, out: Path, options: Options) -> list[Row]:
         open_dataset(out, info)
         remove_leftovers(out)
         write_dataset_info(out, info)
-        rows, people = list(found.rows), []
-        for number, (subject, stems) in enumerate(found.people.items()):
+        rows, subjects = list(found.rows), []
+        for number, (subject, stems) in enumerate(found.subjects.items()):
             new = _convert(source, out, subject, stems, options, np.random.default_rng([options.seed, number]))
             rows += new
-            people += [subject] * any(row.status == "used" for row in new)
+            subjects += [subject] * any(row.status == "used" for row in new)
         shutil.rmtree(out / WORK, ignore_errors=True)
         for row in rows:
             if row.status == "refused":
@@ -176,9 +176,9 @@ def convert_all(source: Path, out: Path, options: Options) -> list[Row]:
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows([Row._fields, *sorted(rows)])
         write_text(out / REPORT, table.getvalue())
-        if not people:
+        if not subjects:
             raise ValueError(f"{source}: no pair could be read; {out / REPORT} says why")
-        _split(out, people, options)
+        _split(out, subjects, options)
         write_dataset_info(out, dataclasses.replace(info, complete=True))
     return rows
 
@@ -243,15 +243,15 @@ def surface_points(levels: np.ndarray, options: Options, rng: np.random.Generato
     return sample(mesh, options.points, rng).points
 
 
-def _split(out: Path, people: list[str], options: Options) -> None:
-    if len(people) < 2:
+def _split(out: Path, subjects: list[str], options: Options) -> None:
+    if len(subjects) < 2:
         log.warning("%s: one person cannot be split; no split.json", out)
         return
-    held = min(options.held_out, max(1, len(people) // 3))
+    held = min(options.held_out, max(1, len(subjects) // 3))
     if held < options.held_out:
-        log.warning("%s: of %d people %d test, not %d", out, len(people), held, options.held_out)
+        log.warning("%s: of %d people %d test, not %d", out, len(subjects), held, options.held_out)
     # as many for validation, on whom a checkpoint is chosen; fewer where else nobody would train
-    write_split(out, split_by_person(people, options.seed, held, min(held, len(people) - held - 1)))
+    write_split(out, split_by_subject(subjects, options.seed, held, min(held, len(subjects) - held - 1)))
 
 
 def _subject(stem: str) -> str:

@@ -5,34 +5,34 @@ import numpy as np
 from Dataset.rendering.shading import background
 
 
-def backdrop(size: int, rng: np.random.Generator, wild: float = 0.0) -> np.ndarray:
+def backdrop(size: int, rng: np.random.Generator, clutter: float = 0.0) -> np.ndarray:
     """A backdrop (size, size, 3) in linear BGR float32 in (0, 1).
 
     wild: 0 is `shading.background`, one dull calm wall; towards 1 more contrast, colour, clutter and less blur.
     """
-    if wild <= 0:
+    if clutter <= 0:
         return background(size, rng)
-    picture = _clouds(size, rng, wild)
-    for _ in range(rng.integers(0, 3 + int(22 * wild))):
-        _draw_shape(picture, rng, wild)
-    if rng.random() < 0.4 * wild:
+    picture = _clouds(size, rng, clutter)
+    for _ in range(rng.integers(0, 3 + int(22 * clutter))):
+        _draw_shape(picture, rng, clutter)
+    if rng.random() < 0.4 * clutter:
         picture *= _stripes(size, rng)
-    blur = rng.uniform(0, 5) * (1.3 - wild)
+    blur = rng.uniform(0, 5) * (1.3 - clutter)
     if blur > 0.4:
         picture = cv2.GaussianBlur(picture, (0, 0), blur)
     if rng.random() < 0.5:      # fine texture, in front of the blur: a wall, leaves, a carpet
-        picture *= np.exp(rng.uniform(0, 0.35) * wild * _fractal(size, rng, 1, 1.0))[..., None]
+        picture *= np.exp(rng.uniform(0, 0.35) * clutter * _fractal(size, rng, 1, 1.0))[..., None]
     return np.clip(picture, 0.004, 0.98)
 
 
-def _clouds(size: int, rng: np.random.Generator, wild: float) -> np.ndarray:
+def _clouds(size: int, rng: np.random.Generator, clutter: float) -> np.ndarray:
     """1/f noise between two colours, from dark to bright."""
     tone = _fractal(size, rng, 1, rng.uniform(0.7, 1.4))
     hue = _fractal(size, rng, 1, 1.2)
     level = float(np.exp(rng.uniform(np.log(0.03), np.log(0.6))))
-    first, second = (level * np.exp(rng.normal(0, 0.15 + 0.35 * wild, 3)).astype(np.float32) for _ in range(2))
+    first, second = (level * np.exp(rng.normal(0, 0.15 + 0.35 * clutter, 3)).astype(np.float32) for _ in range(2))
     mix = (1 / (1 + np.exp(-2 * hue)))[..., None]
-    return (first * mix + second * (1 - mix)) * np.exp((0.15 + 0.55 * wild) * tone)[..., None]
+    return (first * mix + second * (1 - mix)) * np.exp((0.15 + 0.55 * clutter) * tone)[..., None]
 
 
 def _fractal(size: int, rng: np.random.Generator, octave: int, slope: float) -> np.ndarray:
@@ -48,7 +48,7 @@ def _fractal(size: int, rng: np.random.Generator, octave: int, slope: float) -> 
     return total / np.float32(power ** 0.5)
 
 
-def _draw_shape(picture: np.ndarray, rng: np.random.Generator, wild: float) -> None:
+def _draw_shape(picture: np.ndarray, rng: np.random.Generator, clutter: float) -> None:
     """One flat shape with a soft edge and a gradient: furniture, windows, people, leaves; in place."""
     size = len(picture)
     centre, angle = rng.uniform(0, size, 2), rng.uniform(0, 180)
@@ -63,7 +63,7 @@ def _draw_shape(picture: np.ndarray, rng: np.random.Generator, wild: float) -> N
             corners = corners + rng.normal(0, 0.3, corners.shape) * axes
         cv2.fillPoly(mask, [np.rint(16 * corners).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
     level = np.exp(rng.uniform(np.log(0.02), np.log(0.8)))
-    colour = (level * np.exp(rng.normal(0, 0.1 + 0.4 * wild, 3))).astype(np.float32)
+    colour = (level * np.exp(rng.normal(0, 0.1 + 0.4 * clutter, 3))).astype(np.float32)
     left, top, width, height = cv2.boundingRect(mask)
     part = picture[top:top + height, left:left + width]
     alpha = mask[top:top + height, left:left + width, None] * np.float32(rng.uniform(0.5, 1) / 255)

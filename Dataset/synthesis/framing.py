@@ -5,7 +5,7 @@ import numpy as np
 
 from Dataset.detection.cascades import Detection, detect_faces
 from Dataset.geometry.camera import Camera, Projection
-from Dataset.synthesis.scene import Shot, view_camera
+from Dataset.synthesis.scene import PosedScene, view_camera
 
 PREDICTED = "predicted"
 _SAME = 0.45            # intersection over union from which a detection is this face
@@ -23,16 +23,16 @@ class Framing(NamedTuple):
     camera: Camera
 
 
-def frame_face(shot: Shot, size: int) -> Framing:
+def frame_face(posed: PosedScene, size: int) -> Framing:
     """Cut as for a photo: by the detector, in a small picture; where it misses the face, by the box it
     would give."""
-    camera = view_camera(shot.view)
-    best = detected_face(shot)
+    camera = view_camera(posed.view)
+    best = detected_face(posed)
     if best:
         box, source = best.box, best.pass_name
     else:
-        x, y, side, _ = expected_box(camera.project(shot.landmarks()))
-        jitter = np.random.default_rng([shot.view.seed, 2]).normal(0, _JITTER, 3)
+        x, y, side, _ = expected_box(camera.project(posed.landmarks()))
+        jitter = np.random.default_rng([posed.view.seed, 2]).normal(0, _JITTER, 3)
         grown = side * (1 + jitter[2])
         box = (round(x + (side - grown) / 2 + side * jitter[0]), round(y + (side - grown) / 2 + side * jitter[1]),
                round(grown), round(grown))
@@ -41,25 +41,25 @@ def frame_face(shot: Shot, size: int) -> Framing:
     return Framing(box, source, camera.crop(box, size))
 
 
-def detected_face(shot: Shot) -> Detection | None:
+def detected_face(posed: PosedScene) -> Detection | None:
     """What the detector finds in the small picture at the face's place; None where it misses it."""
-    camera = view_camera(shot.view)
-    expected = expected_box(camera.project(shot.landmarks()))
-    found = [d for d in detect_faces(shot.render(camera, smooth=False)) if _overlap(d.box, expected) > _SAME]
+    camera = view_camera(posed.view)
+    expected = expected_box(camera.project(posed.landmarks()))
+    found = [d for d in detect_faces(posed.render(camera, smooth=False)) if _overlap(d.box, expected) > _SAME]
     return max(found, key=lambda d: _overlap(d.box, expected), default=None)
 
 
-def predict_box(shot: Shot) -> tuple[float, float, float, float]:
+def predict_box(posed: PosedScene) -> tuple[float, float, float, float]:
     """A box (x, y, w, w), pixels of the detector's picture, as the detector might give it, without running it: the
     expected one with the bias and scatter that were measured against 454 real boxes on 600 renders.
 
     Both grow as the head turns: at 60 degrees and more (where it finds one face in five) a box lies 0.11 sides
     behind the expected one, and is 17 % larger.
     """
-    x, y, side, _ = expected_box(view_camera(shot.view).project(shot.landmarks()))
-    yaw = float(shot.view.pose[0])
+    x, y, side, _ = expected_box(view_camera(posed.view).project(posed.landmarks()))
+    yaw = float(posed.view.pose[0])
     turned = np.clip((abs(yaw) - 10) / 55, 0, 1)
-    noise = np.clip(np.random.default_rng([shot.view.seed, 2]).normal(0, 1, 3), [-2, -2, -1.3], 2)
+    noise = np.clip(np.random.default_rng([posed.view.seed, 2]).normal(0, 1, 3), [-2, -2, -1.3], 2)
     right = -0.11 * np.sign(yaw) * np.clip((abs(yaw) - 15) / 35, 0, 1) + (0.02 + 0.14 * turned) * noise[0]
     down = 0.018 - 0.03 * turned + (0.02 + 0.07 * turned) * noise[1]
     grown = side * np.exp(0.17 * np.clip((abs(yaw) - 10) / 45, 0, 1) + (0.062 + 0.08 * turned) * noise[2])

@@ -20,7 +20,7 @@ from Dataset.face_model.model import FaceModel
 from Dataset.rendering.raycast import Scene
 from Dataset.rendering.shading import GAMMA, LUMINANCE
 from Dataset.synthesis.chart import HEIGHT, WIDTH, Chart
-from Dataset.synthesis.skin import Base, Look, melanin_colour
+from Dataset.synthesis.skin import Appearance, Base, melanin_colour
 
 BUILT_IN = Path(__file__).parents[1] / "face_model" / "assets" / "skins.npz"
 MAX_PIXELS, MAX_BYTES = 4 << 20, 16 << 20
@@ -87,7 +87,7 @@ def load_skins(path: str | Path | None = None) -> Pictures:
 def unroll(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray) -> Skins:
     """The pictures on a chart: each texel shows what a ray through it, level and straight to the head's axis, meets
     first on the mean face. ears: (V,) bool, vertices that the chart places elsewhere (`Stage.places`). 0.25 s."""
-    x, y, known, columns = _places(pictures, chart, model, ears)
+    x, y, known, columns = _positions(pictures, chart, model, ears)
     weight = _shown(chart, columns) * known
     azimuth, height = (axis[::SCALE, ::SCALE] for axis in chart.grid())
     azimuth = np.abs(azimuth[:, columns.start // SCALE:columns.stop // SCALE])
@@ -109,22 +109,22 @@ def unroll(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray)
     return Skins(tone, melanin, pictures.age, pictures.female, detail, columns)
 
 
-def sample_base(skins: Skins, look: Look, share: float) -> Base | None:
+def sample_base(skins: Skins, appearance: Appearance, share: float) -> Base | None:
     """What a person's skin is painted on; None, the procedural skin, for all but a ``share`` in [0, 1] of the people.
 
     Drawn from the look's seed alone: nothing else of the person changes, and a larger share only adds people. The
     pictures are drawn by how near they are in tone, age and sex (a guess from beard and stubble).
     """
-    rng = np.random.default_rng([look.seed, 3])
+    rng = np.random.default_rng([appearance.seed, 3])
     if rng.random() >= share:
         return None
-    man = bool(look.beard or look.stubble)
-    weights = np.exp(-0.5 * ((skins.melanin - look.melanin) / 0.18) ** 2 - 0.5 * ((skins.age - look.age) / 0.45) ** 2)
+    man = bool(appearance.beard or appearance.stubble)
+    weights = np.exp(-0.5 * ((skins.melanin - appearance.melanin) / 0.18) ** 2 - 0.5 * ((skins.age - appearance.age) / 0.45) ** 2)
     weights = (weights + 1e-9) * np.where(skins.female != man, 1.0, 0.3)
     first, second = rng.choice(len(weights), 2, replace=False, p=weights / weights.sum())
     mix, strength, towards = rng.uniform(0, 0.5), rng.uniform(0.7, 1.05), rng.uniform(0, 0.6)
     mirrored = rng.random(2) < 0.5
-    own, seen = melanin_colour(look.melanin, look.warmth), skins.tone[first] ** (1 - mix) * skins.tone[second] ** mix
+    own, seen = melanin_colour(appearance.melanin, appearance.warmth), skins.tone[first] ** (1 - mix) * skins.tone[second] ** mix
     lighter = np.log((seen @ LUMINANCE) / (own @ LUMINANCE))        # half of it: photographs are lit, people differ
     tone = own * np.exp(towards * (np.log(seen / own) - 0.5 * lighter))
     shares = np.float32(strength * (1 - mix)), np.float32(strength * mix)
@@ -159,7 +159,7 @@ def _decode(path: Path, png: np.ndarray, shape: np.ndarray) -> np.ndarray:
     return image.reshape(count, height, width, 3)
 
 
-def _places(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray
+def _positions(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray
             ) -> tuple[np.ndarray, np.ndarray, np.ndarray, slice]:
     """Columns x and rows y of the pictures, as cv2.remap takes them, for the chart's front, each (HEIGHT / 2, w)
     float32; whether the pictures know the place, bool; and the chart's columns that it spans."""
@@ -179,7 +179,7 @@ def _places(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray
     (left, bottom, right, top), (rows, columns) = pictures.window, pictures.images.shape[1:3]
     x, y = (u - left) / (right - left) * columns - 0.5, (top - v) / (top - bottom) * rows - 0.5
     known &= (x >= 0) & (x <= columns - 1) & (y >= 0) & (y <= rows - 1)
-    x, y = (np.where(known, place, 0).astype(np.float32) for place in (x, y))
+    x, y = (np.where(known, position, 0).astype(np.float32) for position in (x, y))
     return x, y, known, slice(SCALE * (middle - half), SCALE * (middle + half))
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from Dataset.rendering import shading
 from Dataset.synthesis.chart import HEIGHT, WIDTH, sample_texture
 from Dataset.synthesis.hair_and_clothes import FRAME
-from Dataset.synthesis.scene import VIEW, Actor, Shot, Stage, View
-from Dataset.synthesis.skin import Look
+from Dataset.synthesis.scene import VIEW, PosedScene, RenderContext, SceneSubject, View
+from Dataset.synthesis.skin import Appearance
 
 GREY, NOISE = "grey", "noise"
 KINDS = (GREY, NOISE)
@@ -45,25 +45,25 @@ def paint(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> np.nda
     return np.clip(level * np.exp(np.float32(rng.uniform(*_CONTRAST)) * noise), 0.004, 0.95)
 
 
-class PlainActor(Actor):
+class PlainSubject(SceneSubject):
     """`Dataset.synthesis.scene.Actor` in grey or noise. Its texture and gloss come from the look's seed, the background from the
     view's."""
 
-    def __init__(self, stage: Stage, identity: np.ndarray, look: Look, kind: str) -> None:
-        super().__init__(stage, identity, look)
-        rng = np.random.default_rng([look.seed, 4])
+    def __init__(self, context: RenderContext, identity: np.ndarray, appearance: Appearance, kind: str) -> None:
+        super().__init__(context, identity, appearance)
+        rng = np.random.default_rng([appearance.seed, 4])
         self.kind, self.texture = kind, paint(kind, (HEIGHT, WIDTH), rng)
         self._specular, self._shininess = rng.uniform(0, 0.05), np.exp(rng.uniform(np.log(8), np.log(60)))
 
-    def material(self, places: np.ndarray, kinds: np.ndarray) -> shading.Material:
+    def material(self, positions: np.ndarray, kinds: np.ndarray) -> shading.Material:
         """The texture everywhere; glasses, which keep a colour where others keep their place, take its mean."""
-        albedo = sample_texture(self.texture, self.stage.chart.texels(places))
+        albedo = sample_texture(self.texture, self.context.chart.texels(positions))
         albedo[kinds >= FRAME] = self.texture.mean((0, 1))
         return shading.Material(albedo, np.full(len(kinds), self._specular, np.float32),
                                 np.full(len(kinds), self._shininess, np.float32), _WRAP)
 
-    def set(self, view: View) -> Shot:
+    def set(self, view: View) -> PosedScene:
         """Geometry in place for one picture, before a background of the same kind."""
-        shot = super().set(view)
-        shot.backdrop = paint(self.kind, (VIEW, VIEW), np.random.default_rng([view.seed, 4]))
-        return shot
+        posed = super().set(view)
+        posed.backdrop = paint(self.kind, (VIEW, VIEW), np.random.default_rng([view.seed, 4]))
+        return posed

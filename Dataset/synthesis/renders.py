@@ -19,9 +19,9 @@ from Dataset.representations import uvmap
 from Dataset.representations.points import GRID, coarse_grid
 from Dataset.seeding import MAX_SEED
 from Dataset.synthesis.framing import detected_face, predict_box
-from Dataset.synthesis.plain_material import KINDS, PlainActor
-from Dataset.synthesis.scene import Actor, Shot, Stage, roughen, sample_view, view_camera
-from Dataset.synthesis.skin import sample_look
+from Dataset.synthesis.plain_material import KINDS, PlainSubject
+from Dataset.synthesis.scene import PosedScene, RenderContext, SceneSubject, roughen, sample_view, view_camera
+from Dataset.synthesis.skin import sample_appearance
 
 MAPS = ("uv", "mask", "occluded")       # of BUFFERS, those of Dataset/representations/uvmap.py
 BUFFERS = (*MAPS, "depth", "normals")
@@ -29,9 +29,9 @@ MIXED = "mixed"         # texture: skin, hair, clothes and backgrounds of all ki
 TEXTURES = (MIXED, *KINDS)
 CLEARANCE = 4.0         # mm: what a camera ray meets up to here in front of a point does not hide it
 _FRONTAL = (25.0, 12.0, 10.0)       # standard deviations of yaw, pitch, roll, degrees, of the frontal half
-_LIMITS = {"people": (1, 1_000_000), "images": (1, 1000), "size": (16, 512), "seed": (0, MAX_SEED), "yaw": (0, 90),
+_LIMITS = {"subjects": (1, 1_000_000), "images": (1, 1000), "size": (16, 512), "seed": (0, MAX_SEED), "yaw": (0, 90),
            "pitch": (0, 60), "roll": (0, 180), "expression": (0, 1), "margin": (0.5, 3), "detect": (0, 1),
-           "wild": (0, 1), "glasses": (0, 1), "skins": (0, 1)}
+           "clutter": (0, 1), "glasses": (0, 1), "skins": (0, 1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RenderOptions:
     of the pictures that the detector itself frames; wild, glasses: shares with clutter behind and with glasses;
     buffers: of `BUFFERS`; skins: share of the people whose skin is a picture's (Dataset/synthesis/photographed_skin.py); texture: of
     `TEXTURES`, others than the first without any skin (Dataset/synthesis/plain_material.py). ValueError for a value out of range."""
-    people: int = 1000
+    subjects: int = 1000
     images: int = 8
     size: int = 128
     seed: int = 0
@@ -51,7 +51,7 @@ class RenderOptions:
     expression: float = 1.0
     margin: float = 1.15
     detect: float = 0.1
-    wild: float = 0.6
+    clutter: float = 0.6
     glasses: float = 0.12
     buffers: tuple[str, ...] = ()
     skins: float = 0.0          # sets that were begun before there was a choice are those without
@@ -107,15 +107,15 @@ def layout(options: RenderOptions) -> dict[str, tuple[tuple[int, ...], np.dtype]
     return {**shapes, **{name: buffers[name] for name in BUFFERS if name in options.buffers}}
 
 
-def render_person(number: int, options: RenderOptions, stage: Stage) -> dict[str, np.ndarray]:
+def render_subject(number: int, options: RenderOptions, context: RenderContext) -> dict[str, np.ndarray]:
     """Person ``number``'s arrays, as :func:`layout` says; the bytes depend on (seed, number, image) and the options
     alone."""
-    model = stage.model
-    person = np.random.default_rng([options.seed, number, 0])
-    identity = model.sample_identity(person).astype(np.float32)
-    look = sample_look(person)
-    actor = Actor(stage, identity, look, options.skins) if options.texture == MIXED \
-        else PlainActor(stage, identity, look, options.texture)
+    model = context.model
+    subject = np.random.default_rng([options.seed, number, 0])
+    identity = model.sample_identity(subject).astype(np.float32)
+    appearance = sample_appearance(subject)
+    scene_subject = SceneSubject(context, identity, appearance, options.skins) if options.texture == MIXED \
+        else PlainSubject(context, identity, appearance, options.texture)
     out = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout(options).items()}
     out["identity"][:] = identity
     for image in range(options.images):
@@ -123,9 +123,9 @@ def render_person(number: int, options: RenderOptions, stage: Stage) -> dict[str
         angles = sample_angles(rng, options)
         detect = rng.random() < options.detect
         view = sample_view(rng, model.sample_expression(rng, options.expression), angles=angles)
-        shot = actor.set(roughen(view, rng, options.wild, options.glasses))
-        camera, out["found"][image] = _frame(shot, options, detect)
-        _fill(out, image, shot, camera, options)
+        posed = scene_subject.set(roughen(view, rng, options.clutter, options.glasses))
+        camera, out["found"][image] = _frame(posed, options, detect)
+        _fill(out, image, posed, camera, options)
     return out
 
 
@@ -136,55 +136,55 @@ def sample_angles(rng: np.random.Generator, options: RenderOptions) -> np.ndarra
     return np.clip(near, -limits, limits) if frontal else wide
 
 
-def visible(scene: Scene, camera: Camera, places: np.ndarray) -> np.ndarray:
+def visible(scene: Scene, camera: Camera, positions: np.ndarray) -> np.ndarray:
     """Which points (N, 3) of the world the camera sees: (N,) bool. What lies nearer than CLEARANCE before a point
     (its own surface, a closed lid's strip) does not hide it."""
-    towards = places - camera.position()
+    towards = positions - camera.position()
     depth = towards @ camera.rotation[2]
     return ~scene.occluded(camera.position(), towards * (1 - CLEARANCE / depth)[:, None], far=1.0)
 
 
-def _frame(shot: Shot, options: RenderOptions, detect: bool) -> tuple[Camera, bool]:
+def _frame(posed: PosedScene, options: RenderOptions, detect: bool) -> tuple[Camera, bool]:
     """The crop's camera, and whether the detector framed it."""
-    find = detected_face(shot) if detect else None
-    box = find.box if find else predict_box(shot)
+    find = detected_face(posed) if detect else None
+    box = find.box if find else predict_box(posed)
     side = box[2] * options.margin
     grown = (box[0] + (box[2] - side) / 2, box[1] + (box[2] - side) / 2, side, side)
-    return view_camera(shot.view).crop(grown, options.size), find is not None
+    return view_camera(posed.view).crop(grown, options.size), find is not None
 
 
-def _fill(out: dict[str, np.ndarray], image: int, shot: Shot, camera: Camera, options: RenderOptions) -> None:
-    model = shot.actor.stage.model
-    hits = shot.scene.cast(camera)
-    out["images"][image] = shot.render(camera, hits=hits)
-    out["expression"][image], out["pose"][image] = shot.view.expression, shot.view.pose
-    out["camera"][image] = camera.focal, *camera.centre, shot.view.distance
-    places = (coarse_grid(model) @ shot.vertices[:len(model.mean)])
-    projected = camera.project(places)
+def _fill(out: dict[str, np.ndarray], image: int, posed: PosedScene, camera: Camera, options: RenderOptions) -> None:
+    model = posed.scene_subject.context.model
+    hits = posed.scene.cast(camera)
+    out["images"][image] = posed.render(camera, hits=hits)
+    out["expression"][image], out["pose"][image] = posed.view.expression, posed.view.pose
+    out["camera"][image] = camera.focal, *camera.centre, posed.view.distance
+    positions = (coarse_grid(model) @ posed.vertices[:len(model.mean)])
+    projected = camera.project(positions)
     out["image_points"][image] = np.stack([projected.x, projected.y], -1)
     out["depth_points"][image] = projected.depth
-    out["visible"][image] = visible(shot.scene, camera, places)
-    projected = camera.project(shot.landmarks())
+    out["visible"][image] = visible(posed.scene, camera, positions)
+    projected = camera.project(posed.landmarks())
     out["landmarks"][image] = np.stack([projected.x, projected.y], -1)
     if any(name in MAPS for name in options.buffers):
-        maps = uv_map(shot, camera, hits)._asdict()
+        maps = uv_map(posed, camera, hits)._asdict()
         for name in filter(options.buffers.__contains__, MAPS):
             out[name][image] = maps[name]
     if "depth" in options.buffers:
         out["depth"][image] = hits.depth
     if "normals" in options.buffers:
-        out["normals"][image] = _normals(shot, hits)
+        out["normals"][image] = _normals(posed, hits)
 
 
-def uv_map(shot: Shot, camera: Camera, hits: Hits) -> uvmap.UVMap:
+def uv_map(posed: PosedScene, camera: Camera, hits: Hits) -> uvmap.UVMap:
     """Where each pixel of a picture shows the face; hits: what `shot.scene.cast(camera)` gave."""
-    model, stage = shot.actor.stage.model, shot.actor.stage
-    number = np.append(np.where(shot.numbers < 0, uvmap.OTHER, shot.numbers), uvmap.NOTHING)    # the last: a miss
-    return uvmap.encode(shot.vertices[:len(model.mean)], camera, None, model, shot.numbers[shot.numbers >= 0],
-                        hits._replace(triangle=number[hits.triangle]), stage.threads)
+    model, context = posed.scene_subject.context.model, posed.scene_subject.context
+    number = np.append(np.where(posed.numbers < 0, uvmap.OTHER, posed.numbers), uvmap.NOTHING)    # the last: a miss
+    return uvmap.encode(posed.vertices[:len(model.mean)], camera, None, model, posed.numbers[posed.numbers >= 0],
+                        hits._replace(triangle=number[hits.triangle]), context.threads)
 
 
-def _normals(shot: Shot, hits: Hits) -> np.ndarray:
-    corners = shot.triangles[hits.triangle]
-    normals = sum(shot.normals[corners[..., k]] * hits.barycentric[..., k, None] for k in range(3))
+def _normals(posed: PosedScene, hits: Hits) -> np.ndarray:
+    corners = posed.triangles[hits.triangle]
+    normals = sum(posed.normals[corners[..., k]] * hits.barycentric[..., k, None] for k in range(3))
     return np.rint(127 * normalise(normals)).astype(np.int8)

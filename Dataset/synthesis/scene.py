@@ -16,7 +16,7 @@ from Dataset.geometry.normals import normalise, vertex_normals
 from Dataset.geometry.transforms import rotation_from_euler
 from Dataset.rendering import shading
 from Dataset.rendering.raycast import Hits, Scene
-from Dataset.synthesis import hair_and_clothes as dressing, photographed_skin as skins, skin
+from Dataset.synthesis import hair_and_clothes as outfit, photographed_skin as skins, skin
 from Dataset.synthesis.background import backdrop
 from Dataset.synthesis.chart import Chart, sample_texture
 from Dataset.synthesis.glasses import CLEAR, DARK, NONE, Glasses, make_glasses
@@ -47,7 +47,7 @@ class View(NamedTuple):
     grain: np.float32
     torso: np.float32
     seed: int
-    wild: np.float32 = np.float32(0)
+    clutter: np.float32 = np.float32(0)
     glasses: int = NONE
 
 
@@ -84,20 +84,20 @@ def sample_view(rng: np.random.Generator, expression: np.ndarray, limits: Range 
                 f32(rng.uniform(0.3, 2.2)), f32(0.4 * angles[0] + rng.normal(0, 6)), int(rng.integers(2**31)))
 
 
-def roughen(view: View, rng: np.random.Generator, wild: float, glasses: float) -> View:
+def roughen(view: View, rng: np.random.Generator, clutter: float, glasses: float) -> View:
     """The picture with a cluttered background (in a share ``wild`` of the cases), warmer or cooler light of more
     varied strength, and glasses (in a share ``glasses``, one pair in four dark)."""
-    clutter, worn = rng.random(), rng.random()
+    drawn_clutter, accessories = rng.random(), rng.random()
     warm = np.exp(rng.normal(0, 0.07) * np.array([-1, 0, 1]))
     fill = np.exp(rng.normal(0, 0.12) * np.array([-1, 0, 1]))
     level = np.exp(rng.normal(-0.1, 0.3))
     amount, kind = rng.uniform(0.1, 1), DARK if rng.random() < 0.25 else CLEAR
-    return view._replace(wild=np.float32(amount if clutter < wild else 0), glasses=kind if worn < glasses else NONE,
+    return view._replace(clutter=np.float32(amount if drawn_clutter < clutter else 0), glasses=kind if accessories < glasses else NONE,
                          light_colour=(view.light_colour * warm * level).astype(np.float32),
                          light_ambient=(view.light_ambient * fill * level).astype(np.float32))
 
 
-class Stage:
+class RenderContext:
     """What all pictures from one face model share: chart, scalp, materials and where light reaches.
 
     Args: model: a :class:`Dataset.face_model.model.FaceModel`; threads: for rays, 1 in worker processes.
@@ -112,18 +112,18 @@ class Stage:
         self.mean, self.triangles, self.materials = mean, np.asarray(model.triangles)[drawn], materials[drawn]
         self.chart = Chart(model.landmarks(mean), mean[:, 1].min() - 20, mean[:, 1].max() + 12)
         self.ears = ears = vertex_mask(model, "ears")
-        self.shell = dressing.find_shell(mean, self.triangles, self.materials, self.chart, ears)
-        self.places = mean.copy()       # where a vertex finds its paint: ears stand in front of the hair, so below it
+        self.shell = outfit.find_shell(mean, self.triangles, self.materials, self.chart, ears)
+        self.positions = mean.copy()       # where a vertex finds its paint: ears stand in front of the hair, so below it
         low = self.chart.landmarks[31:36, 1].mean() - 8
-        self.places[ears, 1] = low + 0.1 * (mean[ears, 1] - low)
+        self.positions[ears, 1] = low + 0.1 * (mean[ears, 1] - low)
         self.eyes = _eyes(mean, self.triangles[self.materials == EYE])
         self.teeth_front = float(mean[self.triangles[self.materials == TEETH], 2].max())
         normals = vertex_normals(mean, self.triangles)
-        self.openness = shading.openness(Scene(mean, self.triangles, threads), mean, normals)
+        self.ambient_occlusion = shading.ambient_occlusion(Scene(mean, self.triangles, threads), mean, normals)
         inside = np.unique(self.triangles[np.isin(self.materials, (MOUTH, TEETH, TONGUE))])
         skin_vertices = np.unique(self.triangles[self.materials == SKIN])
-        self.openness[np.setdiff1d(inside, skin_vertices)] = 0.3     # shut in the mean, open in pictures
-        self.openness[np.unique(self.triangles[self.materials == TEETH])] = 0.5
+        self.ambient_occlusion[np.setdiff1d(inside, skin_vertices)] = 0.3     # shut in the mean, open in pictures
+        self.ambient_occlusion[np.unique(self.triangles[self.materials == TEETH])] = 0.5
 
     @cached_property
     def skins(self) -> skins.Skins:
@@ -131,79 +131,79 @@ class Stage:
         return skins.unroll(skins.load_skins(), self.chart, self.model, self.ears)
 
 
-class Actor:
+class SceneSubject:
     """One person on a stage: textures and hair made once, pictures rendered from them.
 
     Args: stage; identity: (200,) standard deviations; look: :class:`Dataset.synthesis.skin.Look`; photographed: share of such
     people whose skin is a picture's (`Dataset.synthesis.photographed_skin.sample_base`).
     """
 
-    def __init__(self, stage: Stage, identity: np.ndarray, look: skin.Look, photographed: float = 0.0):
-        self.stage, self.identity, self.look = stage, np.asarray(identity, np.float32), look
-        base = skins.sample_base(stage.skins, look, photographed) if photographed else None
-        self.tone = base.tone if base else skin.melanin_colour(look.melanin)
-        self.texture = skin.skin_texture(stage.chart, look, base)
-        self.strands = skin.hair_strands(np.random.default_rng([look.seed, 2]))[..., None]
-        self.dressing = dressing.dress(stage.shell, stage.mean, stage.chart, look)
-        self.triangles = np.concatenate([stage.triangles, self.dressing.triangles])
-        self.materials = np.concatenate([stage.materials, self.dressing.materials])
-        places = np.concatenate([stage.places, self.dressing.places])
-        openness = np.concatenate([stage.openness, np.ones(len(self.dressing.places))])
-        self.attributes = np.concatenate([places, openness[:, None]], 1).astype(np.float32)
+    def __init__(self, context: RenderContext, identity: np.ndarray, appearance: skin.Appearance, photographed: float = 0.0):
+        self.context, self.identity, self.appearance = context, np.asarray(identity, np.float32), appearance
+        base = skins.sample_base(context.skins, appearance, photographed) if photographed else None
+        self.tone = base.tone if base else skin.melanin_colour(appearance.melanin)
+        self.texture = skin.skin_texture(context.chart, appearance, base)
+        self.strands = skin.hair_strands(np.random.default_rng([appearance.seed, 2]))[..., None]
+        self.outfit = outfit.dress(context.shell, context.mean, context.chart, appearance)
+        self.triangles = np.concatenate([context.triangles, self.outfit.triangles])
+        self.materials = np.concatenate([context.materials, self.outfit.materials])
+        positions = np.concatenate([context.positions, self.outfit.positions])
+        ambient_occlusion = np.concatenate([context.ambient_occlusion, np.ones(len(self.outfit.positions))])
+        self.attributes = np.concatenate([positions, ambient_occlusion[:, None]], 1).astype(np.float32)
 
     def head(self, view: View) -> np.ndarray:
         """The model's vertices (V, 3) in a picture's world: identity, expression, pose; mm, float64."""
-        head = self.stage.model.shape(self.identity, view.expression)
+        head = self.context.model.shape(self.identity, view.expression)
         return pose_vertices(head, view.pose)
 
-    def material(self, places: np.ndarray, kinds: np.ndarray) -> shading.Material:
+    def material(self, positions: np.ndarray, kinds: np.ndarray) -> shading.Material:
         """Colours and gloss of N surface points from their places (N, 3) on the mean face and materials
         (N,)."""
-        look = self.look
-        texels = self.stage.chart.texels(places)
+        appearance = self.appearance
+        texels = self.context.chart.texels(positions)
         albedo = sample_texture(self.texture, texels)
-        specular = np.full(len(kinds), 0.010 + 0.022 * look.oil, np.float32)
+        specular = np.full(len(kinds), 0.010 + 0.022 * appearance.oil, np.float32)
         shininess = np.full(len(kinds), 14.0, np.float32)
         flesh = self.tone * (0.55, 0.5, 0.75)
-        enamel = (0.36 + 0.24 * look.teeth, 0.54 + 0.14 * look.teeth, 0.65 + 0.08 * look.teeth)
-        flat = {SOCKET: flesh, MOUTH: (0.05, 0.05, 0.22), TONGUE: (0.14, 0.14, 0.38), TEETH: enamel, CLOTH: look.cloth}
+        enamel = (0.36 + 0.24 * appearance.teeth, 0.54 + 0.14 * appearance.teeth, 0.65 + 0.08 * appearance.teeth)
+        flat = {SOCKET: flesh, MOUTH: (0.05, 0.05, 0.22), TONGUE: (0.14, 0.14, 0.38), TEETH: enamel, CLOTH: appearance.cloth}
         for kind, colour in flat.items():
             albedo[kinds == kind] = colour
         teeth = kinds == TEETH      # the farther back, the darker
-        front = self.stage.teeth_front
-        albedo[teeth] *= np.clip((places[teeth, 2:] - front + 30) / 24, 0.1, 1)
+        front = self.context.teeth_front
+        albedo[teeth] *= np.clip((positions[teeth, 2:] - front + 30) / 24, 0.1, 1)
         hair = kinds == HAIR
-        albedo[hair] = skin.hair_colour(look) * sample_texture(self.strands, texels[hair])
+        albedo[hair] = skin.hair_colour(appearance) * sample_texture(self.strands, texels[hair])
         specular[hair], shininess[hair] = 0.007, 12
         eye = kinds == EYE
-        offsets = places[eye][:, None] - self.stage.eyes
-        nearest = np.where(places[eye][:, :1] < 0, offsets[:, 0], offsets[:, 1])
-        albedo[eye] = skin.eye_albedo(normalise(nearest), look)
+        offsets = positions[eye][:, None] - self.context.eyes
+        nearest = np.where(positions[eye][:, :1] < 0, offsets[:, 0], offsets[:, 1])
+        albedo[eye] = skin.eye_albedo(normalise(nearest), appearance)
         specular[eye], shininess[eye] = 0.09, 150
         specular[kinds == CLOTH] = 0
-        worn = kinds >= FRAME           # glasses keep their colour where others keep their place
-        albedo[worn] = places[worn]
+        accessories = kinds >= FRAME           # glasses keep their colour where others keep their place
+        albedo[accessories] = positions[accessories]
         specular[kinds == FRAME], shininess[kinds == FRAME] = 0.03, 40
         specular[kinds == LENS], shininess[kinds == LENS] = 0.05, 200
         return shading.Material(albedo, specular, shininess, _WRAP)
 
-    def set(self, view: View) -> "Shot":
+    def set(self, view: View) -> "PosedScene":
         """Geometry in place for one picture."""
-        model, stage = self.stage.model, self.stage
+        model, context = self.context.model, self.context
         head = np.asarray(model.shape(self.identity, view.expression), np.float64)
         rotation = rotation_from_euler(*(float(a) for a in view.pose[:3]))
         translation = view.pose[3:].astype(np.float64)
-        local = vertex_normals(head, stage.triangles)
-        extra = dressing.extra_vertices(self.dressing, head, local, rotation, translation,
+        local = vertex_normals(head, context.triangles)
+        extra = outfit.extra_vertices(self.outfit, head, local, rotation, translation,
                                         rotation_from_euler(float(view.torso), 0.0, 0.0))
-        own = vertex_normals(extra, self.dressing.triangles - len(head))     # shares no vertex with the head
-        worn = None
+        own = vertex_normals(extra, self.outfit.triangles - len(head))     # shares no vertex with the head
+        accessories = None
         if view.glasses != NONE:
             rng = np.random.default_rng([view.seed, 3])
-            worn = make_glasses(model.landmarks(head), int(view.glasses), rng)
-            worn = worn._replace(vertices=worn.vertices @ rotation.T + translation, normals=worn.normals @ rotation.T)
-        return Shot(self, view, np.concatenate([head @ rotation.T + translation, extra]),
-                    np.concatenate([local @ rotation.T, own]).astype(np.float32), worn)
+            accessories = make_glasses(model.landmarks(head), int(view.glasses), rng)
+            accessories = accessories._replace(vertices=accessories.vertices @ rotation.T + translation, normals=accessories.normals @ rotation.T)
+        return PosedScene(self, view, np.concatenate([head @ rotation.T + translation, extra]),
+                    np.concatenate([local @ rotation.T, own]).astype(np.float32), accessories)
 
 
 def pose_vertices(vertices: np.ndarray, pose: np.ndarray) -> np.ndarray:
@@ -218,21 +218,21 @@ def view_camera(view: View) -> Camera:
     return look_at_face(VIEW, float(view.distance), float(view.focal))
 
 
-class Shot:
+class PosedScene:
     """A person in place for one picture; :meth:`render` may be called for several cameras.
 
     triangles, materials, numbers: what is drawn; numbers are the model's triangles, -1 for hair, clothes and glasses.
     vertices, normals: (V, 3) in the world, the model's first.
     """
 
-    def __init__(self, actor: Actor, view: View, vertices: np.ndarray, normals: np.ndarray,
+    def __init__(self, scene_subject: SceneSubject, view: View, vertices: np.ndarray, normals: np.ndarray,
                  glasses: Glasses | None = None):
-        self.actor, self.view, self.vertices, self.normals = actor, view, vertices, normals
+        self.scene_subject, self.view, self.vertices, self.normals = scene_subject, view, vertices, normals
         drawn = ~self._inside_out()
-        numbers = np.full(len(actor.triangles), -1)
-        numbers[:len(actor.stage.numbers)] = actor.stage.numbers
-        self.triangles, self.materials, self.numbers = actor.triangles[drawn], actor.materials[drawn], numbers[drawn]
-        self.attributes = np.concatenate([actor.attributes, normals], axis=1)
+        numbers = np.full(len(scene_subject.triangles), -1)
+        numbers[:len(scene_subject.context.numbers)] = scene_subject.context.numbers
+        self.triangles, self.materials, self.numbers = scene_subject.triangles[drawn], scene_subject.materials[drawn], numbers[drawn]
+        self.attributes = np.concatenate([scene_subject.attributes, normals], axis=1)
         if glasses:
             self.triangles = np.concatenate([self.triangles, glasses.triangles + len(vertices)])
             self.materials = np.concatenate([self.materials, np.where(glasses.lens, LENS, FRAME)])
@@ -242,8 +242,8 @@ class Shot:
             self.attributes = np.concatenate([self.attributes, np.concatenate(
                 [glasses.colours, np.ones((len(glasses.colours), 1)), glasses.normals], 1).astype(np.float32)])
         self.light = shading.Light(view.light_direction, view.light_colour, view.light_ambient)
-        self.backdrop = backdrop(VIEW, np.random.default_rng([view.seed, 0]), float(view.wild))
-        self.scene = Scene(self.vertices, self.triangles, actor.stage.threads)
+        self.backdrop = backdrop(VIEW, np.random.default_rng([view.seed, 0]), float(view.clutter))
+        self.scene = Scene(self.vertices, self.triangles, scene_subject.context.threads)
 
     def render(self, camera: Camera, smooth: bool = True, hits: Hits | None = None) -> np.ndarray:
         """The picture (height, width, 3) uint8 BGR. smooth: more rays where a pixel holds an edge; hits: what
@@ -265,17 +265,17 @@ class Shot:
     def _inside_out(self) -> np.ndarray:
         """Triangles (F,) of the mouth's inside that turn their back: a wide open jaw pushes some through
         a cheek."""
-        actor = self.actor
-        lining = np.flatnonzero(np.isin(actor.materials, (MOUTH, TEETH)))
-        a, b, c = np.moveaxis(self.vertices[actor.triangles[lining]], 1, 0)
+        scene_subject = self.scene_subject
+        lining = np.flatnonzero(np.isin(scene_subject.materials, (MOUTH, TEETH)))
+        a, b, c = np.moveaxis(self.vertices[scene_subject.triangles[lining]], 1, 0)
         away = np.einsum("ij,ij->i", np.cross(b - a, c - a), view_camera(self.view).position() - a) < 0
-        hidden = np.zeros(len(actor.triangles), bool)
+        hidden = np.zeros(len(scene_subject.triangles), bool)
         hidden[lining[away]] = True
         return hidden
 
     def landmarks(self) -> np.ndarray:
         """The 68 landmarks (68, 3) in the world, mm."""
-        model = self.actor.stage.model
+        model = self.scene_subject.context.model
         return model.landmarks(self.vertices[:len(model.mean)])
 
     def _behind(self, camera: Camera) -> np.ndarray:
@@ -302,10 +302,10 @@ class Shot:
 
     def _shade(self, hits: Hits, origin: np.ndarray, directions: np.ndarray, lit: np.ndarray) -> np.ndarray:
         """Linear BGR (N, 3) of N hits; lit: how much of the lamp each sees (N,)."""
-        actor = self.actor
+        scene_subject = self.scene_subject
         corners = self.triangles[hits.triangle]
         values = sum(self.attributes[corners[:, k]] * hits.barycentric[:, k:k + 1] for k in range(3))
-        places, open_sky, normals = values[:, :3], values[:, 3], normalise(values[:, 4:])
+        positions, open_sky, normals = values[:, :3], values[:, 3], normalise(values[:, 4:])
         directions = directions.astype(np.float32)
         to_eye = -normalise(directions)
         away = np.einsum("ij,ij->i", normals, to_eye) < 0
@@ -318,7 +318,7 @@ class Shot:
         lit = lit.copy()
         lit[eye] *= dim
         open_sky[eye] *= dim
-        material = actor.material(places, material_of)
+        material = scene_subject.material(positions, material_of)
         return shading.shade(normals, to_eye, material, self.light, lit, open_sky)
 
     def _below_lid(self, points: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Training pictures as memory-mapped shards:  python -m Dataset.shards OUT --people 8000 --images 8 --size 128
+"""Training pictures as memory-mapped shards:  python -m Dataset.shards OUT --subjects 8000 --images 8 --size 128
 
 Renders people of the built-in face (Dataset/synthesis/renders.py says what and how) into
 
@@ -28,14 +28,14 @@ import numpy as np
 from Dataset.face_model.model import load_face_model, use_face_model
 from Dataset.io.atomic import folder_lock, write_text
 from Dataset.io.images import write_image
-from Dataset.synthesis.renders import BUFFERS, TEXTURES, RenderOptions, layout, render_person
+from Dataset.synthesis.renders import BUFFERS, TEXTURES, RenderOptions, layout, render_subject
 from Dataset.synthesis.sidecar import annotation_hash, model_hash
-from Dataset.synthesis.workers import render_stage, run_jobs
+from Dataset.synthesis.workers import render_context, run_jobs
 
 __all__ = ["Shards", "contact_sheet", "make_shards", "open_shards"]
 
 VERSION = 2             # of version 1 the first picture's pose was drawn from the person's own numbers
-PEOPLE = 16             # of a shard
+SUBJECTS = 16             # of a shard
 MAX_FILES = 1 << 15     # that one process keeps open
 INFO, WORK, SHEET = "shards.json", ".work", "sheet.jpg"
 log = logging.getLogger(__name__)
@@ -56,11 +56,11 @@ class Shards:
             _check_shard(path, number, options)
         # A memory map keeps its file open: of thousands of files only so many at a time.
         self._map = lru_cache(maxsize=_file_limit() // 2)(self._open)
-        self.people = np.array([n for number in numbers for n in _people_of(number, options)], np.int64)
-        self._starts = np.cumsum([0] + [len(_people_of(number, options)) for number in numbers])
+        self.subjects = np.array([n for number in numbers for n in _subject_numbers(number, options)], np.int64)
+        self._starts = np.cumsum([0] + [len(_subject_numbers(number, options)) for number in numbers])
 
     def __len__(self) -> int:
-        return len(self.people)
+        return len(self.subjects)
 
     def arrays(self, name: str) -> list[np.ndarray]:
         """The memory maps (P, ...) of one array, shard by shard; each keeps a file open as long as it lives. ValueError
@@ -68,19 +68,19 @@ class Shards:
         self._check_name(name)
         return [self._map(shard, name) for shard in range(len(self._numbers))]
 
-    def gather(self, name: str, people: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
+    def gather(self, name: str, subjects: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
         """One array's rows for people (N,), places 0 to len - 1: (N, ...); with images (N,) or (N, K), one or K
         pictures of each: (N, ...) or (N, K, ...). A copy. ValueError for an index out of range."""
         self._check_name(name)
-        people = np.asarray(people, np.int64)
+        subjects = np.asarray(subjects, np.int64)
         images = None if images is None else np.asarray(images, np.int64)
-        if people.size and not 0 <= people.min() <= people.max() < len(self):
-            raise ValueError(f"{self.path}: people are 0 to {len(self) - 1}, received {people.min()} to {people.max()}")
+        if subjects.size and not 0 <= subjects.min() <= subjects.max() < len(self):
+            raise ValueError(f"{self.path}: people are 0 to {len(self) - 1}, received {subjects.min()} to {subjects.max()}")
         if images is not None and images.size and not 0 <= images.min() <= images.max() < self.images:
             raise ValueError(f"{self.path}: images are 0 to {self.images - 1}, "
                              f"received {images.min()} to {images.max()}")
-        shards = np.searchsorted(self._starts, people, side="right") - 1
-        rows = [self._map(int(s), name)[p - self._starts[s]] for s, p in zip(shards, people)]
+        shards = np.searchsorted(self._starts, subjects, side="right") - 1
+        rows = [self._map(int(s), name)[p - self._starts[s]] for s, p in zip(shards, subjects)]
         if images is not None:
             rows = [row[k] for row, k in zip(rows, images)]
         shape, dtype = layout(self.settings)[name]
@@ -99,7 +99,7 @@ class Shards:
         recursion depth mismatch"). `_check_shard` has read the header; the array is the file's end."""
         number = self._numbers[shard]
         file, (shape, dtype) = _file(self.path, number, name), layout(self.settings)[name]
-        shape = (len(_people_of(number, self.settings)), *shape)
+        shape = (len(_subject_numbers(number, self.settings)), *shape)
         offset = file.stat().st_size - dtype.itemsize * int(np.prod(shape))
         return np.memmap(file, dtype, "r", offset, shape)
 
@@ -169,10 +169,10 @@ def _run(job: tuple[Path, int, RenderOptions]) -> int:
     work, target = out / WORK / _name(number), out / _name(number)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    numbers = _people_of(number, options)
+    numbers = _subject_numbers(number, options)
     arrays = {name: np.empty((len(numbers), *shape), dtype) for name, (shape, dtype) in layout(options).items()}
-    for row, person in enumerate(numbers):
-        for name, value in render_person(person, options, render_stage()).items():
+    for row, subject in enumerate(numbers):
+        for name, value in render_subject(subject, options, render_context()).items():
             arrays[name][row] = value
     for name, value in arrays.items():
         with open(work / f"{name}.npy", "wb") as file:
@@ -189,11 +189,11 @@ def _name(number: int) -> str:
 
 
 def _shard_count(options: RenderOptions) -> int:
-    return -(-options.people // PEOPLE)
+    return -(-options.subjects // SUBJECTS)
 
 
-def _people_of(number: int, options: RenderOptions) -> range:
-    return range(number * PEOPLE, min((number + 1) * PEOPLE, options.people))
+def _subject_numbers(number: int, options: RenderOptions) -> range:
+    return range(number * SUBJECTS, min((number + 1) * SUBJECTS, options.subjects))
 
 
 def _file(path: Path, number: int, name: str) -> Path:
@@ -212,7 +212,7 @@ def _file_limit() -> int:
 
 def _check_shard(path: Path, number: int, options: RenderOptions) -> None:
     """ValueError names the file and the rule when a shard is not whole."""
-    count = len(_people_of(number, options))
+    count = len(_subject_numbers(number, options))
     for name, (shape, dtype) in layout(options).items():
         file = _file(path, number, name)
         try:
@@ -287,10 +287,10 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
     parser.add_argument("out", metavar="OUT", type=Path)
     parser.add_argument("--workers", type=int, default=1, metavar="N")
     parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit instead of the built-in face")
-    helps = {"people": "people", "images": "pictures of each", "size": "side of the crops, pixels",
+    helps = {"subjects": "subjects", "images": "pictures of each", "size": "side of the crops, pixels",
              "seed": "of everything", "yaw": "largest, degrees", "pitch": "largest, degrees",
              "roll": "largest, degrees", "expression": "strength, 0 to 1", "margin": "growth of the detector's box",
-             "detect": "share of pictures that the detector frames", "wild": "share with a cluttered background",
+             "detect": "share of pictures that the detector frames", "clutter": "share with a cluttered background",
              "glasses": "share with glasses", "skins": "share of the people with photographed skin",
              "texture": f"of everything: {', '.join(TEXTURES)}"}
     for field in dataclasses.fields(RenderOptions):

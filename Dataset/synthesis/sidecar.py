@@ -17,8 +17,8 @@ from Dataset.face_model.model import FaceModel
 from Dataset.geometry.camera import FLIP, Camera
 from Dataset.io.atomic import write_atomic
 from Dataset.sources.subjects import SIDECAR
-from Dataset.synthesis.scene import Actor, Stage, View, pose_vertices
-from Dataset.synthesis.skin import Look
+from Dataset.synthesis.scene import RenderContext, SceneSubject, View, pose_vertices
+from Dataset.synthesis.skin import Appearance
 
 VERSION = 2             # 2: clutter and glasses of a view, moles, age, make-up of a look
 
@@ -35,7 +35,7 @@ class Sidecar(NamedTuple):
     places (`annotation_hash`), "" in files from before it was kept.
     """
     identity: np.ndarray
-    look: Look
+    appearance: Appearance
     views: list[View]
     cameras: list[Camera]
     boxes: np.ndarray
@@ -60,8 +60,8 @@ def save_sidecar(path: str | os.PathLike[str], sidecar: Sidecar) -> None:
         arrays["annotations"] = np.array(sidecar.annotations)
     for name in View._fields:
         arrays[f"view_{name}"] = np.stack([np.asarray(getattr(v, name)) for v in sidecar.views])
-    for name in Look._fields:
-        arrays[f"look_{name}"] = np.asarray(getattr(sidecar.look, name))
+    for name in Appearance._fields:
+        arrays[f"look_{name}"] = np.asarray(getattr(sidecar.appearance, name))
     write_atomic(path, lambda temporary: _savez(temporary, arrays))
 
 
@@ -87,13 +87,13 @@ def load_sidecar(path: str | os.PathLike[str]) -> Sidecar:
 
 
 def _sidecar(data: dict[str, np.ndarray]) -> Sidecar:
-    look = Look(*(data[f"look_{n}"] if data[f"look_{n}"].ndim else data[f"look_{n}"].item() for n in Look._fields))
+    appearance = Appearance(*(data[f"look_{n}"] if data[f"look_{n}"].ndim else data[f"look_{n}"].item() for n in Appearance._fields))
     columns = [data[f"view_{name}"] for name in View._fields]
     views = [View(*row) for row in zip(*columns)]
     views = [view._replace(seed=int(view.seed), glasses=int(view.glasses)) for view in views]
     cameras = [Camera(int(c[0]), int(c[1]), float(c[2]), (float(c[3]), float(c[4])), FLIP.copy(), c[5:8])
                for c in data["camera"]]
-    return Sidecar(data["identity"], look, views, cameras, data["boxes"], [str(s) for s in data["box_sources"]],
+    return Sidecar(data["identity"], appearance, views, cameras, data["boxes"], [str(s) for s in data["box_sources"]],
                    data["landmarks"], str(data["model_hash"]), data["seed"], float(data.get("photographed", 0.0)),
                    str(data.get("annotations", "")))
 
@@ -109,11 +109,11 @@ def frame_mesh(sidecar: Sidecar, index: int, model: FaceModel) -> tuple[Camera, 
     return sidecar.cameras[index], pose_vertices(model.shape(sidecar.identity, view.expression), view.pose)
 
 
-def rerender(sidecar: Sidecar, index: int, stage: Stage) -> np.ndarray:
+def rerender(sidecar: Sidecar, index: int, context: RenderContext) -> np.ndarray:
     """The picture again, (size, size, 3) uint8 BGR: the stored one before JPEG."""
-    _check_model(sidecar, stage.model)
-    actor = Actor(stage, sidecar.identity, sidecar.look, sidecar.photographed)
-    return actor.set(sidecar.views[index]).render(sidecar.cameras[index])
+    _check_model(sidecar, context.model)
+    scene_subject = SceneSubject(context, sidecar.identity, sidecar.appearance, sidecar.photographed)
+    return scene_subject.set(sidecar.views[index]).render(sidecar.cameras[index])
 
 
 def _check_model(sidecar: Sidecar, model: FaceModel) -> None:

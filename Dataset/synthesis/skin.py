@@ -16,7 +16,7 @@ _IRIS = np.array([[0.02, 0.035, 0.07], [0.03, 0.08, 0.17], [0.06, 0.13, 0.15], [
                   [0.30, 0.22, 0.13], [0.30, 0.27, 0.22]])    # dark brown, brown, hazel, green, blue, grey
 
 
-class Look(NamedTuple):
+class Appearance(NamedTuple):
     """What a person's surface looks like; every number in [0, 1] unless said otherwise.
 
     melanin: 0 pale to 1 dark; redness: of cheeks, nose and ears; warmth: yellow against pink; oil: how
@@ -52,7 +52,7 @@ class Look(NamedTuple):
     teeth: float
 
 
-def sample_look(rng: np.random.Generator) -> Look:
+def sample_appearance(rng: np.random.Generator) -> Appearance:
     """A random person's look; dark skin goes with dark hair and eyes, beards with short hair."""
     melanin = float(rng.beta(1.0, 1.7))
     dark = rng.random() < 0.25 + 1.2 * melanin
@@ -62,7 +62,7 @@ def sample_look(rng: np.random.Generator) -> Look:
         hair = float(rng.uniform(4.4, 5))
     man = rng.random() < 0.5
     style = int(rng.choice(4, p=[0.12, 0.5, 0.33, 0.05] if man else [0.01, 0.12, 0.37, 0.5]))
-    look = Look(melanin, float(rng.uniform(0, 1)), float(rng.uniform(0, 1)), float(rng.uniform(0, 1)),
+    appearance = Appearance(melanin, float(rng.uniform(0, 1)), float(rng.uniform(0, 1)), float(rng.uniform(0, 1)),
                 float(max(rng.uniform(-2, 1), 0) * (melanin < 0.45)),
                 float(rng.uniform(0, 0.45) if man else rng.uniform(0.2, 1)), float(rng.uniform(0, 1)),
                 float(rng.uniform(0.3, 1) if man else rng.uniform(0.1, 0.7)),
@@ -75,27 +75,27 @@ def sample_look(rng: np.random.Generator) -> Look:
                 float(rng.uniform(0, 1)))
     kind, amount = rng.random(), rng.uniform(0, 1)
     if kind < 0.15:         # a fringe
-        return look._replace(hairline=float(-12 - 11 * amount))
+        return appearance._replace(hairline=float(-12 - 11 * amount))
     if kind < (0.4 if man else 0.2):        # a high or receding forehead
-        return look._replace(hairline=float(8 + 22 * amount))
-    return look
+        return appearance._replace(hairline=float(8 + 22 * amount))
+    return appearance
 
 
 def melanin_colour(melanin: float, warmth: float = 0.5) -> np.ndarray:
     """Linear BGR albedo (3,) of skin."""
-    place = np.clip(melanin, 0, 1) * (len(_MELANIN) - 1)
-    colour = np.exp([np.interp(place, range(len(_MELANIN)), _MELANIN[:, k]) for k in range(3)])
+    position = np.clip(melanin, 0, 1) * (len(_MELANIN) - 1)
+    colour = np.exp([np.interp(position, range(len(_MELANIN)), _MELANIN[:, k]) for k in range(3)])
     return colour * np.array([1.12 - 0.24 * warmth, 0.97 + 0.06 * warmth, 1.0])
 
 
-def ramp(colours: np.ndarray, place: float) -> np.ndarray:
+def ramp(colours: np.ndarray, position: float) -> np.ndarray:
     """Between the rows of a colour table (K, 3), place in [0, K - 1]."""
-    return np.array([np.interp(place, range(len(colours)), colours[:, k]) for k in range(3)])
+    return np.array([np.interp(position, range(len(colours)), colours[:, k]) for k in range(3)])
 
 
-def hair_colour(look: Look) -> np.ndarray:
+def hair_colour(appearance: Appearance) -> np.ndarray:
     """Linear BGR albedo (3,) of a person's hair."""
-    return ramp(_HAIR, look.hair)
+    return ramp(_HAIR, appearance.hair)
 
 
 class Base(NamedTuple):
@@ -151,67 +151,67 @@ def find_places(chart: Chart) -> Places:
                   _patch(chart.spot(marks[29], (75, 28))), _patch(_beard_area(chart)))
 
 
-def skin_texture(chart: Chart, look: Look, photographed: Base | None = None) -> np.ndarray:
+def skin_texture(chart: Chart, appearance: Appearance, photographed: Base | None = None) -> np.ndarray:
     """A person's skin with brows, lips, beard and scalp: linear BGR albedo (HEIGHT, WIDTH, 3) float32 in
     (0, 1). photographed: what it is painted on; None: an even colour. Either way the same paint from the same draws."""
-    rng = np.random.default_rng(look.seed)
-    places = find_places(chart)
-    base = photographed.tone if photographed else melanin_colour(look.melanin, look.warmth)
+    rng = np.random.default_rng(appearance.seed)
+    positions = find_places(chart)
+    base = photographed.tone if photographed else melanin_colour(appearance.melanin, appearance.warmth)
     base = base.astype(np.float32)
     paint = np.float32(0.4) if photographed else 1      # of what a photographed skin has of its own
-    mottle = 0.05 * noise(rng, 10) + 0.035 * noise(rng, 40) + (0.03 + 0.03 * look.uneven) * noise(rng, 160)
+    mottle = 0.05 * noise(rng, 10) + 0.035 * noise(rng, 40) + (0.03 + 0.03 * appearance.uneven) * noise(rng, 160)
     fine = 0.03 * noise(rng, WIDTH)
     skin = np.stack([b * (1 + k * mottle + fine) for b, k in zip(base, (1.1, 1.0, 0.6))])       # (3, H, W)
     if photographed:
         for plane, gain in zip(skin[:, :, photographed.columns], photographed.gain):
             plane *= cv2.resize(gain, plane.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    if look.freckles:
-        spots = np.clip(_cut(noise(rng, 320), places.freckles) - 1.1, 0, 1) * places.freckles.mask * look.freckles
-        _darken(skin, places.freckles, spots, (0.6, 0.5, 0.3))
-    _moles(skin, chart, look, rng)
+    if appearance.freckles:
+        spots = np.clip(_cut(noise(rng, 320), positions.freckles) - 1.1, 0, 1) * positions.freckles.mask * appearance.freckles
+        _darken(skin, positions.freckles, spots, (0.6, 0.5, 0.3))
+    _moles(skin, chart, appearance, rng)
 
     # blood: cheeks, nose, chin and ears are redder
-    red = places.blood.mask * (0.25 + 0.75 * look.redness) * (1 + 0.25 * _cut(noise(rng, 30), places.blood))
-    _darken(skin, places.blood, paint * red, (0.22, 0.22, 0.02))
+    red = positions.blood.mask * (0.25 + 0.75 * appearance.redness) * (1 + 0.25 * _cut(noise(rng, 30), positions.blood))
+    _darken(skin, positions.blood, paint * red, (0.22, 0.22, 0.02))
     # lids and rings under the eyes are darker; make-up colours the lids
-    _darken(skin, places.lids, 0.16 * paint * places.lids.mask, (1.0, 1.0, 0.75))
-    _darken(skin, places.under, 0.22 * look.circles * places.under.mask, (1.0, 1.0, 0.75))
-    if look.makeup:
-        tint = np.array([(0.3, 0.6, 0.5), (0.6, 0.6, 0.4), (0.5, 0.6, 0.3)][look.seed % 3]) * 0.9 * look.makeup
-        _darken(skin, places.lids, places.lids.mask, tint)
-    _darken(skin, places.folds, (0.05 + 0.3 * look.age) * paint * places.folds.mask, (1.0, 1.0, 0.8))
+    _darken(skin, positions.lids, 0.16 * paint * positions.lids.mask, (1.0, 1.0, 0.75))
+    _darken(skin, positions.under, 0.22 * appearance.circles * positions.under.mask, (1.0, 1.0, 0.75))
+    if appearance.makeup:
+        tint = np.array([(0.3, 0.6, 0.5), (0.6, 0.6, 0.4), (0.5, 0.6, 0.3)][appearance.seed % 3]) * 0.9 * appearance.makeup
+        _darken(skin, positions.lids, positions.lids.mask, tint)
+    _darken(skin, positions.folds, (0.05 + 0.3 * appearance.age) * paint * positions.folds.mask, (1.0, 1.0, 0.8))
 
     # lips, darker towards the line between them
-    lips = paint * places.lips.mask * (0.55 + 0.4 * look.lips)
-    vertical = 1 + 0.06 * _cut(cv2.resize(rng.normal(size=(8, WIDTH)).astype(np.float32), (WIDTH, HEIGHT)), places.lips)
-    tint = np.array([0.60, 0.50, 0.86]) * (1 - look.lips * np.array([0.35, 0.42, 0.10]))
-    tint = tint ** (1 - 0.5 * look.melanin)
-    for plane, t in zip(_window(skin, places.lips), tint):
+    lips = paint * positions.lips.mask * (0.55 + 0.4 * appearance.lips)
+    vertical = 1 + 0.06 * _cut(cv2.resize(rng.normal(size=(8, WIDTH)).astype(np.float32), (WIDTH, HEIGHT)), positions.lips)
+    tint = np.array([0.60, 0.50, 0.86]) * (1 - appearance.lips * np.array([0.35, 0.42, 0.10]))
+    tint = tint ** (1 - 0.5 * appearance.melanin)
+    for plane, t in zip(_window(skin, positions.lips), tint):
         plane *= 1 - lips + np.float32(t) * lips * vertical
-    _darken(skin, places.line, 0.55 * paint * places.line.mask, (1.0, 1.0, 1.0))
+    _darken(skin, positions.line, 0.55 * paint * positions.line.mask, (1.0, 1.0, 1.0))
 
-    hair = hair_colour(look).astype(np.float32)
-    if look.beard or look.stubble:
-        _paint(skin, hair * (0.8 if look.beard else 1.0), places.beard, _beard(places.beard, look, rng))
+    hair = hair_colour(appearance).astype(np.float32)
+    if appearance.beard or appearance.stubble:
+        _paint(skin, hair * (0.8 if appearance.beard else 1.0), positions.beard, _beard(positions.beard, appearance, rng))
     darkness = min(0.09, 0.4 * float(base @ LUMINANCE))        # brows are darker than fair hair, and than skin
     brow_hair = hair * min(1.0, darkness / float(hair @ LUMINANCE))
-    patch = _brows(chart, look, rng)
+    patch = _brows(chart, appearance, rng)
     _paint(skin, brow_hair, patch, patch.mask)
-    _paint(skin, np.array([0.012, 0.014, 0.02], np.float32), places.lashes,
-           np.minimum(places.lashes.mask * (1 + 0.3 * look.makeup), 0.95))
-    scalp = _patch(scalp_mask(chart, look, rng))
-    if look.hair_style:
+    _paint(skin, np.array([0.012, 0.014, 0.02], np.float32), positions.lashes,
+           np.minimum(positions.lashes.mask * (1 + 0.3 * appearance.makeup), 0.95))
+    scalp = _patch(scalp_mask(chart, appearance, rng))
+    if appearance.hair_style:
         _paint(skin, hair, scalp, 0.93 * scalp.mask)
     else:       # a shaved head: the roots' shadow
         _paint(skin, np.minimum(hair, 0.5 * base), scalp, 0.4 * scalp.mask)
     return np.clip(cv2.merge(list(skin)), 0.004, 0.95)
 
 
-def scalp_mask(chart: Chart, look: Look, rng: np.random.Generator) -> np.ndarray:
+def scalp_mask(chart: Chart, appearance: Appearance, rng: np.random.Generator) -> np.ndarray:
     """Where hair is painted on the scalp, (HEIGHT, WIDTH) in [0, 1]; its edge is ragged as single hairs
     make it."""
     azimuth, height = chart.grid()
-    above = height - chart.hair_edge(azimuth, look.hairline)
+    above = height - chart.hair_edge(azimuth, appearance.hairline)
     hairs = cv2.resize(rng.normal(size=(16, WIDTH // 2)).astype(np.float32), (WIDTH, HEIGHT))
     hairs += noise(rng, 60)
     hairs *= 2.5 / 6
@@ -230,41 +230,41 @@ def hair_strands(rng: np.random.Generator) -> np.ndarray:
     return np.clip(fine, 0.25, 2.2, out=fine)
 
 
-def eye_albedo(directions: np.ndarray, look: Look) -> np.ndarray:
+def eye_albedo(directions: np.ndarray, appearance: Appearance) -> np.ndarray:
     """Linear BGR albedo (N, 3) of eyeball points from their unit directions (N, 3) off the eyeball's
     centre, where (0, 0, 1) is the pupil's middle. Iris 27 degrees, pupil 11 degrees, a dark rim between
     iris and white."""
     angle = np.degrees(np.arccos(np.clip(directions[:, 2], -1, 1)))
     around = np.arctan2(directions[:, 1], directions[:, 0])
-    fibres = 1 + 0.2 * np.sin(23 * around + look.seed % 7) + 0.15 * np.sin(41 * around + look.seed % 11)
-    iris = ramp(_IRIS, look.iris) * (fibres * (0.75 + 0.5 * np.clip((angle - 11) / 16, 0, 1)))[:, None]
+    fibres = 1 + 0.2 * np.sin(23 * around + appearance.seed % 7) + 0.15 * np.sin(41 * around + appearance.seed % 11)
+    iris = ramp(_IRIS, appearance.iris) * (fibres * (0.75 + 0.5 * np.clip((angle - 11) / 16, 0, 1)))[:, None]
     white = np.array([0.56, 0.60, 0.66]) * (1 - 0.25 * np.clip((angle - 35) / 45, 0, 1))[:, None] ** [1.3, 1.3, 0.7]
-    rim = np.clip(1 - np.abs(angle - 26.5) / 3.5, 0, 1)[:, None]
-    out = _blend(iris, white, np.clip((angle - 26) / 3, 0, 1)) * (1 - 0.7 * rim)
+    boundary = np.clip(1 - np.abs(angle - 26.5) / 3.5, 0, 1)[:, None]
+    out = _blend(iris, white, np.clip((angle - 26) / 3, 0, 1)) * (1 - 0.7 * boundary)
     return _blend(np.full(3, 0.004), out, np.clip((angle - 10) / 2, 0, 1))
 
 
-def _brows(chart: Chart, look: Look, rng: np.random.Generator) -> Patch:
+def _brows(chart: Chart, appearance: Appearance, rng: np.random.Generator) -> Patch:
     """Short hairs along the landmarks of each brow, thinning towards its tail."""
-    thick = 6.0 + 5.0 * look.brows
+    thick = 6.0 + 5.0 * appearance.brows
     low, high = chart.marks[17:27].min(0) - 30, chart.marks[17:27].max(0) + 30
     (left, top), (right, bottom) = low.astype(int), high.astype(int)
     mask = np.zeros((bottom - top, right - left), np.uint8)
     for line, side in ((chart.marks[17:22][::-1], -1), (chart.marks[22:27], 1)):
-        count = int(170 + 230 * look.brows)
+        count = int(170 + 230 * appearance.brows)
         along = rng.uniform(0, 1, count) ** 1.1
         knots = np.linspace(0, 1, 5)
         centre = np.stack([np.interp(along, knots, line[:, k]) for k in range(2)], -1) - [left, top]
         width = thick * (0.55 + 0.45 * np.sin(np.pi * np.clip(along * 0.9 + 0.2, 0, 1)))
         offset = rng.uniform(-0.5, 0.5, count) * width
-        centre[:, 1] += offset + 0.35 * thick + 4 * (look.arch - 0.5) * (1 - np.sin(np.pi * along))
+        centre[:, 1] += offset + 0.35 * thick + 4 * (appearance.arch - 0.5) * (1 - np.sin(np.pi * along))
         lean = np.radians(55 - 62 * along + 25 * offset / thick + rng.normal(0, 9, count))      # from the nose outwards
         length = rng.uniform(4, 7, count)
         tips = centre + length[:, None] * np.stack([side * np.cos(lean), -np.sin(lean)], -1)
         for a, b in np.rint(np.stack([centre, tips], 1) * 16).astype(int).tolist():
             cv2.line(mask, a, b, 255, 1, cv2.LINE_AA, shift=4)
     hairs = mask.astype(np.float32) / 255
-    dense = np.clip(0.5 * hairs + 0.75 * cv2.GaussianBlur(hairs, (0, 0), 2.2) * (0.6 + look.brows), 0, 0.92)
+    dense = np.clip(0.5 * hairs + 0.75 * cv2.GaussianBlur(hairs, (0, 0), 2.2) * (0.6 + appearance.brows), 0, 0.92)
     return Patch(slice(top, bottom), slice(left, right), dense)
 
 
@@ -280,19 +280,19 @@ def _beard_area(chart: Chart) -> np.ndarray:
     return soften(mask, 11) * (1 - chart.polygon(list(range(48, 60)), 1.5, grow=1.0))
 
 
-def _beard(area: Patch, look: Look, rng: np.random.Generator) -> np.ndarray:
+def _beard(area: Patch, appearance: Appearance, rng: np.random.Generator) -> np.ndarray:
     """Shaved shadow or beard in its patch; a beard's edge is ragged, single hairs stand outside it."""
     soft, hairs = _cut(noise(rng, 60), area), _cut(noise(rng, WIDTH), area)
-    if not look.beard:
-        return np.clip(area.mask * (0.8 + 0.22 * hairs + 0.1 * soft) * 0.28 * look.stubble, 0, 0.9)
+    if not appearance.beard:
+        return np.clip(area.mask * (0.8 + 0.22 * hairs + 0.1 * soft) * 0.28 * appearance.stubble, 0, 0.9)
     ragged = np.clip((area.mask - 0.45 + 0.10 * soft + 0.10 * hairs) / 0.3 + 0.5, 0, 1)
-    return np.clip(ragged * (0.75 + 0.25 * hairs) * 0.95 * look.beard ** 0.5, 0, 0.93)
+    return np.clip(ragged * (0.75 + 0.25 * hairs) * 0.95 * appearance.beard ** 0.5, 0, 0.93)
 
 
-def _moles(skin: np.ndarray, chart: Chart, look: Look, rng: np.random.Generator) -> None:
+def _moles(skin: np.ndarray, chart: Chart, appearance: Appearance, rng: np.random.Generator) -> None:
     """A few dark spots, anywhere on the face."""
     low, high = chart.marks.min(0), chart.marks.max(0)
-    for _ in range(int(9 * look.moles)):
+    for _ in range(int(9 * appearance.moles)):
         column, row = rng.uniform(low + 4, high - 4).astype(int)
         patch = Patch(slice(row - 4, row + 5), slice(column - 4, column + 5), _MOLE)
         _darken(skin, patch, rng.uniform(0.2, 0.75) * _MOLE ** rng.uniform(0.7, 3), (1.0, 0.95, 0.8))

@@ -30,14 +30,14 @@ from Dataset.io.images import read_image, write_image
 from Dataset.io.mesh_io import write_points
 from Dataset.representations import points
 from Dataset.seeding import MAX_SEED
-from Dataset.sources.subjects import (SIDECAR, DatasetInfo, open_dataset, split_by_person, write_dataset_info,
+from Dataset.sources.subjects import (SIDECAR, DatasetInfo, open_dataset, split_by_subject, write_dataset_info,
                                       write_split)
 from Dataset.synthesis.framing import frame_face
-from Dataset.synthesis.scene import Actor, Range, Stage, sample_view
+from Dataset.synthesis.scene import Range, RenderContext, SceneSubject, sample_view
 from Dataset.synthesis.sidecar import (Sidecar, annotation_hash, frame_mesh, load_sidecar, model_hash, rerender,
                                        save_sidecar)
-from Dataset.synthesis.skin import sample_look
-from Dataset.synthesis.workers import render_stage, run_jobs
+from Dataset.synthesis.skin import sample_appearance
+from Dataset.synthesis.workers import render_context, run_jobs
 
 __all__ = ["Options", "ground_truth", "make_dataset", "make_subject", "load_sidecar", "frame_mesh", "rerender"]
 
@@ -111,29 +111,29 @@ def ground_truth(model: FaceModel, identity: np.ndarray, options: Options, rng: 
     return sample(surface, options.points, rng).points
 
 
-def make_subject(folder: Path, number: int, options: Options, stage: Stage) -> None:
+def make_subject(folder: Path, number: int, options: Options, context: RenderContext) -> None:
     """Write one person: pictures, ground truth, sidecar."""
-    model = stage.model
-    person = np.random.default_rng([options.seed, number, 0])
-    identity = model.sample_identity(person).astype(np.float32)
-    actor = Actor(stage, identity, sample_look(person), options.skins)
+    model = context.model
+    subject = np.random.default_rng([options.seed, number, 0])
+    identity = model.sample_identity(subject).astype(np.float32)
+    scene_subject = SceneSubject(context, identity, sample_appearance(subject), options.skins)
     views, framings, landmarks = [], [], []
     digits = max(3, len(str(options.images - 1)))
     for image in range(options.images):
         rng = np.random.default_rng([options.seed, number, 1, image])
         expression = model.sample_expression(rng, options.expression)
         view = sample_view(rng, expression, Range(options.yaw, options.pitch, options.roll))
-        shot = actor.set(view)
-        framing = frame_face(shot, options.size)
-        write_image(folder / f"{image:0{digits}d}.jpg", shot.render(framing.camera), options.quality)
-        projected = framing.camera.project(shot.landmarks())
+        posed = scene_subject.set(view)
+        framing = frame_face(posed, options.size)
+        write_image(folder / f"{image:0{digits}d}.jpg", posed.render(framing.camera), options.quality)
+        projected = framing.camera.project(posed.landmarks())
         views.append(view)
         framings.append(framing)
         landmarks.append(np.stack([projected.x, projected.y], -1).astype(np.float32))
     cloud = ground_truth(model, identity, options, np.random.default_rng([options.seed, number, 2]))
     write_points(folder / f"{subject_name(number)}.ply", cloud)
     save_sidecar(folder / SIDECAR, Sidecar(
-        identity, actor.look, views, [f.camera for f in framings], np.array([f.box for f in framings]),
+        identity, scene_subject.appearance, views, [f.camera for f in framings], np.array([f.box for f in framings]),
         [f.source for f in framings], np.stack(landmarks), model_hash(model), np.array([options.seed, number]),
         options.skins, annotation_hash(model)))
 
@@ -167,7 +167,7 @@ def _make(out: Path, options: Options, workers: int, progress: Callable[..., Ite
     shutil.rmtree(out / WORK, ignore_errors=True)
     names = [subject_name(number) for number in range(options.subjects)]
     if len(names) > 1:
-        write_split(out, split_by_person(names, options.seed))
+        write_split(out, split_by_subject(names, options.seed))
     write_image(out / SHEET, _sheet(out, names, options.images))
     write_dataset_info(out, options.info(model, complete=True))
     sources: dict[str, int] = {}
@@ -204,7 +204,7 @@ def _run(job: tuple[Path, int, Options]) -> int:
     work, target = out / WORK / name, out / name
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    make_subject(work, number, options, render_stage())
+    make_subject(work, number, options, render_context())
     shutil.rmtree(target, ignore_errors=True)       # there only if it has lost files
     os.replace(work, target)
     return number
@@ -216,7 +216,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
     parser.add_argument("out", metavar="OUT", type=Path)
     parser.add_argument("--workers", type=int, default=1, metavar="N")
     parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit instead of the built-in face")
-    helps = {"subjects": "people", "images": "pictures of each", "size": "side of the pictures, pixels",
+    helps = {"subjects": "subjects", "images": "pictures of each", "size": "side of the pictures, pixels",
              "order": "of the points: the grid's, or random as in the thesis",
              "points": "of each ground truth; in grid order 64, 256, 1024, 4096 or 16384",
              "yaw": "largest, degrees", "pitch": "largest, degrees", "roll": "largest, degrees",
@@ -239,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         use_face_model(arguments.face_model)
         sources = make_dataset(arguments.out, Options(**options), arguments.workers,
-                               lambda results, total: tqdm(results, total=total, unit="person", disable=None))
+                               lambda results, total: tqdm(results, total=total, unit="subject", disable=None))
     except (ValueError, OSError) as error:
         print(f"Dataset.synthetic: {error}", file=sys.stderr)
         return 2

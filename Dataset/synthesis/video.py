@@ -30,16 +30,16 @@ from Dataset.representations.points import coarse_grid
 from Dataset.seeding import MAX_SEED
 from Dataset.synthesis.background import backdrop
 from Dataset.synthesis.renders import visible
-from Dataset.synthesis.scene import VIEW, Actor, Shot, Stage, View, pose_vertices, sample_view
-from Dataset.synthesis.skin import sample_look
+from Dataset.synthesis.scene import VIEW, PosedScene, RenderContext, SceneSubject, View, pose_vertices, sample_view
+from Dataset.synthesis.skin import sample_appearance
 
 KINDS = ("still", "moving")
 DISTANCE = 700.0        # mm from the camera
 _HEAD = 230.0           # mm of a head's height
 _GAMMA = 1 / shading.GAMMA
-_LIMITS = {"frames": (1, MAX_FRAMES), "rate": (1, 240), "width": (16, 4096), "height": (16, 4096), "people": (1, 8),
+_LIMITS = {"frames": (1, MAX_FRAMES), "rate": (1, 240), "width": (16, 4096), "height": (16, 4096), "subjects": (1, 8),
            "seed": (0, MAX_SEED), "head": (0.05, 1.5), "yaw": (0, 90), "pitch": (0, 60), "roll": (0, 90),
-           "expression": (0, 1), "noise": (0, 50), "flicker": (0, 0.5), "wild": (0, 1)}
+           "expression": (0, 1), "noise": (0, 50), "flicker": (0, 0.5), "clutter": (0, 1)}
 _OUT = (0.35, 0.47, 0.63, 0.75)         # of the video's length: begins to leave, is gone, begins to return, is back
 _BLINK = 0.15                           # s
 
@@ -53,7 +53,7 @@ class VideoOptions:
     rate: float = 30.0          # frames a second
     width: int = 640
     height: int = 480
-    people: int = 1             # side by side
+    subjects: int = 1             # side by side
     seed: int = 0
     head: float = 0.5           # height of a head, of the picture's
     yaw: float = 35.0           # largest, degrees
@@ -62,7 +62,7 @@ class VideoOptions:
     expression: float = 0.8     # strength, 0 to 1
     noise: float = 2.0          # of the camera, grey levels of 255
     flicker: float = 0.01       # of the light, share
-    wild: float = 0.5           # clutter of the background, 0 to 1
+    clutter: float = 0.5           # clutter of the background, 0 to 1
     leave: bool = False         # the first person leaves the picture and comes back
 
     def __post_init__(self) -> None:
@@ -83,11 +83,11 @@ class FaceTruth(NamedTuple):
     px of the frame (x, y; first pixel's centre 0.5), also off the picture and hidden; visible (256,) bool: in the
     picture, and nothing stands before it but perhaps another person; inside: share of the places in the picture."""
 
-    person: int
+    subject: int
     pose: np.ndarray
     expression: np.ndarray
     vertices: np.ndarray
-    places: np.ndarray
+    positions: np.ndarray
     landmarks: np.ndarray
     visible: np.ndarray
     inside: float
@@ -109,18 +109,18 @@ class SyntheticVideo:
     given (a second).
     """
 
-    def __init__(self, options: VideoOptions, stage: Stage | None = None) -> None:
+    def __init__(self, options: VideoOptions, context: RenderContext | None = None) -> None:
         self.options = o = options
-        self.stage = Stage(load_face_model(), 1) if stage is None else stage
-        model = self.stage.model
+        self.context = RenderContext(load_face_model(), 1) if context is None else context
+        model = self.context.model
         focal = o.head * o.height * DISTANCE / _HEAD
         self.camera = Camera(o.width, o.height, focal, (o.width / 2, o.height / 2), FLIP.copy(),
                              np.array([0.0, 0.0, DISTANCE]))
-        rngs = [np.random.default_rng([o.seed, person, 0]) for person in range(o.people)]
+        rngs = [np.random.default_rng([o.seed, subject, 0]) for subject in range(o.subjects)]
         self.identities = np.stack([model.sample_identity(rng) for rng in rngs]).astype(np.float32)
-        self._looks = [sample_look(rng) for rng in rngs]
-        self._actors: dict[int, Actor] = {}
-        self._motions = [_Motion(o, person, model.expression_names) for person in range(o.people)]
+        self._appearances = [sample_appearance(rng) for rng in rngs]
+        self._actors: dict[int, SceneSubject] = {}
+        self._motions = [_Motion(o, subject, model.expression_names) for subject in range(o.subjects)]
         self._still: tuple[np.ndarray, list[FaceTruth]] | None = None
 
     def __len__(self) -> int:
@@ -152,46 +152,46 @@ class SyntheticVideo:
         visible, which takes a tenth of the time."""
         time = 0.0 if self.options.kind == "still" else number / self.options.rate
         if hidden:
-            return [self._seen(person, shot.view, shot.vertices, shot) for person, shot in self._shots(time)]
+            return [self._seen(subject, posed.view, posed.vertices, posed) for subject, posed in self._shots(time)]
         views = [motion.view(time, self.camera) for motion in self._motions]
-        model = self.stage.model
-        return [self._seen(person, view, pose_vertices(model.shape(identity, view.expression), view.pose))
-                for person, (view, identity) in enumerate(zip(views, self.identities))]
+        model = self.context.model
+        return [self._seen(subject, view, pose_vertices(model.shape(identity, view.expression), view.pose))
+                for subject, (view, identity) in enumerate(zip(views, self.identities))]
 
     def uv(self, face: FaceTruth, box: tuple[float, float, float], size: int) -> uvmap.UVMap:
         """What a perfect `uvnet` says of a crop: box x, y, side in px of the frame; size of the crop, px."""
         x, y, side = box
-        return uvmap.encode(face.vertices, self.camera.crop((x, y, side, side), size), None, self.stage.model,
+        return uvmap.encode(face.vertices, self.camera.crop((x, y, side, side), size), None, self.context.model,
                             threads=1)
 
     @cached_property
     def background(self) -> np.ndarray:
         """(height, width, 3) float32 linear BGR."""
         o, side = self.options, max(self.options.width, self.options.height)
-        whole = backdrop(side, np.random.default_rng([o.seed, 4]), o.wild)
+        whole = backdrop(side, np.random.default_rng([o.seed, 4]), o.clutter)
         top, left = (side - o.height) // 2, (side - o.width) // 2
         return np.ascontiguousarray(whole[top:top + o.height, left:left + o.width])
 
-    def _shots(self, time: float) -> list[tuple[int, Shot]]:
-        return [(person, self._actor(person).set(motion.view(time, self.camera)))
-                for person, motion in enumerate(self._motions)]
+    def _shots(self, time: float) -> list[tuple[int, PosedScene]]:
+        return [(subject, self._scene_subject(subject).set(motion.view(time, self.camera)))
+                for subject, motion in enumerate(self._motions)]
 
-    def _actor(self, person: int) -> Actor:
-        if person not in self._actors:
-            self._actors[person] = Actor(self.stage, self.identities[person], self._looks[person])
-        return self._actors[person]
+    def _scene_subject(self, subject: int) -> SceneSubject:
+        if subject not in self._actors:
+            self._actors[subject] = SceneSubject(self.context, self.identities[subject], self._appearances[subject])
+        return self._actors[subject]
 
     def _scene(self, time: float) -> tuple[np.ndarray, list[FaceTruth]]:
         """The picture (height, width, 3) float32 in [0, 255] without noise, and the truth."""
         picture = shading.to_bgr8(self.background).astype(np.float32)
         shots = self._shots(time)
-        for _, shot in sorted(shots, key=lambda item: float(item[1].view.pose[5])):        # the farthest first
-            self._draw(picture, shot)
-        return picture, [self._seen(person, shot.view, shot.vertices, shot) for person, shot in shots]
+        for _, posed in sorted(shots, key=lambda item: float(item[1].view.pose[5])):        # the farthest first
+            self._draw(picture, posed)
+        return picture, [self._seen(subject, posed.view, posed.vertices, posed) for subject, posed in shots]
 
-    def _draw(self, picture: np.ndarray, shot: Shot) -> None:
+    def _draw(self, picture: np.ndarray, posed: PosedScene) -> None:
         """A person onto the picture, in place: only the part of it that he covers is rendered."""
-        seen = self.camera.project(shot.vertices)
+        seen = self.camera.project(posed.vertices)
         edges = [np.nanmin(seen.x) - 2, np.nanmin(seen.y) - 2, np.nanmax(seen.x) + 2, np.nanmax(seen.y) + 2]
         limits = [self.camera.width, self.camera.height] * 2
         left, top, right, bottom = (int(np.clip(edge, 0, limit)) for edge, limit in zip(edges, limits))
@@ -201,29 +201,29 @@ class SyntheticVideo:
         camera = self.camera._replace(width=right - left, height=bottom - top, centre=(x - left, y - top))
         # at edges the person is blended with what stands behind, as coarsely as a shot holds it
         square = cv2.warpAffine(picture, _to_view(self.camera), (VIEW, VIEW), borderMode=cv2.BORDER_REPLICATE)
-        shot.backdrop = (square / 255) ** shading.GAMMA
-        hits = shot.scene.cast(camera)
-        drawn = shot.render(camera, hits=hits)
+        posed.backdrop = (square / 255) ** shading.GAMMA
+        hits = posed.scene.cast(camera)
+        drawn = posed.render(camera, hits=hits)
         covered = cv2.dilate((hits.triangle >= 0).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
         picture[top:bottom, left:right][covered] = drawn[covered]
 
-    def _seen(self, person: int, view: View, vertices: np.ndarray, shot: Shot | None = None) -> FaceTruth:
+    def _seen(self, subject: int, view: View, vertices: np.ndarray, posed: PosedScene | None = None) -> FaceTruth:
         """vertices: the model's first; shot: None where nothing is asked to stand before them."""
-        model = self.stage.model
+        model = self.context.model
         vertices = vertices[:len(model.mean)]
         points = coarse_grid(model) @ vertices
-        places, landmarks = (np.stack(self.camera.project(x)[:2], -1) for x in (points, model.landmarks(vertices)))
-        inside = ((places >= 0) & (places < (self.camera.width, self.camera.height))).all(-1)
-        seen = inside if shot is None else inside & visible(shot.scene, self.camera, points)
-        return FaceTruth(person, view.pose, view.expression, vertices, places, landmarks, seen, float(inside.mean()))
+        positions, landmarks = (np.stack(self.camera.project(x)[:2], -1) for x in (points, model.landmarks(vertices)))
+        inside = ((positions >= 0) & (positions < (self.camera.width, self.camera.height))).all(-1)
+        seen = inside if posed is None else inside & visible(posed.scene, self.camera, points)
+        return FaceTruth(subject, view.pose, view.expression, vertices, positions, landmarks, seen, float(inside.mean()))
 
 
 class _Motion:
     """How one person moves: everything a smooth function of time, drawn from (seed, person)."""
 
-    def __init__(self, options: VideoOptions, person: int, names: tuple[str, ...]) -> None:
-        self._options, self._person, self._names = options, person, names
-        rng = np.random.default_rng([options.seed, person, 1])
+    def __init__(self, options: VideoOptions, subject: int, names: tuple[str, ...]) -> None:
+        self._options, self._subject, self._names = options, subject, names
+        rng = np.random.default_rng([options.seed, subject, 1])
         still = sample_view(rng, np.zeros(len(names)), angles=np.zeros(3))
         level = float(shading.LUMINANCE @ (still.light_colour + 0.282095 * still.light_ambient[0]))
         self._view = still._replace(contrast=np.float32(0), grain=np.float32(0), gain=np.ones(3, np.float32),
@@ -238,16 +238,16 @@ class _Motion:
         o = self._options
         limits = np.array([o.yaw, o.pitch, o.roll])
         half = camera.width / 2 * DISTANCE / camera.focal       # mm of the picture's half width at the head
-        home = half * (2 * (self._person + 0.5) / o.people - 1)
-        apart = half / o.people
+        home = half * (2 * (self._subject + 0.5) / o.subjects - 1)
+        apart = half / o.subjects
         expression = np.zeros(len(self._names))
         if o.kind == "still":
             angles, shift = 0.3 * limits * self._rest[:3], np.array([home, 0, 0])
         else:
             turn = [wave(time) for wave in self._waves]
             angles = limits * turn[:3]
-            shift = np.array([home + 0.25 * apart * turn[3], 25 * turn[4], 70 * turn[5] - 60 * self._person])
-            out = half + _HEAD if o.people == 1 else -half - _HEAD         # past nobody
+            shift = np.array([home + 0.25 * apart * turn[3], 25 * turn[4], 70 * turn[5] - 60 * self._subject])
+            out = half + _HEAD if o.subjects == 1 else -half - _HEAD         # past nobody
             shift[0] += self._gone(time) * (out - home)
             expression = o.expression * self._speech(time, *turn[6:])
         pose = np.array([*angles, *shift], np.float32)
@@ -258,7 +258,7 @@ class _Motion:
 
     def _gone(self, time: float) -> float:
         """0: at home, 1: out of the picture."""
-        if not self._options.leave or self._person:
+        if not self._options.leave or self._subject:
             return 0.0
         share = time * self._options.rate / self._options.frames
         return float(np.interp(share, _OUT, (0, 1, 1, 0)))
@@ -293,20 +293,20 @@ def _to_view(camera: Camera) -> np.ndarray:
 def truth_arrays(frames: list[list[FaceTruth]]) -> dict[str, np.ndarray]:
     """The truth of T frames of P people as arrays: pose (T, P, 6), expression (T, P, 84), places (T, P, 256, 2),
     landmarks (T, P, 68, 2) float32; visible (T, P, 256) bool; inside (T, P) float32."""
-    names = ("pose", "expression", "places", "landmarks", "visible", "inside")
+    names = ("pose", "expression", "keypoints", "landmarks", "visible", "inside")
     arrays = {name: np.array([[getattr(face, name) for face in faces] for faces in frames]) for name in names}
     return {name: array if array.dtype == bool else array.astype(np.float32) for name, array in arrays.items()}
 
 
 def make_video(out: str | Path, options: VideoOptions, progress=iter) -> tuple[Path, Path]:
     """Write a video and, beside it, OUT.npz: `truth_arrays`, time (T,) s and identity (P, 200). -> both paths."""
-    out, truths = Path(out), []
+    out, targets = Path(out), []
     video = SyntheticVideo(options)
     with write_video(out, options.width, options.height, options.rate) as write:
         for frame in progress(video):
             write(frame.image)
-            truths.append(frame.faces)
-    arrays = {**truth_arrays(truths), "time": np.arange(len(video)) / options.rate, "identity": video.identities}
+            targets.append(frame.faces)
+    arrays = {**truth_arrays(targets), "time": np.arange(len(video)) / options.rate, "identity": video.identities}
     beside = out.with_suffix(".npz")
     write_atomic(beside, lambda path: np.savez_compressed(path, **arrays))
     return out, beside

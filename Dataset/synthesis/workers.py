@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 
 from Dataset.face_model.model import FaceModel, load_face_model
-from Dataset.synthesis.renders import RenderOptions, render_person
-from Dataset.synthesis.scene import Stage
+from Dataset.synthesis.renders import RenderOptions, render_subject
+from Dataset.synthesis.scene import RenderContext
 
-MOST = 256              # processes
+MAX_VALUE = 256              # processes
 _FAREWELL = 10          # seconds that a process whose pipe broke may take to end
 
 
@@ -30,20 +30,20 @@ class WorkerDied(ChildProcessError, RuntimeError):
     of these."""
 
 
-def render_stage() -> Stage:
+def render_context() -> RenderContext:
     """This process's stage, made once for its face model, with single-threaded rays."""
-    return _stage(load_face_model())
+    return _context(load_face_model())
 
 
 @lru_cache(maxsize=1)
-def _stage(model: FaceModel) -> Stage:
-    return Stage(model, threads=1)
+def _context(model: FaceModel) -> RenderContext:
+    return RenderContext(model, threads=1)
 
 
 def render_one(job: tuple[int, RenderOptions]) -> dict[str, np.ndarray]:
     """Person `number`'s arrays by this process's stage, as `Dataset.synthesis.renders.render_person` gives them."""
     number, options = job
-    return render_person(number, options, render_stage())
+    return render_subject(number, options, render_context())
 
 
 def cores() -> int:
@@ -77,8 +77,8 @@ class Workers:
     """
 
     def __init__(self, count: int) -> None:
-        if not 1 <= count <= MOST:
-            raise ValueError(f"workers must be within 1 to {MOST}, got {count}")
+        if not 1 <= count <= MAX_VALUE:
+            raise ValueError(f"workers must be within 1 to {MAX_VALUE}, got {count}")
         spawn = multiprocessing.get_context("spawn")
         self._idle: queue.SimpleQueue = queue.SimpleQueue()
         self._processes: list[Any] = []

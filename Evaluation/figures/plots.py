@@ -128,9 +128,9 @@ class FirstSamples:
         self._stem, self._ordered = stem, ordered
         self._drawn: set[str] = set()
 
-    def __call__(self, images: np.ndarray, clouds: np.ndarray, truths: np.ndarray, names: Sequence[str]) -> None:
+    def __call__(self, images: np.ndarray, clouds: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> None:
         """A batch of samples, each array's first axis."""
-        for image, cloud, truth, name in zip(images, clouds, truths, names):
+        for image, cloud, truth, name in zip(images, clouds, targets, names):
             if name not in self._drawn:
                 plot_sample(image, cloud, truth, f"{self._stem}_{name}", self._ordered)
                 self._drawn.add(name)

@@ -30,9 +30,9 @@ class Curve(NamedTuple):
     floor: np.ndarray
 
 
-def error_curve(prefixes: Callable[[np.ndarray], np.ndarray], images: Callable[[int], np.ndarray], truths: np.ndarray,
+def error_curve(prefixes: Callable[[np.ndarray], np.ndarray], images: Callable[[int], np.ndarray], targets: np.ndarray,
                 constant: np.ndarray, orders: int = 20, seed: int = 0,
-                progress: Callable[..., object] = lambda people, total: people) -> Curve:
+                progress: Callable[..., object] = lambda subjects, total: subjects) -> Curve:
     """Measure a network.
 
     prefixes  one subject's images (T, S, S, 3) uint8 BGR -> (T, N, 3), the face after each image
@@ -41,9 +41,9 @@ def error_curve(prefixes: Callable[[np.ndarray], np.ndarray], images: Callable[[
     orders    random orders of each person's images, from `seed`
     """
     memory, singles, floor = [], [], []
-    for person in progress(range(len(truths)), total=len(truths)):
-        pictures, truth = images(person), truths[person]
-        rng = np.random.default_rng((seed, person))
+    for subject in progress(range(len(targets)), total=len(targets)):
+        pictures, truth = images(subject), targets[subject]
+        rng = np.random.default_rng((seed, subject))
         chosen = np.stack([rng.permutation(len(pictures)) for _ in range(orders)])
         faces = np.stack([prefixes(pictures[order]) for order in chosen])               # (orders, T, N, 3)
         alone = np.stack([prefixes(pictures[t:t + 1])[0] for t in range(len(pictures))])    # (T, N, 3)

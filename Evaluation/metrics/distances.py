@@ -92,13 +92,13 @@ METRICS = {
 }
 
 
-def per_sample(name: str, predictions: np.ndarray, truths: np.ndarray) -> np.ndarray:
+def per_sample(name: str, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """The metric `name` of each pair: (B, N, 3), (B, M, 3) -> (B,) float64. ValueError for an unknown name."""
     if name not in METRICS:
         raise ValueError(f"metric: want one of {', '.join(METRICS)}, got {name!r}")
-    if len(predictions) != len(truths):
-        raise ValueError(f"{name}: want as many predictions as ground truths, got {len(predictions)} and {len(truths)}")
-    return np.array([METRICS[name].function(p, t) for p, t in zip(predictions, truths)], np.float64)
+    if len(predictions) != len(targets):
+        raise ValueError(f"{name}: want as many predictions as ground truths, got {len(predictions)} and {len(targets)}")
+    return np.array([METRICS[name].function(p, t) for p, t in zip(predictions, targets)], np.float64)
 
 
 def interocular_nme(predicted: np.ndarray, truth: np.ndarray, eyes: np.ndarray) -> float:

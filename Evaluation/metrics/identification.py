@@ -23,7 +23,7 @@ class Identification(NamedTuple):
     own: float
     others: float
     nearest: int
-    people: int
+    subjects: int
 
     @property
     def ratio(self) -> float:
@@ -31,29 +31,29 @@ class Identification(NamedTuple):
         return self.own / self.others
 
 
-def distances(predictions: np.ndarray, truths: np.ndarray) -> np.ndarray:
+def distances(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """(P, Q) float64: of predictions (P, N, 3) from ground truths (Q, N, 3) in the same order, in % of the truth's
     bounding-box diagonal, after the best similarity of each pair. ValueError for other shapes."""
-    if predictions.ndim != 3 or predictions.shape[2] != 3 or predictions.shape[1:] != truths.shape[1:]:
+    if predictions.ndim != 3 or predictions.shape[2] != 3 or predictions.shape[1:] != targets.shape[1:]:
         raise ValueError(f"predictions (P, N, 3) and ground truths (Q, N, 3) are needed, got {predictions.shape} and "
-                         f"{truths.shape}")
+                         f"{targets.shape}")
     step = max(1, predictions.shape[1] // MEASURED | 1)         # an odd step: not one column of the grid
-    predicted, true = predictions[:, ::step].astype(np.float64), truths[:, ::step].astype(np.float64)
-    diagonals = np.linalg.norm(np.ptp(truths, axis=1), axis=1)
+    predicted, true = predictions[:, ::step].astype(np.float64), targets[:, ::step].astype(np.float64)
+    diagonals = np.linalg.norm(np.ptp(targets, axis=1), axis=1)
     return np.array([[100 * np.linalg.norm(umeyama(p, t).apply(p) - t, axis=1).mean() / diagonal
                       for t, diagonal in zip(true, diagonals)] for p in predicted])
 
 
-def identify(predictions: np.ndarray, truths: np.ndarray) -> Identification:
+def identify(predictions: np.ndarray, targets: np.ndarray) -> Identification:
     """predictions (P, N, 3), person by person that of truths (P, N, 3); of some that are not finite NaN, and nobody is
     nearest. ValueError for fewer than two people."""
-    if len(predictions) != len(truths) or len(truths) < 2:
+    if len(predictions) != len(targets) or len(targets) < 2:
         raise ValueError(f"one prediction for each of at least two people is needed, got {len(predictions)} for "
-                         f"{len(truths)}")
+                         f"{len(targets)}")
     if not np.isfinite(predictions).all():
-        return Identification(np.nan, np.nan, 0, len(truths))
-    table = distances(predictions, truths)
+        return Identification(np.nan, np.nan, 0, len(targets))
+    table = distances(predictions, targets)
     own = np.diag(table)
-    others = (table.sum(axis=1) - own) / (len(truths) - 1)
+    others = (table.sum(axis=1) - own) / (len(targets) - 1)
     nearest = (table <= own[:, None] + 1e-9).sum(axis=1) == 1
-    return Identification(float(own.mean()), float(others.mean()), int(nearest.sum()), len(truths))
+    return Identification(float(own.mean()), float(others.mean()), int(nearest.sum()), len(targets))

@@ -15,7 +15,7 @@ from Dataset.representations.points import SIZE
 from Dataset.representations.uvmap import grid_uv
 from Evaluation.reports.tables import Table
 
-LEAST_MOTION = 0.2      # % of the face a frame, RMS: a truth that rests more than that has no delay
+MIN_MOTION = 0.2      # % of the face a frame, RMS: a truth that rests more than that has no delay
 DELAYS = (-2.0, 12.0)   # frames that are tried
 _STEP = 0.25
 
@@ -30,10 +30,10 @@ class Stability(NamedTuple):
     found: float
     error: float
     jitter: float
-    spread: float
+    sigma: float
     lag: float
     uv_jitter: float
-    uv_spread: float
+    uv_sigma: float
 
 
 def measure(shown: np.ndarray, truth: np.ndarray, visible: np.ndarray | None = None, rate: float = 30.0,
@@ -54,8 +54,8 @@ def measure(shown: np.ndarray, truth: np.ndarray, visible: np.ndarray | None = N
         uv = uv_errors(shown, truth)
     in_atlas = np.full_like(off, np.nan) if uv is None else np.where(visible[..., None], uv, np.nan) * 100
     return Stability(float(found[there].mean()) if there.any() else np.nan, _mean(_length(off)),
-                     jitter(off), spread(off), lag(shown, truth, visible) / rate * 1e3, jitter(in_atlas),
-                     spread(in_atlas))
+                     jitter(off), sigma(off), lag(shown, truth, visible) / rate * 1e3, jitter(in_atlas),
+                     sigma(in_atlas))
 
 
 def face_size(truth: np.ndarray) -> np.ndarray:
@@ -69,7 +69,7 @@ def jitter(errors: np.ndarray) -> float:
     return _mean(_length(np.diff(errors, axis=0)))
 
 
-def spread(errors: np.ndarray) -> float:
+def sigma(errors: np.ndarray) -> float:
     """Root of the mean squared deviation of each point's errors (T, K, 2) from their own mean over time."""
     count = np.isfinite(errors).sum(0, keepdims=True)
     mean = np.where(np.isfinite(errors), errors, 0).sum(0, keepdims=True) / np.maximum(count, 1)
@@ -84,7 +84,7 @@ def lag(shown: np.ndarray, truth: np.ndarray, visible: np.ndarray | None = None)
     if visible is not None:
         shown = np.where(visible[..., None], shown, np.nan)
     known = np.isfinite(shown).all(-1)
-    if not np.isfinite(steps).any() or _mean(steps ** 2) ** 0.5 < LEAST_MOTION:
+    if not np.isfinite(steps).any() or _mean(steps ** 2) ** 0.5 < MIN_MOTION:
         return float("nan")
     delays = np.arange(DELAYS[0], DELAYS[1] + _STEP / 2, _STEP)
     # frames that every delay can look at, so that all are judged by the same ones
@@ -97,7 +97,7 @@ def lag(shown: np.ndarray, truth: np.ndarray, visible: np.ndarray | None = None)
         low = np.minimum(np.floor(at).astype(int), len(truth) - 2)
         part = (at - low)[:, None, None]
         errors = shown[first:last] - ((1 - part) * truth[low] + part * truth[low + 1])
-        misses.append(spread(errors) ** 2)
+        misses.append(sigma(errors) ** 2)
     best = int(np.argmin(misses))
     if not 0 < best < len(delays) - 1:
         return float(delays[best])

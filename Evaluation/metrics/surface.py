@@ -141,11 +141,11 @@ class _Fit:
 
     def run(self, everywhere: bool) -> Similarity:
         centre_p, centre_g = self.p.mean(axis=0), self.g.mean(axis=0)
-        spread_p, spread_g = (float(np.sqrt(((x - c) ** 2).sum(axis=1).mean()))
+        sigma_p, sigma_g = (float(np.sqrt(((x - c) ** 2).sum(axis=1).mean()))
                               for x, c in ((self.p, centre_p), (self.g, centre_g)))
-        if spread_p <= 1e-12 * max(1.0, float(np.abs(centre_p).max())):      # one point: put it on the nose tip
+        if sigma_p <= 1e-12 * max(1.0, float(np.abs(centre_p).max())):      # one point: put it on the nose tip
             return Similarity(1.0, np.eye(3), self.nose - centre_p)
-        ratio = spread_g / spread_p
+        ratio = sigma_g / sigma_p
         self.limits = (SCALES[0] * ratio, SCALES[1] * ratio)
         here = Similarity.identity()
         extra = [here] if self.limits[0] <= 1 <= self.limits[1] else []
@@ -211,10 +211,10 @@ class _Fit:
                 target.append(tree_w.data[there_index[use]])
                 weights.append(np.full(use.sum(), 1.0 / use.sum()))
             fitted = self.fit(np.concatenate(source), np.concatenate(target), np.concatenate(weights))
-            settled = k > 3 and abs(fitted.scale - transform.scale) < 1e-5 * transform.scale \
+            converged = k > 3 and abs(fitted.scale - transform.scale) < 1e-5 * transform.scale \
                 and np.abs(fitted.rotation - transform.rotation).max() < 1e-5
             transform = fitted
-            if settled:
+            if converged:
                 break
         return float(error), transform
 

@@ -23,11 +23,11 @@ from Dataset.synthesis.workers import cores
 from Evaluation.evaluate_predictions import DEFINITIONS, Results, score_batches
 from Evaluation.figures.plots import plot_comparison
 from Evaluation.metrics.identification import identify
-from Evaluation.reports.subjects import People, landmark_rows, photo_batch
+from Evaluation.reports.subjects import SubjectSet, landmark_rows, photo_batch
 from Evaluation.reports.tables import Cell, Table
 
 SEED = 9001                     # of the people that the table is made of; nothing is trained on them
-PEOPLE, IMAGES, PHOTOS = 64, 8, 2       # people; pictures of each; of them, those judged alone
+SUBJECTS, IMAGES, PHOTOS = 64, 8, 2       # people; pictures of each; of them, those judged alone
 MEAN_FACE = "mean face"
 
 
@@ -39,7 +39,7 @@ class System(Protocol):
 
     name: str
     read: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None, bool]]
-    person: Callable[[np.ndarray], np.ndarray]
+    subject: Callable[[np.ndarray], np.ndarray]
     points: int
     parameters: int
     size: int
@@ -51,7 +51,7 @@ class System(Protocol):
 class _Mean(NamedTuple):
     name: str
     read: Callable
-    person: Callable
+    subject: Callable
     points: int
     parameters: int = 0
     size: int = 0
@@ -68,55 +68,55 @@ class Score(NamedTuple):
 
     system: System
     photo: Results
-    person: Results
+    subject: Results
     missed: int
     landmarks: float
     own: float
     nearest: int
-    people: int
+    subjects: int
     photo_ms: float
-    person_ms: float
+    subject_ms: float
 
 
 class Comparison(NamedTuple):
     """The two tables, and what was scored, the mean face first."""
 
     photo: Table
-    person: Table
+    subject: Table
     scores: list[Score]
 
     def text(self) -> str:
         """Both tables for a terminal."""
-        return f"{self.photo.text()}\n{self.person.text()}"
+        return f"{self.photo.text()}\n{self.subject.text()}"
 
     def write(self, stem: str | os.PathLike[str]) -> list[Path]:
         """STEM_photo and STEM_person as .txt, .csv and .md, and STEM.png -> the paths."""
         stem = Path(stem)
         stem = stem.with_suffix("") if stem.suffix in (".txt", ".csv", ".md", ".png") else stem
-        paths = [path for kind in ("photo", "person")
+        paths = [path for kind in ("photo", "subject")
                  for path in getattr(self, kind).write(stem.with_name(f"{stem.name}_{kind}"))]
         figure = stem.with_name(f"{stem.name}.png")
-        plot_comparison([[score.system.name, error(score.photo), error(score.person), score.own, score.photo_ms,
+        plot_comparison([[score.system.name, error(score.photo), error(score.subject), score.own, score.photo_ms,
                           score.system.parameters, score.system.size] for score in self.scores], figure)
         return [*paths, figure]
 
 
-def cached_people(people: int = PEOPLE, size: int = 128, seed: int = SEED, workers: int = 1,
+def cached_subjects(subjects: int = SUBJECTS, size: int = 128, seed: int = SEED, workers: int = 1,
                   progress: Callable | None = None) -> Path:
     """Rendered people to compare on, as shards in the user's cache folder (XDG_CACHE_HOME, else ~/.cache); rendered
     once, gone on with after a kill -> the folder. ValueError for numbers out of range."""
-    options = RenderOptions(people=people, images=IMAGES, size=size, seed=seed, buffers=("uv", "occluded"))
+    options = RenderOptions(subjects=subjects, images=IMAGES, size=size, seed=seed, buffers=("uv", "occluded"))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faces3d"
     face = load_face_model()        # of another one: in another folder
     face = "" if face is load_face_model(BUILT_IN) else f"_{model_hash(face)[:8]}"
-    folder = cache / f"compare_{people}x{IMAGES}_{size}px_seed{seed}_seen{face}"
+    folder = cache / f"compare_{subjects}x{IMAGES}_{size}px_seed{seed}_seen{face}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     make_shards(folder, options, workers, progress)
     return folder
 
 
 def compare_on(folder: str | Path | None, count: int, systems: Callable[[float], Sequence[System]],
-               people_of: Callable[[Path, int, int], People], photos: int = PHOTOS, surface: bool = True,
+               subject_set: Callable[[Path, int, int], SubjectSet], photos: int = PHOTOS, surface: bool = True,
                progress: Callable = lambda items, total: items) -> Comparison:
     """`compare` on the shards in `folder`, or on `count` rendered people where it is None.
 
@@ -125,13 +125,13 @@ def compare_on(folder: str | Path | None, count: int, systems: Callable[[float],
     """
     found = systems(open_shards(folder).settings.margin if folder else RenderOptions.margin)
     title = str(folder or f"rendered people of seed {SEED}")
-    folder = Path(folder) if folder else cached_people(count, max((system.side for system in found), default=128),
+    folder = Path(folder) if folder else cached_subjects(count, max((system.side for system in found), default=128),
                                                        progress=progress)
     size = open_shards(folder).size
-    return compare(found, cache(lambda points: people_of(folder, size, points)), title, photos, surface, progress)
+    return compare(found, cache(lambda points: subject_set(folder, size, points)), title, photos, surface, progress)
 
 
-def compare(systems: Sequence[System], people: Callable[[int], People], title: str, photos: int = PHOTOS,
+def compare(systems: Sequence[System], subjects: Callable[[int], SubjectSet], title: str, photos: int = PHOTOS,
             surface: bool = True, progress: Callable = lambda items, total: items,
             clock: Callable[[], float] = time.perf_counter) -> Comparison:
     """people: points of a face -> the same people with truths of so many; photos: of each person judged alone; surface:
@@ -139,26 +139,26 @@ def compare(systems: Sequence[System], people: Callable[[int], People], title: s
     if not systems:
         raise ValueError("nothing to compare: no network has weights in the box, and none was named")
     points = max(system.points for system in systems)
-    everybody = people(points)
-    if len(everybody.truths) < 2 or not 1 <= photos <= everybody.count:
-        raise ValueError(f"at least two people with {photos} pictures are needed, got {len(everybody.truths)} with "
+    everybody = subjects(points)
+    if len(everybody.targets) < 2 or not 1 <= photos <= everybody.count:
+        raise ValueError(f"at least two people with {photos} pictures are needed, got {len(everybody.targets)} with "
                          f"{everybody.count}")
     constant = everybody.constant
     mean = _Mean(MEAN_FACE, lambda image: (constant, None, True), lambda images: constant, points)
-    scores = [score(system, people(system.points), photos, surface, progress, clock) for system in (mean, *systems)]
+    scores = [score(system, subjects(system.points), photos, surface, progress, clock) for system in (mean, *systems)]
     seeds = [system.name for system in systems if system.seed == getattr(everybody, "seed", None) is not None]
-    where = (f"{title}: {len(everybody.truths)} people (SHA-256 of their identities {everybody.digest[:16]})"
+    where = (f"{title}: {len(everybody.targets)} people (SHA-256 of their identities {everybody.digest[:16]})"
              + (f"; SEEN IN TRAINING by {', '.join(seeds)}" if seeds else ""))
     alone, together = f"{photos} photos of each, one at a time", f"{everybody.count} photos of each together"
     return Comparison(photo_table(scores, f"This photo's face. {where}, {alone}", surface),
-                      person_table(scores, f"This person. {where}, {together}", surface), scores)
+                      subject_table(scores, f"This person. {where}, {together}", surface), scores)
 
 
-def score(system: System, people: People, photos: int, surface: bool, progress: Callable,
+def score(system: System, subjects: SubjectSet, photos: int, surface: bool, progress: Callable,
           clock: Callable[[], float]) -> Score:
     """One system on everybody."""
-    pairs = [(p, k) for p in range(len(people.truths)) for k in range(photos)]
-    system.person(people.images(0))     # not timed: a network may build its graph for so many pictures
+    pairs = [(p, k) for p in range(len(subjects.targets)) for k in range(photos)]
+    system.subject(subjects.images(0))     # not timed: a network may build its graph for so many pictures
     times: tuple[list[float], list[float]] = ([], [])
     marks: list[np.ndarray | None] = []
     found: list[bool] = []
@@ -172,21 +172,21 @@ def score(system: System, people: People, photos: int, surface: bool, progress: 
 
     def in_photos() -> Iterator[tuple]:
         for p, k in progress(pairs, total=len(pairs)):
-            cloud, places, sees = timed(0, system.read, people.images(p)[k])
+            cloud, places, sees = timed(0, system.read, subjects.images(p)[k])
             marks.append(places)
             found.append(sees)
-            yield photo_batch(people, p, k, cloud)
+            yield photo_batch(subjects, p, k, cloud)
 
     def persons() -> Iterator[tuple]:
-        for p in progress(range(len(people.truths)), total=len(people.truths)):
-            faces.append(timed(1, system.person, people.images(p)))
-            yield faces[-1][None], people.truths[p][None], [str(p)]
+        for p in progress(range(len(subjects.targets)), total=len(subjects.targets)):
+            faces.append(timed(1, system.subject, subjects.images(p)))
+            yield faces[-1][None], subjects.targets[p][None], [str(p)]
     photo = score_batches(in_photos(), ordered=False, surface=surface)
-    person = score_batches(persons(), ordered=True, surface=surface)
-    rows = landmark_rows(marks, [people.landmarks(p, k) for p, k in pairs])
-    own = identify(np.stack(faces), people.truths)
-    return Score(system, photo, person, found.count(False), float(rows[0][1]) if rows else math.nan, own.ratio,
-                 own.nearest, own.people, float(np.median(times[0])), float(np.median(times[1])) / people.count)
+    subject = score_batches(persons(), ordered=True, surface=surface)
+    rows = landmark_rows(marks, [subjects.landmarks(p, k) for p, k in pairs])
+    own = identify(np.stack(faces), subjects.targets)
+    return Score(system, photo, subject, found.count(False), float(rows[0][1]) if rows else math.nan, own.ratio,
+                 own.nearest, own.subjects, float(np.median(times[0])), float(np.median(times[1])) / subjects.count)
 
 
 def error(results: Results) -> float:
@@ -210,14 +210,14 @@ def photo_table(scores: Sequence[Score], title: str, surface: bool) -> Table:
                   "bounding box, in %; '-': it says none"], digits=3)
 
 
-def person_table(scores: Sequence[Score], title: str, surface: bool) -> Table:
+def subject_table(scores: Sequence[Score], title: str, surface: bool) -> Table:
     """The second table."""
-    floor = error(scores[0].person)
-    rows: list[list[Cell]] = [[*_named(score, floor, score.person), score.own, f"{score.nearest} of {score.people}",
-                               *_cost(score, score.person_ms), score.system.together] for score in scores]
+    floor = error(scores[0].subject)
+    rows: list[list[Cell]] = [[*_named(score, floor, score.subject), score.own, f"{score.nearest} of {score.subjects}",
+                               *_cost(score, score.subject_ms), score.system.together] for score in scores]
     return Table(title, ["system", "error", "of the mean face", "reverse", "own to others", "nearest own",
                          "ms per photo", "parameters", "MB", "how photos become a person"], rows,
-                 [*_notes(scores, [score.person for score in scores], surface),
+                 [*_notes(scores, [score.subject for score in scores], surface),
                   "own to others: distance from the own ground truth / from the others', 1 of a constant face; nearest "
                   "own: how many are nearest to their own person; point to point after a similarity"], digits=3)
 

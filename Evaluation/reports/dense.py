@@ -25,12 +25,12 @@ class Dense(Protocol):
     heat_landmarks: Callable[[], Callable[[np.ndarray], np.ndarray] | None]
 
 
-def dense_table(truths: Callable[[str], Callable[[], Iterable[Any]]], system: Dense, title: str) -> Table:
+def dense_table(targets: Callable[[str], Callable[[], Iterable[Any]]], system: Dense, title: str) -> Table:
     """The table of what `system` predicts. truths: uv, depth or volume -> batches of inputs and truths, called twice.
     ValueError for a system without dense predictions."""
     if system.maps is None:
         raise ValueError(f"--maps is for dense predictions; {system.network} ({system.source}) has none")
-    batches = truths(system.maps)
+    batches = targets(system.maps)
     if system.maps == "uv":
         return maps_table(batches, system.answers, title)
     if system.maps == "depth":

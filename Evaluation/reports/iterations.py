@@ -24,14 +24,14 @@ TILE, CAPTION = 200, 20         # pixels
 Run = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 
-def errors_of(faces: np.ndarray, truths: np.ndarray, model: FaceModel | None = None) -> dict[str, np.ndarray]:
+def errors_of(faces: np.ndarray, targets: np.ndarray, model: FaceModel | None = None) -> dict[str, np.ndarray]:
     """faces and truths (B, 290) -> the COLUMNS, (B,) float64 each."""
     model = model or load_face_model()
     found: dict[str, list[float]] = {name: [] for name in COLUMNS}
-    for face, truth in zip(np.asarray(faces, np.float32), np.asarray(truths, np.float32)):
+    for face, truth in zip(np.asarray(faces, np.float32), np.asarray(targets, np.float32)):
         a, b = (linear(model, "vertices")(x).astype(float) for x in (face, truth))
         found["vertices"].append(np.linalg.norm(a - b, axis=0).mean())
-        a, b = (linear(model, "places")(x).T.astype(float) for x in (face, truth))
+        a, b = (linear(model, "keypoints")(x).T.astype(float) for x in (face, truth))
         found["aligned"].append(np.linalg.norm(umeyama(a, b).apply(a) - b, axis=1).mean())
         a, b = (project(x, "landmarks", model=model) for x in (face, truth))
         found["landmarks"].append(100 * np.linalg.norm(a - b, axis=1).mean() / np.sqrt(np.ptp(b, axis=0).prod()))
@@ -49,10 +49,10 @@ def iteration_table(run: Run, samples: Iterable[tuple[np.ndarray, np.ndarray]], 
     """
     sums: dict[str, list[dict[str, np.ndarray]]] = {"free": [], "held": []}
     count, moved = 0, []
-    for images, truths in samples:
-        for how, poses in (("free", None), ("held", truths[:, POSE])):
+    for images, targets in samples:
+        for how, poses in (("free", None), ("held", targets[:, POSE])):
             faces = run(images, poses)
-            sums[how].append([errors_of(faces_of_pass, truths, model) for faces_of_pass in faces])
+            sums[how].append([errors_of(faces_of_pass, targets, model) for faces_of_pass in faces])
             if how == "free":
                 places = np.array([[project(face, model=model) for face in batch] for batch in faces])
                 moved.append(np.sqrt((np.diff(places, axis=0) ** 2).sum(-1).mean(-1)))

@@ -12,7 +12,7 @@ OPTIONS = (("--batch-size", int, 1, "samples of a batch; default 1"),
            ("--results", str, None, "write RESULTS.txt, .csv and .md"),
            ("--checkpoint", str, "best_validation", "which weights of a run folder"),
            ("--aflw2000", str, None, "folder of 300W-LP or AFLW2000-3D: 68 landmarks by yaw, of --model"),
-           ("--compare-people", int, 64, "rendered for --compare where --data names none; kept in the user's cache"),
+           ("--compare-subjects", int, 64, "rendered for --compare where --data names none; kept in the user's cache"),
            ("--face-model", str, None, "Basel, FLAME or ICT-FaceKit in place of the built-in face (see README)"),
            ("--iterations", int, 0, "on shards: error after each of so many passes of an iterated network"),
            ("--seed", int, 0, "of the order of images"), ("--figures", str, None, "folder for strips and error maps"))
@@ -31,7 +31,7 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
     parser.add_argument("thesis_order", nargs="*", metavar="BATCH IMAGES DATA MODEL [RESULTS]")
     for name, kind, default, text in OPTIONS:
         parser.add_argument(name, type=kind, default=default, help=text)
-    parser.add_argument("--people", choices=("training", "validation", "test"), default="test")
+    parser.add_argument("--subjects", choices=("training", "validation", "test"), default="test")
     for name, text in SWITCHES:
         parser.add_argument(name, action="store_true", help=text)
     parser.add_argument("--table", type=int, choices=(1, 2))
@@ -53,8 +53,8 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
             use_face_model(arguments.face_model)
         except ValueError as error:
             parser.error(f"--face-model: {error}")
-    if arguments.compare_people < 2:
-        parser.error(f"--compare-people must be at least 2, got {arguments.compare_people}")
+    if arguments.compare_subjects < 2:
+        parser.error(f"--compare-subjects must be at least 2, got {arguments.compare_subjects}")
     if arguments.fusion and (arguments.compare or arguments.aflw2000):
         parser.error("--fusion is for the people of --data, not for --compare or --aflw2000")
     if arguments.aflw2000 and not arguments.model:

@@ -17,7 +17,7 @@ THESIS_TABLE_2 = {("train", "train"): 0.0034183635, ("train", "validation"): 0.0
                   ("test", "train"): 0.0258034830, ("test", "validation"): 0.0155522075}
 #: of a run folder, by the names of Table 2: its checkpoints, and the parts of the subjects
 CHECKPOINTS = {"train": "best_training", "validation": "best_validation"}
-PEOPLE = {"train": "training", "test": "test"}
+SUBJECTS = {"train": "training", "test": "test"}
 _DATA = {"train": "Training Data", "test": "Testing Data"}
 _CHECKPOINTS = {"train": "Training Model", "validation": "Validation Model"}
 
@@ -168,5 +168,5 @@ def _escape(text: str) -> str:
 def thesis_table(scores: Callable[[str, str], Results], there: Sequence[str], data: str) -> Table:
     """`table2` of a run's checkpoints `there`, of CHECKPOINTS, on both parts of the subjects; scores(part, checkpoint).
     """
-    results = {(part, name): scores(PEOPLE[part], CHECKPOINTS[name]) for part in PEOPLE for name in there}
+    results = {(part, name): scores(SUBJECTS[part], CHECKPOINTS[name]) for part in SUBJECTS for name in there}
     return table2({key: result.means for key, result in results.items()}, data, *about(results))

@@ -16,7 +16,7 @@ from Evaluation.reports.tables import Cell, Table
 SAMPLES = 60_000        # points of a predicted surface
 
 
-class Truths(NamedTuple):
+class Targets(NamedTuple):
     """Of B pictures: volumes (B, S, S, D), 1 inside the face, else 0; the faces' vertices (B, N, 3) and landmarks
     (B, 68, 3) in voxel coordinates: as the paper, we judge the volume as it stands over the picture, its perspective
     left in it, so that no camera need be guessed."""
@@ -36,7 +36,7 @@ class VolumeScores(NamedTuple):
     landmarks: float = np.nan
 
 
-Batch = tuple[np.ndarray, Truths]
+Batch = tuple[np.ndarray, Targets]
 DEFINITIONS = {
     "iou": "intersection over union of the voxels inside at 0.5; 'does not look': the mean volume of these very "
            "pictures",
@@ -71,7 +71,7 @@ def landmarks_off(found: np.ndarray, truth: np.ndarray) -> float:
     return float(100 * np.linalg.norm(np.asarray(found, np.float64) - truth[:, :2], axis=1).mean() / side)
 
 
-def mean_truths(batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
+def mean_targets(batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
     """The mean of the true volumes (S, S, D) float32 and of the true landmarks (68, 3) float64. ValueError for no
     pictures."""
     total, places, count = np.zeros(()), np.zeros(()), 0
@@ -93,10 +93,10 @@ def volume_table(batches: Callable[[], Iterable[Batch]], answers: Callable[[np.n
     """
     model = load_face_model()
     mean_face = encode(model.mean, model=model).reshape(-1, 3)
-    (same, places), ours, theirs = mean_truths(batches()), [], []
-    for images, truths in batches():
+    (same, places), ours, theirs = mean_targets(batches()), [], []
+    for images, targets in batches():
         found = np.full((len(images), 68, 2), np.nan) if marks is None else images.shape[1] * marks(images)
-        for values, mine, volume, face, landmarks in zip(answers(images), found, *truths):
+        for values, mine, volume, face, landmarks in zip(answers(images), found, *targets):
             ours.append(volume_scores(values, volume, face, landmarks)._replace(
                 landmarks=landmarks_off(mine, landmarks)))
             constant = volume_scores(same, volume, face, landmarks)

@@ -80,33 +80,33 @@ def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[
             the truth's maps (not those in UNSAID), as many as there are, in their order; where uv is one of them, two
             more channels are the log-variance of u and v
     """
-    images, truths = np.asarray(batch[0])[:count], batch[1]
+    images, targets = np.asarray(batch[0])[:count], batch[1]
     names = [f"sample {i + 1}" for i in range(len(images))]
-    if not isinstance(truths, Mapping) and np.ndim(truths) == 2:        # coefficients
+    if not isinstance(targets, Mapping) and np.ndim(targets) == 2:        # coefficients
         from Evaluation.reports.iterations import coefficient_tiles
-        pairs = zip(names, images, np.asarray(output)[:count], np.asarray(truths)[:count])
+        pairs = zip(names, images, np.asarray(output)[:count], np.asarray(targets)[:count])
         return {name: _row(coefficient_tiles(*parts)) for name, *parts in pairs}
-    if isinstance(truths, Mapping) and "volume" in truths:
+    if isinstance(targets, Mapping) and "volume" in targets:
         logits = np.asarray(output["volume"] if isinstance(output, Mapping) else output)[:count]
-        return volume_pictures(images, logits, np.asarray(truths["volume"])[:count], names)
-    if isinstance(truths, Mapping) and "points" not in truths:
+        return volume_pictures(images, logits, np.asarray(targets["volume"])[:count], names)
+    if isinstance(targets, Mapping) and "points" not in targets:
         maps, start, output = {}, 0, np.asarray(output)[:count]
-        truths = {name: np.asarray(values)[:count] for name, values in truths.items()
+        targets = {name: np.asarray(values)[:count] for name, values in targets.items()
                   if np.ndim(values) == 4 and name not in UNSAID}
-        for name, values in truths.items():
+        for name, values in targets.items():
             if start + values.shape[-1] <= output.shape[-1]:
                 maps[name] = output[..., start:start + values.shape[-1]]
                 start += values.shape[-1]
         doubts = output[..., start:] if "uv" in maps and output.shape[-1] == start + 2 else None
-        return map_pictures(images, maps, truths, names, doubts)
+        return map_pictures(images, maps, targets, names, doubts)
     if isinstance(output, Mapping) and "points" not in output:
-        return place_pictures(images, *(np.asarray(part["places"])[:count] for part in (output, truths)), names)
-    clouds, truths = (np.asarray(part["points"] if isinstance(part, Mapping) else part)[:count]
-                      for part in (output, truths))
-    return epoch_pictures(images, clouds, truths, names)
+        return place_pictures(images, *(np.asarray(part["keypoints"])[:count] for part in (output, targets)), names)
+    clouds, targets = (np.asarray(part["points"] if isinstance(part, Mapping) else part)[:count]
+                      for part in (output, targets))
+    return epoch_pictures(images, clouds, targets, names)
 
 
-def map_pictures(images: np.ndarray, predictions: Mapping[str, np.ndarray], truths: Mapping[str, np.ndarray],
+def map_pictures(images: np.ndarray, predictions: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray],
                  names: Sequence[str], doubts: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """A row for each sample of a network that gives maps: the input, then truth and prediction of each map.
 
@@ -119,20 +119,20 @@ def map_pictures(images: np.ndarray, predictions: Mapping[str, np.ndarray], trut
         tiles = [("input", _photo(images[i]))]
         for kind, values in predictions.items():
             low = -1.0 if kind == "depth" else 0.0
-            for what, maps in (("truth", truths[kind]), ("prediction", values)):
+            for what, maps in (("truth", targets[kind]), ("prediction", values)):
                 level = np.nan_to_num((np.asarray(maps[i], np.float64) - low) / (1.0 - low))
                 if level.shape[-1] == 2:        # u in red, v in green: BGR
                     level = np.concatenate([np.zeros_like(level[..., :1]), level[..., ::-1]], axis=-1)
                 tiles.append((f"{kind}: {what}", np.repeat(level, 3 // level.shape[-1], axis=-1)))
         if doubts is not None:
-            spread = np.sqrt(np.exp(np.clip(doubts[i], -30, 30).astype(np.float64)).mean(-1, keepdims=True)) / DOUBT
+            sigma = np.sqrt(np.exp(np.clip(doubts[i], -30, 30).astype(np.float64)).mean(-1, keepdims=True)) / DOUBT
             shown = np.clip(predictions["mask"][i], 0, 1) if "mask" in predictions else 1
-            tiles.append(("doubt", np.repeat(np.minimum(spread, 1) * shown, 3, axis=-1)))
+            tiles.append(("doubt", np.repeat(np.minimum(sigma, 1) * shown, 3, axis=-1)))
         rows[name] = _row(tiles)
     return rows
 
 
-def volume_pictures(images: np.ndarray, logits: np.ndarray, truths: np.ndarray, names: Sequence[str]
+def volume_pictures(images: np.ndarray, logits: np.ndarray, targets: np.ndarray, names: Sequence[str]
                     ) -> dict[str, np.ndarray]:
     """A row for each sample of a network that gives volumes: the input with the outline of what the prediction fills,
     then the front surface of truth and prediction, lit.
@@ -140,14 +140,14 @@ def volume_pictures(images: np.ndarray, logits: np.ndarray, truths: np.ndarray, 
     images (B, S, S, 3) BGR in [0, 1]; logits and truths (B, S, S, D) -> name: (212, 576, 3) uint8 BGR.
     """
     rows = {}
-    for image, said, true, name in zip(images, logits, truths, names):
+    for image, said, true, name in zip(images, logits, targets, names):
         values = 0.5 * (1 + np.tanh(0.5 * said.astype(np.float32)))     # the sigmoid, without overflow
         rows[name] = _row([("input, outline", outline(image, values)), ("truth", front_picture(true)),
                            ("prediction", front_picture(values))])
     return rows
 
 
-def epoch_pictures(images: np.ndarray, predictions: np.ndarray, truths: np.ndarray, names: Sequence[str]
+def epoch_pictures(images: np.ndarray, predictions: np.ndarray, targets: np.ndarray, names: Sequence[str]
                    ) -> dict[str, np.ndarray]:
     """A row for each sample of a network that gives points: input, truth and prediction from two sides.
 
@@ -155,7 +155,7 @@ def epoch_pictures(images: np.ndarray, predictions: np.ndarray, truths: np.ndarr
     (B, M, 3) in one frame, drawn at the truth's place and scale -> name: (212, 960, 3) uint8 BGR.
     """
     rows = {}
-    for photos, cloud, truth, name in zip(images, predictions, truths, names):
+    for photos, cloud, truth, name in zip(images, predictions, targets, names):
         frame, tiles = Frame.around(truth), [("input", _photo(photos))]
         for yaw in (0.0, 40.0):
             tiles += [(what, render_cloud(points, yaw, TILE, frame=frame))
@@ -164,7 +164,7 @@ def epoch_pictures(images: np.ndarray, predictions: np.ndarray, truths: np.ndarr
     return rows
 
 
-def place_pictures(images: np.ndarray, predictions: np.ndarray, truths: np.ndarray, names: Sequence[str]
+def place_pictures(images: np.ndarray, predictions: np.ndarray, targets: np.ndarray, names: Sequence[str]
                    ) -> dict[str, np.ndarray]:
     """A row for each sample of a network that ends at places: the last input, and on it where the face's places lie.
 
@@ -172,11 +172,11 @@ def place_pictures(images: np.ndarray, predictions: np.ndarray, truths: np.ndarr
     BGR.
     """
     rows = {}
-    for photos, found, true, name in zip(images, predictions, truths, names):
+    for photos, found, true, name in zip(images, predictions, targets, names):
         tiles = [("input", _photo(photos))]
-        for what, places in (("truth", true[-1]), ("prediction", found[-1])):
+        for what, keypoints in (("truth", true[-1]), ("prediction", found[-1])):
             tile = cv2.resize(np.clip(255 * _photo(photos), 0, 255).astype(np.uint8), (TILE, TILE))
-            for x, y in np.rint(np.nan_to_num(places, nan=-1.0) * TILE - 0.5).astype(int).clip(-TILE, 2 * TILE):
+            for x, y in np.rint(np.nan_to_num(keypoints, nan=-1.0) * TILE - 0.5).astype(int).clip(-TILE, 2 * TILE):
                 cv2.circle(tile, (int(x), int(y)), 1, (80, 230, 80), -1, cv2.LINE_AA)
             tiles.append((what, tile))
         rows[name] = _row(tiles)

@@ -65,8 +65,8 @@ def completed(seen: Unprojected) -> np.ndarray:
     known = seen.weights > _SHOWN
     closed = cv2.morphologyEx(known.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((_GAP, _GAP), np.uint8)) > 0
     colours = push_pull(seen.texture.astype(np.float32), known.astype(np.float32))
-    rim = np.pad(closed, 1, constant_values=True)       # the atlas's border is no seam
-    far = cv2.distanceTransform(rim.astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    boundary = np.pad(closed, 1, constant_values=True)       # the atlas's border is no seam
+    far = cv2.distanceTransform(boundary.astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     share = np.clip(far / np.clip(far[:, ::-1], 1e-6, _SOFT * len(known)), 0, 1)    # a soft seam to a better half
     share = np.where(closed[:, ::-1], share, closed)
     weight = (closed | closed[:, ::-1]).astype(np.float32)
@@ -80,8 +80,8 @@ def matched(texture: np.ndarray, theirs: Unprojected, own: Unprojected) -> np.nd
     both = (theirs.weights > _SHOWN) & (own.weights > _SHOWN)
     few = both.sum() < _FEW
     one, other = ((seen.texture[seen.weights > _SHOWN] if few else seen.texture[both]) for seen in (theirs, own))
-    (mean, spread), (wanted, wide) = ((lab.mean(0), lab.std(0)) for lab in (_lab(one), _lab(other)))
-    factor = np.clip(wide / np.maximum(spread, 1e-3), 0.25, 4)
+    (mean, sigma), (wanted, wide) = ((lab.mean(0), lab.std(0)) for lab in (_lab(one), _lab(other)))
+    factor = np.clip(wide / np.maximum(sigma, 1e-3), 0.25, 4)
     lab = (_lab(texture.reshape(-1, 3)) - mean) * factor + wanted
     colours = cv2.cvtColor(lab.reshape(texture.shape).astype(np.float32), cv2.COLOR_LAB2BGR)
     return np.rint(np.clip(255 * colours, 0, 255)).astype(np.uint8)
@@ -103,9 +103,9 @@ def _feathered(photo: np.ndarray, painted: np.ndarray, shown: np.ndarray) -> np.
 
 
 def _poisson(photo: np.ndarray, painted: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    rim = 4                 # OpenCV solves within the mask's box, and needs pixels around it
-    wide, face = (cv2.copyMakeBorder(image, rim, rim, rim, rim, cv2.BORDER_REPLICATE) for image in (photo, painted))
-    mask = cv2.copyMakeBorder(255 * shown.astype(np.uint8), rim, rim, rim, rim, cv2.BORDER_CONSTANT)
+    boundary = 4                 # OpenCV solves within the mask's box, and needs pixels around it
+    wide, face = (cv2.copyMakeBorder(image, boundary, boundary, boundary, boundary, cv2.BORDER_REPLICATE) for image in (photo, painted))
+    mask = cv2.copyMakeBorder(255 * shown.astype(np.uint8), boundary, boundary, boundary, boundary, cv2.BORDER_CONSTANT)
     x, y, w, h = cv2.boundingRect(mask)
-    mixed = cv2.seamlessClone(face, wide, mask, (x + w // 2, y + h // 2), cv2.NORMAL_CLONE)[rim:-rim, rim:-rim]
+    mixed = cv2.seamlessClone(face, wide, mask, (x + w // 2, y + h // 2), cv2.NORMAL_CLONE)[boundary:-boundary, boundary:-boundary]
     return np.where(shown[..., None], mixed, photo)

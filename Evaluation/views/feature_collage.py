@@ -11,14 +11,14 @@ import numpy as np
 
 from Dataset.io.images import write_image
 
-MOST_SIDE = 2048        # pixels of a collage
-MOST_CHANNELS = 144     # of a layer; of more, those that vary most
+MAX_SIDE = 2048        # pixels of a collage
+MAX_CHANNELS = 144     # of a layer; of more, those that vary most
 TILE = (24, 128)        # least and most pixels of one channel's side
 _GAP, _CAPTION = 2, 22
 _PALETTE = cv2.COLORMAP_VIRIDIS
 
 
-def collage(maps: np.ndarray, title: str = "", most: int = MOST_CHANNELS) -> np.ndarray:
+def collage(maps: np.ndarray, title: str = "", most: int = MAX_CHANNELS) -> np.ndarray:
     """Feature maps (h, w, C) floats -> (H, W, 3) uint8 BGR, at most MOST_SIDE a side: channels row by row in their
     order, each stretched from its own smallest to its largest value, dark to bright; a constant one is dark, and so is
     what is not finite. Of more than `most` channels those are shown that vary most. ValueError for another shape."""
@@ -30,12 +30,12 @@ def collage(maps: np.ndarray, title: str = "", most: int = MOST_CHANNELS) -> np.
     known = np.isfinite(flat).any(0)
     flat = np.where(known, flat, 0)
     low, high = np.nanmin(flat, 0), np.nanmax(flat, 0)
-    spread = np.nan_to_num(np.nanstd(flat, 0))
+    sigma = np.nan_to_num(np.nanstd(flat, 0))
     count = min(maps.shape[2], most)
-    chosen = np.sort(np.argsort(-spread, kind="stable")[:count])
+    chosen = np.sort(np.argsort(-sigma, kind="stable")[:count])
     columns = int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
-    fits = (MOST_SIDE - _CAPTION) // columns - _GAP
+    fits = (MAX_SIDE - _CAPTION) // columns - _GAP
     scale = min(max(TILE[0], min(TILE[1], max(maps.shape[:2]))), fits) / max(maps.shape[:2])
     height, width = (max(1, round(n * scale)) for n in maps.shape[:2])
     picture = np.full((_CAPTION + rows * (height + _GAP), max(columns * (width + _GAP), 160), 3), 255, np.uint8)

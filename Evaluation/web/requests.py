@@ -63,7 +63,7 @@ class Limits(NamedTuple):
     turn_seconds: float = 90            # to wait while another visitor's face is made
     silent_seconds: float = 20          # a connection that says nothing is closed
     whole_seconds: float = 300          # so is any connection after so long
-    visits: int = 32
+    sessions: int = 32
     idle_seconds: float = 240           # the page says every minute that it is still there
     visit_seconds: float = 4 * 3600
 
@@ -202,7 +202,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._send_json({"networks": self.server.networks, "photos": limits.photos,
                                     "photoBytes": limits.photo_bytes, "uploadBytes": limits.upload_bytes})
         wanted = re.fullmatch(TOKEN + r"([a-z0-9_]{1,32}\.[a-z]{3})", path)
-        data = self.server.visits.file(*wanted.groups()) if wanted else None
+        data = self.server.sessions.file(*wanted.groups()) if wanted else None
         if data is None:
             raise Refused(HTTPStatus.NOT_FOUND, "there is nothing here, or no longer")
         name = wanted[2]
@@ -210,20 +210,20 @@ class Handler(BaseHTTPRequestHandler):
                    {"Content-Disposition": f'attachment; filename="{name}"'})
 
     def _post(self) -> None:
-        url, visits = self.url, self.server.visits
+        url, sessions = self.url, self.server.sessions
         if url.path == "/visit":
-            token = visits.open()
+            token = sessions.open()
             if token is None:
                 raise Refused(HTTPStatus.SERVICE_UNAVAILABLE,
-                              f"{self.server.limits.visits} pages are open already; try again in a few minutes")
+                              f"{self.server.limits.sessions} pages are open already; try again in a few minutes")
             return self._send_json({"visit": token})
         asked = re.fullmatch(TOKEN + "(face|stay|leave)", url.path)
         if asked is None:
             raise Refused(HTTPStatus.NOT_FOUND, "there is nothing here")
         token, what = asked.groups()
         if what == "leave":
-            visits.leave(token)
-        elif not visits.stay(token):
+            sessions.leave(token)
+        elif not sessions.stay(token):
             raise Refused(HTTPStatus.NOT_FOUND, "this visit is over; make the face again")
         if what == "face":
             return self._face(token, parse_qs(url.query).get("network", [""])[0])
@@ -244,7 +244,7 @@ class Handler(BaseHTTPRequestHandler):
                           ) from None
         if sum(map(len, files.values())) > limits.answer_bytes:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "the face is too large to be kept for you")
-        if not self.server.visits.keep(token, files):
+        if not self.server.sessions.keep(token, files):
             raise Refused(HTTPStatus.NOT_FOUND, "the page was left while its face was made")
         self._send_json({"files": {name: len(data) for name, data in files.items() if name != "mesh.bin"},
                          "skipped": [int(i) for i in answer.skipped], "points": len(answer.mesh.vertices),

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Callable, Mapping
 
 from Evaluation.web.requests import PAGE, Handler, Limits, Reconstruct
-from Evaluation.web.sessions import Visits
+from Evaluation.web.sessions import Sessions
 
 log = logging.getLogger(__name__)
 ASSETS = Path(__file__).parent / "assets"
@@ -50,7 +50,7 @@ class FaceServer(ThreadingHTTPServer):
     def __init__(self, config: ServeConfig, reconstruct: Reconstruct, networks: Mapping[str, str],
                  limits: Limits = Limits()) -> None:
         self.config, self.reconstruct, self.networks, self.limits = config, reconstruct, dict(networks), limits
-        self.visits = Visits(limits.visits, limits.idle_seconds, limits.visit_seconds)
+        self.sessions = Sessions(limits.sessions, limits.idle_seconds, limits.visit_seconds)
         self.turn, self.uploads = threading.Lock(), threading.BoundedSemaphore(limits.uploads)
         self._slots = threading.BoundedSemaphore(limits.connections)
         self.address_family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
@@ -69,7 +69,7 @@ class FaceServer(ThreadingHTTPServer):
 
     def service_actions(self) -> None:
         """Twice a second: visitors whose time is over are forgotten, asked for or not."""
-        self.visits.expire()
+        self.sessions.expire()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._slots.acquire(blocking=False):

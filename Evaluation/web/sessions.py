@@ -16,7 +16,7 @@ class _Visit:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-class Visits:
+class Sessions:
     """At most `most` visits; each ends `idle` seconds after it was last heard of, and `longest` seconds after it began.
 
     All methods may be called by any thread. A token that is not known, or no longer, is never an error: the answer is
@@ -26,57 +26,57 @@ class Visits:
     def __init__(self, most: int, idle: float, longest: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._idle, self._longest, self._clock = most, idle, longest, clock
         self._lock = threading.Lock()
-        self._visits: dict[str, _Visit] = {}
+        self._sessions: dict[str, _Visit] = {}
 
     def __len__(self) -> int:
         self.expire()
         with self._lock:
-            return len(self._visits)
+            return len(self._sessions)
 
     def open(self) -> str | None:
         """A new visit's token (256 random bits); None when there are `most` already."""
         self.expire()
         with self._lock:
-            if len(self._visits) >= self._most:
+            if len(self._sessions) >= self._most:
                 return None
             token, now = secrets.token_urlsafe(32), self._clock()
-            self._visits[token] = _Visit(now, now)
+            self._sessions[token] = _Visit(now, now)
             return token
 
     def stay(self, token: str) -> bool:
         """Whether the visit goes on; it does for another `idle` seconds."""
         self.expire()
         with self._lock:
-            if token in self._visits:
-                self._visits[token].seen = self._clock()
-            return token in self._visits
+            if token in self._sessions:
+                self._sessions[token].seen = self._clock()
+            return token in self._sessions
 
     def keep(self, token: str, files: Mapping[str, bytes]) -> bool:
         """Give a visit its files in place of those it had. False, and nothing is kept, when the visitor has left."""
         if not self.stay(token):
             return False
         with self._lock:
-            if token in self._visits:
-                self._visits[token].files = dict(files)
-            return token in self._visits
+            if token in self._sessions:
+                self._sessions[token].files = dict(files)
+            return token in self._sessions
 
     def file(self, token: str, name: str) -> bytes | None:
         """A file of a visit."""
         if not self.stay(token):
             return None
         with self._lock:
-            visit = self._visits.get(token)
+            visit = self._sessions.get(token)
             return None if visit is None else visit.files.get(name)
 
     def leave(self, token: str) -> None:
         """Forget a visit and all it had."""
         with self._lock:
-            self._visits.pop(token, None)
+            self._sessions.pop(token, None)
 
     def expire(self) -> None:
         """Forget the visits whose time is over."""
         now = self._clock()
         with self._lock:
-            for token in [t for t, v in self._visits.items()
+            for token in [t for t, v in self._sessions.items()
                           if now - v.seen > self._idle or now - v.began > self._longest]:
-                del self._visits[token]
+                del self._sessions[token]

@@ -15,7 +15,7 @@ from Network.commands.results import face_mesh
 from Network.inference.base import Face, Predictor
 from Network.inference.photos import NoFace
 from Network.inference.registry import predictor_of
-from Network.training.loading import load_model, model_path, models_in_the_box
+from Network.training.loading import bundled_models, load_model, model_path
 
 _DATE = (1980, 1, 1, 0, 0, 0)       # the earliest that a zip can hold: the same face gives the same bytes
 
@@ -40,7 +40,7 @@ class Answers:
         self._checkpoint, self._models = checkpoint, {}
         if model is not None:
             self._models[Path(model).resolve().name] = model_path(model)
-        for name, path in models_in_the_box().items():
+        for name, path in bundled_models().items():
             self._models.setdefault(name, path)
         self._predictors: dict[str, Predictor] = {}
         self.load(next(iter(self._models)))
@@ -48,7 +48,7 @@ class Answers:
     @property
     def networks(self) -> dict[str, str]:
         """Name -> what a visitor reads of it."""
-        box = models_in_the_box()
+        box = bundled_models()
         return {name: "weights in the box" if box.get(name) == path else "the model named by --model"
                 for name, path in self._models.items()}
 

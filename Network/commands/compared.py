@@ -9,7 +9,7 @@ import numpy as np
 
 from Network.inference.base import PhotoAnswer, Predictor
 from Network.inference.registry import from_run
-from Network.training.loading import model_path, models_in_the_box
+from Network.training.loading import bundled_models, model_path
 
 
 class System(NamedTuple):
@@ -60,7 +60,7 @@ class System(NamedTuple):
             return answer
         return answer._replace(landmarks=0.5 + (answer.landmarks - 0.5) * self.factor)
 
-    def person(self, images: np.ndarray) -> np.ndarray:
+    def subject(self, images: np.ndarray) -> np.ndarray:
         """Pictures (T, S, S, 3) uint8 BGR of one subject -> the neutral face (N, 3), unit sphere."""
         return self.predictor.subject([resized(image, self.side, self.factor) for image in images])
 
@@ -69,7 +69,7 @@ def systems(margin: float, more: str | Path | None = None, checkpoint: str = "be
     """The bundled networks, then a run folder or model file, if one is named, with its `checkpoint`; margin: of the
     pictures' box, which one that was trained with another sees cut or widened. ValueError, naming the file, for one
     that cannot be loaded."""
-    found = dict(models_in_the_box())
+    found = dict(bundled_models())
     if more is not None and model_path(more) not in found.values():
         name = Path(more).resolve().name
         found[name if name not in found else f"{name} (named)"] = Path(more)
@@ -81,11 +81,11 @@ def resized(image: np.ndarray, side: int, factor: float = 1.0) -> np.ndarray:
     """A picture (S, S, 3) uint8 as a network of another input sees it, (side, side, 3) uint8: `factor` times as much
     about its middle, the border repeated where it has no more."""
     size = len(image)
-    rim = round(size * (factor - 1) / 2)
-    if rim > 0:
-        image = cv2.copyMakeBorder(image, rim, rim, rim, rim, cv2.BORDER_REPLICATE)
-    elif rim < 0:
-        image = image[-rim:rim, -rim:rim]
+    boundary = round(size * (factor - 1) / 2)
+    if boundary > 0:
+        image = cv2.copyMakeBorder(image, boundary, boundary, boundary, boundary, cv2.BORDER_REPLICATE)
+    elif boundary < 0:
+        image = image[-boundary:boundary, -boundary:boundary]
     if len(image) != side:
         way = cv2.INTER_AREA if len(image) > side else cv2.INTER_LINEAR
         image = cv2.resize(np.ascontiguousarray(image), (side, side), interpolation=way)

@@ -13,7 +13,7 @@ from Network.config.flags import add_flags, given
 DEFAULT_PRESET = "quick"
 #: of all fields those that most runs set; the others are advanced
 COMMON = ("epochs", "learning_rate", "precision", "seed", "init", "batch_size", "batch_images", "batches",
-          "validation_people", "augment", "image_size")
+          "validation_subjects", "augment", "image_size")
 
 
 def chosen_preset(argv: list[str] | None) -> str:

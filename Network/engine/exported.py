@@ -33,8 +33,8 @@ TFLITE_JSON = f"{KEY}.json"
 TFLITE_SUM = f"{KEY}.sha256"    # hexadecimal, of all bytes before the archive
 SAVEDMODEL_JSON = f"assets.extra/{KEY}.json"
 SIGNATURE = "serving_default"
-MOST_BYTES = 2**31          # of a file
-MOST_JSON = 2**16           # bytes of the metadata
+MAX_BYTES = 2**31          # of a file
+MAX_JSON = 2**16           # bytes of the metadata
 MISSING = f"holds no {KEY} metadata, so it was not exported by this program"
 
 
@@ -140,8 +140,8 @@ def open_exported(path: str | Path) -> Exported:
         raise ValueError(f"{path}: no such exported file or folder")
     elif path.suffix in readers:
         reader = readers[path.suffix]
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError(f"{path}: is larger than {MOST_BYTES} bytes")
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"{path}: is larger than {MAX_BYTES} bytes")
     else:
         raise ValueError(f"{path}: an exported network is an .onnx file, a .tflite file or a SavedModel's folder")
     try:
@@ -166,7 +166,7 @@ def _read_onnx(path: Path) -> tuple[Metadata, Runtime]:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"],
                                            enable_fallback=False)       # which would print, and try the same again
     text = session.get_modelmeta().custom_metadata_map.get(KEY)
-    if text is None or len(text) > MOST_JSON:
+    if text is None or len(text) > MAX_JSON:
         raise ValueError(MISSING)
     metadata = Metadata.from_json(text)
     inputs, outputs = ({v.name: _floats(v.shape, v.type == "tensor(float)") for v in values}
@@ -179,7 +179,7 @@ def _read_tflite(path: Path) -> tuple[Metadata, Runtime]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [archive.getinfo(name) for name in (TFLITE_JSON, TFLITE_SUM)]
-            if any(member.file_size > MOST_JSON for member in members):
+            if any(member.file_size > MAX_JSON for member in members):
                 raise ValueError(f"its {KEY} metadata are too large")
             text, checksum = (archive.read(member) for member in members)
             begin = min(member.header_offset for member in archive.infolist())
@@ -202,7 +202,7 @@ def _read_savedmodel(path: Path) -> tuple[Metadata, Runtime]:
     import tensorflow as tf
 
     file = path / SAVEDMODEL_JSON
-    if not file.is_file() or file.stat().st_size > MOST_JSON:
+    if not file.is_file() or file.stat().st_size > MAX_JSON:
         raise ValueError(MISSING)
     metadata = Metadata.from_json(file.read_bytes())
     model = tf.saved_model.load(str(path))

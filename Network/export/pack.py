@@ -19,8 +19,8 @@ from Dataset.face_model.model import load_face_model
 from Dataset.io.atomic import write_atomic, write_text
 from Dataset.io.images import minmax
 from Dataset.representations.depth import THRESHOLD
-from Dataset.synthesis.renders import RenderOptions, render_person
-from Dataset.synthesis.scene import Stage
+from Dataset.synthesis.renders import RenderOptions, render_subject
+from Dataset.synthesis.scene import RenderContext
 from Network.config.flags import exit_code
 from Network.inference.registry import predictor_of
 from Network.training.checkpoints import CHECKPOINTS, model_from_config
@@ -29,8 +29,8 @@ from Network.training.named_weights import fill, named_weights
 
 #: of config.json
 KEPT = ("network", "preset", "model", "order", "shards", "face_model", "train", "settings", "solved", "versions")
-LARGEST = 16 * 2**20    # bytes
-MOST_MOVED = 2e-3       # unit sphere: 0.2 mm
+MAX_BYTES = 16 * 2**20    # bytes
+MAX_MOVED = 2e-3       # unit sphere: 0.2 mm
 FLIPPED = 0.01          # of a face's pixels
 
 
@@ -51,8 +51,8 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
     if overflowing:
         raise ValueError(f"{loaded.source}: holds a weight that float16 cannot hold, {overflowing[0]}")
     error = rounding_error(loaded, half, _renders(loaded.image_size) if images is None else images)
-    if error > MOST_MOVED:
-        raise ValueError(f"{loaded.source}: float16 moves a point by {error:.2e}, at most {MOST_MOVED:g} is allowed")
+    if error > MAX_MOVED:
+        raise ValueError(f"{loaded.source}: float16 moves a point by {error:.2e}, at most {MAX_MOVED:g} is allowed")
     kept = {name: loaded.config[name] for name in KEPT if name in loaded.config}
     if kept.get("settings", {}).get("init"):        # the name of what it began with, not where that lay
         kept["settings"] = {**kept["settings"], "init": Path(kept["settings"]["init"]).name}
@@ -60,8 +60,8 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
     data = io.BytesIO()
     np.savez_compressed(data, version=np.array(WEIGHTS_VERSION), config=np.array(digest(config)),
                         **half)
-    if data.tell() > LARGEST:
-        raise ValueError(f"{loaded.source}: takes {data.tell()} bytes, at most {LARGEST} belong in the box")
+    if data.tell() > MAX_BYTES:
+        raise ValueError(f"{loaded.source}: takes {data.tell()} bytes, at most {MAX_BYTES} belong in the box")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.json", config)
     write_atomic(folder / WEIGHTS, lambda temporary: temporary.write_bytes(data.getvalue()))
@@ -103,9 +103,9 @@ def surface_moved(before: np.ndarray, after: np.ndarray) -> float:
 
 def _renders(size: int) -> np.ndarray:
     """(2, 4, size, size, 3) float32: two people, four pictures of each."""
-    options = RenderOptions(people=2, images=4, size=size, seed=2**31, detect=0.0)
-    stage = Stage(load_face_model(), threads=1)
-    return np.stack([[minmax(image) for image in render_person(p, options, stage)["images"]] for p in range(2)])
+    options = RenderOptions(subjects=2, images=4, size=size, seed=2**31, detect=0.0)
+    context = RenderContext(load_face_model(), threads=1)
+    return np.stack([[minmax(image) for image in render_subject(p, options, context)["images"]] for p in range(2)])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -41,7 +41,7 @@ class Inputs(NamedTuple):
     """x (B, S, S, 9) float32, as `Network.models.coarse.build` takes them; truths (B, 290) float32."""
 
     x: np.ndarray
-    truths: np.ndarray
+    targets: np.ndarray
 
 
 class Errors(NamedTuple):
@@ -78,13 +78,13 @@ def calibration(shards: Shards, size: int, count: int, first: int = 0) -> Inputs
         raise ValueError(f"{shards.path}: holds {len(shards)} people, asked for {count} from number {first} on")
     who = np.arange(first, first + count)
     which = who % shards.images
-    truths = encode(shards.gather("identity", who), shards.gather("expression", who, which),
+    targets = encode(shards.gather("identity", who), shards.gather("expression", who, which),
                     shards.gather("image_points", who, which), shards.size)
     x = np.empty((count, size, size, 9), np.float32)
     for i, image in enumerate(shards.gather("images", who, which)):
         x[i, ..., :3] = minmax(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA))
-        x[i, ..., 3:] = built_in_unit()(mean_face() if i % 2 else truths[i], size)
-    return Inputs(x, truths)
+        x[i, ..., 3:] = built_in_unit()(mean_face() if i % 2 else targets[i], size)
+    return Inputs(x, targets)
 
 
 def convert(model: Any, form: str, samples: Iterable[np.ndarray] = (), convolutions: bool = False) -> bytes:
@@ -125,18 +125,18 @@ def judge(form: str, content: bytes, inputs: Inputs, keras_says: tuple[np.ndarra
         found.append(run(x[None])[0])
         times.append(time.perf_counter() - start)
     return Report(form, len(content), 1e3 * statistics.median(times[-TIMED:]),
-                  errors_of(np.stack(found), inputs.truths, keras_says[0]),
-                  errors_of(iterated_faces(run, inputs.x), inputs.truths, keras_says[1]))
+                  errors_of(np.stack(found), inputs.targets, keras_says[0]),
+                  errors_of(iterated_faces(run, inputs.x), inputs.targets, keras_says[1]))
 
 
-def errors_of(faces: np.ndarray, truths: np.ndarray, keras_says: np.ndarray) -> Errors:
+def errors_of(faces: np.ndarray, targets: np.ndarray, keras_says: np.ndarray) -> Errors:
     """Of faces (B, 290) against the true ones and the Keras model's."""
     shape = linear(load_face_model(), "vertices")
 
     def geometry(other: np.ndarray) -> float:
         return float(np.abs(shape(faces) - shape(other)).mean())
-    turns = faces[:, POSE][:, :3] - truths[:, POSE][:, :3]
-    return Errors(geometry(truths), float(np.degrees(np.sqrt((turns ** 2).mean()))), geometry(keras_says))
+    turns = faces[:, POSE][:, :3] - targets[:, POSE][:, :3]
+    return Errors(geometry(targets), float(np.degrees(np.sqrt((turns ** 2).mean()))), geometry(keras_says))
 
 
 def quantise(run: str | Path, data: str | Path, output: str | Path = "coarse", pictures: int = 100) -> list[Report]:
@@ -153,7 +153,7 @@ def quantise(run: str | Path, data: str | Path, output: str | Path = "coarse", p
     answers = (np.concatenate([np.asarray(predict(x[None])) for x in test.x]), iterated_faces(predict, test.x))
     reports = []
     for form in FORMS:
-        content = convert(loaded.model, form, ranges.x, loaded.config["model"].get("head") == "places")
+        content = convert(loaded.model, form, ranges.x, loaded.config["model"].get("head") == "keypoints")
         target = Path(f"{output}_{form}.tflite")
         write_atomic(target, lambda part, content=content: Path(part).write_bytes(content))
         reports.append(judge(form, content, test, answers))

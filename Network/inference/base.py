@@ -147,7 +147,7 @@ class Predictor(ABC):
     def crops(self, picture: Picture, *, box: Box | None = None, every_face: bool = False) -> list[Crop]:
         """`photos.crop_faces` as this network wants them."""
         return crop_faces(picture, self.size, box=box, every_face=every_face, margin=self.margin,
-                          guess=self.finds_faces_itself)
+                          estimate=self.finds_faces_itself)
 
     def add(self, image: Crop | Picture | np.ndarray) -> Face:
         """One more photo of the same subject -> what is known now.

@@ -181,7 +181,7 @@ def keypoints_of(face: np.ndarray) -> Correspondences:
     steps = (SIZE - 1) * np.arange(GRID) / (GRID - 1)
     grid = np.concatenate([np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2),
                            np.asarray(model.grid_landmarks, float)])
-    pixels = np.concatenate([project(face, what, FIT_SIDE, model) for what in ("places", "landmarks")])
+    pixels = np.concatenate([project(face, what, FIT_SIDE, model) for what in ("keypoints", "landmarks")])
     return Correspondences(grid, pixels, np.full(len(grid), FIT_ERROR ** -2), FIT_SIDE)
 
 
@@ -220,5 +220,5 @@ class Follower:
         pose = decode_pose(found.coefficients[POSE], 1.0)
         face = linear(self._model, "vertices")(found.coefficients).T.astype(np.float64)
         seen = np.column_stack([pose.project(face), (face @ pose.rotation.T)[:, 2] * pose.scale])
-        return FaceAnswer(found.places, None, found.landmarks, seen, pose_numbers(pose, cut.box, 1),
+        return FaceAnswer(found.keypoints, None, found.landmarks, seen, pose_numbers(pose, cut.box, 1),
                           found.coefficients[SHAPE], None, found)

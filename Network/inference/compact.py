@@ -69,7 +69,7 @@ class CompactPredictor(Predictor):
     def find(self, inputs: np.ndarray) -> Found:
         """A network input (S, S, 3) float32. NoFace where any number is not finite."""
         output = self._run(ops.convert_to_tensor(inputs[None, None]))
-        found = Found(*(np.asarray(output[name], np.float32)[0, 0] for name in ("places", "log_variance")))
+        found = Found(*(np.asarray(output[name], np.float32)[0, 0] for name in ("keypoints", "log_variance")))
         if not all(np.isfinite(values).all() for values in found):
             raise NoFace("no face: the network's answer is not finite")
         return found

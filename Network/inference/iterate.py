@@ -116,7 +116,7 @@ class Frame(NamedTuple):
 
     coefficients: np.ndarray
     box: Box
-    places: np.ndarray
+    keypoints: np.ndarray
     landmarks: np.ndarray
     change: float
 

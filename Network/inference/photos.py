@@ -78,7 +78,7 @@ def cut(image: np.ndarray, box: Box, size: int, name: str, pass_name: str) -> Cr
 
 
 def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_face: bool = False, margin: float = 1.0,
-               guess: bool = False) -> list[Crop]:
+               estimate: bool = False) -> list[Crop]:
     """The largest face (or every face, largest first) of a picture as crops of `size` px; [] when none is found.
 
     box     takes the place of the detector
@@ -89,13 +89,13 @@ def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_fac
     name, image = picture
     if box is not None:
         return [cut(image, grown(_square(box, picture), margin), size, name, BY_HAND)]
-    found = find(image, every_face, quick=guess)
+    found = find(image, every_face, quick=estimate)
     if every_face and found:
         return [cut(image, grown(one.box, margin), size, name, one.pass_name) for one in found]
 
     def crops() -> Iterator[Crop]:
         return (cut(image, place.box, size, name, place.name) for place in candidates(image, found, margin))
-    return [next(crops())._replace(others=lambda: islice(crops(), 1, None))] if found or guess else []
+    return [next(crops())._replace(others=lambda: islice(crops(), 1, None))] if found or estimate else []
 
 
 def faces_of(source: Iterable[Picture], crops_of: Callable[[Picture], list[Crop]], every_face: bool = False

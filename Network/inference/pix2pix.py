@@ -8,7 +8,7 @@ import numpy as np
 from Dataset.face_model.model import load_face_model
 from Dataset.fitting.depth_fit import MIN_PIXELS, fit_depth
 from Dataset.geometry.transforms import to_unit_sphere
-from Dataset.representations.depth import decode_depth, guess_camera, large_parts, surface_points
+from Dataset.representations.depth import assumed_camera, decode_depth, large_parts, surface_points
 from Network.inference.base import grid_of
 from Network.inference.dense import DensePredictor, Fit, mean_identity
 from Network.inference.photos import NoFace
@@ -40,7 +40,7 @@ class Pix2PixPredictor(DensePredictor[DepthFitted]):
     def read(self, output: np.ndarray) -> DepthFitted:
         """A photo's depth (S, S, 1) in [-1, 1]. NotFittable where it has too little depth."""
         model, depth = load_face_model(), depth_of(output)
-        fit = fit_depth(depth, guess_camera(len(depth)), model).fit
+        fit = fit_depth(depth, assumed_camera(len(depth)), model).fit
         return DepthFitted(fit.identity, model.shape(fit.identity, fit.expression))
 
     def fit(self, readings: Sequence[DepthFitted], state: Any = None) -> Fit:
@@ -50,7 +50,7 @@ class Pix2PixPredictor(DensePredictor[DepthFitted]):
 
     def depth_map(self) -> DepthReading:
         depth = depth_of(self._last())
-        return DepthReading(depth, guess_camera(len(depth)), self._image)
+        return DepthReading(depth, assumed_camera(len(depth)), self._image)
 
     def own_surface(self, output: np.ndarray) -> np.ndarray:
         return cloud_of(output)
@@ -67,5 +67,5 @@ def cloud_of(output: np.ndarray) -> np.ndarray:
     depth = depth_of(output)
     if np.isfinite(depth).sum() < MIN_PIXELS:
         raise NoFace("no face: the network sees none")
-    cloud = surface_points(depth, guess_camera(len(depth)), CLOUD, np.random.default_rng(0))
+    cloud = surface_points(depth, assumed_camera(len(depth)), CLOUD, np.random.default_rng(0))
     return to_unit_sphere(cloud)[0].astype(np.float32)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from Network.inference.base import Predictor
-from Network.training.loading import DEFAULT_MODEL, Loaded, load_model, models_in_the_box
+from Network.training.loading import DEFAULT_MODEL, Loaded, bundled_models, load_model
 
 #: system -> module and class of its Predictor; imported on demand
 PREDICTORS = {
@@ -44,7 +44,7 @@ def from_run(path: str | Path, checkpoint: str = "best_validation", **options: A
 
 def from_preset(name: str = DEFAULT_MODEL.name, **options: Any) -> Predictor:
     """The Predictor of a bundled network. ValueError for an unknown name, or options as `from_run`."""
-    bundled = models_in_the_box()
+    bundled = bundled_models()
     if name not in bundled:
         raise ValueError(f"preset must be one of {', '.join(bundled)}, got {name!r}")
     return from_run(bundled[name], **options)

@@ -16,7 +16,7 @@ TEXTURE = 256       # texels a side
 _SHARPNESS = 6          # the larger, the more the squarest view decides
 _BEHIND = 0.08          # unit sphere: a point this much behind another in the same cell is hidden
 _CELLS = 72
-_LEAST = 5e-3           # a weight below it is no view at all
+_MIN = 5e-3           # a weight below it is no view at all
 
 
 class View(NamedTuple):
@@ -27,14 +27,14 @@ class View(NamedTuple):
     weight: np.ndarray
 
 
-def view_of(points: np.ndarray, places: np.ndarray) -> View:
+def view_of(points: np.ndarray, keypoints: np.ndarray) -> View:
     """How a photo sees a face. points (N, 3), an ordered grid in the head frame; places (K, 2), a coarser grid of where
     they lie, in sides of the photo."""
-    side, coarse = round(len(points) ** 0.5), round(len(places) ** 0.5)
-    fine = resample(places, side)
+    side, coarse = round(len(points) ** 0.5), round(len(keypoints) ** 0.5)
+    fine = resample(keypoints, side)
     few = resample(points, coarse).astype(np.float64)
     known = np.concatenate([few, np.ones((len(few), 1))], axis=1)
-    camera = np.linalg.lstsq(known, places * (1.0, -1.0), rcond=None)[0][:3].T        # (2, 3), y up
+    camera = np.linalg.lstsq(known, keypoints * (1.0, -1.0), rcond=None)[0][:3].T        # (2, 3), y up
     toward = np.cross(camera[0], camera[1])
     toward /= max(np.linalg.norm(toward), 1e-12)
     facing = np.clip(grid_normals(points) @ toward, 0, 1)
@@ -81,10 +81,10 @@ class Texture:
 
         What no photo shows takes the other half's colour, then a smooth continuation.
         """
-        if self._weight.max() < _LEAST:
+        if self._weight.max() < _MIN:
             return None
         square = (self._side, self._side)
-        known = np.clip(self._weight / (4 * _LEAST), 0, 1)
+        known = np.clip(self._weight / (4 * _MIN), 0, 1)
         mean = self._sum / np.maximum(self._weight, 1e-9)[:, None]
         filled = fill(mean.reshape(*square, 3), known.reshape(square))
         return np.clip(np.rint(filled), 0, 255).astype(np.uint8)

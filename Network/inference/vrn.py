@@ -7,11 +7,11 @@ import keras
 import numpy as np
 
 from Dataset.face_model.model import load_face_model
-from Dataset.fitting.volume_fit import LEAST, fit_volume
+from Dataset.fitting.volume_fit import MIN_VALUE, fit_volume
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.transforms import to_unit_sphere
 from Dataset.representations.depth import surface_points
-from Dataset.representations.volume import decode, front_depth, guess_frame
+from Dataset.representations.volume import decode, estimate_frame, front_depth
 from Dataset.synthesis.renders import coarse_grid
 from Network.inference.base import grid_of
 from Network.inference.dense import DensePredictor, Fit, mean_identity
@@ -87,8 +87,8 @@ def visible_points(output: np.ndarray, count: int = CLOUD) -> np.ndarray:
     """Points (count, 3) float32, even over the front surface of logits (S, S, D), unit sphere: the network's own
     answer, without a model. NoFace where it fills next to nothing."""
     values = sigmoid(output)
-    frame = guess_frame(values.shape[0], values.shape[2])
-    if np.count_nonzero(values > 0.5) < LEAST * values.size:
+    frame = estimate_frame(values.shape[0], values.shape[2])
+    if np.count_nonzero(values > 0.5) < MIN_VALUE * values.size:
         raise NoFace("no face: the network fills next to nothing")
     cloud = surface_points(front_depth(values, frame), frame.camera, count, np.random.default_rng(0))
     return to_unit_sphere(cloud)[0].astype(np.float32)

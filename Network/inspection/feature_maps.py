@@ -9,8 +9,8 @@ import numpy as np
 
 from Dataset.io.images import crop_resize, scaled
 
-MOST_LAYERS = 64
-MOST_VALUES = 1 << 26           # of all feature maps together: 256 MB
+MAX_LAYERS = 64
+MAX_VALUES = 1 << 26           # of all feature maps together: 256 MB
 
 
 def layer_names(model: keras.Model, beginnings: Sequence[str] = ()) -> list[str]:
@@ -28,8 +28,8 @@ def layer_names(model: keras.Model, beginnings: Sequence[str] = ()) -> list[str]
         isinstance(layer, (keras.layers.Conv2D, keras.layers.Conv2DTranspose)))]
     if not names:
         raise ValueError("the network has no layer with feature maps (B, h, w, C)")
-    if len(names) > MOST_LAYERS:
-        raise ValueError(f"{len(names)} layers are more than {MOST_LAYERS}; name fewer")
+    if len(names) > MAX_LAYERS:
+        raise ValueError(f"{len(names)} layers are more than {MAX_LAYERS}; name fewer")
     return names
 
 
@@ -41,8 +41,8 @@ def feature_maps(model: keras.Model, image: np.ndarray, names: Sequence[str]) ->
     if unknown or not names:
         raise ValueError(f"layers with feature maps are needed, got {', '.join(unknown) or 'none'}")
     outputs = [known[name].output for name in names]
-    if sum(int(np.prod([n or 1 for n in output.shape])) for output in outputs) > MOST_VALUES:
-        raise ValueError(f"the feature maps have more than {MOST_VALUES} values; name fewer layers")
+    if sum(int(np.prod([n or 1 for n in output.shape])) for output in outputs) > MAX_VALUES:
+        raise ValueError(f"the feature maps have more than {MAX_VALUES} values; name fewer layers")
     found = keras.Model(model.input, outputs)(np.asarray(image, np.float32)[None], training=False)
     found = found if isinstance(found, (list, tuple)) else [found]
     return {name: np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(maps, "float32")))[0]

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from Network.layers.convlstm import PACKAGE
-from Network.losses.points import PLACE_UNIT
+from Network.losses.points import KEYPOINT_UNIT
 
 MARGIN = 0.125      # heat maps reach so far beyond the image's border, in image sides
 _TINY = 1e-6
@@ -47,12 +47,12 @@ class Correspondences(keras.layers.Layer):
         height, width, count = maps.shape[1:]
         flat = ops.transpose(ops.reshape(maps, (-1, height * width, count)), (0, 2, 1))
         heat = ops.softmax(flat, axis=-1)                                       # (n, K, h w)
-        places = ops.matmul(heat, self.cells)
+        keypoints = ops.matmul(heat, self.cells)
         features = ops.reshape(features, (-1, height * width, features.shape[-1]))
-        looks = ops.matmul(heat, features[..., 1:])
+        appearance = ops.matmul(heat, features[..., 1:])
         # a doubt is read where the heat is, and does not move it
         doubt = ops.matmul(ops.stop_gradient(heat), features[..., :1])[..., 0]
-        return places, ops.clip(doubt + self.doubt, -8.0, 6.0), looks
+        return keypoints, ops.clip(doubt + self.doubt, -8.0, 6.0), appearance
 
     def compute_output_shape(self, maps_shape: tuple, features_shape: tuple) -> tuple:
         """((n, K, 2), (n, K), (n, K, C))."""
@@ -69,15 +69,15 @@ class Sampling(keras.layers.Layer):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
 
-    def call(self, features: Any, places: Any) -> Any:
+    def call(self, features: Any, keypoints: Any) -> Any:
         """As the class says."""
         height, width, channels = features.shape[1:]
-        cells = places * np.array([width, height], np.float32) - 0.5
+        cells = keypoints * np.array([width, height], np.float32) - 0.5
         cells = ops.clip(cells, 0.0, np.array([width - 1.001, height - 1.001], np.float32))
         low = ops.floor(cells)
         share, low = cells - low, ops.cast(low, "int32")
         flat = ops.reshape(features, (-1, channels))
-        first = ops.arange(ops.shape(places)[0], dtype="int32")[:, None] * (height * width)
+        first = ops.arange(ops.shape(keypoints)[0], dtype="int32")[:, None] * (height * width)
         total = 0.0
         for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
             index = first + (low[..., 1] + down) * width + low[..., 0] + right
@@ -85,9 +85,9 @@ class Sampling(keras.layers.Layer):
             total = total + (across * along)[..., None] * ops.take(flat, index, axis=0)
         return total
 
-    def compute_output_shape(self, features_shape: tuple, places_shape: tuple) -> tuple:
+    def compute_output_shape(self, features_shape: tuple, keypoints_shape: tuple) -> tuple:
         """(n, K, C)."""
-        return (*places_shape[:2], features_shape[-1])
+        return (*keypoints_shape[:2], features_shape[-1])
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -98,16 +98,16 @@ class Correction(keras.layers.Layer):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
 
-    def call(self, places: Any, log_variance: Any, looks: Any, corrections: Any) -> tuple[Any, Any, Any]:
+    def call(self, keypoints: Any, log_variance: Any, appearance: Any, corrections: Any) -> tuple[Any, Any, Any]:
         """As the class says."""
-        by = ops.reshape(corrections, (-1, places.shape[1], corrections.shape[-1]))
-        return (places + PLACE_UNIT * by[..., :2], ops.clip(log_variance + by[..., 2], -8.0, 6.0),
-                looks + by[..., 3:])
+        by = ops.reshape(corrections, (-1, keypoints.shape[1], corrections.shape[-1]))
+        return (keypoints + KEYPOINT_UNIT * by[..., :2], ops.clip(log_variance + by[..., 2], -8.0, 6.0),
+                appearance + by[..., 3:])
 
-    def compute_output_shape(self, places_shape: tuple, log_variance_shape: tuple, looks_shape: tuple,
+    def compute_output_shape(self, keypoints_shape: tuple, log_variance_shape: tuple, appearance_shape: tuple,
                              corrections_shape: tuple) -> tuple:
         """The first three shapes."""
-        return places_shape, log_variance_shape, looks_shape
+        return keypoints_shape, log_variance_shape, appearance_shape
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -125,9 +125,9 @@ class FaceFrame(keras.layers.Layer):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
 
-    def build(self, places_shape: tuple, log_variance_shape: tuple, looks_shape: tuple) -> None:
+    def build(self, keypoints_shape: tuple, log_variance_shape: tuple, appearance_shape: tuple) -> None:
         """Make the template and the matrix of its least squares (K, 3)."""
-        count = places_shape[1]
+        count = keypoints_shape[1]
 
         def sphere(shape: tuple, dtype: Any = None) -> Any:       # any template that is not flat, until there is one
             angle = np.arange(count) * 2.4
@@ -146,10 +146,10 @@ class FaceFrame(keras.layers.Layer):
         self.template.assign(centred.astype(np.float32))
         self.solver.assign(_solver(centred))
 
-    def call(self, places: Any, log_variance: Any, looks: Any) -> Any:
+    def call(self, keypoints: Any, log_variance: Any, appearance: Any) -> Any:
         """As the class says."""
         template, solver = ops.convert_to_tensor(self.template), ops.convert_to_tensor(self.solver)
-        flipped = places * np.array([1.0, -1.0], np.float32)                       # y up, as the head's
+        flipped = keypoints * np.array([1.0, -1.0], np.float32)                       # y up, as the head's
         centred = flipped - ops.mean(flipped, axis=1, keepdims=True)
         affine = ops.matmul(ops.transpose(centred, (0, 2, 1)), solver)             # (n, 2, 3)
         rows, scale = _orthonormal(affine)
@@ -158,12 +158,12 @@ class FaceFrame(keras.layers.Layer):
         turned = ops.matmul(residual, rows)
         sure = ops.sigmoid(-log_variance)[..., None]
         camera = ops.concatenate([ops.reshape(rows, (-1, 6)), ops.clip(ops.log(scale[..., 0] + _TINY), -4.0, 4.0)], -1)
-        camera = ops.broadcast_to(camera[:, None], (ops.shape(places)[0], places.shape[1], 7))
-        return ops.concatenate([residual, turned, turned * sure, sure, camera, looks], axis=-1)
+        camera = ops.broadcast_to(camera[:, None], (ops.shape(keypoints)[0], keypoints.shape[1], 7))
+        return ops.concatenate([residual, turned, turned * sure, sure, camera, appearance], axis=-1)
 
-    def compute_output_shape(self, places_shape: tuple, log_variance_shape: tuple, looks_shape: tuple) -> tuple:
+    def compute_output_shape(self, keypoints_shape: tuple, log_variance_shape: tuple, appearance_shape: tuple) -> tuple:
         """(n, K, 16 + C)."""
-        return (*places_shape[:2], 16 + looks_shape[-1])
+        return (*keypoints_shape[:2], 16 + appearance_shape[-1])
 
 
 def _solver(template: np.ndarray) -> np.ndarray:

@@ -95,8 +95,8 @@ def _kernel_gradient(inputs: list, upstream: list, kernel: Any) -> Any:
     flat = ops.reshape(ops.concatenate(upstream, axis=0), (-1, kernel.shape[-1]))
     rows = []
     for i in range(k):
-        places = ops.concatenate([x[:, i:i + height, j:j + width] for j in range(k)], axis=-1)
-        rows.append(ops.matmul(ops.transpose(ops.reshape(places, (-1, k * channels))), flat))
+        keypoints = ops.concatenate([x[:, i:i + height, j:j + width] for j in range(k)], axis=-1)
+        rows.append(ops.matmul(ops.transpose(ops.reshape(keypoints, (-1, k * channels))), flat))
     return ops.reshape(ops.stack(rows), kernel.shape)
 
 

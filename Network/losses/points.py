@@ -27,7 +27,7 @@ def mean_squared_error(truth: Any, prediction: Any) -> Any:
     return ops.mean(ops.square(difference), axis=tuple(range(1, len(difference.shape))))
 
 
-PLACE_UNIT = 0.02           # of an image's side: the size of an error that counts as 1
+KEYPOINT_UNIT = 0.02           # of an image's side: the size of an error that counts as 1
 SHAPE_UNIT = 7.0e-4         # squared, unit sphere: the mean face's error, measured on 200 people of the built-in model
 _KNEE = 0.25                # in PLACE_UNIT: errors below it count squared, above it once; half a pixel of 128 matters
 _FIRST = 0.5                # weight of the places before the second look
@@ -35,7 +35,7 @@ _HIDDEN = 0.5               # weight of a place that the image does not show
 _DOUBT = 0.1
 
 
-def places_and_shape(truth: dict[str, Any], prediction: dict[str, Any]) -> dict[str, Any]:
+def keypoint_loss(truth: dict[str, Any], prediction: dict[str, Any]) -> dict[str, Any]:
     """The `compact` network's loss, in three parts (B,) float32 that add up.
 
     truth       points (B, N, 3), unit sphere; places (B, T, K, 2), image sides; seen (B, T, K), 1 or 0
@@ -48,19 +48,19 @@ def places_and_shape(truth: dict[str, Any], prediction: dict[str, Any]) -> dict[
     doubt   negative log likelihood of the places' errors as Gaussian (Wood et al. 2022, equation 1); it does not move
             the places: errors and heat maps are taken as they are, or the network would excuse what it finds hard
     """
-    _check(truth["places"], prediction["places"])
+    _check(truth["keypoints"], prediction["keypoints"])
     weight = _HIDDEN + (1.0 - _HIDDEN) * truth["seen"]
 
     def distance(error: Any) -> Any:
         huber = _KNEE * ops.sum(ops.sqrt(1.0 + ops.square(error / _KNEE)) - 1.0, axis=-1)
         return ops.mean(weight * huber, axis=(1, 2)) / ops.mean(weight, axis=(1, 2))
-    error = (prediction["places"] - truth["places"]) / PLACE_UNIT                       # (B, T, K, 2)
+    error = (prediction["keypoints"] - truth["keypoints"]) / KEYPOINT_UNIT                       # (B, T, K, 2)
     squared = ops.stop_gradient(ops.mean(ops.square(error), axis=-1))
     doubt = prediction["log_variance"] + squared * ops.exp(-prediction["log_variance"])
-    parts = {"places": distance(error), "doubt": _DOUBT * ops.mean(doubt, axis=(1, 2))}
+    parts = {"keypoints": distance(error), "doubt": _DOUBT * ops.mean(doubt, axis=(1, 2))}
     if "first_places" in prediction:
-        _check(truth["places"], prediction["first_places"])
-        parts["first"] = _FIRST * distance((prediction["first_places"] - truth["places"]) / PLACE_UNIT)
+        _check(truth["keypoints"], prediction["first_places"])
+        parts["first"] = _FIRST * distance((prediction["first_places"] - truth["keypoints"]) / KEYPOINT_UNIT)
     if "points" in prediction:
         _check(truth["points"], prediction["points"])
         difference = ops.cast(prediction["points"], "float32") - truth["points"]
@@ -68,7 +68,7 @@ def places_and_shape(truth: dict[str, Any], prediction: dict[str, Any]) -> dict[
     return parts
 
 
-LEAST_LOG_VARIANCE = -14.0      # of u and v: a standard deviation of 0.0009 of the atlas's side, a ninth of a cell
+MIN_LOG_VARIANCE = -14.0      # of u and v: a standard deviation of 0.0009 of the atlas's side, a ninth of a cell
 _FREEDOM = 4.0                  # of Student's t: few degrees, so that errors far out do not drive the training
 _CONFIDENCE = 0.01              # weight of a map's likelihood: its sum stays beside the paper's parts
 _DEPTH_MAP = 0.5                # of depth, whose range on a face is about that of u and v
@@ -124,7 +124,7 @@ def maps_of_the_face(truth: dict[str, Any], prediction: Any) -> dict[str, Any]:
         parts["gradient"] += total(ops.abs(across)) + total(ops.abs(below))
         if log_variances:
             squared, log_variance = ops.stop_gradient(ops.square(error)), log_variances[i]
-            likelihood += total(face * (log_variance - LEAST_LOG_VARIANCE
+            likelihood += total(face * (log_variance - MIN_LOG_VARIANCE
                                         + (_FREEDOM + 1) * ops.log1p(squared * ops.exp(-log_variance) / _FREEDOM)))
     if log_variances:
         parts["confidence"] = 0.5 * _CONFIDENCE * likelihood
@@ -150,5 +150,5 @@ def _check(truth: Any, prediction: Any) -> None:
 
 
 #: system -> the loss of its paper
-LOSSES = {"convlstm": mean_squared_error, "compact": places_and_shape, "uvnet": maps_of_the_face,
+LOSSES = {"convlstm": mean_squared_error, "compact": keypoint_loss, "uvnet": maps_of_the_face,
           "vrn": volume_and_landmarks}

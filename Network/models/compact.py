@@ -20,7 +20,7 @@ from keras import layers
 from Network.layers.canonical import FaceFrame
 from Network.layers.convlstm import FoldTime, UnfoldTime
 from Network.layers.grid import resample
-from Network.layers.keypoints import PLACES, find_places
+from Network.layers.keypoints import KEYPOINT_SIDE, find_keypoints
 from Network.layers.normalisation import BatchNormalization
 from Network.layers.residual import residual_encoder
 
@@ -38,7 +38,7 @@ class Config:
     encoder_filters: tuple[int, ...] = (32, 48, 96, 160, 224)   # at 1/2, 1/4, 1/8, 1/16, 1/32 of the image
     encoder_blocks: tuple[int, ...] = (0, 0, 1, 2, 2)           # residual blocks of two 3x3 convolutions
     pyramid_filters: int = 96                       # at 1/8 of the image, before the heat maps
-    looks: int = 24                                 # channels of appearance carried into the face's frame
+    appearance: int = 24                                 # channels of appearance carried into the face's frame
     refinements: int = 1                            # second looks, at 1/4 of the image, where the places were found
     fine_filters: int = 48                          # of the features at 1/4
     refine_filters: int = 64                        # of the two convolutions over the face of a second look
@@ -55,7 +55,7 @@ class Config:
                              f"got {self.image_size}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name in ("encoder_blocks", "looks", "refinements") else 1e-9
+            least = 0 if field.name in ("encoder_blocks", "appearance", "refinements") else 1e-9
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, (int, float)) and not isinstance(number, bool) and not number >= least:
                     raise ValueError(f"{field.name} must be positive, got {value!r}")
@@ -87,20 +87,20 @@ def set_template(model: keras.Model, mean: np.ndarray) -> None:
     """Tell a new network the mean face, an ordered grid (N, 3) in the unit sphere: its canonical coordinates."""
     for layer in model.layers:          # without refinements nothing is in canonical coordinates
         if layer.name == "face_frame":
-            layer.set_template(resample(mean, PLACES))
+            layer.set_template(resample(mean, KEYPOINT_SIDE))
 
 
 def _network(config: Config, images: Any) -> dict[str, Any]:
     """All outputs for images (B, T, H, W, 3)."""
     convolution, face_frame = partial(_conv, config), FaceFrame(name="face_frame")
     levels = residual_encoder(FoldTime(name="fold")(images), config.encoder_filters, config.encoder_blocks, convolution)
-    found = find_places(levels, convolution, face_frame, pyramid=config.pyramid_filters, looks=config.looks,
+    found = find_keypoints(levels, convolution, face_frame, pyramid=config.pyramid_filters, appearance=config.appearance,
                         refinements=config.refinements, fine=config.fine_filters, refine=config.refine_filters)
 
     def unfold(array: Any, name: str) -> Any:
         return UnfoldTime(name=name, dtype="float32")(array, images)
     outputs = {"first_places": unfold(found.first, "first_places")} if config.refinements else {}
-    return {**outputs, "places": unfold(found.places, "places"),
+    return {**outputs, "keypoints": unfold(found.keypoints, "keypoints"),
             "log_variance": unfold(found.log_variance, "log_variance")}
 
 

@@ -24,7 +24,7 @@ from keras import layers, ops
 
 from Network.layers.convlstm import PACKAGE
 from Network.layers.normalisation import BatchNormalization
-from Network.losses.points import LEAST_LOG_VARIANCE
+from Network.losses.points import MIN_LOG_VARIANCE
 
 _INITIAL_LOG_VARIANCE = -3.0    # a fifth of the atlas's side: the error of a network that knows nothing
 CHOICES = {"scaling": ("unit", "minmax"), "normalisation": ("none", "batch"),
@@ -165,7 +165,7 @@ def set_template(model: keras.Model, template: Any) -> None:
 @keras.saving.register_keras_serializable(PACKAGE)
 def floored_log_variance(x: Any) -> Any:
     """log(e^x + e^LEAST_LOG_VARIANCE): smooth, so that one pixel that is too certain cannot break a training."""
-    return LEAST_LOG_VARIANCE + ops.softplus(x - LEAST_LOG_VARIANCE)
+    return MIN_LOG_VARIANCE + ops.softplus(x - MIN_LOG_VARIANCE)
 
 
 def _convolution(config: Config, x: Any, features: int, kernel_size: int, name: str, strides: int = 1,

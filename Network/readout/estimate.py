@@ -48,7 +48,7 @@ class FaceKeypoints(NamedTuple):
 def face_keypoints(model: FaceModel) -> FaceKeypoints:
     """The maps of a face model."""
     means, bases = [], []
-    for what in ("places", "landmarks"):
+    for what in ("keypoints", "landmarks"):
         flat = linear(model, what)
         means.append(flat.mean.reshape(3, -1).T.astype(np.float64))
         basis = flat.basis.astype(np.float64).reshape(SHAPE.stop, 3, -1).transpose(0, 2, 1)

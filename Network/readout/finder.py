@@ -30,6 +30,6 @@ def keypoint_finder(folder: Path) -> Callable[[np.ndarray], tuple[np.ndarray, np
     def find(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = [run(ops.convert_to_tensor(pictures[i:i + BATCH, None])) for i in range(0, len(pictures), BATCH)]
         keypoints, log_variance = (np.concatenate([np.asarray(part[name])[:, 0] for part in found])
-                                   for name in ("places", "log_variance"))
+                                   for name in ("keypoints", "log_variance"))
         return keypoints, log_variance
     return find

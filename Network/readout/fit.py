@@ -61,7 +61,7 @@ def parts_of(shards: Shards, find: Keypoints, cache: Path | None = None,
     """The keypoints of all pictures, CHUNK subjects at a time, from the cache where they are there."""
     for begin in progress(range(0, len(shards), CHUNK), total=-(-len(shards) // CHUNK)):
         rows = np.arange(begin, min(begin + CHUNK, len(shards)))
-        numbers = shards.people[rows]
+        numbers = shards.subjects[rows]
         file = cache / f"keypoints_{numbers[0]}_{numbers[-1]}.npz" if cache else None
         if file is not None and file.is_file():
             with np.load(file, allow_pickle=False) as stored:
@@ -203,8 +203,8 @@ def fit_run(run: Path, shards: Shards, cache: Path | None = None, subjects: int 
     weights = file_hash(Path(run) / WEIGHTS)
     parts = list(parts_of(shards, keypoint_finder(run), cache, progress))
     everybody = Part(*(np.concatenate(column) for column in zip(*parts))) if parts else None
-    inside = np.flatnonzero(shards.people < HELD_OUT)
-    outside = np.flatnonzero(shards.people >= HELD_OUT)[:subjects or None]
+    inside = np.flatnonzero(shards.subjects < HELD_OUT)
+    outside = np.flatnonzero(shards.subjects >= HELD_OUT)[:subjects or None]
     if everybody is None or not len(inside) or not len(outside):
         raise ValueError(f"{shards.path}: subjects on both sides of number {HELD_OUT} are needed")
     training = [everybody.take(outside[i:i + CHUNK]) for i in range(0, len(outside), CHUNK)]

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 WEIGHTS, WEIGHTS_VERSION = "weights.npz", 2
 #: the weights in the box: what demo.py uses when no model is named
 DEFAULT_MODEL = Path(__file__).parents[1] / "weights" / "compact"
-BOX = DEFAULT_MODEL.parent
+BUNDLED = DEFAULT_MODEL.parent
 
 
 class Loaded(NamedTuple):
@@ -47,10 +47,10 @@ class Loaded(NamedTuple):
         return self._replace(model=model)
 
 
-def models_in_the_box() -> dict[str, Path]:
+def bundled_models() -> dict[str, Path]:
     """Name -> weight folder of every network that comes with the program, the default one first."""
     found = {}
-    for config in sorted(BOX.glob("*/config.json"), key=lambda path: (path.parent != DEFAULT_MODEL, path)):
+    for config in sorted(BUNDLED.glob("*/config.json"), key=lambda path: (path.parent != DEFAULT_MODEL, path)):
         if json.loads(config.read_text()).get("network") in NETWORKS:
             found[config.parent.name] = config.parent
     return found
@@ -60,7 +60,7 @@ def model_path(path: str | Path) -> Path:
     """Where a model lies: the path itself, or, where nothing is there, the folder of the one in the box of this name.
     """
     path = Path(path)
-    return path if path.exists() else models_in_the_box().get(str(path), path)
+    return path if path.exists() else bundled_models().get(str(path), path)
 
 
 def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
@@ -83,7 +83,7 @@ def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
             raise ValueError(f"{path}: holds no {file.name} yet")
         return load_model(file)
     if not path.is_file():
-        raise ValueError(f"{path}: no such model file or run folder; in the box are {', '.join(models_in_the_box())}")
+        raise ValueError(f"{path}: no such model file or run folder; in the box are {', '.join(bundled_models())}")
     config = RunFolder(path.parent).config() if (path.parent / "config.json").is_file() else {}
     readers = {".keras": _read_keras, ".h5": _read_h5}
     if path.suffix not in readers:

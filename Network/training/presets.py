@@ -34,7 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "network": "compact",
         "settings": {},
         "train": {"epochs": 60, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
-                  "choose_by": "places"},
+                  "choose_by": "keypoints"},
         "model": {}, "data": {},
     },
     # Ronkainen 2017, 3.4-3.7: Adam 1e-4, then 1e-5 with beta1 0.99; it says neither for how many epochs nor when

@@ -45,8 +45,8 @@ class Report(NamedTuple):
 
     def __str__(self) -> str:
         stages = ", ".join(f"{name} {ms:.1f}" for name, ms in self.ms.items())
-        people = "1 face" if self.faces == 1 else f"{self.faces} faces"
-        return (f"{self.frames} frames, {self.with_face} with a face, {people}; start-up {self.start_up:.2f} s, then "
+        subjects = "1 face" if self.faces == 1 else f"{self.faces} faces"
+        return (f"{self.frames} frames, {self.with_face} with a face, {subjects}; start-up {self.start_up:.2f} s, then "
                 f"{self.rate:.1f} frames/s, {self.dropped} dropped; ms a frame: {stages}; the detector ran "
                 f"{self.detections} times")
 

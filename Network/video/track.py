@@ -20,16 +20,16 @@ from Dataset.detection.dlib_detector import dlib_faces, load_dlib
 from Dataset.geometry.smoothing import SmoothingConfig
 
 log = logging.getLogger(__name__)
-MOST_FACES = 16
+MAX_FACES = 16
 EXTENT, QUICK_LOOK, SURE = 0.91, 320, 2         # as in Network/predict.py, which this module need not wait for
 NEAR_LOOK, AROUND = 120, 0.3                    # px of a look near a face, and what it sees around it, of its side
 SEARCH_EVERY = 3        # frames, while a lost face may come back and others are followed, or one was missed
-LEAST_SIDE = 16.0       # px: smaller faces are not followed
+MIN_SIDE = 16.0       # px: smaller faces are not followed
 GREW, MOVED = 2.0, 0.6  # a box that changes by more from frame to frame, in its sides, has lost its face
 IN_PICTURE = 0.3        # share of a face's places that lie in the frame: with less it has left
 SAME = 0.2              # intersection over union of a find and a track from which they are one face
 TWICE = 0.6             # of two tracks from which they follow one face
-_LIMITS = {"detect_every": (1, 10_000), "faces": (1, MOST_FACES), "confidence": (0, 1), "patience": (1, 1000),
+_LIMITS = {"detect_every": (1, 10_000), "faces": (1, MAX_FACES), "confidence": (0, 1), "patience": (1, 1000),
            "remember": (0, 3600)}
 #: detect(frame (H, W, 3) uint8 BGR, thorough, near) -> boxes (x, y, w, h) px of the frame, the largest first; near: a
 #: box (x, y, side) about a face that is known, so that no more needs to be searched; None: the whole frame
@@ -68,13 +68,13 @@ class Track:
     def __init__(self, number: int, box: np.ndarray, config: TrackConfig, time: float) -> None:
         self.number, self.box, self.seen = number, box, time
         self.state: Any = None
-        self.looks = self.misses = 0
+        self.appearance = self.misses = 0
         self.reason, self.sure = "", False
         self.smooth = config.box.filter()
 
     def found(self, box: np.ndarray, time: float) -> None:
         """Begin anew at a box."""
-        self.box, self.seen, self.state, self.looks, self.misses, self.reason = box, time, None, 0, 0, ""
+        self.box, self.seen, self.state, self.appearance, self.misses, self.reason = box, time, None, 0, 0, ""
         self.smooth.reset()
 
 
@@ -129,44 +129,44 @@ class Tracker:
                 finds += self._detect(image, doubt, track.box)
         return finds
 
-    def update(self, track: Track, places: np.ndarray, confidence: float | None, time: float) -> bool:
+    def update(self, track: Track, keypoints: np.ndarray, confidence: float | None, time: float) -> bool:
         """Take what a network saw of a track's face in this frame: places (K, 2) px of the frame; confidence in [0, 1],
         None where it does not say -> whether the face is still there. If so the box is set for the next frame."""
-        reason = self._doubt(track, places, confidence)
+        reason = self._doubt(track, keypoints, confidence)
         if reason:
             self.lose(track, reason, time)
             return False
-        track.box = track.smooth(box_around(places), time, track.box[2])
-        track.looks, track.seen = track.looks + 1, time
+        track.box = track.smooth(box_around(keypoints), time, track.box[2])
+        track.appearance, track.seen = track.appearance + 1, time
         track.sure = confidence is not None
         return True
 
-    def aim(self, track: Track, places: np.ndarray, confidence: float | None, time: float) -> bool:
+    def aim(self, track: Track, keypoints: np.ndarray, confidence: float | None, time: float) -> bool:
         """After a first look at a new face: `update`, but that the box is where the face lies, not a mean, and that
         the frame's own look is still to come."""
-        reason = self._doubt(track, places, confidence)
+        reason = self._doubt(track, keypoints, confidence)
         if reason:
             self.lose(track, reason, time)
             return False
-        track.box = box_around(places)
+        track.box = box_around(keypoints)
         return True
 
     def settle(self, time: float) -> None:
         """After a frame: of two tracks on one face the younger is given up."""
-        for younger in sorted(self.tracks, key=lambda track: track.looks):
+        for younger in sorted(self.tracks, key=lambda track: track.appearance):
             others = [t.box for t in self.tracks if t is not younger]
             if others and overlaps(younger.box[None], np.stack(others)).max() > TWICE:
                 self.lose(younger, "follows another's face", time)
 
-    def _doubt(self, track: Track, places: np.ndarray, confidence: float | None) -> str:
+    def _doubt(self, track: Track, keypoints: np.ndarray, confidence: float | None) -> str:
         if confidence is not None and not confidence >= self.config.confidence:
             return "the network sees no face"
-        if not np.isfinite(places).all():
+        if not np.isfinite(keypoints).all():
             return "its places are not finite"
-        box, (height, width) = box_around(places), self._shape
-        if not LEAST_SIDE <= box[2] <= 2 * max(height, width):
+        box, (height, width) = box_around(keypoints), self._shape
+        if not MIN_SIDE <= box[2] <= 2 * max(height, width):
             return "its size is no face's"
-        if ((places >= 0) & (places < (width, height))).all(-1).mean() < IN_PICTURE:
+        if ((keypoints >= 0) & (keypoints < (width, height))).all(-1).mean() < IN_PICTURE:
             return "left the picture"
         shift = np.abs(box[:2] + box[2] / 2 - track.box[:2] - track.box[2] / 2).max()
         if not (1 / GREW <= box[2] / track.box[2] <= GREW and shift <= MOVED * track.box[2]):
@@ -242,7 +242,7 @@ def _about(image: np.ndarray, near: np.ndarray | None, look: Callable[[np.ndarra
         height, width = image.shape[:2]
         low, high = near[:2] - AROUND * near[2], near[:2] + (1 + AROUND) * near[2]
         (left, top), (right, bottom) = (np.rint(np.clip(v, 0, (width, height))).astype(int) for v in (low, high))
-        if min(right - left, bottom - top) < LEAST_SIDE:
+        if min(right - left, bottom - top) < MIN_SIDE:
             return []
         image = np.ascontiguousarray(image[top:bottom, left:right])
     return [(x + left, y + top, w, h) for x, y, w, h in (find.box for find in look(image))]
@@ -267,23 +267,23 @@ def square(box: Sequence[float], margin: float = 1.0) -> np.ndarray:
     return np.array([x + (w - side) / 2, y + (h - side) / 2, side])
 
 
-def box_around(places: np.ndarray) -> np.ndarray:
+def box_around(keypoints: np.ndarray) -> np.ndarray:
     """The box in which places (K, 2) lie as in most crops of the training (`Network.predict.cut_again`)."""
-    low, high = places.min(0), places.max(0)
+    low, high = keypoints.min(0), keypoints.max(0)
     side = float((high - low).max()) / EXTENT
     return np.array([*((low + high) / 2 - side / 2), side])
 
 
-def to_frame(places: np.ndarray, box: Sequence[float]) -> np.ndarray:
+def to_frame(keypoints: np.ndarray, box: Sequence[float]) -> np.ndarray:
     """Sides of a crop (..., 2 or 3) -> px of the frame; a third coordinate, depth, is scaled alike."""
-    scaled = np.asarray(places, np.float64) * box[2]
+    scaled = np.asarray(keypoints, np.float64) * box[2]
     scaled[..., :2] += np.asarray(box[:2])
     return scaled
 
 
-def to_crop(places: np.ndarray, box: Sequence[float]) -> np.ndarray:
+def to_crop(keypoints: np.ndarray, box: Sequence[float]) -> np.ndarray:
     """Undoes :func:`to_frame`."""
-    moved = np.array(places, np.float64)
+    moved = np.array(keypoints, np.float64)
     moved[..., :2] -= np.asarray(box[:2])
     return moved / box[2]
 

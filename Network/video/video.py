@@ -19,7 +19,7 @@ from Network.video.track import Detector, Track, TrackConfig, Tracker, make_dete
 
 STAGES = ("read", "detect", "crop", "render", "network", "smooth", "draw", "write")
 _TURNS = (360.0, 360.0, 360.0, 0.0, 0.0, 0.0)       # a pose's angles come round
-_DEGREES, _SPREAD = 90.0, 3.0       # units of speed: of angles, and of coefficients
+_DEGREES, _SIGMA = 90.0, 3.0       # units of speed: of angles, and of coefficients
 
 
 class Cut(NamedTuple):
@@ -46,7 +46,7 @@ class FaceAnswer(NamedTuple):
     state         handed back with this face's next frame, None is a new face's; boxes change from frame to frame
     """
 
-    places: np.ndarray
+    keypoints: np.ndarray
     confidence: float | None = None
     landmarks: np.ndarray | None = None
     vertices: np.ndarray | None = None
@@ -74,7 +74,7 @@ class FaceResult(NamedTuple):
 
     track: int
     box: np.ndarray
-    places: np.ndarray
+    keypoints: np.ndarray
     landmarks: np.ndarray | None
     vertices: np.ndarray | None
     pose: np.ndarray | None
@@ -94,15 +94,15 @@ class VideoConfig:
     beta: float = 50.0              # one-euro: Hz of cutoff for a speed of one face a second; the higher, the quicker
     video_detector: str = "cascades"    # who finds faces: OpenCV's cascades, or the paper's dlib, if it is installed
     detect_every: int = 15          # frames between two runs of the detector
-    looks: int = 2                  # at a new face in its first frame, each from the last one's answer
+    appearance: int = 2                  # at a new face in its first frame, each from the last one's answer
     confidence: float = 0.3         # of a network that says how sure it is: below it the face is lost
     remember: float = 3.0           # s: a face that comes back within them keeps its number
 
     def __post_init__(self) -> None:
         if self.box_smoothing not in WAYS:
             raise ValueError(f"box_smoothing must be one of {', '.join(WAYS)}, got {self.box_smoothing!r}")
-        if not 1 <= self.looks <= 20:
-            raise ValueError(f"looks must be within 1 to 20, got {self.looks}")
+        if not 1 <= self.appearance <= 20:
+            raise ValueError(f"looks must be within 1 to 20, got {self.appearance}")
         make_detector(self.video_detector)
         self.tracks(1)
 
@@ -161,24 +161,24 @@ class FaceVideo:
 
     def _look(self, track: Track, moment: Moment) -> FaceResult | None:
         """One track in one frame; None when its face is lost."""
-        looks = 1 if track.looks else self.config.looks
-        for look in range(looks):
+        appearance = 1 if track.appearance else self.config.appearance
+        for look in range(appearance):
             with self.times("crop"):
                 cut = cut_box(moment, track.box, self.network.size)
             if cut is None:
                 self.tracker.lose(track, "left the picture", moment.time)
                 return None
             answer = self._answer(cut, track.state)
-            places = to_frame(answer.places, cut.box)
-            if look + 1 < looks:        # a first look, to look again from
-                again = self.tracker.aim(track, places, answer.confidence, moment.time)
+            keypoints = to_frame(answer.keypoints, cut.box)
+            if look + 1 < appearance:        # a first look, to look again from
+                again = self.tracker.aim(track, keypoints, answer.confidence, moment.time)
             else:
-                again = self.tracker.update(track, places, answer.confidence, moment.time)
+                again = self.tracker.update(track, keypoints, answer.confidence, moment.time)
             if not again:
                 return None
             track.state = answer.state
         with self.times("smooth"):
-            return self._smoothed(track, cut, answer, places, moment.time)
+            return self._smoothed(track, cut, answer, keypoints, moment.time)
 
     def _answer(self, cut: Cut, state: Any) -> FaceAnswer:
         """The network's; what it renders on the way (coarse) is a stage of its own."""
@@ -190,13 +190,13 @@ class FaceVideo:
         self.times.seconds["network"] -= spent
         return answer
 
-    def _smoothed(self, track: Track, cut: Cut, answer: FaceAnswer, places: np.ndarray, now: float) -> FaceResult:
+    def _smoothed(self, track: Track, cut: Cut, answer: FaceAnswer, keypoints: np.ndarray, now: float) -> FaceResult:
         unit = float(cut.box[2])
         begun, filters = self._filters.get(track.number, (0, {}))
-        if track.looks <= begun or not filters:         # found again meanwhile
+        if track.appearance <= begun or not filters:         # found again meanwhile
             filters = {}
-        values = {"places": (places, unit), "pose": (answer.pose, (_DEGREES,) * 3 + (0.01 * unit, unit, unit)),
-                  "coefficients": (answer.coefficients, _SPREAD)}
+        values = {"keypoints": (keypoints, unit), "pose": (answer.pose, (_DEGREES,) * 3 + (0.01 * unit, unit, unit)),
+                  "coefficients": (answer.coefficients, _SIGMA)}
         values |= {name: (None if getattr(answer, name) is None else to_frame(getattr(answer, name), cut.box), unit)
                    for name in ("landmarks", "vertices")}
         smooth: dict[str, Any] = {}
@@ -206,7 +206,7 @@ class FaceVideo:
                     filters[name] = self.config.smooth().filter(_TURNS if name == "pose" else None)
                 value = filters[name](value, now, np.asarray(scale))
             smooth[name] = value
-        self._filters[track.number] = (track.looks, filters)
+        self._filters[track.number] = (track.appearance, filters)
         return FaceResult(track.number, cut.box, confidence=answer.confidence, answer=answer, **smooth)
 
 

@@ -1,6 +1,6 @@
 """Depth maps of people of the built-in face: how well the person is found again, and what surfaces cost.
 
-    OMP_NUM_THREADS=1 python -m tests.bench.depth --people 8
+    OMP_NUM_THREADS=1 python -m tests.bench.depth --subjects 8
 
 Error: mean distance of the neutral grid (64 x 64) after a similarity, over the mean face's (1: nothing was found out).
 People turned up to 25 degrees, half of them with an expression, cameras 0.45 to 1.5 m away, crops of 160 to 220 mm.
@@ -18,15 +18,15 @@ from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.transforms import umeyama
 from Dataset.representations import points
-from Dataset.representations.depth import (decode, decode_depth, depth_range, encode, encode_depth, from_picture,
-                                           guess_camera, to_picture, triangulate)
+from Dataset.representations.depth import (assumed_camera, decode, decode_depth, depth_range, encode, encode_depth,
+                                           from_picture, to_picture, triangulate)
 from Dataset.synthesis.scene import pose_vertices
 
 
-def rendered(person, size, model):
+def rendered(subject, size, model):
     """Truth (4096, 3) mm, camera, depth map of the face without ears and neck."""
-    rng = np.random.default_rng([77, person])
-    identity, expression = model.sample_identity(rng), model.sample_expression(rng, 0.5) * (person % 2)
+    rng = np.random.default_rng([77, subject])
+    identity, expression = model.sample_identity(rng), model.sample_expression(rng, 0.5) * (subject % 2)
     pose = np.array([rng.uniform(-25, 25), rng.uniform(-12, 12), rng.uniform(-10, 10), 0, 0, 0])
     distance = np.exp(rng.uniform(np.log(450), np.log(1500)))
     camera = look_at_face(size, distance, size * distance / rng.uniform(160, 220))
@@ -51,12 +51,12 @@ def bare_poisson(cloud, camera):
     return o3d.geometry.TriangleMesh.create_from_point_cloud_poisson(plain, depth=7, n_threads=1)
 
 
-def fits(people, size, model):
+def fits(subjects, size, model):
     """One line for each kind of map."""
     mean = points.decode(points.encode(model.mean, 64, model))
     errors = {}
-    for person in range(people):
-        truth, camera, depth = rendered(person, size, model)
+    for subject in range(subjects):
+        truth, camera, depth = rendered(subject, size, model)
         limits, values = depth_range(depth, camera.focal), encode_depth(depth, None, camera.focal)
         eight = from_picture(to_picture(values))
         floor = np.linalg.norm(umeyama(mean, truth).apply(mean) - truth, axis=1).mean()
@@ -64,8 +64,8 @@ def fits(people, size, model):
                 "true depth, true camera": (depth, camera, True),
                 "the same, its size unknown": (depth, camera, False),
                 "8 bits, true camera and distance": (decode_depth(eight, limits), camera, False),
-                "camera and distance guessed": (decode_depth(values), guess_camera(size), False),
-                "both: a network's answer at best": (decode_depth(eight), guess_camera(size), False)}.items():
+                "camera and distance guessed": (decode_depth(values), assumed_camera(size), False),
+                "both: a network's answer at best": (decode_depth(eight), assumed_camera(size), False)}.items():
             fit, seconds = spent(lambda: fit_depth(found, view, model, sized))
             grid = fit.grid(64, model)
             error = np.linalg.norm(umeyama(grid, truth).apply(grid) - truth, axis=1).mean()
@@ -95,13 +95,13 @@ def surfaces(size, rounds, model):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--people", type=int, default=8)
+    parser.add_argument("--subjects", type=int, default=8)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     model = load_face_model()
     surfaces(256, arguments.rounds, model)
-    fits(arguments.people, arguments.size, model)
+    fits(arguments.subjects, arguments.size, model)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from Dataset.face_model.model import load_face_model
 from Dataset.fitting.shape_from_shading import Detail, DetailOptions, refine
 from Dataset.io.images import write_image
 from Dataset.representations.coefficients import IDENTITY
-from Dataset.synthesis.scene import Stage
+from Dataset.synthesis.scene import RenderContext
 from Evaluation.views.detail import detail_picture
 from tests.relief import Relief, angle, picture
 
@@ -53,12 +53,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=192, help="pixels")
     parser.add_argument("--picture", metavar="FILE", help="draw the first face, before, after and true")
     arguments = parser.parse_args(argv)
-    stage, seeds = Stage(load_face_model(), threads=1), range(arguments.seeds[0], arguments.seeds[1] + 1)
+    context, seeds = RenderContext(load_face_model(), threads=1), range(arguments.seeds[0], arguments.seeds[1] + 1)
     print(f"{len(seeds)} faces, {arguments.size} px | degrees before | after | of it | better on | processor s")
     for way, (find, height) in WAYS.items():
         angles, seconds = [], []
         for seed in seeds:
-            true = picture(seed, arguments.size, height, stage=stage)
+            true = picture(seed, arguments.size, height, context=context)
             begun = time.process_time()
             found = find(true, seed)
             seconds.append(time.process_time() - begun)

@@ -24,9 +24,9 @@ from Dataset.io.inputs import Picture
 from Dataset.rendering.shading import to_bgr8
 from Dataset.synthesis.background import backdrop
 from Dataset.synthesis.framing import expected_box
-from Dataset.synthesis.scene import VIEW, Stage, View, roughen, sample_view
+from Dataset.synthesis.scene import VIEW, RenderContext, View, roughen, sample_view
 from Dataset.synthesis.video import DISTANCE, SyntheticVideo, VideoOptions
-from Dataset.synthesis.workers import render_stage
+from Dataset.synthesis.workers import render_context
 from Evaluation.reports.landmarks import landmark_error
 from Network import from_run
 from Network.inference.base import Predictor
@@ -46,16 +46,16 @@ class Scene(NamedTuple):
     box: tuple[float, float, float, float]
 
 
-def scenes(count: int, seed: int, stage: Stage) -> Iterator[Scene]:
+def scenes(count: int, seed: int, context: RenderContext) -> Iterator[Scene]:
     for number in range(count):
         rng = np.random.default_rng([seed, number, 7])
         height = int(rng.integers(240, 641))
         options = VideoOptions(kind="still", width=int(height * rng.choice([0.75, 1, 1.33])), height=height,
-                               seed=seed * 10000 + number, head=rng.uniform(0.22, 0.75), wild=rng.uniform(0.2, 1))
-        video = SyntheticVideo(options, stage)
+                               seed=seed * 10000 + number, head=rng.uniform(0.22, 0.75), clutter=rng.uniform(0.2, 1))
+        video = SyntheticVideo(options, context)
         wide = rng.random() < 0.5
         angles = rng.uniform(-1, 1, 3) * LIMITS if wide else np.clip(rng.normal(0, FRONTAL), -LIMITS, LIMITS)
-        view = roughen(sample_view(rng, stage.model.sample_expression(rng), angles=angles), rng, 1.0, 0.12)
+        view = roughen(sample_view(rng, context.model.sample_expression(rng), angles=angles), rng, 1.0, 0.12)
         camera = video.camera
         room = np.maximum(np.array([camera.width, camera.height]) / 2 * DISTANCE / camera.focal - HALF_HEAD, 0)
         video._motions = [_Still(view, rng.uniform(-1, 1, 2) * room, camera)]
@@ -90,7 +90,7 @@ def starts(scene: Scene, rng: np.random.Generator) -> Iterator[Box]:
 
 
 def measure(stream: Predictor, pictures: int, seed: int, doubts: bool) -> None:
-    errors, spent, looks, right, wrong, empty = [], [], [], [], [], 0
+    errors, spent, appearance, right, wrong, empty = [], [], [], [], [], 0
     look, count = stream._look, [0]
 
     def counted(crop: Any) -> Any:
@@ -103,13 +103,13 @@ def measure(stream: Predictor, pictures: int, seed: int, doubts: bool) -> None:
             return landmark_error(stream.add(crop).picture_landmarks, scene.landmarks).flat / 100
         except NoFace:
             return np.inf
-    for number, scene in enumerate(scenes(pictures, seed, render_stage())):
+    for number, scene in enumerate(scenes(pictures, seed, render_context())):
         stream._look, count[0] = counted, 0
         begun = time.process_time()
         crops = stream.crops(Picture("p", scene.image))
         errors.append(error(crops[0]) if crops else np.inf)
         spent.append(time.process_time() - begun)
-        looks.append(count[0])
+        appearance.append(count[0])
         stream._look = look
         for box in starts(scene, np.random.default_rng([5, number])) if doubts else ():
             crop, = stream.crops(Picture("p", scene.image), box=box)
@@ -122,12 +122,12 @@ def measure(stream: Predictor, pictures: int, seed: int, doubts: bool) -> None:
             off = error(crop)
             if off < RIGHT or off > 1.5 * RIGHT:
                 (right if off < RIGHT else wrong).append(doubt)
-    errors, spent, looks = np.array(errors), 1000 * np.array(spent), np.array(looks)
+    errors, spent, appearance = np.array(errors), 1000 * np.array(spent), np.array(appearance)
     given = errors[np.isfinite(errors)]
     print(f"{pictures} pictures of seed {seed}: found {100 * (errors < RIGHT).mean():.1f} %, no face said in "
           f"{np.isinf(errors).sum()}; landmarks of the others {100 * given.mean():.2f} % (median "
           f"{100 * np.median(given):.2f}); processor time {np.median(spent):.0f} ms (median), {spent.mean():.0f} "
-          f"(mean); one look in {(looks == 1).sum()}, {looks.mean():.2f} on average, {looks.max()} at most")
+          f"(mean); one look in {(appearance == 1).sum()}, {appearance.mean():.2f} on average, {appearance.max()} at most")
     if doubts:
         print(f"doubt (at most 0: a face, from 1: none) of {len(right)} crops at the face, of {len(wrong)} beside it, "
               f"{empty} without an answer:")

@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
-from Network.losses.points import places_and_shape  # noqa: E402
+from Network.losses.points import keypoint_loss  # noqa: E402
 from Network.models import pix2pix  # noqa: E402
 from Network.models import compact
 from Network.training.gan_step import GanStep, make_optimizers  # noqa: E402
@@ -40,11 +40,11 @@ def gan(config: pix2pix.Config, policy: str, pictures: int = PICTURES) -> Callab
 def baseline() -> Callable[[], object]:
     """One update of `compact`: people of 4 pictures."""
     keras.config.set_dtype_policy("mixed_bfloat16")
-    config, people = compact.COMPACT, PICTURES // 4
-    step = GradientStep(compact.build_training(config), keras.optimizers.Adam(1e-4), places_and_shape)
-    x = np.random.default_rng(0).random((people, 4, config.image_size, config.image_size, 3), np.float32)
-    y = {"points": np.zeros((people, config.points, 3), np.float32),
-         "places": np.zeros((people, 4, 256, 2), np.float32), "seen": np.ones((people, 4, 256), np.float32)}
+    config, subjects = compact.COMPACT, PICTURES // 4
+    step = GradientStep(compact.build_training(config), keras.optimizers.Adam(1e-4), keypoint_loss)
+    x = np.random.default_rng(0).random((subjects, 4, config.image_size, config.image_size, 3), np.float32)
+    y = {"points": np.zeros((subjects, config.points, 3), np.float32),
+         "keypoints": np.zeros((subjects, 4, 256, 2), np.float32), "seen": np.ones((subjects, 4, 256), np.float32)}
     return lambda: step.train([(x, y)])
 
 

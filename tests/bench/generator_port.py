@@ -28,20 +28,20 @@ class GeneratorPort(keras.utils.Sequence):
     def __init__(self, folder: str, images: int = 5, batch_size: int = 1, norm: bool = True, points: int = 27508):
         super().__init__()
         self.images, self.batch_size, self.points = images, batch_size, points
-        self.people = []
-        for person in sorted(Path(folder).iterdir()):       # os.listdir in the listing: sorted, to be repeatable
-            files = [str(file) for file in sorted(person.iterdir()) if file.name.endswith(".jpg")]
-            truth, = (file for file in person.iterdir() if file.name.endswith(".ply"))
+        self.subjects = []
+        for subject in sorted(Path(folder).iterdir()):       # os.listdir in the listing: sorted, to be repeatable
+            files = [str(file) for file in sorted(subject.iterdir()) if file.name.endswith(".jpg")]
+            truth, = (file for file in subject.iterdir() if file.name.endswith(".ply"))
             truth = np.array(open3d.io.read_point_cloud(str(truth)).points)
-            self.people.append((files, unit_sphere(truth) if norm else origin(truth)))
+            self.subjects.append((files, unit_sphere(truth) if norm else origin(truth)))
         self.on_epoch_end()
 
     def __len__(self) -> int:
         return int(np.floor(len(self.order) / self.batch_size))
 
     def on_epoch_end(self) -> None:
-        self.inputs, self.truths = [], []
-        for files, truth in self.people:
+        self.inputs, self.targets = [], []
+        for files, truth in self.subjects:
             truth = np.expand_dims(truth, axis=0)
             for _ in range(5):
                 np.random.shuffle(files)
@@ -49,7 +49,7 @@ class GeneratorPort(keras.utils.Sequence):
                     group = files[start:start + self.images]
                     if len(group) == self.images:
                         self.inputs.append(group)
-                        self.truths.append(truth)
+                        self.targets.append(truth)
         self.order = list(range(len(self.inputs)))
         for _ in range(np.random.randint(3, 10)):
             np.random.shuffle(self.order)
@@ -58,7 +58,7 @@ class GeneratorPort(keras.utils.Sequence):
         x = np.zeros((self.batch_size, self.images, 256, 256, 3), dtype=np.float32)
         y = np.zeros((self.batch_size, self.points, 3))
         for batch in range(self.batch_size):
-            y[batch] = self.truths[self.order[index + batch]]
+            y[batch] = self.targets[self.order[index + batch]]
             for i, file in enumerate(self.inputs[self.order[index + batch]]):
                 image = cv2.imread(file).astype(np.float32)
                 cv2.normalize(image, x[batch, i], 0.0, 1.0, cv2.NORM_MINMAX)

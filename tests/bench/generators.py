@@ -23,11 +23,11 @@ from Datagenerator.loading.pipeline import make_pipeline
 from tests.bench.generator_port import GeneratorPort
 
 
-def write_folder(root: Path, people: int, images: int, size: int = 256) -> None:
+def write_folder(root: Path, subjects: int, images: int, size: int = 256) -> None:
     """Soft random pictures with fine noise: about the bytes, and so the decoding time, of a photographed face."""
     rng = np.random.default_rng(0)
-    for person in range(people):
-        folder = root / f"P{person:02d}"
+    for subject in range(subjects):
+        folder = root / f"P{subject:02d}"
         folder.mkdir(parents=True)
         for image in range(images):
             soft = cv2.resize(rng.integers(0, 256, (12, 12, 3), np.uint8), (size, size), interpolation=cv2.INTER_CUBIC)
@@ -76,14 +76,14 @@ def waiting_share(batches: Iterable, step_seconds: float, matrix: tf.Tensor) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--people", type=int, default=6)
+    parser.add_argument("--subjects", type=int, default=6)
     parser.add_argument("--images", type=int, default=40, help="images per person")
     parser.add_argument("--folder", help="an existing folder of subject folders instead of made-up pictures")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or temporary
         if not arguments.folder:
-            write_folder(Path(folder), arguments.people, arguments.images)
+            write_folder(Path(folder), arguments.subjects, arguments.images)
         compare(folder, arguments.rounds)
 
 

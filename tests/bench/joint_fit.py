@@ -1,6 +1,6 @@
 """How near a joint fit comes to a person's own face, and what it costs:
 
-    python -m tests.bench.joint_fit [--people 16] [--photos 8] [--seed 31] [--points 5000]
+    python -m tests.bench.joint_fit [--subjects 16] [--photos 8] [--seed 31] [--points 5000]
 
 Made pictures of people over the full range of poses, expressions and distances (Dataset/synthesis/renders.py, nothing drawn):
 visible places of the grid in 128 px crops, with errors. Printed: squared error of the neutral face over the mean face's
@@ -23,8 +23,8 @@ from Dataset.representations.correspondences import Correspondences, from_landma
 from Dataset.representations.points import encode
 from Dataset.synthesis.framing import predict_box
 from Dataset.synthesis.renders import RenderOptions, sample_angles, visible
-from Dataset.synthesis.scene import Actor, Stage, sample_view, view_camera
-from Dataset.synthesis.skin import sample_look
+from Dataset.synthesis.scene import RenderContext, SceneSubject, sample_view, view_camera
+from Dataset.synthesis.skin import sample_appearance
 from Evaluation.metrics.surface import surface_scores
 from tests.seen import Errors, disturbed, pixels_of, squared_error
 
@@ -32,26 +32,26 @@ CASES = {"white 1 px": Errors(white=1.0), "field 1 px": Errors(white=0.3, field=
          "field 1 px, 20 % outliers": Errors(white=0.3, field=1.0, outliers=0.2)}
 
 
-def cameras(number: int, seed: int, photos: int, stage: Stage) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def cameras(number: int, seed: int, photos: int, context: RenderContext) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Of person `number`: identity, then per photo pixels (16384, 2), visible (16384,), landmarks (68, 2)."""
-    rng, model = np.random.default_rng([seed, number, 0]), stage.model
+    rng, model = np.random.default_rng([seed, number, 0]), context.model
     identity = model.sample_identity(rng)
-    actor, options = Actor(stage, identity, sample_look(rng)), RenderOptions()
+    scene_subject, options = SceneSubject(context, identity, sample_appearance(rng)), RenderOptions()
     yield identity
     for photo in range(photos):
         rng = np.random.default_rng([seed, number, 1, photo])
         angles = sample_angles(rng, options)
-        shot = actor.set(sample_view(rng, model.sample_expression(rng), angles=angles))
-        camera = crop(shot, options)
-        grid = encode(shot.vertices[:len(model.mean)], model=model).reshape(-1, 3)
-        yield pixels_of(camera, grid), visible(shot.scene, camera, grid), pixels_of(camera, shot.landmarks())
+        posed = scene_subject.set(sample_view(rng, model.sample_expression(rng), angles=angles))
+        camera = crop(posed, options)
+        grid = encode(posed.vertices[:len(model.mean)], model=model).reshape(-1, 3)
+        yield pixels_of(camera, grid), visible(posed.scene, camera, grid), pixels_of(camera, posed.landmarks())
 
 
-def crop(shot, options: RenderOptions) -> Camera:
+def crop(posed, options: RenderOptions) -> Camera:
     """The camera of the box that the detector would give."""
-    x, y, side, _ = predict_box(shot)
+    x, y, side, _ = predict_box(posed)
     by = side * (options.margin - 1) / 2
-    return view_camera(shot.view).crop((x - by, y - by, side + 2 * by, side + 2 * by), options.size)
+    return view_camera(posed.view).crop((x - by, y - by, side + 2 * by, side + 2 * by), options.size)
 
 
 def chamfer(model: FaceModel, identity: np.ndarray, truth: np.ndarray) -> float:
@@ -62,8 +62,8 @@ def chamfer(model: FaceModel, identity: np.ndarray, truth: np.ndarray) -> float:
 
 def sparse(landmarks: np.ndarray, rng: np.random.Generator, errors: Errors, model: FaceModel) -> Correspondences:
     """68 landmarks, each off by as much as a point of the dense ones; the field is white there."""
-    spread = np.hypot(errors.white, errors.field)
-    pixels = landmarks + rng.normal(0, spread, landmarks.shape)
+    sigma = np.hypot(errors.white, errors.field)
+    pixels = landmarks + rng.normal(0, sigma, landmarks.shape)
     bad = rng.random(68) < errors.outliers
     pixels[bad] = rng.uniform(0, 128, (bad.sum(), 2))
     return from_landmarks(pixels, 128, model=model)
@@ -71,20 +71,20 @@ def sparse(landmarks: np.ndarray, rng: np.random.Generator, errors: Errors, mode
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("people", 16), ("photos", 8), ("seed", 31), ("points", 5000)):
+    for name, value in (("subjects", 16), ("photos", 8), ("seed", 31), ("points", 5000)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--chamfer", type=int, default=0, metavar="N", help="of the first N people (a second each)")
     arguments = parser.parse_args(argv)
     model = load_face_model()
-    stage, counts = Stage(model, 1), (1, arguments.photos)
-    people = [tuple(cameras(n, arguments.seed, arguments.photos, stage)) for n in range(arguments.people)]
+    context, counts = RenderContext(model, 1), (1, arguments.photos)
+    subjects = [tuple(cameras(n, arguments.seed, arguments.photos, context)) for n in range(arguments.subjects)]
     ways = {"fit": FitOptions(), "errors independent": FitOptions(correlation=0), "68 landmarks": FitOptions(),
             "no depth term": FitOptions(perspective=False)}
     for case, errors in CASES.items():
         for count in counts:
             squared = {way: [] for way in ways}
             near, ms, more, marks = [], [], [], []
-            for number, (identity, *photos) in enumerate(people):
+            for number, (identity, *photos) in enumerate(subjects):
                 rng = np.random.default_rng([arguments.seed, number, 2])
                 dense = [disturbed(pixels, seen, rng, arguments.points, 128, errors)[0] for pixels, seen, _ in
                          photos[:count]]

@@ -25,13 +25,13 @@ PICTURES = 40
 
 
 def race(shards: Shards, rounds: int) -> None:
-    held = {"validation_people": 4, "image_size": min(128, shards.size)}
+    held = {"validation_subjects": 4, "image_size": min(128, shards.size)}
     maps = {"uv, nothing changed": MapConfig(augment=False, empty=0.0, **held), "uv, default": MapConfig(**held),
             "uv, all options": MapConfig(jitter=True, quarters=True, faces_in_picture=3, **held),
             "depth, as published": DepthConfig(batch_size=PICTURES, **held),
             "depth, augmented": DepthConfig(batch_size=PICTURES, augment=True, empty=0.1, **held)}
     images = min(4, shards.images)
-    compact = ShardConfig(fewest_images=images, most_images=images, batch_images=PICTURES, **held)
+    compact = ShardConfig(min_images=images, max_images=images, batch_images=PICTURES, **held)
     ways = {"compact (baseline)": make_sequences(shards, compact)[0],
             **{name: make_map_sequences(shards, config)[0] for name, config in maps.items()}}
     spent = {name: [] for name in ways}
@@ -79,7 +79,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     shards = open_shards(arguments.shards, partial=True)
     race(shards, arguments.rounds)
-    waiting(make_map_sequences(shards, MapConfig(validation_people=4, image_size=min(128, shards.size)))[0],
+    waiting(make_map_sequences(shards, MapConfig(validation_subjects=4, image_size=min(128, shards.size)))[0],
             arguments.busy)
 
 

@@ -17,10 +17,10 @@ import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from Network.layers.normalisation import BatchNormalization  # noqa: E402
-from Network.losses.points import places_and_shape  # noqa: E402
+from Network.losses.points import keypoint_loss  # noqa: E402
 from Network.models import compact  # noqa: E402
 
-PEOPLE, IMAGES = 16, 4
+SUBJECTS, IMAGES = 16, 4
 
 
 def make_step(normalisation: type[keras.layers.Layer]) -> Callable[[], object]:
@@ -31,14 +31,14 @@ def make_step(normalisation: type[keras.layers.Layer]) -> Callable[[], object]:
     finally:
         compact.BatchNormalization = BatchNormalization
     optimizer, size = keras.optimizers.Adam(1e-4), compact.COMPACT.image_size
-    x = tf.random.stateless_uniform((PEOPLE, IMAGES, size, size, 3), (0, 1))
-    truth = {"points": tf.zeros((PEOPLE, compact.COMPACT.points, 3)), "places": tf.zeros((PEOPLE, IMAGES, 256, 2)),
-             "seen": tf.ones((PEOPLE, IMAGES, 256))}
+    x = tf.random.stateless_uniform((SUBJECTS, IMAGES, size, size, 3), (0, 1))
+    truth = {"points": tf.zeros((SUBJECTS, compact.COMPACT.points, 3)), "keypoints": tf.zeros((SUBJECTS, IMAGES, 256, 2)),
+             "seen": tf.ones((SUBJECTS, IMAGES, 256))}
 
     @tf.function
     def step() -> tf.Tensor:
         with tf.GradientTape() as tape:
-            parts = places_and_shape(truth, model(x, training=True))
+            parts = keypoint_loss(truth, model(x, training=True))
             loss = tf.add_n([tf.reduce_mean(part) for part in parts.values()])
         optimizer.apply_gradients(zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables))
         return loss

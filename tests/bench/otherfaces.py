@@ -41,7 +41,7 @@ def predict_photo(folder: Path, out: Path, predictor: Predictor) -> list[float]:
     return [time.process_time() - begun]
 
 
-def predict_person(folder: Path, out: Path, predictor: Predictor) -> list[float]:
+def predict_subject(folder: Path, out: Path, predictor: Predictor) -> list[float]:
     """One person's files -> seconds of processor time of each photo, NaN where no face was found."""
     face, spent = None, []
     out.mkdir(parents=True, exist_ok=True)
@@ -72,8 +72,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes of score.py")
     arguments = parser.parse_args(argv)
     photos, scorer = arguments.shared / "otherfaces", arguments.shared / "score.py"
-    people = sorted(path for path in photos.glob("*") if path.is_dir())
-    if not people:
+    subjects = sorted(path for path in photos.glob("*") if path.is_dir())
+    if not subjects:
         print(f"tests.bench.otherfaces: {photos}: holds no people's photos", file=sys.stderr)
         return 2
     try:
@@ -82,8 +82,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"tests.bench.otherfaces: {error}", file=sys.stderr)
         return 2
     out = arguments.out or Path(f"/tmp/otherfaces_{Path(arguments.model).resolve().name}")
-    predict = predict_photo if arguments.photo else predict_person
-    spent = np.concatenate([predict(folder, out / folder.name, predictor) for folder in people])
+    predict = predict_photo if arguments.photo else predict_subject
+    spent = np.concatenate([predict(folder, out / folder.name, predictor) for folder in subjects])
     print(f"{arguments.model}: {len(spent)} photos, {np.isnan(spent).sum()} without a face; processor time "
           f"{1000 * np.nanmedian(spent):.0f} ms a photo (median), {1000 * np.nanmax(spent):.0f} at most; wrote {out}",
           flush=True)

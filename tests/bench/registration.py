@@ -1,6 +1,6 @@
 """How near registration comes to the truth, and how long it takes, on made scans; interleaved with two baselines.
 
-    python -m tests.bench.registration [--people 4] [--threads 1]
+    python -m tests.bench.registration [--subjects 4] [--threads 1]
 
 Semantic error: recovered grid to true grid, mean over the grid and scans, mm. Surface error: grid points with scan
 underneath to the scan. Baselines: the mean face moved and scaled onto the landmarks; the model's fit without the
@@ -47,17 +47,17 @@ def run(made: MadeScan, marked: bool, rng: np.random.Generator, threads: int) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--people", type=int, default=4)
+    parser.add_argument("--subjects", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    print(f"{options.people} people a case; semantic / surface error in mm")
+    print(f"{options.subjects} people a case; semantic / surface error in mm")
     print(f"{'case':40s} {'landmarks':9s} {'mean face':>13s} {'model alone':>13s} {'registered':>13s} {'worst':>5s} "
           f"{'covered':>7s} {'s':>5s} {'CPU s':>5s} {'bad':>3s}")
     for number, (name, settings) in enumerate(CASES.items()):
-        people = [make_scan(1000 + 100 * number + i, **settings) for i in range(options.people)]
+        subjects = [make_scan(1000 + 100 * number + i, **settings) for i in range(options.subjects)]
         for marked in (True, False):
             rng = np.random.default_rng(number)
-            results = [run(made, marked, rng, options.threads) for made in people]
+            results = [run(made, marked, rng, options.threads) for made in subjects]
             cells = ["{:6.2f} /{:5.2f}".format(*np.mean([r[way][:2] for r in results], axis=0))
                      for way in ("mean face", "model alone", "registered")]
             last = np.array([r["registered"] for r in results])

@@ -1,7 +1,7 @@
 """How many times as fast as Dataset.synthesis.subject_folders's way to a person the one of Dataset.synthesis.shards is; and how often a Haar
 cascade finds the face.
 
-    OMP_NUM_THREADS=1 python -m tests.bench.render [--people 6] [--images 8] [--size 128] [--rounds 3]
+    OMP_NUM_THREADS=1 python -m tests.bench.render [--subjects 6] [--images 8] [--size 128] [--rounds 3]
     OMP_NUM_THREADS=1 python -m tests.bench.render --haar 320 [--first 0]
 
 Samples/s of one process, interleaved in one run. The baseline `make_subject` frames every picture with the detector
@@ -25,47 +25,47 @@ from Dataset.rendering.shading import to_bgr8
 from Dataset.synthesis import subject_folders as synthetic
 from Dataset.synthesis.background import backdrop
 from Dataset.synthesis.framing import expected_box
-from Dataset.synthesis.renders import BUFFERS, MAPS, RenderOptions, render_person, sample_angles
-from Dataset.synthesis.scene import Actor, Stage, roughen, sample_view, view_camera
-from Dataset.synthesis.skin import sample_look
-from Dataset.synthesis.workers import render_stage
+from Dataset.synthesis.renders import BUFFERS, MAPS, RenderOptions, render_subject, sample_angles
+from Dataset.synthesis.scene import RenderContext, SceneSubject, roughen, sample_view, view_camera
+from Dataset.synthesis.skin import sample_appearance
+from Dataset.synthesis.workers import render_context
 
 CLUTTER = 200           # pictures without a face
 
 
-def race(people: int, images: int, size: int, rounds: int) -> None:
-    stage = render_stage()
+def race(subjects: int, images: int, size: int, rounds: int) -> None:
+    context = render_context()
     new, maps, bare = (RenderOptions(images=images, size=size, buffers=names) for names in (BUFFERS, MAPS, ()))
-    old = synthetic.Options(subjects=people, images=images, size=size)
-    ways = {"make_subject (baseline)": lambda k, folder: synthetic.make_subject(folder, k, old, stage),
-            "shards, all buffers": lambda k, folder: render_person(k, new, stage),
-            "shards, maps": lambda k, folder: render_person(k, maps, stage),
-            "shards, no buffers": lambda k, folder: render_person(k, bare, stage)}
+    old = synthetic.Options(subjects=subjects, images=images, size=size)
+    ways = {"make_subject (baseline)": lambda k, folder: synthetic.make_subject(folder, k, old, context),
+            "shards, all buffers": lambda k, folder: render_subject(k, new, context),
+            "shards, maps": lambda k, folder: render_subject(k, maps, context),
+            "shards, no buffers": lambda k, folder: render_subject(k, bare, context)}
     spent = {name: ([], []) for name in ways}
     for turn in range(-1, rounds):
         for name, way in ways.items():
             with tempfile.TemporaryDirectory() as folder:
                 wall, processor = time.perf_counter(), time.process_time()
-                for person in range(people if turn >= 0 else 1):
-                    way(max(turn, 0) * people + person, Path(folder))
+                for subject in range(subjects if turn >= 0 else 1):
+                    way(max(turn, 0) * subjects + subject, Path(folder))
                 if turn >= 0:
                     spent[name][0].append(time.perf_counter() - wall)
                     spent[name][1].append(time.process_time() - processor)
-    count = people * images
+    count = subjects * images
     base = np.median(spent["make_subject (baseline)"][1])
     for name, (wall, processor) in spent.items():
         print(f"{name:26s} {count / np.median(wall):6.1f} samples/s wall, {count / np.median(processor):6.1f} per "
               f"processor second; ratio of processor time {base / np.median(processor):.2f}")
 
 
-def haar(count: int, first: int, stage: Stage) -> None:
+def haar(count: int, first: int, context: RenderContext) -> None:
     """Shares found and finds off the face, by the frontal cascade, the chain without its last stage and all of it."""
     ways = {"frontal cascade": lambda picture: detect_faces(picture, thesis=True),
             "chain less its last stage": lambda picture: detect_faces(picture, stages=STAGES[:-1]),
             "chain": detect_faces}
     for roll in (15, 45):
         hits, off = dict.fromkeys(ways, 0), dict.fromkeys(ways, 0)
-        for picture, box in frontal_renders(range(first, first + count), stage, roll):
+        for picture, box in frontal_renders(range(first, first + count), context, roll):
             for name, way in ways.items():
                 found = way(picture)
                 hits[name] += near(found, box)
@@ -84,18 +84,18 @@ def haar(count: int, first: int, stage: Stage) -> None:
         f"{name} sees one in {seen[name]}, {1000 * np.median(spent[name]):.0f} ms" for name in ways))
 
 
-def frontal_renders(people: Iterable[int], stage: Stage, roll: float, smooth: bool = True
+def frontal_renders(subjects: Iterable[int], context: RenderContext, roll: float, smooth: bool = True
                     ) -> Iterator[tuple[np.ndarray, tuple[float, ...]]]:
     """One picture (144, 144, 3) of each person with |yaw|, |pitch| < 15 degrees, all else but glasses as
     `Dataset.synthesis.shards` draws it, and the box (x, y, w, w) that a detector should give."""
     options = RenderOptions(yaw=15, pitch=15, roll=roll)
-    for number in people:
+    for number in subjects:
         rng = np.random.default_rng([2024, number])
-        actor = Actor(stage, stage.model.sample_identity(rng).astype(np.float32), sample_look(rng))
-        view = sample_view(rng, stage.model.sample_expression(rng), angles=sample_angles(rng, options))
-        shot = actor.set(roughen(view, rng, options.wild, 0.0))
+        scene_subject = SceneSubject(context, context.model.sample_identity(rng).astype(np.float32), sample_appearance(rng))
+        view = sample_view(rng, context.model.sample_expression(rng), angles=sample_angles(rng, options))
+        posed = scene_subject.set(roughen(view, rng, options.clutter, 0.0))
         camera = view_camera(view)
-        yield shot.render(camera, smooth=smooth), expected_box(camera.project(shot.landmarks()))
+        yield posed.render(camera, smooth=smooth), expected_box(camera.project(posed.landmarks()))
 
 
 def near(found: list[Detection], box: tuple[float, ...]) -> bool:
@@ -105,15 +105,15 @@ def near(found: list[Detection], box: tuple[float, ...]) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in (("people", 6), ("images", 8), ("size", 128), ("rounds", 3), ("haar", 0),
+    for name, default in (("subjects", 6), ("images", 8), ("size", 128), ("rounds", 3), ("haar", 0),
                           ("first", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     cv2.setNumThreads(1)
     if options.haar:
-        haar(options.haar, options.first, render_stage())
+        haar(options.haar, options.first, render_context())
     else:
-        race(options.people, options.images, options.size, options.rounds)
+        race(options.subjects, options.images, options.size, options.rounds)
 
 
 if __name__ == "__main__":

@@ -59,9 +59,9 @@ class Known(Oracle):
 
     def __init__(self, video: SyntheticVideo) -> None:
         super().__init__(video, size=96, vertices=True)
-        self.triangles = face_triangles(video.stage.model)
+        self.triangles = face_triangles(video.context.model)
         for frame in range(len(video)):
-            self.truths(frame)
+            self.targets(frame)
 
     def __call__(self, cut: Cut, state: Any) -> Any:
         begun = time.process_time()
@@ -76,8 +76,8 @@ class Stages:
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
 
-    def __call__(self, stage: str) -> "Stages":
-        self._stage = stage
+    def __call__(self, context: str) -> "Stages":
+        self._stage = context
         return self
 
     def __enter__(self) -> None:
@@ -114,7 +114,7 @@ def race(path: Path, network: Known, rounds: int) -> None:
                     writer.write(image)
             writer.release()
             times.seconds["network"] -= network.seconds         # the oracle's own
-            spent[way].append([1e3 * times.seconds[stage] / frames for stage in STAGES])
+            spent[way].append([1e3 * times.seconds[context] / frames for context in STAGES])
     base = min(np.sum(times) for times in spent[next(iter(WAYS))])
     print("ms of processor time a frame | " + " | ".join(STAGES) + " | all | of the baseline")
     for way, times in spent.items():

@@ -68,7 +68,7 @@ def build_masks(source: Source, head: Head, uv: np.ndarray, mean: np.ndarray, la
     triangle[~inside] = 0
     first, second = np.moveaxis(hits["primitive_uvs"].numpy().astype(float), -1, 0)
     weights = np.stack([1 - first - second, first, second], -1)[..., None]
-    place = (mean[triangulate(head.quads)[triangle]] * weights).sum(2)
+    position = (mean[triangulate(head.quads)[triangle]] * weights).sum(2)
     old = (triangulate(head.corner_uv)[triangle] * weights).sum(2)
     region = head.regions[triangle // 2]
     skin = inside & (region == REGIONS.index("skin"))
@@ -79,9 +79,9 @@ def build_masks(source: Source, head: Head, uv: np.ndarray, mean: np.ndarray, la
         x, y = old[..., 0] * picture.shape[1] - 0.5, (1 - old[..., 1]) * picture.shape[0] - 0.5
         sampled = cv2.remap(picture, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR) / 255.0
         masks[name] = np.where(inside, sampled, 0)
-    masks |= {k: np.where(skin, m, 0) for k, m in _hair(place, landmarks, masks["lips"], masks["ears"]).items()}
+    masks |= {k: np.where(skin, m, 0) for k, m in _hair(position, landmarks, masks["lips"], masks["ears"]).items()}
     for name, radius in (("iris", IRIS_MM), ("pupil", PUPIL_MM)):
-        masks[name] = sum(_disc(place, mean[np.unique(head.quads[head.regions == REGIONS.index(eye)])], radius)
+        masks[name] = sum(_disc(position, mean[np.unique(head.quads[head.regions == REGIONS.index(eye)])], radius)
                           * (inside & (region == REGIONS.index(eye))) for eye in ("eye_right", "eye_left"))
     # Past an island's border the nearest value goes on, so that interpolation at the border brings nothing in.
     nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
@@ -94,15 +94,15 @@ def _step(value: np.ndarray, low: float, high: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def _disc(place: np.ndarray, eye: np.ndarray, radius: float) -> np.ndarray:
+def _disc(position: np.ndarray, eye: np.ndarray, radius: float) -> np.ndarray:
     centre = (eye.min(0) + eye.max(0)) / 2
-    off = np.hypot(*np.moveaxis(place[..., :2] - centre[:2], -1, 0))
-    return _step(off, radius + 0.4, radius - 0.4) * (place[..., 2] > centre[2])
+    off = np.hypot(*np.moveaxis(position[..., :2] - centre[:2], -1, 0))
+    return _step(off, radius + 0.4, radius - 0.4) * (position[..., 2] > centre[2])
 
 
-def _hair(place: np.ndarray, marks: np.ndarray, lips: np.ndarray, ears: np.ndarray) -> dict[str, np.ndarray]:
+def _hair(position: np.ndarray, marks: np.ndarray, lips: np.ndarray, ears: np.ndarray) -> dict[str, np.ndarray]:
     """Where brows, beard and scalp hair grow, as soft fields over positions `place` (H, W, 3) mm on the mean head."""
-    x, y, z = np.abs(place[..., 0]), place[..., 1], place[..., 2]
+    x, y, z = np.abs(position[..., 0]), position[..., 1], position[..., 2]
     # Folded to one side: brow 22-26 runs from the nose outwards.
     brow = (marks[22:27] * (1, 1, 1) + marks[21:16:-1] * (-1, 1, 1)) / 2
     folded = np.stack([x, y, z], -1)
@@ -111,7 +111,7 @@ def _hair(place: np.ndarray, marks: np.ndarray, lips: np.ndarray, ears: np.ndarr
     brows = _step(distance, thickness + 1.6, thickness - 1.2) * (z > marks[36, 2] - 30)
 
     # Seen from inside the head: azimuth 0 in front, 90 at the ear; elevation 0 level with the nose's root.
-    azimuth, elevation = angles(place)
+    azimuth, elevation = angles(position)
     hairline = PchipInterpolator([0, 25, 40, 50, 56, 62, 75, 110, 180], [50, 51, 50, 40, 22, 10, -2, -22, -25])(azimuth)
     scalp = _step(elevation - hairline, -3.5, 4.5) * (1 - np.clip(2 * ears, 0, 1))
 

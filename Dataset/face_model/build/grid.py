@@ -38,11 +38,11 @@ def build_grid(faces: list[np.ndarray], head: Head, landmarks: list[np.ndarray])
     rows, columns = np.divmod(np.arange(SIZE * SIZE), SIZE)
     wanted = np.stack([columns, SIZE - 1 - rows], 1) / (SIZE - 1)
     found, weights = locate(wanted, square, cut[0])
-    places, shares = merge(cut, found, weights)
-    surfaces = [(v[places] * shares[..., None]).sum(1).reshape(SIZE, SIZE, 3) for v in shapes]
-    return {"grid_vertices": places.reshape(SIZE, SIZE, 3).astype(np.int32),
+    positions, shares = merge(cut, found, weights)
+    surfaces = [(v[positions] * shares[..., None]).sum(1).reshape(SIZE, SIZE, 3) for v in shapes]
+    return {"grid_vertices": positions.reshape(SIZE, SIZE, 3).astype(np.int32),
             "grid_weights": shares.reshape(SIZE, SIZE, 3).astype(np.float32),
-            "grid_landmarks": nearest_place(np.concatenate(landmarks, 1), np.concatenate(surfaces, 2))}
+            "grid_landmarks": nearest_position(np.concatenate(landmarks, 1), np.concatenate(surfaces, 2))}
 
 
 def holes(triangles: np.ndarray, vertices: np.ndarray) -> list[np.ndarray]:
@@ -200,11 +200,11 @@ def locate(wanted: np.ndarray, square: np.ndarray, triangles: np.ndarray) -> tup
         rows = np.arange(max(upper, 0), min(lower, SIZE - 1) + 1, dtype=int)
         if not len(columns) or not len(rows):
             continue
-        places = (rows[:, None] * SIZE + columns).ravel()
-        second, third = np.linalg.solve(np.stack([b - a, c - a], 1), (wanted[places] - a).T)
+        positions = (rows[:, None] * SIZE + columns).ravel()
+        second, third = np.linalg.solve(np.stack([b - a, c - a], 1), (wanted[positions] - a).T)
         weights = np.stack([1 - second - third, second, third], 1)
-        better = weights.min(1) > best[places]
-        best[places[better]], found[places[better]], shares[places[better]] = (
+        better = weights.min(1) > best[positions]
+        best[positions[better]], found[positions[better]], shares[positions[better]] = (
             weights.min(1)[better], number, weights[better])
     if best.min() < -1e-6:
         raise ValueError(f"each grid point must lie in a triangle, {int((best < -1e-6).sum())} do not")
@@ -217,18 +217,18 @@ def merge(cut: tuple[np.ndarray, np.ndarray, np.ndarray], found: np.ndarray, wei
     """Places in the cut mesh's triangles as three old vertices (N, 3) and their weights (N, 3): each cut triangle lies
     within an old one."""
     triangles, pairs, shares = cut
-    places, values = np.zeros((len(found), 3), int), np.zeros((len(found), 3))
+    positions, values = np.zeros((len(found), 3), int), np.zeros((len(found), 3))
     for n, (corners, weight) in enumerate(zip(triangles[found], weights)):
         total: dict[int, float] = {}
         for vertex, value in zip(pairs[corners].ravel().tolist(), (shares[corners] * weight[:, None]).ravel().tolist()):
             total[vertex] = total.get(vertex, 0.0) + value
         heavy = sorted(total, key=lambda v: (-total[v], v))[:3]
-        places[n, :] = heavy + heavy[:1] * (3 - len(heavy))
+        positions[n, :] = heavy + heavy[:1] * (3 - len(heavy))
         values[n, :len(heavy)] = [total[v] for v in heavy]
-    return places, values / values.sum(1, keepdims=True)
+    return positions, values / values.sum(1, keepdims=True)
 
 
-def nearest_place(points: np.ndarray, surface: np.ndarray) -> np.ndarray:
+def nearest_position(points: np.ndarray, surface: np.ndarray) -> np.ndarray:
     """Row and column (N, 2) of the place on the bilinear grid surface (128, 128, C) nearest to each point (N, C)."""
     fine = 8
     steps = np.linspace(0, SIZE - 1, (SIZE - 1) * fine + 1)

@@ -130,9 +130,9 @@ def read_target(source: Source, name: str, index: np.ndarray) -> np.ndarray:
     """One sparse target (lines "vertex dx dy dz") as dense offsets of the head's and bust's vertices: (5420, 3) dm."""
     lines = [w for w in source.read(name).decode("utf-8").splitlines() if w.strip() and not w.startswith("#")]
     rows = np.array([line.split() for line in lines], float).reshape(-1, 4)
-    places = index[rows[:, 0].astype(int)]
+    positions = index[rows[:, 0].astype(int)]
     offsets = np.zeros((index.max() + 1, 3))
-    offsets[places[places >= 0]] = rows[places >= 0, 1:]
+    offsets[positions[positions >= 0]] = rows[positions >= 0, 1:]
     return offsets
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from Dataset.face_model.build.makehuman import REGIONS, Head, Source, read_target
 
-PEOPLE, COMPONENTS, SEED = 3000, 200, 20220601
+SUBJECTS, COMPONENTS, SEED = 3000, 200, 20220601
 # At full standard deviation many heads are caricatures; at this fraction they look like people.
 STRENGTH = 0.6
 MACRO = "mpfb2/targets/macrodetails/"
@@ -18,7 +18,7 @@ LEFT_OUT = ("head-trans", "head-angle", "asymm-", "head-age")
 OPPOSITES = (("-decr", "-incr"), ("-down", "-up"), ("-in", "-out"), ("-backward", "-forward"),
              ("-concave", "-convex"), ("-compress", "-uncompress"))
 # Standard deviation of a slider, by the start of its name; the first that fits.
-SPREADS = (("head-scale-vert", 0.1), ("head-", 0.2), ("forehead-", 0.27), ("asym-", 0.15), ("ear-", 0.28),
+SIGMAS = (("head-scale-vert", 0.1), ("head-", 0.2), ("forehead-", 0.27), ("asym-", 0.15), ("ear-", 0.28),
            ("nose-trans", 0.37), ("mouth-trans", 0.37), ("", 0.45))
 
 
@@ -57,7 +57,7 @@ def draw_sliders(names: list[str], rng: np.random.Generator) -> np.ndarray:
         if stem not in shared:
             shared[stem] = rng.standard_normal()
         value = shared[stem] + (0.15 * rng.standard_normal() if sided else 0.0)
-        values[i] = value * next(s for prefix, s in SPREADS if stem.startswith(prefix))
+        values[i] = value * next(s for prefix, s in SIGMAS if stem.startswith(prefix))
     return np.clip(values, -1, 1)
 
 
@@ -95,8 +95,8 @@ def random_heads(source: Source, head: Head) -> np.ndarray:
     rng = np.random.default_rng(SEED)
     sliders = read_sliders(source, head)
     macros: dict[str, np.ndarray] = {}
-    heads = np.empty((PEOPLE, *head.vertices.shape))
-    for person in range(PEOPLE):
+    heads = np.empty((SUBJECTS, *head.vertices.shape))
+    for subject in range(SUBJECTS):
         values = draw_sliders(sliders.names, rng)
         shape = head.vertices + np.tensordot(np.maximum(values, 0), sliders.offsets, 1)
         shape += np.tensordot(np.maximum(-values, 0), sliders.opposites, 1)
@@ -104,7 +104,7 @@ def random_heads(source: Source, head: Head) -> np.ndarray:
             if stem not in macros:
                 macros[stem] = read_target(source, f"{MACRO}{stem}.target.gz", head.index)
             shape += weight * macros[stem]
-        heads[person] = shape
+        heads[subject] = shape
     return heads
 
 

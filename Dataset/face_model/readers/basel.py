@@ -30,10 +30,10 @@ def read_basel_2009(path: str | Path) -> RawModel:
         shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
         check_layout(path, shapes, _2009, "Basel 2009")
         found = scipy.io.loadmat(path, variable_names=_2009, mat_dtype=False)
-        mean, basis, spread, faces = (found[name] for name in _2009)
+        mean, basis, sigma, faces = (found[name] for name in _2009)
         basis = basis.reshape(mean.size, -1)
         raw = RawModel(path, mean.astype(np.float64).reshape(-1, 3) * MICROMETRE, faces.astype(np.int64) - 1,
-                       directions(basis, spread.ravel(), MICROMETRE), np.zeros((0, mean.size // 3, 3), np.float32), (),
+                       directions(basis, sigma.ravel(), MICROMETRE), np.zeros((0, mean.size // 3, 3), np.float32), (),
                        False)
     except ValueError as error:
         raise error if str(error).startswith(f"{path}:") else _broken(path, error) from None

@@ -62,9 +62,9 @@ def obj_vertices(path: Path, count: int) -> np.ndarray:
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             rows = [line.split()[1:4] for _, line in zip(range(20 * MAX_VERTICES), file) if line.startswith("v ")]
-        places = np.array(rows, np.float64)
+        positions = np.array(rows, np.float64)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: no OBJ file that can be read ({' '.join(str(error).split())[:80]})") from None
-    if places.shape != (count, 3):
-        raise ValueError(f"{path}: must have the mean's {count} vertices, received {places.shape}")
-    return places
+    if positions.shape != (count, 3):
+        raise ValueError(f"{path}: must have the mean's {count} vertices, received {positions.shape}")
+    return positions
