@@ -11,10 +11,10 @@ from Dataset import frozen
 from Dataset.face_model.model import load_face_model
 from Dataset.frozen import changed_subjects, digests, frozen_sets, matching_set
 from Dataset.synthesis import shards
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import RenderOptions, layout, render_subject
 from Dataset.synthesis.shards import make_shards, open_shards
 from Dataset.synthesis.sidecar import model_hash
-from Dataset.synthesis.workers import render_context
 from tests.freeze import REFERENCE, SUBJECTS, reference, reference_subjects
 
 SETS = frozen_sets()

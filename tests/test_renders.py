@@ -11,11 +11,11 @@ from Dataset.representations import points, uvmap
 from Dataset.synthesis.background import backdrop
 from Dataset.synthesis.framing import detected_face, expected_box, predict_box
 from Dataset.synthesis.glasses import CLEAR, DARK, make_glasses
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import (BUFFERS, CLEARANCE, GRID, RenderOptions, coarse_grid, layout, render_subject,
                                        sample_angles, uv_map, visible)
 from Dataset.synthesis.scene import FRAME, HAIR, LENS, SceneSubject, roughen, sample_view, view_camera
 from Dataset.synthesis.skin import sample_appearance
-from Dataset.synthesis.workers import render_context
 
 OPTIONS = RenderOptions(subjects=3, images=3, size=48, seed=11, buffers=BUFFERS, detect=0.0)
 

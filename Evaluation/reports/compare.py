@@ -16,10 +16,10 @@ from typing import Callable, Iterator, NamedTuple, Protocol, Sequence
 import numpy as np
 
 from Dataset.face_model.model import BUILT_IN, load_face_model
+from Dataset.io.workers import cores
 from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.shards import make_shards, open_shards
 from Dataset.synthesis.sidecar import model_hash
-from Dataset.synthesis.workers import cores
 from Evaluation.evaluate_predictions import DEFINITIONS, Results, score_batches
 from Evaluation.figures.plots import plot_comparison
 from Evaluation.metrics.identification import identify

@@ -18,8 +18,8 @@ import numpy as np
 from Datagenerator.loading.threads import ThreadPipeline
 from Datagenerator.sequences.keypoints import ShardConfig, make_sequences
 from Datagenerator.sequences.maps import DepthConfig, MapConfig, MapSequence, make_map_sequences
+from Dataset.io.workers import cores
 from Dataset.synthesis.shards import Shards, open_shards
-from Dataset.synthesis.workers import cores
 
 PICTURES = 40
 

@@ -25,10 +25,10 @@ from Dataset.rendering.shading import to_bgr8
 from Dataset.synthesis import subject_folders as synthetic
 from Dataset.synthesis.background import backdrop
 from Dataset.synthesis.framing import expected_box
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import BUFFERS, MAPS, RenderOptions, render_subject, sample_angles
 from Dataset.synthesis.scene import RenderContext, SceneSubject, roughen, sample_view, view_camera
 from Dataset.synthesis.skin import sample_appearance
-from Dataset.synthesis.workers import render_context
 
 CLUTTER = 200           # pictures without a face
 
