@@ -79,15 +79,15 @@ class VideoOptions:
 
 class FaceTruth(NamedTuple):
     """One subject in one frame. subject: number; pose (6,) float32, as in :class:`Dataset.synthesis.scene.View`; expression (84,)
-    float32; vertices (V, 3) float64 mm of the model in the camera's world; positions (256, 2), landmarks (68, 2) float64
+    float32; vertices (V, 3) float64 mm of the model in the camera's world; keypoints (256, 2), landmarks (68, 2) float64
     px of the frame (x, y; first pixel's centre 0.5), also off the image and hidden; visible (256,) bool: in the
-    image, and nothing stands before it but perhaps another subject; inside: share of the places in the image."""
+    image, and nothing stands before it but perhaps another subject; inside: fraction of the keypoints in the image."""
 
     subject: int
     pose: np.ndarray
     expression: np.ndarray
     vertices: np.ndarray
-    positions: np.ndarray
+    keypoints: np.ndarray
     landmarks: np.ndarray
     visible: np.ndarray
     inside: float
@@ -148,7 +148,7 @@ class SyntheticVideo:
         return VideoFrame(number, number / o.rate, np.clip(np.rint(image), 0, 255).astype(np.uint8), faces)
 
     def truth(self, number: int, hidden: bool = True) -> list[FaceTruth]:
-        """The truth of a frame without drawing it; hidden: find out which places are, else all in the image count as
+        """The truth of a frame without drawing it; hidden: find out which keypoints are, else all in the image count as
         visible, which takes a tenth of the time."""
         time = 0.0 if self.options.kind == "still" else number / self.options.rate
         if hidden:
@@ -212,10 +212,10 @@ class SyntheticVideo:
         model = self.context.model
         vertices = vertices[:len(model.mean)]
         points = coarse_grid(model) @ vertices
-        positions, landmarks = (np.stack(self.camera.project(x)[:2], -1) for x in (points, model.landmarks(vertices)))
-        inside = ((positions >= 0) & (positions < (self.camera.width, self.camera.height))).all(-1)
+        keypoints, landmarks = (np.stack(self.camera.project(x)[:2], -1) for x in (points, model.landmarks(vertices)))
+        inside = ((keypoints >= 0) & (keypoints < (self.camera.width, self.camera.height))).all(-1)
         seen = inside if posed is None else inside & visible(posed.scene, self.camera, points)
-        return FaceTruth(subject, view.pose, view.expression, vertices, positions, landmarks, seen, float(inside.mean()))
+        return FaceTruth(subject, view.pose, view.expression, vertices, keypoints, landmarks, seen, float(inside.mean()))
 
 
 class _Motion:
@@ -291,7 +291,7 @@ def _to_view(camera: Camera) -> np.ndarray:
 
 
 def truth_arrays(frames: list[list[FaceTruth]]) -> dict[str, np.ndarray]:
-    """The truth of T frames of P subjects as arrays: pose (T, P, 6), expression (T, P, 84), positions (T, P, 256, 2),
+    """The truth of T frames of P subjects as arrays: pose (T, P, 6), expression (T, P, 84), keypoints (T, P, 256, 2),
     landmarks (T, P, 68, 2) float32; visible (T, P, 256) bool; inside (T, P) float32."""
     names = ("pose", "expression", "keypoints", "landmarks", "visible", "inside")
     arrays = {name: np.array([[getattr(face, name) for face in faces] for faces in frames]) for name in names}
