@@ -228,7 +228,7 @@ def test_what_cannot_be_read_is_reported_and_skipped(raw, tmp_path):
 def test_nobody_left_is_an_error_and_nothing_to_train_on(raw, tmp_path):
     for path in raw.glob("*/*/*.jpg"):
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="OUT: nobody could be converted; .*report.csv says why"):
+    with pytest.raises(ValueError, match="OUT: no subject could be converted; .*report.csv says why"):
         convert_all(raw, tmp_path / "OUT", OPTIONS)
     assert sum(row["status"] == "skipped" for row in report(tmp_path / "OUT")) == 12 + 8 + 2
     with pytest.raises(ValueError, match="unfinished"):

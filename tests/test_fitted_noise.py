@@ -36,7 +36,7 @@ def test_specks_beside_a_face_change_nothing(depth):
     np.testing.assert_array_equal(cloud_of(specks), cloud_of(depth))
 
 
-@pytest.mark.parametrize("where, message", [("everywhere", "points must not all lie on one spot"),
+@pytest.mark.parametrize("where, message", [("everywhere", "points must not all coincide"),
                                             ("few", "at least 6 points with a weight are needed, received 3")])
 def test_a_mask_that_shows_no_face_is_none(where, message):
     """A network that has collapsed sees one place in every pixel; a mask may lie between the pixels that are fitted."""

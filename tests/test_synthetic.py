@@ -194,7 +194,7 @@ def test_bad_sidecars(tiny, tmp_path):
     with pytest.raises(ValueError, match="version 2 is needed, received 99"):
         synthetic.load_sidecar(tmp_path)
     np.savez(tmp_path / "sidecar.npz", version=np.array(2))
-    with pytest.raises(ValueError, match="lacks an array or holds a wrong one .'look_melanin'"):
+    with pytest.raises(ValueError, match="lacks an array or holds a wrong one .'appearance_melanin'"):
         synthetic.load_sidecar(tmp_path)
     other = synthetic.load_sidecar(tiny / "S000")._replace(model_hash="0" * 64)
     with pytest.raises(ValueError, match="made with face model 000000000000, received model"):

@@ -17,10 +17,10 @@ QUICK_LOOK, SURE = 320, 2   # pixels, stages: the most reliable stages on a smal
 SURE_PASSES = tuple(one.name for stage in STAGES[:SURE] for one in stage)
 ESTIMATE = "guess"
 # Sides of the squares, as fractions of the image's shorter side, and the overlap of neighbours, of their side.
-# `compact`, its crop re-cropped up to three times, came to the face from 201 of 202 random squares of 0.8 to 2 times the
-# face's crop whose middle lay up to 0.45 of their side off the face's, and from 24 of 25 of 0.45 to 0.8 times its size;
-# from 0.75 of 77 up to 0.6 of their side off, from 0.11 of 441 farther off (200 own renders, yaw up to 60 degrees). A
-# pass takes a few milliseconds, the whole chain of the detector some hundreds: squares come before it.
+# `compact`, its crop re-cropped up to three times, came to the face from 201 of 202 random squares of 0.8 to 2 times
+# the face's crop whose middle lay up to 0.45 of their side off the face's, and from 24 of 25 of 0.45 to 0.8 times its
+# size; from 0.75 of 77 up to 0.6 of their side off, from 0.11 of 441 farther off (200 own renders, yaw up to 60
+# degrees). A pass takes a few milliseconds, the whole chain of the detector some hundreds: squares come before it.
 COARSE, FINE, OVERLAP = (1.0, 0.5), (0.25,), 0.25
 LONGEST = 4                 # of the shorter side: squares cover only the middle of a longer image
 TRIED = 0.5                 # a proposal is left out from this intersection over union with an earlier one
@@ -43,8 +43,9 @@ def find(image: np.ndarray, every_face: bool = False, quick: bool = False) -> li
 
 
 def candidates(image: np.ndarray, found: Sequence[Detection], margin: float) -> Iterator[Candidate]:
-    """Proposals of crops, lazily, the likeliest first: the given detections, enlarged by `margin`; squares over the whole
-    image, from the middle, the larger first; the detections of all stages, the highest score first; smaller squares."""
+    """Proposals of crops, lazily, the likeliest first: the given detections, enlarged by `margin`; squares over the
+    whole image, from the middle, the larger first; the detections of all stages, the highest score first; smaller
+    squares."""
     tried: list[Box] = []
     for candidate in _in_order(image, found, margin):
         if all(_shared(candidate.box, box) < TRIED for box in tried):

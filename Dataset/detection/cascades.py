@@ -26,7 +26,8 @@ class Detection(NamedTuple):
     """One face.
 
     box        (x, y, w, h) integers, pixels of the image that was given
-    score      how many windows of the cascades agree ("neighbours"), over all passes of a stage; larger is more reliable
+    score      how many windows of the cascades agree ("neighbours"), over all passes of a stage; larger is more
+               reliable
     pass_name  which pass found it: "frontal", "alt2", "profile", "profile mirrored", "alt2 +20", ...
     """
 

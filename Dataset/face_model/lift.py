@@ -11,13 +11,14 @@ from Dataset.face_model.model import FaceModel
 from Dataset.geometry.closest import ClosestPoints
 from Dataset.geometry.mesh import Mesh
 
-STIFF = 0.1             # weight of the smooth continuation relative to one grid point; less turns the mouth's inside out
+STIFF = 0.1             # weight of the smooth continuation relative to a grid point; less turns the mouth's inside out
 CHIN = 8                # landmark
 AROUND = 64             # vertices of the skin that a separate part follows
 
 
 class Lift:
-    """A linear map from displacements of the ordered grid to those of the vertices, for a fixed set of trusted points."""
+    """A linear map from displacements of the ordered grid to those of the vertices, for a fixed set of trusted
+    points."""
 
     def __init__(self, model: FaceModel, trusted: np.ndarray) -> None:
         count = len(model.mean)
@@ -37,8 +38,8 @@ class Lift:
         self._follow = {kind: self._followers(model, part, kind) for kind in (False, True)}
 
     def _followers(self, model: FaceModel, part: np.ndarray, expression: bool) -> sparse.csr_matrix:
-        """(V, skin): averages by which every vertex follows the skin. Vertices of the skin follow themselves, lashes the
-        nearest vertex of the skin; eyeballs, teeth and tongue move as a whole with the skin around them, in an
+        """(V, skin): averages by which every vertex follows the skin. Vertices of the skin follow themselves, lashes
+        the nearest vertex of the skin; eyeballs, teeth and tongue move as a whole with the skin around them, in an
         expression with the chin, or (eyeballs and upper teeth) not at all."""
         marks = model.landmarks(model.mean)
         near = cKDTree(model.mean[self._skin])

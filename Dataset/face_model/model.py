@@ -83,8 +83,9 @@ class FaceModel:
 
     @cached_property
     def uv(self) -> np.ndarray:
-        """(V, 2) float32, one texture coordinate per vertex, for mesh files. Along the seams (the midline of the back of
-        the head, the eyeballs' equators, tongue, mouth's inside) a vertex has two; the one of its first quad is used."""
+        """(V, 2) float32, one texture coordinate per vertex, for mesh files. Along the seams (the midline of the back
+        of the head, the eyeballs' equators, tongue, mouth's inside) a vertex has two; the one of its first quad is
+        used."""
         order = np.unique(self.quads.ravel(), return_index=True)[1]
         return self.corner_uv_quads.reshape(-1, 2)[order]
 

@@ -1,7 +1,7 @@
 """Head pose in a crop: a pinhole camera that looks at the head, and a robust closed-form estimate of the pose.
 
-A point p = rotation @ x of the rotated head is projected to translation + scale * (p_x, -p_y) / (1 - perspective * p_z):
-a pinhole camera at 1 / perspective mm from the head's origin (perspective 0: weak perspective).
+A point p = rotation @ x of the rotated head is projected to translation + scale * (p_x, -p_y) / (1 - perspective *
+p_z): a pinhole camera at 1 / perspective mm from the head's origin (perspective 0: weak perspective).
 """
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class Pose(NamedTuple):
         return by @ self.rotation, np.concatenate([by @ cross, seen, shift, seen * (z / depth)[:, None, None]], -1)
 
     def moved(self, change: np.ndarray, limits: tuple[float, float]) -> Pose:
-        """The pose after a change (7,) in the order of `jacobian`, clipped to 0.3 radians and a quarter of the scale."""
+        """The pose after a change (7,) in the order of `jacobian`, clipped to 0.3 radians and a quarter of the
+        scale."""
         angle = np.linalg.norm(change[:3])
         turn = Rotation.from_rotvec(change[:3] * min(1.0, 0.3 / max(angle, 1e-12))).as_matrix()
         return Pose(turn @ self.rotation, self.scale * float(np.exp(np.clip(change[3], -0.25, 0.25))),
@@ -97,7 +98,8 @@ def _turned(rotation: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, ...]:
 
 def _missed(rotations: np.ndarray, scales: np.ndarray, translations: np.ndarray, points: np.ndarray,
             pixels: np.ndarray) -> np.ndarray:
-    """Squared distances (N, K) px^2 between points (K, 3), projected with N weak-perspective poses, and pixels (K, 2)."""
+    """Squared distances (N, K) px^2 between points (K, 3), projected with N weak-perspective poses, and pixels (K,
+    2)."""
     x, y, z = points.T
     total = 0.0
     for axis, sign in ((0, 1.0), (1, -1.0)):

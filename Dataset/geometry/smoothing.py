@@ -5,8 +5,8 @@ interactive systems": an exponential mean whose cutoff grows with the signal's s
 jitter and fast ones little lag. Average: Endrawis 2018 (3.2) shows the mean of the previous and the current box, and of
 the geometries. The thesis does not say whether the previous *measured* or *shown* one is meant.
 
-A filter is called with values (any fixed shape) and their time, and returns smoothed values of the same shape. NaN marks
-a missing value: it stays NaN, and the filter restarts there with the next number. Deterministic.
+A filter is called with values (any fixed shape) and their time, and returns smoothed values of the same shape. NaN
+marks a missing value: it stays NaN, and the filter restarts there with the next number. Deterministic.
 """
 from __future__ import annotations
 

@@ -143,8 +143,8 @@ def write_mesh(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray | N
     texture  (H, W, 3) uint8 BGR, for `mesh.uv`, in .obj and .glb. NAME.obj then comes with NAME.mtl and
              NAME_texture.png (spaces in NAME as _). It replaces vertex colours.
 
-    All files are written under temporary names and renamed, NAME.obj last. The same mesh gives the same bytes. ValueError for
-    another ending, or for arrays whose lengths do not fit; then nothing is written.
+    All files are written under temporary names and renamed, NAME.obj last. The same mesh gives the same bytes.
+    ValueError for another ending, or for arrays whose lengths do not fit; then nothing is written.
     """
     path = Path(path)
     vertices, triangles = np.asarray(mesh.vertices), np.asarray(mesh.triangles)

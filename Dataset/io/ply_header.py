@@ -14,7 +14,8 @@ _MAX_HEADER = 65536
 
 
 def check_ply(path: str | os.PathLike[str]) -> None:
-    """ValueError, with the file's name, unless `path` begins with a PLY header and is long enough for what it announces.
+    """ValueError, with the file's name, unless `path` begins with a PLY header and is long enough for what it
+    announces.
 
     Exact for points and triangles; of polygons with more corners only the part that triangles would take is
     known from the header.

@@ -20,8 +20,8 @@ _EXIT_SECONDS = 10      # that a process whose pipe broke may take to end
 
 
 class WorkerDied(ChildProcessError, RuntimeError):
-    """A worker process was killed, most often for lack of memory, or crashed. Also an OSError, which scripts report in one
-    line."""
+    """A worker process was killed, most often for lack of memory, or crashed. Also an OSError, which scripts report in
+    one line."""
 
 
 def cores() -> int:
@@ -72,8 +72,8 @@ class Workers:
                 self._idle.put((process, ours))
 
     def submit(self, function: Callable[[Any], Any], job: Any) -> Future:
-        """Run function(job), both picklable, in one of the processes -> a future with the result or the error, WorkerDied
-        if the process ended. RuntimeError after `close`."""
+        """Run function(job), both picklable, in one of the processes -> a future with the result or the error,
+        WorkerDied if the process ended. RuntimeError after `close`."""
         return self._threads.submit(_call, self._idle, function, job)
 
     def close(self) -> None:

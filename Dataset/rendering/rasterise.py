@@ -15,8 +15,8 @@ _MAX = 1 << 24         # candidate pixels of one image: 800 MB of temporary arra
 
 
 class Fragments(NamedTuple):
-    """The visible triangles of N pixels: pixel (N,) int64, row * size + column, each at most once; triangle (N,) int32; weights (N, 3)
-    float32, barycentric; depth (N,) float32, z. Pixels without a triangle are absent."""
+    """The visible triangles of N pixels: pixel (N,) int64, row * size + column, each at most once; triangle (N,) int32;
+    weights (N, 3) float32, barycentric; depth (N,) float32, z. Pixels without a triangle are absent."""
 
     pixel: np.ndarray
     triangle: np.ndarray

@@ -97,7 +97,7 @@ def shadow(scene, points: np.ndarray, normals: np.ndarray, direction: np.ndarray
 
 
 def ambient_occlusion(scene, points: np.ndarray, normals: np.ndarray, rays: int = 64, reach: float = 80.0,
-             lift: float = 0.5) -> np.ndarray:
+                      lift: float = 0.5) -> np.ndarray:
     """Ambient occlusion: the cosine-weighted fraction of the hemisphere within ``reach`` mm that N points
     see, (N,) in [0, 1] float32. The directions are the same for all points (a Fibonacci sphere), so the
     result has no noise."""

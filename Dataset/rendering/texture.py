@@ -46,7 +46,8 @@ def fill(colours: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def _light_between(colours: np.ndarray, other: np.ndarray, both: np.ndarray) -> np.ndarray:
     """Logarithm (S, S, 3) of how much brighter `colours` are than `other`, known where `both` (S, S) is large.
 
-    Computed from the means of large cells, since light is smooth; an eyelid two texels off its mirror image is not light.
+    Computed from the means of large cells, since light is smooth; an eyelid two texels off its mirror image is not
+    light.
     """
     cells = (min(LIGHT_CELLS, len(both)),) * 2
     ours, theirs = (cv2.resize(c * both[..., None], cells, interpolation=cv2.INTER_AREA) for c in (colours, other))

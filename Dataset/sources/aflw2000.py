@@ -2,9 +2,9 @@
 Across Large Poses: A 3D Solution"), for evaluation.
 
 A photo NAME.jpg has NAME.mat beside it: `pt3d_68` (3, 68), x to the right and y down in the photo's pixels, z towards
-the camera in the same unit from wherever; `Pose_Para` (1, 7): pitch, yaw, roll in radians, shift x, y, z in pixels,
-scale. The files are MATLAB's: the middle of the first pixel is (1, 1) there, (0.5, 0.5) here. 300W-LP has `pt2d`
-(2, 68) instead, without depth.
+the camera in the same unit with an arbitrary origin; `Pose_Para` (1, 7): pitch, yaw, roll in radians, shift x, y, z in
+pixels, scale. The files are MATLAB's: the middle of the first pixel is (1, 1) there, (0.5, 0.5) here. 300W-LP has
+`pt2d` (2, 68) instead, without depth.
 """
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _NAMES = ("pt3d_68", "pt2d", "Pose_Para")
 
 class Photo(NamedTuple):
     """path of the photo; landmarks (68, 3) float64, Multi-PIE order: x, y in pixels as in docs/conventions.md, z in
-    pixels towards the camera with an arbitrary origin, NaN where the file has none; pitch, yaw, roll in degrees, with the file's
-    signs."""
+    pixels towards the camera with an arbitrary origin, NaN where the file has none; pitch, yaw, roll in degrees, with
+    the file's signs."""
 
     path: Path
     landmarks: np.ndarray

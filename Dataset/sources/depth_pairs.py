@@ -50,7 +50,8 @@ def pairs(folder: str | os.PathLike[str], use: str = "training", split: str | No
         raise ValueError(f"{folder}: holds no depth images beside its images")
     share = info.settings.get("share")
     if split == "subject":
-        apart = (read_split(folder) or Split([], [], [])).validation      # choosing on the test subjects would bias the test
+        # choosing a checkpoint on the test subjects would bias the test
+        apart = (read_split(folder) or Split([], [], [])).validation
         return _pairs(subjects_of(folder, "train-validation-test" if apart else "train-test")[use], share)
     every = _pairs(everybody, share)
     if len(every) < 2:
@@ -60,7 +61,8 @@ def pairs(folder: str | os.PathLike[str], use: str = "training", split: str | No
 
 
 def published_test(count: int, seed: int) -> set[int]:
-    """Which of `count` pairs test in the split `published`: 230 of 1,149, the same fraction of other counts, at least 1."""
+    """Which of `count` pairs test in the split `published`: 230 of 1,149, the same fraction of other counts, at least
+    1."""
     order = np.random.default_rng([seed, count]).permutation(count)
     return set(order[:max(1, round(count * PUBLISHED_TEST / PUBLISHED))].tolist())
 

@@ -134,7 +134,8 @@ def subjects_of(folder: str | os.PathLike[str], split: str = "train-test") -> di
                          f"{', '.join(strangers[:5])} {'is' if len(strangers) == 1 else 'are'} only in one of them")
     if split == "train-test":
         lists = lists._replace(training=lists.training + lists.validation, validation=lists.test)
-    subjects = {use: [known[name] for name in sorted(getattr(lists, use))] for use in ("training", "validation", "test")}
+    subjects = {use: [known[name] for name in sorted(getattr(lists, use))]
+                for use in ("training", "validation", "test")}
     for use, group in subjects.items():
         if not group:
             raise ValueError(f"{folder}: split {split} needs subjects for {use}, there are none of {len(known)}")

@@ -7,8 +7,8 @@ the subject's first range image; and dataset.json, split.json (by subject, 10 te
 used, or why not. Images are made square by repeating their border (no depth there), and dataset.json says how many mm
 they show, so that the predicted depth has the right proportions. `--square squeezed` follows the paper: the image is
 squeezed into the square and its levels are used as they are; faces learnt from it are too wide and too deep.
-`--split published` has the paper's counts of images (Dataset/sources/depth_pairs.py says what is wrong with them). After a kill
-run the same command again.
+`--split published` has the paper's counts of images (Dataset/sources/depth_pairs.py says what is wrong with them).
+After a kill run the same command again.
 """
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class Options:
                 raise ValueError(f"--{name} must be {' or '.join(words)}, got {getattr(self, name)!r}")
 
     def scale(self, size: tuple[int, int]) -> dict[str, float]:
-        """The scale in dataset.json of images that were `size` (width, height) px: side, the width in mm; share, the depth
-        range of the 255 levels as a fraction of it. Empty for squeezed images, which have no single scale."""
+        """The scale in dataset.json of images that were `size` (width, height) px: side, the width in mm; share, the
+        depth range of the 255 levels as a fraction of it. Empty for squeezed images, which have no single scale."""
         side = max(size) * self.pixel
         return {"side": side, "share": LEVELS * self.level / side} if self.square == "padded" else {}
 
@@ -92,7 +92,8 @@ class Row(NamedTuple):
 
 
 class Found(NamedTuple):
-    """subjects: subject -> names of pairs, sorted; rows: the files that form no pair; size: (width, height) of most pairs.
+    """subjects: subject -> names of pairs, sorted; rows: the files that form no pair; size: (width, height) of most
+    pairs.
     """
 
     subjects: dict[str, list[str]]
@@ -144,8 +145,9 @@ def find_pairs(source: Path) -> Found:
 def convert_all(source: Path, out: Path, options: Options) -> list[Row]:
     """Convert every pair in SOURCE -> the report's rows. Same source and options, same bytes.
 
-    Each subject's folder is written under a temporary name and renamed; OUT is not readable before all are complete. ValueError: see
-    `find_pairs`; OUT was made with other settings or of other files, or holds something else; no pair could be read.
+    Each subject's folder is written under a temporary name and renamed; OUT is not readable before all are complete.
+    ValueError: see `find_pairs`; OUT was made with other settings or of other files, or holds something else; no pair
+    could be read.
     """
     found = find_pairs(source)
     digest = hashlib.sha256("\n".join(f"{name} {(source / name).stat().st_size}" for stems in found.subjects.values()

@@ -1,9 +1,9 @@
-"""One subject's training images as arrays, with what a network may be asked for: made fast, kept nowhere.
+"""The training images of one subject as arrays, with the targets of all networks.
 
-The same faces, looks and renderer as `Dataset.synthesis.subject_folders`, over a wider range of poses, and framed for
-most images by the box that the detector *would* give (`Dataset/synthesis/framing.py`, bias and scatter as measured),
-since running the detector costs more than the image. Image i of subject p of seed s has the same choices on every
-machine: they are drawn from Generator([s, p, 1, i]).
+Faces, appearance and renderer are those of `Dataset.synthesis.subject_folders`, over a wider range of poses. Most
+images are framed by a prediction of the detector's box (`Dataset/synthesis/framing.py`, with its measured bias and
+noise), since running the detector costs more than the image. The random choices of image i of subject p for seed s are
+the same on every machine: they are drawn from Generator([s, p, 1, i]).
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAPS = ("uv", "mask", "visible_mask")       # of BUFFERS, those of Dataset/repre
 BUFFERS = (*MAPS, "depth", "normals")
 MIXED = "mixed"         # texture: skin, hair, clothes and backgrounds of all kinds
 TEXTURES = (MIXED, *KINDS)
-CLEARANCE = 4.0         # mm: what a camera ray meets up to here in front of a point does not hide it
+CLEARANCE = 4.0         # mm: surfaces up to this distance in front of a point do not hide it
 _FRONTAL = (25.0, 12.0, 10.0)       # standard deviations of yaw, pitch, roll, degrees, of the frontal half
 _LIMITS = {"subjects": (1, 1_000_000), "images": (1, 1000), "size": (16, 512), "seed": (0, MAX_SEED), "yaw": (0, 90),
            "pitch": (0, 60), "roll": (0, 180), "expression": (0, 1), "margin": (0.5, 3), "detect": (0, 1),
@@ -36,12 +36,19 @@ _LIMITS = {"subjects": (1, 1_000_000), "images": (1, 1000), "size": (16, 512), "
 
 @dataclasses.dataclass(frozen=True)
 class RenderOptions:
-    """What is rendered. subjects; images of each; size of a crop, px; seed; yaw, pitch, roll: largest absolute angle,
-    degrees; expression: strength in [0, 1]; margin: the box is grown about its centre by this factor; detect: share
-    of the images that the detector itself frames; wild, glasses: shares with clutter behind and with glasses;
-    buffers: of `BUFFERS`; skins: share of the subjects whose skin is an image's
-    (Dataset/synthesis/photographed_skin.py); texture: of `TEXTURES`, others than the first without any skin
-    (Dataset/synthesis/plain_material.py). ValueError for a value out of range."""
+    """Options of the rendering. ValueError for a value out of range.
+
+    subjects, images    counts; images of each subject
+    size                side of a crop, px
+    yaw, pitch, roll    largest absolute angle, degrees
+    expression          strength in [0, 1]
+    margin              the box is enlarged about its centre by this factor
+    detect              fraction of the images that the detector itself frames
+    clutter, glasses    fractions with a cluttered background and with glasses
+    buffers             some of `BUFFERS`
+    skins               fraction of the subjects with photographed skin (Dataset/synthesis/photographed_skin.py)
+    texture             of `TEXTURES`; all but the first are without skin (Dataset/synthesis/plain_material.py)
+    """
     subjects: int = 1000
     images: int = 8
     size: int = 128
@@ -55,8 +62,8 @@ class RenderOptions:
     clutter: float = 0.6
     glasses: float = 0.12
     buffers: tuple[str, ...] = ()
-    skins: float = 0.0          # sets that were begun before there was a choice are those without
-    texture: str = MIXED        # and those with skin
+    skins: float = 0.0          # added later: 0 in older sets
+    texture: str = MIXED        # added later
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -72,8 +79,8 @@ class RenderOptions:
             raise ValueError(f"--skins are for --texture {MIXED}: {self.texture} has no skin")
 
     def written(self) -> dict[str, Any]:
-        """The settings as files keep them. What came later is named only where it is used: a set from before there was
-        a choice has the same bytes, and is the same set."""
+        """The settings for files. Options that were added later are left out at their defaults, so that older sets
+        remain the same."""
         later = {"skins": 0.0, "texture": MIXED}
         return {name: value for name, value in dataclasses.asdict(self).items()
                 if name not in later or value != later[name]}
@@ -90,9 +97,9 @@ def layout(options: RenderOptions) -> dict[str, tuple[tuple[int, ...], np.dtype]
     lies more than 4 mm in front of the point; landmarks (T, 68, 2) float32 pixels; found (T,) bool: framed by the
     detector.
     Buffers: uv (T, S, S, 2) float16, mask and visible_mask (T, S, S) bool, as `Dataset.representations.uvmap.UVMap`
-    says: the place on the ordered grid's texture square that a pixel's centre shows, NaN off the mask; all of the pixel
-    shows the face (eyes and the mouth's inside belong to it; ears, scalp and neck do not), whatever hair or glasses do;
-    and none of these stands before it. depth (T, S, S) float32 mm of each pixel's first hit, NaN where nothing is;
+    says: the texture coordinates of the point at the pixel's centre, NaN off the mask; whether the whole pixel shows
+    the face (with eyes and the mouth's inside, without ears, scalp and neck), ignoring hair and glasses; and whether
+    nothing is in front of it. depth (T, S, S) float32 mm of each pixel's first hit, NaN where nothing is;
     normals (T, S, S, 3) int8, 127 x the unit normal there in the camera's upright frame (x right, y up, z to the
     camera), 0 where nothing is hit.
     """
@@ -109,8 +116,8 @@ def layout(options: RenderOptions) -> dict[str, tuple[tuple[int, ...], np.dtype]
 
 
 def render_subject(number: int, options: RenderOptions, context: RenderContext) -> dict[str, np.ndarray]:
-    """Subject ``number``'s arrays, as :func:`layout` says; the bytes depend on (seed, number, image) and the options
-    alone."""
+    """Subject ``number``'s arrays, see :func:`layout`; the bytes depend only on (seed, number, image) and the
+    options."""
     model = context.model
     subject = np.random.default_rng([options.seed, number, 0])
     identity = model.sample_identity(subject).astype(np.float32)
@@ -120,7 +127,7 @@ def render_subject(number: int, options: RenderOptions, context: RenderContext) 
     out = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout(options).items()}
     out["identity"][:] = identity
     for image in range(options.images):
-        rng = np.random.default_rng([options.seed, number, 1, image])     # [s, p] alone would be [s, p, 0]: zeros pad
+        rng = np.random.default_rng([options.seed, number, 1, image])     # [s, p] would be the same stream as [s, p, 0]
         angles = sample_angles(rng, options)
         detect = rng.random() < options.detect
         view = sample_view(rng, model.sample_expression(rng, options.expression), angles=angles)
@@ -138,8 +145,8 @@ def sample_angles(rng: np.random.Generator, options: RenderOptions) -> np.ndarra
 
 
 def visible(scene: Scene, camera: Camera, positions: np.ndarray) -> np.ndarray:
-    """Which points (N, 3) of the world the camera sees: (N,) bool. What lies nearer than CLEARANCE before a point
-    (its own surface, a closed lid's strip) does not hide it."""
+    """Which points (N, 3) of the world the camera sees: (N,) bool. Surfaces less than CLEARANCE in front of a
+    point (its own, a closed lid's strip) do not hide it."""
     towards = positions - camera.position()
     depth = towards @ camera.rotation[2]
     return ~scene.occluded(camera.position(), towards * (1 - CLEARANCE / depth)[:, None], far=1.0)
@@ -178,7 +185,7 @@ def _fill(out: dict[str, np.ndarray], image: int, posed: PosedScene, camera: Cam
 
 
 def uv_map(posed: PosedScene, camera: Camera, hits: Hits) -> uvmap.UVMap:
-    """Where each pixel of an image shows the face; hits: what `shot.scene.cast(camera)` gave."""
+    """The UV map of an image; hits: the result of `posed.scene.cast(camera)`."""
     model, context = posed.scene_subject.context.model, posed.scene_subject.context
     number = np.append(np.where(posed.numbers < 0, uvmap.OTHER, posed.numbers), uvmap.NOTHING)    # the last: a miss
     return uvmap.encode(posed.vertices[:len(model.mean)], camera, None, model, posed.numbers[posed.numbers >= 0],

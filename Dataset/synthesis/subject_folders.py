@@ -1,11 +1,11 @@
 """Synthetic subjects as subject folders:  python -m Dataset.synthetic OUT --subjects 96 --images 60 --seed 0
 
-Renders subjects of the built-in face, each in random expressions, poses, light and surroundings, cut out by the
-same detector as photos are. A folder holds 000.jpg ..., the subject's neutral, frontal face S000.ply (head
+Renders subjects of the built-in face in random expressions, poses, light and surroundings, cropped by the same detector
+as photos. A folder holds 000.jpg ..., the subject's neutral, frontal face S000.ply (head
 frame, mm; in the order of the grid, or --order random as the thesis drew its points) and sidecar.npz,
 from which mesh, depth, landmarks and everything else can be derived again (Dataset/synthesis/sidecar.py). OUT/sheet.jpg
-shows some images. Image i of subject s depends on (seed, s, i) alone. After a kill the same command goes on
-with the subjects that are missing.
+shows some images. Image i of subject s depends only on (seed, s, i). After a kill the same command continues
+with the missing subjects.
 """
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ MAX_SIZE = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What makes a dataset. subjects, images (of each), seed; size of the crops in pixels; order "grid"
+    """Options of a dataset. subjects, images (of each), seed; size of the crops in pixels; order "grid"
     or "random"; points of each ground truth; yaw, pitch, roll: largest absolute angle in degrees;
-    expression: strength in [0, 1]; quality: of the JPEGs; skins: share of the subjects with photographed skin
+    expression: strength in [0, 1]; quality: of the JPEGs; skins: fraction of the subjects with photographed skin
     (Dataset/synthesis/photographed_skin.py). ValueError for a value out of range."""
     subjects: int = 96
     images: int = 60
@@ -86,11 +86,11 @@ class Options:
         return side if self.order == "grid" and side * side == self.points else 0
 
     def info(self, model: FaceModel, complete: bool) -> DatasetInfo:
-        """What dataset.json says."""
+        """The content of dataset.json."""
         own = ("subjects", "images", "yaw", "pitch", "roll", "expression", "quality")
         settings = {**{name: getattr(self, name) for name in own}, "model": model_hash(model),
                     "annotations": annotation_hash(model)}
-        if self.skins:          # as before there was a choice: the same set has the same bytes
+        if self.skins:          # left out at its default: older sets keep their bytes
             settings["skins"] = self.skins
         return DatasetInfo(source="synthetic", points=self.points, order=self.order, grid=self.grid,
                            image_size=self.size, seed=self.seed, units="mm", complete=complete, settings=settings)
@@ -102,7 +102,7 @@ def subject_name(number: int) -> str:
 
 
 def ground_truth(model: FaceModel, identity: np.ndarray, options: Options, rng: np.random.Generator) -> np.ndarray:
-    """The neutral, frontal face (points, 3) float64 mm: the grid row by row, or points drawn evenly on
+    """The neutral, frontal face (points, 3) float64 mm: the grid row by row, or points drawn uniformly on
     its surface."""
     vertices = model.shape(identity)
     if options.order == "grid":
@@ -188,7 +188,7 @@ def _sheet(out: Path, names: list[str], images: int, columns: int = 5, side: int
 
 
 def _finished(out: Path, number: int, options: Options) -> bool:
-    """Whether a subject's folder is whole; it may have lost files since it was written."""
+    """Whether a subject's folder is complete; files may have been deleted since it was written."""
     folder = out / subject_name(number)
     return ((folder / SIDECAR).is_file() and (folder / f"{folder.name}.ply").is_file()
             and len(list(folder.glob("*.jpg"))) == options.images)
@@ -199,14 +199,14 @@ def _silent(results: Iterator[Any], total: int) -> Iterator[Any]:
 
 
 def _run(job: tuple[Path, int, Options]) -> int:
-    """One subject, whole or not at all: made in a hidden folder that is renamed when it is complete."""
+    """Render one subject in a hidden folder, which is renamed when it is complete."""
     out, number, options = job
     name = subject_name(number)
     work, target = out / WORK / name, out / name
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     make_subject(work, number, options, render_context())
-    shutil.rmtree(target, ignore_errors=True)       # there only if it has lost files
+    shutil.rmtree(target, ignore_errors=True)       # exists only if files were deleted
     os.replace(work, target)
     return number
 
@@ -222,7 +222,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
              "points": "of each ground truth; in grid order 64, 256, 1024, 4096 or 16384",
              "yaw": "largest, degrees", "pitch": "largest, degrees", "roll": "largest, degrees",
              "expression": "strength, 0 to 1", "quality": "of the JPEGs", "seed": "of everything",
-             "skins": "share of the subjects with photographed skin"}
+             "skins": "fraction of the subjects with photographed skin"}
     for field in dataclasses.fields(Options):
         choices = ("grid", "random") if field.name == "order" else None
         parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, choices=choices,

