@@ -104,11 +104,6 @@ def detect_as_published(image: np.ndarray, cascade: str = FRONTAL) -> list[Detec
     return sorted(_run(image, Pass("frontal", cascade, 4), minimum=0), key=_area, reverse=True)
 
 
-def largest_face(image: np.ndarray, max_side: int = MAX_SIDE, thesis: bool = False) -> Detection | None:
-    """The largest face in the image, or None."""
-    return next(iter(detect_faces(image, max_side, thesis)), None)
-
-
 def merge_overlapping(detections: list[Detection]) -> list[Detection]:
     """One detection a face, the largest box first.
 

@@ -17,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from Dataset.face_model import expressions
 from Dataset.face_model.adopted import BUILT_IN, find_adopted
-from Dataset.geometry.edges import border_vertices, edges
+from Dataset.geometry.edges import edges
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.subdivision import Subdivision, subdivision, triangulate
 
@@ -45,8 +44,6 @@ class FaceModel:
     landmark_vertices  (68, 3) int64 and landmark_weights (68, 3) float64: barycentric, Multi-PIE order
     masks              name -> (512, 512) uint8 in the texture square, row 0 at v = 1: lips eyelids ears face
                        (MakeHuman's), brows scalp beard iris pupil (drawn)
-    bust_mean, bust_identity, bust_expression, bust_quads: neck and shoulders, 587 vertices, 530 quads, a mesh
-                       of its own whose upper border lies on the head's lower one
     grid_vertices      (128, 128, 3) int64 into *subdivided* vertices, grid_weights (128, 128, 3) float32,
     grid_landmarks     (68, 2) float64 row, column: see Dataset/representations/points.py
     """
@@ -63,10 +60,6 @@ class FaceModel:
     landmark_vertices: np.ndarray
     landmark_weights: np.ndarray
     masks: dict[str, np.ndarray]
-    bust_mean: np.ndarray
-    bust_identity: np.ndarray
-    bust_expression: np.ndarray
-    bust_quads: np.ndarray
     grid_vertices: np.ndarray
     grid_weights: np.ndarray
     grid_landmarks: np.ndarray
@@ -94,21 +87,6 @@ class FaceModel:
         return subdivision(self.quads, len(self.mean))
 
     @cached_property
-    def _bust_subdivision(self) -> Subdivision:
-        return subdivision(self.bust_quads, len(self.bust_mean))
-
-    @cached_property
-    def bust_seam(self) -> np.ndarray:
-        """(96, 2) int64: a vertex of the subdivided head and the one of `bust()` at the same place, on every
-        face; where both are drawn, their normals are to be averaged."""
-        rings = [border_vertices(level.quads) for level in (self._subdivision, self._bust_subdivision)]
-        positions = [(level.matrix @ mean)[ring] for level, mean, ring in
-                  zip((self._subdivision, self._bust_subdivision), (self.mean, self.bust_mean), rings)]
-        distance, nearest = cKDTree(positions[0]).query(positions[1])
-        touching = distance < 1e-3
-        return np.stack([rings[0][nearest[touching]], rings[1][touching]], 1)
-
-    @cached_property
     def grid_matrix(self) -> sparse.csr_matrix:
         """(16384, V) float32, rows sum to 1: vertices -> the ordered grid's points on the subdivided surface."""
         rows = np.repeat(np.arange(len(self.grid_weights) ** 2), 3)
@@ -129,13 +107,6 @@ class FaceModel:
     def shape(self, identity: np.ndarray | None = None, expression: np.ndarray | None = None) -> np.ndarray:
         """Vertices (V, 3) float64 mm. Shorter coefficient vectors leave the rest at 0; longer ones are a ValueError."""
         return _combine(self.mean, (self.identity, self.expression), (identity, expression))
-
-    def bust(self, identity: np.ndarray | None = None, expression: np.ndarray | None = None) -> Mesh:
-        """Neck and shoulders of the same subject, subdivided: 2,234 vertices mm, 4,240 triangles, no uv. Beside the
-        subdivided head it leaves no gap. Its identity basis vectors are those of the head, not orthogonal here."""
-        vertices = _combine(self.bust_mean, (self.bust_identity, self.bust_expression), (identity, expression))
-        level = self._bust_subdivision
-        return Mesh((level.matrix @ vertices.astype(np.float32)).astype(float), triangulate(level.quads))
 
     def landmarks(self, vertices: np.ndarray) -> np.ndarray:
         """The 68 landmarks (68, 3) float64 mm of vertices (V, 3)."""
@@ -240,9 +211,7 @@ def _read(path: Path) -> FaceModel:
         corner_uv_quads=raw["corner_uv"], regions=np.repeat(raw["regions"], 2),
         region_names=tuple(str(n) for n in raw["region_names"]), mirror=raw["mirror"].astype(np.int64),
         landmark_vertices=raw["landmark_vertices"].astype(np.int64), landmark_weights=raw["landmark_weights"],
-        masks=dict(zip(names, raw["masks"])), bust_mean=raw["bust_mean"], bust_identity=raw["bust_identity"] * step,
-        bust_expression=raw["bust_expression"] * step, bust_quads=raw["bust_quads"].astype(np.int64),
-        grid_vertices=raw["grid_vertices"].astype(np.int64),
+        masks=dict(zip(names, raw["masks"])), grid_vertices=raw["grid_vertices"].astype(np.int64),
         grid_weights=raw["grid_weights"], grid_landmarks=raw["grid_landmarks"])
     for value in [*vars(model).values(), *model.masks.values()]:
         if isinstance(value, np.ndarray):
@@ -253,16 +222,12 @@ def _read(path: Path) -> FaceModel:
 def _validate(path: Path, raw: dict[str, np.ndarray]) -> None:
     """Shapes must agree and indices must be in range; ValueError names the file, the array and the rule."""
     needed = ("mean identity expression step expression_names quads corner_uv regions region_names mirror "
-              "landmark_vertices landmark_weights mask_names masks bust_mean bust_identity bust_expression "
-              "bust_quads grid_vertices grid_weights grid_landmarks").split()
+              "landmark_vertices landmark_weights mask_names masks grid_vertices grid_weights grid_landmarks").split()
     missing = [n for n in needed if n not in raw]
     if missing:
         raise ValueError(f"{path}: a face model must hold {', '.join(needed)}; found no {', '.join(missing)}")
     vertices, quads, masks = len(raw["mean"]), len(raw["quads"]), len(raw["mask_names"])
-    bust = len(raw["bust_mean"])
-    shapes = {"bust_mean": (bust, 3), "bust_identity": (len(raw["identity"]), bust, 3),
-              "bust_expression": (len(raw["expression"]), bust, 3), "bust_quads": (None, 4), "mean": (vertices, 3),
-              "identity": (None, vertices, 3), "quads": (quads, 4), "corner_uv": (quads, 4, 2),
+    shapes = {"mean": (vertices, 3), "identity": (None, vertices, 3), "quads": (quads, 4), "corner_uv": (quads, 4, 2),
               "expression": (len(raw["expression_names"]), vertices, 3), "regions": (quads,), "mirror": (vertices,),
               "landmark_vertices": (68, 3), "landmark_weights": (68, 3), "masks": (masks, None, None),
               "grid_vertices": (128, 128, 3), "grid_weights": (128, 128, 3), "grid_landmarks": (68, 2), "step": ()}
@@ -271,9 +236,8 @@ def _validate(path: Path, raw: dict[str, np.ndarray]) -> None:
         if len(actual) != len(shape) or any(want not in (None, got) for want, got in zip(shape, actual)):
             raise ValueError(f"{path}: {name} must have shape {shape}, received {actual}")
     sides = len(edges(raw["quads"]).ends)
-    for name, limit in (("quads", vertices), ("mirror", vertices), ("bust_quads", bust),
-                        ("landmark_vertices", vertices), ("grid_vertices", vertices + sides + quads),
-                        ("regions", len(raw["region_names"]))):
+    for name, limit in (("quads", vertices), ("mirror", vertices), ("landmark_vertices", vertices),
+                        ("grid_vertices", vertices + sides + quads), ("regions", len(raw["region_names"]))):
         if raw[name].min() < 0 or raw[name].max() >= limit:
             raise ValueError(f"{path}: {name} must lie within 0 to {limit - 1}, "
                              f"received {raw[name].min()} to {raw[name].max()}")

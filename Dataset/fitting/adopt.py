@@ -24,7 +24,6 @@ import numpy as np
 from scipy import sparse
 from scipy.ndimage import binary_dilation
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from Dataset.face_model.adopted import BUILT_IN, adopted_path, source_hash
 from Dataset.face_model.expressions import SIGMAS
@@ -136,16 +135,13 @@ def expression_directions(raw: RawModel, expression: np.ndarray, own: FaceModel)
 
 
 def _built(own: FaceModel, mean: np.ndarray, identity: np.ndarray, expression: np.ndarray, raw: RawModel) -> FaceModel:
-    """The built-in model with the mean and basis of another. The bust follows the nearest vertices of the head."""
+    """The built-in model with the mean and basis of another."""
     expression, names = expression_directions(raw, expression, own)
     names = (*names, *(f"none{k:03d}" for k in range(len(own.expression) - len(names))))
     identity, expression = (_padded(x, len(y)) for x, y in ((identity, own.identity), (expression, own.expression)))
-    near = cKDTree(own.mean).query(own.bust_mean)[1]
     mean = mean.astype(np.float32)
-    model = replace(own, mean=mean, identity=identity, expression=expression, expression_names=names,
-                    bust_mean=own.bust_mean + (mean - own.mean)[near], bust_identity=identity[:, near],
-                    bust_expression=expression[:, near])
-    for name in ("mean", "identity", "expression", "bust_mean", "bust_identity", "bust_expression"):
+    model = replace(own, mean=mean, identity=identity, expression=expression, expression_names=names)
+    for name in ("mean", "identity", "expression"):
         getattr(model, name).flags.writeable = False
     return model
 
@@ -214,10 +210,10 @@ def _largest_part(triangles: np.ndarray, count: int) -> np.ndarray:
 
 def arrays_of(model: FaceModel, mark: str = "") -> dict[str, np.ndarray]:
     """A model as the arrays of a file that `load_face_model` reads; mark: `source_hash` of the adopted file."""
-    bases = ("identity", "expression", "bust_identity", "bust_expression")
+    bases = ("identity", "expression")
     step = max(1e-6, *(float(np.abs(getattr(model, name)).max(initial=0)) for name in bases)) / 32767
-    same = ("mean", "mirror", "landmark_vertices", "landmark_weights", "bust_mean", "quads", "bust_quads",
-            "grid_vertices", "grid_weights", "grid_landmarks")
+    same = ("mean", "mirror", "landmark_vertices", "landmark_weights", "quads", "grid_vertices", "grid_weights",
+            "grid_landmarks")
     return {"adopted": np.array(mark), **{name: getattr(model, name) for name in same},
             **{name: np.round(getattr(model, name) / step).astype(np.int16) for name in bases},
             "step": np.float64(step), "expression_names": np.array(model.expression_names),

@@ -72,7 +72,8 @@ def sample_appearance(rng: np.random.Generator) -> Appearance:
                             (rng.uniform(0.02, 0.5) * np.clip(1 + rng.normal(0, 0.25, 3), 0.3, 1.7)).astype(np.float32),
                             int(rng.integers(2**31)),
                             float(rng.beta(1, 3)), float(rng.beta(1, 3)), float(rng.beta(1.2, 2.5)),
-                            float(rng.uniform(0, 0.8) if not man and rng.random() < 0.5 else 0), float(rng.uniform(0, 1)),
+                            float(rng.uniform(0, 0.8) if not man and rng.random() < 0.5 else 0),
+                            float(rng.uniform(0, 1)),
                             float(rng.uniform(0, 1)))
     kind, amount = rng.random(), rng.uniform(0, 1)
     if kind < 0.15:         # a fringe

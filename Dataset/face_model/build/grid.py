@@ -26,7 +26,7 @@ def build_grid(faces: list[np.ndarray], head: Head, landmarks: list[np.ndarray])
     `faces` are vertices (V, 3) mm and `landmarks` theirs (68, 3): first the mean face, on which the grid is laid out; a
     landmark's position is the nearest one over all faces, so that open mouths separate the upper from the lower lip.
     """
-    fine = subdivision(head.quads, head.count)
+    fine = subdivision(head.quads, len(head.vertices))
     shapes = [fine.matrix.astype(float) @ face for face in faces]
     vertices = shapes[0]
     skin = fine.quads[np.repeat(head.regions, 4) == REGIONS.index("skin")]

@@ -119,29 +119,27 @@ def align(heads: np.ndarray, over: np.ndarray) -> np.ndarray:
     return heads
 
 
-def principal_components(heads: np.ndarray, mirror: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (V, 3) and COMPONENTS directions (K, V, 3), each as long as one standard deviation of the heads (N, V, 3).
+def principal_components(heads: np.ndarray, mirror: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (V, 3) and COMPONENTS basis vectors (K, V, 3), scaled to one standard deviation of the heads (N, V, 3).
 
-    The components are those of the first `count` vertices; the others (the bust) follow with the same weights.
-    The mirrored twin of each head counts too, so the mean is symmetric and each direction is symmetric or the opposite:
-    the covariance falls into these two parts, which are decomposed one by one.
+    The mirror image of each head is included, so that the mean is symmetric and each basis vector symmetric or
+    antisymmetric: the covariance consists of these two parts, which are decomposed separately.
     """
     flat = heads[:, mirror] * (-1, 1, 1)
     mean = (heads.mean(0) + flat.mean(0)) / 2
     directions, deviations = [], []
     for part in ((heads + flat) / 2 - mean, (heads - flat) / 2):
         rows = part.reshape(len(part), -1)
-        own = rows[:, :3 * count]
-        values, vectors = np.linalg.eigh(own @ own.T / len(rows))
+        values, vectors = np.linalg.eigh(rows @ rows.T / len(rows))
         values, vectors = values[::-1][:COMPONENTS], vectors[:, ::-1][:, :COMPONENTS]
         basis = vectors.T @ rows
-        directions.append(basis / np.linalg.norm(basis[:, :3 * count], axis=1, keepdims=True))
+        directions.append(basis / np.linalg.norm(basis, axis=1, keepdims=True))
         deviations.append(np.sqrt(np.maximum(values, 0)))
     deviations = np.concatenate(deviations)
     order = np.argsort(-deviations, kind="stable")[:COMPONENTS]
     basis = np.concatenate(directions)[order].reshape(COMPONENTS, *mean.shape)
-    # A direction's sign is chance: the largest entry of the subject's left half is made positive.
-    left = basis[:, :count][:, mean[:count, 0] > 1e-9].reshape(COMPONENTS, -1)
+    # The sign of a basis vector is arbitrary: the largest entry of the subject's left half is made positive.
+    left = basis[:, mean[:, 0] > 1e-9].reshape(COMPONENTS, -1)
     signs = np.sign(np.take_along_axis(left, np.abs(left).argmax(1)[:, None], 1))
     return mean, basis * (signs * deviations[order][:, None])[:, :, None]
 
@@ -150,5 +148,5 @@ def build_identity(source: Source, head: Head) -> tuple[np.ndarray, np.ndarray]:
     """Mean head (V, 3) and identity basis vectors (COMPONENTS, V, 3) at STRENGTH of their standard deviation, in dm."""
     skin = np.unique(head.quads[head.regions == REGIONS.index("skin")])
     above_chin = skin[head.vertices[skin, 1] > 6.45]
-    mean, directions = principal_components(align(random_heads(source, head), above_chin), head.mirror, head.count)
+    mean, directions = principal_components(align(random_heads(source, head), above_chin), head.mirror)
     return mean, STRENGTH * directions
