@@ -19,13 +19,13 @@ from Dataset.detection.cascades import detect_as_published
 from Dataset.io.atomic import folder_lock
 from Dataset.io.images import read_image
 from Dataset.io.mesh_io import read_mesh
+from Dataset.io.workers import WorkerDied
 from Dataset.sources import bu4dfe, bu4dfe_subject
 from Dataset.sources.bu4dfe import convert_all, main
 from Dataset.sources.bu4dfe_raw import read_neutral
 from Dataset.sources.bu4dfe_subject import EXPRESSIONS, Options, WrongAxes, check_axes, motion
 from Dataset.sources.subjects import dataset_info, list_subjects, read_points, read_split
 from Dataset.sources.validate import validate
-from Dataset.synthesis.workers import WorkerDied
 from Evaluation.evaluate_predictions import prediction_evaluator
 from tests.forkserver import PIPE, Popen
 from tests.raw_bu4dfe import shared_raw, write_wrl
@@ -71,7 +71,7 @@ def test_subject_folders_of_everybody(converted):
     split = read_split(out)
     assert sorted(split.training + split.validation + split.test) == ["F001", "F002", "M001"]
     assert [row.status for row in rows] == ["neutral"] * 3 + ["missing"]
-    assert "98 of 101 people" in rows[-1].detail and "F002" not in rows[-1].detail.split()
+    assert "98 of 101 subjects" in rows[-1].detail and "F002" not in rows[-1].detail.split()
     assert [list(row) for row in rows] == [list(row.values()) for row in report(out)]
     assert read_image(out / "neutral.jpg").shape == (128, 384, 3)
 
@@ -228,7 +228,7 @@ def test_what_cannot_be_read_is_reported_and_skipped(raw, tmp_path):
 def test_nobody_left_is_an_error_and_nothing_to_train_on(raw, tmp_path):
     for path in raw.glob("*/*/*.jpg"):
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="OUT: nobody could be converted; .*report.csv says why"):
+    with pytest.raises(ValueError, match="OUT: no subject could be converted; .*report.csv says why"):
         convert_all(raw, tmp_path / "OUT", OPTIONS)
     assert sum(row["status"] == "skipped" for row in report(tmp_path / "OUT")) == 12 + 8 + 2
     with pytest.raises(ValueError, match="unfinished"):

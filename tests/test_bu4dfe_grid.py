@@ -112,7 +112,7 @@ def test_a_broken_landmark_file_passes_to_the_next_scan(raw, tmp_path):
     rows = [line.split() for line in (video / "000.bnd").read_text().splitlines()]
     (video / "000.bnd").write_text("".join(" ".join(row) + "\n" for row in rows[:80]))
     (video / "001.bnd").write_text("".join(f"{i} {x} {y} {float(z) + 90}\n" for i, x, y, z in rows))
-    with pytest.raises(ValueError, match="nobody could be converted"):
+    with pytest.raises(ValueError, match="no subject could be converted"):
         convert_all(tmp_path / "RAW", tmp_path / "OUT", OPTIONS)
     with open(tmp_path / "OUT" / "report.csv", newline="") as file:
         details = {row["frame"]: row["detail"] for row in csv.DictReader(file) if row["status"] == "skipped"}

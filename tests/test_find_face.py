@@ -27,7 +27,7 @@ def filmed():
     frame = video.frame(0)
     shifted = np.roll(frame.image, (30, -90), (0, 1))           # the head to the left and down
     landmarks = frame.faces[0].landmarks + (-90, 30)
-    return (shifted, landmarks), SyntheticVideo(two, video.stage).frame(0)
+    return (shifted, landmarks), SyntheticVideo(two, video.context).frame(0)
 
 
 @pytest.fixture(scope="module", params=NETWORKS)

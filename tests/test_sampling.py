@@ -74,7 +74,7 @@ def test_bad_input_is_refused(sheet):
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="must be one of uniform, poisson, fps, got 'grid'"):
         sample(sheet, 5, rng, "grid")
-    with pytest.raises(ValueError, match="at least 1 point is to be sampled, got 0"):
+    with pytest.raises(ValueError, match="at least 1 point must be sampled, got 0"):
         sample(sheet, 0, rng)
     for flat in (Mesh(sheet.vertices), Mesh(sheet.vertices, np.array([[0, 0, 1]]))):
         with pytest.raises(ValueError, match="must have an area"):

@@ -11,7 +11,7 @@ from Datagenerator.loading.epoch import Shard
 from Datagenerator.loading.pipeline import make_pipeline
 from Datagenerator.sequences.depth_pairs import PairConfig, PairSequence, pair_sequences
 from Datagenerator.source import open_source
-from Dataset.io.images import minmax, read_image, write_image
+from Dataset.io.images import read_image, scaled, write_image
 from Dataset.io.mesh_io import read_points
 from Dataset.representations.depth import DISTANCE, RANGE, DepthRange, assumed_camera, decode, decode_depth
 from Dataset.sources.depth_pairs import pairs, published_test, read_depth_picture, read_pair
@@ -153,7 +153,7 @@ def test_refusals_are_listed(made, tmp_path, capsys, caplog):
     (source / "readme.txt").write_text("of no concern")
     out = tmp_path / "out"
     assert main([str(source), str(out), *FLAGS]) == 0
-    assert "6 people, 10 pairs; 10 files or pairs refused" in capsys.readouterr().out
+    assert "6 subjects, 10 pairs; 10 files or pairs refused" in capsys.readouterr().out
     assert validate(out).problems == []
     reasons = {row["file"]: row["reason"] for row in csv.DictReader((out / "report.csv").open())
                if row["status"] == "refused"}
@@ -224,7 +224,7 @@ def test_both_splits(made):
     assert pairs(out) == pairs(out, "training", "subject")
     assert len(published_test(1149, 0)) == 230 and max(published_test(1149, 0)) < 1149
     assert published_test(1149, 0) == published_test(1149, 0) != published_test(1149, 1)
-    with pytest.raises(ValueError, match="pairs are of training, validation, test by person or published, got 'all'"):
+    with pytest.raises(ValueError, match="pairs are of training, validation, test by subject or published, got 'all'"):
         pairs(out, "all")
 
 
@@ -242,11 +242,11 @@ def test_pairs_that_cannot_be_used(made, tmp_path):
     shutil.copytree(made[1], tmp_path / "d")
     pair = pairs(tmp_path / "d")[0]
     write_image(pair.depth, np.full((32, 32), 7, np.uint8))
-    with pytest.raises(ValueError, match=r"depth picture has its image's size 64x64, this has 32x32"):
+    with pytest.raises(ValueError, match=r"depth image has its image's size 64x64, this has 32x32"):
         read_pair(pair)
     for path in (tmp_path / "d").rglob("*.depth.png"):
         path.unlink()
-    with pytest.raises(ValueError, match="holds no depth pictures"):
+    with pytest.raises(ValueError, match="holds no depth images"):
         pairs(tmp_path / "d")
 
 
@@ -255,7 +255,7 @@ def test_sequence(made):
     training, validation = pair_sequences(made[1], config)
     x, y = validation.batch(0, 0)
     image, levels = read_pair(validation.pairs[1])
-    np.testing.assert_array_equal(x[1], minmax(image))
+    np.testing.assert_array_equal(x[1], scaled(image, "unit"))
     share = 255 * LEVEL / 240                                           # 100 x 150 pixels of 1.6 mm, made square
     wanted = np.where(levels > 0, 1 - share * (2 - levels / 127.5), -1)
     np.testing.assert_allclose(y["depth"][1, ..., 0], wanted, atol=1e-6)

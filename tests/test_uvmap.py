@@ -40,7 +40,7 @@ def test_places_and_uv_undo_each_other():
     uv = uvmap.grid_uv(places)
     np.testing.assert_allclose(uv, [[0.5 / 128, 1 - 0.5 / 128], [127.5 / 128, 0.5 / 128],
                                     [91 / 128, 1 - 3.75 / 128]])
-    np.testing.assert_allclose(uvmap.grid_places(uv), places, atol=1e-12)
+    np.testing.assert_allclose(uvmap.grid_positions(uv), places, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
@@ -51,9 +51,9 @@ def test_grid_points_come_back_from_the_skin(seed):
     skin = np.flatnonzero((chart.face != uvmap.NONE) & ~chart.inside)
     near = ClosestPoints(vertices, model.triangles[skin])(grid.reshape(-1, 3))
     uv = np.einsum("nk,nkc->nc", near.weights, chart.corners[skin[near.triangle]])
-    error = np.linalg.norm(at(grid, np.clip(uvmap.grid_places(uv), 0, 127)) - grid.reshape(-1, 3), axis=1)
+    error = np.linalg.norm(at(grid, np.clip(uvmap.grid_positions(uv), 0, 127)) - grid.reshape(-1, 3), axis=1)
     closed = np.zeros((128, 128), bool)
-    closed[tuple(np.rint(uvmap.grid_places(chart.strip_uv)).astype(int).T)] = True
+    closed[tuple(np.rint(uvmap.grid_positions(chart.strip_uv)).astype(int).T)] = True
     median, most, nearly_all = np.percentile(error[~closed.ravel()], [50, 90, 99])
     assert median < 0.1 and most < 0.3 and nearly_all < 1.0
 
@@ -71,8 +71,8 @@ def test_pixels_come_back(seed, turn):
 
 def test_frontal_map_pinned():
     """Of the mean face: u grows to the right of the picture, v upwards, and the whole square is used."""
-    uv, mask, occluded = seen(0)
-    assert mask.sum() == pytest.approx(3364, abs=5) and (occluded == mask).all()
+    uv, mask, visible_mask = seen(0)
+    assert mask.sum() == pytest.approx(3364, abs=5) and (visible_mask == mask).all()
     assert uv.dtype == np.float32 and np.isfinite(uv[mask]).all() and np.isnan(uv[~mask]).all()
     assert np.nanmin(uv) < 0.03 and np.nanmax(uv) > 0.97
     np.testing.assert_allclose(uv[48, 48], [0.5, 0.572], atol=0.02)
@@ -95,7 +95,7 @@ def test_masks_against_all_samples_of_all_pixels(seed, turn):
     numbers = uvmap._facing(vertices, model, uvmap.drawn_triangles(model), CAMERA)
     head = Scene(vertices, model.triangles[numbers], 1)
     first = uvmap._bare(head, numbers, CAMERA, None)
-    uv, shown = uvmap._places(chart, first)
+    uv, shown = uvmap._positions(chart, first)
     uvmap._close(chart, vertices, CAMERA, first, uv, shown, 1)
     slow = uvmap._whole(chart, head, numbers, CAMERA, shown, everywhere=True)
     assert (slow != seen(seed, turn).mask).sum() <= 2
@@ -124,9 +124,9 @@ def test_what_stands_before_the_face_is_looked_through():
     bare = uvmap.encode(face(1, 20.0), CAMERA, numbers=np.arange(len(model.triangles)))
     np.testing.assert_array_equal(found.mask, bare.mask)
     np.testing.assert_array_equal(found.uv, bare.uv)
-    assert not found.occluded[:, 50:].any() and (found.occluded == found.mask)[:, :50].all()
+    assert not found.visible_mask[:, 50:].any() and (found.visible_mask == found.mask)[:, :50].all()
     assert (bare.mask != whole.mask).mean() < 0.03        # lashes are all that differs
-    assert found.occluded.any() and found.mask[:, 50:].any()
+    assert found.visible_mask.any() and found.mask[:, 50:].any()
 
 
 def test_size_is_the_cameras_view_in_other_pixels():

@@ -1,4 +1,4 @@
-"""What stands behind a person: calm walls, and wild clutter from noise and coarse shapes, all from a seed."""
+"""Backgrounds: plain walls, and clutter of noise and coarse shapes, from a seed."""
 import cv2
 import numpy as np
 
@@ -8,7 +8,7 @@ from Dataset.rendering.shading import background
 def backdrop(size: int, rng: np.random.Generator, clutter: float = 0.0) -> np.ndarray:
     """A backdrop (size, size, 3) in linear BGR float32 in (0, 1).
 
-    wild: 0 is `shading.background`, one dull calm wall; towards 1 more contrast, colour, clutter and less blur.
+    clutter: 0 is `shading.background`, a plain wall; towards 1 more contrast, colour and shapes, and less blur.
     """
     if clutter <= 0:
         return background(size, rng)
@@ -49,7 +49,7 @@ def _fractal(size: int, rng: np.random.Generator, octave: int, slope: float) -> 
 
 
 def _draw_shape(picture: np.ndarray, rng: np.random.Generator, clutter: float) -> None:
-    """One flat shape with a soft edge and a gradient: furniture, windows, people, leaves; in place."""
+    """One flat shape with a soft edge and a gradient: like furniture, windows or leaves; in place."""
     size = len(picture)
     centre, angle = rng.uniform(0, size, 2), rng.uniform(0, 180)
     axes = size * np.exp(rng.uniform(np.log(0.04), np.log(0.45), 2))
