@@ -1,8 +1,7 @@
 """Mesh and cloud files: read and written. Their bytes are made in `Dataset.io.mesh_files`.
 
-Open3D reads .ply. It reads .wrl (VRML) as 0 vertices without an error, and .obj in another order of vertices, so
-these two go through pymeshlab, as the thesis's .wrl does (listing B-1.2). Both libraries are loaded when they are
-needed: importing them takes seconds.
+.ply has a reader of its own (Dataset/io/ply.py). .obj and .wrl (VRML) go through pymeshlab, as the thesis's .wrl does
+(listing B-1.2). It is loaded when it is needed: importing it takes a second.
 """
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from Dataset.geometry.mesh import Mesh
 from Dataset.io.mesh_files import check_geometry, mesh_files, write_files
-from Dataset.io.ply_header import check_ply
+from Dataset.io.ply import read_ply
 from Dataset.io.vrml import texture_corners
 
 if TYPE_CHECKING:
@@ -43,9 +42,7 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     ending = path.suffix.lower()
     if ending not in READABLE:
         raise ValueError(f"{path}: a mesh must be one of {', '.join(READABLE)}, got {ending or 'no ending'!r}")
-    if ending == ".ply":
-        check_ply(path)
-    mesh = _read_open3d(path) if ending == ".ply" else _read_meshlab(path)
+    mesh = read_ply(path) if ending == ".ply" else _read_meshlab(path)
     if len(mesh.vertices) == 0:
         raise ValueError(f"{path}: a mesh must have vertices, this has none that can be read")
     check_geometry(path, mesh)
@@ -55,16 +52,6 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
 def read_points(path: str | os.PathLike[str]) -> np.ndarray:
     """The vertices of a mesh or cloud file -> (N, 3) float64, in the file's order and unit."""
     return read_mesh(path).vertices
-
-
-def _read_open3d(path: Path) -> Mesh:
-    import open3d as o3d
-
-    with o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error):
-        read = o3d.io.read_triangle_mesh(str(path))
-    colours = np.round(np.asarray(read.vertex_colors) * 255).astype(np.uint8) if read.has_vertex_colors() else None
-    return Mesh(np.asarray(read.vertices).astype(np.float64).reshape(-1, 3),
-                np.asarray(read.triangles).astype(np.int64).reshape(-1, 3), colours=colours)
 
 
 def _read_meshlab(path: Path) -> Mesh:
