@@ -120,7 +120,7 @@ def test_a_damaged_binary_file_is_refused_or_whole(tmp_path):
         with pytest.raises(ValueError, match="m.ply"):
             read(tmp_path, whole[:end])
     rng, refused = np.random.default_rng(0), 0
-    for _ in range(2000):
+    for _ in range(600):
         data = bytearray(whole)
         data[int(rng.integers(len(data)))] = int(rng.integers(256))
         try:
@@ -128,7 +128,7 @@ def test_a_damaged_binary_file_is_refused_or_whole(tmp_path):
             assert np.isfinite(found.vertices).all() and found.triangles.max(initial=0) < len(found.vertices)
         except ValueError:
             refused += 1
-    assert 100 < refused < 1900
+    assert 20 < refused < 580
 
 
 def test_lists_that_promise_more_than_the_file_has(tmp_path):

@@ -270,7 +270,8 @@ def _mesh(read: dict[str, dict[str, np.ndarray | list]]) -> Mesh:
     missing = [name for name in "xyz" if not isinstance(vertex.get(name), np.ndarray)]
     if missing:
         raise ValueError(f"must have vertices with x, y and z, it has no {', '.join(missing)}")
-    vertices = np.stack([np.asarray(vertex[name], np.float64) for name in "xyz"], axis=1)
+    with np.errstate(invalid="ignore"):         # a signalling NaN; whoever reads a mesh refuses it
+        vertices = np.stack([np.asarray(vertex[name], np.float64) for name in "xyz"], axis=1)
     return Mesh(vertices, _triangles(read.get("face", {}), len(vertices)), colours=_colours(vertex))
 
 
