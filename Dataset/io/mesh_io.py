@@ -1,32 +1,22 @@
 """Mesh and cloud files: read and written. Their bytes are made in `Dataset.io.mesh_files`.
 
-.ply has a reader of its own (Dataset/io/ply.py). .obj and .wrl (VRML) go through pymeshlab, as the thesis's .wrl does
-(listing B-1.2). It is loaded when it is needed: importing it takes a second.
+The readers are our own (ply.py, obj.py, vrml.py): a file of a stranger costs no more time and memory than its size
+allows, opens no other file and ends in a mesh or a ValueError.
 """
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, TypeVar
 
 import numpy as np
 
 from Dataset.geometry.mesh import Mesh
 from Dataset.io.mesh_files import check_geometry, mesh_files, write_files
+from Dataset.io.obj import read_obj
 from Dataset.io.ply import read_ply
-from Dataset.io.vrml import texture_corners
+from Dataset.io.vrml import read_vrml
 
-if TYPE_CHECKING:
-    import pymeshlab
-
-T = TypeVar("T")
-READABLE = (".ply", ".obj", ".wrl")
-_CLONE_FS = 0x200       # of Linux's unshare(2)
-_LOADING = threading.Lock()
+READERS = {".ply": read_ply, ".obj": read_obj, ".wrl": read_vrml}
 
 
 def read_mesh(path: str | os.PathLike[str]) -> Mesh:
@@ -40,9 +30,9 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     ending = path.suffix.lower()
-    if ending not in READABLE:
-        raise ValueError(f"{path}: a mesh must be one of {', '.join(READABLE)}, got {ending or 'no ending'!r}")
-    mesh = read_ply(path) if ending == ".ply" else _read_meshlab(path)
+    if ending not in READERS:
+        raise ValueError(f"{path}: a mesh must be one of {', '.join(READERS)}, got {ending or 'no ending'!r}")
+    mesh = READERS[ending](path)
     if len(mesh.vertices) == 0:
         raise ValueError(f"{path}: a mesh must have vertices, this has none that can be read")
     check_geometry(path, mesh)
@@ -52,72 +42,6 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
 def read_points(path: str | os.PathLike[str]) -> np.ndarray:
     """The vertices of a mesh or cloud file -> (N, 3) float64, in the file's order and unit."""
     return read_mesh(path).vertices
-
-
-def _read_meshlab(path: Path) -> Mesh:
-    import pymeshlab
-
-    try:
-        meshes = _alone(lambda: _load(path.resolve()))
-    except pymeshlab.PyMeshLabException as error:
-        reason = str(error).strip().splitlines()[-1].removeprefix("Error details: ")
-        what = "VRML 2 text" if path.suffix.lower() == ".wrl" else "an .obj file"
-        raise ValueError(f"{path}: must be {what}, MeshLab says: {reason}") from None
-    read = meshes.current_mesh()
-    vertices = read.vertex_matrix().astype(np.float64)
-    triangles = read.face_matrix().astype(np.int64).reshape(-1, 3)
-    corners = None
-    if read.has_wedge_tex_coord():
-        corners = read.wedge_tex_coord_matrix()
-    elif path.suffix.lower() == ".wrl":         # MeshLab drops them when the texture's picture is not there
-        corners = texture_corners(path)
-    uv = None
-    if corners is not None and len(corners) == triangles.size:
-        uv = _uv_per_vertex(len(vertices), triangles, corners)
-    colours = None
-    if read.has_vertex_color() and path.suffix.lower() == ".obj":
-        colours = np.round(read.vertex_color_matrix()[:, :3] * 255).astype(np.uint8)
-    return Mesh(vertices, triangles, uv, colours)
-
-
-def _load(path: Path) -> pymeshlab.MeshSet:
-    import pymeshlab
-
-    meshes = pymeshlab.MeshSet(verbose=False)
-    meshes.load_new_mesh(str(path))
-    return meshes
-
-
-def _alone(load: Callable[[], T]) -> T:
-    """load() in a thread with a working folder of its own, where the system has such: MeshLab changes into the file's
-    folder, which other threads would see, and stays there when the file is broken. Elsewhere the process's folder is
-    put back afterwards, and one file is loaded at a time."""
-    def apart() -> T:
-        if _own_folder():
-            return load()
-        with _LOADING:
-            here = os.getcwd()
-            try:
-                return load()
-            finally:
-                os.chdir(here)
-    with ThreadPoolExecutor(1, "mesh") as thread:
-        return thread.submit(apart).result()
-
-
-def _own_folder() -> bool:
-    """Give this thread a working folder of its own (Linux); False where that cannot be had."""
-    if not sys.platform.startswith("linux"):
-        return False
-    return ctypes.CDLL(None, use_errno=True).unshare(_CLONE_FS) == 0
-
-
-def _uv_per_vertex(count: int, triangles: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Texture coordinates per corner (3F, 2) -> per vertex (V, 2): the first corner that uses the vertex."""
-    uv = np.full((count, 2), np.nan)
-    used, first = np.unique(triangles.ravel(), return_index=True)
-    uv[used] = corners.reshape(-1, 2)[first]
-    return uv
 
 
 def write_mesh(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray | None = None,

@@ -13,6 +13,7 @@ from typing import Iterator, NamedTuple
 import numpy as np
 
 from Dataset.geometry.mesh import Mesh
+from Dataset.io.polygons import fans
 
 _TYPES = {"char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
           "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
@@ -288,21 +289,4 @@ def _colours(vertex: dict[str, np.ndarray | list]) -> np.ndarray | None:
 
 def _triangles(face: dict[str, np.ndarray | list], count: int) -> np.ndarray:
     """Fans of the polygons (F, 3) int64."""
-    corners = next((face[name] for name in _INDICES if name in face), [])
-    if not len(corners):
-        return np.zeros((0, 3), np.int64)
-    if isinstance(corners, np.ndarray) or len({len(row) for row in corners}) == 1:
-        groups = [np.asarray(corners)]
-    else:
-        groups = [np.asarray(row)[None] for row in corners]
-    found = []
-    for polygons in groups:             # all of one length, or one each
-        if polygons.shape[1] < 3:
-            raise ValueError(f"a face must have at least 3 corners, received {polygons.shape[1]}")
-        if not ((polygons >= 0) & (polygons < count)).all() or (polygons != np.floor(polygons)).any():
-            raise ValueError(f"a face's corners must be vertices 0 to {count - 1}, received "
-                             f"{polygons[((polygons < 0) | (polygons >= count)).any(1)][:1].tolist()}")
-        polygons = polygons.astype(np.int64)
-        fan = [polygons[:, [0, i, i + 1]] for i in range(1, polygons.shape[1] - 1)]
-        found.append(np.stack(fan, axis=1).reshape(-1, 3))
-    return np.concatenate(found)
+    return fans(next((face[name] for name in _INDICES if name in face), []), count)[0]
