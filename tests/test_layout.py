@@ -19,7 +19,7 @@ ROOMS = {
     "Datagenerator": {"sequences", "augmentation", "loading", "online"},
     "Network": {"config", "models", "layers", "losses", "training", "inference", "engine", "export", "readout", "video",
                 "weights"},
-    "Evaluation": {"metrics", "reports", "figures", "web"},
+    "Evaluation": {"metrics", "reports", "figures", "views", "web"},
 }
 MAY_IMPORT = {"Dataset": {"Dataset"}, "Datagenerator": {"Datagenerator", "Dataset"},
               "Network": {"Network", "Dataset"}, "Evaluation": {"Evaluation", "Dataset"}}

@@ -4,8 +4,8 @@ import pytest
 
 from Dataset.geometry.smoothing import Average, OneEuro
 from Dataset.synthesis.video import SyntheticVideo, VideoOptions
-from Evaluation.metrics.stability import (face_size, grid_atlas, jitter, lag, measure, sample_map, sigma,
-                                          stability_table, uv_errors)
+from Evaluation.metrics.stability import face_size, grid_atlas, jitter, lag, measure, sample_map, sigma, uv_errors
+from Evaluation.reports.stability import stability_table
 
 SIDE, FRAMES = 100.0, 120
 LATTICE = np.stack(np.meshgrid(np.linspace(0, 1, 16), np.linspace(0, 1, 16)), -1).reshape(-1, 2)
@@ -120,10 +120,10 @@ def test_the_true_map_of_a_synthetic_head_has_no_jitter_but_its_pixels():
     truth, visible = [], []
     for n in range(0, 10, 2):
         face, = video.truth(n)
-        low, high = face.places.min(0), face.places.max(0)
+        low, high = face.positions.min(0), face.positions.max(0)
         box = np.array([*low - 5, float((high - low).max()) + 10])
-        atlas.append(sample_map(video.uv(face, box, 128).uv, box, face.places) - places)
-        truth.append(face.places)
+        atlas.append(sample_map(video.uv(face, box, 128).uv, box, face.positions) - places)
+        truth.append(face.positions)
         visible.append(face.visible)
     found = measure(np.array(truth), np.array(truth), np.array(visible), 15.0, np.array(atlas))
     assert found.error == 0 and found.uv_jitter < 0.6       # of the atlas's side; a pixel spans about 1 %
