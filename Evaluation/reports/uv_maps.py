@@ -13,7 +13,7 @@ DEFINITIONS = {
     "uv_cells": "mean distance over the true face's pixels, in cells of the 128x128 grid",
     "uv_median": "median of the same",
     "mask_iou": "intersection over union of the face's mask at 0.5",
-    "occluded_iou": "the same of the face that nothing hides",
+    "visible_iou": "the same of the face that nothing hides",
     "variance": "mean predicted variance (of a Student's t with 4 degrees, twice its squared scale) over mean squared "
                 "error of u and v in the face; 1 is calibrated",
     "surprise": "mean of squared error over predicted variance; 1 is calibrated",
