@@ -1,4 +1,4 @@
-"""The frozen test sets: subjects whose pictures and truths never change, so that numbers stay comparable.
+"""The frozen test sets: subjects whose images and targets never change, so that numbers stay comparable.
 
     python -m Dataset.frozen FOLDER     which set a folder of shards holds, and whether its bytes are the frozen ones
 
@@ -54,7 +54,7 @@ def frozen_sets(path: Path = RECORD) -> dict[str, FrozenSet]:
 
 
 def digests(arrays: dict[str, np.ndarray], options: RenderOptions) -> Digests:
-    """The digests of one subject's arrays, as `Dataset.synthesis.renders.render_person` gives them. Arrays that the
+    """The digests of one subject's arrays, as `Dataset.synthesis.renders.render_subject` gives them. Arrays that the
     options do not ask for are passed over. ValueError for an array of another shape or dtype than
     `Dataset.synthesis.renders.layout` says.
     """
@@ -70,7 +70,7 @@ def digests(arrays: dict[str, np.ndarray], options: RenderOptions) -> Digests:
 
 
 def matching_set(shards: Shards) -> FrozenSet:
-    """The frozen set whose options a folder of shards has, but for more people and buffers. ValueError for none."""
+    """The frozen set whose options a folder of shards has, but for more subjects and buffers. ValueError for none."""
     for frozen in frozen_sets().values():
         wanted, have = frozen.options, shards.settings
         same = dataclasses.replace(have, subjects=wanted.subjects, buffers=wanted.buffers)
@@ -82,7 +82,7 @@ def matching_set(shards: Shards) -> FrozenSet:
 
 
 def changed_subjects(shards: Shards, frozen: FrozenSet | None = None) -> list[int]:
-    """Numbers of the frozen subjects whose images or truths in a folder of shards are not the recorded ones; empty when
+    """Numbers of the frozen subjects whose images or targets in a folder of shards are not the recorded ones; empty when
     all are. frozen: None for the one that matches. ValueError as `matching_set`."""
     frozen = frozen or matching_set(shards)
     changed = []

@@ -71,7 +71,7 @@ def test_subject_folders_of_everybody(converted):
     split = read_split(out)
     assert sorted(split.training + split.validation + split.test) == ["F001", "F002", "M001"]
     assert [row.status for row in rows] == ["neutral"] * 3 + ["missing"]
-    assert "98 of 101 people" in rows[-1].detail and "F002" not in rows[-1].detail.split()
+    assert "98 of 101 subjects" in rows[-1].detail and "F002" not in rows[-1].detail.split()
     assert [list(row) for row in rows] == [list(row.values()) for row in report(out)]
     assert read_image(out / "neutral.jpg").shape == (128, 384, 3)
 

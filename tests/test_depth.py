@@ -196,7 +196,7 @@ def test_bad_input():
         decode_depth(np.zeros((4, 4)), DepthRange(300, 200))
     with pytest.raises(ValueError, match=r"values are \(S, S\) or \(S, S, 1\), received \(4, 4, 3\)"):
         decode_depth(np.zeros((4, 4, 3)))
-    with pytest.raises(ValueError, match=r"a depth picture is \(S, S\) uint8, received \(4, 4, 3\) uint8"):
+    with pytest.raises(ValueError, match=r"a depth image is \(S, S\) uint8, received \(4, 4, 3\) uint8"):
         from_picture(np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(ValueError, match="the share of a depth picture's levels is positive, received 0"):
+    with pytest.raises(ValueError, match="the share of a depth image's levels is positive, received 0"):
         from_picture(np.zeros((4, 4), np.uint8), 0)

@@ -212,6 +212,7 @@ WHOLE_THEN_KILLED = """
 import os, signal, sys
 import train
 from Datagenerator.online.live import LiveSequence
+from Network.config.declared import declared
 words, batch = sys.argv[3:], LiveSequence.batch
 def parsed(*more):
     return train.parse([*words, *more], "", declared("Datagenerator.source")["DATA_CONFIGS"])

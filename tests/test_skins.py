@@ -243,7 +243,7 @@ def test_building_is_repeatable_and_refuses_other_folders(folder, tmp_path, capl
     one = next(folder.rglob("old_*.png"))
     cv2.imwrite(str(one), np.zeros((256, 512, 3), np.uint8))
     assert build_skins.main([str(folder), str(tmp_path / "a.npz")]) == 2
-    assert f"{one}: must be a picture of 512x512 pixels" in caplog.text
+    assert f"{one}: must be an image of 512x512 pixels" in caplog.text
     one.unlink()
     assert build_skins.main([str(folder), str(tmp_path / "c.npz")]) == 2
     assert "must hold 20 textures" in caplog.text and "found 19" in caplog.text

@@ -120,7 +120,7 @@ def test_the_true_map_of_a_synthetic_head_has_no_jitter_but_its_pixels():
     truth, visible = [], []
     for n in range(0, 10, 2):
         face, = video.truth(n)
-        low, high = face.keypoints.min(0), face.positions.max(0)
+        low, high = face.keypoints.min(0), face.keypoints.max(0)
         box = np.array([*low - 5, float((high - low).max()) + 10])
         atlas.append(sample_map(video.uv(face, box, 128).uv, box, face.keypoints) - places)
         truth.append(face.keypoints)

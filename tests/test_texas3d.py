@@ -153,7 +153,7 @@ def test_refusals_are_listed(made, tmp_path, capsys, caplog):
     (source / "readme.txt").write_text("of no concern")
     out = tmp_path / "out"
     assert main([str(source), str(out), *FLAGS]) == 0
-    assert "6 people, 10 pairs; 10 files or pairs refused" in capsys.readouterr().out
+    assert "6 subjects, 10 pairs; 10 files or pairs refused" in capsys.readouterr().out
     assert validate(out).problems == []
     reasons = {row["file"]: row["reason"] for row in csv.DictReader((out / "report.csv").open())
                if row["status"] == "refused"}
@@ -242,11 +242,11 @@ def test_pairs_that_cannot_be_used(made, tmp_path):
     shutil.copytree(made[1], tmp_path / "d")
     pair = pairs(tmp_path / "d")[0]
     write_image(pair.depth, np.full((32, 32), 7, np.uint8))
-    with pytest.raises(ValueError, match=r"depth picture has its image's size 64x64, this has 32x32"):
+    with pytest.raises(ValueError, match=r"depth image has its image's size 64x64, this has 32x32"):
         read_pair(pair)
     for path in (tmp_path / "d").rglob("*.depth.png"):
         path.unlink()
-    with pytest.raises(ValueError, match="holds no depth pictures"):
+    with pytest.raises(ValueError, match="holds no depth images"):
         pairs(tmp_path / "d")
 
 

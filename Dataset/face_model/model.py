@@ -1,11 +1,11 @@
 """The built-in face: mean + identity + expression, its landmarks, regions, texture square and subdivision.
 
-Built from MakeHuman's CC0 head by `python -m Dataset.face_model.build.face`; Dataset/face_model/assets/README.md says how. Models of
-Basel, FLAME and ICT-FaceKit become one of the same class, with the same vertices (Dataset/fitting/adopt.py).
-Millimetres in the head frame of docs/conventions.md; the **origin** is the midpoint between the eyeballs'
-centres of the mean face. Identity coefficients are in standard deviations (N(0, 1) gives people; the file's
-directions are already rescaled, so they are orthogonal, not orthonormal), expression coefficients are weights
-in [0, 1].
+Built from MakeHuman's CC0 head by `python -m Dataset.face_model.build.face` (see Dataset/face_model/assets/README.md).
+Basel, FLAME and ICT-FaceKit models are adopted into the same class, with the same vertices (Dataset/fitting/adopt.py).
+Millimetres in the head frame of docs/conventions.md; the **origin** is the midpoint between the centres of the eyeballs
+of the mean face. Identity coefficients are in standard deviations (random subjects: N(0, 1)): the basis vectors are
+scaled by the standard deviations, so that they are orthogonal, not orthonormal. Expression coefficients are weights in
+[0, 1].
 """
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FaceModel:
     expression_names   84 names: ARKit's (`...Left`, `...Right`), then MakeHuman's (`...-left-...`); sides are
                        the **subject's**
     quads              (Q, 4) int64, counter-clockwise from outside; quad q is cut into triangles 2q and 2q + 1
-    corner_uv_quads    (Q, 4, 2) float32 in [0, 1], v up, u to the subject's left: exact texture places per corner
+    corner_uv_quads    (Q, 4, 2) float32 in [0, 1], v up, u to the subject's left: exact texture coordinates per corner
     regions            (F,) uint8 into `region_names`
     mirror             (V,) int64, the vertex on the other side
     landmark_vertices  (68, 3) int64 and landmark_weights (68, 3) float64: barycentric, Multi-PIE order
@@ -78,13 +78,13 @@ class FaceModel:
 
     @cached_property
     def corner_uv(self) -> np.ndarray:
-        """(F, 3, 2) float32: texture places of each triangle's corners; use these to look up textures."""
+        """(F, 3, 2) float32: texture coordinates of each triangle's corners; use these to look up textures."""
         return triangulate(self.corner_uv_quads)
 
     @cached_property
     def uv(self) -> np.ndarray:
-        """(V, 2) float32, one place per vertex, as mesh files want it. Along the seams (the midline of the back of the
-        head, the eyeballs' equators, tongue, mouth's inside) a vertex has two and keeps the one of its first quad."""
+        """(V, 2) float32, one texture coordinate per vertex, for mesh files. Along the seams (the midline of the back of
+        the head, the eyeballs' equators, tongue, mouth's inside) a vertex has two; the one of its first quad is used."""
         order = np.unique(self.quads.ravel(), return_index=True)[1]
         return self.corner_uv_quads.reshape(-1, 2)[order]
 
@@ -130,8 +130,8 @@ class FaceModel:
         return _combine(self.mean, (self.identity, self.expression), (identity, expression))
 
     def bust(self, identity: np.ndarray | None = None, expression: np.ndarray | None = None) -> Mesh:
-        """Neck and shoulders of the same person, subdivided: 2,234 vertices mm, 4,240 triangles, no uv. Beside the
-        subdivided head it leaves no gap. Its identity directions are those of the head, not orthogonal here."""
+        """Neck and shoulders of the same subject, subdivided: 2,234 vertices mm, 4,240 triangles, no uv. Beside the
+        subdivided head it leaves no gap. Its identity basis vectors are those of the head, not orthogonal here."""
         vertices = _combine(self.bust_mean, (self.bust_identity, self.bust_expression), (identity, expression))
         level = self._bust_subdivision
         return Mesh((level.matrix @ vertices.astype(np.float32)).astype(float), triangulate(level.quads))
@@ -158,11 +158,11 @@ class FaceModel:
         return Mesh(self.shape(identity, expression), self.triangles, self.uv.astype(float))
 
     def sample_identity(self, rng: np.random.Generator) -> np.ndarray:
-        """A random person: (200,) float64, standard normal."""
+        """A random subject: (200,) float64, standard normal."""
         return rng.standard_normal(len(self.identity))
 
     def sample_expression(self, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
-        """A random expression: (84,) float64 in [0, strength]; Dataset/face_model/expressions.py says how it is drawn."""
+        """A random expression: (84,) float64 in [0, strength] (see Dataset/face_model/expressions.py)."""
         return expressions.sample_expression(self.expression_names, rng, strength)
 
     def _checked(self, vertices: np.ndarray) -> np.ndarray:
@@ -187,7 +187,7 @@ def _combine(mean: np.ndarray, bases: tuple[np.ndarray, np.ndarray],
             raise ValueError(f"{name} must be finite, received NaN or infinity")
         used = np.flatnonzero(weights)
         rows = basis.reshape(len(basis), -1)
-        # Gathering rows costs a copy: worth it for the few units of an expression, not for a whole identity.
+        # Gathering rows costs a copy, which pays for the few units of an expression, not for a whole identity.
         pair = (weights[used], rows[used]) if 4 * len(used) < len(weights) else (weights, rows[:len(weights)])
         # einsum, not @: BLAS's threads wait for each other on a busy machine (16 ms instead of 0.4).
         result = result + np.einsum("k,kv->v", *pair)

@@ -2,14 +2,14 @@
 
 The built-in mean is registered to the other model's mean once (Dataset/fitting/nonrigid_icp.py). From then on every place of
 the ordered grid is known on the other's triangles, and mean and directions are carried over: our vertices are those
-whose subdivided surface goes through these places (least squares; where the other model has nothing, in ears, scalp,
+whose subdivided surface goes through these positions (least squares; where the other model has nothing, in ears, scalp,
 neck and mouth, they follow smoothly). So an adopted model has the built-in one's vertices, landmarks, atlas, regions
 and masks, and the *file's* coefficients: whatever works with the built-in face works with it, and its coefficients
 shape the file's own mesh, too (`RawModel.shape`).
 
-It has 200 identity and 84 expression directions, as the built-in one: what a file has more is left out (the report says
+It has 200 identity and 84 expression basis vectors, as the built-in one: what a file has more is left out (the report says
 how much), what it has less is zero. Expressions along which a file goes both ways, in standard deviations, become two
-each, there and back, weight 1 being SPREADS of them, since our weights lie in [0, 1]; a file without any borrows the
+each, there and back, weight 1 being SIGMAS of them, since our weights lie in [0, 1]; a file without any borrows the
 built-in's, as is usual for Basel 2009. Adopted once, a model lies beside its file as FILE.adopted.npz.
 """
 from __future__ import annotations
@@ -46,12 +46,12 @@ READERS = {".mat": read_basel_2009, ".h5": read_basel_2017, ".hdf5": read_basel_
            ".pickle": read_flame}
 BESIDE = 2              # rows of the grid along the lines where lips and lids part that follow smoothly
 CONTOUR = 17            # landmarks of the jaw, which annotators place on an outline
-CHECKED = 8             # people on whom the report measures
+CHECKED = 8             # subjects on whom the report measures
 
 
 class Report(NamedTuple):
     """How well a model was adopted. surface, surface_p95: mm, mean and 95th percentile, the grid on the adopted mean to
-    the file's surface; people, people_p95: mm, between the grid's places on the file's mesh and on ours, of people with
+    the file's surface; subjects, people_p95: mm, between the grid's points on the file's mesh and on ours, of subjects with
     expressions drawn from the file's statistics; identity, expression: share of the file's variance that its kept
     directions have; covered: of the grid's skin with the file's surface underneath; landmarks: mm, the file's own to
     ours, NaN where it has none; borrowed: expressions are the built-in's."""
@@ -190,7 +190,7 @@ def _closed(model: FaceModel) -> np.ndarray:
 
 
 def weights_of(expression: np.ndarray, signed: bool, most: int = 84) -> np.ndarray:
-    """The file's expression coefficients -> our weights: of a signed model (standard deviations, held to SPREADS) the
+    """The file's expression coefficients -> our weights: of a signed model (standard deviations, held to SIGMAS) the
     way there and the way back, (2 M',), M' = min(M, most / 2) of them; of any other as they are, the first `most`."""
     if not signed:
         return np.asarray(expression, float)[:most]
@@ -236,7 +236,7 @@ def write_model(path: str | Path, model: FaceModel, mark: str = "") -> None:
 def words(report: Report) -> str:
     """The report in one line."""
     marks = "" if np.isnan(report.landmarks) else f"; its landmarks {report.landmarks:.1f} mm from ours"
-    return (f"mean {report.surface:.2f} mm off its surface (95 %: {report.surface_p95:.2f}), its people "
+    return (f"mean {report.surface:.2f} mm off its surface (95 %: {report.surface_p95:.2f}), its subjects "
             f"{report.subjects:.2f} mm (95 %: {report.subjects_p95:.2f}), {report.covered:.0%} of the face covered; "
             f"{report.identity:.1%} of its identity and {report.expression:.1%} of its expression kept"
             + (" (borrowed: it has none)" if report.borrowed else "") + marks)

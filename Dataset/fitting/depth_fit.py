@@ -1,7 +1,7 @@
-"""From a depth map to "this person": the built-in face fitted to the map's surface (Dataset/fitting/scan_fit.py).
+"""From a depth map to "this subject": the built-in face fitted to the map's surface (Dataset/fitting/scan_fit.py).
 
 A network's depth has no true size: with the guessed camera a face may come out a fifth too large, more than the fit's
-prior allows. Moved along the camera's rays, everything by the same factor, a surface gives the same picture; so its
+prior allows. Moved along the camera's rays, everything by the same factor, a surface gives the same image; so its
 size is brought to the mean face's first, and identity has what is left of it.
 """
 from __future__ import annotations
@@ -33,7 +33,7 @@ class DepthFit(NamedTuple):
     size: float
 
     def grid(self, side: int = points.SIZE, model: FaceModel | None = None) -> np.ndarray:
-        """The person's neutral, frontal face as the ordered grid (side * side, 3) float64 mm."""
+        """The subject's neutral, frontal face as the ordered grid (side * side, 3) float64 mm."""
         model = load_face_model() if model is None else model
         return points.decode(points.encode(model.shape(self.fit.identity), side, model))
 

@@ -1,8 +1,8 @@
-"""One person's face from where its places are seen in any number of photos: one identity, each photo its own pose,
+"""One subject's face from where its places are seen in any number of photos: one identity, each photo its own pose,
 distance of the camera and expression.
 
 Gauss-Newton on the distances in the photos, with the model's statistics as a prior (Blanz and Vetter 1999, section 4;
-Wood et al. 2022, "3D face reconstruction with dense landmarks", fits all of a person's photos at once, too). The
+Wood et al. 2022, "3D face reconstruction with dense landmarks", fits all of a subject's photos at once, too). The
 photos meet in the identity only, so each photo's own unknowns are eliminated first (Schur complement): the work is in
 proportion to the number of photos. Pairs count less the farther apart they are (Geman and McClure), and errors of
 neighbours are taken to be alike (Dataset/fitting/multi_view_system.py).
@@ -41,7 +41,7 @@ class JointFit(NamedTuple):
     kept: tuple[np.ndarray, ...]
 
     def neutral(self, model: FaceModel | None = None) -> np.ndarray:
-        """The person's face without expression: vertices (V, 3) float64 mm, head frame."""
+        """The subject's face without expression: vertices (V, 3) float64 mm, head frame."""
         return (model or load_face_model()).shape(self.identity)
 
     def face(self, photo: int, model: FaceModel | None = None) -> np.ndarray:
@@ -65,7 +65,7 @@ class JointFit(NamedTuple):
 
 def joint_fit(photos: Sequence[Correspondences], model: FaceModel | None = None, options: FitOptions = FitOptions(),
               start: JointFit | None = None) -> JointFit:
-    """Fit one person's photos. start: a fit of the first of them, from which to go on when a photo was added.
+    """Fit one subject's photos. start: a fit of the first of them, from which to go on when a photo was added.
 
     Deterministic. ValueError, one line: no photo, a photo that `Dataset.representations.correspondences.checked` refuses (its place is
     named, from 0), or a start of more photos than there are.

@@ -87,7 +87,7 @@ def bases_of(model: FaceModel) -> Bases:
 
 
 def _on_lattice(positions: np.ndarray, side: int) -> sparse.csr_matrix:
-    """(K, side * side): a grid of ``side`` over the face, sampled at places (K, 2), rows and columns of the 128x128."""
+    """(K, side * side): a grid of ``side`` over the face, sampled at positions (K, 2), rows and columns of the 128x128."""
     return bilinear_matrix(positions * ((side - 1) / (SIZE - 1)), side)
 
 

@@ -8,7 +8,7 @@
 Ours instead of the paper's: one displacement instead of an affine matrix per vertex (what turns and bends was taken
 up by the model); stiffness on the displacement's first and second differences, as a membrane and a thin plate; a
 point is drawn along its partner's normal only, so that it may slide; landmarks end with step 1. Where there is no
-scan underneath (holes, beyond the rim, the strips that close eyes and mouth) the displacement goes on smoothly.
+scan underneath (holes, beyond the boundary, the strips that close eyes and mouth) the displacement goes on smoothly.
 """
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Quality(NamedTuple):
     """How well a registration fits; distances in mm, NaN where there is nothing to measure.
 
     surface_mean, surface_p95   grid points that have scan underneath to the scan: mean, 95th percentile
-    reverse_mean, reverse_p95   the scan's surface to the grid's, where the grid's skin is nearest (not its rim, eyes or
+    reverse_mean, reverse_p95   the scan's surface to the grid's, where the grid's skin is nearest (not its boundary, eyes or
                                 mouth); hair and glasses count here
     covered                     share of the grid's skin points with scan underneath
-    landmarks_mean              given landmarks to the grid's, those on its rim (0, 16) left out
+    landmarks_mean              given landmarks to the grid's, those on its boundary (0, 16) left out
     residual                    mean distance after step 1, by the model alone
-    identity                    root mean square of the identity coefficients; about 1 of people of the model
+    identity                    root mean square of the identity coefficients; about 1 of subjects of the model
     scale                       of the model
     folded                      share of the grid's triangles that are turned over
     """
@@ -132,7 +132,7 @@ def solve(system: sparse.spmatrix, right: np.ndarray) -> np.ndarray:
 
 
 def has_scan(surface: ScanSurface, points: np.ndarray) -> tuple[Nearest, np.ndarray]:
-    """The scan's nearest points, and (N,) bool: is there scan underneath: not its rim, and not FAR away."""
+    """The scan's nearest points, and (N,) bool: is there scan underneath: not its boundary, and not FAR away."""
     found = surface.nearest(points)
     return found, ~found.boundary & (found.distance < FAR)
 

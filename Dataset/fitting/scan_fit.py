@@ -3,7 +3,7 @@
 Gauss-Newton on point-to-plane distances (Chen and Medioni 1992) of places of the ordered grid to the scan's
 nearest points, with the model's statistics as a prior (Blanz and Vetter 1999, section 4: coefficients in standard
 deviations are penalised by their square), and the distances to landmarks where there are some. Pairs count less
-the farther apart they are (Geman and McClure), by a scale that shrinks; pairs on the scan's rim or with normals
+the farther apart they are (Geman and McClure), by a scale that shrinks; pairs on the scan's boundary or with normals
 that disagree do not count.
 """
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _round(surface: ScanSurface, bases: _Bases, pose: Similarity, weights: np.nd
 
 
 def pair_weights(points: np.ndarray, normals: np.ndarray, found: Nearest, sigma: float) -> np.ndarray:
-    """How much each pair of a point and its nearest one counts, (N,) in [0, 1]: 0 on the rim, beyond three times
+    """How much each pair of a point and its nearest one counts, (N,) in [0, 1]: 0 on the boundary, beyond three times
     `spread` (mm), and where the normals differ by more than MAX_ANGLE."""
     agree = np.einsum("ni,ni->n", normals, found.normals) > np.cos(np.radians(MAX_ANGLE))
     near = found.distance < 3 * sigma

@@ -150,7 +150,7 @@ def _same_paint(image: np.ndarray, mask: np.ndarray, options: DetailOptions, sca
 
 def _slopes(mask: np.ndarray) -> tuple[sparse.csr_matrix, sparse.csr_matrix, sparse.csr_matrix]:
     """Central differences of the mask's N pixels along x and up, where neighbours are in the mask (one-sided at its
-    rim), and their Laplacian: (N, N) each."""
+    boundary), and their Laplacian: (N, N) each."""
     number = np.full(mask.shape, -1)
     number[mask] = np.arange(mask.sum())
     padded = np.pad(number, 1, constant_values=-1)

@@ -1,4 +1,4 @@
-"""Depth map -> coloured cloud -> wireframe -> smooth surface, as in the paper's pictures (Baby et al. 2020, section
+"""Depth map -> coloured cloud -> wireframe -> smooth surface, as in the paper's images (Baby et al. 2020, section
 IV.F): Poisson surface reconstruction (Kazhdan et al. 2006) by Open3D.
 
 Poisson's method closes whatever it is given: of an open cloud it makes a sheet that runs on to the border of its box.
@@ -97,7 +97,7 @@ def closing_points(depth: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.nd
     """What makes a solid of a depth map: points (K, 3) and outward normals (K, 3) of a flat back BACK mm behind its
     farthest place, and of walls from the outline to it. Holes inside the outline get no walls."""
     depth = np.asarray(depth, np.float64)
-    seen = np.pad(np.isfinite(depth), 1)        # the picture's border is part of the outline
+    seen = np.pad(np.isfinite(depth), 1)        # the image's border is part of the outline
     solid = ndimage.binary_fill_holes(seen)
     outline = (solid & ~ndimage.binary_erosion(solid))[1:-1, 1:-1]
     position = ndimage.distance_transform_edt(~seen[1:-1, 1:-1], return_distances=False, return_indices=True)
@@ -105,7 +105,7 @@ def closing_points(depth: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.nd
     end = np.nanmax(depth) + BACK
     step = 2 * np.nanmin(depth) / camera.focal              # two pixels
     along = nearest[outline][:, None] + np.arange(step, end - np.nanmin(depth), step)
-    # away from the solid in the picture: down its blurred outline
+    # away from the solid in the image: down its blurred outline
     rise = np.gradient(ndimage.gaussian_filter(np.pad(solid, 8).astype(float), 2.0))
     away = -np.stack([rise[1], rise[0]], -1)[8:-8, 8:-8][outline]
     away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-12)

@@ -1,4 +1,4 @@
-"""From a volume to "this person": the built-in face fitted to the volume's surface (Dataset/fitting/scan_fit.py), from any side.
+"""From a volume to "this subject": the built-in face fitted to the volume's surface (Dataset/fitting/scan_fit.py), from any side.
 
 The surface is a closed one, of which the camera sees half; what is hidden is the network's guess and counts as well. It
 is turned upright and to the front before it is fitted: by the turn with which the mean face's solid comes to lie best,
@@ -53,7 +53,7 @@ def fit_volume(values: np.ndarray, frame: Frame | None = None, model: FaceModel 
     mesh = _surface(values, frame, FINE)
     with one_thread():
         start = _start(_surface(values, frame, COARSE).vertices, model)
-        # about the camera: everything larger by the same factor gives the same picture
+        # about the camera: everything larger by the same factor gives the same image
         turn, size, eye = start.rotation, 1 / start.scale, frame.camera.position()
         upright = Mesh((eye + size * (mesh.vertices - eye)) @ turn, mesh.triangles)
         fit = fit_model(ScanSurface(upright, "volume"), model=model, step=FITTED)

@@ -1,4 +1,4 @@
-"""What a person hands to a program: photos, folders of photos, videos, a webcam -> one picture after the other."""
+"""Inputs of the scripts: photos, folders of photos, videos, a webcam -> images, one after the other."""
 from __future__ import annotations
 
 import os
@@ -23,9 +23,9 @@ class Picture(NamedTuple):
 
 def pictures(inputs: Iterable[str | os.PathLike[str]], frames: int = 8) -> Iterator[Picture]:
     """Every photo named or in a named folder (sorted by name), and `frames` frames, evenly spaced, of every video or
-    of about two seconds of the webcam. One picture is in memory at a time.
+    of about two seconds of the webcam. One image is in memory at a time.
 
-    ValueError, naming the file, for what cannot be read: nothing is skipped silently.
+    ValueError, with the file's name, for an input that cannot be read; nothing is skipped silently.
     """
     for source in inputs:
         path = Path(source)
@@ -61,7 +61,7 @@ def video_frames(path: Path, frames: int) -> Iterator[Picture]:
             raise ValueError(f"{path}: is no video that OpenCV can read")
         if width * height > MAX_PIXELS:
             raise ValueError(f"{path}: frames of {width}x{height} pixels are more than {MAX_PIXELS / 1e6:g} megapixels")
-        # some containers do not know their length: then the first frames are taken
+        # some containers have no length: the first frames are taken
         wanted = {int(i) for i in np.linspace(0, max(total - 1, 0), frames)} if total > 0 else set(range(frames))
         given = 0
         for index in range(max(wanted) + 1):
@@ -89,7 +89,7 @@ def webcam_frames(frames: int, device: int = 0, every: int = 8) -> Iterator[Pict
                 capture.grab()
             good, image = capture.read()
             if not good:
-                raise ValueError(f"webcam {device}: gave no picture")
+                raise ValueError(f"webcam {device}: gave no image")
             yield Picture(f"webcam#{index}", image)
     finally:
         capture.release()

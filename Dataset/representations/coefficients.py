@@ -33,7 +33,7 @@ COUNT = 290
 HEAD = 200.0                    # mm: in the median crop of training the side is as long (within 2 %)
 MAX_LOG_SCALE = 1.5            # a head is drawn at most e^1.5 times as large or small, whatever a network says
 GRID = 16                       # `places`: the ordered grid sampled 16x16, as docs/conventions.md
-#: pose of a head that looks into the camera, in a crop that the detector cut: median of the frontal training pictures
+#: pose of a head that looks into the camera, in a crop that the detector cut: median of the frontal training images
 START_POSE = (0.0, 0.0, 0.0, 0.0, 0.0, -0.1)
 
 
@@ -129,7 +129,7 @@ def encode(identity: np.ndarray, expression: np.ndarray, positions: np.ndarray, 
            model: FaceModel | None = None) -> np.ndarray:
     """Shards' arrays -> (B, 290) float32.
 
-    identity (B, 200), expression (B, 84), places (B, 256, 2): `image_points`, where a camera saw the 16x16 grid of this
+    identity (B, 200), expression (B, 84), positions (B, 256, 2): `image_points`, where a camera saw the 16x16 grid of this
     very face, px of a crop of `size` px. What perspective does beyond weak perspective is not in the 290 numbers.
     """
     model = model or load_face_model()
@@ -160,7 +160,7 @@ def project(coefficients: np.ndarray, what: str = "keypoints", size: float = 1.0
 
 
 def recropped(coefficients: np.ndarray, old: Box, new: Box) -> np.ndarray:
-    """The same head in another square crop of the same picture, boxes (x, y, w, w): (290,) float32."""
+    """The same head in another square crop of the same image, boxes (x, y, w, w): (290,) float32."""
     numbers = np.array(coefficients, np.float32)
     factor = old[2] / new[2]
     numbers[287] += np.log(factor)

@@ -11,7 +11,7 @@ lies behind the face's nearest one, as a share of a range:
 near is the map's own smallest depth. far - near is one side of the crop at near's distance, where the focal length is
 known: then a face keeps its values when it comes nearer or is enlarged, and decoded points are right up to one
 similarity, which every metric here takes away. Without it it is RANGE mm. The meaning is that of the Texas 3D range
-pictures (8 bits, 255 nearest, 0 no face). What is lost: the distance, with it the true size, and perspective.
+images (8 bits, 255 nearest, 0 no face). What is lost: the distance, with it the true size, and perspective.
 """
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RANGE = 200.0           # mm: about what a crop of a face shows from side to sid
 DISTANCE = 800.0        # mm: of a face from a camera of which nothing is known
 BACKGROUND = -1.0       # the value of "no depth"
 THRESHOLD = -0.9        # values below are no depth: a network comes near -1, and a face's own lie far above
-LEVELS = 255            # of an 8-bit picture; 0 is no depth
+LEVELS = 255            # of an 8-bit image; 0 is no depth
 LARGE = 0.1             # of the largest part's pixels: a smaller one is a speck
 STEEPEST = 80.0         # degrees between a triangle's plane and the image's: steeper is a jump, not a surface
 
@@ -155,23 +155,23 @@ def large_parts(depth: np.ndarray) -> np.ndarray:
 
 
 def to_picture(values: np.ndarray) -> np.ndarray:
-    """Values (S, S) or (S, S, 1) in [-1, 1] as an 8-bit picture (S, S): 255 nearest, 0 no depth; half a level is lost.
+    """Values (S, S) or (S, S, 1) in [-1, 1] as an 8-bit image (S, S): 255 nearest, 0 no depth; half a level is lost.
     """
     values = np.asarray(values, np.float64).reshape(np.shape(values)[:2])
     return np.rint((np.clip(np.nan_to_num(values, nan=BACKGROUND), -1, 1) + 1) / 2 * LEVELS).astype(np.uint8)
 
 
 def from_picture(picture: np.ndarray, share: float | None = None) -> np.ndarray:
-    """An 8-bit picture (S, S), 255 nearest, 0 no depth, as values (S, S, 1) float32 in [-1, 1].
+    """An 8-bit image (S, S), 255 nearest, 0 no depth, as values (S, S, 1) float32 in [-1, 1].
 
     share  of the range of values (one side of the crop), how much the 255 levels span; None: the whole range. What
            lies beyond it is the last value above -1 that 8 bits hold. ValueError for one that is not positive.
     """
     picture = np.asarray(picture)
     if picture.ndim != 2 or picture.dtype != np.uint8:
-        raise ValueError(f"depth: a depth picture is (S, S) uint8, received {picture.shape} {picture.dtype}")
+        raise ValueError(f"depth: a depth image is (S, S) uint8, received {picture.shape} {picture.dtype}")
     if share is not None and not share > 0:
-        raise ValueError(f"depth: the share of a depth picture's levels is positive, received {share}")
+        raise ValueError(f"depth: the share of a depth image's levels is positive, received {share}")
     values = picture.astype(np.float32) * (2 / LEVELS) - 1
     if share is not None:
         values = np.where(picture > 0, np.maximum(1 - share * (1 - values), -1 + 2 / LEVELS), BACKGROUND)

@@ -3,7 +3,7 @@ guess lies (Endrawis 2018, 2.4.3; PNCC: Zhu et al. 2016, "Face alignment across 
 
 PNCC, *projected normalised coordinate code*: each place of the face has the colour of its place on the mean face, whose
 bounding box is stretched to [0, 1]: x from the subject's right to his left, y up, z from the back of the head to the
-nose. It says which place of the face a pixel shows, whoever the person is; the normals say how it is turned there.
+nose. It says which place of the face a pixel shows, whoever the subject is; the normals say how it is turned there.
 """
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Representation `points`: the face as a 128x128 grid of places, in a fixed order (the `convlstm` system's target).
 
-Grid point (row, column) is the same place on every face: row 0 is the forehead's rim, the last row the jaw's;
+Grid point (row, column) is the same place on every face: row 0 is the forehead's boundary, the last row the jaw's;
 column 0 is the subject's right (image left). Flattened row by row it is the ordered cloud (16384, 3). Eyes
 and mouth are closed by strips between the lids and between the lips, so that every point is valid for every
 identity and expression.
@@ -23,7 +23,7 @@ def encode(vertices: np.ndarray, size: int = SIZE, model: FaceModel | None = Non
     """The grid (size, size, 3) float64 of a face's vertices (V, 3), in their unit.
 
     One product with a constant sparse matrix (`FaceModel.grid_matrix`): subdivision and gather in one.
-    Coarser grids are the 128x128 one sampled bilinearly at `grid_steps(size)`: the rim stays the rim. `model`
+    Coarser grids are the 128x128 one sampled bilinearly at `grid_steps(size)`: the boundary stays the boundary. `model`
     defaults to the built-in face. ValueError for a wrong vertex count or size.
     """
     model = load_face_model() if model is None else model
@@ -78,7 +78,7 @@ def grid_landmarks(grid: np.ndarray, model: FaceModel | None = None) -> np.ndarr
     """The 68 landmarks (68, 3) of a grid (n, n, 3) or flattened (n * n, 3), by bilinear weights at stored places.
 
     The places are those of the 128x128 grid nearest to each landmark on the mean face: landmarks outside the
-    grid (the upper ends of the jaw line, 0 and 16) are given as the rim's nearest place.
+    grid (the upper ends of the jaw line, 0 and 16) are given as the boundary's nearest place.
     """
     model = load_face_model() if model is None else model
     points = decode(grid)
@@ -89,6 +89,6 @@ def grid_landmarks(grid: np.ndarray, model: FaceModel | None = None) -> np.ndarr
 
 
 def coarser(grid: np.ndarray, size: int) -> np.ndarray:
-    """The grid (128, 128, 3) at fewer places, (size, size, 3): bilinear, rim on rim. ValueError as `grid_steps`."""
+    """The grid (128, 128, 3) at fewer places, (size, size, 3): bilinear, boundary on boundary. ValueError as `grid_steps`."""
     steps = grid_steps(size)
     return grid if size == SIZE else bilinear(grid, *np.meshgrid(steps, steps, indexing="ij"))

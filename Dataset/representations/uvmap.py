@@ -1,4 +1,4 @@
-"""Representation `uvmap`: for every pixel of a picture the place of the face that it shows (the `uvnet` system's
+"""Representation `uvmap`: for every pixel of an image the place of the face that it shows (the `uvnet` system's
 target; Ronkainen 2017, sections 3.2 and 3.3).
 
 UV is a place in the texture square of the face's 128x128 ordered grid (docs/conventions.md): grid place (row r,
@@ -30,7 +30,7 @@ SIZE = points.SIZE
 SPLIT = 8               # 8x8 samples of a pixel
 NOTHING, OTHER = -1, -2         # in place of a triangle of the model: nothing is hit, or something else is
 _NEAR = 1.0             # mm: a point of the grid that is farther off lies on a strip, not on the skin
-_OFF = 7.5              # mm: skin that is farther from the grid, continued over its rim, is none of the face
+_OFF = 7.5              # mm: skin that is farther from the grid, continued over its boundary, is none of the face
 _BOUNDARY = 6                # cells by which it is continued
 _PRIOR = 0.1            # weight of a vertex's own nearest place, in points of the grid
 _AROUND = np.ones((11, 11), np.uint8)       # cells about a strip that go with it: it is often thinner than one
@@ -75,7 +75,7 @@ def grid_positions(uv: np.ndarray) -> np.ndarray:
 
 
 def grid_uv(positions: np.ndarray) -> np.ndarray:
-    """Row, column (..., 2) on the 128x128 grid -> u, v (..., 2) float64: what `grid_places` undoes."""
+    """Row, column (..., 2) on the 128x128 grid -> u, v (..., 2) float64: what `grid_positions` undoes."""
     positions = np.asarray(positions, np.float64)
     return np.stack([(positions[..., 1] + 0.5) / SIZE, 1 - (positions[..., 0] + 0.5) / SIZE], -1)
 
@@ -85,9 +85,9 @@ def encode(vertices: np.ndarray, camera: Camera, size: int | None = None, model:
     """What ``camera`` sees of a posed face.
 
     vertices  (V, 3) mm of the model, in the camera's world
-    size      side of the map, px, for a camera of a square picture; None: the camera's own pixels
+    size      side of the map, px, for a camera of a square image; None: the camera's own pixels
     numbers   of the model's triangles that are there, (N,); None: all but the lashes
-    seen      the picture's first hits, where they are known: triangle (H, W) is one of the model's numbers, NOTHING or
+    seen      the image's first hits, where they are known: triangle (H, W) is one of the model's numbers, NOTHING or
               OTHER (what stands before the face); None: nothing stands before it
 
     ValueError for vertices or hits of another shape.
@@ -110,7 +110,7 @@ def encode(vertices: np.ndarray, camera: Camera, size: int | None = None, model:
 
 def erode(mask: np.ndarray) -> np.ndarray:
     """A mask (H, W), bool or uint8, without the pixels that have one outside it among their eight neighbours; beyond
-    the picture's border counts as inside. Same dtype. (Section 3.5: where differences of neighbours stay within.)"""
+    the image's border counts as inside. Same dtype. (Section 3.5: where differences of neighbours stay within.)"""
     return cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(mask.dtype)
 
 
@@ -145,7 +145,7 @@ def decode(uv: UVMap | np.ndarray, mask: np.ndarray | None = None, weights: np.n
 
 @lru_cache(maxsize=2)
 def drawn_triangles(model: FaceModel) -> np.ndarray:
-    """Numbers (N,) int64 of the model's triangles that pictures show: all but the lashes."""
+    """Numbers (N,) int64 of the model's triangles that images show: all but the lashes."""
     return np.setdiff1d(np.arange(len(model.triangles)), model.region("lashes"))
 
 
@@ -181,7 +181,7 @@ def atlas(model: FaceModel) -> Atlas:
 
 
 def _nearest_positions(vertices: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row, column (V, 2) of the nearest points of a grid's surface, continued by _RIM cells on all sides, and their
+    """Row, column (V, 2) of the nearest points of a grid's surface, continued by _BOUNDARY cells on all sides, and their
     distances (V,), mm."""
     for axis in (0, 1):
         lines = np.moveaxis(grid, axis, 0)
@@ -244,7 +244,7 @@ def _positions(chart: Atlas, hits: Hits) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shown(chart: Atlas, triangle: np.ndarray, barycentric: np.ndarray) -> np.ndarray:
-    """Whether hits (N, K) of the model's triangles show the face: as `_places`, without the places."""
+    """Whether hits (N, K) of the model's triangles show the face: as `_positions`, without the places."""
     kind = np.where(triangle >= 0, chart.face[triangle], NONE)
     shown = kind == ALL
     boundary = kind == PART
@@ -270,7 +270,7 @@ def _close(chart: Atlas, vertices: np.ndarray, camera: Camera, hits: Hits, uv: n
 def _whole(chart: Atlas, head: Scene, numbers: np.ndarray, camera: Camera, face: np.ndarray,
            everywhere: bool = False) -> np.ndarray:
     """Pixels (H, W) of which all 64 samples show the face. Only those are sampled whose centre does and a neighbour's
-    does not, or at the picture's border; everywhere: all, the slow twin."""
+    does not, or at the image's border; everywhere: all, the slow twin."""
     number = np.append(numbers, NOTHING)
     ring = np.ones((3, 3), np.uint8)
     sure = cv2.erode(face.astype(np.uint8), ring, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0

@@ -1,15 +1,15 @@
-"""Representation `volume`: which voxels a face fills, aligned with the picture (the `vrn` system's target; Jackson et
+"""Representation `volume`: which voxels a face fills, aligned with the image (the `vrn` system's target; Jackson et
 al. 2017 as reviewed in the seed: 192x192x200 for a crop of 192x192).
 
 A volume is (S, S, D): row, column, layer. Voxel (r, c, k) stands under pixel (r, c); layer 0 is the nearest to the
 camera. **Voxel coordinates** (x, y, z) are float64: x, y pixels of the crop as everywhere (the first pixel's centre is
 0.5), z layers, from 0 (the front of layer 0) to D. With x right, y down, z away they are right-handed. One layer is as
 long as one pixel is wide at the middle plane z = D / 2, which lies halfway between the solid's nearest and farthest
-vertex: so a face keeps its proportions, wherever it stands. x and y are those of the perspective picture; what
+vertex: so a face keeps its proportions, wherever it stands. x and y are those of the perspective image; what
 perspective does is left in the volume, and goes with `Frame.world`, where the focal length is known or guessed.
 
 What fills it is a closed mesh. The face is one: the ordered grid's surface (eyes and mouth closed by its strips),
-closed behind by the cone from its rim to the rim's centre (`solid`). A voxel is filled where its centre lies inside:
+closed behind by the cone from its boundary to the boundary's centre (`solid`). A voxel is filled where its centre lies inside:
 where a ray has entered the mesh more often than it has left it. So hidden parts are filled as they are (in a profile
 there is air between nose and far cheek); filling from the first hit to the last could not leave it free.
 """
@@ -37,7 +37,7 @@ from Dataset.representations import points
 SIZE, LAYERS = 192, 200         # the paper's
 LEVEL = 0.5                     # of the sigmoid values: the surface
 SOLID = 64                      # side of the ordered grid that is filled: cells of 2 mm
-STEPS = 8                       # from the rim to its centre: small triangles are filled sooner
+STEPS = 8                       # from the boundary to its centre: small triangles are filled sooner
 FOCAL, DISTANCE = 4.2, 800.0    # of a crop of which nothing is known, in sides and mm: medians of Dataset.synthesis.renders
 LIMITS = (8, 1024)              # of S and D: sizes from files are bounded
 MAX_BYTES = 2 ** 24            # of packed bits in a file: 512 x 512 x 512

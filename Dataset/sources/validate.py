@@ -1,6 +1,6 @@
-"""Look through a whole dataset before training on it:  python -m Dataset.validate FOLDER
+"""Check a whole dataset before training on it:  python -m Dataset.validate FOLDER
 
-`list_subjects` stops at the first thing that is wrong with the folders; this opens every file and lists all of it.
+`list_subjects` stops at the first problem with the folders; this opens every file and lists all problems.
 """
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from Dataset.sources.subjects import dataset_info, list_subjects, read_split
 
 
 class Report(NamedTuple):
-    """`problems` are one line each, naming a file; none: the dataset can be used."""
+    """`problems`: one line each, with the file's name; empty if the dataset can be used."""
 
     subjects: int
     images: int
@@ -30,8 +30,8 @@ class Report(NamedTuple):
 def validate(folder: str | os.PathLike[str]) -> Report:
     """Open every image and ground truth in `folder`. ValueError only where its folders are no dataset at all.
 
-    Problems: a file that cannot be read, a depth picture that is not grey or shows nothing, an image that is not square
-    or not of the dataset's size, a ground truth of another number of points, a split that does not name each person
+    Problems: a file that cannot be read, a depth image that is not grey or shows nothing, an image that is not square
+    or not of the dataset's size, a ground truth of another number of points, a split that does not name each subject
     once.
     """
     subjects, info = list_subjects(folder), dataset_info(folder)

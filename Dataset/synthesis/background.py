@@ -1,4 +1,4 @@
-"""What stands behind a person: calm walls, and wild clutter from noise and coarse shapes, all from a seed."""
+"""What stands behind a subject: calm walls, and wild clutter from noise and coarse shapes, all from a seed."""
 import cv2
 import numpy as np
 
@@ -49,7 +49,7 @@ def _fractal(size: int, rng: np.random.Generator, octave: int, slope: float) -> 
 
 
 def _draw_shape(picture: np.ndarray, rng: np.random.Generator, clutter: float) -> None:
-    """One flat shape with a soft edge and a gradient: furniture, windows, people, leaves; in place."""
+    """One flat shape with a soft edge and a gradient: furniture, windows, subjects, leaves; in place."""
     size = len(picture)
     centre, angle = rng.uniform(0, size, 2), rng.uniform(0, 180)
     axes = size * np.exp(rng.uniform(np.log(0.04), np.log(0.45), 2))

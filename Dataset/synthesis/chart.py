@@ -1,7 +1,7 @@
 """Where paint lies on a face: the mean face unrolled around a vertical axis through the head.
 
 Every surface point goes into the chart by the position of the same point on the mean face (columns: azimuth, rows:
-height). So a mask is drawn once, between the mean face's landmarks, and fits every person and expression; there is
+height). So a mask is drawn once, between the mean face's landmarks, and fits every subject and expression; there is
 no UV seam, and the front gets as many texels as it needs (0.6 mm across at the cheeks).
 """
 import cv2

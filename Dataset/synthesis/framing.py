@@ -1,4 +1,4 @@
-"""How a rendered picture is cut: by the detector, as a photo is; where it misses the face, by the box it would give."""
+"""How a rendered image is cut: by the detector, as a photo is; where it misses the face, by the box it would give."""
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ _BOX_SIDE, _BOX_NOSE, _BOX_RISE = 1.37, np.array([-1.0, 0.47]), -0.18
 
 
 class Framing(NamedTuple):
-    """How a picture is cut: box (x, y, w, h) in the detector's picture, square; source: the detector's
+    """How an image is cut: box (x, y, w, h) in the detector's image, square; source: the detector's
     pass that found the face, or "predicted"; camera: of the crop."""
     box: tuple[int, int, int, int]
     source: str
@@ -24,7 +24,7 @@ class Framing(NamedTuple):
 
 
 def frame_face(posed: PosedScene, size: int) -> Framing:
-    """Cut as for a photo: by the detector, in a small picture; where it misses the face, by the box it
+    """Cut as for a photo: by the detector, in a small image; where it misses the face, by the box it
     would give."""
     camera = view_camera(posed.view)
     best = detected_face(posed)
@@ -42,7 +42,7 @@ def frame_face(posed: PosedScene, size: int) -> Framing:
 
 
 def detected_face(posed: PosedScene) -> Detection | None:
-    """What the detector finds in the small picture at the face's place; None where it misses it."""
+    """What the detector finds in the small image at the face's place; None where it misses it."""
     camera = view_camera(posed.view)
     expected = expected_box(camera.project(posed.landmarks()))
     found = [d for d in detect_faces(posed.render(camera, smooth=False)) if _overlap(d.box, expected) > _SAME]
@@ -50,7 +50,7 @@ def detected_face(posed: PosedScene) -> Detection | None:
 
 
 def predict_box(posed: PosedScene) -> tuple[float, float, float, float]:
-    """A box (x, y, w, w), pixels of the detector's picture, as the detector might give it, without running it: the
+    """A box (x, y, w, w), pixels of the detector's image, as the detector might give it, without running it: the
     expected one with the bias and scatter that were measured against 454 real boxes on 600 renders.
 
     Both grow as the head turns: at 60 degrees and more (where it finds one face in five) a box lies 0.11 sides

@@ -1,6 +1,6 @@
 """Glasses as triangles: two rims, a bridge and temples, fitted to a head's landmarks; dark lenses or none.
 
-A clear lens at the resolution of a crop is nothing but its rim, so it is left out.
+A clear lens at the resolution of a crop is nothing but its boundary, so it is left out.
 """
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import numpy as np
 from Dataset.geometry.normals import vertex_normals
 
 NONE, CLEAR, DARK = range(3)
-_AROUND, _SIDES = 28, 5         # points along a rim, sides of its tube
+_AROUND, _SIDES = 28, 5         # points along a boundary, sides of its tube
 _PLASTIC = np.array([[0.012, 0.012, 0.014], [0.02, 0.04, 0.10], [0.25, 0.27, 0.30], [0.05, 0.22, 0.40],
                      [0.20, 0.06, 0.05], [0.06, 0.05, 0.25]])        # black, tortoise, steel, gold, blue, red
 

@@ -1,8 +1,8 @@
-"""What a bare head lacks to pass for a person in a picture: hair, neck and shoulders, as extra triangles
+"""What a bare head lacks to pass for a subject in an image: hair, neck and shoulders, as extra triangles
 for rendering.
 
 Nothing here belongs to the face that is reconstructed: the ground truth never holds it. Hair is a shell
-over the scalp (and a curtain for long hair); neck and shoulders are lofted from the rim of the head's
+over the scalp (and a curtain for long hair); neck and shoulders are lofted from the boundary of the head's
 mesh and follow the head's turn only in part.
 """
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class Shell(NamedTuple):
     """The scalp of the model, its triangles quartered once: constant for a model.
 
     pairs: (S, 2) head vertices whose mean each shell vertex is; triangles: (G, 3) into the shell's vertices;
-    places: (S, 3) on the mean face, mm; rim: (K,) head vertices of the neck's open edge, ordered by azimuth.
+    places: (S, 3) on the mean face, mm; boundary: (K,) head vertices of the neck's open edge, ordered by azimuth.
     """
     pairs: np.ndarray
     triangles: np.ndarray
@@ -31,8 +31,8 @@ class Shell(NamedTuple):
 
 
 class HairAndClothes(NamedTuple):
-    """A person's extra geometry: triangles (G, 3), numbered after the head's vertices; materials (G,);
-    places (S, 3), the chart positions of the extra vertices; thickness (shell,) mm; curtain (C, 3) mm in
+    """A subject's extra geometry: triangles (G, 3), numbered after the head's vertices; materials (G,);
+    positions (S, 3), the chart positions of the extra vertices; thickness (shell,) mm; curtain (C, 3) mm in
     the head frame."""
     triangles: np.ndarray
     materials: np.ndarray
@@ -45,7 +45,7 @@ class HairAndClothes(NamedTuple):
 def find_shell(mean: np.ndarray, triangles: np.ndarray, materials: np.ndarray, chart: Chart,
                ears: np.ndarray) -> Shell:
     """Cut the scalp out of the mean face (V, 3), whose triangles (F, 3) are of materials (F,), and leave
-    out the ears, a mask (V,); find its neck's rim."""
+    out the ears, a mask (V,); find its neck's boundary."""
     skin_triangles = triangles[materials == SKIN]
     azimuth = np.arctan2(mean[:, 0], mean[:, 2] - chart.axis)
     scalp = ((mean[:, 1] > chart.hair_edge(azimuth) - 25) & ~ears)[skin_triangles].all(1)
@@ -63,7 +63,7 @@ def find_shell(mean: np.ndarray, triangles: np.ndarray, materials: np.ndarray, c
 
 
 def dress(shell: Shell, mean: np.ndarray, chart: Chart, appearance: Appearance) -> HairAndClothes:
-    """A person's hair and clothes for heads with as many vertices as ``mean`` (V, 3)."""
+    """A subject's hair and clothes for heads with as many vertices as ``mean`` (V, 3)."""
     rng = np.random.default_rng([appearance.seed, 1])
     azimuth = np.arctan2(shell.positions[:, 0], shell.positions[:, 2] - chart.axis)
     above = shell.positions[:, 1] - chart.hair_edge(azimuth, appearance.hairline)
@@ -119,7 +119,7 @@ def extra_vertices(outfit: HairAndClothes, head: np.ndarray, normals: np.ndarray
 
 
 def _loft(boundary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rings (STEPS, K, 3) from the neck's rim down to the chest, and how much each follows the head
+    """Rings (STEPS, K, 3) from the neck's boundary down to the chest, and how much each follows the head
     (STEPS,)."""
     centre = boundary.mean(0)
     flat = np.array([centre[0], boundary[:, 1].min() - 12, centre[2]])

@@ -1,9 +1,9 @@
-"""Photographed skin (CC0) for some of the people: MakeHuman's 20 base skins on the chart of `Dataset/synthesis/skin.py`.
+"""Photographed skin (CC0) for some of the subjects: MakeHuman's 20 base skins on the chart of `Dataset/synthesis/skin.py`.
 
-A picture is split into its tone (the median colour of the face) and what it adds to it: the logarithm of colour over
-tone, with pores' worth of mottle, real lips, lids, nostrils and folds. A person mixes two pictures, mirrored or not,
-stronger or weaker, over a tone between the pictures' and the procedural one, so 20 pictures make many people. Brows,
-beard, freckles and hair stay procedural: the pictures have no brows, and their shorn scalps are faded out.
+An image is split into its tone (the median colour of the face) and what it adds to it: the logarithm of colour over
+tone, with pores' worth of mottle, real lips, lids, nostrils and folds. A subject mixes two images, mirrored or not,
+stronger or weaker, over a tone between the images' and the procedural one, so 20 images make many subjects. Brows,
+beard, freckles and hair stay procedural: the images have no brows, and their shorn scalps are faded out.
 """
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from Dataset.synthesis.skin import Appearance, Base, melanin_colour
 
 BUILT_IN = Path(__file__).parents[1] / "face_model" / "assets" / "skins.npz"
 MAX_PIXELS, MAX_BYTES = 4 << 20, 16 << 20
-SCALE = 2               # texels of the chart a side for one of these: 1.2 mm, as fine as the pictures are
+SCALE = 2               # texels of the chart a side for one of these: 1.2 mm, as fine as the images are
 _SIDE = np.radians(100)         # what lies farther back is hair, and ears that have a place of their own
 _REACH = 400.0          # mm from the axis, where the rays that unroll the head begin
 _DARKEST, _SHINE = -1.2, 0.35            # of the logarithm: nostrils and lashes; what is lighter levels off, as shine
@@ -42,7 +42,7 @@ class Pictures(NamedTuple):
 
 class Skins(NamedTuple):
     """K skins on a chart. tone: (K, 3) float64 linear BGR; melanin: (K,) float64, the procedural skin as dark as that;
-    age, female: as of :class:`Pictures`; detail: (K, 3, HEIGHT / 2, w) float32, logarithm of colour over tone;
+    age, female: as of :class:`Images`; detail: (K, 3, HEIGHT / 2, w) float32, logarithm of colour over tone;
     columns: of the chart, that detail fills, symmetric about the face's middle."""
     tone: np.ndarray
     melanin: np.ndarray
@@ -54,7 +54,7 @@ class Skins(NamedTuple):
 
 @lru_cache(maxsize=2)
 def load_skins(path: str | Path | None = None) -> Pictures:
-    """The built-in pictures, or another file that build_skins wrote; read once, read-only.
+    """The built-in images, or another file that build_skins wrote; read once, read-only.
 
     ValueError, naming the file, when it is missing, no npz of this kind, too large, or its arrays do not fit together.
     """
@@ -85,7 +85,7 @@ def load_skins(path: str | Path | None = None) -> Pictures:
 
 
 def unroll(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray) -> Skins:
-    """The pictures on a chart: each texel shows what a ray through it, level and straight to the head's axis, meets
+    """The images on a chart: each texel shows what a ray through it, level and straight to the head's axis, meets
     first on the mean face. ears: (V,) bool, vertices that the chart places elsewhere (`Stage.places`). 0.25 s."""
     x, y, known, columns = _positions(pictures, chart, model, ears)
     weight = _shown(chart, columns) * known
@@ -110,10 +110,10 @@ def unroll(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray)
 
 
 def sample_base(skins: Skins, appearance: Appearance, share: float) -> Base | None:
-    """What a person's skin is painted on; None, the procedural skin, for all but a ``share`` in [0, 1] of the people.
+    """What a subject's skin is painted on; None, the procedural skin, for all but a ``share`` in [0, 1] of the subjects.
 
-    Drawn from the look's seed alone: nothing else of the person changes, and a larger share only adds people. The
-    pictures are drawn by how near they are in tone, age and sex (a guess from beard and stubble).
+    Drawn from the look's seed alone: nothing else of the subject changes, and a larger share only adds subjects. The
+    images are drawn by how near they are in tone, age and sex (a guess from beard and stubble).
     """
     rng = np.random.default_rng([appearance.seed, 3])
     if rng.random() >= share:
@@ -125,7 +125,7 @@ def sample_base(skins: Skins, appearance: Appearance, share: float) -> Base | No
     mix, strength, towards = rng.uniform(0, 0.5), rng.uniform(0.7, 1.05), rng.uniform(0, 0.6)
     mirrored = rng.random(2) < 0.5
     own, seen = melanin_colour(appearance.melanin, appearance.warmth), skins.tone[first] ** (1 - mix) * skins.tone[second] ** mix
-    lighter = np.log((seen @ LUMINANCE) / (own @ LUMINANCE))        # half of it: photographs are lit, people differ
+    lighter = np.log((seen @ LUMINANCE) / (own @ LUMINANCE))        # half of it: photographs are lit, subjects differ
     tone = own * np.exp(towards * (np.log(seen / own) - 0.5 * lighter))
     shares = np.float32(strength * (1 - mix)), np.float32(strength * mix)
     one, other = (skins.detail[k][..., ::-1] if m else skins.detail[k] for k, m in zip((first, second), mirrored))
@@ -143,7 +143,7 @@ def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
 
 
 def _decode(path: Path, png: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """The pictures (K, h, w, 3) out of the one PNG in which they lie below each other; its header is read first."""
+    """The images (K, h, w, 3) out of the one PNG in which they lie below each other; its header is read first."""
     if shape.shape != (4,) or shape.dtype.kind != "i" or (shape < 1).any() or shape[3] != 3:
         raise ValueError(f"{path}: shape must be four counts, the last 3, received {shape.tolist()}")
     count, height, width, _ = (int(n) for n in shape)
@@ -161,8 +161,8 @@ def _decode(path: Path, png: np.ndarray, shape: np.ndarray) -> np.ndarray:
 
 def _positions(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray
             ) -> tuple[np.ndarray, np.ndarray, np.ndarray, slice]:
-    """Columns x and rows y of the pictures, as cv2.remap takes them, for the chart's front, each (HEIGHT / 2, w)
-    float32; whether the pictures know the place, bool; and the chart's columns that it spans."""
+    """Columns x and rows y of the images, as cv2.remap takes them, for the chart's front, each (HEIGHT / 2, w)
+    float32; whether the images know the place, bool; and the chart's columns that it spans."""
     half = int(_SIDE / (2 * np.pi) * WIDTH / SCALE)
     middle = WIDTH // SCALE // 2
     azimuth = ((np.arange(middle - half, middle + half) + 0.5) / middle - 1) * np.pi
@@ -184,7 +184,7 @@ def _positions(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndar
 
 
 def _shown(chart: Chart, columns: slice) -> np.ndarray:
-    """How much of the detail counts, (HEIGHT / 2, w) float32: not where the pictures' shorn hair is, nor at the
+    """How much of the detail counts, (HEIGHT / 2, w) float32: not where the images' shorn hair is, nor at the
     sides."""
     azimuth, height = (axis[::SCALE, ::SCALE] for axis in chart.grid())
     azimuth = azimuth[:, columns.start // SCALE:columns.stop // SCALE]
@@ -194,7 +194,7 @@ def _shown(chart: Chart, columns: slice) -> np.ndarray:
 
 
 def _fill(detail: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The detail (h, w, 3), going on smoothly over eyes and what else the pictures do not know."""
+    """The detail (h, w, 3), going on smoothly over eyes and what else the images do not know."""
     weight = known.astype(np.float32)[..., None]
     near = _soft(detail * weight) / np.maximum(_soft(weight), 0.02)[..., None]
     return np.where(known[..., None], detail, near)

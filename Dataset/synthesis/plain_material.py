@@ -1,6 +1,6 @@
-"""People without skin, for the comparison of Ronkainen 2017, 3.3 and 4.4: all grey, or all in 1/f noise.
+"""Subjects without skin, for the comparison of Ronkainen 2017, 3.3 and 4.4: all grey, or all in 1/f noise.
 
-Both are the same people, views, light and cameras as with skin, from the same numbers; the background goes along, as in
+Both are the same subjects, views, light and cameras as with skin, from the same numbers; the background goes along, as in
 the paper's figures 3.6 and 3.7. One colour or texture lies over skin, eyes, hair, clothes and glasses alike, so that
 only geometry and light tell them apart.
 """
@@ -63,7 +63,7 @@ class PlainSubject(SceneSubject):
                                 np.full(len(kinds), self._shininess, np.float32), _WRAP)
 
     def set(self, view: View) -> PosedScene:
-        """Geometry in place for one picture, before a background of the same kind."""
+        """Geometry in place for one image, before a background of the same kind."""
         posed = super().set(view)
         posed.backdrop = paint(self.kind, (VIEW, VIEW), np.random.default_rng([view.seed, 4]))
         return posed

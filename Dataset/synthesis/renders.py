@@ -1,8 +1,8 @@
-"""One person's training pictures as arrays, with what a network may be asked for: made fast, kept nowhere.
+"""One subject's training images as arrays, with what a network may be asked for: made fast, kept nowhere.
 
 The same faces, looks and renderer as `Dataset.synthesis.subject_folders`, over a wider range of poses, and framed for
-most pictures by the box that the detector *would* give (`Dataset/synthesis/framing.py`, bias and scatter as measured),
-since running the detector costs more than the picture. Picture i of person p of seed s has the same choices on every
+most images by the box that the detector *would* give (`Dataset/synthesis/framing.py`, bias and scatter as measured),
+since running the detector costs more than the image. Image i of subject p of seed s has the same choices on every
 machine: they are drawn from Generator([s, p, 1, i]).
 """
 from __future__ import annotations
@@ -36,10 +36,10 @@ _LIMITS = {"subjects": (1, 1_000_000), "images": (1, 1000), "size": (16, 512), "
 
 @dataclasses.dataclass(frozen=True)
 class RenderOptions:
-    """What is rendered. people; images of each; size of a crop, px; seed; yaw, pitch, roll: largest absolute angle,
+    """What is rendered. subjects; images of each; size of a crop, px; seed; yaw, pitch, roll: largest absolute angle,
     degrees; expression: strength in [0, 1]; margin: the box is grown about its centre by this factor; detect: share
-    of the pictures that the detector itself frames; wild, glasses: shares with clutter behind and with glasses;
-    buffers: of `BUFFERS`; skins: share of the people whose skin is a picture's
+    of the images that the detector itself frames; wild, glasses: shares with clutter behind and with glasses;
+    buffers: of `BUFFERS`; skins: share of the subjects whose skin is an image's
     (Dataset/synthesis/photographed_skin.py); texture: of `TEXTURES`, others than the first without any skin
     (Dataset/synthesis/plain_material.py). ValueError for a value out of range."""
     subjects: int = 1000
@@ -80,7 +80,7 @@ class RenderOptions:
 
 
 def layout(options: RenderOptions) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """name -> (shape, dtype) of one person's arrays; T pictures of S x S pixels.
+    """name -> (shape, dtype) of one subject's arrays; T images of S x S pixels.
 
     images (T, S, S, 3) uint8 BGR; identity (200,) float32 standard deviations; expression (T, 84) float32 weights;
     pose (T, 6) float32 yaw, pitch, roll in degrees and x, y, z in mm, as in :class:`Dataset.synthesis.scene.View`;
@@ -109,7 +109,7 @@ def layout(options: RenderOptions) -> dict[str, tuple[tuple[int, ...], np.dtype]
 
 
 def render_subject(number: int, options: RenderOptions, context: RenderContext) -> dict[str, np.ndarray]:
-    """Person ``number``'s arrays, as :func:`layout` says; the bytes depend on (seed, number, image) and the options
+    """Subject ``number``'s arrays, as :func:`layout` says; the bytes depend on (seed, number, image) and the options
     alone."""
     model = context.model
     subject = np.random.default_rng([options.seed, number, 0])
@@ -131,7 +131,7 @@ def render_subject(number: int, options: RenderOptions, context: RenderContext) 
 
 
 def sample_angles(rng: np.random.Generator, options: RenderOptions) -> np.ndarray:
-    """Yaw, pitch, roll (3,) in degrees: half of the pictures near the front, half uniform over the range."""
+    """Yaw, pitch, roll (3,) in degrees: half of the images near the front, half uniform over the range."""
     limits = np.array([options.yaw, options.pitch, options.roll])
     frontal, near, wide = rng.random() < 0.5, rng.normal(0, _FRONTAL), rng.uniform(-1, 1, 3) * limits
     return np.clip(near, -limits, limits) if frontal else wide
@@ -178,7 +178,7 @@ def _fill(out: dict[str, np.ndarray], image: int, posed: PosedScene, camera: Cam
 
 
 def uv_map(posed: PosedScene, camera: Camera, hits: Hits) -> uvmap.UVMap:
-    """Where each pixel of a picture shows the face; hits: what `shot.scene.cast(camera)` gave."""
+    """Where each pixel of an image shows the face; hits: what `shot.scene.cast(camera)` gave."""
     model, context = posed.scene_subject.context.model, posed.scene_subject.context
     number = np.append(np.where(posed.numbers < 0, uvmap.OTHER, posed.numbers), uvmap.NOTHING)    # the last: a miss
     return uvmap.encode(posed.vertices[:len(model.mean)], camera, None, model, posed.numbers[posed.numbers >= 0],

@@ -1,7 +1,7 @@
-"""One person in one picture: what is sampled, and how it is rendered.
+"""One subject in one image: what is sampled, and how it is rendered.
 
-A :class:`View` holds everything that sets a picture apart from the next; with the person's identity and
-:class:`Dataset.synthesis.skin.Look` it determines every pixel, so a picture can be rendered again from a sidecar. The
+A :class:`View` holds everything that sets an image apart from the next; with the subject's identity and
+:class:`Dataset.synthesis.skin.Look` it determines every pixel, so an image can be rendered again from a sidecar. The
 face is seen twice: small, for the detector that frames it; then through the crop's own camera, one ray per
 pixel and more at edges, so that a crop is never resampled.
 """
@@ -22,15 +22,15 @@ from Dataset.synthesis.chart import Chart, sample_texture
 from Dataset.synthesis.glasses import CLEAR, DARK, NONE, Glasses, make_glasses
 from Dataset.synthesis.hair_and_clothes import CLOTH, EYE, FRAME, HAIR, LENS, MOUTH, SKIN, SOCKET, TEETH, TONGUE
 
-VIEW = 144              # side of the picture the detector sees, px
+VIEW = 144              # side of the image the detector sees, px
 _HEAD_SHARE = 0.56      # of it that 230 mm of head take
 _WRAP = np.array([0.06, 0.12, 0.28], np.float32)     # red light creeps farthest under skin
 _SPLIT = 4              # rays for a pixel on an edge
 
 
 class View(NamedTuple):
-    """One picture. expression: (84,) float32 weights; pose: (6,) float32 yaw, pitch, roll in degrees and
-    x, y, z in mm; distance: of the camera, mm; focal: of the detector's picture, px; light_direction
+    """One image. expression: (84,) float32 weights; pose: (6,) float32 yaw, pitch, roll in degrees and
+    x, y, z in mm; distance: of the camera, mm; focal: of the detector's image, px; light_direction
     (3,), light_colour (3,), light_ambient (9, 3): a :class:`Dataset.rendering.shading.Light`, float32; gain: (3,)
     BGR colour cast of the camera; contrast, grain: of the camera; torso: yaw of the shoulders, degrees;
     seed: of background, grain and the glasses' shape; wild: of the background, 0 a calm wall to 1 clutter;
@@ -60,7 +60,7 @@ class Range(NamedTuple):
 
 def sample_view(rng: np.random.Generator, expression: np.ndarray, limits: Range = Range(),
                 angles: np.ndarray | None = None) -> View:
-    """A random picture's settings: uniform pose (or these angles, (3,) degrees), a camera 0.4 to 1.6 m away,
+    """A random image's settings: uniform pose (or these angles, (3,) degrees), a camera 0.4 to 1.6 m away,
     soft near-white light, a calm background; :func:`roughen` makes it less tame."""
     angles = rng.uniform(-1, 1, 3) * limits if angles is None else np.asarray(angles, np.float64)
     distance = float(np.exp(rng.uniform(np.log(400), np.log(1600))))
@@ -85,7 +85,7 @@ def sample_view(rng: np.random.Generator, expression: np.ndarray, limits: Range 
 
 
 def roughen(view: View, rng: np.random.Generator, clutter: float, glasses: float) -> View:
-    """The picture with a cluttered background (in a share ``wild`` of the cases), warmer or cooler light of more
+    """The image with a cluttered background (in a share ``wild`` of the cases), warmer or cooler light of more
     varied strength, and glasses (in a share ``glasses``, one pair in four dark)."""
     drawn_clutter, accessories = rng.random(), rng.random()
     warm = np.exp(rng.normal(0, 0.07) * np.array([-1, 0, 1]))
@@ -98,7 +98,7 @@ def roughen(view: View, rng: np.random.Generator, clutter: float, glasses: float
 
 
 class RenderContext:
-    """What all pictures from one face model share: chart, scalp, materials and where light reaches.
+    """What all images from one face model share: chart, scalp, materials and where light reaches.
 
     Args: model: a :class:`Dataset.face_model.model.FaceModel`; threads: for rays, 1 in worker processes.
     """
@@ -122,7 +122,7 @@ class RenderContext:
         self.ambient_occlusion = shading.ambient_occlusion(Scene(mean, self.triangles, threads), mean, normals)
         inside = np.unique(self.triangles[np.isin(self.materials, (MOUTH, TEETH, TONGUE))])
         skin_vertices = np.unique(self.triangles[self.materials == SKIN])
-        self.ambient_occlusion[np.setdiff1d(inside, skin_vertices)] = 0.3     # shut in the mean, open in pictures
+        self.ambient_occlusion[np.setdiff1d(inside, skin_vertices)] = 0.3     # shut in the mean, open in images
         self.ambient_occlusion[np.unique(self.triangles[self.materials == TEETH])] = 0.5
 
     @cached_property
@@ -132,10 +132,10 @@ class RenderContext:
 
 
 class SceneSubject:
-    """One person on a stage: textures and hair made once, pictures rendered from them.
+    """One subject on a render context: textures and hair made once, images rendered from them.
 
-    Args: stage; identity: (200,) standard deviations; look: :class:`Dataset.synthesis.skin.Look`; photographed: share of such
-    people whose skin is a picture's (`Dataset.synthesis.photographed_skin.sample_base`).
+    Args: render context; identity: (200,) standard deviations; look: :class:`Dataset.synthesis.skin.Look`; photographed: share of such
+    subjects whose skin is an image's (`Dataset.synthesis.photographed_skin.sample_base`).
     """
 
     def __init__(self, context: RenderContext, identity: np.ndarray, appearance: skin.Appearance, photographed: float = 0.0):
@@ -152,12 +152,12 @@ class SceneSubject:
         self.attributes = np.concatenate([positions, ambient_occlusion[:, None]], 1).astype(np.float32)
 
     def head(self, view: View) -> np.ndarray:
-        """The model's vertices (V, 3) in a picture's world: identity, expression, pose; mm, float64."""
+        """The model's vertices (V, 3) in an image's world: identity, expression, pose; mm, float64."""
         head = self.context.model.shape(self.identity, view.expression)
         return pose_vertices(head, view.pose)
 
     def material(self, positions: np.ndarray, kinds: np.ndarray) -> shading.Material:
-        """Colours and gloss of N surface points from their places (N, 3) on the mean face and materials
+        """Colours and gloss of N surface points from their positions (N, 3) on the mean face and materials
         (N,)."""
         appearance = self.appearance
         texels = self.context.chart.texels(positions)
@@ -188,7 +188,7 @@ class SceneSubject:
         return shading.Material(albedo, specular, shininess, _WRAP)
 
     def set(self, view: View) -> "PosedScene":
-        """Geometry in place for one picture."""
+        """Geometry in place for one image."""
         model, context = self.context.model, self.context
         head = np.asarray(model.shape(self.identity, view.expression), np.float64)
         rotation = rotation_from_euler(*(float(a) for a in view.pose[:3]))
@@ -214,12 +214,12 @@ def pose_vertices(vertices: np.ndarray, pose: np.ndarray) -> np.ndarray:
 
 
 def view_camera(view: View) -> Camera:
-    """The camera of the detector's picture, (VIEW, VIEW)."""
+    """The camera of the detector's image, (VIEW, VIEW)."""
     return look_at_face(VIEW, float(view.distance), float(view.focal))
 
 
 class PosedScene:
-    """A person in place for one picture; :meth:`render` may be called for several cameras.
+    """A subject in place for one image; :meth:`render` may be called for several cameras.
 
     triangles, materials, numbers: what is drawn; numbers are the model's triangles, -1 for hair, clothes and glasses.
     vertices, normals: (V, 3) in the world, the model's first.
@@ -246,7 +246,7 @@ class PosedScene:
         self.scene = Scene(self.vertices, self.triangles, scene_subject.context.threads)
 
     def render(self, camera: Camera, smooth: bool = True, hits: Hits | None = None) -> np.ndarray:
-        """The picture (height, width, 3) uint8 BGR. smooth: more rays where a pixel holds an edge; hits: what
+        """The image (height, width, 3) uint8 BGR. smooth: more rays where a pixel holds an edge; hits: what
         `scene.cast(camera)` gave, where it is known."""
         rays = camera.rays()
         hits = self.scene.cast_rays(rays.origin, rays.directions) if hits is None else hits
@@ -279,7 +279,7 @@ class PosedScene:
         return model.landmarks(self.vertices[:len(model.mean)])
 
     def _behind(self, camera: Camera) -> np.ndarray:
-        """The backdrop as this camera sees it: one picture, fixed to the detector's view."""
+        """The backdrop as this camera sees it: one image, fixed to the detector's view."""
         whole = view_camera(self.view)
         scale = whole.focal / camera.focal
         matrix = np.array([[scale, 0, whole.centre[0] - camera.centre[0] * scale + 0.5 * scale - 0.5],
@@ -354,7 +354,7 @@ class PosedScene:
 
 
 def _soften(lit: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Blur a 0/1 shadow over the pixels of a picture: a lamp is not a point."""
+    """Blur a 0/1 shadow over the pixels of an image: a lamp is not a point."""
     picture, weight = np.zeros(seen.shape, np.float32), seen.astype(np.float32)
     picture[seen] = lit
     sigma = seen.shape[0] / 80

@@ -1,10 +1,10 @@
-"""Training pictures as memory-mapped shards:  python -m Dataset.shards OUT --subjects 8000 --images 8 --size 128
+"""Training images as memory-mapped shards:  python -m Dataset.shards OUT --subjects 8000 --images 8 --size 128
 
-Renders people of the built-in face (Dataset/synthesis/renders.py says what and how) into
+Renders subjects of the built-in face (Dataset/synthesis/renders.py says what and how) into
 
     OUT/shards.json                 version, settings, hash of the face model, complete
-    OUT/shard_00000/<name>.npy      16 people each: (P, ...) arrays as `Dataset.synthesis.renders.layout` lists them
-    OUT/sheet.jpg                   pictures of the first people, to look at
+    OUT/shard_00000/<name>.npy      16 subjects each: (P, ...) arrays as `Dataset.synthesis.renders.layout` lists them
+    OUT/sheet.jpg                   images of the first subjects, to look at
 
 A shard is made in a hidden folder and renamed when it is whole, so after a kill the same command goes on with the
 shards that are missing. The bytes do not depend on --workers.
@@ -35,7 +35,7 @@ from Dataset.synthesis.sidecar import annotation_hash, model_hash
 
 __all__ = ["Shards", "contact_sheet", "make_shards", "open_shards"]
 
-VERSION = 2             # of version 1 the first picture's pose was drawn from the person's own numbers
+VERSION = 2             # of version 1 the first image's pose was drawn from the subject's own numbers
 SUBJECTS = 16             # of a shard
 MAX_FILES = 1 << 15     # that one process keeps open
 INFO, WORK, SHEET = "shards.json", ".work", "sheet.jpg"
@@ -45,8 +45,8 @@ log = logging.getLogger(__name__)
 class Shards:
     """A folder of shards, read through memory maps.
 
-    len(shards): people; images: of each; size: side of a crop, px; settings: of the rendering; names: of the arrays;
-    people (len,) int64: their numbers, which are 0, 1, 2 ... but in an unfinished set.
+    len(shards): subjects; images: of each; size: side of a crop, px; settings: of the rendering; names: of the arrays;
+    subjects (len,) int64: their numbers, which are 0, 1, 2 ... but in an unfinished set.
     """
 
     def __init__(self, path: Path, options: RenderOptions, numbers: list[int]):
@@ -70,13 +70,13 @@ class Shards:
         return [self._map(shard, name) for shard in range(len(self._numbers))]
 
     def gather(self, name: str, subjects: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
-        """One array's rows for people (N,), places 0 to len - 1: (N, ...); with images (N,) or (N, K), one or K
-        pictures of each: (N, ...) or (N, K, ...). A copy. ValueError for an index out of range."""
+        """One array's rows for subjects (N,), places 0 to len - 1: (N, ...); with images (N,) or (N, K), one or K
+        images of each: (N, ...) or (N, K, ...). A copy. ValueError for an index out of range."""
         self._check_name(name)
         subjects = np.asarray(subjects, np.int64)
         images = None if images is None else np.asarray(images, np.int64)
         if subjects.size and not 0 <= subjects.min() <= subjects.max() < len(self):
-            raise ValueError(f"{self.path}: people are 0 to {len(self) - 1}, received {subjects.min()} to {subjects.max()}")
+            raise ValueError(f"{self.path}: subjects are 0 to {len(self) - 1}, received {subjects.min()} to {subjects.max()}")
         if images is not None and images.size and not 0 <= images.min() <= images.max() < self.images:
             raise ValueError(f"{self.path}: images are 0 to {self.images - 1}, "
                              f"received {images.min()} to {images.max()}")
@@ -155,7 +155,7 @@ def make_shards(out: str | os.PathLike[str], options: RenderOptions, workers: in
 
 
 def contact_sheet(out: Path, options: RenderOptions, columns: int = 5, side: int = 200) -> np.ndarray:
-    """Up to 25 pictures: of the first people one each, more where there are fewer people."""
+    """Up to 25 images: of the first subjects one each, more where there are fewer subjects."""
     shards = Shards(out, options, [n for n in range(min(_shard_count(options), 2))])
     each = min(-(-columns ** 2 // len(shards)), options.images)
     tiles = [cv2.resize(shards.gather("images", [p], [[k]])[0, 0], (side, side), interpolation=cv2.INTER_AREA)
@@ -288,11 +288,11 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
     parser.add_argument("out", metavar="OUT", type=Path)
     parser.add_argument("--workers", type=int, default=1, metavar="N")
     parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit instead of the built-in face")
-    helps = {"subjects": "subjects", "images": "pictures of each", "size": "side of the crops, pixels",
+    helps = {"subjects": "subjects", "images": "images of each", "size": "side of the crops, pixels",
              "seed": "of everything", "yaw": "largest, degrees", "pitch": "largest, degrees",
              "roll": "largest, degrees", "expression": "strength, 0 to 1", "margin": "growth of the detector's box",
-             "detect": "share of pictures that the detector frames", "clutter": "share with a cluttered background",
-             "glasses": "share with glasses", "skins": "share of the people with photographed skin",
+             "detect": "share of images that the detector frames", "clutter": "share with a cluttered background",
+             "glasses": "share with glasses", "skins": "share of the subjects with photographed skin",
              "texture": f"of everything: {', '.join(TEXTURES)}"}
     for field in dataclasses.fields(RenderOptions):
         if field.name != "buffers":
@@ -321,7 +321,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Dataset.shards: stopped; the same command goes on", file=sys.stderr)
         return 130
-    print(f"{arguments.out}: {options['people']} people, {options['people'] * options['images']} pictures")
+    print(f"{arguments.out}: {options['subjects']} subjects, {options['subjects'] * options['images']} images")
     return 0
 
 

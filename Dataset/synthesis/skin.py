@@ -1,4 +1,4 @@
-"""Procedural skin, hair paint, eyes: one texture per person on the chart, from numbers: no photo, no licence."""
+"""Procedural skin, hair paint, eyes: one texture per subject on the chart, from numbers: no photo, no licence."""
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ _IRIS = np.array([[0.02, 0.035, 0.07], [0.03, 0.08, 0.17], [0.06, 0.13, 0.15], [
 
 
 class Appearance(NamedTuple):
-    """What a person's surface looks like; every number in [0, 1] unless said otherwise.
+    """What a subject's surface looks like; every number in [0, 1] unless said otherwise.
 
     melanin: 0 pale to 1 dark; redness: of cheeks, nose and ears; warmth: yellow against pink; oil: how
     much the skin shines; freckles, lips (redness), circles (under the eyes), brows (thickness), beard (0
@@ -53,7 +53,7 @@ class Appearance(NamedTuple):
 
 
 def sample_appearance(rng: np.random.Generator) -> Appearance:
-    """A random person's look; dark skin goes with dark hair and eyes, beards with short hair."""
+    """A random subject's look; dark skin goes with dark hair and eyes, beards with short hair."""
     melanin = float(rng.beta(1.0, 1.7))
     dark = rng.random() < 0.25 + 1.2 * melanin
     hair = float(rng.uniform(0, 1.2)) if dark else float(rng.uniform(0.8, 4.2))
@@ -94,7 +94,7 @@ def ramp(colours: np.ndarray, position: float) -> np.ndarray:
 
 
 def hair_colour(appearance: Appearance) -> np.ndarray:
-    """Linear BGR albedo (3,) of a person's hair."""
+    """Linear BGR albedo (3,) of a subject's hair."""
     return ramp(_HAIR, appearance.hair)
 
 
@@ -108,7 +108,7 @@ class Base(NamedTuple):
 
 class Places(NamedTuple):
     """Where blood, lids, lips and lashes lie on a chart: masks in [0, 1], each with the window (rows, columns) of the
-    texture that it fills. Constant for a chart, so that a person costs only noise and colour."""
+    texture that it fills. Constant for a chart, so that a subject costs only noise and colour."""
     blood: "Patch"
     lids: "Patch"
     under: "Patch"
@@ -152,7 +152,7 @@ def find_places(chart: Chart) -> Places:
 
 
 def skin_texture(chart: Chart, appearance: Appearance, photographed: Base | None = None) -> np.ndarray:
-    """A person's skin with brows, lips, beard and scalp: linear BGR albedo (HEIGHT, WIDTH, 3) float32 in
+    """A subject's skin with brows, lips, beard and scalp: linear BGR albedo (HEIGHT, WIDTH, 3) float32 in
     (0, 1). photographed: what it is painted on; None: an even colour. Either way the same paint from the same draws."""
     rng = np.random.default_rng(appearance.seed)
     positions = find_places(chart)
@@ -232,7 +232,7 @@ def hair_strands(rng: np.random.Generator) -> np.ndarray:
 
 def eye_albedo(directions: np.ndarray, appearance: Appearance) -> np.ndarray:
     """Linear BGR albedo (N, 3) of eyeball points from their unit directions (N, 3) off the eyeball's
-    centre, where (0, 0, 1) is the pupil's middle. Iris 27 degrees, pupil 11 degrees, a dark rim between
+    centre, where (0, 0, 1) is the pupil's middle. Iris 27 degrees, pupil 11 degrees, a dark boundary between
     iris and white."""
     angle = np.degrees(np.arccos(np.clip(directions[:, 2], -1, 1)))
     around = np.arctan2(directions[:, 1], directions[:, 0])

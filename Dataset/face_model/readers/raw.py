@@ -27,7 +27,7 @@ class RawModel(NamedTuple):
     landmarks: np.ndarray | None = None
 
     def shape(self, identity: np.ndarray | None = None, expression: np.ndarray | None = None) -> np.ndarray:
-        """Vertices (V, 3) float64 mm of a person; shorter coefficient vectors leave the rest at 0."""
+        """Vertices (V, 3) float64 mm of a subject; shorter coefficient vectors leave the rest at 0."""
         result = self.mean
         for basis, weights in ((self.identity, identity), (self.expression, expression)):
             if weights is not None:
