@@ -19,13 +19,13 @@ from Dataset.detection.cascades import detect_as_published
 from Dataset.io.atomic import folder_lock
 from Dataset.io.images import read_image
 from Dataset.io.mesh_io import read_mesh
+from Dataset.io.workers import WorkerDied
 from Dataset.sources import bu4dfe, bu4dfe_subject
 from Dataset.sources.bu4dfe import convert_all, main
 from Dataset.sources.bu4dfe_raw import read_neutral
 from Dataset.sources.bu4dfe_subject import EXPRESSIONS, Options, WrongAxes, check_axes, motion
 from Dataset.sources.subjects import dataset_info, list_subjects, read_points, read_split
 from Dataset.sources.validate import validate
-from Dataset.synthesis.workers import WorkerDied
 from Evaluation.evaluate_predictions import prediction_evaluator
 from tests.forkserver import PIPE, Popen
 from tests.raw_bu4dfe import shared_raw, write_wrl

@@ -1,6 +1,6 @@
 """How many rendered faces the chain of Dataset/detection/cascades.py finds, full roll included."""
 from Dataset.detection.cascades import detect_faces
-from Dataset.synthesis.workers import render_context
+from Dataset.synthesis.render_workers import render_context
 from tests.bench.render import frontal_renders, near
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 
 import h5py
 import numpy as np
@@ -10,12 +11,13 @@ import pytest
 import scipy.io
 
 from Dataset.face_model import expressions
+from Dataset.face_model.adopted import adopted_path, find_adopted, source_hash
 from Dataset.face_model.model import BUILT_IN, VARIABLE, load_face_model, use_face_model
 from Dataset.face_model.readers import basel, raw
 from Dataset.face_model.readers.flame import read_flame
 from Dataset.face_model.readers.ict import arkit_name
 from Dataset.fitting import adopt as adopting
-from Dataset.fitting.adopt import SIGMAS, adopt, expression_directions, main, read_raw, weights_of, words
+from Dataset.fitting.adopt import SIGMAS, adopt, expression_directions, main, read_raw, weights_of, words, write_model
 from Dataset.fitting.multi_view import joint_fit
 from Dataset.fitting.scan_fit import Landmarks, fit_model, grid_is_skin
 from Dataset.geometry.mesh import Mesh
@@ -55,8 +57,9 @@ def adopted(file):
 def loaded(file, adopted):
     patch = pytest.MonkeyPatch()
     patch.setattr(adopting, "adopt", lambda raw: adopted)
-    yield load_face_model(file)
+    assert main([str(file)]) == 0
     patch.undo()
+    return load_face_model(file)
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -138,28 +141,33 @@ def test_nothing_is_folded_when_the_mouth_opens(adopted):
     assert open_[inside, 2].max() < lips
 
 
-def test_it_is_adopted_once(file, loaded, monkeypatch):
-    beside = file.with_name(file.name + ".adopted.npz")
-    assert beside.is_file()
+def test_a_file_is_read_by_its_adopted_model(file, loaded, monkeypatch):
+    beside = file.with_name("model.h5.adopted.npz")
+    assert adopted_path(file) == find_adopted(file) == beside and beside.is_file()
     first = beside.read_bytes()
-    monkeypatch.setattr(adopting, "adopt", lambda raw: pytest.fail("adopted twice"))
-    again = adopting.load_adopted(file)
-    np.testing.assert_array_equal(again.mean, loaded.mean)
-    assert beside.read_bytes() == first
-    assert not again.mean.flags.writeable
+    write_model(beside, loaded, source_hash(file))
+    assert beside.read_bytes() == first             # the same model gives the same bytes, read back, too
+    np.testing.assert_array_equal(load_face_model(beside).mean, loaded.mean)
+    assert not loaded.mean.flags.writeable
 
 
-def test_another_file_is_adopted_anew(tmp_path, made, file, loaded, adopted, monkeypatch):
-    other, asked = write_basel_2017(tmp_path / "model.h5", made._replace(mean=made.mean * 1.02)), []
-    stale, good = tmp_path / "model.h5.adopted.npz", file.with_name("model.h5.adopted.npz").read_bytes()
-    monkeypatch.setattr(adopting, "adopt", lambda raw: asked.append(raw) or adopted)
-    for data in (good, good[:1000], b"no npz"):
-        stale.write_bytes(data)
-        np.testing.assert_array_equal(adopting.load_adopted(other).mean, loaded.mean)
-        assert stale.stat().st_size > 1e5
-    assert len(asked) == 3
-    adopting.load_adopted(other)
-    assert len(asked) == 3
+def test_a_file_that_was_not_adopted_names_the_command(tmp_path, made, file, loaded):
+    """None beside it, one of another file, half of one, something else: one line each, and the next adoption mends it."""
+    other = write_basel_2017(tmp_path / "model.h5", made._replace(mean=made.mean * 1.02))
+    beside, good = tmp_path / "model.h5.adopted.npz", file.with_name("model.h5.adopted.npz").read_bytes()
+    command = re.escape(f"run python -m Dataset.adopt {other}") + "$"
+    for data, rule in ((None, f"{other}: .*no {beside.name} beside it"), (good, f"{beside}: made of another file"),
+                       (good[:1000], f"{beside}: cannot be read"), (b"no npz", f"{beside}: cannot be read")):
+        if data is not None:
+            beside.write_bytes(data)
+        with pytest.raises(ValueError, match=f"^{rule}.*{command}") as caught:
+            load_face_model(other)
+        assert "\n" not in str(caught.value)
+    write_model(beside, loaded, source_hash(other))
+    np.testing.assert_array_equal(load_face_model(other).mean, loaded.mean)
+    write_landmarks(f"{other}.landmarks.json", OWN.landmarks(OWN.mean))     # which were not there when it was adopted
+    with pytest.raises(ValueError, match="made of another file"):
+        find_adopted(other)
 
 
 def test_the_written_model_is_the_adopted_one(adopted, loaded):

@@ -20,9 +20,9 @@ SIZE = 96
 def depth():
     """(96, 96, 1): what a true pix2pix says of a face."""
     options = RenderOptions(subjects=1, images=1, size=SIZE, seed=78, yaw=20, detect=0, clutter=0, glasses=0,
-                            buffers=("depth", "occluded"))
+                            buffers=("depth", "visible_mask"))
     found = render_subject(0, options, RenderContext(load_face_model(), threads=1))
-    return encode_depth(found["depth"][0], found["occluded"][0], found["camera"][0, 0])
+    return encode_depth(found["depth"][0], found["visible_mask"][0], found["camera"][0, 0])
 
 
 def test_specks_beside_a_face_change_nothing(depth):

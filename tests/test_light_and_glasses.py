@@ -15,9 +15,9 @@ from Dataset.rendering.texture import grid_texture
 from Dataset.representations.points import encode
 from Dataset.synthesis.framing import expected_box, predict_box
 from Dataset.synthesis.glasses import CLEAR, DARK, make_glasses
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.scene import EYE, SKIN, SceneSubject, View, head_materials, sample_view, view_camera
 from Dataset.synthesis.skin import sample_appearance
-from Dataset.synthesis.workers import render_context
 from Evaluation.figures.overlay import Drawn, blend
 from Evaluation.views.uv import project_texture
 from Network.inference.texture import Texture, frontal_view, view_of

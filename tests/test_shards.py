@@ -13,9 +13,9 @@ import pytest
 
 from Dataset.io.atomic import folder_lock
 from Dataset.synthesis import shards
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import RenderOptions, layout, render_subject
 from Dataset.synthesis.shards import make_shards, open_shards
-from Dataset.synthesis.workers import render_context
 from tests.forkserver import DEVNULL, Popen
 
 TINY = RenderOptions(subjects=18, images=2, size=24, seed=3, detect=0.0, buffers=("mask",))

@@ -15,9 +15,9 @@ from Dataset.rendering.shading import LUMINANCE
 from Dataset.synthesis import photographed_skin as skins, skin
 from Dataset.synthesis.chart import HEIGHT
 from Dataset.synthesis.photographed_skin import BUILT_IN, SCALE, Pictures, load_skins, sample_base, unroll
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import RenderOptions, layout, render_subject
 from Dataset.synthesis.shards import make_shards, open_shards
-from Dataset.synthesis.workers import render_context
 
 TINY = RenderOptions(subjects=2, images=1, size=24, seed=3, detect=0.0)
 

@@ -71,8 +71,8 @@ def test_pixels_come_back(seed, turn):
 
 def test_frontal_map_pinned():
     """Of the mean face: u grows to the right of the picture, v upwards, and the whole square is used."""
-    uv, mask, occluded = seen(0)
-    assert mask.sum() == pytest.approx(3364, abs=5) and (occluded == mask).all()
+    uv, mask, visible_mask = seen(0)
+    assert mask.sum() == pytest.approx(3364, abs=5) and (visible_mask == mask).all()
     assert uv.dtype == np.float32 and np.isfinite(uv[mask]).all() and np.isnan(uv[~mask]).all()
     assert np.nanmin(uv) < 0.03 and np.nanmax(uv) > 0.97
     np.testing.assert_allclose(uv[48, 48], [0.5, 0.572], atol=0.02)
@@ -124,9 +124,9 @@ def test_what_stands_before_the_face_is_looked_through():
     bare = uvmap.encode(face(1, 20.0), CAMERA, numbers=np.arange(len(model.triangles)))
     np.testing.assert_array_equal(found.mask, bare.mask)
     np.testing.assert_array_equal(found.uv, bare.uv)
-    assert not found.occluded[:, 50:].any() and (found.occluded == found.mask)[:, :50].all()
+    assert not found.visible_mask[:, 50:].any() and (found.visible_mask == found.mask)[:, :50].all()
     assert (bare.mask != whole.mask).mean() < 0.03        # lashes are all that differs
-    assert found.occluded.any() and found.mask[:, 50:].any()
+    assert found.visible_mask.any() and found.mask[:, 50:].any()
 
 
 def test_size_is_the_cameras_view_in_other_pixels():

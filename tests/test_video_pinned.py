@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from Dataset.geometry.smoothing import Average, OneEuro, SmoothingConfig, Unwrapped
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.video import SyntheticVideo, VideoOptions
-from Dataset.synthesis.workers import render_context
 from Evaluation.metrics.curve import MEASURED, _errors
 from Evaluation.metrics.stability import lag, measure, uv_errors
 from Network.video.track import EXTENT, TrackConfig, Tracker, box_around

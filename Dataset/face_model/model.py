@@ -20,12 +20,12 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from Dataset.face_model import expressions
+from Dataset.face_model.adopted import BUILT_IN, find_adopted
 from Dataset.geometry.edges import border_vertices, edges
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.subdivision import Subdivision, subdivision, triangulate
 
-BUILT_IN = Path(__file__).parent / "assets" / "face.npz"
-#: names the face model of this process and those that it begins, in place of the built-in one
+#: environment variable: the face model of this process and its child processes, instead of the built-in one
 VARIABLE = "FACES3D_FACE_MODEL"
 
 
@@ -195,20 +195,23 @@ def _combine(mean: np.ndarray, bases: tuple[np.ndarray, np.ndarray],
 
 
 def load_face_model(path: str | Path | None = None) -> FaceModel:
-    """The face of `use_face_model`, else the built-in one; or a file's: an .npz that build_face or `adopt` wrote, or
-    Basel 2009 (.mat), Basel 2017 (.h5), FLAME (.pkl), ICT-FaceKit (a folder), which are adopted and kept beside their
-    file (Dataset/fitting/adopt.py). Read once, its arrays are read-only.
+    """A face model from a file; without `path` that of `use_face_model`, else the built-in one.
 
-    Raises ValueError, naming the file, when it is missing, no face model, or its arrays do not fit together.
+    path    an .npz that `Dataset.face_model.build.face` or `Dataset.adopt` wrote; or a Basel 2009 (.mat), Basel 2017
+            (.h5), FLAME (.pkl) file or an ICT-FaceKit folder with its adopted model beside it (`python -m
+            Dataset.adopt FILE`)
+
+    Each file is read once per process; the arrays are read-only. Raises ValueError, naming the file, when the file is
+    missing, is no face model, has not been adopted, or when its arrays do not fit together.
     """
     path = Path(os.environ.get(VARIABLE) or BUILT_IN) if path is None else Path(path)
     return _load(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 def use_face_model(path: str | Path | None) -> FaceModel:
-    """From now on `load_face_model()` gives this file's model, in this process and in those that it begins (by the
-    environment variable FACES3D_FACE_MODEL); None: nothing changes. ValueError as `load_face_model`, and then nothing
-    changes either."""
+    """Make this file's model the default of `load_face_model()` in this process and its child processes, by the
+    environment variable FACES3D_FACE_MODEL -> the model. None changes nothing. Raises ValueError as `load_face_model`
+    does; the default then stays as it was."""
     found = load_face_model(path)
     if path is not None:
         os.environ[VARIABLE] = str(Path(path).resolve())
@@ -217,11 +220,8 @@ def use_face_model(path: str | Path | None) -> FaceModel:
 
 @lru_cache(maxsize=4)
 def _load(path: Path, _: int) -> FaceModel:
-    """A file as it was at its last change."""
-    if path.suffix.lower() == ".npz":
-        return _read(path)
-    from Dataset.fitting.adopt import load_adopted  # which needs this file
-    return load_adopted(path)
+    """A file as of its last modification."""
+    return _read(path if path.suffix.lower() == ".npz" else find_adopted(path))
 
 
 def _read(path: Path) -> FaceModel:

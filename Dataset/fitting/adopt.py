@@ -1,4 +1,4 @@
-"""Make our face model of somebody else's:  python -m Dataset.fitting.adopt FILE [-o OUT.npz]
+"""Make our face model of somebody else's:  python -m Dataset.adopt FILE [-o OUT.npz]
 
 The built-in mean is registered to the other model's mean once (Dataset/fitting/nonrigid_icp.py). From then on every place of
 the ordered grid is known on the other's triangles, and mean and directions are carried over: our vertices are those
@@ -15,10 +15,7 @@ built-in's, as is usual for Basel 2009. Adopted once, a model lies beside its fi
 from __future__ import annotations
 
 import argparse
-import hashlib
-import logging
 import sys
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -29,9 +26,10 @@ from scipy.ndimage import binary_dilation
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from Dataset.face_model.adopted import BUILT_IN, adopted_path, source_hash
 from Dataset.face_model.expressions import SIGMAS
 from Dataset.face_model.lift import Lift, places_on
-from Dataset.face_model.model import BUILT_IN, FaceModel, load_face_model
+from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.face_model.readers.basel import read_basel_2009, read_basel_2017
 from Dataset.face_model.readers.flame import read_flame
 from Dataset.face_model.readers.ict import read_ict
@@ -44,10 +42,8 @@ from Dataset.geometry.transforms import Similarity
 from Dataset.io.atomic import write_atomic
 from Dataset.io.landmark_files import SUFFIXES, read_landmarks
 
-log = logging.getLogger(__name__)
 READERS = {".mat": read_basel_2009, ".h5": read_basel_2017, ".hdf5": read_basel_2017, ".pkl": read_flame,
            ".pickle": read_flame}
-VERSION = 1             # of adopted files: another one is made anew
 BESIDE = 2              # rows of the grid along the lines where lips and lids part that follow smoothly
 CONTOUR = 17            # landmarks of the jaw, which annotators place on an outline
 CHECKED = 8             # people on whom the report measures
@@ -96,30 +92,6 @@ def _read_file(path: Path) -> RawModel:
         raise ValueError(f"{path}: a face model is a file that ends in .npz, {', '.join(READERS)}, or an ICT-FaceKit "
                          "folder")
     return READERS[path.suffix.lower()](path)
-
-
-def load_adopted(path: str | Path) -> FaceModel:
-    """The adopted model: from FILE.adopted.npz where that is of this very file, else made (some 5 s) and written
-    there; a folder that cannot be written to is named in a warning. ValueError as `read_raw` and `adopt`."""
-    path = Path(path)
-    beside = path.with_name(path.name + ".adopted.npz")
-    mark = _mark(path)
-    if beside.is_file():
-        try:
-            with np.load(beside, allow_pickle=False) as stored:
-                same = "adopted" in stored.files and str(stored["adopted"]) == mark
-            if same:
-                return load_face_model(beside)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            log.warning("%s: cannot be read (%s); made anew", beside, error)
-    found = adopt(read_raw(path))
-    log.info("%s: adopted; %s", path, words(found.report))
-    try:
-        write_model(beside, found.model, mark)
-    except OSError as error:
-        log.warning("%s: cannot be kept (%s); the next use adopts it again", beside, error)
-        return found.model
-    return load_face_model(beside)
 
 
 def adopt(raw: RawModel) -> Adopted:
@@ -270,34 +242,19 @@ def words(report: Report) -> str:
             + (" (borrowed: it has none)" if report.borrowed else "") + marks)
 
 
-def _mark(path: Path) -> str:
-    """SHA-256 of the version, the built-in model's file and the other's, which an adopted file is tied to."""
-    digest = hashlib.sha256(f"{VERSION} ".encode() + BUILT_IN.read_bytes())
-    if not path.exists():
-        raise ValueError(f"{path}: no such file")
-    for file in (*(sorted(path.glob("*.obj")) if path.is_dir() else [path]),
-                 *sorted(path.parent.glob(f"{path.name}.landmarks.*"))):
-        digest.update(f"{file.name} {file.stat().st_size}".encode())
-        with open(file, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 2 and one line for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m Dataset.fitting.adopt", description=__doc__,
+    parser = argparse.ArgumentParser(prog="python -m Dataset.adopt", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="Basel .mat or .h5, FLAME .pkl, or an ICT-FaceKit folder")
     parser.add_argument("-o", "--output", type=Path, help="a file for --face-model (default FILE.adopted.npz)")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    output = arguments.output or arguments.file.with_name(arguments.file.name + ".adopted.npz")
+    output = arguments.output or adopted_path(arguments.file)
     try:
         found = adopt(read_raw(arguments.file))
-        write_model(output, found.model, _mark(arguments.file))
+        write_model(output, found.model, source_hash(arguments.file))
     except (ValueError, OSError) as error:
-        print(f"Dataset.fitting.adopt: {error}", file=sys.stderr)
+        print(f"Dataset.adopt: {error}", file=sys.stderr)
         return 2
     print(f"{output}: {words(found.report)}")
     return 0

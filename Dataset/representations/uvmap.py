@@ -43,12 +43,12 @@ class UVMap(NamedTuple):
     """uv        (H, W, 2) float32 in [0, 1], NaN where mask is False
     mask      (H, W) bool: all of the pixel shows the face, whatever stands before it (hair, glasses, a hand); parts
               of the head itself that hide others count
-    occluded  (H, W) bool: mask, and nothing stands before the pixel's centre
+    visible_mask  (H, W) bool: mask, and nothing stands before the pixel's centre
     """
 
     uv: np.ndarray
     mask: np.ndarray
-    occluded: np.ndarray
+    visible_mask: np.ndarray
 
 
 class Atlas(NamedTuple):

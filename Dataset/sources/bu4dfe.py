@@ -28,11 +28,11 @@ import numpy as np
 from Dataset.geometry.sampling import METHODS
 from Dataset.io.atomic import folder_lock, remove_leftovers, write_text
 from Dataset.io.images import read_image, write_image
+from Dataset.io.workers import run_jobs
 from Dataset.sources.bu4dfe_grid import describe, write_summary
 from Dataset.sources.bu4dfe_raw import EXPECTED, Neutral, check_neutral, find_subject_folders, read_neutral
 from Dataset.sources.bu4dfe_subject import Options, Row, as_settings, convert
 from Dataset.sources.subjects import DatasetInfo, open_dataset, split_by_subject, write_dataset_info, write_split
-from Dataset.synthesis.workers import run_jobs
 
 log = logging.getLogger(__name__)
 WORK, DONE = ".work", ".done"       # hidden in OUT: unfinished people; one report a finished or skipped person

@@ -1,8 +1,8 @@
 """One person's training pictures as arrays, with what a network may be asked for: made fast, kept nowhere.
 
-The same faces, looks and renderer as `Dataset.synthesis.subject_folders`, over a wider range of poses, and framed for most
-pictures by the box that the detector *would* give (`Dataset/synthesis/framing.py`, bias and scatter as measured), since
-running the detector costs more than the picture. Picture i of person p of seed s has the same choices on every
+The same faces, looks and renderer as `Dataset.synthesis.subject_folders`, over a wider range of poses, and framed for
+most pictures by the box that the detector *would* give (`Dataset/synthesis/framing.py`, bias and scatter as measured),
+since running the detector costs more than the picture. Picture i of person p of seed s has the same choices on every
 machine: they are drawn from Generator([s, p, 1, i]).
 """
 from __future__ import annotations
@@ -23,7 +23,7 @@ from Dataset.synthesis.plain_material import KINDS, PlainSubject
 from Dataset.synthesis.scene import PosedScene, RenderContext, SceneSubject, roughen, sample_view, view_camera
 from Dataset.synthesis.skin import sample_appearance
 
-MAPS = ("uv", "mask", "occluded")       # of BUFFERS, those of Dataset/representations/uvmap.py
+MAPS = ("uv", "mask", "visible_mask")       # of BUFFERS, those of Dataset/representations/uvmap.py
 BUFFERS = (*MAPS, "depth", "normals")
 MIXED = "mixed"         # texture: skin, hair, clothes and backgrounds of all kinds
 TEXTURES = (MIXED, *KINDS)
@@ -39,8 +39,9 @@ class RenderOptions:
     """What is rendered. people; images of each; size of a crop, px; seed; yaw, pitch, roll: largest absolute angle,
     degrees; expression: strength in [0, 1]; margin: the box is grown about its centre by this factor; detect: share
     of the pictures that the detector itself frames; wild, glasses: shares with clutter behind and with glasses;
-    buffers: of `BUFFERS`; skins: share of the people whose skin is a picture's (Dataset/synthesis/photographed_skin.py); texture: of
-    `TEXTURES`, others than the first without any skin (Dataset/synthesis/plain_material.py). ValueError for a value out of range."""
+    buffers: of `BUFFERS`; skins: share of the people whose skin is a picture's
+    (Dataset/synthesis/photographed_skin.py); texture: of `TEXTURES`, others than the first without any skin
+    (Dataset/synthesis/plain_material.py). ValueError for a value out of range."""
     subjects: int = 1000
     images: int = 8
     size: int = 128
@@ -82,18 +83,18 @@ def layout(options: RenderOptions) -> dict[str, tuple[tuple[int, ...], np.dtype]
     """name -> (shape, dtype) of one person's arrays; T pictures of S x S pixels.
 
     images (T, S, S, 3) uint8 BGR; identity (200,) float32 standard deviations; expression (T, 84) float32 weights;
-    pose (T, 6) float32 yaw, pitch, roll in degrees and x, y, z in mm, as in :class:`Dataset.synthesis.scene.View`; camera
-    (T, 4) float32: focal length and principal point x, y in pixels of the crop, distance in mm; image_points
+    pose (T, 6) float32 yaw, pitch, roll in degrees and x, y, z in mm, as in :class:`Dataset.synthesis.scene.View`;
+    camera (T, 4) float32: focal length and principal point x, y in pixels of the crop, distance in mm; image_points
     (T, 256, 2) float32: the 16x16 ordered grid of the posed, expressive head in pixels of the crop (first pixel's
     centre 0.5; may lie outside); depth_points (T, 256) float32 their camera depth, mm; visible (T, 256) bool: nothing
     lies more than 4 mm in front of the point; landmarks (T, 68, 2) float32 pixels; found (T,) bool: framed by the
     detector.
-    Buffers: uv (T, S, S, 2) float16, mask and occluded (T, S, S) bool, as `Dataset.representations.uvmap.UVMap` says:
-    the place on the ordered grid's texture square that a pixel's centre shows, NaN off the mask; all of the pixel shows
-    the face (eyes and the mouth's inside belong to it; ears, scalp and neck do not), whatever hair or glasses do; and
-    none of these stands before it. depth (T, S, S) float32 mm of each pixel's first hit, NaN where nothing is; normals
-    (T, S, S, 3) int8, 127 x the unit normal there in the camera's upright frame (x right, y up, z to the camera), 0
-    where nothing is hit.
+    Buffers: uv (T, S, S, 2) float16, mask and visible_mask (T, S, S) bool, as `Dataset.representations.uvmap.UVMap`
+    says: the place on the ordered grid's texture square that a pixel's centre shows, NaN off the mask; all of the pixel
+    shows the face (eyes and the mouth's inside belong to it; ears, scalp and neck do not), whatever hair or glasses do;
+    and none of these stands before it. depth (T, S, S) float32 mm of each pixel's first hit, NaN where nothing is;
+    normals (T, S, S, 3) int8, 127 x the unit normal there in the camera's upright frame (x right, y up, z to the
+    camera), 0 where nothing is hit.
     """
     t, s, n = options.images, options.size, GRID * GRID
     f32 = np.dtype(np.float32)
@@ -102,7 +103,7 @@ def layout(options: RenderOptions) -> dict[str, tuple[tuple[int, ...], np.dtype]
               "depth_points": ((t, n), f32), "visible": ((t, n), np.dtype(bool)), "landmarks": ((t, 68, 2), f32),
               "found": ((t,), np.dtype(bool))}
     buffers = {"uv": ((t, s, s, 2), np.dtype(np.float16)), "mask": ((t, s, s), np.dtype(bool)),
-               "occluded": ((t, s, s), np.dtype(bool)), "depth": ((t, s, s), f32),
+               "visible_mask": ((t, s, s), np.dtype(bool)), "depth": ((t, s, s), f32),
                "normals": ((t, s, s, 3), np.dtype(np.int8))}
     return {**shapes, **{name: buffers[name] for name in BUFFERS if name in options.buffers}}
 

@@ -28,9 +28,10 @@ import numpy as np
 from Dataset.face_model.model import load_face_model, use_face_model
 from Dataset.io.atomic import folder_lock, write_text
 from Dataset.io.images import write_image
+from Dataset.io.workers import run_jobs
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import BUFFERS, TEXTURES, RenderOptions, layout, render_subject
 from Dataset.synthesis.sidecar import annotation_hash, model_hash
-from Dataset.synthesis.workers import render_context, run_jobs
 
 __all__ = ["Shards", "contact_sheet", "make_shards", "open_shards"]
 

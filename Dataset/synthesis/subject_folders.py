@@ -28,16 +28,17 @@ from Dataset.geometry.sampling import sample
 from Dataset.io.atomic import folder_lock
 from Dataset.io.images import read_image, write_image
 from Dataset.io.mesh_io import write_points
+from Dataset.io.workers import run_jobs
 from Dataset.representations import points
 from Dataset.seeding import MAX_SEED
 from Dataset.sources.subjects import (SIDECAR, DatasetInfo, open_dataset, split_by_subject, write_dataset_info,
                                       write_split)
 from Dataset.synthesis.framing import frame_face
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.scene import Range, RenderContext, SceneSubject, sample_view
 from Dataset.synthesis.sidecar import (Sidecar, annotation_hash, frame_mesh, load_sidecar, model_hash, rerender,
                                        save_sidecar)
 from Dataset.synthesis.skin import sample_appearance
-from Dataset.synthesis.workers import render_context, run_jobs
 
 __all__ = ["Options", "ground_truth", "make_dataset", "make_subject", "load_sidecar", "frame_mesh", "rerender"]
 

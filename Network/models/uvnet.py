@@ -106,7 +106,7 @@ ORDERED = False     # the output is a map of the image, no grid of points
 
 
 def build(config: Config) -> keras.Model:
-    """images (B, S, S, 3) float32 in [0, 1] -> maps (B, S, S, C) float32: U, V, mask, occluded mask; with `depth` it
+    """images (B, S, S, 3) float32 in [0, 1] -> maps (B, S, S, C) float32: U, V, mask, visible mask; with `depth` it
     follows, 1 at the face's nearest point, as `Dataset.representations.depth` has it; with `confidence` u and v's
     log-variance comes last, at least LEAST_LOG_VARIANCE. All but the masks means something inside the mask only. Masks
     are plain numbers that training brings near 0 and 1: nothing clips them."""
@@ -217,7 +217,7 @@ class Maps(NamedTuple):
 
     uv: np.ndarray                      # (S, S, 2) float32, places in the atlas; NaN where mask is False
     mask: np.ndarray                    # (S, S) bool: the face, whatever stands in front of it
-    occluded: np.ndarray                # (S, S) bool: the face where nothing stands in front of it
+    visible_mask: np.ndarray                # (S, S) bool: the face where nothing stands in front of it
     log_variance: np.ndarray | None     # (S, S, 2) float32 of u and v; NaN where mask is False; None without
     depth: np.ndarray | None = None     # (S, S) float32 as `build` says, at most 1; likewise
 

@@ -24,9 +24,9 @@ from Dataset.io.inputs import Picture
 from Dataset.rendering.shading import to_bgr8
 from Dataset.synthesis.background import backdrop
 from Dataset.synthesis.framing import expected_box
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.scene import VIEW, RenderContext, View, roughen, sample_view
 from Dataset.synthesis.video import DISTANCE, SyntheticVideo, VideoOptions
-from Dataset.synthesis.workers import render_context
 from Evaluation.reports.landmarks import landmark_error
 from Network import from_run
 from Network.inference.base import Predictor

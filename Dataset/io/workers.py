@@ -1,4 +1,4 @@
-"""Worker processes that render: they call functions for this process, on one thread each."""
+"""Worker processes: they run functions for this process, with one thread each."""
 from __future__ import annotations
 
 import multiprocessing
@@ -11,39 +11,17 @@ import traceback
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any, Callable, Iterator
 
 import cv2
-import numpy as np
 
-from Dataset.face_model.model import FaceModel, load_face_model
-from Dataset.synthesis.renders import RenderOptions, render_subject
-from Dataset.synthesis.scene import RenderContext
-
-MAX_VALUE = 256              # processes
-_FAREWELL = 10          # seconds that a process whose pipe broke may take to end
+MAX_WORKERS = 256
+_EXIT_SECONDS = 10      # that a process whose pipe broke may take to end
 
 
 class WorkerDied(ChildProcessError, RuntimeError):
     """A worker process was killed, most often for want of memory, or crashed. An OSError as well: scripts make one line
     of these."""
-
-
-def render_context() -> RenderContext:
-    """This process's stage, made once for its face model, with single-threaded rays."""
-    return _context(load_face_model())
-
-
-@lru_cache(maxsize=1)
-def _context(model: FaceModel) -> RenderContext:
-    return RenderContext(model, threads=1)
-
-
-def render_one(job: tuple[int, RenderOptions]) -> dict[str, np.ndarray]:
-    """Person `number`'s arrays by this process's stage, as `Dataset.synthesis.renders.render_person` gives them."""
-    number, options = job
-    return render_subject(number, options, render_context())
 
 
 def cores() -> int:
@@ -77,8 +55,8 @@ class Workers:
     """
 
     def __init__(self, count: int) -> None:
-        if not 1 <= count <= MAX_VALUE:
-            raise ValueError(f"workers must be within 1 to {MAX_VALUE}, got {count}")
+        if not 1 <= count <= MAX_WORKERS:
+            raise ValueError(f"workers must be within 1 to {MAX_WORKERS}, got {count}")
         spawn = multiprocessing.get_context("spawn")
         self._idle: queue.SimpleQueue = queue.SimpleQueue()
         self._processes: list[Any] = []
@@ -125,7 +103,7 @@ def _call(idle: queue.SimpleQueue, function: Callable[[Any], Any], job: Any) -> 
         pipe.send((function, job))
         value, error, text = pipe.recv()
     except (EOFError, OSError):
-        process.join(_FAREWELL)
+        process.join(_EXIT_SECONDS)
         why = ": killed, perhaps for want of memory" if process.exitcode == -9 else ""
         raise WorkerDied(f"a worker process ended with code {process.exitcode}{why}") from None
     finally:
