@@ -7,7 +7,7 @@ import pytest
 from Datagenerator.sequences.maps import everybodys_maps
 from Dataset.face_model.model import load_face_model
 from Dataset.representations import points
-from Dataset.representations.uvmap import grid_places
+from Dataset.representations.uvmap import grid_positions
 from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.shards import make_shards, open_shards
 from Evaluation.metrics.uv_maps import (DEFINITIONS, FREEDOM, MapScores, landmark_places, maps_table, mean_map,
@@ -62,7 +62,7 @@ def test_landmarks_lie_where_the_atlas_has_them():
     known = np.isfinite(places).all(-1)
     assert 64 <= known.sum() <= 68 and known[17:].all()
     grid = points.encode(np.asarray(model.mean, float), model=model)
-    rows, columns = np.rint(grid_places(places[known])).astype(int).T
+    rows, columns = np.rint(grid_positions(places[known])).astype(int).T
     away = np.linalg.norm(grid[rows, columns] - model.landmarks(np.asarray(model.mean, float))[known], axis=-1)
     assert away.max() < 4                               # half a cell, and the 2 mm
     np.testing.assert_allclose(places[36:48, 0], 1 - places[[45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40], 0],

@@ -13,7 +13,7 @@ from Dataset.face_model.model import load_face_model
 from Dataset.io.video_files import read_video, video_info, write_video
 from Dataset.rendering import shading
 from Dataset.representations.points import SIZE
-from Dataset.representations.uvmap import grid_places
+from Dataset.representations.uvmap import grid_positions
 from Dataset.synthesis.renders import coarse_grid
 from Dataset.synthesis.scene import RenderContext, pose_vertices
 from Dataset.synthesis.video import SyntheticVideo, VideoOptions, main, make_video, truth_arrays
@@ -120,7 +120,7 @@ def test_uv_of_a_crop_says_which_place_a_pixel_shows(moving):
     wanted = np.stack(np.divmod(np.arange(256), 16), -1) * (SIZE - 1) / 15
     x, y = np.floor((face.places - box[:2]) / side * 96).astype(int).T
     inner = face.visible & ((wanted > 10) & (wanted < 110)).all(1)
-    found = grid_places(maps.uv[y, x])[inner]
+    found = grid_positions(maps.uv[y, x])[inner]
     known = np.isfinite(found).all(1)
     assert known.mean() > 0.9
     assert np.median(np.abs(found[known] - wanted[inner][known])) < 1.2         # a pixel is 1.4 steps of the grid

@@ -40,7 +40,7 @@ def test_places_and_uv_undo_each_other():
     uv = uvmap.grid_uv(places)
     np.testing.assert_allclose(uv, [[0.5 / 128, 1 - 0.5 / 128], [127.5 / 128, 0.5 / 128],
                                     [91 / 128, 1 - 3.75 / 128]])
-    np.testing.assert_allclose(uvmap.grid_places(uv), places, atol=1e-12)
+    np.testing.assert_allclose(uvmap.grid_positions(uv), places, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
@@ -51,9 +51,9 @@ def test_grid_points_come_back_from_the_skin(seed):
     skin = np.flatnonzero((chart.face != uvmap.NONE) & ~chart.inside)
     near = ClosestPoints(vertices, model.triangles[skin])(grid.reshape(-1, 3))
     uv = np.einsum("nk,nkc->nc", near.weights, chart.corners[skin[near.triangle]])
-    error = np.linalg.norm(at(grid, np.clip(uvmap.grid_places(uv), 0, 127)) - grid.reshape(-1, 3), axis=1)
+    error = np.linalg.norm(at(grid, np.clip(uvmap.grid_positions(uv), 0, 127)) - grid.reshape(-1, 3), axis=1)
     closed = np.zeros((128, 128), bool)
-    closed[tuple(np.rint(uvmap.grid_places(chart.strip_uv)).astype(int).T)] = True
+    closed[tuple(np.rint(uvmap.grid_positions(chart.strip_uv)).astype(int).T)] = True
     median, most, nearly_all = np.percentile(error[~closed.ravel()], [50, 90, 99])
     assert median < 0.1 and most < 0.3 and nearly_all < 1.0
 
@@ -95,7 +95,7 @@ def test_masks_against_all_samples_of_all_pixels(seed, turn):
     numbers = uvmap._facing(vertices, model, uvmap.drawn_triangles(model), CAMERA)
     head = Scene(vertices, model.triangles[numbers], 1)
     first = uvmap._bare(head, numbers, CAMERA, None)
-    uv, shown = uvmap._places(chart, first)
+    uv, shown = uvmap._positions(chart, first)
     uvmap._close(chart, vertices, CAMERA, first, uv, shown, 1)
     slow = uvmap._whole(chart, head, numbers, CAMERA, shown, everywhere=True)
     assert (slow != seen(seed, turn).mask).sum() <= 2
