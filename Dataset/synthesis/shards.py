@@ -320,7 +320,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Dataset.shards: stopped; the same command goes on", file=sys.stderr)
         return 130
-    print(f"{arguments.out}: {options['people']} people, {options['people'] * options['images']} pictures")
+    print(f"{arguments.out}: {options['subjects']} subjects, {options['subjects'] * options['images']} images")
     return 0
 
 
