@@ -21,10 +21,10 @@ def run_command(name: str, work: Callable[[], int | None]) -> int:
         if os.environ.get(DEBUG, "0") not in ("", "0"):
             import traceback
             traceback.print_exc()
-        print(f"{name}: {line_of(error)}", file=sys.stderr)
+        sys.stderr.write(f"{name}: {line_of(error)}\n")
         return 2
     except KeyboardInterrupt:
-        print(f"{name}: stopped", file=sys.stderr)
+        sys.stderr.write(f"{name}: stopped\n")
         return 130
 
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from Dataset.geometry.mesh import Mesh
 from Dataset.io.mesh_files import check_geometry, mesh_files, write_files
-from Dataset.io.obj import read_obj
-from Dataset.io.ply import read_ply
-from Dataset.io.vrml import read_vrml
+from Dataset.io.mesh_readers.obj import read_obj
+from Dataset.io.mesh_readers.ply import read_ply
+from Dataset.io.mesh_readers.vrml import read_vrml
 
 READERS = {".ply": read_ply, ".obj": read_obj, ".wrl": read_vrml}
 
