@@ -148,7 +148,7 @@ def test_two_workers_train_as_one(subjects, tmp_path):
     (("demo.py", "{noface}", "--model", "{run}"), "grey.png: no face found"),
     (("demo.py", "{empty}", "--model", "{run}"), "empty.jpg: is empty"),
     (("demo.py", "{noface}", "--model", "{empty}"), "a model is a run folder, a .keras or an .h5 file"),
-    (("demo.py", "{noface}", "--model", "{run}", "--box", "900,900,5,5"), "does not lie on the picture"),
+    (("demo.py", "{noface}", "--model", "{run}", "--box", "900,900,5,5"), "does not lie on the photo"),
     (("demo.py", "{noface}", "--model", "{run}", "-o", "x.stl"), "must end in .ply, .obj, .glb"),
     (("demo.py", "{noface}", "--model", "{run}", "-o", "{tmp}/grey.ply"), "would overwrite one of the pictures"),
     (("evaluate.py", "--data", "{people}", "--model", "nowhere", "--table", "2"), "nowhere: is no run folder"),

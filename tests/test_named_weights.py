@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import pytest
 
-from Network.models.registry import NETWORKS, get_network
 from Network.export.pack import pack
 from Network.models import compact, pix2pix
+from Network.models.registry import NETWORKS, get_network
 from Network.training.checkpoints import Progress, RunFolder, predicting_model
 from Network.training.convert_run import convert_run, main, renamed
 from Network.training.gan_step import GanStep, make_optimizers
-from Network.training.loading import warm_start, load_model, weights_digest
+from Network.training.loading import load_model, warm_start, weights_digest
 from Network.training.named_weights import copy_weights, fill, named_slots, named_variables, named_weights
 from Network.training.settings import Settings, TrainConfig
 from Network.training.step import GradientStep, make_step, prepare

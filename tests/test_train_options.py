@@ -10,9 +10,9 @@ import pytest
 
 import train
 from Datagenerator.source import DATA_CONFIGS
-from Network.models.registry import NETWORKS, get_network
 from Network.commands.train_options import parse
 from Network.config.declared import declared, explained
+from Network.models.registry import NETWORKS, get_network
 from Network.training import presets, settings
 from Network.training.checkpoints import RunFolder
 from Network.training.presets import PRESETS, resolve

@@ -107,7 +107,7 @@ def test_the_face_in_a_photo_is_nearer_than_the_mean_face(system, seen):
 def test_no_face_where_none_is(system, picture):
     system.predictor.reset()
     with pytest.raises(NoFace, match="^empty: no face"):
-        system.predictor.add(square_crop(picture, system.side, "empty")._replace(sure=False))
+        system.predictor.add(square_crop(picture, system.side, "empty")._replace(reliable=False))
     assert system.predictor.count == 0
 
 

@@ -6,9 +6,9 @@ regression", as the seed reviews it: two stacked hourglasses of residual modules
 stacked with the image, or `multitask`, which regresses them beside the volume. Equation (1): Network/losses/volume.py.
 
 The seed does not describe stem, depth and head. Here: 7x7 at stride 2, modules and a max-pooling to 48x48 (Newell et
-al. 2016, 3.1), hourglasses down to 3x3, one upsampling with a module, and a transposed convolution (2x2, stride 2) to the
-image's size. Multitask forks after the first hourglass. Left out: intermediate supervision. docs/deviations.md lists
-these choices.
+al. 2016, 3.1), hourglasses down to 3x3, one upsampling with a module, and a transposed convolution (2x2, stride 2) to
+the image's size. Multitask forks after the first hourglass. Left out: intermediate supervision. docs/deviations.md
+lists these choices.
 """
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ import keras
 import numpy as np
 
 from Dataset.io.atomic import atomic_path, remove_leftovers, write_text
-from Network.models.registry import get_network
 from Network.config.flags import check_sizes, from_dict
+from Network.models.registry import get_network
 from Network.training.named_weights import copy_weights, fill, fill_model, named_slots, named_variables, named_weights
 
 CHECKPOINTS = ("best_validation", "best_training", "last")

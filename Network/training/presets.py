@@ -4,8 +4,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from Network.models.registry import get_network
 from Network.config.flags import check_sizes, from_dict
+from Network.models.registry import get_network
 from Network.training.settings import Settings, TrainConfig
 
 #: fields that the network's and the generator's configs share: one flag sets both

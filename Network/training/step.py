@@ -10,9 +10,9 @@ from typing import Any
 
 import keras
 
-from Network.models.registry import get_network
 from Network.config.flags import from_dict
 from Network.losses.points import LOSSES
+from Network.models.registry import get_network
 from Network.training.batches import Batch, Loss, add_parts, samples
 from Network.training.optimizers import make_optimizer
 from Network.training.settings import Settings
