@@ -74,7 +74,7 @@ def batch(name: str, seed: int):
     x, points = rng.random((2, 2, 32, 32, 3), np.float32), (rng.normal(size=(2, 64, 3)) / 3).astype(np.float32)
     if name == "convlstm":
         return x, points
-    return x, {"points": points, "keypoints": rng.random((2, 2, 256, 2), np.float32),
+    return x, {"keypoints": rng.random((2, 2, 256, 2), np.float32),
                "seen": (rng.random((2, 2, 256)) < 0.7).astype(np.float32)}
 
 

@@ -1,4 +1,4 @@
-"""Network/video/track.py: made paths of faces, a detector that is counted and lied to, and the truth of a synthetic video."""
+"""Network/video/track.py: synthetic paths of faces, a detector that is counted and misled, a rendered video."""
 import numpy as np
 import pytest
 
