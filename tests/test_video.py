@@ -223,7 +223,7 @@ def test_a_slow_network_drops_frames_of_a_camera_but_none_of_a_file(tmp_path, co
 def test_a_killed_film_leaves_no_half_file(tmp_path):
     code = ("import sys, numpy as np\nfrom Network.video.film import film\nfrom Network.video.video import FaceAnswer\n"
             "from Dataset.io.video_files import Moment\nfrom types import SimpleNamespace\n"
-            "class Same:\n    size, margin, triangles = 8, 1.0, None\n"
+            "class Same:\n    size, margin, triangles, rendering = 8, 1.0, None, 0.0\n"
             "    def __call__(self, cut, state):\n"
             "        steps = np.linspace(0.1, 0.9, 16)\n"
             "        return FaceAnswer(np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2), 0.9)\n"
