@@ -59,7 +59,7 @@ class Known(Oracle):
 
     def __init__(self, video: SyntheticVideo) -> None:
         super().__init__(video, size=96, vertices=True)
-        self.rendering, self.triangles = 0.0, face_triangles(video.context.model)
+        self.triangles = face_triangles(video.context.model)
         for frame in range(len(video)):
             self.targets(frame)
 
