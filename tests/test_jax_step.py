@@ -74,7 +74,7 @@ def batch(name: str, seed: int):
     x, points = rng.random((2, 2, 32, 32, 3), np.float32), (rng.normal(size=(2, 64, 3)) / 3).astype(np.float32)
     if name == "convlstm":
         return x, points
-    return x, {"points": points, "keypoints": rng.random((2, 2, 256, 2), np.float32),
+    return x, {"keypoints": rng.random((2, 2, 256, 2), np.float32),
                "seen": (rng.random((2, 2, 256)) < 0.7).astype(np.float32)}
 
 
@@ -152,7 +152,7 @@ def test_same_losses_and_weights(both, name):
     assert moved > (0.5 if name == "compact" else 1) * len(begin)      # most weights, slots and statistics moved
     for key, value in tensorflow["evaluated"].items():
         np.testing.assert_allclose(jax["evaluated"][key], value, rtol=1e-3 if name == "compact" else 1e-4, err_msg=key)
-    parts = {"small": {"c", "d"}, "compact": {"shape", "keypoints", "doubt", "first"}, "convlstm": set()}[name]
+    parts = {"small": {"c", "d"}, "compact": {"keypoints", "likelihood", "first"}, "convlstm": set()}[name]
     assert jax["evaluated"].keys() == {"loss", *parts}
 
 
@@ -205,7 +205,8 @@ def test_train_goes_on_under_jax_without_tensorflow(tmp_path):
     from tests.test_dataset import write_subjects
     subjects = write_subjects(tmp_path / "subjects", counts=(8,) * 6, size=32, points=64)
     names = [f"P{i:02d}" for i in range(6)]
-    (subjects / "split.json").write_text(json.dumps({"training": names[:4], "validation": names[4:5], "test": names[5:]}))
+    split = {"training": names[:4], "validation": names[4:5], "test": names[5:]}
+    (subjects / "split.json").write_text(json.dumps(split))
     first, copy, fresh = (tmp_path / name for name in ("first", "copy", "fresh"))
     assert train.main([str(subjects), "--run", str(first), "--epochs", "1", *FLAGS]) == 0
     shutil.copytree(first, copy)

@@ -1,4 +1,4 @@
-"""What a network says of each pixel of a crop, under one name each: what the views and surfaces of demo.py take."""
+"""Dense predictions of a crop by name: the input of the views and surfaces of demo.py."""
 from __future__ import annotations
 
 from typing import NamedTuple
