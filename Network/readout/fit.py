@@ -24,7 +24,8 @@ from Network.config.flags import exit_code
 from Network.readout.canonical import Sums, features_of, observe, sums_of
 from Network.readout.estimate import FaceKeypoints, face_keypoints, yaw_of, yaw_weights
 from Network.readout.gaussian import LinearGaussian, Moments, Prior, apply, learn, moments_of, posterior, total
-from Network.readout.model import YAWS, KeypointModel, file_hash, read_keypoint_model, weights_file, write_keypoint_model
+from Network.readout.model import (YAWS, KeypointModel, file_hash, read_keypoint_model, weights_file,
+                                   write_keypoint_model)
 from Network.readout.outliers import precision_of
 
 Keypoints = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
