@@ -21,7 +21,7 @@ class Oracle:
     """A `FaceNetwork`: of the people in the frame the one nearest to the crop's middle, with noise of `noise` sides of
     the crop and, if asked, vertices, coefficients and maps of so many px; no face when none is there."""
 
-    triangles = None
+    triangles, rendering = None, 0.0
 
     def __init__(self, video: SyntheticVideo, noise: float = 0.0, size: int = 48, margin: float = 1.3,
                  vertices: bool = False, maps: bool = False, sure: bool = True) -> None:

@@ -1,4 +1,6 @@
-"""A keypoint model for a tiny `compact` of random weights, whose keypoints no subjects would teach anything."""
+"""Keypoint models for tiny `compact` networks of random weights, whose keypoints no subjects would teach anything."""
+import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,3 +18,12 @@ def write_stand_in(source: str | Path) -> None:
     folder = Path(source) if Path(source).is_dir() else Path(source).parent
     write_keypoint_model(folder, KeypointModel(**arrays, face=model_hash(load_face_model()),
                                                weights=file_hash(weights_file(source))))
+
+
+@lru_cache(maxsize=None)
+def stand_in_folder() -> Path:
+    """A folder with a stand-in for a model that was never saved."""
+    folder = Path(tempfile.mkdtemp(prefix="keypoint_model-"))
+    (folder / "best_validation.npz").write_bytes(b"weights")
+    write_stand_in(folder)
+    return folder

@@ -26,11 +26,11 @@ def photo() -> np.ndarray:
 
 def test_the_box_begins_with_the_default_network(answers):
     assert next(iter(bundled_models().values())) == DEFAULT_MODEL
-    assert list(answers.networks)[0] == DEFAULT_MODEL.name and set(answers.networks.values()) == {"weights in the box"}
+    assert list(answers.networks)[0] == DEFAULT_MODEL.name and set(answers.networks.values()) == {"bundled weights"}
 
 
 def test_a_name_in_the_box_is_no_model_of_ones_own():
-    assert set(Answers("compact").networks.values()) == {"weights in the box"}
+    assert set(Answers("compact").networks.values()) == {"bundled weights"}
 
 
 def test_one_face_from_the_photos_that_show_one(answers, photo):

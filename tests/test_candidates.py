@@ -62,16 +62,16 @@ def test_candidates_come_in_order_and_none_twice(detector):
 
 def test_the_whole_chain_and_the_other_crops_wait_until_they_are_asked_for(detector):
     crop, = crop_faces(PICTURE, 16, margin=1.5)
-    assert crop.box == (185, 5, 90, 90) and crop.sure and detector == ["quick"]
+    assert crop.box == (185, 5, 90, 90) and crop.reliable and detector == ["quick"]
     first, second = list(crop.others()), list(crop.others())
     assert [one.box for one in first] == [one.box for one in second] and first[0].box == (10, 140, 60, 60)
-    assert first[0].image.shape == (16, 16, 3) and not any(one.sure for one in first if one.pass_name == ESTIMATE)
+    assert first[0].image.shape == (16, 16, 3) and not any(one.reliable for one in first if one.pass_name == ESTIMATE)
 
 
 def test_a_box_by_hand_and_every_face_have_no_others(detector):
     assert crop_faces(PICTURE, 16, box=(10, 10, 50, 50))[0].others is None
     crops = crop_faces(PICTURE, 16, every_face=True)
-    assert [(crop.others, crop.sure) for crop in crops] == [(None, True), (None, True), (None, False)]
+    assert [(crop.others, crop.reliable) for crop in crops] == [(None, True), (None, True), (None, False)]
     assert detector == ["every"]
 
 
@@ -82,17 +82,17 @@ def test_only_networks_that_can_tell_are_given_guesses(monkeypatch):
     assert {name for name in PREDICTORS if predictor_class(name).finds_faces_itself} == {"compact", "coarse"}
     for scores in (True, False):
         crops = crop_faces(PICTURE, 16, margin=1.2, estimate=scores)
-        assert len(crops) == scores and all(crop.pass_name == ESTIMATE and not crop.sure for crop in crops)
+        assert len(crops) == scores and all(crop.pass_name == ESTIMATE and not crop.reliable for crop in crops)
         assert len(asked) == 2 - scores
         asked.clear()
     assert crop_faces(PICTURE, 16, box=(10, 10, 50, 50), margin=1.2)[0].box == (5, 5, 60, 60)
 
 
-def appearance(scores, sure=True):
+def appearance(scores, reliable=True):
     """A crop with others that have these scores, None for NoFace, and what is looked at: `best_crop`'s arguments."""
     seen = []
     image = np.zeros((4, 4, 3), np.uint8)
-    crops = [Crop(image, image, (i, 0, 4, 4), "p.png", "frontal", sure=sure) for i in range(len(scores))]
+    crops = [Crop(image, image, (i, 0, 4, 4), "p.png", "frontal", reliable=reliable) for i in range(len(scores))]
 
     def look(crop):
         number = crop.box[0]

@@ -39,7 +39,7 @@ def test_a_profile_sees_one_side_only():
     view = view_of(face, _places(face, yaw=60))         # turned to his left: the camera sees his right cheek, column 0
     weight = view.weight.reshape(64, 64)
     assert weight[30:40, 10].mean() > 0.3 and weight[30:40, 54].max() < 0.02
-    np.testing.assert_allclose(resample(view.place, 16), _places(face, yaw=60), atol=0.02)
+    np.testing.assert_allclose(resample(view.position, 16), _places(face, yaw=60), atol=0.02)
 
 
 def test_the_squarest_photo_decides():

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from Network.models.registry import get_network
 from Network.layers.canonical import CanonicalFeatures
 from Network.layers.grid import grid_normals, interpolation, resample, texels
 from Network.layers.heat_maps import MARGIN, BilinearSampling, KeypointCorrection, SoftArgmax
 from Network.losses.points import KEYPOINT_UNIT, keypoint_loss
 from Network.models import compact
+from Network.models.registry import get_network
 
 TINY = compact.Config(image_size=32, encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 1), pyramid_filters=8,
                       appearance=3, fine_filters=4, refine_filters=5)

@@ -271,6 +271,6 @@ def test_a_landscape_has_no_face(network, nothing, tmp_path, monkeypatch, capsys
     for words in ([], ["--surface", "poisson"] if network == "pix2pix" else ["--expression"]):
         with caplog.at_level(logging.WARNING), pytest.raises(SystemExit) as stop:
             demo.main([str(tmp_path / "field.png"), "--box", "40,20,160,160", "-o", str(tmp_path / "face.ply"), *words])
-        assert stop.value.code == 2 and "demo.py: no face in any of the pictures\n" == capsys.readouterr().err
+        assert stop.value.code == 2 and "demo.py: no face in any of the photos\n" == capsys.readouterr().err
         assert "field.png: no face" in caplog.text
         assert {file.name for file in tmp_path.iterdir()} == {"field.png"}

@@ -33,7 +33,7 @@ def box(shards):
     first = script("train.py", shards, "--preset", "compact", "--run", runs / "keypoints", "--only-keypoints", "--image-size",
                    32, "--epochs", 1, *SMALL, *DATA)
     assert first.returncode == 0, first.stderr[-1000:]
-    second = script("train.py", shards, "--preset", "compact", "--run", runs / "all", "--init", runs / "keypoints",
+    second = script("train.py", shards, "--preset", "compact", "--run", runs / "all", "--warm-start", runs / "keypoints",
                     "--image-size", 64, "--epochs", 1, *SMALL, *DATA)
     assert second.returncode == 0, second.stderr[-1000:]
     assert "began with its weights" in second.stderr
@@ -56,7 +56,7 @@ def test_the_run_says_what_each_part_of_the_loss_is(box):
 def test_resumed_with_other_people_held_out_is_refused(shards, box):
     done = script("train.py", shards, "--preset", "compact", "--run", box.parent / "all", "--resume",
                   "--validation-subjects", 5)
-    assert done.returncode == 2 and "was begun with validation_people = 4, not 5" in done.stderr
+    assert done.returncode == 2 and "was started with validation_people = 4, not 5" in done.stderr
 
 
 def test_a_run_killed_before_its_first_state_still_begins_with_its_init(shards, box, tmp_path):

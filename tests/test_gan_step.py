@@ -122,7 +122,7 @@ def test_evaluate(change, names):
 
 
 def test_another_optimizer_is_refused():
-    with pytest.raises(ValueError, match="optimizer rmsprop is not done for a GAN; use adam"):
+    with pytest.raises(ValueError, match="optimizer rmsprop is not supported for a GAN; use adam"):
         make_optimizers(Settings(optimizer="rmsprop"))
 
 
@@ -152,9 +152,9 @@ def test_what_a_gan_does_not_do(monkeypatch):
     step = make()
     with pytest.raises(ValueError, match="accumulate must be 1 for a GAN, got 2 batches"):
         step.train(batches(2))
-    with pytest.raises(ValueError, match="mixed_float16 is not done for a GAN"):
+    with pytest.raises(ValueError, match="mixed_float16 is not supported for a GAN"):
         make_optimizers(Settings(precision="mixed_float16"))
-    with pytest.raises(ValueError, match="strategy mirrored is not done for a GAN"):
+    with pytest.raises(ValueError, match="strategy mirrored is not supported for a GAN"):
         make_optimizers(Settings(strategy="mirrored"))
     with pytest.raises(ValueError, match="TwoOptimizers has none"):
         Trainer(step, RunFolder("none"), TrainConfig(schedule="plateau"), None, None, 1).fit()

@@ -10,9 +10,8 @@ import pytest
 import tensorflow as tf
 
 from Network.layers.convlstm import RECURRENT_ACTIVATIONS, FusedConvLSTM2D, hard_sigmoid_keras2
-from Network.layers.normalisation import TimeBatchNormalization
+from Network.layers.normalisation import BatchNormalization, TimeBatchNormalization
 from Network.layers.time import FoldTime, UnfoldTime
-from Network.layers.normalisation import BatchNormalization
 
 ACTIVATIONS = list(RECURRENT_ACTIVATIONS)
 

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from Network.models.registry import get_network
 from Network.config.flags import add_flags
 from Network.models import pix2pix
 from Network.models.pix2pix import PIX2PIX, SMALL, BatchNorm, Config, WithNoise
+from Network.models.registry import get_network
 from Network.training.checkpoints import RunFolder, model_from_config
 from Network.training.presets import SHARED, resolve
 from Network.training.settings import Settings, TrainConfig

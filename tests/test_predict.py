@@ -48,7 +48,7 @@ def test_a_box_by_hand_takes_the_place_of_the_detector():
     face, = crop_faces(BLANK, 10, box=(-5, 90, 20, 20))
     assert face.image.shape == (10, 10, 3) and face.pass_name == "by hand"
     for box in ((100, 0, 5, 5), (0, 0, 0, 5), (0, 0, 999, 5), (-5, 0, 5, 5)):
-        with pytest.raises(ValueError, match="blank.png: box .* does not lie on the picture of 100x100 pixels"):
+        with pytest.raises(ValueError, match="blank.png: box .* does not lie on the photo of 100x100 pixels"):
             crop_faces(BLANK, 10, box=box)
 
 

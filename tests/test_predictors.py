@@ -17,7 +17,6 @@ from Dataset.rendering.rasterise import faces, rasterise
 from Dataset.representations.coefficients import POSE, decode_pose
 from Dataset.representations.volume import LEVEL
 from Evaluation.views.registry import VIEWS, make_viewer
-from Network.models.registry import NETWORKS, get_network
 from Network.commands.demo_faces import FaceWriter
 from Network.commands.demo_options import SURFACES
 from Network.inference.base import Predictor, mean_face
@@ -25,6 +24,7 @@ from Network.inference.photos import NoFace, square_crop
 from Network.inference.registry import PREDICTORS, from_run, predictor_class, predictor_of
 from Network.inference.rendered import far_camera, render, rendered_volume
 from Network.models import coarse, pix2pix, uvnet, vrn
+from Network.models.registry import NETWORKS, get_network
 from Network.training.checkpoints import RunFolder
 from Network.training.loading import load_model
 from tests.keypoint_models import write_stand_in
@@ -133,7 +133,7 @@ def test_what_a_system_does_not_have_says_so(name, predictors):
         with pytest.raises(ValueError, match=f"^iterations is not for {name}; "):
             predictor_of(predictor.loaded, iterations=2)
     if not predictor.follows_video:
-        with pytest.raises(ValueError, match=f"{name} does not say where a face lies in a frame"):
+        with pytest.raises(ValueError, match=f"{name} has no keypoints in a frame"):
             predictor.follower()
     if predictor.maps is None:
         with pytest.raises(ValueError, match=f"{name} has no dense prediction"):

@@ -157,7 +157,7 @@ def test_the_file(fitted, tmp_path, subjects):
     photos = [SubjectReadout(m).add(subjects.keypoints[0, 0], subjects.log_variance[0, 0]) for m in (model, found)]
     np.testing.assert_allclose(photos[0].vertices(), photos[1].vertices(), atol=0.1)        # mm: float16
     (tmp_path / "weights.npz").write_bytes(b"others")
-    with pytest.raises(ValueError, match=f"{FILE}: was learnt of other weights"):
+    with pytest.raises(ValueError, match=f"{FILE}: was fitted to other weights"):
         read_keypoint_model(tmp_path)
     (tmp_path / FILE).write_bytes(b"nothing")
     with pytest.raises(ValueError, match=f"{FILE}: holds no keypoint model"):

@@ -157,7 +157,7 @@ def test_beyond_the_bound_there_is_a_warning_and_a_safer_face(model, found, capl
     readout = SubjectReadout(model)
     photo = readout.add(keypoints, doubt)
     assert photo.typicality == pytest.approx(0.1) and readout.subject()[1] == pytest.approx(0.1)
-    assert "taken at 0.1" in caplog.text
+    assert "shrunk to 0.1" in caplog.text
 
 
 def beyond(model, found, count: int, size: float) -> tuple[float, np.ndarray]:

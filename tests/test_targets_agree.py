@@ -9,7 +9,7 @@ from Datagenerator.augmentation import occluders
 from Datagenerator.sequences import depth_pairs as pair_dataset
 from Datagenerator.sequences.coefficients import CoefficientConfig, CoefficientSequence
 from Datagenerator.sequences.depth_pairs import PairConfig, PairSequence
-from Datagenerator.sequences.keypoints import ShardConfig, ShardSequence
+from Datagenerator.sequences.keypoints import PointSequence, ShardConfig, ShardSequence
 from Datagenerator.sequences.maps import DepthConfig, MapConfig, MapSequence
 from Datagenerator.sequences.volumes import VolumeConfig, VolumeSequence
 from Dataset.face_model.model import load_face_model
@@ -41,9 +41,9 @@ def grid_pictures(reach: float = 0.0) -> Pictures:
                     visible=repeated(np.ones(256, bool)), identity=np.zeros((5, 200), np.float32))
 
 
-def grid_sequence(source: Pictures, training: bool = True, **changes) -> ShardSequence:
+def grid_sequence(source: Pictures, training: bool = True, kind: type = ShardSequence, **changes) -> ShardSequence:
     config = ShardConfig(max_images=2, batch_images=8, validation_subjects=1, points=256, **changes)
-    return ShardSequence(source, source.subjects, config, lambda identity: np.stack([FACE] * len(identity)), training)
+    return kind(source, source.subjects, config, lambda identity: np.stack([FACE] * len(identity)), training)
 
 
 @pytest.mark.parametrize("size", [128, 64])
@@ -52,10 +52,10 @@ def test_keypoints_lie_on_their_pixels(size):
     source, shares, which = grid_pictures(), [], []
     shown = np.arange(256) % 16 > 1             # the subject's right rim is hidden
     source.arrays["visible"][:] = shown
-    sequence = grid_sequence(source, image_size=size)
+    sequence, faces = (grid_sequence(source, kind=kind, image_size=size) for kind in (ShardSequence, PointSequence))
     for index in range(6):
         x, y = sequence.batch(0, index)
-        for subject, face in enumerate(y["points"]):
+        for subject, face in enumerate(faces.batch(0, index)[1]):
             mirrored = bool(np.allclose(face, MIRRORED_FACE))
             assert mirrored or np.allclose(face, FACE)
             which.append(mirrored)

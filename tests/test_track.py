@@ -1,4 +1,4 @@
-"""Network/video/track.py: made paths of faces, a detector that is counted and lied to, and the truth of a synthetic video."""
+"""Network/video/track.py: synthetic paths of faces, a detector that is counted and misled, a rendered video."""
 import numpy as np
 import pytest
 
@@ -83,7 +83,7 @@ def test_a_face_that_comes_back_keeps_its_number_for_a_while():
         tracker = Tracker(TrackConfig(detect_every=50, remember=remember), Detector())
         seen = follow(tracker, frames)
         assert [list(s) for s in seen[:3]] == [[0]] * 3 and seen[12] == {} and list(seen[20]) == [number]
-        assert tracker.tracks[0].appearance == 3
+        assert tracker.tracks[0].age == 3
 
 
 def test_after_a_loss_the_detector_is_asked_at_once():
@@ -234,5 +234,6 @@ def test_geometry_of_boxes():
 
 
 def test_constants_are_those_of_single_photos():
-    from Network import candidates, predict  # Keras, which the module itself does not need
-    assert (predict.EXTENT, candidates.QUICK_LOOK, candidates.SURE) == (EXTENT, module.QUICK_LOOK, module.SURE)
+    from Dataset.detection import candidates
+    from Network.inference import photos
+    assert (photos.EXTENT, candidates.QUICK_LOOK, candidates.SURE) == (EXTENT, module.QUICK_SIDE, module.RELIABLE)

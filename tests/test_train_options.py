@@ -10,9 +10,9 @@ import pytest
 
 import train
 from Datagenerator.source import DATA_CONFIGS
-from Network.models.registry import NETWORKS, get_network
 from Network.commands.train_options import parse
 from Network.config.declared import declared, explained
+from Network.models.registry import NETWORKS, get_network
 from Network.training import presets, settings
 from Network.training.checkpoints import RunFolder
 from Network.training.presets import PRESETS, resolve
@@ -74,11 +74,11 @@ def test_a_run_goes_on_with_its_own_preset(tmp_path, capsys):
     words = ["x", "--run", str(run.path), "--resume"]
     assert parse(words, "", FEEDS).preset == "compact"
     assert parse([*words, "--batch-images", "8"], "", FEEDS).typed["data"] == {"batch_images": 8}    # compact's flag
-    with pytest.raises(ValueError, match="was begun with --preset compact, not uvnet; --resume goes on with its own"):
+    with pytest.raises(ValueError, match="was started with --preset compact, not uvnet; --resume goes on with its own"):
         parse([*words, "--preset", "uvnet"], "", FEEDS)
     assert parse([*words[:3], "--preset", "uvnet"], "", FEEDS).preset == "uvnet"        # no --resume: refused later
     assert train.main([*words, "--preset", "uvnet"]) == 2
-    assert capsys.readouterr().err == (f"train.py: {run.path}: was begun with --preset compact, not uvnet; --resume "
+    assert capsys.readouterr().err == (f"train.py: {run.path}: was started with --preset compact, not uvnet; --resume "
                                        "goes on with its own\n")
     (run.path / "config.json").write_text("{")
     assert parse(words, "", FEEDS).preset == "quick"

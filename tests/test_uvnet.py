@@ -5,9 +5,9 @@ import keras
 import numpy as np
 import pytest
 
-from Network.models.registry import get_network
 from Network.losses.points import LOSSES, MIN_LOG_VARIANCE, maps_of_the_face
 from Network.models import uvnet
+from Network.models.registry import get_network
 from Network.training.presets import resolve
 from Network.training.settings import Settings
 from Network.training.step import GradientStep, make_optimizer

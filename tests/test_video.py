@@ -1,4 +1,4 @@
-"""Network/video/video.py, film.py, Dataset/io/live_frames.py: networks that know the truth, films that are read back, a camera
+"""Network/video/video.py, film.py, Dataset/io/live_frames.py: networks that know the truth, videos read back, a camera
 that is made of a list."""
 import signal
 import subprocess
@@ -245,7 +245,8 @@ def test_bad_settings():
         VideoConfig("kalman")
     with pytest.raises(ValueError, match="box_smoothing must be one of"):
         VideoConfig(box_smoothing="x")
-    with pytest.raises(ValueError, match="looks must be within 1 to 20, got 0"):
-        VideoConfig(appearance=0)
+    with pytest.raises(ValueError, match="first_passes must be within 1 to 20, got 0"):
+        VideoConfig(first_passes=0)
     with pytest.raises(ValueError, match=r"frame 7: must be \(H, W, 3\) uint8, got \(4, 4\) uint8"):
-        FaceVideo(SimpleNamespace(size=8, margin=1.0, triangles=None))(Moment(7, 0.0, np.zeros((4, 4), np.uint8)))
+        network = SimpleNamespace(size=8, margin=1.0, triangles=None, rendering=0.0)
+        FaceVideo(network)(Moment(7, 0.0, np.zeros((4, 4), np.uint8)))

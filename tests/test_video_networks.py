@@ -147,5 +147,5 @@ def test_a_network_without_keypoints_follows_nobody():
     from Network import mobile3model
     from Network.inference.registry import predictor_of
     from tests.test_streaming import TINY_THESIS, _loaded
-    with pytest.raises(ValueError, match="^run: convlstm does not say where a face lies in a frame$"):
+    with pytest.raises(ValueError, match="^run: convlstm has no keypoints in a frame$"):
         predictor_of(_loaded(mobile3model, TINY_THESIS)).follower()

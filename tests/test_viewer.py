@@ -104,14 +104,11 @@ def test_epoch_pictures_show_input_truth_and_prediction():
     np.testing.assert_array_equal(tuned["same"], rows["same"])
 
 
-def test_pictures_of_a_batch_of_points_with_or_without_names():
+def test_pictures_of_a_batch_of_points():
     truth = face(400)
     images, targets = np.zeros((3, 2, 8, 8, 3), np.float32), np.stack([truth] * 3)
     plain = batch_pictures((images, targets), targets, count=2)
     assert list(plain) == ["sample 1", "sample 2"]
-    with_places = {"points": targets, "keypoints": np.zeros((3, 2, 256, 2))}
-    named = batch_pictures((images, with_places), {"points": targets}, count=2)
-    np.testing.assert_array_equal(plain["sample 1"], named["sample 1"])
 
 
 def test_pictures_of_maps_take_the_channels_in_the_truths_order():
@@ -290,8 +287,7 @@ def test_in_chromium_an_attack_is_shown_as_words(tmp_path):
 
 def test_a_network_that_ends_at_places_is_drawn_too():
     rng = np.random.default_rng(0)
-    images, targets = rng.random((2, 3, 32, 32, 3), np.float32), {"points": np.zeros((2, 64, 3)),
-                                                                 "keypoints": np.full((2, 3, 4, 2), 0.5)}
+    images, targets = rng.random((2, 3, 32, 32, 3), np.float32), {"keypoints": np.full((2, 3, 4, 2), 0.5)}
     output = {"keypoints": np.array([[0.25, 0.75]] * 4, np.float32) * np.ones((2, 3, 4, 2), np.float32)}
     rows = batch_pictures((images, targets), output)
     assert sorted(rows) == ["sample 1", "sample 2"] and rows["sample 1"].dtype == np.uint8

@@ -67,8 +67,8 @@ class ShardSequence:
     """Batches (x, y) of an epoch; `pipeline.make_pipeline` makes them in parallel and ahead.
 
     x   (B, T, S, S, 3) float32, BGR, each picture alone stretched to [0, 1]
-    y   points (B, N, 3) float32, unit sphere, brought onto the template; places (B, T, 256, 2) float32 in image sides,
-        (0, 0) the top left corner; seen (B, T, 256) float32, 1 or 0
+    y   keypoints (B, T, 256, 2) float32 in normalised coordinates, (0, 0) the top left corner; seen (B, T, 256)
+        float32, 1 or 0
 
     people  numbers of the people in use; training: as the config says, else no mirroring, no augmentation, and T takes
             its values in turn
@@ -95,8 +95,7 @@ class ShardSequence:
     def shapes(self) -> tuple[tuple, dict[str, tuple]]:
         """Shapes of x and y; None is what varies."""
         size, count = self.config.image_size, KEYPOINT_SIDE ** 2
-        return (None, None, size, size, 3), {"points": (None, self.config.points, 3),
-                                             "keypoints": (None, None, count, 2), "seen": (None, None, count)}
+        return (None, None, size, size, 3), {"keypoints": (None, None, count, 2), "seen": (None, None, count)}
 
     def rows(self, index: int, shard: Shard = Shard()) -> range:
         """Positions of people in a batch of the most pictures: never empty where there are enough of them."""
@@ -124,6 +123,11 @@ class ShardSequence:
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Batch `index` of an epoch, or one worker's part of it. Depends on its arguments alone; thread-safe."""
+        return self._crops(epoch, index, shard)[:2]
+
+    def _crops(self, epoch: int, index: int, shard: Shard
+               ) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """A batch, the numbers of its subjects (B,), and which of them are mirrored (B,) bool."""
         subjects, chosen, rng = self.draw(epoch, index)
         size, (count, images) = self.config.image_size, chosen.shape
         seeds = rng.integers(2**63, size=(count, images))
@@ -134,7 +138,6 @@ class ShardSequence:
         seen = np.empty((len(rows), images, KEYPOINT_SIDE ** 2), np.float32)
         strangers = rng.choice(self.pool(epoch, index), (count, images))    # whose pictures fill some of the occluders
         subjects, chosen, strangers = subjects[rows], chosen[rows], strangers[rows]
-        truth = self.targets(self.shards.gather("identity", subjects))
         pictures, points, visible = (self.shards.gather(name, subjects, chosen)
                                      for name in ("images", "image_points", "visible"))
         others = [self.shards.gather("images", row, np.zeros(images, np.int64)) for row in strangers
@@ -154,24 +157,25 @@ class ShardSequence:
                 cv2.normalize(small, x[i, j], 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)
                 keypoints[i, j] = sample.points / self.shards.size
                 seen[i, j] = sample.visible & ((keypoints[i, j] >= 0) & (keypoints[i, j] <= 1)).all(1)
-            if mirrored[row]:
-                truth[i] = mirror_grid(truth[i])
-        return x, {"points": truth, "keypoints": keypoints, "seen": seen}
+        return x, {"keypoints": keypoints, "seen": seen}, subjects, mirrored[rows]
 
 
 class PointSequence(ShardSequence):
-    """The batches of a network that gives points and nothing else (`convlstm`): y is the points, (B, N, 3) float32."""
+    """The same batches for a network that predicts points (`convlstm`): y is the points (B, N, 3) float32, unit sphere,
+    brought onto the template."""
 
     @property
     def shapes(self) -> tuple[tuple, tuple]:
         """Shapes of x and y; None is what varies."""
-        x, y = super().shapes
-        return x, y["points"]
+        return super().shapes[0], (None, self.config.points, 3)
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, np.ndarray]:
         """As `ShardSequence.batch`."""
-        x, y = super().batch(epoch, index, shard)
-        return x, y["points"]
+        x, _, subjects, mirrored = self._crops(epoch, index, shard)
+        points = self.targets(self.shards.gather("identity", subjects))
+        for i in np.flatnonzero(mirrored):
+            points[i] = mirror_grid(points[i])
+        return x, points
 
 
 def mirror(sample: Sample) -> Sample:

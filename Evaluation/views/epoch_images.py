@@ -74,9 +74,9 @@ def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[
     points, of `map_pictures` where it gives maps, of `volume_pictures` where it gives volumes, of `place_pictures`
     where it ends at places.
 
-    batch   (images, truths) as the training's loader gives them: images BGR in [0, 1]; truths (B, N, 3), or a dict with
-            such "points", or a dict of maps (B, H, W, C)
-    output  what the network makes of the images: (B, N, 3), a dict with "points", or (B, H, W, C) whose channels are
+    batch   (images, targets) of the training's loader: images BGR in [0, 1]; targets (B, N, 3), or a dict with
+            "keypoints" (B, T, K, 2), or a dict of maps (B, H, W, C)
+    output  of the network for the images: (B, N, 3), a dict with "keypoints", or (B, H, W, C) whose channels are
             the truth's maps (not those in UNSAID), as many as there are, in their order; where uv is one of them, two
             more channels are the log-variance of u and v
     """
@@ -89,7 +89,9 @@ def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[
     if isinstance(targets, Mapping) and "volume" in targets:
         logits = np.asarray(output["volume"] if isinstance(output, Mapping) else output)[:count]
         return volume_pictures(images, logits, np.asarray(targets["volume"])[:count], names)
-    if isinstance(targets, Mapping) and "points" not in targets:
+    if isinstance(targets, Mapping) and "keypoints" in targets:
+        return place_pictures(images, *(np.asarray(part["keypoints"])[:count] for part in (output, targets)), names)
+    if isinstance(targets, Mapping):
         maps, start, output = {}, 0, np.asarray(output)[:count]
         targets = {name: np.asarray(values)[:count] for name, values in targets.items()
                   if np.ndim(values) == 4 and name not in UNSAID}
@@ -99,11 +101,7 @@ def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[
                 start += values.shape[-1]
         doubts = output[..., start:] if "uv" in maps and output.shape[-1] == start + 2 else None
         return map_pictures(images, maps, targets, names, doubts)
-    if isinstance(output, Mapping) and "points" not in output:
-        return place_pictures(images, *(np.asarray(part["keypoints"])[:count] for part in (output, targets)), names)
-    clouds, targets = (np.asarray(part["points"] if isinstance(part, Mapping) else part)[:count]
-                      for part in (output, targets))
-    return epoch_pictures(images, clouds, targets, names)
+    return epoch_pictures(images, np.asarray(output)[:count], np.asarray(targets)[:count], names)
 
 
 def map_pictures(images: np.ndarray, predictions: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray],

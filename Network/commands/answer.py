@@ -1,4 +1,4 @@
-"""Photos in memory -> a face and its files in memory: what `demo.py --serve` hands to the page. Nothing is written."""
+"""Photos in memory -> a face and its files in memory, for the page of `demo.py --serve`. Nothing is written."""
 from __future__ import annotations
 
 import io
@@ -21,7 +21,7 @@ _DATE = (1980, 1, 1, 0, 0, 0)       # the earliest that a zip can hold: the same
 
 
 class Answer(NamedTuple):
-    """A face to look at, its files by name, and the indices of the photos that showed none."""
+    """A face to display, its files by name, and the indices of the photos that showed none."""
 
     mesh: Mesh
     files: dict[str, bytes]
@@ -29,10 +29,10 @@ class Answer(NamedTuple):
 
 
 class Answers:
-    """`answer = answers(images, name)`: one face from all photos of one person. Models are loaded when first asked for,
+    """`answer = answers(images, name)`: one face from all photos of one subject. Models are loaded on first use,
     and keep nothing of a photo between two calls. One thread at a time.
 
-    model  a model of one's own, the first of `networks`; None: those in the box only. ValueError when the first of
+    model  a model of one's own, the first of `networks`; None: the bundled ones only. ValueError when the first of
            them cannot be loaded.
     """
 
@@ -49,7 +49,7 @@ class Answers:
     def networks(self) -> dict[str, str]:
         """Name -> what a visitor reads of it."""
         box = bundled_models()
-        return {name: "weights in the box" if box.get(name) == path else "the model named by --model"
+        return {name: "bundled weights" if box.get(name) == path else "the model named by --model"
                 for name, path in self._models.items()}
 
     def load(self, name: str) -> Predictor:

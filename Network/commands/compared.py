@@ -1,4 +1,4 @@
-"""Every bundled network, as `evaluate.py --compare` evaluates them: the same pictures for all."""
+"""Every bundled network, as `evaluate.py --compare` evaluates them: the same images for all."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from Network.training.loading import bundled_models, model_path
 
 
 class System(NamedTuple):
-    """A network that is compared. factor: how much more of a picture it wants to see than is shown (a margin's ratio).
+    """A network that is compared. factor: size of its crops over that of the images (a ratio of margins).
     """
 
     name: str

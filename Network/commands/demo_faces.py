@@ -46,7 +46,7 @@ class FaceWriter:
         """Write as the ending of `path` says -> the mesh and the files' paths. ValueError before the first photo."""
         face = self._predictor.face
         if face is None:
-            raise ValueError("no face in any of the pictures")
+            raise ValueError("no face in any of the photos")
         if self._surface == FIT:
             return write_result(path, face, self._expression)
         if self._surface != VOLUME:
@@ -62,7 +62,7 @@ class FaceWriter:
 
 
 def volume_file(path: Path) -> Path:
-    """FACE.ply -> FACE_volume.npz, the place of a face's volume."""
+    """FACE.ply -> FACE_volume.npz, the file of a face's volume."""
     return path.with_name(f"{path.stem}_volume.npz")
 
 

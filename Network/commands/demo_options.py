@@ -37,15 +37,15 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("inputs", nargs="*", metavar="IMAGE|FOLDER|VIDEO|webcam")
     parser.add_argument("--example", action="store_true", help="a public-domain photo (NASA's Eileen Collins)")
-    parser.add_argument("--model", metavar="RUN", help="run folder, .keras or .h5 file; default the weights in the box")
+    parser.add_argument("--model", metavar="RUN", help="run folder, .keras or .h5 file; default the bundled weights")
     parser.add_argument("--checkpoint", default="best_validation", help="which weights of a run folder")
     parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit for the built-in face")
     parser.add_argument("-o", "--output", default="demo.ply", metavar="FILE", help=f"a face: {', '.join(ENDINGS)}; the "
-                        f"faces drawn into a video or the webcam's picture, numbers beside it: {', '.join(FILMS)}")
+                        f"faces drawn into a video or the webcam's image, numbers beside it: {', '.join(FILMS)}")
     parser.add_argument("--faces", choices=("largest", "all"), default="largest",
-                        help="all: a face of its own for every face in one picture")
+                        help="all: a face of its own for every face in one photo")
     parser.add_argument("--box", type=box_of, metavar="X,Y,W,H", help="where the face is, in place of the detector")
-    parser.add_argument("--each", action="store_true", help="one face after every picture, to watch it improve")
+    parser.add_argument("--each", action="store_true", help="one face after every photo, to watch it improve")
     parser.add_argument("--frames", type=int, metavar="N", help=f"frames of a video or the webcam; default {FRAMES}, "
                         "where they are drawn in all")
     parser.add_argument("--labels", action="store_true", help="draw boxes and numbers, too, into a video")
@@ -85,7 +85,7 @@ def films(arguments: argparse.Namespace) -> bool:
 
 
 def _refusals(arguments: argparse.Namespace, page: dict[str, Any], film: dict[str, Any]) -> Iterator[tuple[Any, str]]:
-    """(whether it is so, what is said then), the first that is so first."""
+    """(condition, message) of each combination that is refused."""
     ending, drawn = Path(arguments.output).suffix.lower(), films(arguments)
     yield page and not arguments.serve, f"--{_flag(page)} belongs to --serve"
     yield (arguments.serve and (arguments.inputs or arguments.example),
@@ -109,7 +109,7 @@ def _refusals(arguments: argparse.Namespace, page: dict[str, Any], film: dict[st
     yield (arguments.surface == "points" and ending == ".glb",
            "--surface points is a cloud, which a .glb does not hold; write a .ply or an .obj")
     yield (arguments.each and arguments.faces == "all",
-           "--each follows one person, --faces all gives every face in a picture a face of its own")
+           "--each follows one subject, --faces all makes a face for everyone in a photo")
     yield arguments.iterations < 0, f"--iterations must not be negative, got {arguments.iterations}"
 
 

@@ -29,21 +29,21 @@ class Written(NamedTuple):
 
 
 def landmark_file(path: Path) -> Path:
-    """FACE.ply -> FACE_landmarks.pts, the place of a face's landmarks."""
+    """FACE.ply -> FACE_landmarks.pts, the file of a face's landmarks."""
     return path.with_name(f"{path.stem}_landmarks.pts")
 
 
 def pose_file(path: Path) -> Path:
-    """FACE.ply -> FACE_pose.json, the place of a head's pose."""
+    """FACE.ply -> FACE_pose.json, the file of a head's pose."""
     return path.with_name(f"{path.stem}_pose.json")
 
 
 def write_pose(path: Path, numbers: np.ndarray, photo: str, typicality: float | None = None) -> Path:
-    """Write FACE_pose.json of the face at `path` -> its own path: where the head is in the photo named `photo`.
+    """Write FACE_pose.json of the face at `path` -> its own path: the pose of the head in the image named `photo`.
 
-    numbers     (6,) of `Dataset.geometry.pose.pose_numbers`, by which the keys are named: yaw, pitch, roll (degrees),
-                scale (pixels of the photo per mm), x, y (pixels: where the head frame's origin is seen); NaN is null
-    typicality  of the subject's face, as `Face` has it; None is null: the system does not say
+    numbers     (6,) of `Dataset.geometry.pose.pose_numbers`: yaw, pitch, roll (degrees), scale (pixels of the photo per
+                mm), x, y (pixels, of the head frame's origin), which are the keys; NaN, unknown, is written as null
+    typicality  of the subject's face, as `Face` has it; None, unknown, is written as null
     """
     known = {name: None if math.isnan(value) else round(float(value), 4) for name, value in zip(POSE, numbers)}
     known["typicality"] = None if typicality is None else round(typicality, 3)
@@ -60,7 +60,7 @@ def written_files(path: Path) -> set[Path]:
 
 
 def refuse_overwriting(path: Path, inputs: Iterable[str | Path]) -> None:
-    """ValueError when writing a face to `path` would replace an input, or a picture in a folder that is one."""
+    """ValueError when writing a face to `path` would replace an input, or an image in an input folder."""
     mine = set()
     for name in map(Path, inputs):
         inside = name.iterdir() if name.is_dir() else ()
@@ -83,7 +83,7 @@ def face_mesh(face: Face, expression: bool = False) -> Mesh:
 
 
 def write_result(path: Path, face: Face, expression: bool = False) -> Written:
-    """Write a face's mesh, or cloud, in the form that the ending of `path` says (.ply, .obj with .mtl and texture,
+    """Write a face's mesh, or cloud, in the format of the suffix of `path` (.ply, .obj with .mtl and texture,
     .glb), and an ordered one's landmarks in the same units: the unit sphere, head frame; and its pose, where known."""
     mesh = face_mesh(face, expression)
     flat = path.suffix.lower() == ".ply"        # vertex colours; the others take the finer texture

@@ -6,13 +6,13 @@ import dataclasses
 import json
 from pathlib import Path
 
-from Network.models.registry import NETWORKS
 from Network.config.declared import declared, explained
 from Network.config.flags import add_flags, given
+from Network.models.registry import NETWORKS
 
 DEFAULT_PRESET = "quick"
 #: of all fields those that most runs set; the others are advanced
-COMMON = ("epochs", "learning_rate", "precision", "seed", "init", "batch_size", "batch_images", "batches",
+COMMON = ("epochs", "learning_rate", "precision", "seed", "warm_start", "batch_size", "batch_images", "batches",
           "validation_subjects", "augment", "image_size")
 
 
@@ -33,10 +33,10 @@ def chosen_preset(argv: list[str] | None) -> str:
         return preset
     try:
         own = json.loads(config.read_text())["preset"]
-    except (ValueError, KeyError, TypeError):       # what is wrong with it is said where it is read
+    except (ValueError, KeyError, TypeError):       # the error is reported where it is read
         return preset
     if known.preset and known.preset != own:
-        raise ValueError(f"{config.parent}: was begun with --preset {own}, not {known.preset}; --resume goes on with "
+        raise ValueError(f"{config.parent}: was started with --preset {own}, not {known.preset}; --resume goes on with "
                          "its own")
     return own if own in presets else preset
 
@@ -56,9 +56,9 @@ def parse(argv: list[str] | None, description: str, data_configs: dict[str, type
                         + ", ".join(sorted(presets)), metavar="PRESET")
     parser.add_argument("--run", metavar="FOLDER", type=Path, default=Path(f"runs/{preset}"),
                         help="default runs/PRESET")
-    parser.add_argument("--resume", action="store_true", help="go on with the run folder, or begin it")
+    parser.add_argument("--resume", action="store_true", help="resume the run in the folder, or start it")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that render for DATA live (cores but one)")
-    parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit: who was drawn")
+    parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit: of the rendered subjects")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     model = declared(NETWORKS[network])
     sections = {"settings": settings["Settings"], "train": settings["TrainConfig"], "data": data_configs[network],

@@ -5,7 +5,7 @@
     predictor.face                                  # the last Face
     predictor.reset()                               # the next photo shows another subject
 
-What a system can do is said once, by the class attributes of its Predictor. No other code asks for a network's name.
+The capabilities of a system are class attributes of its Predictor. No other code compares a network's name.
 """
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ BATCH = 16              # images that go through a network at a time
 
 
 class Face(NamedTuple):
-    """What is known after a photo. None: the system does not say.
+    """The estimate after a photo. None: the system does not estimate it.
 
     points        (N, 3) float32, the subject's neutral face from all photos so far, canonical coordinates, unit sphere
-    crop          where the last photo shows it, without the picture
+    crop          of the last photo, without the whole photo
     photo_points  (N, 3) float32, the face in the last photo with its expression, as `points`
-    keypoints     (256, 2) float32, where a 16x16 ordered grid of the face lies in the crop, normalised coordinates
+    keypoints     (256, 2) float32, a 16x16 ordered grid of the face in normalised coordinates of the crop
     landmarks     (68, 2) float32, likewise
     pose          `Dataset.geometry.pose.Pose` of the head in the crop: px are crop sides, lengths mm
     texture       the colours of an ordered face; the next photo adds to it
-    score         1 or more: the network sees a face; 0 or less: it sees none; None: it cannot tell
+    score         1 or more: the crop shows a face; 0 or less: it shows none
     typicality    how far the subject's face is from the mean face, 1 for an average subject of the face model
     """
 
@@ -56,8 +56,8 @@ class Face(NamedTuple):
 
     @property
     def pose_numbers(self) -> np.ndarray | None:
-        """(6,) float64, `Dataset.geometry.pose.pose_numbers` of the head in the picture. Where only keypoints are known the
-        angles are those of the pose that shows them there, and scale and origin are NaN: such a face has no mm."""
+        """(6,) float64, `Dataset.geometry.pose.pose_numbers` of the head in the photo. Where only keypoints are known
+        the angles are those of the weak perspective fitted to them; scale and origin are NaN: the face has no mm."""
         if self.pose is not None:
             return pose_numbers(self.pose, self.crop.box, 1)
         if self.keypoints is None:
@@ -69,8 +69,9 @@ class Face(NamedTuple):
 
     @property
     def picture_landmarks(self) -> np.ndarray | None:
-        """(68, 3) float64: the landmarks in px of the picture, and their depth, px towards the camera, from the face's
-        own landmarks as they lie in the photo. All NaN where any is not finite; None where the system has none."""
+        """(68, 3) float64: the landmarks in px of the photo, and their depth, px towards the camera, by the weak
+        perspective fitted to the face's own landmarks. All NaN where any is not finite; None where the system has none.
+        """
         if self.landmarks is None:
             return None
         x, y, width, height = self.crop.box
@@ -97,18 +98,18 @@ class Predictor(ABC):
 
     Class attributes, the capabilities:
     network              name in `Network.NETWORKS`
-    representation       what the network answers: points, uv, depth, volume, coefficients, keypoints
-    fusion               how several photos become one subject, in words
+    representation       of the network's output: points, uv, depth, volume, coefficients, keypoints
+    fusion               how several photos are combined, for tables
     scaling              default of the input scaling; `input_scaling` is the config's
     has_photo_face, has_landmarks, has_pose     what a `Face` holds
     dense                of uv, depth, volume, coefficients: which of `uv_map`, `depth_map`, `volume`, `passes` work
-    maps                 of uv, depth, volume: what `answers` gives for every pixel, to be evaluated; None: nothing
-    views, surfaces      what demo.py can draw and write
+    maps                 of uv, depth, volume: the dense prediction of `answers`; None: none
+    views, surfaces      that demo.py can draw and write
     iterated             the network runs several times over a photo
-    finds_faces_itself   it scores crops, so that proposals beside the detector's are tried
-    photo_surface        for evaluation of a photo the network's own surface counts, not the fitted face
+    finds_faces_itself   it scores crops, so that proposals beside the detector's can be tried
+    photo_surface        a photo is evaluated by the network's own surface, not by the fitted face
     follows_video        `follower` works
-    shows_layers         its layers' outputs can be drawn
+    shows_layers         feature maps of its layers can be drawn
     """
 
     network: ClassVar[str]
@@ -150,12 +151,12 @@ class Predictor(ABC):
                           estimate=self.finds_faces_itself)
 
     def add(self, image: Crop | Picture | np.ndarray) -> Face:
-        """One more photo of the same subject -> what is known now.
+        """One more photo of the same subject -> the estimate from all photos so far.
 
-        image  a crop of `crops`; or a picture (H, W, 3) uint8 BGR, in which the largest face is found
-        The crop is cut again where the face lies off its place, and the picture's other proposals are tried where the
-        network scores and sees none. NoFace where no face is found, or where the network's answer is not finite; then
-        nothing is kept of the photo.
+        image  a crop of `crops`; or a photo (H, W, 3) uint8 BGR, in which the largest face is detected
+        The face is re-cropped where it is off the crop's centre; where the network scores the crop as no face, the
+        photo's other proposals are tried. NoFace where no face is found, or where the network's output is not finite;
+        then nothing is kept of the photo.
         """
         crop, answer, score = best_crop(self._crop_of(image), self._look)
         face = self._update(answer, crop._replace(whole=None, others=None))
@@ -169,7 +170,7 @@ class Predictor(ABC):
         self._forget()
 
     def landmarks_in(self, image: np.ndarray, box: Box | None = None) -> np.ndarray | None:
-        """A picture (H, W, 3) uint8 BGR alone, and a box in it, None for the detector's -> `Face.picture_landmarks`;
+        """A single photo (H, W, 3) uint8 BGR, and a box in it, None for the detector's -> `Face.picture_landmarks`;
         None where no face is found. Resets. ValueError for a system without landmarks."""
         if not self.has_landmarks:
             raise ValueError(f"{self.source}: {self.network} has no landmarks in a photo")
@@ -216,7 +217,7 @@ class Predictor(ABC):
         """Images (S, S, 3) uint8 BGR -> the network's input (B, S, S, 3) float32 in [0, 1]."""
         return np.stack([self._scaled(image) for image in images])
 
-    # --- what the last photo shows, pixel by pixel ------------------------------------------------------------------
+    # --- dense predictions of the last photo ---------------------------------------------------------------------
     def uv_map(self) -> UVReading:
         """The last photo's UV map. ValueError where the system has none."""
         raise ValueError(f"{self.source}: {self.network} has no UV map")
@@ -240,7 +241,7 @@ class Predictor(ABC):
         return 0
 
     def answers(self, inputs: np.ndarray) -> np.ndarray:
-        """Network inputs (B, S, S, 3) float32 -> its dense predictions (B, S, S, C) float32, where `maps`."""
+        """Network inputs (B, S, S, 3) float32 -> dense predictions (B, S, S, C) float32, where `maps`."""
         raise ValueError(f"{self.source}: {self.network} has no dense prediction")
 
     def heat_landmarks(self) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -255,10 +256,10 @@ class Predictor(ABC):
 
     def follower(self) -> FaceNetwork:
         """The network for the frames of a video. ValueError where the system has no keypoints."""
-        raise ValueError(f"{self.source}: {self.network} does not say where a face lies in a frame")
+        raise ValueError(f"{self.source}: {self.network} has no keypoints in a frame")
 
     def run_iterations(self, iterations: int) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
-        """(inputs (B, S, S, 3), poses (B, 6) to hold or None) -> coefficients (iterations + 1, B, 290), the start
+        """(inputs (B, S, S, 3), poses (B, 6) to keep fixed or None) -> coefficients (iterations + 1, B, 290), the start
         first. ValueError where the network is not iterated."""
         raise ValueError(f"{self.source}: {self.network} is not iterated")
 
@@ -277,11 +278,11 @@ class Predictor(ABC):
     # --- each system's own ------------------------------------------------------------------------------------------
     @abstractmethod
     def _look(self, crop: Crop) -> Scored[Answer]:
-        """The network's answer to a crop, re-cropped where that is possible. Changes nothing. May raise NoFace."""
+        """The network's output for a crop, re-cropped where needed. Changes no state. May raise NoFace."""
 
     @abstractmethod
     def _update(self, answer: Answer, crop: Crop) -> Face:
-        """Keep an answer -> the face. Either raises NoFace and keeps nothing, or does not raise."""
+        """Add an output to the state -> the face. NoFace, and the state is unchanged, where it shows none."""
 
     @abstractmethod
     def _forget(self) -> None:
@@ -292,7 +293,7 @@ class Predictor(ABC):
         """As `predict`, checked."""
 
     def _visible(self, answer: Any) -> np.ndarray | None:
-        """(S, S) bool: the pixels of the crop that show the face itself; None: unknown."""
+        """(S, S) bool: the pixels of the crop in which the face is not occluded; None: unknown."""
         return None
 
     # --- shared -----------------------------------------------------------------------------------------------------
@@ -327,7 +328,7 @@ class Predictor(ABC):
 
 
 def _view(face: Face) -> View | None:
-    """How the crop sees an ordered face; None where nothing tells: no keypoints, and not known to be frontal."""
+    """The view of an ordered face in the crop; None without keypoints, unless the face is known to be frontal."""
     shape = face.points if face.photo_points is None else face.photo_points
     if face.keypoints is not None:
         return view_of(shape, face.keypoints)
@@ -335,7 +336,7 @@ def _view(face: Face) -> View | None:
 
 
 def in_batches(run: Callable[[np.ndarray], Any], inputs: np.ndarray) -> np.ndarray:
-    """A network's answers (B, ...) float32 to inputs (B, ...), BATCH at a time."""
+    """A network's outputs (B, ...) float32 for inputs (B, ...), BATCH at a time."""
     return np.concatenate([np.asarray(run(inputs[i:i + BATCH]), np.float32) for i in range(0, len(inputs), BATCH)])
 
 

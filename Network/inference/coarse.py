@@ -65,7 +65,7 @@ class CoarsePredictor(Predictor):
         self._iterated.run(np.zeros((self.size, self.size, 3), np.float32))     # traced now, not with the first photo
 
     def _iterations(self, predict: Callable[[np.ndarray], Any], iterations: int = 0) -> Iterated:
-        learned = self.config.get("face_model") or model_hash(load_face_model(BUILT_IN))     # older runs do not say
+        learned = self.config.get("face_model") or model_hash(load_face_model(BUILT_IN))     # older runs lack it
         if learned != model_hash(load_face_model()):
             raise ValueError(f"{self.source}: its coefficients are of face model {learned[:12]}, this is "
                              f"{model_hash(load_face_model())[:12]}; --face-model must name the one it was trained on")
@@ -112,7 +112,7 @@ class CoarsePredictor(Predictor):
                 found = Iterations(np.concatenate([before, passes.faces[1:]]),
                                    np.concatenate([found.changes, passes.changes]), passes.converged)
                 crop, changes = better, None
-            if changes is None:         # passes that begin with a face move it less, wherever they end
+            if changes is None:         # passes from a known face change less, also when they diverge
                 changes = self._iterated.run(self._scaled(crop.image)).changes
         except NoAnswer as error:
             raise NoFace(f"{crop.source}: {error}") from None

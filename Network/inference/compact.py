@@ -21,16 +21,16 @@ from Network.training.loading import Loaded
 from Network.video.video import Cut, FaceAnswer
 
 LAYERS = 200            # of the rendered volume
-# Mean log-variance of the keypoints (of a coordinate's error, in losses.PLACE_UNIT): a face below the first, none above
-# the second. Own renders, 1,186 crops by the detector, at the face and at random, re-cropped up to three times: of the
-# 717 whose landmarks then err by less than 8 % it is above 1.5 in one and above 2 in none, of the 468 that lie
-# elsewhere (above 12 %) below 1.5 in 2 and below 2 in 7; of 300 squares of pictures without anybody in none. Real
-# profiles have 1.1 to 1.6, other photos -1.7 to -0.1.
+# Mean log-variance of the keypoints (of a coordinate's error, in losses.KEYPOINT_UNIT): a face below the first, none
+# above the second. Measured on 1,186 crops of own renders (by the detector, at the face, at random; re-cropped up to
+# three times). Of the 717 whose landmarks then err by less than 8 %, one is above 1.5 and none above 2; of the 468 that
+# err by more than 12 %, 2 are below 1.5 and 7 below 2; of 300 crops of images without a face, none. Real profiles have
+# 1.1 to 1.6, other photos -1.7 to -0.1.
 FACE, NO_FACE = 1.5, 2.0
 
 
 class Found(NamedTuple):
-    """What the network says of a crop: keypoints (256, 2) crop sides, log_variance (256,), float32."""
+    """The network's output for a crop: keypoints (256, 2) in normalised coordinates, log_variance (256,), float32."""
 
     keypoints: np.ndarray
     log_variance: np.ndarray
@@ -58,7 +58,7 @@ class CompactPredictor(Predictor):
         self._keypoint_model = read_keypoint_model(loaded.source)
         self._readout = self.new_readout()
         self._forget()
-        self._run(ops.zeros((1, 1, self.size, self.size, 3)))       # traced now, not with the first photo
+        self._run(ops.zeros((1, 1, self.size, self.size, 3)))       # traced here, not with the first photo
 
     def new_readout(self) -> SubjectReadout:
         """The read-out of another subject."""
@@ -69,7 +69,7 @@ class CompactPredictor(Predictor):
         output = self._run(ops.convert_to_tensor(inputs[None, None]))
         found = Found(*(np.asarray(output[name], np.float32)[0, 0] for name in ("keypoints", "log_variance")))
         if not all(np.isfinite(values).all() for values in found):
-            raise NoFace("no face: the network's answer is not finite")
+            raise NoFace("no face: the network's output is not finite")
         return found
 
     def _look(self, crop: Crop) -> Scored[Found]:
@@ -143,12 +143,14 @@ class CompactPredictor(Predictor):
 
 
 def pose_of(estimate: PhotoEstimate) -> Pose:
-    """The pose in sides of the crop."""
+    """The pose in normalised coordinates of the crop."""
     return Pose(estimate.rotation, estimate.scale, np.asarray(estimate.translation))
 
 
 class Follower:
-    """`Network.video.video.FaceNetwork`: each frame is one more photo of its face; the state is the face's readout."""
+    """`Network.video.video.FaceNetwork`: each frame is one more photo of its face; the state is the face's read-out."""
+
+    rendering = 0.0
 
     def __init__(self, predictor: CompactPredictor) -> None:
         self._predictor, self._model = predictor, load_face_model()

@@ -13,8 +13,8 @@ from Network.engine.graph import compiled
 from Network.inference.base import Face, Predictor
 from Network.inference.photos import Crop, NoFace, Scored
 from Network.mobile3model import Config, build_step, initial_states
-from Network.training.named_weights import copy_weights
 from Network.training.loading import Loaded
+from Network.training.named_weights import copy_weights
 
 
 class Points(NamedTuple):

@@ -1,5 +1,5 @@
-"""Systems that answer for every pixel: what they say of each photo is fitted by the face model, and the fits of a
-subject's photos are put together."""
+"""Systems with a dense prediction: the face model is fitted to that of each photo, and the fits of a subject's photos
+are combined."""
 from __future__ import annotations
 
 from abc import abstractmethod
@@ -17,7 +17,7 @@ from Network.training.loading import Loaded
 
 Reading = TypeVar("Reading")
 MAX_PHOTOS = 16         # that are fitted: the newest
-FARTHEST = 12.0         # standard deviations from the mean face: an identity farther off is a fit that went wrong
+FARTHEST = 12.0         # standard deviations from the mean face: an identity beyond that is a failed fit
 
 
 class Fit(NamedTuple):
@@ -51,19 +51,18 @@ class DensePredictor(Predictor, Generic[Reading]):
         model = loaded.model
         self._run = compiled(lambda images: model(images, training=False))
         self._forget()
-        self._run(ops.zeros((1, self.size, self.size, 3)))      # traced now, not with the first photo
+        self._run(ops.zeros((1, self.size, self.size, 3)))      # traced here, not with the first photo
 
     @abstractmethod
     def read(self, output: np.ndarray) -> Reading:
-        """A photo's dense prediction (S, S, C) -> what the fit needs of it. NoFace or NotFittable where it shows none.
-        """
+        """A photo's dense prediction (S, S, C) -> the input of the fit. NoFace or NotFittable without a face."""
 
     @abstractmethod
     def fit(self, readings: Sequence[Reading], state: Any = None) -> Fit:
         """One subject from at least one reading; state: of the fit to all of them but the last."""
 
     def own_surface(self, output: np.ndarray) -> np.ndarray:
-        """Of one with `photo_surface`: points (M, 3) float32 of what a dense prediction itself shows, unit sphere.
+        """Of one with `photo_surface`: points (M, 3) float32 of the dense prediction's own surface, unit sphere.
         NoFace or NotFittable where it shows none."""
         raise ValueError(f"{self.source}: {self.network} has no surface of its own")
 

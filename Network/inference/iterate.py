@@ -20,7 +20,7 @@ Predict = Callable[[np.ndarray], Any]
 
 
 class NoAnswer(ValueError):
-    """The network says what is not finite."""
+    """The network's output is not finite."""
 
 
 class Iterations(NamedTuple):
@@ -79,7 +79,7 @@ class Iterated:
 
     def once(self, images: np.ndarray, estimates: np.ndarray, poses: np.ndarray | None = None) -> np.ndarray:
         """One pass over B images -> (B, 290) float32 in the frame of these images, expression weights within [0, 1];
-        poses (B, 6): held there. NoAnswer where the network says what is not finite, ValueError where it is no coarse
+        poses (B, 6): kept fixed there. NoAnswer where an output is not finite, ValueError where it is no coarse
         network."""
         found = np.array(self.predict(self.inputs(images, estimates)), np.float32)
         if found.shape != (len(images), COUNT):
@@ -111,7 +111,7 @@ class Iterated:
 
 
 class Frame(NamedTuple):
-    """A face in a frame: coefficients (290,) float32 in the crop; box of the crop in the frame; places (256, 2) and
+    """A face in a frame: coefficients (290,) float32 in the crop; box of the crop in the frame; keypoints (256, 2) and
     landmarks (68, 2) float64, sides of the crop; change: how far it moved since the last, in sides (inf at first)."""
 
     coefficients: np.ndarray

@@ -28,16 +28,16 @@ class NoFace(ValueError):
 
 
 class Crop(NamedTuple):
-    """A face cut out of a picture.
+    """The crop of a face in an image.
 
     image      (S, S, 3) uint8 BGR at the network's input size
     photo      (P, P, 3) uint8 BGR, P <= 512: the same square in a finer resolution, for previews and textures
-    box        (x, y, w, h) px of the picture
-    source     name of the picture
+    box        (x, y, w, h) px of the image
+    source     name of the image
     pass_name  the detector's pass that found it, "by hand", or the name of a proposal
-    whole      (H, W, 3) uint8 BGR, the picture, for re-crops; None: there are none
-    others     the picture's other proposals, the likeliest first; None: there are none
-    sure       the box was named by the caller or found by a reliable stage of the detector: such a crop is accepted
+    whole      (H, W, 3) uint8 BGR, the whole image, for re-crops; None: no re-crops
+    others     the image's other proposals, the likeliest first; None: none
+    reliable   the box was named by the caller or found by a reliable stage of the detector: such a crop is accepted
                whatever its score
     """
 
@@ -48,7 +48,7 @@ class Crop(NamedTuple):
     pass_name: str
     whole: np.ndarray | None = None
     others: Callable[[], Iterator["Crop"]] | None = None
-    sure: bool = True
+    reliable: bool = True
 
 
 class Scored(NamedTuple, Generic[Answer]):
@@ -71,20 +71,20 @@ def square_crop(image: np.ndarray, size: int, name: str = "image") -> Crop:
 
 
 def cut(image: np.ndarray, box: Box, size: int, name: str, pass_name: str) -> Crop:
-    """The crop of a box (x, y, w, h) of a picture (H, W, 3) uint8 BGR; what lies outside repeats the border."""
+    """The crop of a box (x, y, w, h) of an image (H, W, 3) uint8 BGR; pixels outside repeat the border."""
     photo = crop_resize(image, box, min(max(box[2:]), MAX_PREVIEW), "area")
     return Crop(crop_resize(image, box, size, "area"), photo, box, name, pass_name, image,
-                sure=pass_name in (*SURE_PASSES, BY_HAND))
+                reliable=pass_name in (*SURE_PASSES, BY_HAND))
 
 
 def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_face: bool = False, margin: float = 1.0,
                estimate: bool = False) -> list[Crop]:
-    """The largest face (or every face, largest first) of a picture as crops of `size` px; [] when none is found.
+    """The largest face (or every face, largest first) of an image as crops of `size` px; [] when none is found.
 
-    box     takes the place of the detector
-    margin  by which a box is grown before it is cut, as in training
-    guess   of a network that can score crops: where the detector's reliable stages find none, the first proposal
-    ValueError when the box does not lie on the picture.
+    box     in place of the detector
+    margin  factor by which a box is grown before the crop, as in training
+    estimate  for a network that scores crops: the first proposal, where the reliable stages of the detector find none
+    ValueError when the box does not lie on the image.
     """
     name, image = picture
     if box is not None:
@@ -100,23 +100,23 @@ def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_fac
 
 def faces_of(source: Iterable[Picture], crops_of: Callable[[Picture], list[Crop]], every_face: bool = False
              ) -> Iterator[list[Crop]]:
-    """The crops of each picture, one picture in memory at a time.
+    """The crops of each image, one image in memory at a time.
 
     crops_of    a Predictor's `crops`, with its options
-    every_face  of one picture only: nobody says who is who across several
-    A picture without a face is skipped with a warning. ValueError when none has a face.
+    every_face  of one image only: identities across several are unknown
+    An image without a face is skipped with a warning. ValueError when none has a face.
     """
     empty, given = [], 0
     for number, picture in enumerate(source):
         if every_face and number:
-            raise ValueError("--faces all takes one picture, since nobody says who is who across several")
+            raise ValueError("--faces all takes one photo: identities across several are unknown")
         crops = crops_of(picture)
         if crops:
             given += 1
             yield crops
         else:
             empty.append(picture.name)
-    if given:           # else the error below says it
+    if given:           # else the error below names them
         for name in empty:
             log.warning("%s: no face found; skipped", name)
     else:
@@ -125,8 +125,8 @@ def faces_of(source: Iterable[Picture], crops_of: Callable[[Picture], list[Crop]
 
 
 def best_crop(crop: Crop, look: Callable[[Crop], Scored[Answer]]) -> Scored[Answer]:
-    """The first of the crop and its picture's other proposals that scores as a face; else the one with the best
-    positive score; else the crop itself, if it is sure.
+    """The first of the crop and its image's other proposals that scores as a face; else the one with the best
+    positive score; else the crop itself, if it is reliable.
 
     look  may raise NoFace. NoFace where no proposal is accepted.
     """
@@ -144,14 +144,14 @@ def best_crop(crop: Crop, look: Callable[[Crop], Scored[Answer]]) -> Scored[Answ
         best = seen if best is None or seen.score > best.score else best
     if best is not None and best.score > 0:
         return best
-    if first is None or not crop.sure:
+    if first is None or not crop.reliable:
         raise error
     return first
 
 
 def recropped(crop: Crop, look: Callable[[Crop], Answer], keypoints: Callable[[Answer], np.ndarray | None]
               ) -> tuple[Crop, Answer]:
-    """Look at a crop, and again at better ones while the face lies off its place, at most MAX_RECROPS times.
+    """`look` at a crop, then at re-crops while the face is off the crop's centre, at most MAX_RECROPS times.
 
     keypoints  answer -> (K, 2) in normalised coordinates of its crop, or None. NoFace in the first crop is raised;
     in a later one the crop before it is kept.
@@ -170,9 +170,9 @@ def recropped(crop: Crop, look: Callable[[Crop], Answer], keypoints: Callable[[A
 
 
 def recrop(crop: Crop, keypoints: np.ndarray) -> Crop | None:
-    """A crop in which the face lies as in most of the training; None where it does already, or the picture is gone.
+    """A crop in which the face lies as in training; None where it already does, or without the whole image.
 
-    keypoints (K, 2): where the network sees the face, in normalised coordinates of the crop. A crop moves by at most
+    keypoints (K, 2): of the face, in normalised coordinates of the crop. A crop moves by at most
     half its side and changes its size by at most a factor of two, however wrong the keypoints are.
     """
     low, high = keypoints.min(axis=0), keypoints.max(axis=0)
@@ -191,10 +191,10 @@ def recrop(crop: Crop, keypoints: np.ndarray) -> Crop | None:
 
 
 def _square(box: Box, picture: Picture) -> Box:
-    """A square about the same centre: the network never saw a squeezed face. ValueError as `crop_faces`."""
+    """A square about the same centre: the network was trained on undistorted faces. ValueError as `crop_faces`."""
     x, y, w, h = box
     height, width = picture.image.shape[:2]
     if not (1 <= w <= 2 * width and 1 <= h <= 2 * height and -w < x < width and -h < y < height):
-        raise ValueError(f"{picture.name}: box {x},{y},{w},{h} does not lie on the picture of {width}x{height} pixels")
+        raise ValueError(f"{picture.name}: box {x},{y},{w},{h} does not lie on the photo of {width}x{height} pixels")
     side = max(w, h)
     return x - (side - w) // 2, y - (side - h) // 2, side, side

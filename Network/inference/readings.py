@@ -1,4 +1,4 @@
-"""What a network says of each pixel of a crop, under one name each: what the views and surfaces of demo.py take."""
+"""Dense predictions of a crop by name: the input of the views and surfaces of demo.py."""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -9,8 +9,8 @@ from Dataset.geometry.camera import Camera
 
 
 class UVReading(NamedTuple):
-    """uv (S, S, 2) float32 in [0, 1], NaN off the face; mask (S, S) bool: the pixel shows the face, whatever stands
-    before it; occluded (S, S) bool: mask, and nothing stands before it."""
+    """uv (S, S, 2) float32 in [0, 1], NaN off the face; mask (S, S) bool: the face covers the pixel, occluded or
+    not; occluded (S, S) bool, the paper's name: mask, and the face is visible."""
 
     uv: np.ndarray
     mask: np.ndarray

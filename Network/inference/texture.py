@@ -1,4 +1,4 @@
-"""The colours of a face, gathered from any number of photos: each point takes them from photos that see it squarely."""
+"""The colours of a face from any number of photos: each point takes them from photos that show it frontally."""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -9,27 +9,27 @@ import numpy as np
 from Dataset.rendering.texture import fill
 from Network.layers.grid import grid_normals, resample, texels
 
-#: where no place is known: point (px, py) of a unit-sphere cloud lies at (x + scale px, y - scale py) of the frontal
+#: without keypoints: point (px, py) of a unit-sphere cloud lies at (x + scale px, y - scale py) of the frontal
 #: detector's square; measured on 160 frontal renders, rms 2.6 % of the square
 FACE_IN_BOX = (0.611, 0.5, 0.48)
 TEXTURE = 256       # texels a side
-_SHARPNESS = 6          # the larger, the more the squarest view decides
+_SHARPNESS = 6          # the larger, the more the most frontal view dominates
 _BEHIND = 0.08          # unit sphere: a point this much behind another in the same cell is hidden
 _CELLS = 72
-_MIN = 5e-3           # a weight below it is no view at all
+_MIN = 5e-3           # a smaller weight counts as hidden
 
 
 class View(NamedTuple):
-    """place (N, 2): of each point in the photo, in sides, the top left corner (0, 0); weight (N,) in [0, 1]: how
-    squarely the photo sees it, 0 where it does not."""
+    """position (N, 2): of each point in the photo, normalised coordinates; weight (N,) in [0, 1]: 1 where the photo
+    shows it frontally, 0 where it is hidden."""
 
-    place: np.ndarray
+    position: np.ndarray
     weight: np.ndarray
 
 
 def view_of(points: np.ndarray, keypoints: np.ndarray) -> View:
-    """How a photo sees a face. points (N, 3), an ordered grid in the head frame; places (K, 2), a coarser grid of where
-    they lie, in sides of the photo."""
+    """The view of a face in a photo. points (N, 3), an ordered grid in the head frame; keypoints (K, 2), a coarser
+    grid, in normalised coordinates of the photo."""
     side, coarse = round(len(points) ** 0.5), round(len(keypoints) ** 0.5)
     fine = resample(keypoints, side)
     few = resample(points, coarse).astype(np.float64)
@@ -47,10 +47,10 @@ def view_of(points: np.ndarray, keypoints: np.ndarray) -> View:
 
 
 def frontal_view(points: np.ndarray) -> View:
-    """The same without places, for a photo that the frontal detector cut."""
+    """The same without keypoints, for a crop of the frontal detector."""
     scale, x, y = FACE_IN_BOX
-    place = np.stack([x + scale * points[:, 0], y - scale * points[:, 1]], 1)
-    return View(place, np.clip(grid_normals(points)[:, 2], 0, 1) ** _SHARPNESS)
+    position = np.stack([x + scale * points[:, 0], y - scale * points[:, 1]], 1)
+    return View(position, np.clip(grid_normals(points)[:, 2], 0, 1) ** _SHARPNESS)
 
 
 class Texture:
@@ -62,24 +62,23 @@ class Texture:
         self._sum = np.zeros((self._side ** 2, 3), np.float32)
         self._weight = np.zeros(self._side ** 2, np.float32)
 
-    def add(self, photo: np.ndarray, view: View, free: np.ndarray | None = None) -> None:
-        """photo (P, P, 3) uint8 BGR as a view of the N points sees the face. free (S, S) bool: the pixels of the same
-        square that show the face with nothing before it, else hair, hands and glasses are painted onto it; None: all.
-        """
-        place = texels(view.place, self._side).reshape(self._side, self._side, 2)
+    def add(self, photo: np.ndarray, view: View, visible: np.ndarray | None = None) -> None:
+        """Add a photo (P, P, 3) uint8 BGR with its view of the N points. visible (S, S) bool: the pixels of the same
+        square in which the face is not occluded, so that hair, hands and glasses are left out; None: all."""
+        position = texels(view.position, self._side).reshape(self._side, self._side, 2)
         weight = texels(view.weight[:, None], self._side)[:, 0].astype(np.float32)
-        bgr = _sampled(photo, place, cv2.BORDER_REPLICATE).reshape(-1, 3)
-        if free is not None:
-            # a pixel is free by its centre: at its rim hair may show, so its neighbours have to be free as well
-            sure = cv2.erode(np.asarray(free).astype(np.float32), np.ones((3, 3), np.uint8))
-            weight *= _sampled(sure, place, cv2.BORDER_CONSTANT).ravel() > 0.999
+        bgr = _sampled(photo, position, cv2.BORDER_REPLICATE).reshape(-1, 3)
+        if visible is not None:
+            # the mask is sampled at pixel centres: at its boundary hair may show, so it is eroded by a pixel
+            eroded = cv2.erode(np.asarray(visible).astype(np.float32), np.ones((3, 3), np.uint8))
+            weight *= _sampled(eroded, position, cv2.BORDER_CONSTANT).ravel() > 0.999
         self._sum += bgr * weight[:, None]
         self._weight += weight
 
     def image(self) -> np.ndarray | None:
-        """(side, side, 3) uint8 BGR, a texel for each place of the face, row by row; None before a photo showed any.
+        """(side, side, 3) uint8 BGR, a texture over the ordered grid, row by row; None before a photo showed any.
 
-        What no photo shows takes the other half's colour, then a smooth continuation.
+        Hidden texels take the colour of the mirrored ones, then a smooth continuation.
         """
         if self._weight.max() < _MIN:
             return None
@@ -98,7 +97,7 @@ class Texture:
         return np.ascontiguousarray(np.rint(colours)[:, ::-1]).astype(np.uint8)
 
 
-def _sampled(picture: np.ndarray, place: np.ndarray, border: int) -> np.ndarray:
-    """A square picture (S, S, ...) at places (h, w, 2) in its sides, bilinear."""
-    return cv2.remap(picture, (place * len(picture) - 0.5).astype(np.float32), None, cv2.INTER_LINEAR,
+def _sampled(image: np.ndarray, position: np.ndarray, border: int) -> np.ndarray:
+    """A square image (S, S, ...) at positions (h, w, 2) in normalised coordinates, bilinear."""
+    return cv2.remap(image, (position * len(image) - 0.5).astype(np.float32), None, cv2.INTER_LINEAR,
                      borderMode=border)

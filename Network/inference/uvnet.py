@@ -27,10 +27,10 @@ MIN_PIXELS = 150        # of a face, of 128x128: with fewer the photo shows none
 #: maps errs as much (docs/results.md)
 STRIDE = 3              # of the pixels that are fitted
 FIT = FitOptions(components=80, iterations=3)
-RANGE = 4.0             # a pixel's share of the atlas is believed within this factor of the face's median
-# of a video: fewer pixels and steps; the mask's share of the crop from which on the face is certain, and the least one
+RANGE = 4.0             # a pixel's area in the atlas is limited to within this factor of the face's median
+# of a video: fewer pixels and steps; the mask's part of the crop above which a face is certain, and the smallest one
 VIDEO_STRIDE, VIDEO_FIT = 4, FitOptions(components=60, iterations=3)
-CERTAIN, MIN_SHARE = 0.15, 0.02
+CERTAIN, MIN_COVERED = 0.15, 0.02
 
 
 class UVNetPredictor(DensePredictor[Correspondences]):
@@ -78,22 +78,22 @@ class UVNetPredictor(DensePredictor[Correspondences]):
 
 
 def pairs_of(maps: Any, stride: int) -> Correspondences:
-    """The correspondences of `Network.models.uvnet.read_maps`, weighted where the network says how certain it is."""
+    """The correspondences of `Network.models.uvnet.read_maps`, weighted by their uncertainty where it is known."""
     weights = None if maps.log_variance is None else pixel_weights(maps.uv, maps.log_variance)
     return uvmap.decode(maps.uv, maps.mask, weights, stride)
 
 
 def pixel_weights(uv: np.ndarray, log_variance: np.ndarray) -> np.ndarray:
     """Weight of each pixel, 1 / px^2: uv (S, S, 2), NaN off the face, log_variance (S, S, 2) of u and v -> (S, S)
-    float64, 0 off the face. A variance in the atlas becomes one in the picture by the share of the atlas that the pixel
+    float64, 0 off the face. A variance in the atlas becomes one in the image by the area of the atlas that the pixel
     shows."""
     down, across = np.gradient(uv.astype(np.float64), axis=(0, 1))
-    share = np.abs(across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0])       # of the square, a pixel
-    known = np.isfinite(share)
-    middle = np.median(share[known]) if known.any() else 1.0
-    share = np.clip(np.where(known, share, middle), middle / RANGE, middle * RANGE)
+    area = np.abs(across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0])       # of the square, a pixel
+    known = np.isfinite(area)
+    middle = np.median(area[known]) if known.any() else 1.0
+    area = np.clip(np.where(known, area, middle), middle / RANGE, middle * RANGE)
     variance = np.exp(log_variance.astype(np.float64)).mean(-1)
-    return np.where(np.isfinite(variance), np.maximum(share, 1e-12) / np.maximum(variance, 1e-12), 0.0)
+    return np.where(np.isfinite(variance), np.maximum(area, 1e-12) / np.maximum(variance, 1e-12), 0.0)
 
 
 class Tracked(NamedTuple):
@@ -109,6 +109,8 @@ class Follower:
     run: a crop (S, S, 3) uint8 BGR -> maps (S, S, C), as `Network.models.uvnet.read_maps` takes them.
     """
 
+    rendering = 0.0
+
     def __init__(self, run: Callable[[np.ndarray], np.ndarray], size: int, margin: float = 1.0,
                  options: FitOptions = VIDEO_FIT) -> None:
         self.size, self.margin, self._run, self._options = size, margin, run, options
@@ -117,8 +119,8 @@ class Follower:
 
     def __call__(self, cut: Cut, state: Tracked | None) -> FaceAnswer:
         maps = read_maps(self._run(cut.image))
-        share, lost = float(maps.mask.mean()), FaceAnswer(np.full((256, 2), np.nan), 0.0)
-        if share < MIN_SHARE:
+        covered, lost = float(maps.mask.mean()), FaceAnswer(np.full((256, 2), np.nan), 0.0)
+        if covered < MIN_COVERED:
             return lost
         try:
             fit = joint_fit([pairs_of(maps, VIDEO_STRIDE)], self._model, self._options,
@@ -128,7 +130,7 @@ class Follower:
         face, pose = fit.face(0, self._model), fit.pose(0)
         turned = face @ pose.rotation.T
         seen = np.column_stack([pose.project(face), turned[:, 2] * pose.scale]) / self.size
-        return FaceAnswer(pose.project(coarse_grid(self._model) @ face) / self.size, min(1.0, share / CERTAIN),
+        return FaceAnswer(pose.project(coarse_grid(self._model) @ face) / self.size, min(1.0, covered / CERTAIN),
                           fit.landmarks(0, self._model) / self.size, seen, pose_numbers(pose, cut.box, self.size),
                           np.concatenate([fit.identity, fit.expressions[0]]), maps.uv, Tracked(fit, cut.box))
 

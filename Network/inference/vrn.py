@@ -18,7 +18,7 @@ from Network.inference.dense import DensePredictor, Fit, mean_identity
 from Network.inference.photos import NoFace
 from Network.inference.pix2pix import CLOUD
 from Network.models.vrn import read_landmarks
-from Network.training.checkpoints import model_from_config
+from Network.training.checkpoints import RunFolder, model_from_config
 
 
 class VolumeFitted(NamedTuple):
@@ -68,15 +68,16 @@ class VRNPredictor(DensePredictor[VolumeFitted]):
         return visible_points(output)
 
     def heat_landmarks(self) -> Callable[[np.ndarray], np.ndarray] | None:
-        """Of the variants `guided` and `multitask`; of `multitask` out of a weight folder, which keeps the volume's
-        part alone, None."""
+        """Of the variants `guided` and `multitask`; None for `multitask` from a weight folder, which holds the volume's
+        part alone."""
         variant = self.config.get("model", {}).get("variant")
-        if variant == "guided":         # the volume's part has them, too: it is guided by them
+        run = RunFolder(self.source.parent)
+        if variant == "guided":         # in the volume's part, too
             model = self.loaded.model
             maps = keras.Model(model.inputs[0], model.get_layer("guide_maps").output)
-        elif variant == "multitask" and self.source.suffix == ".keras":
+        elif variant == "multitask" and self.source.is_file() and run.has_weights(self.source.stem):
             whole = model_from_config(self.config, training=True)
-            whole.load_weights(self.source)
+            run.load_weights(whole, self.source.stem)
             maps = keras.Model(whole.inputs[0], whole.output["heat_maps"])
         else:
             return None

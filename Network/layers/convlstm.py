@@ -186,13 +186,12 @@ class FusedConvLSTM2D(keras.layers.Layer):
             d_z, d_h = [], None
             for t in reversed(range(len(steps))):
                 d_h = later[t] if d_h is None else d_h if later[t] is None else d_h + later[t]
-                before = steps[t - 1].c if t else c_0
-                z, d_c = self._back(steps[t], before, d_h, d_c)
+                z, d_c = self._back(steps[t], steps[t - 1].c if t else c_0, d_h, d_c)
                 d_z.insert(0, z)
                 if t or state:
                     d_h = ops.conv(z, turned, padding="same")
-            recurrent = ([h_0] if state else []) + [step.h for step in steps[:-1]]
-            d_kernel = _kernel_gradient(recurrent, d_z[-len(recurrent):], kernel) if recurrent else ops.zeros_like(kernel)
+            before = ([h_0] if state else []) + [step.h for step in steps[:-1]]
+            d_kernel = _kernel_gradient(before, d_z[-len(before):], kernel) if before else ops.zeros_like(kernel)
             return (ops.stack(d_z, axis=1), d_kernel, *((d_h, d_c) if state else ()))
 
         return (output, c), gradient

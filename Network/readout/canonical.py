@@ -2,7 +2,7 @@
 
 The camera is scaled orthography: the affine camera of least squares that sees the mean face as the keypoints lie, made
 orthogonal by its polar factor (as `Network.layers.canonical.FaceFrame`, whose numbers these are). What keypoints lie
-beside the mean face so seen is turned back into the head frame; a photo tells nothing along its line of sight.
+beside the mean face so seen is turned back into the head frame; a photo has no information along its line of sight.
 """
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 KEYPOINTS = 256
 CAMERA = 7              # numbers: two orthonormal rows (6), ln of the scale
-UNITS = 20.0            # offsets are in twentieths of the mean face's radius, about 5 mm: people differ by about 1
+UNITS = 20.0            # offsets are in twentieths of the mean face's radius, about 5 mm: subjects differ by about 1
 #: chosen on synthetic validation subjects: of the precision e^-log_variance that the network states, as much counts.
 #: The rest stands for the offsets' own variance and for errors that the keypoints of a photo have in common
 CONFIDENCE = 0.3
@@ -78,7 +78,7 @@ def sums_of(seen: Observation, log_variance: np.ndarray, confidence: float = CON
     noise: variance of an independent error of each coordinate beside the network's, squared units of the offsets."""
     weight = confidence * np.exp(-np.clip(np.asarray(log_variance, np.float64), *_LOG_VARIANCE))
     weight = weight / (1 + noise * weight)
-    across = np.swapaxes(seen.rows, -1, -2) @ seen.rows                         # onto the plane of the picture
+    across = np.swapaxes(seen.rows, -1, -2) @ seen.rows                         # onto the image plane
     camera = np.concatenate([seen.rows.reshape(*seen.rows.shape[:-2], 6), np.log(seen.scale)[..., None]], -1)
     return Sums(weight[..., None, None] * across[..., None, :, :], weight[..., None] * seen.offsets, camera, 1)
 
@@ -89,7 +89,7 @@ def added(first: Sums, second: Sums) -> Sums:
 
 
 def features_of(sums: Sums) -> np.ndarray:
-    """What photos tell together: (..., 3 K + 7) float64, the triangulated offsets and the mean camera.
+    """Features of all photos together: (..., 3 K + 7) float64, the triangulated offsets and the mean camera.
 
     A keypoint's offset is the mean of its normal posterior: 0 with variance 1 before any photo, and each photo sees it
     across its line of sight with the precision of `sums_of`.

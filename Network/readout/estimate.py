@@ -17,7 +17,7 @@ from Network.readout.model import YAWS, KeypointModel
 from Network.readout.outliers import clean, noise_variance
 
 log = logging.getLogger(__name__)
-MAX_TYPICALITY = 2.5        # no subject looks like more; beyond it the estimate is shrunk
+MAX_TYPICALITY = 2.5        # the bound of plausible faces: beyond it the estimate is shrunk
 NOISES = (0.01, 0.1, 1.0)   # variances, squared units of the offsets (UNITS): a pixel of 128 px is about 0.1
 MAX_OUTLIERS = 1 / 3        # of the keypoints: where more are off, all of them are noisy
 _LEAST_VARIANCE = 0.05      # beside e^log_variance, of a keypoint as the pose sees it
@@ -43,7 +43,7 @@ class FaceKeypoints(NamedTuple):
 
     def typicality(self, identity: np.ndarray) -> float:
         """How far a neutral face (200,) lies from the mean face: RMS distance of its keypoints, over that of the face
-        model's people (standard normal coefficients). People have about 1, estimates of them a little less."""
+        model's subjects (standard normal coefficients). Subjects have about 1, estimates of them a little less."""
         return float(np.linalg.norm(identity * self.extent) / np.linalg.norm(self.extent))
 
 
@@ -169,10 +169,10 @@ def _estimate(model: KeypointModel, face: FaceKeypoints, keypoints: np.ndarray, 
 
 def fitted_pose(points: np.ndarray, keypoints: np.ndarray, weights: np.ndarray) -> Pose:
     """Weak perspective by weighted least squares and the polar factor: points (K, 3) mm -> keypoints (K, 2) sides."""
-    share = (weights / weights.sum())[:, None]
-    centre, middle = (share * points).sum(0), (share * keypoints).sum(0)
+    fraction = (weights / weights.sum())[:, None]
+    centre, middle = (fraction * points).sum(0), (fraction * keypoints).sum(0)
     a, b = points - centre, (keypoints - middle) * [1.0, -1.0]
-    affine = np.linalg.solve((share * a).T @ a, (share * a).T @ b).T
+    affine = np.linalg.solve((fraction * a).T @ a, (fraction * a).T @ b).T
     left, values, right = np.linalg.svd(affine, full_matrices=False)
     rows, scale = left @ right, max(float(values.mean()), 1e-9)
     rotation = np.concatenate([rows, np.cross(rows[0], rows[1])[None]])

@@ -1,6 +1,6 @@
 """The read-out's model, learnt from synthetic subjects:  python -m Network.readout.fit RUN SHARDS [--cache FOLDER]
 
-RUN, a run or weight folder of `compact`, gets keypoint_model.npz. Its network finds the keypoints in every picture of
+RUN, a run or weight folder of `compact`, gets keypoint_model.npz. Its network finds the keypoints in every image of
 SHARDS (about 10 ms each); how identity and expression move them is least squares over the training subjects, and
 Bayes' rule gives the maps (Network/readout/gaussian.py). The subjects of the lowest numbers are held out and choose
 the regularisation. --cache keeps the keypoints, a file a shard, so that a second call goes on where one was stopped.
@@ -59,18 +59,18 @@ class Part(NamedTuple):
 
 def parts_of(shards: Shards, find: Keypoints, cache: Path | None = None,
              progress: Callable[..., Any] = lambda items, total: items) -> Iterator[Part]:
-    """The keypoints of all pictures, CHUNK subjects at a time, from the cache where they are there."""
-    for begin in progress(range(0, len(shards), CHUNK), total=-(-len(shards) // CHUNK)):
-        rows = np.arange(begin, min(begin + CHUNK, len(shards)))
+    """The keypoints of all images, CHUNK subjects at a time, from the cache where they are there."""
+    for first in progress(range(0, len(shards), CHUNK), total=-(-len(shards) // CHUNK)):
+        rows = np.arange(first, min(first + CHUNK, len(shards)))
         numbers = shards.subjects[rows]
         file = cache / f"keypoints_{numbers[0]}_{numbers[-1]}.npz" if cache else None
         if file is not None and file.is_file():
             with np.load(file, allow_pickle=False) as stored:
                 found = stored["keypoints"], stored["log_variance"]
         else:
-            pictures = shards.gather("images", rows)
-            found = find(np.stack([minmax(image) for image in pictures.reshape(-1, *pictures.shape[2:])]))
-            found = tuple(array.reshape(*pictures.shape[:2], *array.shape[1:]) for array in found)
+            images = shards.gather("images", rows)
+            found = find(np.stack([minmax(image) for image in images.reshape(-1, *images.shape[2:])]))
+            found = tuple(array.reshape(*images.shape[:2], *array.shape[1:]) for array in found)
             if file is not None:
                 write_atomic(file, lambda temporary: _save(temporary, *found))
         yield Part(numbers, *found, shards.gather("identity", rows),
@@ -100,10 +100,10 @@ class Learnt(NamedTuple):
 
 
 def learnt(parts: list[Part], face: FaceKeypoints) -> Learnt:
-    """Everything that is needed of the training subjects. ValueError for nobody, or fewer than two photos of each."""
+    """The statistics of the training subjects. ValueError for no subjects, or fewer than two photos of each."""
     if not parts or parts[0].keypoints.shape[1] < min(COUNTS):
         raise ValueError(f"the read-out is learnt of subjects with at least {min(COUNTS)} photos each, received "
-                         + (f"{parts[0].keypoints.shape[1]}" if parts else "nobody"))
+                         + (f"{parts[0].keypoints.shape[1]}" if parts else "none"))
     photo: list[list[Moments]] = [[] for _ in YAWS]
     subject: dict[int, list[Moments]] = {}
     second, coordinates = 0.0, 0
@@ -157,7 +157,7 @@ def choose(models: list[LinearGaussian], prior: Prior, error: Callable[[list[np.
 
 
 def fit(training: list[Part], held: Part, weights: str) -> tuple[KeypointModel, dict[str, Any]]:
-    """-> the model and what it did on the held-out subjects: squared errors over the mean face's, and the ridges."""
+    """-> the model and its results on held-out subjects: squared errors as ratio to the mean face, and the ridges."""
     face = face_keypoints(load_face_model())
     sums, prior, truth = learnt(training, face), expression_prior(training), held.coefficients()
     seen = observe(held.keypoints, face.template)
@@ -169,12 +169,12 @@ def fit(training: list[Part], held: Part, weights: str) -> tuple[KeypointModel, 
         return face.mean + (padded @ face.basis).reshape(len(padded), -1, 3)
 
     neutral, shown = faces(held.identity.astype(np.float64)), faces(truth)
-    features, share = features_of(photos), yaw_weights(yaw).reshape(-1, len(YAWS))
+    features, weights_of_yaw = features_of(photos), yaw_weights(yaw).reshape(-1, len(YAWS))
     flat = features.reshape(-1, features.shape[-1])
     photo_models = [learn(moments, prior, int(moments.count)) for moments in sums.photo]
 
     def photo_coefficients(maps: list[np.ndarray]) -> np.ndarray:
-        return sum(share[:, i:i + 1] * apply(found, flat) for i, found in enumerate(maps))
+        return sum(weights_of_yaw[:, i:i + 1] * apply(found, flat) for i, found in enumerate(maps))
     photo, precisions, ridge = choose(photo_models, prior,
                                       lambda maps: similarity_error(faces(photo_coefficients(maps)), shown))
     best = photo_coefficients(photo)
@@ -183,12 +183,12 @@ def fit(training: list[Part], held: Part, weights: str) -> tuple[KeypointModel, 
     floor = similarity_error(np.broadcast_to(face.mean, neutral.shape), neutral)
     subject = []
     for count, moments in sums.subject.items():
-        told = joined(photos, count)
+        observed = joined(photos, count)
         maps, _, ridge = choose([learn(moments, alone, sums.subjects)], alone,
-                                lambda maps: similarity_error(faces(apply(maps[0], told)), neutral))
+                                lambda maps: similarity_error(faces(apply(maps[0], observed)), neutral))
         subject.append(maps[0])
         about["ridge"][count] = ridge
-        about["subject"][count] = similarity_error(faces(apply(maps[0], told)), neutral) / floor
+        about["subject"][count] = similarity_error(faces(apply(maps[0], observed)), neutral) / floor
     conditional = [-np.linalg.solve(p[IDENTITY.stop:, IDENTITY.stop:], p[IDENTITY.stop:, IDENTITY]).T
                    for p in precisions]
     model = KeypointModel(np.stack(subject), np.array(list(sums.subject)), np.stack(photo), np.stack(conditional),
@@ -198,18 +198,18 @@ def fit(training: list[Part], held: Part, weights: str) -> tuple[KeypointModel, 
 
 def fit_run(run: Path, shards: Shards, cache: Path | None = None, subjects: int = 0,
             progress: Callable[..., Any] = lambda items, total: items) -> dict[str, Any]:
-    """Write RUN/keypoint_model.npz -> what `fit` says of it. subjects: training subjects, 0 for all. ValueError when
-    nobody is left on either side of the held-out numbers, or RUN is no run or weight folder of `compact`."""
+    """Write RUN/keypoint_model.npz -> the report of `fit`. subjects: training subjects, 0 for all. ValueError when
+    no subject is left on either side of the held-out numbers, or RUN is no run or weight folder of `compact`."""
     from Network.readout.finder import keypoint_finder
     weights = file_hash(weights_file(run))
     parts = list(parts_of(shards, keypoint_finder(run), cache, progress))
-    everybody = Part(*(np.concatenate(column) for column in zip(*parts))) if parts else None
+    all_subjects = Part(*(np.concatenate(column) for column in zip(*parts))) if parts else None
     inside = np.flatnonzero(shards.subjects < HELD_OUT)
     outside = np.flatnonzero(shards.subjects >= HELD_OUT)[:subjects or None]
-    if everybody is None or not len(inside) or not len(outside):
+    if all_subjects is None or not len(inside) or not len(outside):
         raise ValueError(f"{shards.path}: subjects on both sides of number {HELD_OUT} are needed")
-    training = [everybody.take(outside[i:i + CHUNK]) for i in range(0, len(outside), CHUNK)]
-    model, about = fit(training, everybody.take(inside), weights)
+    training = [all_subjects.take(outside[i:i + CHUNK]) for i in range(0, len(outside), CHUNK)]
+    model, about = fit(training, all_subjects.take(inside), weights)
     write_keypoint_model(Path(run), model)
     read_keypoint_model(Path(run))          # what was written can be read
     return about

@@ -1,4 +1,4 @@
-"""A linear-Gaussian model: how the coefficients of a face move what its keypoints tell, and Bayes' rule the other way.
+"""A linear-Gaussian model: keypoint features as a linear function of the face's coefficients, inverted by Bayes' rule.
 
 Bishop 2006, "Pattern recognition and machine learning", 2.3.3: with coefficients x ~ N(m, P) and features
 y = offset + x S + noise, noise ~ N(0, N), the posterior mean of x is linear in y.

@@ -1,6 +1,6 @@
-"""The file behind the read-out of `compact`: `keypoint_model.npz` beside the weights whose keypoints it was learnt of.
+"""The file behind the read-out of `compact`: `keypoint_model.npz` beside the weights whose keypoints it was fitted to.
 
-Written by `python -m Network.readout.fit`, read with bounds: nothing in it is trusted before its sizes are known.
+Written by `python -m Network.readout.fit`, read with bounds: its sizes are checked before anything is unpacked.
 """
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ YAWS = (-50.0, 0.0, 50.0)       # degrees: a photo's maps are linear in its yaw 
 
 
 class KeypointModel(NamedTuple):
-    """What the read-out knows. Arrays are float32 but where it says otherwise; counts (C,) int64.
+    """The parameters of the read-out. Arrays are float32 unless noted; counts (C,) int64.
 
     subject      (C, F + 1, 200): identity from the triangulated features of counts[c] photos, at least 2 each
     photo        (Y, F + 1, 284): identity and expression from one photo's features, one map for each of YAWS
-    conditional  (Y, 200, 84): how the expected expression moves with the identity, when that is known better
+    conditional  (Y, 200, 84): change of the posterior mean of the expression with the identity
     precision    (256, 256) float64: inverse covariance of the keypoints' offsets as a photo shows them, of one
                  coordinate (Network/readout/outliers.py)
     face         SHA-256 of the face model whose coefficients these are; weights: of the network's weight file
@@ -107,7 +107,7 @@ def read_keypoint_model(source: str | Path, face_model: FaceModel | None = None)
         raise ValueError(f"{path}: its coefficients are of face model {face[:12]}, received "
                          f"{model_hash(face_model or load_face_model())[:12]}")
     if weights != file_hash(weights_file(source)):
-        raise ValueError(f"{path}: was learnt of other weights than {weights_file(source).name}; run  "
+        raise ValueError(f"{path}: was fitted to other weights than {weights_file(source).name}; run  "
                          f"python -m Network.readout.fit {path.parent} SHARDS")
     kinds = {"counts": np.int64, "precision": np.float64}
     arrays = {name: values.astype(kinds.get(name, np.float32)) for name, values in found.items()}

@@ -66,7 +66,7 @@ def clean(field: np.ndarray, precision: np.ndarray, limits: tuple[float, float, 
     left, known, inside = precision.copy(), field.copy(), np.ones(len(field), bool)
     for which, limit in zip((single, blocks(), single), limits):
         while True:
-            # a removed keypoint has precision 1 and value 0: it says nothing of the others, and is not off itself
+            # a removed keypoint has precision 1 and value 0: it does not affect the others and is no outlier itself
             off = misfits(left, known, which)
             worst = int(np.argmax(off))
             if off[worst] <= limit or (~inside).mean() >= MAX_OUT:

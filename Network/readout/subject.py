@@ -91,7 +91,7 @@ class SubjectReadout:
         typicality = self._face.typicality(identity)
         if typicality <= MAX_TYPICALITY:
             return identity, typicality
-        log.warning("a face %.1f times as far from the mean face as people are: taken at %.1f", typicality,
+        log.warning("a face %.1f times as far from the mean face as the model's subjects: shrunk to %.1f", typicality,
                     MAX_TYPICALITY)
         return identity * (MAX_TYPICALITY / typicality), MAX_TYPICALITY
 

@@ -1,8 +1,8 @@
 """One gradient step of a custom training loop, by the backend that Keras runs on (KERAS_BACKEND).
 
 `GradientStep`, `make_strategy`, `prepare`, `make_optimizer` and `summary_writer` are the same to their users: the same
-batches give the same losses, weights and state on disk, and a run begun under one backend goes on under the other.
-Only the random weights with which a new network begins are each backend's own.
+batches give the same losses, weights and state on disk, and a run started under one backend can be
+resumed under the other. Only the random initial weights of a new network depend on the backend.
 """
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import keras
 
-from Network.models.registry import get_network
 from Network.config.flags import from_dict
 from Network.losses.points import LOSSES
+from Network.models.registry import get_network
 from Network.training.batches import Batch, Loss, add_parts, samples
 from Network.training.optimizers import make_optimizer
 from Network.training.settings import Settings

@@ -1,4 +1,4 @@
-"""Faces followed over the frames of a video: where to cut, and who is who.
+"""Faces tracked over the frames of a video: the box of the next crop, and the identity of the tracks.
 
 The detector runs only every so many frames, and when a face was lost; in between a face's box comes from where the
 network saw its places in the last frame (Endrawis 2018, 2.5, takes the last frame's geometry the same way, but runs the
@@ -21,12 +21,12 @@ from Dataset.geometry.smoothing import SmoothingConfig
 
 log = logging.getLogger(__name__)
 MAX_FACES = 16
-EXTENT, QUICK_LOOK, SURE = 0.91, 320, 2         # as in Network/predict.py, which this module need not wait for
-NEAR_LOOK, AROUND = 120, 0.3                    # px of a look near a face, and what it sees around it, of its side
+EXTENT, QUICK_SIDE, RELIABLE = 0.91, 320, 2     # as in Network/inference/photos.py, without its imports
+NEAR_SIDE, AROUND = 120, 0.3                    # px of a search near a face; its margin, of the face's side
 SEARCH_EVERY = 3        # frames, while a lost face may come back and others are followed, or one was missed
 MIN_SIDE = 16.0       # px: smaller faces are not followed
 GREW, MOVED = 2.0, 0.6  # a box that changes by more from frame to frame, in its sides, has lost its face
-IN_PICTURE = 0.3        # share of a face's places that lie in the frame: with less it has left
+IN_PICTURE = 0.3        # fraction of a face's keypoints in the frame, below which it has left
 SAME = 0.2              # intersection over union of a find and a track from which they are one face
 TWICE = 0.6             # of two tracks from which they follow one face
 _LIMITS = {"detect_every": (1, 10_000), "faces": (1, MAX_FACES), "confidence": (0, 1), "patience": (1, 1000),
@@ -42,8 +42,8 @@ class TrackConfig:
 
     detect_every: int = 15      # frames between two runs of the detector while all faces are followed
     faces: int = 1              # at most
-    confidence: float = 0.3     # of a network that says how sure it is: below it the face is lost
-    patience: int = 3           # runs of the detector in a row that miss the face of a network that does not
+    confidence: float = 0.3     # of a network that gives one: below it the face is lost
+    patience: int = 3           # runs of the detector in a row that miss the face, of a network without confidence
     remember: float = 3.0       # s: a face that comes back within them keeps its number
     box: SmoothingConfig = SmoothingConfig("average")
 
@@ -61,26 +61,26 @@ class Shape(NamedTuple):
 
 
 class Track:
-    """One face. number: 0, 1, 2 ... in the order of appearance; box: where to cut next; state: what a network keeps of
-    it, None when it was lost meanwhile; looks: frames since it was found (again); sure: its network says how sure it
-    is; seen: s, when last; reason: why it was lost, "" while it is not."""
+    """One face. number: 0, 1, 2 ... in the order of appearance; box: of the next crop; state: of the
+    network, None after a loss; age: frames since it was found (again); scored: its network gives a confidence; seen:
+    s, of the last frame with it; reason: why it was lost, "" while it is not."""
 
     def __init__(self, number: int, box: np.ndarray, config: TrackConfig, time: float) -> None:
         self.number, self.box, self.seen = number, box, time
         self.state: Any = None
-        self.appearance = self.misses = 0
-        self.reason, self.sure = "", False
+        self.age = self.misses = 0
+        self.reason, self.scored = "", False
         self.smooth = config.box.filter()
 
     def found(self, box: np.ndarray, time: float) -> None:
         """Begin anew at a box."""
-        self.box, self.seen, self.state, self.appearance, self.misses, self.reason = box, time, None, 0, 0, ""
+        self.box, self.seen, self.state, self.age, self.misses, self.reason = box, time, None, 0, 0, ""
         self.smooth.reset()
 
 
 class Tracker:
-    """Per frame: `tracks = tracker.begin(image, number, time)`, then `tracker.update(track, places, confidence, time)`
-    with what the network saw of each.
+    """Per frame: `tracks = tracker.begin(image, number, time)`, then for each of them
+    `tracker.update(track, keypoints, confidence, time)` with the network's output.
 
     detect  see `Detector`, DETECTORS; None: OpenCV's cascades. margin: by which its boxes are grown about their centre.
     """
@@ -99,9 +99,9 @@ class Tracker:
         self._shape = Shape(0, 0)
 
     def begin(self, image: np.ndarray, number: int, time: float) -> list[Track]:
-        """The faces to look at in frame `number`, (H, W, 3) uint8 BGR; runs the detector where it is due."""
+        """The faces to follow in frame `number`, (H, W, 3) uint8 BGR; runs the detector where it is due."""
         self._shape = Shape(*image.shape[:2])
-        # a face that was missed once is looked for again soon: it is gone, or was only turned for a moment
+        # a face that was missed once is searched again soon: it has left, or was turned for a few frames
         missed = any(track.misses for track in self.tracks)
         every = min(SEARCH_EVERY, self.config.detect_every) if missed else self.config.detect_every
         waited = self._last < 0 or number - self._last >= every
@@ -115,36 +115,36 @@ class Tracker:
         return list(self.tracks)
 
     def _search(self, image: np.ndarray, waited: bool) -> list[Sequence[float]]:
-        """What the detector finds: in the whole frame while there may be more faces, else where faces are known, to
-        check them; nothing to check there is of a network that says how sure it is."""
-        # a face that the quick look misses may be turned: look well before it is given up
-        doubted = [track.misses + 1 >= self.config.patience for track in self.tracks]
+        """The detector's boxes: of the whole frame while there may be more faces, else near the known faces, to check
+        them, unless their network gives a confidence."""
+        # a face that the quick search misses may be turned: search thoroughly before it is given up
+        thorough = [track.misses + 1 >= self.config.patience for track in self.tracks]
         if len(self.tracks) < self.config.faces:
             self.detections += 1
-            return list(self._detect(image, waited and (any(doubted) or not self.tracks), None))
+            return list(self._detect(image, waited and (any(thorough) or not self.tracks), None))
         finds: list[Sequence[float]] = []
-        for track, doubt in zip(self.tracks, doubted):
-            if not track.sure:
+        for track, careful in zip(self.tracks, thorough):
+            if not track.scored:
                 self.detections += 1
-                finds += self._detect(image, doubt, track.box)
+                finds += self._detect(image, careful, track.box)
         return finds
 
     def update(self, track: Track, keypoints: np.ndarray, confidence: float | None, time: float) -> bool:
-        """Take what a network saw of a track's face in this frame: places (K, 2) px of the frame; confidence in [0, 1],
-        None where it does not say -> whether the face is still there. If so the box is set for the next frame."""
-        reason = self._doubt(track, keypoints, confidence)
+        """The network's output for a track in this frame: keypoints (K, 2) px of the frame; confidence in [0, 1] or
+        None -> whether the face is still there. If so the box is set for the next frame."""
+        reason = self._fault(track, keypoints, confidence)
         if reason:
             self.lose(track, reason, time)
             return False
         track.box = track.smooth(box_around(keypoints), time, track.box[2])
-        track.appearance, track.seen = track.appearance + 1, time
-        track.sure = confidence is not None
+        track.age, track.seen = track.age + 1, time
+        track.scored = confidence is not None
         return True
 
     def aim(self, track: Track, keypoints: np.ndarray, confidence: float | None, time: float) -> bool:
-        """After a first look at a new face: `update`, but that the box is where the face lies, not a mean, and that
-        the frame's own look is still to come."""
-        reason = self._doubt(track, keypoints, confidence)
+        """As `update` for the first pass over a new face, which another pass over the same frame follows: the box is
+        set to the face, without smoothing."""
+        reason = self._fault(track, keypoints, confidence)
         if reason:
             self.lose(track, reason, time)
             return False
@@ -153,12 +153,12 @@ class Tracker:
 
     def settle(self, time: float) -> None:
         """After a frame: of two tracks on one face the younger is given up."""
-        for younger in sorted(self.tracks, key=lambda track: track.appearance):
+        for younger in sorted(self.tracks, key=lambda track: track.age):
             others = [t.box for t in self.tracks if t is not younger]
             if others and overlaps(younger.box[None], np.stack(others)).max() > TWICE:
                 self.lose(younger, "follows another's face", time)
 
-    def _doubt(self, track: Track, keypoints: np.ndarray, confidence: float | None) -> str:
+    def _fault(self, track: Track, keypoints: np.ndarray, confidence: float | None) -> str:
         if confidence is not None and not confidence >= self.config.confidence:
             return "the network sees no face"
         if not np.isfinite(keypoints).all():
@@ -196,7 +196,7 @@ class Tracker:
             pairs = [(t, f) for t, f in zip(*linear_sum_assignment(-shared - len(finds) * same)) if same[t, f]]
         met = {t for t, _ in pairs}
         for number, track in reversed(list(enumerate(self.tracks))):
-            track.misses = 0 if number in met or track.sure else track.misses + checked
+            track.misses = 0 if number in met or track.scored else track.misses + checked
             if track.misses >= self.config.patience:
                 self.lose(track, "the detector does not see it", time)
         for find in (finds[f] for f in range(len(finds)) if f not in {f for _, f in pairs}):
@@ -219,24 +219,24 @@ class Tracker:
 def cascade_faces(image: np.ndarray, thorough: bool, near: np.ndarray | None = None) -> list[Sequence[float]]:
     """OpenCV's cascades on a picture shrunk to 320 px: the surest stages, or, thorough, the whole chain. Near a face:
     its surroundings shrunk to 120 px."""
-    side = QUICK_LOOK if near is None else NEAR_LOOK
+    side = QUICK_SIDE if near is None else NEAR_SIDE
 
-    def look(part: np.ndarray) -> list[Detection]:
-        found = detect_faces(part, max_side=side, stages=STAGES[:SURE], every_stage=near is None)
-        return found or (detect_faces(part, max_side=side, stages=STAGES[SURE:]) if thorough else [])
-    return _about(image, near, look)
+    def search(part: np.ndarray) -> list[Detection]:
+        found = detect_faces(part, max_side=side, stages=STAGES[:RELIABLE], every_stage=near is None)
+        return found or (detect_faces(part, max_side=side, stages=STAGES[RELIABLE:]) if thorough else [])
+    return _about(image, near, search)
 
 
 def dlib_boxes(image: np.ndarray, thorough: bool, near: np.ndarray | None = None) -> list[Sequence[float]]:
-    """dlib's detector (Dataset/detection/dlib_detector.py) on a picture shrunk to 640 px, for it sees no face below 80; thorough:
-    on that doubled. Near a face: its surroundings shrunk to 240 px."""
-    side = MAX_SIDE if near is None else 2 * NEAR_LOOK
+    """dlib's detector (Dataset/detection/dlib_detector.py) on an image shrunk to 640 px; it finds no face below 80 px.
+    thorough: on the doubled image. Near a face: on its surroundings, shrunk to 240 px."""
+    side = MAX_SIDE if near is None else 2 * NEAR_SIDE
     return _about(image, near, lambda part: dlib_faces(part, side, int(thorough)))
 
 
-def _about(image: np.ndarray, near: np.ndarray | None, look: Callable[[np.ndarray], list[Detection]]
+def _about(image: np.ndarray, near: np.ndarray | None, search: Callable[[np.ndarray], list[Detection]]
            ) -> list[Sequence[float]]:
-    """What `look` finds in a picture, or in the surroundings of `near`, as boxes of the whole."""
+    """What `search` finds in a picture, or in the surroundings of `near`, as boxes of the whole."""
     left = top = 0
     if near is not None:
         height, width = image.shape[:2]
@@ -245,7 +245,7 @@ def _about(image: np.ndarray, near: np.ndarray | None, look: Callable[[np.ndarra
         if min(right - left, bottom - top) < MIN_SIDE:
             return []
         image = np.ascontiguousarray(image[top:bottom, left:right])
-    return [(x + left, y + top, w, h) for x, y, w, h in (find.box for find in look(image))]
+    return [(x + left, y + top, w, h) for x, y, w, h in (find.box for find in search(image))]
 
 
 def make_detector(name: str) -> Detector:
@@ -268,7 +268,7 @@ def square(box: Sequence[float], margin: float = 1.0) -> np.ndarray:
 
 
 def box_around(keypoints: np.ndarray) -> np.ndarray:
-    """The box in which places (K, 2) lie as in most crops of the training (`Network.predict.cut_again`)."""
+    """The box in which keypoints (K, 2) lie as in most crops of the training (`Network.inference.photos.recrop`)."""
     low, high = keypoints.min(0), keypoints.max(0)
     side = float((high - low).max()) / EXTENT
     return np.array([*((low + high) / 2 - side / 2), side])

@@ -37,13 +37,13 @@ class FaceAnswer(NamedTuple):
 
     places        (256, 2) float, a 16x16 grid of the face in sides of the crop
     confidence    that there is a face, in [0, 1]
-    landmarks     (68, 2) float, sides of the crop
-    vertices      (V, 3) float: x, y in sides of the crop, y down, z to the viewer in the same unit
+    landmarks     (68, 2) float, normalised coordinates of the crop
+    vertices      (V, 3) float: x, y in normalised coordinates of the crop, y down, z to the viewer in the same unit
     pose          (6,) float: yaw, pitch, roll in degrees, scale in px of the frame per mm, x, y of the head's origin in
                   px of the frame
     coefficients  (K,) float, identity, then expression
     uv            (S, S, 2) float32, NaN off the face
-    state         handed back with this face's next frame, None is a new face's; boxes change from frame to frame
+    state         given with this face's next frame, None for a new face; boxes change from frame to frame
     """
 
     keypoints: np.ndarray
@@ -58,19 +58,20 @@ class FaceAnswer(NamedTuple):
 
 class FaceNetwork(Protocol):
     """size: side of its crops, px; margin: by which a detector's box is grown; triangles: (F, 3) int of the answers'
-    vertices, None where it gives none. One that renders on the way may say, as `rendering`, for how many seconds."""
+    vertices, None where it gives none; rendering: s spent in rendering so far, of a network that renders."""
 
     size: int
     margin: float
     triangles: np.ndarray | None
+    rendering: float
 
     def __call__(self, cut: Cut, state: Any) -> FaceAnswer: ...
 
 
 class FaceResult(NamedTuple):
-    """A face in a frame, smoothed. track: its number; box (3,) that was cut, px; places (256, 2), landmarks (68, 2) px
-    of the frame; vertices (V, 3) px, z to the viewer; pose (6,), coefficients (K,), confidence, as in `FaceAnswer`;
-    answer: as the network gave it."""
+    """A face in a frame, smoothed. track: its number; box (3,) of the crop, px; keypoints (256, 2), landmarks (68, 2)
+    px of the frame; vertices (V, 3) px, z to the viewer; pose (6,), coefficients (K,), confidence, as in `FaceAnswer`;
+    answer: the network's output."""
 
     track: int
     box: np.ndarray
@@ -87,22 +88,22 @@ class FaceResult(NamedTuple):
 class VideoConfig:
     """A video or the webcam. ValueError for a value out of range."""
 
-    smoothing: str = "one-euro"     # of what is shown: none, average (the paper's) or one-euro
-    box_smoothing: str = "average"  # of where the network looks: none, average (the paper's) or one-euro
+    smoothing: str = "one-euro"     # of the results: none, average (the paper's) or one-euro
+    box_smoothing: str = "average"  # of the crops: none, average (the paper's) or one-euro
     window: int = 2                 # average: frames
     cutoff: float = 1.5             # one-euro: Hz at rest; the lower, the calmer
     beta: float = 50.0              # one-euro: Hz of cutoff for a speed of one face a second; the higher, the quicker
-    video_detector: str = "cascades"    # who finds faces: OpenCV's cascades, or the paper's dlib, if it is installed
+    video_detector: str = "cascades"    # OpenCV's cascades, or the paper's dlib, if it is installed
     detect_every: int = 15          # frames between two runs of the detector
-    appearance: int = 2                  # at a new face in its first frame, each from the last one's answer
-    confidence: float = 0.3         # of a network that says how sure it is: below it the face is lost
+    first_passes: int = 2           # over a new face in its first frame, each re-cropped by the one before
+    confidence: float = 0.3         # of a network that gives one: below it the face is lost
     remember: float = 3.0           # s: a face that comes back within them keeps its number
 
     def __post_init__(self) -> None:
         if self.box_smoothing not in WAYS:
             raise ValueError(f"box_smoothing must be one of {', '.join(WAYS)}, got {self.box_smoothing!r}")
-        if not 1 <= self.appearance <= 20:
-            raise ValueError(f"looks must be within 1 to 20, got {self.appearance}")
+        if not 1 <= self.first_passes <= 20:
+            raise ValueError(f"first_passes must be within 1 to 20, got {self.first_passes}")
         make_detector(self.video_detector)
         self.tracks(1)
 
@@ -116,25 +117,25 @@ class VideoConfig:
 
 
 class Times:
-    """Seconds that each of STAGES took, summed, and how often."""
+    """Seconds of each of STAGES, summed."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[stage] += time.perf_counter() - begun
+            self.seconds[stage] += time.perf_counter() - started
 
 
 class FaceVideo:
     """`results = video(moment)`, frame by frame, in order.
 
-    faces: followed at most; detect: see `Network.video.track.Detector`; None: the config's. ValueError for a frame that is no
-    picture.
+    faces: tracked at most; detect: see `Network.video.track.Detector`, None: the config's. ValueError for a frame that
+    is no image.
     """
 
     def __init__(self, network: FaceNetwork, config: VideoConfig = VideoConfig(), faces: int = 1,
@@ -151,7 +152,7 @@ class FaceVideo:
             tracks = self.tracker.begin(image, moment.number, moment.time)
         results = []
         for track in tracks:
-            result = self._look(track, moment)
+            result = self._result(track, moment)
             if result is not None:
                 results.append(result)
         self.tracker.settle(moment.time)
@@ -159,10 +160,10 @@ class FaceVideo:
         followed = {track.number for track in self.tracker.tracks}
         return [result for result in results if result.track in followed]
 
-    def _look(self, track: Track, moment: Moment) -> FaceResult | None:
+    def _result(self, track: Track, moment: Moment) -> FaceResult | None:
         """One track in one frame; None when its face is lost."""
-        appearance = 1 if track.appearance else self.config.appearance
-        for look in range(appearance):
+        passes = 1 if track.age else self.config.first_passes
+        for number in range(passes):
             with self.times("crop"):
                 cut = cut_box(moment, track.box, self.network.size)
             if cut is None:
@@ -170,30 +171,30 @@ class FaceVideo:
                 return None
             answer = self._answer(cut, track.state)
             keypoints = to_frame(answer.keypoints, cut.box)
-            if look + 1 < appearance:        # a first look, to look again from
-                again = self.tracker.aim(track, keypoints, answer.confidence, moment.time)
+            if number + 1 < passes:         # re-cropped by the next pass
+                there = self.tracker.aim(track, keypoints, answer.confidence, moment.time)
             else:
-                again = self.tracker.update(track, keypoints, answer.confidence, moment.time)
-            if not again:
+                there = self.tracker.update(track, keypoints, answer.confidence, moment.time)
+            if not there:
                 return None
             track.state = answer.state
         with self.times("smooth"):
             return self._smoothed(track, cut, answer, keypoints, moment.time)
 
     def _answer(self, cut: Cut, state: Any) -> FaceAnswer:
-        """The network's; what it renders on the way (coarse) is a stage of its own."""
-        before = getattr(self.network, "rendering", 0.0)
+        """The network's output; the time that it renders is counted apart."""
+        before = self.network.rendering
         with self.times("network"):
             answer = self.network(cut, state)
-        spent = getattr(self.network, "rendering", 0.0) - before
+        spent = self.network.rendering - before
         self.times.seconds["render"] += spent
         self.times.seconds["network"] -= spent
         return answer
 
     def _smoothed(self, track: Track, cut: Cut, answer: FaceAnswer, keypoints: np.ndarray, now: float) -> FaceResult:
         unit = float(cut.box[2])
-        begun, filters = self._filters.get(track.number, (0, {}))
-        if track.appearance <= begun or not filters:         # found again meanwhile
+        since, filters = self._filters.get(track.number, (0, {}))
+        if track.age <= since or not filters:         # lost and found again
             filters = {}
         values = {"keypoints": (keypoints, unit), "pose": (answer.pose, (_DEGREES,) * 3 + (0.01 * unit, unit, unit)),
                   "coefficients": (answer.coefficients, _SIGMA)}
@@ -206,7 +207,7 @@ class FaceVideo:
                     filters[name] = self.config.smooth().filter(_TURNS if name == "pose" else None)
                 value = filters[name](value, now, np.asarray(scale))
             smooth[name] = value
-        self._filters[track.number] = (track.appearance, filters)
+        self._filters[track.number] = (track.age, filters)
         return FaceResult(track.number, cut.box, confidence=answer.confidence, answer=answer, **smooth)
 
 
