@@ -193,7 +193,7 @@ def test_bad_sidecars(tiny, tmp_path):
     np.savez(tmp_path / "sidecar.npz", version=np.array(99))
     with pytest.raises(ValueError, match="version 3 is needed, received 99"):
         synthetic.load_sidecar(tmp_path)
-    np.savez(tmp_path / "sidecar.npz", version=np.array(2))
+    np.savez(tmp_path / "sidecar.npz", version=np.array(3))
     with pytest.raises(ValueError, match="lacks an array or holds a wrong one .'appearance_melanin'"):
         synthetic.load_sidecar(tmp_path)
     other = synthetic.load_sidecar(tiny / "S000")._replace(model_hash="0" * 64)

@@ -32,6 +32,7 @@ import numpy as np
 from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.sampling import sample
 from Dataset.io.atomic import folder_lock, remove_leftovers, write_text
+from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import image_size, read_image, write_image
 from Dataset.io.mesh_io import write_points
 from Dataset.representations.depth import LEVELS, triangulate
@@ -273,10 +274,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
              "size": "of the images, pixels", "seed": "of the splits and points",
              "points": "of each ground truth", "held_out": "subjects that test",
              "pixel": "mm of a range image's pixel", "level": "mm of its grey level"}
-    for field in dataclasses.fields(Options):
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default,
-                            choices=WORDS.get(field.name),
-                            help=f"{helps[field.name]} (default %(default)s)")
+    add_fields(parser, Options, helps, WORDS)
     return parser.parse_args(argv)
 
 
@@ -285,7 +283,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = parse(argv)
     try:
-        options = Options(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options)})
+        options = Options(**fields_of(Options, arguments))
         rows = convert_all(arguments.source, arguments.out, options)
     except (ValueError, OSError) as error:
         print(f"Dataset.texas3d: {error}", file=sys.stderr)

@@ -27,6 +27,7 @@ import numpy as np
 
 from Dataset.face_model.model import load_face_model, use_face_model
 from Dataset.io.atomic import folder_lock, write_text
+from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import write_image
 from Dataset.io.workers import run_jobs
 from Dataset.synthesis.render_workers import render_context
@@ -295,13 +296,10 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
              "detect": "fraction of images that the detector frames", "clutter": "fraction with a cluttered background",
              "glasses": "fraction with glasses", "skins": "fraction of the subjects with photographed skin",
              "texture": f"of everything: {', '.join(TEXTURES)}"}
-    for field in dataclasses.fields(RenderOptions):
-        if field.name != "buffers":
-            parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default,
-                                help=f"{helps[field.name]} (default %(default)s)")
+    add_fields(parser, RenderOptions, helps)
     parser.add_argument("--buffers", default="", help=f"comma-separated, of {','.join(BUFFERS)} (default none)")
     arguments = parser.parse_args(argv)
-    options = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(RenderOptions)}
+    options = fields_of(RenderOptions, arguments)
     options["buffers"] = tuple(name for name in arguments.buffers.split(",") if name)
     return arguments, options
 
