@@ -5,11 +5,11 @@ import pytest
 from Dataset.detection import candidates as module
 from Dataset.detection.candidates import COARSE, ESTIMATE, FINE, Candidate, candidates, find, guesses
 from Dataset.detection.cascades import Detection
-from Dataset.io.inputs import Picture
+from Dataset.io.inputs import NamedImage
 from Network.inference.photos import Crop, NoFace, Scored, best_crop, crop_faces
 from Network.inference.registry import PREDICTORS, predictor_class
 
-PICTURE = Picture("p.png", np.random.default_rng(0).integers(0, 256, (240, 320, 3)).astype(np.uint8))
+PICTURE = NamedImage("p.png", np.random.default_rng(0).integers(0, 256, (240, 320, 3)).astype(np.uint8))
 FIRST, SECOND, WEAK = (Detection(box, score, name) for box, score, name in (
     ((200, 20, 60, 60), 30.0, "frontal"), ((20, 150, 40, 40), 25.0, "frontal"), ((100, 100, 30, 30), 4.0, "alt2 +40")))
 

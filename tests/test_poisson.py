@@ -8,7 +8,7 @@ from Dataset.fitting.surface_reconstruction import (BACK, PoissonOptions, closin
 from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.mesh import Mesh
 from Dataset.io.mesh_io import read_mesh, write_mesh
-from Dataset.representations.depth import decode, from_picture, to_picture, triangulate
+from Dataset.representations.depth import decode, from_image, to_image, triangulate
 from Evaluation.figures.wireframe import draw_wireframe
 from Evaluation.views.depth import depth_strip
 
@@ -100,9 +100,9 @@ def test_is_closed():
 def test_eight_bits_still_make_a_smooth_surface():
     """Depth in steps of 0.8 mm over pixels of 2.7 mm: normals of neighbouring pixels alone would be useless."""
     depth = cap()
-    picture = to_picture(1 - 2 * (depth - np.nanmin(depth)) / 200)
+    picture = to_image(1 - 2 * (depth - np.nanmin(depth)) / 200)
     assert len(np.unique(picture)) < 40
-    coarse = np.where(picture > 0, np.nanmin(depth) + (1 - from_picture(picture)[..., 0]) * 100, np.nan)
+    coarse = np.where(picture > 0, np.nanmin(depth) + (1 - from_image(picture)[..., 0]) * 100, np.nan)
     mesh = depth_surface(coarse, CAMERA, options=PoissonOptions(level=5))
     inner = np.linalg.norm(mesh.vertices[:, :2], axis=1) < 38
     assert np.abs(np.linalg.norm(mesh.vertices[inner], axis=1) - RADIUS).mean() < 0.35

@@ -14,7 +14,7 @@ from Dataset.face_model.build.face import pack_npz
 from Dataset.rendering.shading import LUMINANCE
 from Dataset.synthesis import photographed_skin as skins, skin
 from Dataset.synthesis.chart import HEIGHT
-from Dataset.synthesis.photographed_skin import BUILT_IN, SCALE, Pictures, load_skins, sample_base, unroll
+from Dataset.synthesis.photographed_skin import BUILT_IN, SCALE, SkinImages, load_skins, sample_base, unroll
 from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import RenderOptions, layout, render_subject
 from Dataset.synthesis.shards import make_shards, open_shards
@@ -58,7 +58,7 @@ def test_what_is_painted_at_a_landmark_is_unrolled_to_the_landmark():
         image = np.full((1, 142, 225, 3), 120, np.uint8)
         row, column = (top - v) / (top - bottom) * 142, (u - left) / (right - left) * 225
         cv2.circle(image[0], (int(column), int(row)), 2, (30, 30, 30), -1)
-        one = Pictures(("x",), image, load_skins().window, np.zeros(1, np.float32), np.zeros(1, bool))
+        one = SkinImages(("x",), image, load_skins().window, np.zeros(1, np.float32), np.zeros(1, bool))
         found = unroll(one, context.chart, model, context.ears)
         np.testing.assert_allclose(found.tone, (120 / 255) ** 2.2, rtol=1e-3)
         dark = np.argwhere(found.detail[0, 1] < -0.5)

@@ -14,7 +14,7 @@ from Datagenerator.source import open_source
 from Dataset.io.images import read_image, scaled, write_image
 from Dataset.io.mesh_io import read_points
 from Dataset.representations.depth import DISTANCE, RANGE, DepthRange, assumed_camera, decode, decode_depth
-from Dataset.sources.depth_pairs import pairs, published_test, read_depth_picture, read_pair
+from Dataset.sources.depth_pairs import pairs, published_test, read_depth_image, read_pair
 from Dataset.sources.subjects import dataset_info, list_subjects, read_split, subjects_of, write_split
 from Dataset.sources.texas3d import main, resize_levels
 from Dataset.sources.validate import validate
@@ -63,12 +63,12 @@ def test_pictures_are_shrunk_and_the_truth_lies_on_the_face(square, made, tmp_pa
         assert main([str(source), str(out), *FLAGS, "--square", "squeezed"]) == 0
         assert not {"side", "share"} & set(dataset_info(out).settings)
     portrait = read_image(source / "Made_003_0000_Portrait.png")
-    levels = read_depth_picture(source / "Made_003_0000_Range.png")
+    levels = read_depth_image(source / "Made_003_0000_Range.png")
     if square == "padded":          # 100 x 150 px: 25 columns on either side
         portrait, levels = np.pad(portrait, ((0, 0), (25, 25), (0, 0)), "edge"), np.pad(levels, ((0, 0), (25, 25)))
     stored = read_image(out / "T003/000.jpg").astype(int)
     assert np.abs(stored - cv2.resize(portrait, (64, 64), interpolation=cv2.INTER_AREA)).mean() < 2     # JPEG
-    np.testing.assert_array_equal(read_depth_picture(out / "T003/000.depth.png"), resize_levels(levels, 64))
+    np.testing.assert_array_equal(read_depth_image(out / "T003/000.depth.png"), resize_levels(levels, 64))
     _, depth, _ = depth_of(3, 0)
     points = read_points(out / "T003/T003.ply")
     column, row = points[:, 0] / PIXEL + 50, 75 - points[:, 1] / PIXEL

@@ -37,7 +37,7 @@ from Dataset.io.images import image_size, read_image, write_image
 from Dataset.io.mesh_io import write_points
 from Dataset.representations.depth import LEVELS, triangulate
 from Dataset.seeding import MAX_SEED
-from Dataset.sources.depth_pairs import MAX_PIXELS, SPLITS, read_depth_picture
+from Dataset.sources.depth_pairs import MAX_PIXELS, SPLITS, read_depth_image
 from Dataset.sources.subjects import (DEPTH, INFO, DatasetInfo, open_dataset, split_by_subject, write_dataset_info,
                                       write_split)
 
@@ -198,7 +198,7 @@ def _convert(source: Path, out: Path, subject: str, stems: list[str], options: O
     for stem in stems:
         try:
             image = read_image(source / (stem + PORTRAIT), MAX_PIXELS)
-            levels = read_depth_picture(source / (stem + RANGE))
+            levels = read_depth_image(source / (stem + RANGE))
             points = surface_points(levels, options, rng) if points is None else points
         except ValueError as error:
             rows.append(Row(stem + PORTRAIT, subject, "refused", _plain(error, source, stem + PORTRAIT)))
@@ -216,11 +216,11 @@ def _convert(source: Path, out: Path, subject: str, stems: list[str], options: O
     return rows
 
 
-def padded(picture: np.ndarray, border: int) -> np.ndarray:
+def padded(image: np.ndarray, border: int) -> np.ndarray:
     """An image (H, W[, 3]) uint8 centred in a square of its longer side; border: OpenCV's type for the rest."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     down, across = max(0, width - height), max(0, height - width)
-    return cv2.copyMakeBorder(picture, down // 2, down - down // 2, across // 2, across - across // 2, border)
+    return cv2.copyMakeBorder(image, down // 2, down - down // 2, across // 2, across - across // 2, border)
 
 
 def resize_levels(levels: np.ndarray, size: int) -> np.ndarray:
