@@ -6,9 +6,9 @@ Reads shards that were rendered by
     python -m Dataset.shards TRAINING_SHARDS --subjects 6400 --images 8 --size 128 --seed 0 --skins 0.5 \\
         --buffers uv,mask,visible_mask,depth
 
-and writes Dataset/face_model/assets/frozen.json (digests of all frozen subjects) and tests/data/frozen.npz (arrays of a few, which
-tell a rounding difference of another kind of CPU from a change). Run it only to begin a new set: a set that is in use
-keeps its digests.
+and writes Dataset/face_model/assets/frozen.json (digests of all frozen subjects) and tests/data/frozen.npz (arrays of a
+few, which tell a rounding difference of another kind of CPU from a change). Run it only to begin a new set: a set that
+is in use keeps its digests.
 """
 import dataclasses
 import json

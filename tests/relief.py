@@ -1,5 +1,5 @@
-"""Pictures of faces with known fine relief, for detail from shading: the skin, light and camera of Dataset.synthesis.scene, and
-waves on the skin that bend its normals as the same waves in depth would."""
+"""Images of faces with known fine relief, for detail from shading: the skin, light and camera of
+Dataset.synthesis.scene, and waves on the skin that bend its normals as the same waves in depth would."""
 from __future__ import annotations
 
 from typing import NamedTuple

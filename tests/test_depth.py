@@ -28,7 +28,7 @@ def bowl(size=32, distance=500.0, focal=150.0):
 
 
 def test_encode_casts_at_pixel_centres():
-    camera = look_at_face(8, 400.0, 32.0)           # a pixel is 12.5 mm of the plate: 8 fill it from rim to rim
+    camera = look_at_face(8, 400.0, 32.0)           # a pixel is 12.5 mm of the plate, which has 8
     for surface in (PLATE, Scene(PLATE.vertices, PLATE.triangles)):
         depth = encode(surface, camera)
         assert depth.dtype == np.float32 and depth.shape == (8, 8)

@@ -1,4 +1,4 @@
-"""Dataset/fitting/depth_fit.py: people of the built-in face rendered as depth, and found again."""
+"""Dataset/fitting/depth_fit.py: subjects of the built-in face rendered as depth, and found again."""
 import numpy as np
 import pytest
 

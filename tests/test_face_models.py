@@ -1,4 +1,4 @@
-"""Other people's face models: tiny files of each layout read back, one adopted and used, and what must be refused."""
+"""Other subjects' face models: tiny files of each layout read back, one adopted and used, and what must be refused."""
 from __future__ import annotations
 
 import os
@@ -106,7 +106,7 @@ def test_an_adopted_model_is_the_files(made, adopted):
     off = np.linalg.norm((OWN.grid_matrix @ model.mean)[skin] - truth, axis=1)
     floor = np.linalg.norm((OWN.grid_matrix @ OWN.mean)[skin] - truth, axis=1)
     assert off.mean() < 0.5 and off.mean() < floor.mean() / 3, (off.mean(), floor.mean())
-    # the file's first person: the built-in's first direction, three times
+    # the file's first subject: the built-in's first direction, three times
     moved = OWN.shape(made.subject) + 3 * OWN.identity[0]
     moved = place.apply(OWN.grid_matrix @ moved + made.moved)
     ours = OWN.grid_matrix @ model.shape([1.0])

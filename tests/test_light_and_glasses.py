@@ -58,8 +58,8 @@ def view(angles=(0.0, 0.0, 0.0)) -> View:
 
 
 def test_pictures_are_shaded_with_the_ambient_occlusion_of_the_stage(monkeypatch):
-    """What reaches the shader is the stage's openness, interpolated; hollows (beside the nose, the ears' inside, the
-    eyes' corners) are darker than the cheeks."""
+    """What reaches the shader is the render context's ambient occlusion, interpolated; hollows (beside the nose, the ears'
+    inside, the eyes' corners) are darker than the cheeks."""
     context, given, real = render_context(), [], shading.shade
 
     def noted(normals, to_eye, material, light, visibility=1.0, ambient_occlusion=1.0):
@@ -154,7 +154,7 @@ def _bent_off(width: int, height: int) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [(60, 140), (140, 60)])
 def test_a_texture_is_not_painted_from_off_the_photo(shape):
-    """The photo's rim is red. A grid that reaches beyond the photo takes nothing from there: neither where no
+    """The photo's boundary is red. A grid that reaches beyond the photo takes nothing from there: neither where no
     visibility is given, nor where all is called visible. Photos that are not square."""
     height, width = shape
     photo = np.full((*shape, 3), (40, 160, 60), np.uint8)
@@ -163,7 +163,7 @@ def test_a_texture_is_not_painted_from_off_the_photo(shape):
     grid = np.stack([x, y], -1)
     for visible in (None, np.ones((64, 64), bool)):
         texture = grid_texture(photo, grid, visible, size=64)
-        assert (texture[..., 2] > 150).mean() < 0.1         # beyond the rim red would be continued: half of all
+        assert (texture[..., 2] > 150).mean() < 0.1         # beyond the boundary red would be continued: half of all
         assert np.abs(texture[10, 50].astype(int) - (40, 160, 60)).max() <= 2
     far = grid_texture(photo, np.stack([np.linspace(0.1, 0.9, 64)[None].repeat(64, 0) * width,
                                         np.linspace(0.1, 0.9, 64)[:, None].repeat(64, 1) * height], -1), size=64)

@@ -1,4 +1,5 @@
-"""Dataset/fitting/surface_reconstruction.py and Evaluation/figures/wireframe.py: a sphere's cap, recovered; closed; the same each time.
+"""Dataset/fitting/surface_reconstruction.py and Evaluation/figures/wireframe.py: a sphere's cap, recovered; closed; the
+same each time.
 """
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_watertight(hole):
     assert all(sorted(uses) == [False, True] for uses in uses_of_edges(mesh.triangles).values())
     inner = (np.linalg.norm(mesh.vertices[:, :2], axis=1) < 35) & (mesh.vertices[:, 2] > 40)
     np.testing.assert_allclose(np.linalg.norm(mesh.vertices[inner], axis=1), RADIUS, atol=0.8)
-    # the flat back is a disc of the cap's radius, BACK mm behind its rim
+    # the flat back is a disc of the cap's radius, BACK mm behind its boundary
     assert mesh.vertices[:, 2].min() == pytest.approx(RADIUS * np.cos(np.radians(50)) - BACK, abs=2.5)
     # volume by the divergence theorem: cap of height h, and a cylinder to the back
     h, r = RADIUS * (1 - np.cos(np.radians(50))), RADIUS * np.sin(np.radians(50))

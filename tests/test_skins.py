@@ -1,4 +1,5 @@
-"""Dataset/synthesis/photographed_skin.py and assets/build_skins.py: pictures land where the face is, and change nothing but the skin."""
+"""Dataset/synthesis/photographed_skin.py and assets/build_skins.py: images land where the face is, and change nothing
+but the skin."""
 import io
 import json
 import os
@@ -127,7 +128,8 @@ def test_paint_stays_on_top_from_the_same_draws():
 
 
 def test_a_person_differs_in_the_skin_alone(monkeypatch):
-    options = RenderOptions(subjects=1, images=2, size=32, seed=4, detect=0.0, buffers=("uv", "mask", "depth", "normals"))
+    buffers = ("uv", "mask", "depth", "normals")
+    options = RenderOptions(subjects=1, images=2, size=32, seed=4, detect=0.0, buffers=buffers)
     with_skins = render_subject(0, RenderOptions(**{**vars(options), "skins": 1.0}), render_context())
     monkeypatch.setattr(skins, "sample_base", None)        # without skins it is not even asked
     without = render_subject(0, options, render_context())
@@ -207,7 +209,7 @@ def test_files_of_other_kinds(tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Twenty pictures whose colour says where a pixel lies, and what has to be left out."""
+    """Twenty images whose colour says where a pixel lies, and what has to be left out."""
     row, column = np.mgrid[:512, :512]
     place = np.stack([column // 2, row // 2, np.zeros_like(row)], -1).astype(np.uint8)
     for number in range(20):

@@ -1,4 +1,5 @@
-"""Dataset/synthesis/subject_folders.py, with scene, framing and sidecar: what is written is what was meant, again and again."""
+"""Dataset/synthesis/subject_folders.py, with scene, framing and sidecar: what is written is what was meant, again and
+again."""
 import dataclasses
 import hashlib
 import shutil
@@ -202,7 +203,7 @@ def test_bad_sidecars(tiny, tmp_path):
 
 
 def test_a_model_with_other_landmarks_grid_or_texture_is_another_one(tiny, tmp_path):
-    """The shape alone does not tell: the same head with moved landmarks gives other truths."""
+    """The shape alone does not tell: the same head with moved landmarks gives other targets."""
     model, known = load_face_model(), synthetic.load_sidecar(tiny / "S000")
     assert known.annotations == annotation_hash(model) != model_hash(model)
     for name in ("landmark_weights", "grid_vertices", "grid_weights", "corner_uv_quads", "grid_landmarks", "regions"):

@@ -1,4 +1,4 @@
-"""Dataset/synthesis/video.py: the truth of a frame is what its picture shows; Dataset/io/video_files.py reads it back."""
+"""Dataset/synthesis/video.py: the truth of a frame is what its image shows; Dataset/io/video_files.py reads it back."""
 import signal
 import subprocess
 import sys

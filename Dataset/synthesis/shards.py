@@ -119,7 +119,7 @@ def open_shards(path: str | os.PathLike[str], partial: bool = False) -> Shards:
         raise ValueError(f"{path}: not a folder of shards (no {INFO})")
     options = _options(path, data)
     if not data["complete"] and not partial:
-        raise ValueError(f"{path}: unfinished; run Dataset.synthesis.shards again with the same settings")
+        raise ValueError(f"{path}: unfinished; run Dataset.shards again with the same settings")
     count = _shard_count(options)
     numbers = [n for n in range(count) if (path / _name(n)).is_dir()]
     if len(numbers) < count and not partial:
@@ -222,7 +222,7 @@ def _check_shard(path: Path, number: int, options: RenderOptions) -> None:
             found = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             reason = "missing" if not file.is_file() else f"no whole .npy file ({' '.join(str(error).split())[:120]})"
-            raise ValueError(f"{file}: {reason}; run Dataset.synthesis.shards again with the same settings") from None
+            raise ValueError(f"{file}: {reason}; run Dataset.shards again with the same settings") from None
         if found.shape != (count, *shape) or found.dtype != dtype:
             raise ValueError(f"{file}: must be {(count, *shape)} {dtype}, received {found.shape} {found.dtype}")
 
