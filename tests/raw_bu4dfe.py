@@ -43,7 +43,8 @@ def write_raw(folder: Path, subjects: tuple[str, ...] = ("F001", "F002", "M001")
         rng = np.random.default_rng([seed, index])
         identity = 0.6 * model.sample_identity(rng)
         # Pale and short-haired, evenly lit: Haar must find every frame, and these tests are about something else.
-        scene_subject = SceneSubject(context, identity, sample_appearance(rng)._replace(melanin=0.2, hair_style=1, beard=0.0))
+        appearance = sample_appearance(rng)._replace(melanin=0.2, hair_style=1, beard=0.0)
+        scene_subject = SceneSubject(context, identity, appearance)
         neutral = sample_view(rng, np.zeros(len(model.expression)))
         neutral = neutral._replace(pose=np.zeros(6, np.float32), distance=np.float32(DISTANCE), grain=np.float32(1),
                                    light_direction=np.array([0.3, 0.5, 0.81], np.float32))
@@ -61,7 +62,8 @@ def write_raw(folder: Path, subjects: tuple[str, ...] = ("F001", "F002", "M001")
     return truth
 
 
-def _frame(path: Path, scene_subject: SceneSubject, view: View, height: int, subdivided: bool, rng: np.random.Generator) -> np.ndarray:
+def _frame(path: Path, scene_subject: SceneSubject, view: View, height: int, subdivided: bool,
+           rng: np.random.Generator) -> np.ndarray:
     model, width = scene_subject.context.model, round(height * 1040 / 1392)
     camera = view_camera(view)._replace(width=width, height=height, focal=height * 3.1,
                                         centre=(width / 2, height / 2))

@@ -135,15 +135,15 @@ def test_two_workers_train_as_one(subjects, tmp_path):
 
 @pytest.mark.parametrize("words, message", [
     (("train.py", "nowhere"), "train.py: nowhere: no such folder"),
-    (("train.py", "{people}", "--batch-size", "0"), "batch_size must be at least 1, got 0"),
-    (("train.py", "{people}", "--points", "256"), "points"),
-    (("train.py", "{people}", "--bath-size", "2"), "unrecognized arguments: --bath-size 2"),
-    (("train.py", "{people}", "--run", "{run}"), "holds a run already"),
-    (("train.py", "{people}", "--run", "{run}", "--resume", "--learning-rate", "1"), "was begun with learning_rate"),
+    (("train.py", "{subjects}", "--batch-size", "0"), "batch_size must be at least 1, got 0"),
+    (("train.py", "{subjects}", "--points", "256"), "points"),
+    (("train.py", "{subjects}", "--bath-size", "2"), "unrecognized arguments: --bath-size 2"),
+    (("train.py", "{subjects}", "--run", "{run}"), "holds a run already"),
+    (("train.py", "{subjects}", "--run", "{run}", "--resume", "--learning-rate", "1"), "was begun with learning_rate"),
     (("evaluate.py", "1", "2", "nowhere", "{run}"), "evaluate.py: nowhere: no such folder"),
     (("evaluate.py", "1", "x", "a", "b"), "the first two whole numbers"),
-    (("evaluate.py", "--data", "{people}", "--model", "nowhere"), "nowhere: no such model file or run folder"),
-    (("evaluate.py", "--data", "{people}", "--model", "{run}", "--images", "99"), "99 images"),
+    (("evaluate.py", "--data", "{subjects}", "--model", "nowhere"), "nowhere: no such model file or run folder"),
+    (("evaluate.py", "--data", "{subjects}", "--model", "{run}", "--images", "99"), "99 images"),
     (("demo.py", "nowhere.jpg", "--model", "{run}"), "nowhere.jpg: no such file"),
     (("demo.py", "{noface}", "--model", "{run}"), "grey.png: no face found"),
     (("demo.py", "{empty}", "--model", "{run}"), "empty.jpg: is empty"),
@@ -151,7 +151,7 @@ def test_two_workers_train_as_one(subjects, tmp_path):
     (("demo.py", "{noface}", "--model", "{run}", "--box", "900,900,5,5"), "does not lie on the picture"),
     (("demo.py", "{noface}", "--model", "{run}", "-o", "x.stl"), "must end in .ply, .obj, .glb"),
     (("demo.py", "{noface}", "--model", "{run}", "-o", "{tmp}/grey.ply"), "would overwrite one of the pictures"),
-    (("evaluate.py", "--data", "{people}", "--model", "nowhere", "--table", "2"), "nowhere: is no run folder"),
+    (("evaluate.py", "--data", "{subjects}", "--model", "nowhere", "--table", "2"), "nowhere: is no run folder"),
     (("demo.py",), "name a photo, a folder, a video or webcam")])
 def test_bad_input_is_one_clear_line_and_leaves_nothing(words, message, run, subjects, tmp_path):
     import cv2

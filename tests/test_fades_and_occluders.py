@@ -31,7 +31,7 @@ def map_sample() -> MapSample:
                      np.ones((64, 64), np.float32))
 
 
-@pytest.mark.parametrize("progress, spread", [(0.0, 12.0), (0.5, 6.0), (1.0, 0.0)])
+@pytest.mark.parametrize("progress, sigma", [(0.0, 12.0), (0.5, 6.0), (1.0, 0.0)])
 def test_noise_fades_to_nothing_through_all_steps(progress, sigma):
     noise = dict(noise=(12.0, 12.0), noise_end=(0.0, 0.0))
     found = [augment(sample(), np.random.default_rng(0), AugmentConfig.off(**noise), progress).image,

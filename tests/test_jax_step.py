@@ -29,9 +29,8 @@ from Network.training.checkpoints import Progress, RunFolder
 from Network.training.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-COMPACT = compact.Config(image_size=32, points=64, encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 0),
-                         pyramid_filters=8, appearance=3, fine_filters=4, refine_filters=5, map_filters=6,
-                         memory_filters=(5,), head_filters=4, code=8, rank=6)
+COMPACT = compact.Config(image_size=32, encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 0), pyramid_filters=8,
+                         appearance=3, fine_filters=4, refine_filters=5)
 #: batch normalisation instead of the preset's groups: its statistics must move
 CONVLSTM = dataclasses.replace(mobile3model.QUICK, image_size=32, points=64, batch_norm="merged",
                                lstm_filters=(4, 4, 4), block_filters=(4, 4, 4), link_filters=(4,),

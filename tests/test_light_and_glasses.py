@@ -11,7 +11,6 @@ from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.transforms import rotation_from_euler, to_unit_sphere
 from Dataset.rendering import shading
 from Dataset.rendering.raycast import Scene
-from Dataset.rendering.texture import grid_texture
 from Dataset.representations.points import encode
 from Dataset.synthesis.framing import expected_box, predict_box
 from Dataset.synthesis.glasses import CLEAR, DARK, make_glasses
@@ -143,40 +142,6 @@ def test_a_photo_gives_no_colour_to_what_lies_off_it():
     view = view_of(points, places(points, 0.35))
     outside = ((view.place <= 0) | (view.place >= 1)).any(1)
     assert 0.1 < outside.mean() < 0.6 and (view.weight[outside] == 0).all() and view.weight.max() > 0.5
-    texture = grid_texture(np.full((40, 60, 3), 90, np.uint8), _bent_off(60, 40), size=64)
-    assert np.abs(texture.astype(int) - 90).max() <= 1
-
-
-def _bent_off(width: int, height: int) -> np.ndarray:
-    x, y = np.meshgrid(np.linspace(-0.3, 0.9, 32) * width, np.linspace(0.1, 1.3, 32) * height)
-    return np.stack([x, y], -1)
-
-
-@pytest.mark.parametrize("shape", [(60, 140), (140, 60)])
-def test_a_texture_is_not_painted_from_off_the_photo(shape):
-    """The photo's boundary is red. A grid that reaches beyond the photo takes nothing from there: neither where no
-    visibility is given, nor where all is called visible. Photos that are not square."""
-    height, width = shape
-    photo = np.full((*shape, 3), (40, 160, 60), np.uint8)
-    photo[:, :2] = photo[:, -2:] = photo[:2] = photo[-2:] = (0, 0, 255)
-    x, y = np.meshgrid(np.linspace(-0.5, 0.9, 64) * width, np.linspace(0.15, 1.4, 64) * height)
-    grid = np.stack([x, y], -1)
-    for visible in (None, np.ones((64, 64), bool)):
-        texture = grid_texture(photo, grid, visible, size=64)
-        assert (texture[..., 2] > 150).mean() < 0.1         # beyond the boundary red would be continued: half of all
-        assert np.abs(texture[10, 50].astype(int) - (40, 160, 60)).max() <= 2
-    far = grid_texture(photo, np.stack([np.linspace(0.1, 0.9, 64)[None].repeat(64, 0) * width,
-                                        np.linspace(0.1, 0.9, 64)[:, None].repeat(64, 1) * height], -1), size=64)
-    assert np.abs(far.astype(int) - (40, 160, 60)).max() <= 2       # all of it is in the photo
-
-
-def test_a_fine_photo_that_is_not_square_keeps_its_places():
-    """40 photo pixels a texel: it is averaged down first; left and right halves stay where they are."""
-    photo = np.zeros((400, 1600, 3), np.uint8)
-    photo[:, 800:] = 200
-    x, y = np.meshgrid(np.linspace(100, 1500, 32), np.linspace(20, 380, 32))
-    texture = grid_texture(photo, np.stack([x, y], -1), size=32).astype(int)
-    assert texture[:, :15].max() <= 2 and texture[:, 17:].min() >= 198
 
 
 def test_what_turns_its_back_has_no_weight():

@@ -204,10 +204,9 @@ def _wait(done, seconds=60):
 
 TRAIN = ["live", "--preset", "compact", "--workers", "1", "--quiet", "--deterministic", "--epochs", "2", "--seed", "5",
          "--batches", "5", "--batch-images", "4", "--max-images", "1", "--images", "1", "--validation-subjects", "2",
-         "--window", "8", "--reuse", "2", "--size", "32", "--image-size", "32", "--points", "64", "--detect", "0",
-         "--encoder-filters", "8,8,12,16", "--encoder-blocks", "0,0,1,1", "--pyramid-filters", "12", "--map-filters",
-         "8", "--memory-filters", "6", "--head-filters", "4", "--code", "16", "--rank", "8", "--appearance", "4",
-         "--checkpoint-minutes", "0"]
+         "--window", "8", "--reuse", "2", "--size", "32", "--image-size", "32", "--detect", "0", "--encoder-filters",
+         "8,8,12,16", "--encoder-blocks", "0,0,1,1", "--pyramid-filters", "12", "--appearance", "4", "--fine-filters",
+         "6", "--refine-filters", "8", "--checkpoint-minutes", "0"]
 WHOLE_THEN_KILLED = """
 import os, signal, sys
 import train

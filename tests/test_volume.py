@@ -65,10 +65,10 @@ def distances(places: np.ndarray, mesh: Mesh) -> np.ndarray:
     return scene.compute_distance(tensor(places.astype(np.float32))).numpy()
 
 
-@pytest.mark.parametrize("keypoints", [[((6.1, 5.2, 5.3), 4.2)], [((4.5, 5, 4), 3.1), ((7, 6.2, 5), 3.3)],
-                                    [((1.0, 11, 0.3), 4.4)]])     # one; two that cross; one half outside
-def test_fills_what_the_slow_twin_fills(places):
-    parts = [ball(*place) for place in places]
+@pytest.mark.parametrize("balls", [[((6.1, 5.2, 5.3), 4.2)], [((4.5, 5, 4), 3.1), ((7, 6.2, 5), 3.3)],
+                                   [((1.0, 11, 0.3), 4.4)]])     # one; two that cross; one half outside
+def test_fills_what_the_slow_twin_fills(balls):
+    parts = [ball(*centre_and_radius) for centre_and_radius in balls]
     starts = np.cumsum([0] + [len(part.vertices) for part in parts])
     mesh = Mesh(np.concatenate([part.vertices for part in parts]),
                 np.concatenate([part.triangles + start for part, start in zip(parts, starts)]))

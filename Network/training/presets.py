@@ -101,8 +101,9 @@ def resolve(preset: str, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
     def merged(part: str) -> dict[str, Any]:
         return {**chosen[part], **typed.get(part, {})}
     network = get_network(chosen["network"])
-    # the network takes any number of images; the other shared settings follow the data
-    shared = {name: value for name, value in merged("data").items() if name in SHARED and name != "images"}
+    # the network takes any number of images; the other shared settings that it has follow the data
+    own = {field.name for field in dataclasses.fields(network.Config)} - {"images"}
+    shared = {name: value for name, value in merged("data").items() if name in SHARED and name in own}
     model = from_dict(network.Config, {**dataclasses.asdict(network.PRESETS[preset]), **merged("model"), **shared})
     check_sizes(model)
     data = {**merged("data"), **getattr(network, "data_settings", lambda config: {})(model)}

@@ -1,11 +1,11 @@
-"""How often a face in a whole photo is found, at what cost, and what tells a look at it from a look beside it:
+"""How often a face in a whole photo is found, at what cost, and what separates crops of it from others:
 
     OMP_NUM_THREADS=1 python -m tests.bench.find_face MODEL [--pictures 200] [--seed 202] [--empty 50] [--doubts]
 
 Own renders: one head in a cluttered picture of 240 to 640 px, of 0.22 to 0.75 of its height, anywhere in it, yaw up to
 60 degrees. A face is found where the 68 landmarks err by less than RIGHT of sqrt(w h). Then as many pictures of clutter
-alone as --empty says, in which there is none. With --doubts, also what the network's stream says of crops near the face
-and at random, cut again as a stream does; so, on seed 101, FACE and NO_FACE of Network/streaming.py and
+alone as --empty says, in which there is none. With --doubts, also the score of crops near the face and at random,
+re-cropped as a Predictor does; so, on seed 101, FACE and NO_FACE of Network/inference/compact.py and
 Network/inference/coarse.py were chosen. MODEL is named as demo.py's.
 """
 from __future__ import annotations
@@ -90,7 +90,7 @@ def starts(scene: Scene, rng: np.random.Generator) -> Iterator[Box]:
 
 
 def measure(stream: Predictor, pictures: int, seed: int, doubts: bool) -> None:
-    errors, spent, appearance, right, wrong, empty = [], [], [], [], [], 0
+    errors, spent, passes, right, wrong, empty = [], [], [], [], [], 0
     look, count = stream._look, [0]
 
     def counted(crop: Any) -> Any:
@@ -109,7 +109,7 @@ def measure(stream: Predictor, pictures: int, seed: int, doubts: bool) -> None:
         crops = stream.crops(NamedImage("p", scene.image))
         errors.append(error(crops[0]) if crops else np.inf)
         spent.append(time.process_time() - begun)
-        appearance.append(count[0])
+        passes.append(count[0])
         stream._look = look
         for box in starts(scene, np.random.default_rng([5, number])) if doubts else ():
             crop, = stream.crops(NamedImage("p", scene.image), box=box)
@@ -122,12 +122,13 @@ def measure(stream: Predictor, pictures: int, seed: int, doubts: bool) -> None:
             off = error(crop)
             if off < RIGHT or off > 1.5 * RIGHT:
                 (right if off < RIGHT else wrong).append(doubt)
-    errors, spent, appearance = np.array(errors), 1000 * np.array(spent), np.array(appearance)
+    errors, spent, passes = np.array(errors), 1000 * np.array(spent), np.array(passes)
     given = errors[np.isfinite(errors)]
     print(f"{pictures} pictures of seed {seed}: found {100 * (errors < RIGHT).mean():.1f} %, no face said in "
           f"{np.isinf(errors).sum()}; landmarks of the others {100 * given.mean():.2f} % (median "
           f"{100 * np.median(given):.2f}); processor time {np.median(spent):.0f} ms (median), {spent.mean():.0f} "
-          f"(mean); one look in {(appearance == 1).sum()}, {appearance.mean():.2f} on average, {appearance.max()} at most")
+          f"(mean); network passes: {(passes == 1).sum()} images with one, mean {passes.mean():.2f}, "
+          f"at most {passes.max()}")
     if doubts:
         print(f"doubt (at most 0: a face, from 1: none) of {len(right)} crops at the face, of {len(wrong)} beside it, "
               f"{empty} without an answer:")

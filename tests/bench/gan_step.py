@@ -1,10 +1,10 @@
-"""A training step of pix2pix-small beside one of `compact`, the baseline, on as many pictures:
+"""A training step of pix2pix-small beside one of `compact`, the baseline, on as many images:
 
     python -m tests.bench.gan_step [--rounds 6] [--paper]
 
-Both run in turn in one run (bfloat16, 16 made-up pictures of 128 px); their ratio is what counts. CPU seconds are those
+Both run in turn in one run (bfloat16, 16 made-up images of 128 px); their ratio is what counts. CPU seconds are those
 of all threads: on a machine that does other things too they say more than the clock. --paper adds one step of the
-paper's networks (float32, one picture of 256 px).
+paper's networks (float32, one image of 256 px).
 """
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
 from Network.losses.points import keypoint_loss  # noqa: E402
-from Network.models import pix2pix  # noqa: E402
-from Network.models import compact
+from Network.models import compact, pix2pix  # noqa: E402
 from Network.training.gan_step import GanStep, make_optimizers  # noqa: E402
 from Network.training.settings import Settings  # noqa: E402
 from Network.training.step import GradientStep  # noqa: E402
@@ -38,13 +37,12 @@ def gan(config: pix2pix.Config, policy: str, pictures: int = PICTURES) -> Callab
 
 
 def baseline() -> Callable[[], object]:
-    """One update of `compact`: people of 4 pictures."""
+    """One update of `compact`: subjects of 4 images."""
     keras.config.set_dtype_policy("mixed_bfloat16")
     config, subjects = compact.COMPACT, PICTURES // 4
     step = GradientStep(compact.build_training(config), keras.optimizers.Adam(1e-4), keypoint_loss)
     x = np.random.default_rng(0).random((subjects, 4, config.image_size, config.image_size, 3), np.float32)
-    y = {"points": np.zeros((subjects, config.points, 3), np.float32),
-         "keypoints": np.zeros((subjects, 4, 256, 2), np.float32), "seen": np.ones((subjects, 4, 256), np.float32)}
+    y = {"keypoints": np.zeros((subjects, 4, 256, 2), np.float32), "seen": np.ones((subjects, 4, 256), np.float32)}
     return lambda: step.train([(x, y)])
 
 

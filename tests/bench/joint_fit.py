@@ -1,11 +1,11 @@
-"""How near a joint fit comes to a person's own face, and what it costs:
+"""How near a joint fit comes to a subject's own face, and what it costs:
 
     python -m tests.bench.joint_fit [--subjects 16] [--photos 8] [--seed 31] [--points 5000]
 
-Made pictures of people over the full range of poses, expressions and distances (Dataset/synthesis/renders.py, nothing drawn):
-visible places of the grid in 128 px crops, with errors. Printed: squared error of the neutral face over the mean face's
-(after a similarity, over the grid) and its Chamfer distance over the mean face's (Evaluation/metrics/surface.py), mean over
-people; landmarks in the picture; ms. Baselines in the same run: errors taken for independent ones, 68 landmarks with
+Subjects over the full range of poses, expressions and distances (Dataset/synthesis/renders.py; nothing is drawn):
+visible points of the grid in 128 px crops, with errors. Printed: squared error of the neutral face, ratio to the mean face
+(after a similarity, over the grid), and its Chamfer distance likewise (Evaluation/metrics/surface.py), mean over
+subjects; landmarks in the image; ms. Baselines in the same run: errors taken for independent ones, 68 landmarks with
 the same errors, no depth term; for the time of one photo more, all photos again.
 """
 from __future__ import annotations
@@ -32,8 +32,9 @@ CASES = {"white 1 px": Errors(white=1.0), "field 1 px": Errors(white=0.3, field=
          "field 1 px, 20 % outliers": Errors(white=0.3, field=1.0, outliers=0.2)}
 
 
-def cameras(number: int, seed: int, photos: int, context: RenderContext) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Of person `number`: identity, then per photo pixels (16384, 2), visible (16384,), landmarks (68, 2)."""
+def cameras(number: int, seed: int, photos: int,
+            context: RenderContext) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Of subject `number`: identity, then per photo pixels (16384, 2), visible (16384,), landmarks (68, 2)."""
     rng, model = np.random.default_rng([seed, number, 0]), context.model
     identity = model.sample_identity(rng)
     scene_subject, options = SceneSubject(context, identity, sample_appearance(rng)), RenderOptions()

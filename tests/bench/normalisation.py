@@ -2,7 +2,7 @@
 
     python -m tests.bench.normalisation [--rounds 4]
 
-Both run in turn in one run (bfloat16, 16 people of 4 pictures of 128 px); their ratio is what counts.
+Both run in turn in one run (bfloat16, 16 subjects of 4 images of 128 px); their ratio is what counts.
 """
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ def make_step(normalisation: type[keras.layers.Layer]) -> Callable[[], object]:
         compact.BatchNormalization = BatchNormalization
     optimizer, size = keras.optimizers.Adam(1e-4), compact.COMPACT.image_size
     x = tf.random.stateless_uniform((SUBJECTS, IMAGES, size, size, 3), (0, 1))
-    truth = {"points": tf.zeros((SUBJECTS, compact.COMPACT.points, 3)), "keypoints": tf.zeros((SUBJECTS, IMAGES, 256, 2)),
-             "seen": tf.ones((SUBJECTS, IMAGES, 256))}
+    truth = {"keypoints": tf.zeros((SUBJECTS, IMAGES, 256, 2)), "seen": tf.ones((SUBJECTS, IMAGES, 256))}
 
     @tf.function
     def step() -> tf.Tensor:

@@ -1,5 +1,5 @@
-"""How many times as fast as Dataset.synthesis.subject_folders's way to a person the one of Dataset.synthesis.shards is; and how often a Haar
-cascade finds the face.
+"""How many times as fast as Dataset.synthesis.subject_folders Dataset.synthesis.shards makes a subject; and how often a
+Haar cascade finds the face.
 
     OMP_NUM_THREADS=1 python -m tests.bench.render [--subjects 6] [--images 8] [--size 128] [--rounds 3]
     OMP_NUM_THREADS=1 python -m tests.bench.render --haar 320 [--first 0]
@@ -91,7 +91,8 @@ def frontal_renders(subjects: Iterable[int], context: RenderContext, roll: float
     options = RenderOptions(yaw=15, pitch=15, roll=roll)
     for number in subjects:
         rng = np.random.default_rng([2024, number])
-        scene_subject = SceneSubject(context, context.model.sample_identity(rng).astype(np.float32), sample_appearance(rng))
+        identity = context.model.sample_identity(rng).astype(np.float32)
+        scene_subject = SceneSubject(context, identity, sample_appearance(rng))
         view = sample_view(rng, context.model.sample_expression(rng), angles=sample_angles(rng, options))
         posed = scene_subject.set(roughen(view, rng, options.clutter, 0.0))
         camera = view_camera(view)

@@ -4,9 +4,9 @@
 
 A synthetic head (Dataset/synthesis/video.py) at rest under camera noise and a flickering lamp, and turning and talking.
 One-Euro's cutoff and beta were chosen on seed 100: another --seed is another head, motion, light and noise. Each
-network looks once at each frame, cut where its tracks say (Network/video/video.py); what it says is smoothed afterwards in
-each way. Models are named as demo.py's, `box` is its default; --noise adds the truth with independent errors of so many
-sides of the crop. Lengths in % of the face (Evaluation/metrics/stability.py). For networks that answer per pixel a row "map"
+network sees each frame once, cropped where its tracks say (Network/video/video.py); its answers are smoothed afterwards
+in each way. Models are named as demo.py's, `box` is its default; --noise adds the truth with independent errors of so
+many sides of the crop. Lengths in % of the face (Evaluation/metrics/stability.py). For dense predictions a row "map"
 says how steady the map itself is under the true points. Tables on standard output, and as CSV in DIR.
 """
 from __future__ import annotations

@@ -55,20 +55,20 @@ def main(argv: list[str] | None = None) -> None:
               f"(rounds {min(ratios):.1f} to {max(ratios):.1f})")
     stages: dict[str, list[float]] = {}
 
-    def context(name: str, function: Callable[[], object]) -> None:
+    def measure(name: str, function: Callable[[], object]) -> None:
         stages.setdefault(name, []).append(timed(function))
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(arguments.rounds):
             stream.reset()
-            context("detect (640 px)", lambda: detect_faces(picture.image))
-            context("detect (320 px)", lambda: detect_faces(picture.image, max_side=320))
-            context("detect and crop", lambda: stream.crops(picture))
-            context("network and colours", lambda: stream.add(crop))
+            measure("detect (640 px)", lambda: detect_faces(picture.image))
+            measure("detect (320 px)", lambda: detect_faces(picture.image, max_side=320))
+            measure("detect and crop", lambda: stream.crops(picture))
+            measure("network and colours", lambda: stream.add(crop))
             face = stream.add(crop)
-            context("texture", lambda: face_mesh(face))
+            measure("texture", lambda: face_mesh(face))
             for ending in (".ply", ".obj", ".glb"):
-                context(f"write {ending}, mesh and texture included",
-                      lambda: write_result(Path(folder) / f"f{ending}", face))
+                measure(f"write {ending}, mesh and texture included",
+                        lambda: write_result(Path(folder) / f"f{ending}", face))
     for name, values in stages.items():
         print(f"{name}: {np.median(values):.1f} ms ({min(values):.1f} to {max(values):.1f})")
 

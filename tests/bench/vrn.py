@@ -4,9 +4,9 @@
     python -m tests.bench.vrn --variants plain guided multitask --runs float32 bfloat16+remat --repeats 0
     python -m tests.bench.vrn --sizes small --batch 8
 
-The parameters of each variant, at the paper's size and `vrn-small`'s. Milliseconds to fill a solid at both sizes, beside
-Open3D's first hits of the same solid (the baseline). Then peak memory and processor seconds of training steps, each in
-a process of its own: float32 (the baseline), bfloat16, and both with rematerialisation.
+The parameters of each variant, at the paper's size and `vrn-small`'s. Milliseconds to fill a solid at both sizes,
+beside Open3D's first hits of the same solid (the baseline). Then peak memory and processor seconds of training steps,
+each in a process of its own: float32 (the baseline), bfloat16, and both with rematerialisation.
 """
 from __future__ import annotations
 
