@@ -38,8 +38,8 @@ def registered(made):
 
 
 def check(made, result, semantic, min_covered=0.8, surface=0.06, share=0.5):
-    """Surface within `surface` mm of the scan; corresponding points within `semantic` mm and the fraction `share` of the
-    mean face's error; quality that agrees with the ground truth."""
+    """Surface within `surface` mm of the scan; corresponding points within `semantic` mm and the fraction `share` of
+    the mean face's error; quality that agrees with the ground truth."""
     error = np.linalg.norm(result.grid - made.grid, axis=2)
     floor = mean_face_error(made)
     assert result.grid.shape == (128, 128, 3) and np.isfinite(result.grid).all()
