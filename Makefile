@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LIBRARIES := python3-venv libusb-1.0-0 libgl1 libegl1 libgomp1 libglib2.0-0
-# for the tests of the two web pages; where they cannot be had (Ubuntu's are snaps), those tests are skipped
+# For the tests of the two web pages. Where they cannot be installed (Ubuntu's are snaps), those tests are skipped.
 BROWSER := chromium chromium-driver
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export TF_ENABLE_ONEDNN_OPTS ?= 1
@@ -21,7 +21,7 @@ $(VENV)/.installed: setup.cfg
 	$(BIN)/python -m pip install --quiet --prefer-binary -e '.[test]'
 	touch $@
 
-# Minutes on two cores: render people, train, judge, and turn a photo into demo.ply. Killed, it goes on where it was.
+# Minutes on two cores: render subjects, train, evaluate, and reconstruct a photo as demo.ply. Killed, it continues.
 DEMO := runs/demo
 demo: $(VENV)/.installed
 	$(BIN)/python -m Dataset.synthetic $(DEMO)/data --subjects 160 --images 8 --seed 0 --size 64 --points 1024 \
@@ -35,17 +35,17 @@ test: $(VENV)/.installed
 	@sh .ci/system-libraries $(BROWSER) || echo "no Chromium: the tests of the web pages are skipped" >&2
 	$(BIN)/python -m pytest $(PYTEST)
 
-# the longest files first (tests/durations.json): the workers end at nearly the same time
+# The longest files first (tests/durations.json), so that the workers end at nearly the same time.
 PYTEST := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not bench"
 
-# the tests, and anew what each file takes; on a quiet machine
+# The tests, and a new record of what each file takes; on a quiet machine.
 durations: $(VENV)/.installed
 	$(BIN)/python -m pytest $(PYTEST) --record-durations
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "slow"
 
-# scikit-learn only for the literal port of the published evaluation, which queries its trees
+# scikit-learn is only for the literal port of the published evaluation, which queries its trees.
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -e '.[bench]'
 	$(BIN)/python -m tests.bench.network_step --memory

@@ -12,7 +12,7 @@ import logging
 import sys
 from pathlib import Path
 
-from Network import get_network
+from Network.models.registry import get_network
 from Network.commands.train_options import parse
 from Network.config.declared import declared
 from Network.training.processor_time import processor_seconds
@@ -42,6 +42,7 @@ def train(arguments: argparse.Namespace) -> str:
     make_data = data_config(config["network"], arguments.data_folder, arguments.typed["data"])
     known = {name: value for name, value in config["data"].items() if hasattr(make_data, name)}     # a preset's, too
     data = from_dict(make_data, {**known, "seed": settings.seed})
+    network = get_network(config["network"])
     with open_source(arguments.data_folder, settings.split, data, arguments.workers) as source:
         config = run.checked(config, source.about) if resumed else {
             **config, "data": dataclasses.asdict(data), "model": {**config["model"], **source.model}}
@@ -50,14 +51,14 @@ def train(arguments: argparse.Namespace) -> str:
         with strategy.scope():
             model = model_from_config(config, strategy.num_replicas_in_sync, training=True)
             begin_with(model, "" if run.has_state() else settings.init, settings.take)
-            getattr(get_network(config["network"]), "set_template", lambda *_: None)(model, source.template)
+            network.set_template(model, source.template)
             freeze(model, settings.freeze)
             step = gradient.make_step(config, model, settings, strategy)
         if not resumed and step.worker == 0:
             run.start({**config, **source.about, "data_folder": arguments.data_folder})
         run.predicting = predicting_model(config)
         board, look = gradient.summary_writer(run.path), next(iter(make_pipeline(source.validation, 0, 0)))
-        predicts = getattr(get_network(config["network"]), "inference", lambda model: model)(model)
+        predicts = network.predicting_part(model)
         images = EpochImages(run.path, lambda: batch_pictures(look, predicts(look[0], training=False)))
         history = Trainer(
             step, run, from_dict(TrainConfig, config["train"]), steps_per_epoch=len(source.training),

@@ -18,7 +18,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from Network.layers.convlstm import RECURRENT_ACTIVATIONS, FoldTime, FusedConvLSTM2D, TimeBatchNormalization, UnfoldTime
+from Network.layers.convlstm import RECURRENT_ACTIVATIONS, FusedConvLSTM2D
+from Network.layers.normalisation import TimeBatchNormalization
+from Network.layers.time import FoldTime, UnfoldTime
+from Network.models.registry import Network
 
 GROUPS = 8      # of a group normalisation, or the greatest common divisor with the channels
 
@@ -273,3 +276,7 @@ def set_template(model: keras.Model, mean: np.ndarray) -> None:
         if mean.size != bias.shape[0]:
             raise ValueError(f"the template must have {bias.shape[0] // 3} points, got {mean.shape}")
         bias.assign(mean.reshape(-1))
+
+
+NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build, set_template=set_template,
+                  build_step=build_step, initial_states=initial_states)

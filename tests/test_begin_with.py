@@ -117,7 +117,7 @@ def test_a_generator_from_the_box_and_both_networks_from_a_run(tmp_path):
         keras.utils.set_random_seed(4)
         model = pix2pix.build_training(config)
         assert begin_with(model, str(tmp_path / folder), prefixes) == taken, (folder, prefixes)
-        ours = pix2pix.inference(model)
+        ours = pix2pix.predicting_part(model)
         if not prefixes:
             np.testing.assert_allclose(ours(image), made(image), atol=1e-6)
         same = np.array_equal(ours.get_layer("down_0").kernel, made.get_layer("down_0").kernel)

@@ -1,4 +1,5 @@
 """Dataset/io/images.py: every kind of photo is read, every kind of bad file is refused with one line."""
+import io
 import struct
 import warnings
 import zlib
@@ -108,6 +109,29 @@ def test_other_bad_files_are_named(tmp_path):
         with pytest.raises(ValueError, match=rule) as error:
             read_image(tmp_path / name)
         assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000", "PNG", "WEBP", "TIFF", "BMP", "GIF"])
+def test_the_formats_of_photos_are_read(tmp_path, kind):
+    data = io.BytesIO()
+    Image.new("RGB", (24, 16), (200, 40, 10)).save(data, kind)
+    (tmp_path / "photo.jpg").write_bytes(data.getvalue())
+    found = read_image(tmp_path / "photo.jpg")
+    assert found.shape == (16, 24, 3) and np.abs(found.mean((0, 1)) - (10, 40, 200)).max() < 6
+    assert image_size(tmp_path / "photo.jpg") == (24, 16)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "DDS", "PPM", "TGA", "PCX", "ICO", "SGI", "PDF"])
+def test_no_other_format_is_opened(tmp_path, monkeypatch, kind):
+    """Whatever its ending says. An EPS would start Ghostscript."""
+    data = io.BytesIO()
+    Image.new("RGB", (24, 16), (200, 40, 10)).save(data, kind)
+    (tmp_path / "photo.jpg").write_bytes(data.getvalue())
+    monkeypatch.setattr("subprocess.Popen", None)
+    with pytest.raises(ValueError, match="photo.jpg: must be an image .JPEG, .*none of these or is broken"):
+        read_image(tmp_path / "photo.jpg")
+    with pytest.raises(ValueError, match="photo.jpg"):
+        image_size(tmp_path / "photo.jpg")
 
 
 def test_image_size_reads_the_header_only(tmp_path, picture):

@@ -211,14 +211,17 @@ WHOLE_THEN_KILLED = """
 import os, signal, sys
 import train
 from Datagenerator.online.live import LiveSequence
+from Network.config.declared import declared
 words, batch = sys.argv[3:], LiveSequence.batch
-print(train.train(train.parse([*words, "--run", sys.argv[1]])), flush=True)
+def parsed(*more):
+    return train.parse([*words, *more], "", declared("Datagenerator.source")["DATA_CONFIGS"])
+print(train.train(parsed("--run", sys.argv[1])), flush=True)
 def killed(self, epoch, index, shard):
     if (epoch, index) == (1, 4):
         os.kill(os.getpid(), signal.SIGKILL)
     return batch(self, epoch, index, shard)
 LiveSequence.batch = killed
-train.train(train.parse([*words, "--run", sys.argv[2]]))
+train.train(parsed("--run", sys.argv[2]))
 """
 
 

@@ -1,8 +1,4 @@
-"""Dataset/geometry/mesh.py, io/mesh_io.py, plyheader.py, vrml.py: files come back, broken ones are named, cleaning
-cleans."""
-import os
-import sys
-from concurrent.futures import ThreadPoolExecutor
+"""Dataset/geometry/mesh.py, Dataset/io/mesh_io.py and mesh_files.py: what is written comes back, damage is refused."""
 
 import cv2
 import numpy as np
@@ -10,10 +6,8 @@ import open3d as o3d
 import pytest
 
 from Dataset.geometry.mesh import Mesh, clean, crop_sphere
-from Dataset.io import mesh_io
 from Dataset.io.mesh_io import read_mesh, read_points, write_mesh, write_points
-from Dataset.io.ply_header import check_ply, vertex_count
-from Dataset.io.vrml import texture_corners
+from Dataset.io.ply import read_ply, vertex_count
 from tests.raw_bu4dfe import write_wrl
 
 
@@ -58,8 +52,7 @@ def test_wrl_is_read_with_unused_points_and_uv(tmp_path, grid, picture):
     back = read_mesh(tmp_path / "000.wrl")
     assert np.allclose(back.vertices, vertices, atol=1e-4) and np.array_equal(back.triangles, grid.triangles)
     assert np.allclose(back.uv[:20], grid.uv, atol=1e-5) and np.isnan(back.uv[20:]).all()
-    assert np.allclose(texture_corners(tmp_path / "000.wrl"), grid.uv[grid.triangles].reshape(-1, 2), atol=1e-5)
-    assert len(o3d.io.read_triangle_mesh(str(tmp_path / "000.wrl")).vertices) == 0      # why pymeshlab
+    assert len(o3d.io.read_triangle_mesh(str(tmp_path / "000.wrl")).vertices) == 0      # why we read it ourselves
 
 
 def test_wrl_without_texture_has_no_uv(tmp_path, grid):
@@ -88,12 +81,12 @@ def test_a_cut_off_ply_is_refused_wherever_it_is_cut(tmp_path, grid, ascii_text)
         o3d.io.write_triangle_mesh(str(tmp_path / "a.ply"), o3d.io.read_triangle_mesh(str(tmp_path / "a.ply")),
                                    write_ascii=True)
     whole = (tmp_path / "a.ply").read_bytes()
-    check_ply(tmp_path / "a.ply")
+    read_ply(tmp_path / "a.ply")
     body = whole.find(b"end_header\n") + 11
     ends = [0, 2, 20, body - 3, body, body + 1]
     for end in ends if ascii_text else [*ends, (body + len(whole)) // 2, len(whole) - 1]:
         (tmp_path / "cut.ply").write_bytes(whole[:end])
-        with pytest.raises(ValueError, match="cut.ply: .*(begin with 'ply'|end_header|announces at least|broken)"):
+        with pytest.raises(ValueError, match="cut.ply: .*(begin with 'ply'|end_header|at least|broken|cut off)"):
             read_mesh(tmp_path / "cut.ply")
 
 
@@ -113,7 +106,7 @@ def test_bad_files_are_named(tmp_path, grid):
     write_mesh(tmp_path / "e.ply", grid._replace(triangles=np.array([[0, 1, 20]])))
     for name, rule in (("a.stl", "must be one of .ply, .obj, .wrl, got '.stl'"), ("b.wrl", "must be VRML 2 text"),
                        ("c.ply", "must have vertices"), ("d.ply", "must be finite, 1 vertices are not"),
-                       ("e.ply", "must name vertices 0 to 19, found 0 to 20"), ("f.ply", "no such file")):
+                       ("e.ply", "vertices 0 to 19"), ("f.ply", "no such file")):
         with pytest.raises(ValueError, match=f"{name}: .*{rule}") as error:
             read_mesh(tmp_path / name)
         assert "\n" not in str(error.value)
@@ -166,38 +159,3 @@ def test_crop_sphere_against_its_slow_twin(grid):
     cloud = crop_sphere(Mesh(grid.vertices, colours=grid.colours), centre, radius)
     assert np.array_equal(cloud.vertices, grid.vertices[near]) and np.array_equal(cloud.colours, grid.colours[near])
     assert len(crop_sphere(grid, np.full(3, 99.0), 1).vertices) == 0
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="working folders of threads")
-@pytest.mark.parametrize("name", ["grid.obj", "broken.obj"])
-def test_no_other_thread_sees_the_folder_that_meshlab_changes_into(tmp_path, grid, monkeypatch, name):
-    write_mesh(tmp_path / "grid.obj", grid)
-    (tmp_path / "broken.obj").write_text("garbage")
-    load, before, seen = mesh_io._load, os.getcwd(), []
-
-    def watched(path):
-        """Loads the file, then looks from this thread and from another one."""
-        try:
-            return load(path)
-        finally:
-            with ThreadPoolExecutor(1) as other:
-                other.submit(lambda: seen.append(os.readlink(f"/proc/{os.getpid()}/cwd"))).result()
-    monkeypatch.setattr(mesh_io, "_load", watched)
-    try:
-        read_mesh(tmp_path / name)
-    except ValueError:
-        assert name == "broken.obj"
-    assert seen == [before] and os.getcwd() == before
-
-
-@pytest.mark.parametrize("own", [True, False])
-@pytest.mark.parametrize("name", ["broken.obj", "broken.wrl"])
-def test_a_broken_file_leaves_the_working_folder_alone(tmp_path, name, own, monkeypatch):
-    """MeshLab changes into the file's folder and, when it fails, stays there: relative paths then go astray."""
-    if not own:         # systems whose threads share one folder
-        monkeypatch.setattr(mesh_io, "_own_folder", lambda: False)
-    (tmp_path / name).write_text("garbage")
-    before = os.getcwd()
-    with pytest.raises(ValueError, match=name):
-        read_mesh(tmp_path / name)
-    assert os.getcwd() == before

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from Network import NETWORKS, get_network
+from Network.models.registry import NETWORKS, get_network
 from Network.export.pack import pack
 from Network.models import compact, pix2pix
 from Network.training.checkpoints import Progress, RunFolder, predicting_model
@@ -64,8 +64,8 @@ def test_two_weights_of_one_name():
 def test_every_weight_of_every_network_has_a_lasting_name(name):
     """Two models of one config have the same names: no layer with weights is named by Keras, which counts them."""
     network = get_network(name)
-    preset, config = min(network.PRESETS.items(), key=lambda pair: pair[0] in ("thesis", name))
-    build = getattr(network, "build_training", network.build)
+    preset, config = min(network.presets.items(), key=lambda pair: pair[0] in ("thesis", name))
+    build = network.build_training
     one, two = build(config), build(config)
     assert list(named_variables(one)) == list(named_variables(two))
     assert len(named_weights(one)) == len(one.weights)

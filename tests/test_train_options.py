@@ -10,7 +10,7 @@ import pytest
 
 import train
 from Datagenerator.source import DATA_CONFIGS
-from Network import NETWORKS, get_network
+from Network.models.registry import NETWORKS, get_network
 from Network.commands.train_options import parse
 from Network.config.declared import declared, explained
 from Network.training import presets, settings
@@ -30,9 +30,9 @@ def same(read: type, real: type) -> None:
 def test_what_is_read_off_the_source_is_what_is_there():
     for network, module in NETWORKS.items():
         real = get_network(network)
-        same(declared(module)["Config"], real.Config)
+        same(declared(module)["Config"], real.config)
         assert {name: vars(config) for name, config in declared(module)["PRESETS"].items()} == \
-            {name: vars(config) for name, config in real.PRESETS.items()}
+            {name: vars(config) for name, config in real.presets.items()}
         same(FEEDS[network], DATA_CONFIGS[network])
     assert FEEDS.keys() == DATA_CONFIGS.keys() == NETWORKS.keys()
     for name in ("Settings", "TrainConfig"):

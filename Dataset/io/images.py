@@ -10,6 +10,7 @@ import io
 import os
 import threading
 import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Sequence
 
@@ -21,6 +22,10 @@ from Dataset.io.atomic import write_atomic
 
 MAX_PIXELS = 64_000_000         # a 40-megapixel photo passes; a decompression bomb does not
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+#: Pillow's names of the formats that are read. It knows many more: of some the mere opening starts another program
+#: (EPS: Ghostscript). JPEG has phones' MPO, too
+FORMATS = ("JPEG", "JPEG2000", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+READ = "JPEG, JPEG 2000, PNG, WebP, TIFF, BMP, GIF or AVIF"
 SCALINGS = ("unit", "minmax")
 Box = tuple[int, int, int, int]         # (x, y, w, h) in pixels: top left corner and size
 
@@ -29,6 +34,13 @@ Box = tuple[int, int, int, int]         # (x, y, w, h) in pixels: top left corne
 _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 _TAIL = 64
 _FILTERS = threading.Lock()     # warning filters belong to the process: threads that meet here would leave them changed
+
+
+@lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    """Those of FORMATS that this Pillow knows: it raises KeyError for another (AVIF came with 11.3)."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def read_image(path: str | os.PathLike[str], max_pixels: float = MAX_PIXELS) -> np.ndarray:
@@ -54,13 +66,13 @@ def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXEL
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")         # Pillow warns of large images; the bound below is ours
         try:
-            header = Image.open(io.BytesIO(data))
+            header = Image.open(io.BytesIO(data), formats=_formats())
         except Image.DecompressionBombError:
             raise ValueError(f"{name}: an image may have at most {max_pixels / 1e6:g} megapixels, this has "
                              "several times more") from None
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
-            raise ValueError(f"{name}: must be an image that OpenCV can read (JPEG, PNG, ...), it is none or "
-                             f"is broken ({len(data)} bytes)") from None
+            raise ValueError(f"{name}: must be an image ({READ}), it is none of these or is broken "
+                             f"({len(data)} bytes)") from None
     width, height = header.size
     if width * height > max_pixels:
         raise ValueError(f"{name}: an image may have at most {max_pixels / 1e6:g} megapixels, this has "
@@ -100,7 +112,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     try:
         with _FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore")         # before the file is opened: that is when Pillow warns
-            with Image.open(path) as header:
+            with Image.open(path, formats=_formats()) as header:
                 return header.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise ValueError(f"{path}: must be an image whose header can be read") from None

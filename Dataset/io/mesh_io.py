@@ -1,33 +1,22 @@
-"""Reading and writing of mesh and cloud files. `Dataset.io.mesh_files` makes the bytes.
+"""Mesh and cloud files: read and written. Their bytes are made in `Dataset.io.mesh_files`.
 
-Open3D reads .ply. It reads .wrl (VRML) as 0 vertices without an error, and .obj in another order of vertices, so
-these two go through pymeshlab, as the thesis's .wrl does (listing B-1.2). Both libraries are loaded when they are
-needed: importing them takes seconds.
+The readers are our own (ply.py, obj.py, vrml.py): a file of a stranger costs no more time and memory than its size
+allows, opens no other file and ends in a mesh or a ValueError.
 """
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, TypeVar
 
 import numpy as np
 
 from Dataset.geometry.mesh import Mesh
 from Dataset.io.mesh_files import check_geometry, mesh_files, write_files
-from Dataset.io.ply_header import check_ply
-from Dataset.io.vrml import texture_corners
+from Dataset.io.obj import read_obj
+from Dataset.io.ply import read_ply
+from Dataset.io.vrml import read_vrml
 
-if TYPE_CHECKING:
-    import pymeshlab
-
-T = TypeVar("T")
-READABLE = (".ply", ".obj", ".wrl")
-_CLONE_FS = 0x200       # of Linux's unshare(2)
-_LOADING = threading.Lock()
+READERS = {".ply": read_ply, ".obj": read_obj, ".wrl": read_vrml}
 
 
 def read_mesh(path: str | os.PathLike[str]) -> Mesh:
@@ -41,11 +30,9 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     ending = path.suffix.lower()
-    if ending not in READABLE:
-        raise ValueError(f"{path}: a mesh must be one of {', '.join(READABLE)}, got {ending or 'no ending'!r}")
-    if ending == ".ply":
-        check_ply(path)
-    mesh = _read_open3d(path) if ending == ".ply" else _read_meshlab(path)
+    if ending not in READERS:
+        raise ValueError(f"{path}: a mesh must be one of {', '.join(READERS)}, got {ending or 'no ending'!r}")
+    mesh = READERS[ending](path)
     if len(mesh.vertices) == 0:
         raise ValueError(f"{path}: a mesh must have vertices, this has none that can be read")
     check_geometry(path, mesh)
@@ -57,94 +44,16 @@ def read_points(path: str | os.PathLike[str]) -> np.ndarray:
     return read_mesh(path).vertices
 
 
-def _read_open3d(path: Path) -> Mesh:
-    import open3d as o3d
-
-    with o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error):
-        read = o3d.io.read_triangle_mesh(str(path))
-    colours = np.round(np.asarray(read.vertex_colors) * 255).astype(np.uint8) if read.has_vertex_colors() else None
-    return Mesh(np.asarray(read.vertices).astype(np.float64).reshape(-1, 3),
-                np.asarray(read.triangles).astype(np.int64).reshape(-1, 3), colours=colours)
-
-
-def _read_meshlab(path: Path) -> Mesh:
-    import pymeshlab
-
-    try:
-        meshes = _alone(lambda: _load(path.resolve()))
-    except pymeshlab.PyMeshLabException as error:
-        reason = str(error).strip().splitlines()[-1].removeprefix("Error details: ")
-        what = "VRML 2 text" if path.suffix.lower() == ".wrl" else "an .obj file"
-        raise ValueError(f"{path}: must be {what}, MeshLab says: {reason}") from None
-    read = meshes.current_mesh()
-    vertices = read.vertex_matrix().astype(np.float64)
-    triangles = read.face_matrix().astype(np.int64).reshape(-1, 3)
-    corners = None
-    if read.has_wedge_tex_coord():
-        corners = read.wedge_tex_coord_matrix()
-    elif path.suffix.lower() == ".wrl":         # MeshLab drops them when the texture's image is not there
-        corners = texture_corners(path)
-    uv = None
-    if corners is not None and len(corners) == triangles.size:
-        uv = _uv_per_vertex(len(vertices), triangles, corners)
-    colours = None
-    if read.has_vertex_color() and path.suffix.lower() == ".obj":
-        colours = np.round(read.vertex_color_matrix()[:, :3] * 255).astype(np.uint8)
-    return Mesh(vertices, triangles, uv, colours)
-
-
-def _load(path: Path) -> pymeshlab.MeshSet:
-    import pymeshlab
-
-    meshes = pymeshlab.MeshSet(verbose=False)
-    meshes.load_new_mesh(str(path))
-    return meshes
-
-
-def _alone(load: Callable[[], T]) -> T:
-    """Call load() in a thread with a working directory of its own (Linux).
-
-    MeshLab changes into the file's folder, which other threads would see, and stays there if the file is broken. On
-    other systems the directory of the process is restored afterwards, and one file is loaded at a time.
-    """
-    def apart() -> T:
-        if _own_folder():
-            return load()
-        with _LOADING:
-            here = os.getcwd()
-            try:
-                return load()
-            finally:
-                os.chdir(here)
-    with ThreadPoolExecutor(1, "mesh") as thread:
-        return thread.submit(apart).result()
-
-
-def _own_folder() -> bool:
-    """Give this thread a working directory of its own (Linux); False where that is not possible."""
-    if not sys.platform.startswith("linux"):
-        return False
-    return ctypes.CDLL(None, use_errno=True).unshare(_CLONE_FS) == 0
-
-
-def _uv_per_vertex(count: int, triangles: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Texture coordinates per corner (3F, 2) -> per vertex (V, 2): the first corner that uses the vertex."""
-    uv = np.full((count, 2), np.nan)
-    used, first = np.unique(triangles.ravel(), return_index=True)
-    uv[used] = corners.reshape(-1, 2)[first]
-    return uv
-
-
 def write_mesh(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray | None = None,
                texture: np.ndarray | None = None) -> None:
     """Write a mesh or cloud: binary .ply (float32), .obj as text, or .glb (binary glTF 2.0; needs triangles).
 
     normals  (V, 3); .obj and .glb compute them from the triangles where none are given
     texture  (H, W, 3) uint8 BGR, for `mesh.uv`, in .obj and .glb. NAME.obj then comes with NAME.mtl and
-             NAME_texture.png (spaces in NAME as _). It replaces vertex colours.
+             NAME_texture.png (spaces in NAME as _). It takes the place of vertex colours.
 
-    All files are written under temporary names and renamed, NAME.obj last. The same mesh gives the same bytes.
-    ValueError for another ending, or for arrays whose lengths do not fit; then nothing is written.
+    All files are written aside, then renamed, NAME.obj last. The same mesh gives the same bytes. ValueError for
+    another ending, or for arrays whose lengths do not fit; then nothing is written.
     """
     path = Path(path)
     vertices, triangles = np.asarray(mesh.vertices), np.asarray(mesh.triangles)

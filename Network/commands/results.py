@@ -38,13 +38,15 @@ def pose_file(path: Path) -> Path:
     return path.with_name(f"{path.stem}_pose.json")
 
 
-def write_pose(path: Path, numbers: np.ndarray, photo: str) -> Path:
-    """Write FACE_pose.json of the face at `path` -> its own path: where the head is in the picture named `photo`.
+def write_pose(path: Path, numbers: np.ndarray, photo: str, typicality: float | None = None) -> Path:
+    """Write FACE_pose.json of the face at `path` -> its own path: where the head is in the photo named `photo`.
 
-    numbers  (6,) of `Dataset.geometry.pose.pose_numbers`, by which the keys are named: yaw, pitch, roll (degrees), scale (pixels
-             of the picture per mm), x, y (pixels: where the head frame's origin is seen); NaN is null: nobody says
+    numbers     (6,) of `Dataset.geometry.pose.pose_numbers`, by which the keys are named: yaw, pitch, roll (degrees),
+                scale (pixels of the photo per mm), x, y (pixels: where the head frame's origin is seen); NaN is null
+    typicality  of the subject's face, as `Face` has it; None is null: the system does not say
     """
     known = {name: None if math.isnan(value) else round(float(value), 4) for name, value in zip(POSE, numbers)}
+    known["typicality"] = None if typicality is None else round(typicality, 3)
     write_text(pose_file(path), json.dumps({"photo": photo, **known}, indent=1) + "\n")
     return pose_file(path)
 
@@ -92,5 +94,5 @@ def write_result(path: Path, face: Face, expression: bool = False) -> Written:
         write_landmarks(landmark_file(path), grid_landmarks(mesh.vertices))
         written.paths.append(landmark_file(path))
     if face.pose_numbers is not None:
-        written.paths.append(write_pose(path, face.pose_numbers, face.crop.source))
+        written.paths.append(write_pose(path, face.pose_numbers, face.crop.source, face.typicality))
     return written

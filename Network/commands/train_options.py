@@ -6,7 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from Network import NETWORKS
+from Network.models.registry import NETWORKS
 from Network.config.declared import declared, explained
 from Network.config.flags import add_flags, given
 

@@ -87,7 +87,7 @@ def load_step(run: str | Path, which: str = "best_validation") -> Step:
     """A run's network as one step with its weights. ValueError for a run that cannot be exported."""
     import keras
 
-    from Network import get_network
+    from Network.models.registry import get_network
     from Network.config.flags import from_dict
     from Network.training.loading import load_model
 

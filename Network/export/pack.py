@@ -22,7 +22,7 @@ from Dataset.representations.depth import THRESHOLD
 from Dataset.synthesis.renders import RenderOptions, render_subject
 from Dataset.synthesis.scene import RenderContext
 from Network.config.flags import exit_code
-from Network.inference.registry import predictor_of
+from Network.inference.registry import predictor_class, predictor_of
 from Network.training.checkpoints import CHECKPOINTS, model_from_config
 from Network.training.loading import WEIGHTS, WEIGHTS_VERSION, Loaded, digest, load_model
 from Network.training.named_weights import fill, named_weights
@@ -70,10 +70,13 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
 
 def rounding_error(loaded: Loaded, half: dict[str, np.ndarray], images: np.ndarray) -> float:
     """Largest distance between points predicted for images (B, T, S, S, 3) with exact and with rounded weights, in the
-    unit sphere; of a network whose answer is a surface, between the surfaces themselves (`surface_moved`): what is
-    fitted to one may be another fit for one pixel more."""
+    unit sphere. Of a network of keypoints between these, whose crop is about as wide as the unit sphere; of one that
+    predicts a surface between the surfaces (`surface_moved`), since one pixel more can change the fit to them."""
     rounded = model_from_config(loaded.config)
     fill(named_weights(rounded), half, str(loaded.source))
+    if predictor_class(loaded.config["network"]).representation == "keypoints":
+        before, after = (np.asarray(model(images, training=False)["keypoints"]) for model in (loaded.model, rounded))
+        return 2 * float(np.linalg.norm(after - before, axis=-1).max())
     before, after = predictor_of(loaded), predictor_of(loaded.with_model(rounded))
     if before.photo_surface:
         flat = images.reshape(-1, *images.shape[2:])

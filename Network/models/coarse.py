@@ -14,8 +14,9 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from Network.layers.convlstm import PACKAGE
+from Network.layers import PACKAGE
 from Network.layers.normalisation import BatchNormalization
+from Network.models.registry import Network
 
 COUNT = 290                     # coefficients
 IMAGE, FEEDBACK = 3, 6          # channels: image BGR; PNCC and normals
@@ -73,7 +74,6 @@ COARSE = Config()
 #: the same network for two CPU cores: half the width
 SMALL = Config(image_size=128, stem_filters=32, filters=(32, 64, 128, 256))
 PRESETS = {"coarse": COARSE, "coarse-small": SMALL}
-ORDERED = False     # the output is coefficients; Dataset/representations/coefficients.py makes ordered points of them
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -155,3 +155,6 @@ def _inverted(config: Config, x: Any, filters: int, strides: int, name: str) -> 
     y = _normalised(config, y, f"{name}_depthwise", True)
     y = _conv(config, y, filters, 1, f"{name}_project", relu=False)
     return layers.Add(name=f"{name}_add")([x, y]) if strides == 1 and x.shape[-1] == filters else y
+
+
+NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build)

@@ -13,8 +13,9 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from Network.layers.convlstm import PACKAGE
+from Network.layers import PACKAGE
 from Network.layers.normalisation import BatchNormalization
+from Network.models.registry import Network
 
 CHOICES = {"scaling": ("unit", "minmax"), "encoder_activation": ("relu", "leaky_relu"), "distance": ("l1", "l2")}
 SLOPE = 0.2                 # of the leaky ReLUs
@@ -165,7 +166,7 @@ def build_training(config: Config) -> keras.Model:
                         "generated": discriminator({"images": images, "depth": made})}, name="pix2pix")
 
 
-def inference(model: keras.Model) -> keras.Model:
+def predicting_part(model: keras.Model) -> keras.Model:
     """The generator in a model of `build_training`: what `build` gives, with this one's weights."""
     return model.get_layer("generator")
 
@@ -173,10 +174,6 @@ def inference(model: keras.Model) -> keras.Model:
 def data_settings(config: Config) -> dict[str, Any]:
     """Settings of the generator without which the network cannot be trained."""
     return {"scaling": config.scaling}
-
-
-def set_template(model: keras.Model, template: Any) -> None:
-    """Nothing: the network holds no face."""
 
 
 def _convolution(filters: int, name: str, **options: Any) -> layers.Conv2D:
@@ -257,3 +254,7 @@ class WithNoise(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "channels": self.channels, "always": self.always, "seed": self.seed}
+
+
+NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,
+                  predicting_part=predicting_part, data_settings=data_settings, adversarial=True)

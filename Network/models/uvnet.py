@@ -22,9 +22,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from Network.layers.convlstm import PACKAGE
+from Network.layers import PACKAGE
 from Network.layers.normalisation import BatchNormalization
 from Network.losses.points import MIN_LOG_VARIANCE
+from Network.models.registry import Network
 
 _INITIAL_LOG_VARIANCE = -3.0    # a fifth of the atlas's side: the error of a network that knows nothing
 CHOICES = {"scaling": ("unit", "minmax"), "normalisation": ("none", "batch"),
@@ -102,7 +103,6 @@ UVNET = Config()
 SMALL = Config(levels=5, stem=32, features=(48, 64, 96, 144, 208), up_features=(48, 64, 96, 128, 176),
                kernel_sizes=(3,), normalisation="batch", output_initializer="zeros", confidence=True)
 PRESETS = {"uvnet": UVNET, "uvnet-small": SMALL}
-ORDERED = False     # the output is a map of the image, no grid of points
 
 
 def build(config: Config) -> keras.Model:
@@ -110,7 +110,7 @@ def build(config: Config) -> keras.Model:
     follows, 1 at the face's nearest point, as `Dataset.representations.depth` has it; with `confidence` u and v's
     log-variance comes last, at least LEAST_LOG_VARIANCE. All but the masks means something inside the mask only. Masks
     are plain numbers that training brings near 0 and 1: nothing clips them."""
-    return inference(build_training(config))
+    return predicting_part(build_training(config))
 
 
 def build_training(config: Config) -> keras.Model:
@@ -151,15 +151,11 @@ def data_settings(config: Config) -> dict[str, Any]:
     return {"scaling": config.scaling, **({"extras": extras} if extras else {})}
 
 
-def inference(model: keras.Model) -> keras.Model:
+def predicting_part(model: keras.Model) -> keras.Model:
     """Of a model of `build_training` the part that `build` gives, with this one's weights."""
     if not isinstance(model.output, dict):
         return model
     return keras.Model(model.input, model.output["maps"], name="uvnet")
-
-
-def set_template(model: keras.Model, template: Any) -> None:
-    """Nothing: the network holds no face."""
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -238,3 +234,7 @@ def read_maps(output: np.ndarray, threshold: float = 0.5) -> Maps:
     return Maps(inside(np.clip(output[..., :2], 0, 1)), mask, mask & (output[..., 3] > threshold),
                 inside(output[..., -2:]) if channels >= 6 else None,
                 inside(np.minimum(output[..., 4:5], 1))[..., 0] if channels % 2 else None)
+
+
+NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,
+                  predicting_part=predicting_part, data_settings=data_settings)

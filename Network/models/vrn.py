@@ -22,6 +22,7 @@ from keras import layers
 
 from Network.layers.hourglass import Residual, hourglass
 from Network.layers.normalisation import BatchNormalization
+from Network.models.registry import Network
 
 VARIANTS = ("plain", "guided", "multitask")
 LANDMARKS = 68
@@ -79,7 +80,6 @@ VRN = Config()
 SMALL = Config(image_size=64, layers=64, features=128, stem=(32, 64), depth=2, head=(96,),
                landmark_features=64)
 PRESETS = {"vrn": VRN, "vrn-small": SMALL}
-ORDERED = False     # the output is a volume, no grid of points
 
 
 def build(config: Config) -> keras.Model:
@@ -96,7 +96,7 @@ def build_training(config: Config) -> keras.Model:
     return keras.Model(images, outputs, name=f"vrn_{config.variant}")
 
 
-def inference(model: keras.Model) -> keras.Model:
+def predicting_part(model: keras.Model) -> keras.Model:
     """The part of a model of `build_training` that predicts: what `build` gives, with this one's weights."""
     return keras.Model(model.inputs[0], model.get_layer("volume").output, name="vrn")
 
@@ -183,3 +183,7 @@ def _relu(config: Config, x: Any, name: str) -> Any:
     x = BatchNormalization(momentum=config.batch_norm_momentum, name=f"{name}_norm",
                            synchronized=config.batch_norm_replicas > 1)(x)
     return layers.ReLU(name=f"{name}_relu")(x)
+
+
+NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,
+                  predicting_part=predicting_part)

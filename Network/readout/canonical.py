@@ -72,9 +72,12 @@ def observe(keypoints: np.ndarray, template: Template) -> Observation:
     return Observation(beside @ rows, rows, scale)
 
 
-def sums_of(seen: Observation, log_variance: np.ndarray, confidence: float = CONFIDENCE) -> Sums:
-    """One photo each (no axis of photos), log_variance (..., K) in the network's unit -> its sums."""
+def sums_of(seen: Observation, log_variance: np.ndarray, confidence: float = CONFIDENCE, noise: float = 0.0) -> Sums:
+    """One photo each (no axis of photos), log_variance (..., K) in the network's unit -> its sums.
+
+    noise: variance of an independent error of each coordinate beside the network's, squared units of the offsets."""
     weight = confidence * np.exp(-np.clip(np.asarray(log_variance, np.float64), *_LOG_VARIANCE))
+    weight = weight / (1 + noise * weight)
     across = np.swapaxes(seen.rows, -1, -2) @ seen.rows                         # onto the plane of the picture
     camera = np.concatenate([seen.rows.reshape(*seen.rows.shape[:-2], 6), np.log(seen.scale)[..., None]], -1)
     return Sums(weight[..., None, None] * across[..., None, :, :], weight[..., None] * seen.offsets, camera, 1)

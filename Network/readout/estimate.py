@@ -1,6 +1,7 @@
 """One photo's keypoints -> identity, expression, pose and landmarks, robust to regions of keypoints that are wrong."""
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -13,10 +14,12 @@ from Dataset.representations.points import grid_landmarks
 from Network.readout.canonical import UNITS, Observation, Sums, Template, features_of, observe, sums_of, template_of
 from Network.readout.gaussian import apply
 from Network.readout.model import YAWS, KeypointModel
-from Network.readout.outliers import clean
+from Network.readout.outliers import clean, noise_variance
 
-MAX_TYPICALITY = 2.5        # people look like this; beyond it the estimate is shrunk
+log = logging.getLogger(__name__)
+MAX_TYPICALITY = 2.5        # no subject looks like more; beyond it the estimate is shrunk
 NOISES = (0.01, 0.1, 1.0)   # variances, squared units of the offsets (UNITS): a pixel of 128 px is about 0.1
+MAX_OUTLIERS = 1 / 3        # of the keypoints: where more are off, all of them are noisy
 _LEAST_VARIANCE = 0.05      # beside e^log_variance, of a keypoint as the pose sees it
 
 
@@ -59,7 +62,8 @@ def face_keypoints(model: FaceModel) -> FaceKeypoints:
 
 class Estimate(NamedTuple):
     """coefficients (284,), expression within [0, 1] or a little beyond; cleaned (K, 2): the keypoints that count, crop
-    sides; pose in crop sides; sums: of the cleaned keypoints; yaw, degrees; inliers (K,) bool."""
+    sides; pose in crop sides; sums: of the cleaned keypoints; yaw, degrees; inliers (K,) bool; noise: variance of the
+    keypoints' independent errors, squared units of the offsets, 0 of most photos."""
 
     coefficients: np.ndarray
     cleaned: np.ndarray
@@ -67,6 +71,7 @@ class Estimate(NamedTuple):
     sums: Sums
     yaw: float
     inliers: np.ndarray
+    noise: float
 
 
 def yaw_of(seen: Observation) -> np.ndarray:
@@ -99,24 +104,33 @@ def estimate_photo(model: KeypointModel, face: FaceKeypoints, keypoints: np.ndar
                    ) -> Estimate:
     """keypoints (K, 2) crop sides and log_variance (K,), finite -> the estimate.
 
-    Regions that are off what their neighbours predict are replaced by that. Where the face is still none that people
-    have, all keypoints are taken as noisy, more and more (NOISES).
+    Regions that are off what their neighbours predict are replaced by that prediction. Where too many are off, or those
+    that are left are rougher than those of faces, the keypoints are taken as noisy: they are replaced by what is
+    expected of them, given the noise of greatest likelihood. Where the face is still beyond MAX_TYPICALITY, more noise
+    is assumed (NOISES), with a warning.
     """
     keypoints = np.asarray(keypoints, np.float64)
     cleaned, inliers = without_outliers(model, face, keypoints)
-    found = _estimate(model, face, cleaned, log_variance, inliers)
-    for noise in NOISES:
+    if 1 - inliers.mean() > MAX_OUTLIERS:
+        cleaned, inliers = keypoints, np.ones_like(inliers)
+    noise = noise_variance(_field(face, cleaned)[0], model.precision)
+    found = _estimate(model, face, smoothed(model, face, cleaned, noise), log_variance, inliers, noise)
+    far = face.typicality(found.coefficients[IDENTITY])
+    for more in NOISES if far > MAX_TYPICALITY else ():
+        found = _estimate(model, face, smoothed(model, face, cleaned, noise + more), log_variance, inliers,
+                          noise + more)
         if face.typicality(found.coefficients[IDENTITY]) <= MAX_TYPICALITY:
             break
-        found = _estimate(model, face, smoothed(model, face, cleaned, noise), log_variance, inliers)
+    if far > MAX_TYPICALITY:
+        log.warning("a photo's face is %.1f times as far from the mean face as an average subject: its keypoints are "
+                    "taken as noisy", far)
     return found
 
 
 def without_outliers(model: KeypointModel, face: FaceKeypoints, keypoints: np.ndarray
                      ) -> tuple[np.ndarray, np.ndarray]:
     """keypoints (K, 2) -> the same with wrong regions replaced, and which were kept (K,) bool."""
-    seen = observe(keypoints, face.template)
-    field = seen.offsets @ seen.rows.T
+    field, seen = _field(face, keypoints)
     found = clean(field, model.precision)
     return keypoints + _in_crop(found.field - field, seen), found.inliers
 
@@ -124,10 +138,17 @@ def without_outliers(model: KeypointModel, face: FaceKeypoints, keypoints: np.nd
 def smoothed(model: KeypointModel, face: FaceKeypoints, keypoints: np.ndarray, noise: float) -> np.ndarray:
     """keypoints (K, 2) -> what is expected of them when each coordinate has an error of variance `noise`, in squared
     units of the offsets."""
-    seen = observe(keypoints, face.template)
-    field = seen.offsets @ seen.rows.T
+    if not noise:
+        return keypoints
+    field, seen = _field(face, keypoints)
     expected = np.linalg.solve(np.eye(len(field)) + noise * model.precision, field)
     return keypoints + _in_crop(expected - field, seen)
+
+
+def _field(face: FaceKeypoints, keypoints: np.ndarray) -> tuple[np.ndarray, Observation]:
+    """keypoints (K, 2) -> their offsets in the image plane (K, 2), y up, units of the offsets, and the observation."""
+    seen = observe(keypoints, face.template)
+    return seen.offsets @ seen.rows.T, seen
 
 
 def _in_crop(change: np.ndarray, seen: Observation) -> np.ndarray:
@@ -136,14 +157,14 @@ def _in_crop(change: np.ndarray, seen: Observation) -> np.ndarray:
 
 
 def _estimate(model: KeypointModel, face: FaceKeypoints, keypoints: np.ndarray, log_variance: np.ndarray,
-              inliers: np.ndarray) -> Estimate:
+              inliers: np.ndarray, noise: float) -> Estimate:
     """The posterior mean of keypoints without outliers, and the pose that shows it where they lie."""
     seen = observe(keypoints, face.template)
-    sums, yaw = sums_of(seen, log_variance), float(yaw_of(seen))
+    sums, yaw = sums_of(seen, log_variance, noise=noise), float(yaw_of(seen))
     coefficients = read_photo(model, sums, yaw)
     weights = 1 / (_LEAST_VARIANCE + np.exp(np.clip(log_variance, -8.0, 6.0)))
     pose = fitted_pose(face.keypoints(coefficients), keypoints, weights)
-    return Estimate(coefficients, keypoints, pose, sums, yaw, inliers)
+    return Estimate(coefficients, keypoints, pose, sums, yaw, inliers, noise)
 
 
 def fitted_pose(points: np.ndarray, keypoints: np.ndarray, weights: np.ndarray) -> Pose:

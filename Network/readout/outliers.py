@@ -1,8 +1,10 @@
-"""Regions of keypoints that are wrong: found by what their neighbours predict, and replaced by that prediction.
+"""Keypoints that are wrong: regions, replaced by what their neighbours predict, and independent noise of all of them.
 
 Where keypoints lie beside the mean face is a smooth field on their 16x16 grid. Its covariance over training photos
 predicts each 3x3 block from all other keypoints (leave-block-out prediction of a normal distribution, Rasmussen and
-Williams 2006, equation 5.12, for a block); a block far off that is taken out, the worst first, until all agree.
+Williams 2006, equation 5.12, for a block); a block far off that is taken out, the worst first, until all agree. The
+field of a photo whose keypoints have independent errors is rougher than that: their variance is that of greatest
+likelihood (the same book, equation 5.8).
 """
 from __future__ import annotations
 
@@ -15,6 +17,10 @@ MAX_OUT = 0.5           # of the keypoints at most are taken out
 #: mean square in standard deviations: of a keypoint alone that is nowhere near, of a block, of a keypoint alone. Of the
 #: keypoints of 1,024 synthetic validation photos none exceeds the last two (docs/measured/readout.md)
 LIMITS = (400.0, 14.0, 45.0)
+#: mean square of a whole field in standard deviations, above which its keypoints are noisy; at most 3.0 on 1,024
+#: synthetic validation photos (docs/measured/compact.md)
+MISFIT = 3.0
+VARIANCES = np.geomspace(1e-3, 1e4, 71)        # of the noise that are tried, squared units of the field
 AFFINE = 25.0           # variance of affine changes of the field: which camera it was measured with must not matter
 
 
@@ -76,3 +82,13 @@ def clean(field: np.ndarray, precision: np.ndarray, limits: tuple[float, float, 
         pulled = precision[np.ix_(out, inside)] @ field[inside]
         filled[out] = -np.linalg.solve(precision[np.ix_(out, out)], pulled)
     return Cleaned(filled, inside, float(off[worst]))
+
+
+def noise_variance(field: np.ndarray, precision: np.ndarray) -> float:
+    """Variance of independent errors of a field (K, C), precision (K, K) of each of its coordinates: 0 where the field
+    fits (MISFIT), else that of VARIANCES under which the field is likeliest."""
+    if np.vdot(field, precision @ field) / field.size <= MISFIT:
+        return 0.0
+    values, basis = np.linalg.eigh(precision)
+    power, variances = np.square(basis.T @ field).mean(axis=-1), 1 / values + VARIANCES[:, None]        # (V, K)
+    return float(VARIANCES[np.argmin((np.log(variances) + power / variances).sum(axis=-1))])

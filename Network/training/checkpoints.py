@@ -30,7 +30,7 @@ import keras
 import numpy as np
 
 from Dataset.io.atomic import atomic_path, remove_leftovers, write_text
-from Network import get_network
+from Network.models.registry import get_network
 from Network.config.flags import check_sizes, from_dict
 from Network.training.named_weights import copy_weights, fill, fill_model, named_slots, named_variables, named_weights
 
@@ -237,9 +237,9 @@ def model_from_config(config: dict[str, Any], replicas: int = 1, training: bool 
     """
     try:
         network = get_network(config["network"])
-        model = from_dict(network.Config, config["model"])
+        model = from_dict(network.config, config["model"])
         check_sizes(model)
-        build = getattr(network, "build_training", network.build) if training else network.build
+        build = network.build_training if training else network.build
         return build(dataclasses.replace(model, batch_norm_replicas=replicas))
     except (KeyError, TypeError) as error:
         raise ValueError(f"config.json: not a config of this program: {error}") from None

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from Dataset.representations.points import SIZE
-from Network import NETWORKS, get_network
+from Network.models.registry import NETWORKS, get_network
 from Network.training.checkpoints import CHECKPOINTS, RunFolder, model_from_config
 from Network.training.named_weights import fill, named_weights
 
@@ -223,7 +223,7 @@ def freeze(model: keras.Model, prefixes: Sequence[str]) -> None:
 def thesis_model() -> keras.Model:
     """The thesis's network with new weights, for its layers and its size."""
     network = get_network("convlstm")
-    return network.build(network.THESIS)
+    return network.build(network.presets["thesis"])
 
 
 def _loaded(model: keras.Model, config: dict[str, Any], source: Path) -> Loaded:

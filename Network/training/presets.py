@@ -4,7 +4,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from Network import get_network
+from Network.models.registry import get_network
 from Network.config.flags import check_sizes, from_dict
 from Network.training.settings import Settings, TrainConfig
 
@@ -102,11 +102,11 @@ def resolve(preset: str, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
         return {**chosen[part], **typed.get(part, {})}
     network = get_network(chosen["network"])
     # the network takes any number of images; the other shared settings that it has follow the data
-    own = {field.name for field in dataclasses.fields(network.Config)} - {"images"}
+    own = {field.name for field in dataclasses.fields(network.config)} - {"images"}
     shared = {name: value for name, value in merged("data").items() if name in SHARED and name in own}
-    model = from_dict(network.Config, {**dataclasses.asdict(network.PRESETS[preset]), **merged("model"), **shared})
+    model = from_dict(network.config, {**dataclasses.asdict(network.presets[preset]), **merged("model"), **shared})
     check_sizes(model)
-    data = {**merged("data"), **getattr(network, "data_settings", lambda config: {})(model)}
+    data = {**merged("data"), **network.data_settings(model)}
     return {"preset": preset, "network": chosen["network"],
             "settings": dataclasses.asdict(from_dict(Settings, merged("settings"))),
             "train": dataclasses.asdict(from_dict(TrainConfig, merged("train"))),

@@ -1,0 +1,56 @@
+"""Arrays of .npz files of others: what they unpack to is bounded before anything is unpacked."""
+from __future__ import annotations
+
+import os
+import tokenize
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+MAX_BYTES = 1 << 30
+
+
+def read_npz(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
+    """Name -> array of all arrays in an .npz file. No pickles.
+
+    ValueError, one line that names the file: missing, no .npz, damaged, arrays of objects, or arrays whose headers or
+    archive entries promise more than `max_bytes` together, or more than their entry holds.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+            size = sum(entry.file_size for entry in entries)
+            if size > max_bytes:
+                raise ValueError(f"unpacks to {size} bytes, at most {max_bytes} are allowed")
+            found = {}
+            for entry in entries:
+                with archive.open(entry) as file:
+                    found[entry.filename.removesuffix(".npy")] = _array(file, entry)
+            return found
+    except (OSError, KeyError, EOFError, ValueError, TypeError, NotImplementedError, RuntimeError, SyntaxError,
+            OverflowError, MemoryError, RecursionError, tokenize.TokenError, zlib.error, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise ValueError(f"{path}: holds no arrays that can be read ({reason})") from None
+
+
+def _array(file: zipfile.ZipExtFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    """One .npy. The header is read first: it must promise what the entry holds."""
+    version = np.lib.format.read_magic(file)
+    reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if reader is None:
+        raise ValueError(f"{entry.filename} is of .npy version {version}")
+    shape, fortran, dtype = reader(file)
+    if dtype.hasobject:
+        raise ValueError(f"{entry.filename} holds objects")
+    count = 1
+    for side in shape:
+        count *= int(side)
+    if count < 0 or count * dtype.itemsize > entry.file_size:
+        raise ValueError(f"{entry.filename} promises {count} numbers, its entry has {entry.file_size} bytes")
+    data = file.read(count * dtype.itemsize)
+    if len(data) != count * dtype.itemsize:
+        raise ValueError(f"{entry.filename} is cut off")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").copy(order="K")

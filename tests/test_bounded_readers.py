@@ -1,0 +1,126 @@
+"""Dataset/io/json_files.py, npz_files.py, command.py: bounds, and one line."""
+import errno
+import io
+import json
+import time
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+
+from Dataset.io.command import DEBUG, run_command
+from Dataset.io.json_files import MAX_DEPTH, depth_of, parse_json, read_json
+from Dataset.io.npz_files import read_npz
+
+
+@pytest.mark.parametrize("text, rule", [
+    ("[" * 10**6, "nested"), ('{"a":' * 100 + "1" + "}" * 100, "nested"), ("[1]", "must hold a JSON object"),
+    ("", "is no JSON"), ('{"a": 1', "is no JSON"), ("9" * 10_000, "is no JSON|object")])
+def test_bad_json_is_one_line(tmp_path, text, rule):
+    (tmp_path / "x.json").write_text(text)
+    begun = time.monotonic()
+    with pytest.raises(ValueError, match=f"x.json: .*({rule})") as error:
+        read_json(tmp_path / "x.json")
+    assert "\n" not in str(error.value) and time.monotonic() - begun < 5
+
+
+def test_json_files_are_bounded_and_named(tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps({"a": "x" * 100}))
+    assert read_json(tmp_path / "x.json") == {"a": "x" * 100}
+    with pytest.raises(ValueError, match="x.json: a JSON file may have at most 50 bytes"):
+        read_json(tmp_path / "x.json", max_bytes=50)
+    for name in ("none.json", "."):
+        with pytest.raises(ValueError, match="cannot be read"):
+            read_json(tmp_path / name)
+    (tmp_path / "x.json").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(ValueError, match="x.json: cannot be read .no UTF-8 text"):
+        read_json(tmp_path / "x.json")
+
+
+def test_brackets_within_strings_do_not_nest():
+    assert depth_of(r'{"a[[[{": "\"[[\\", "b": [1, {"c": []}]}') == 4
+    assert parse_json('{"a": "' + "[" * 500 + '"}', "x") == {"a": "[" * 500}
+    deepest = "[" * MAX_DEPTH + "]" * MAX_DEPTH
+    assert parse_json(deepest, "x", list)
+
+
+def npz(path, entries: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries.items():
+            archive.writestr(f"{name}.npy", data)
+
+
+def npy(array: np.ndarray, **change) -> bytes:
+    data = io.BytesIO()
+    np.save(data, array, allow_pickle=True)
+    data = data.getvalue()
+    for old, new in change.values():
+        assert old in data
+        data = data.replace(old, new)
+    return data
+
+
+def test_arrays_come_back(tmp_path):
+    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.asfortranarray(np.arange(6, dtype=np.int16).reshape(3, 2)),
+              "empty": np.zeros((0, 4), np.float32), "name": np.array("text"), "scalar": np.array(3)}
+    np.savez_compressed(tmp_path / "x.npz", **arrays)
+    found = read_npz(tmp_path / "x.npz")
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype and found[name].flags.writeable
+
+
+def test_promises_are_checked_before_memory_is_taken(tmp_path):
+    many = npy(np.zeros(4), shape=(b"(4,), }" + b" " * 12, b"(9999999999999,), }"))
+    npz(tmp_path / "x.npz", {"a": many})
+    with pytest.raises(ValueError, match="x.npz: .*a.npy promises 9999999999999 numbers"):
+        read_npz(tmp_path / "x.npz")
+    npz(tmp_path / "x.npz", {"a": npy(np.zeros(10**6))})
+    assert (tmp_path / "x.npz").stat().st_size < 20_000
+    with pytest.raises(ValueError, match="x.npz: .*unpacks to 8000128 bytes, at most 1000000"):
+        read_npz(tmp_path / "x.npz", 10**6)
+    npz(tmp_path / "x.npz", {"a": npy(np.array([{}]))})
+    with pytest.raises(ValueError, match="a.npy holds objects"):
+        read_npz(tmp_path / "x.npz")
+
+
+def test_flipped_bits_and_cut_files_are_one_line(tmp_path):
+    np.savez_compressed(tmp_path / "x.npz", a=np.random.default_rng(0).normal(size=500), b=np.arange(3))
+    whole, rng = (tmp_path / "x.npz").read_bytes(), np.random.default_rng(1)
+    for _ in range(300):
+        data = bytearray(whole[:int(rng.integers(len(whole)))] if rng.random() < 0.2 else whole)
+        if data:
+            data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+        (tmp_path / "y.npz").write_bytes(data)
+        try:
+            read_npz(tmp_path / "y.npz")
+        except ValueError as error:
+            assert str(error).startswith(f"{tmp_path / 'y.npz'}: ") and "\n" not in str(error)
+
+
+@pytest.mark.parametrize("error, line", [
+    (ValueError("x.ply: two\nlines"), "x.ply: two lines"),
+    (OSError(errno.ENOSPC, "No space left", "a.ply"), "a.ply: No space"),
+    (MemoryError(), "not enough memory"), (RecursionError("deep"), "nested too deeply"),
+    (zlib.error("bits"), "damaged .bits"),
+    (OverflowError("too large"), "too large"), (ValueError(), "ValueError")])
+def test_bad_input_is_one_line_and_2(capsys, error, line, monkeypatch):
+    def work():
+        raise error
+    assert run_command("tool", work) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and shown.startswith("tool: ")
+    with pytest.raises(AssertionError, match=line):
+        raise AssertionError(shown)
+    monkeypatch.setenv(DEBUG, "1")
+    assert run_command("tool", work) == 2 and "Traceback" in capsys.readouterr().err
+
+
+def test_a_fault_of_the_program_keeps_its_traceback():
+    def work():
+        raise KeyError("a bug")
+    with pytest.raises(KeyError):
+        run_command("tool", work)
+    assert run_command("tool", lambda: None) == 0 and run_command("tool", lambda: 3) == 3
