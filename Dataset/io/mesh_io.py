@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from Dataset.geometry.mesh import Mesh
+from Dataset.io.formats.obj import read_obj
+from Dataset.io.formats.ply import read_ply
+from Dataset.io.formats.vrml import read_vrml
 from Dataset.io.mesh_files import check_geometry, mesh_files, write_files
-from Dataset.io.obj import read_obj
-from Dataset.io.ply import read_ply
-from Dataset.io.vrml import read_vrml
 
 READERS = {".ply": read_ply, ".obj": read_obj, ".wrl": read_vrml}
 
