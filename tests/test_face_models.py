@@ -17,7 +17,7 @@ from Dataset.face_model.readers import basel, raw
 from Dataset.face_model.readers.flame import read_flame
 from Dataset.face_model.readers.ict import arkit_name
 from Dataset.fitting import adopt as adopting
-from Dataset.fitting.adopt import SIGMAS, adopt, expression_directions, main, read_raw, weights_of, words, write_model
+from Dataset.fitting.adopt import SIGMAS, adopt, expression_basis, main, read_raw, weights_of, words, write_model
 from Dataset.fitting.multi_view import joint_fit
 from Dataset.fitting.scan_fit import Landmarks, fit_model, grid_is_skin
 from Dataset.geometry.mesh import Mesh
@@ -232,7 +232,7 @@ def test_use_face_model_is_the_process_default(file, loaded, monkeypatch):
 
 def test_a_model_without_expressions_borrows_ours(made):
     bare = raw.RawModel("x", made.mean, made.triangles, made.identity, np.zeros((0, len(made.mean), 3)), (), False)
-    basis, names = expression_directions(bare, np.zeros((0, 4881, 3)), OWN)
+    basis, names = expression_basis(bare, np.zeros((0, 4881, 3)), OWN)
     assert basis is OWN.expression and names == OWN.expression_names
 
 

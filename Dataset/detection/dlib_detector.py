@@ -15,14 +15,14 @@ from Dataset.detection.cascades import MAX_SIDE, Detection, shrunk_grey
 #: its boxes relative to those of the cascades, on which the networks were trained: width, and downward offset of the
 #: centre, in widths of the cascades' box (medians of 40 rendered faces, 0.88 and 0.074, and of 8 in photos, 0.90, 0.08)
 NARROW, LOW = 0.88, 0.075
-MIN_VALUE = 80              # px: smaller faces are found in an enlarged image only
+MIN_FACE = 80              # px: smaller faces are found in an enlarged image only
 MAX_ENLARGED = 2       # doublings
 
 
 def dlib_faces(image: np.ndarray, max_side: int = MAX_SIDE, enlarge: int = 0) -> list[Detection]:
     """Faces in (H, W, 3) uint8 BGR or (H, W) grey, the largest first; an empty list if there is none.
 
-    The image is shrunk to at most `max_side` pixels, then doubled `enlarge` times: faces of at least MIN_VALUE px are
+    The image is shrunk to at most `max_side` pixels, then doubled `enlarge` times: faces of at least MIN_FACE px are
     found in the result. Boxes are converted to those of the cascades, and may reach out of the image; the score is
     dlib's own, 0 at its threshold. ValueError for another shape or dtype, a number out of range, or without dlib.
     """
