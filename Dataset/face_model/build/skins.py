@@ -58,7 +58,7 @@ def image_window() -> np.ndarray:
 
 
 def build(folder: Path) -> dict[str, np.ndarray]:
-    """All arrays of skins.npz (described in README.md beside this file)."""
+    """All arrays of skins.npz (described in assets/README.md)."""
     paths = find_images(folder)
     images = np.stack([read_skin(path) for path in paths])
     done, png = cv2.imencode(".png", images.reshape(-1, *images.shape[2:]), [cv2.IMWRITE_PNG_COMPRESSION, 9])
