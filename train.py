@@ -12,9 +12,10 @@ import logging
 import sys
 from pathlib import Path
 
-from Network.models.registry import get_network
+from Dataset.io.command import BAD_INPUT, line_of
 from Network.commands.train_options import parse
 from Network.config.declared import declared
+from Network.models.registry import get_network
 from Network.training.processor_time import processor_seconds
 
 
@@ -86,10 +87,10 @@ def main(argv: list[str] | None = None) -> int:
     from Network.training.trainer import NotFinite, Stopped
     try:
         print(train(arguments))
-    except (ValueError, OSError, NotFinite, Stopped) as error:
+    except (*BAD_INPUT, NotFinite, Stopped) as error:
         more = {NotFinite: "; the last good weights are kept; try a smaller --learning-rate",
                 Stopped: f"; saved. Go on:  python train.py {arguments.data_folder} --run {arguments.run} --resume"}
-        print(f"train.py: {error}{more.get(type(error), '')}", file=sys.stderr)
+        print(f"train.py: {line_of(error)}{more.get(type(error), '')}", file=sys.stderr)
         return {NotFinite: 3, Stopped: 130}.get(type(error), 2)
     return 0
 

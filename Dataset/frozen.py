@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from Dataset.io.command import one_line
 from Dataset.synthesis.renders import RenderOptions, layout
 from Dataset.synthesis.shards import Shards, open_shards
 
@@ -94,19 +95,16 @@ def changed_subjects(shards: Shards, frozen: FrozenSet | None = None) -> list[in
     return changed
 
 
+@one_line("Dataset.frozen")
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 0 when all bytes are the frozen ones, 1 when some are not, 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m Dataset.frozen", description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", metavar="FOLDER", type=Path)
     arguments = parser.parse_args(argv)
-    try:
-        shards = open_shards(arguments.folder, partial=True)
-        frozen = matching_set(shards)
-        changed = changed_subjects(shards, frozen)
-    except (ValueError, OSError) as error:
-        print(f"Dataset.frozen: {error}", file=sys.stderr)
-        return 2
+    shards = open_shards(arguments.folder, partial=True)
+    frozen = matching_set(shards)
+    changed = changed_subjects(shards, frozen)
     print(f"{arguments.folder}: {len(frozen.subjects) - len(changed)} of {len(frozen.subjects)} subjects of the "
           f"{frozen.name} set have the frozen bytes" + (f"; changed: {' '.join(map(str, changed[:20]))}" if changed else
                                                         ""))

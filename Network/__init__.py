@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+
 def from_preset(name: str = "compact", **options: Any) -> Predictor:
     """The Predictor of a bundled network. ValueError for an unknown name or option."""
     from Network.inference import registry

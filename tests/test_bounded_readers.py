@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 
-from Dataset.io.command import DEBUG, run_command
+from Dataset.io.command import DEBUG, one_line, run_command
 from Dataset.io.json_files import MAX_DEPTH, depth_of, parse_json, read_json
 from Dataset.io.npz_files import read_npz
 
@@ -124,3 +124,15 @@ def test_a_fault_of_the_program_keeps_its_traceback():
     with pytest.raises(KeyError):
         run_command("tool", work)
     assert run_command("tool", lambda: None) == 0 and run_command("tool", lambda: 3) == 3
+
+
+def test_the_decorator_hands_argv_over_and_says_how_to_go_on(capsys):
+    """main(argv) keeps its name and help."""
+    @one_line("tool", resumable=True)
+    def main(argv=None):
+        """Its help."""
+        if argv == ["stop"]:
+            raise KeyboardInterrupt
+        return len(argv)
+    assert main(["a", "b"]) == 2 and main.__doc__ == "Its help." and main(["stop"]) == 130
+    assert capsys.readouterr().err == "tool: stopped; the same command goes on\n"

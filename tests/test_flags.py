@@ -95,7 +95,7 @@ def test_bad_settings(name, value):
 
 
 def test_unknown_preset():
-    with pytest.raises(ValueError, match=r"preset must be one of thesis, quick, compact, .*got 'fast'"):
+    with pytest.raises(ValueError, match=r"preset must be one of thesis, quick, .*got 'fast'"):
         resolve("fast", {})
 
 
@@ -105,7 +105,7 @@ def test_a_resumed_run_keeps_its_config(tmp_path):
     run.start(config)
     typed = {"train": {"epochs": 99}, "data": {"batch_size": PRESETS["quick"]["data"]["batch_size"]}}
     assert run.resumed(typed)["train"]["epochs"] == 99
-    with pytest.raises(ValueError, match="was begun on data with other people"):
+    with pytest.raises(ValueError, match="was begun on data with other subjects"):
         run.checked(config, {"subjects": {"training": ["S000"]}})
     assert run.checked({**config, "subjects": {"validation": [0, 3]}}, {"subjects": {"validation": (0, 3)}})
     # what older runs did not say is no reason to refuse them; what a run says is

@@ -6,8 +6,8 @@ import open3d as o3d
 import pytest
 
 from Dataset.geometry.mesh import Mesh, clean, crop_sphere
-from Dataset.io.formats.ply import read_ply, vertex_count
 from Dataset.io.mesh_io import read_mesh, read_points, write_mesh, write_points
+from Dataset.io.mesh_readers.ply import read_ply, vertex_count
 from tests.raw_bu4dfe import write_wrl
 
 

@@ -1,4 +1,4 @@
-"""Dataset/io/formats/obj.py, vrml.py, polygons.py: files as MeshLab reads them, and no hostile one."""
+"""Dataset/io/mesh_readers/obj.py, vrml.py, polygons.py: files as MeshLab reads them, and no hostile one."""
 import os
 import time
 
@@ -7,8 +7,8 @@ import pymeshlab
 import pytest
 
 from Dataset.geometry.mesh import Mesh
-from Dataset.io.formats.polygons import fans, uv_per_vertex
 from Dataset.io.mesh_io import read_mesh, write_mesh
+from Dataset.io.mesh_readers.polygons import fans, uv_per_vertex
 from tests.raw_bu4dfe import write_wrl
 
 SECONDS = 5.0

@@ -1,4 +1,4 @@
-"""Dataset/io/formats/ply.py: whole files as Open3D reads them, and no damaged one."""
+"""Dataset/io/mesh_readers/ply.py: whole files as Open3D reads them, and no damaged one."""
 import itertools
 
 import numpy as np
@@ -6,8 +6,8 @@ import open3d as o3d
 import pytest
 
 from Dataset.geometry.mesh import Mesh
-from Dataset.io.formats.ply import read_ply, vertex_count
 from Dataset.io.mesh_io import read_mesh, write_mesh
+from Dataset.io.mesh_readers.ply import read_ply, vertex_count
 
 XYZ = "property float x\nproperty float y\nproperty float z\n"
 FACES = "property list uchar int vertex_indices\n"

@@ -218,7 +218,7 @@ def test_bad_runs_are_one_line_exit_2_and_no_page(run, capsys, name, content, me
     (run / name).unlink() if content is None else (run / name).write_text(content)
     assert main([str(run)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("viewer.py: ") and message in error and len(error.splitlines()) == 1
+    assert error.startswith("Evaluation.web.viewer: ") and message in error and len(error.splitlines()) == 1
     assert not (run / "index.html").exists()
 
 

@@ -39,6 +39,7 @@ from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.scan_surface import ScanSurface
 from Dataset.geometry.transforms import Similarity
 from Dataset.io.atomic import write_atomic
+from Dataset.io.command import one_line
 from Dataset.io.landmark_files import SUFFIXES, read_landmarks
 
 READERS = {".mat": read_basel_2009, ".h5": read_basel_2017, ".hdf5": read_basel_2017, ".pkl": read_flame,
@@ -239,6 +240,7 @@ def words(report: Report) -> str:
             + (" (borrowed: it has none)" if report.borrowed else "") + marks)
 
 
+@one_line("Dataset.adopt")
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 2 and one line for bad input."""
     parser = argparse.ArgumentParser(prog="python -m Dataset.adopt", description=__doc__,
@@ -247,12 +249,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, help="a file for --face-model (default FILE.adopted.npz)")
     arguments = parser.parse_args(argv)
     output = arguments.output or adopted_path(arguments.file)
-    try:
-        found = adopt(read_raw(arguments.file))
-        write_model(output, found.model, source_hash(arguments.file))
-    except (ValueError, OSError) as error:
-        print(f"Dataset.adopt: {error}", file=sys.stderr)
-        return 2
+    found = adopt(read_raw(arguments.file))
+    write_model(output, found.model, source_hash(arguments.file))
     print(f"{output}: {words(found.report)}")
     return 0
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from Dataset.geometry.mesh import Mesh
-from Dataset.io.formats.obj import read_obj
-from Dataset.io.formats.ply import read_ply
-from Dataset.io.formats.vrml import read_vrml
 from Dataset.io.mesh_files import check_geometry, mesh_files, write_files
+from Dataset.io.mesh_readers.obj import read_obj
+from Dataset.io.mesh_readers.ply import read_ply
+from Dataset.io.mesh_readers.vrml import read_vrml
 
 READERS = {".ply": read_ply, ".obj": read_obj, ".wrl": read_vrml}
 
@@ -50,7 +50,7 @@ def write_mesh(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray | N
 
     normals  (V, 3); .obj and .glb compute them from the triangles where none are given
     texture  (H, W, 3) uint8 BGR, for `mesh.uv`, in .obj and .glb. NAME.obj then comes with NAME.mtl and
-             NAME_texture.png (spaces in NAME as _). It takes the place of vertex colours.
+             NAME_texture.png (spaces in NAME as _). It replaces vertex colours.
 
     All files are written aside, then renamed, NAME.obj last. The same mesh gives the same bytes. ValueError for
     another ending, or for arrays whose lengths do not fit; then nothing is written.

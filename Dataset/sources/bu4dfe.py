@@ -27,6 +27,7 @@ import numpy as np
 
 from Dataset.geometry.sampling import METHODS
 from Dataset.io.atomic import folder_lock, remove_leftovers, write_text
+from Dataset.io.command import one_line
 from Dataset.io.flags import fields_of
 from Dataset.io.images import read_image, write_image
 from Dataset.io.workers import run_jobs
@@ -166,23 +167,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@one_line("Dataset.bu4dfe", resumable=True)
 def main(argv: list[str] | None = None) -> int:
     from tqdm import tqdm
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = parse(argv)
-    try:
-        options = Options(**fields_of(Options, arguments))
-        neutral = read_neutral(arguments.neutral) if arguments.neutral else None
-        exclude = tuple(filter(None, arguments.exclude.split(",")))
-        rows = convert_all(arguments.raw, arguments.out, options, neutral, arguments.workers, exclude,
-                           lambda results, total: tqdm(results, total=total, unit="subject"))
-    except (ValueError, OSError) as error:
-        print(f"Dataset.bu4dfe: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Dataset.bu4dfe: stopped; the same command goes on", file=sys.stderr)
-        return 130
+    options = Options(**fields_of(Options, arguments))
+    neutral = read_neutral(arguments.neutral) if arguments.neutral else None
+    exclude = tuple(filter(None, arguments.exclude.split(",")))
+    rows = convert_all(arguments.raw, arguments.out, options, neutral, arguments.workers, exclude,
+                       lambda results, total: tqdm(results, total=total, unit="subject"))
     count = {status: sum(row.status == status for row in rows) for status in ("neutral", "skipped")}
     print(f"{arguments.out}: {count['neutral']} subjects; {count['skipped']} frames or subjects skipped, see "
           f"{arguments.out / REPORT}; look at the neutral frames in {arguments.out / SHEET}")

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from Dataset.io.atomic import write_text
-from Dataset.io.formats.ply import vertex_count
 from Dataset.io.images import IMAGE_SUFFIXES, image_size
 from Dataset.io.mesh_io import read_points
+from Dataset.io.mesh_readers.ply import vertex_count
 
 __all__ = ["DatasetInfo", "Split", "Subject", "dataset_info", "list_subjects", "open_dataset", "read_points",
            "read_split", "split_by_subject", "subjects_of", "write_dataset_info", "write_split"]

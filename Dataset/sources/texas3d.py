@@ -32,6 +32,7 @@ import numpy as np
 from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.sampling import sample
 from Dataset.io.atomic import folder_lock, remove_leftovers, write_text
+from Dataset.io.command import one_line
 from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import image_size, read_image, write_image
 from Dataset.io.mesh_io import write_points
@@ -278,19 +279,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@one_line("Dataset.texas3d", resumable=True)
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 2 and one line for bad input."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = parse(argv)
-    try:
-        options = Options(**fields_of(Options, arguments))
-        rows = convert_all(arguments.source, arguments.out, options)
-    except (ValueError, OSError) as error:
-        print(f"Dataset.texas3d: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Dataset.texas3d: stopped; the same command goes on", file=sys.stderr)
-        return 130
+    options = Options(**fields_of(Options, arguments))
+    rows = convert_all(arguments.source, arguments.out, options)
     used = [row for row in rows if row.status == "used"]
     print(f"{arguments.out}: {len({row.subject for row in used})} subjects, {len(used)} pairs; {len(rows) - len(used)} "
           f"files or pairs refused, see {arguments.out / REPORT}")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from Dataset.io.command import one_line
 from Dataset.io.images import read_image
 from Dataset.io.mesh_io import read_points
 from Dataset.sources.depth_pairs import read_depth_image
@@ -68,16 +69,13 @@ def validate(folder: str | os.PathLike[str]) -> Report:
     return Report(len(subjects), sum(len(s.images) for s in subjects), info.points, problems)
 
 
+@one_line("Dataset.validate")
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m Dataset.validate", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     folder = parser.parse_args(argv).folder
-    try:
-        report = validate(folder)
-    except ValueError as error:
-        print(f"Dataset.validate: {error}", file=sys.stderr)
-        return 2
+    report = validate(folder)
     for problem in report.problems:
         print(problem)
     print(f"{folder}: {report.subjects} subjects, {report.images} images, {report.points} points each; "

@@ -27,6 +27,7 @@ import numpy as np
 
 from Dataset.face_model.model import load_face_model, use_face_model
 from Dataset.io.atomic import folder_lock, write_text
+from Dataset.io.command import one_line
 from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import write_image
 from Dataset.io.workers import run_jobs
@@ -304,22 +305,16 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
     return arguments, options
 
 
+@one_line("Dataset.shards", resumable=True)
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 2 and one line for bad input."""
     from tqdm import tqdm
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments, options = parse(argv)
-    try:
-        use_face_model(arguments.face_model)
-        make_shards(arguments.out, RenderOptions(**options), arguments.workers,
-                    lambda results, total: tqdm(results, total=total, unit="shard", disable=None))
-    except (ValueError, OSError) as error:
-        print(f"Dataset.shards: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Dataset.shards: stopped; the same command goes on", file=sys.stderr)
-        return 130
+    use_face_model(arguments.face_model)
+    make_shards(arguments.out, RenderOptions(**options), arguments.workers,
+                lambda results, total: tqdm(results, total=total, unit="shard", disable=None))
     print(f"{arguments.out}: {options['subjects']} subjects, {options['subjects'] * options['images']} images")
     return 0
 

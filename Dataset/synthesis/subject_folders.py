@@ -26,6 +26,7 @@ from Dataset.face_model.model import FaceModel, load_face_model, use_face_model
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.sampling import sample
 from Dataset.io.atomic import folder_lock
+from Dataset.io.command import one_line
 from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import read_image, write_image
 from Dataset.io.mesh_io import write_points
@@ -229,22 +230,16 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
     return arguments, fields_of(Options, arguments)
 
 
+@one_line("Dataset.synthetic", resumable=True)
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 2 and one line for bad input."""
     from tqdm import tqdm
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments, options = parse(argv)
-    try:
-        use_face_model(arguments.face_model)
-        sources = make_dataset(arguments.out, Options(**options), arguments.workers,
-                               lambda results, total: tqdm(results, total=total, unit="subject", disable=None))
-    except (ValueError, OSError) as error:
-        print(f"Dataset.synthetic: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Dataset.synthetic: stopped; the same command goes on", file=sys.stderr)
-        return 130
+    use_face_model(arguments.face_model)
+    sources = make_dataset(arguments.out, Options(**options), arguments.workers,
+                           lambda results, total: tqdm(results, total=total, unit="subject", disable=None))
     total = sum(sources.values())
     shares = ", ".join(f"{name} {100 * count / total:.0f} %" for name, count in sources.items())
     print(f"{arguments.out}: {options['subjects']} subjects, {total} images; boxes: {shares}")

@@ -23,6 +23,7 @@ import numpy as np
 from Dataset.face_model.model import load_face_model
 from Dataset.geometry.camera import FLIP, Camera
 from Dataset.io.atomic import write_atomic
+from Dataset.io.command import one_line
 from Dataset.io.video_files import MAX_FRAME, MAX_FRAMES, write_video
 from Dataset.rendering import shading
 from Dataset.representations import uvmap
@@ -315,6 +316,7 @@ def make_video(out: str | Path, options: VideoOptions, progress=iter) -> tuple[P
     return out, beside
 
 
+@one_line("Dataset.synthetic_video")
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 2 and one line for bad input."""
     from tqdm import tqdm
@@ -327,12 +329,8 @@ def main(argv: list[str] | None = None) -> int:
         kind = {"type": type(field.default)} if field.default is not False else {"action": "store_true"}
         parser.add_argument(f"--{field.name}", default=field.default, **kind, help="default %(default)s")
     arguments = vars(parser.parse_args(argv))
-    try:
-        files = make_video(arguments.pop("out"), VideoOptions(**arguments),
-                           lambda frames: tqdm(frames, unit="frame", disable=None))
-    except (ValueError, OSError) as error:
-        print(f"Dataset.synthetic_video: {error}", file=sys.stderr)
-        return 2
+    files = make_video(arguments.pop("out"), VideoOptions(**arguments),
+                       lambda frames: tqdm(frames, unit="frame", disable=None))
     print(*(f"wrote {file}" for file in files), sep="\n")
     return 0
 

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from Dataset.io.atomic import write_text
+from Dataset.io.command import one_line
 from Dataset.io.images import image_size
 from Evaluation.views.epoch_images import MAX_NAMES, NAME
 
@@ -218,17 +219,14 @@ def write_page(folder: str | os.PathLike[str], output: str | os.PathLike[str] | 
     return path
 
 
+@one_line("Evaluation.web.viewer")
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m Evaluation.web.viewer", description=__doc__.splitlines()[0],
                                      allow_abbrev=False)
     parser.add_argument("run", metavar="RUN", help="run folder")
     parser.add_argument("-o", "--output", metavar="FILE", help="default RUN/index.html")
     arguments = parser.parse_args(argv)
-    try:
-        print(f"wrote {write_page(arguments.run, arguments.output).resolve()}")
-    except (ValueError, OSError) as error:
-        print(f"viewer.py: {error}", file=sys.stderr)
-        return 2
+    print(f"wrote {write_page(arguments.run, arguments.output).resolve()}")
     return 0
 
 

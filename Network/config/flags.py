@@ -11,6 +11,8 @@ import typing
 from types import MappingProxyType
 from typing import Any, Callable, Mapping, Sequence
 
+from Dataset.io.command import run_command
+
 MAX_SIZE, MAX_ITEMS, MAX_REPEATS = 2**16, 64, 64       # of a network's numbers: points, pixels, filters
 #: ends of the names of numbers of blocks
 REPEATS = ("blocks", "repeats", "depth", "levels", "hourglasses", "refinements", "iterations", "convolutions")
@@ -98,9 +100,5 @@ def from_dict(config: type, values: dict[str, Any]) -> Any:
 
 
 def exit_code(script: str, function: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
-    """Run a script's work: 0, or 2 after one line on standard error for bad input or a file that cannot be written."""
-    try:
-        function(arguments)
-    except (ValueError, OSError) as error:
-        argparse.ArgumentParser(script).exit(2, f"{script}: {error}\n")
-    return 0
+    """Run a script's work: 0, or 2 after one line on standard error (`Dataset.io.command.run_command`)."""
+    return run_command(script, lambda: function(arguments))

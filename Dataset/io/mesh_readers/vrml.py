@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from Dataset.geometry.mesh import Mesh
-from Dataset.io.formats.polygons import fans, numbers, uv_per_vertex
+from Dataset.io.mesh_readers.polygons import fans, numbers, uv_per_vertex
 
 MAX_BYTES = 1 << 30
 _LEFT_OUT = re.compile(r"\b(Transform|PROTO|EXTERNPROTO|Inline|USE)\b")

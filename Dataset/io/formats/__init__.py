@@ -1,1 +1,0 @@
-"""Readers of single mesh formats; `Dataset.io.mesh_io` chooses among them."""

@@ -1,0 +1,1 @@
+"""Mesh files as they are on disk: bounded readers of .ply, .obj and VRML 2."""
