@@ -3,13 +3,13 @@ import numpy as np
 import pytest
 
 from Dataset.detection import candidates as module
-from Dataset.detection.candidates import COARSE, ESTIMATE, FINE, Candidate, candidates, find, guesses
+from Dataset.detection.candidates import COARSE, FINE, PROPOSAL, Candidate, candidates, find, proposals
 from Dataset.detection.cascades import Detection
-from Dataset.io.inputs import Picture
+from Dataset.io.inputs import NamedImage
 from Network.inference.photos import Crop, NoFace, Scored, best_crop, crop_faces
 from Network.inference.registry import PREDICTORS, predictor_class
 
-PICTURE = Picture("p.png", np.random.default_rng(0).integers(0, 256, (240, 320, 3)).astype(np.uint8))
+PICTURE = NamedImage("p.png", np.random.default_rng(0).integers(0, 256, (240, 320, 3)).astype(np.uint8))
 FIRST, SECOND, WEAK = (Detection(box, score, name) for box, score, name in (
     ((200, 20, 60, 60), 30.0, "frontal"), ((20, 150, 40, 40), 25.0, "frontal"), ((100, 100, 30, 30), 4.0, "alt2 +40")))
 
@@ -28,23 +28,23 @@ def detector(monkeypatch):
 
 @pytest.mark.parametrize("shape", [(240, 320), (300, 300), (500, 130), (40, 2000)])
 def test_guesses_cover_the_picture(shape):
-    """Each place of the picture (of one too long, of its middle) lies well within a square of each size that reaches
+    """Each place of the image (of one too long, of its middle) lies well within a square of each size that reaches
     there, and no square lies outside."""
     shorter = min(shape)
     part = [min(length, 4 * shorter) for length in shape]
     y, x = (np.arange(length) + 0.5 + (whole - length) // 2 for length, whole in zip(part, shape))
     for sides in (COARSE[:1], COARSE[1:], FINE):
-        squares = np.array([one.box for one in guesses(shape, sides)], float)
+        squares = np.array([one.box for one in proposals(shape, sides)], float)
         side = sides[0] * shorter
         np.testing.assert_allclose(squares[:, 2:], side, atol=1)
         assert (squares[:, :2] >= -1).all() and (squares[:, :2] + side <= np.array(shape[::-1]) + 1).all()
         for places, axis, length in ((x, 0, part[1]), (y, 1, part[0])):
             middles = np.unique(squares[:, axis] + side / 2)
             off = np.abs(places[:, None] - middles).min(1) / side
-            inside = np.minimum(places - places[0], places[-1] - places) >= 0.1 * side      # a face is not all rim
+            inside = np.minimum(places - places[0], places[-1] - places) >= 0.1 * side      # a face is not all boundary
             assert off[inside].max() <= 0.45
-    assert {one.name for one in guesses(shape, COARSE)} == {ESTIMATE}
-    first = guesses(shape, COARSE[1:])[0].box
+    assert {one.name for one in proposals(shape, COARSE)} == {PROPOSAL}
+    first = proposals(shape, COARSE[1:])[0].box
     assert np.abs(np.add(first[:2], np.divide(first[2:], 2)) - np.array(shape[::-1]) / 2).max() <= 0.25 * shorter
 
 
@@ -54,10 +54,10 @@ def test_candidates_come_in_order_and_none_twice(detector):
     places = candidates(PICTURE.image, found, 1.5)
     assert next(places) == Candidate((185, 5, 90, 90), "frontal") and next(places).box == (10, 140, 60, 60)
     coarse = [next(places) for _ in range(2)]
-    assert [one.name for one in coarse] == [ESTIMATE] * 2 and coarse[0].box[2] == 240 and detector == ["quick"]
+    assert [one.name for one in coarse] == [PROPOSAL] * 2 and coarse[0].box[2] == 240 and detector == ["quick"]
     names = [one.name for one in places]
     assert names.count("alt2 +40") == 1 and "frontal" not in names and detector == ["quick", "every"]
-    assert names.index("alt2 +40") < len(names) - 1 - names[::-1].index(ESTIMATE)      # before the fine squares
+    assert names.index("alt2 +40") < len(names) - 1 - names[::-1].index(PROPOSAL)      # before the fine squares
 
 
 def test_the_whole_chain_and_the_other_crops_wait_until_they_are_asked_for(detector):
@@ -65,7 +65,7 @@ def test_the_whole_chain_and_the_other_crops_wait_until_they_are_asked_for(detec
     assert crop.box == (185, 5, 90, 90) and crop.reliable and detector == ["quick"]
     first, second = list(crop.others()), list(crop.others())
     assert [one.box for one in first] == [one.box for one in second] and first[0].box == (10, 140, 60, 60)
-    assert first[0].image.shape == (16, 16, 3) and not any(one.reliable for one in first if one.pass_name == ESTIMATE)
+    assert first[0].image.shape == (16, 16, 3) and not any(one.reliable for one in first if one.pass_name == PROPOSAL)
 
 
 def test_a_box_by_hand_and_every_face_have_no_others(detector):
@@ -82,7 +82,7 @@ def test_only_networks_that_can_tell_are_given_guesses(monkeypatch):
     assert {name for name in PREDICTORS if predictor_class(name).finds_faces_itself} == {"compact", "coarse"}
     for scores in (True, False):
         crops = crop_faces(PICTURE, 16, margin=1.2, estimate=scores)
-        assert len(crops) == scores and all(crop.pass_name == ESTIMATE and not crop.reliable for crop in crops)
+        assert len(crops) == scores and all(crop.pass_name == PROPOSAL and not crop.reliable for crop in crops)
         assert len(asked) == 2 - scores
         asked.clear()
     assert crop_faces(PICTURE, 16, box=(10, 10, 50, 50), margin=1.2)[0].box == (5, 5, 60, 60)

@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from Dataset.face_model import expressions
-from Dataset.face_model.build.face import main, pack_npz
+from Dataset.face_model.build.face import ASSETS, main, pack_npz, read_landmarks
 from Dataset.face_model.model import BUILT_IN, load_face_model
 from Dataset.geometry.subdivision import subdivision
 
@@ -256,6 +257,14 @@ def test_repacking_gives_the_same_bytes():
         for name, array in raw.items():
             np.testing.assert_array_equal(archive[name], array)
             assert archive[name].dtype == array.dtype
+
+
+def test_the_builders_find_their_assets():
+    """The landmarks that the builder reads, and the files that it writes where none is named."""
+    indices, weights = read_landmarks(SimpleNamespace(index=np.arange(19158)))
+    assert indices.shape == weights.shape == (68, 3)
+    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-3)
+    assert (ASSETS / "face.npz").samefile(BUILT_IN) and (ASSETS / "skins.npz").is_file()
 
 
 def test_builder_refuses_a_wrong_folder(tmp_path, caplog):

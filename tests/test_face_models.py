@@ -1,4 +1,4 @@
-"""Other people's face models: tiny files of each layout read back, one adopted and used, and what must be refused."""
+"""Other subjects' face models: tiny files of each layout read back, one adopted and used, and what must be refused."""
 from __future__ import annotations
 
 import os
@@ -17,7 +17,7 @@ from Dataset.face_model.readers import basel, raw
 from Dataset.face_model.readers.flame import read_flame
 from Dataset.face_model.readers.ict import arkit_name
 from Dataset.fitting import adopt as adopting
-from Dataset.fitting.adopt import SIGMAS, adopt, expression_directions, main, read_raw, weights_of, words, write_model
+from Dataset.fitting.adopt import SIGMAS, adopt, expression_basis, main, read_raw, weights_of, words, write_model
 from Dataset.fitting.multi_view import joint_fit
 from Dataset.fitting.scan_fit import Landmarks, fit_model, grid_is_skin
 from Dataset.geometry.mesh import Mesh
@@ -106,7 +106,7 @@ def test_an_adopted_model_is_the_files(made, adopted):
     off = np.linalg.norm((OWN.grid_matrix @ model.mean)[skin] - truth, axis=1)
     floor = np.linalg.norm((OWN.grid_matrix @ OWN.mean)[skin] - truth, axis=1)
     assert off.mean() < 0.5 and off.mean() < floor.mean() / 3, (off.mean(), floor.mean())
-    # the file's first person: the built-in's first direction, three times
+    # the file's first subject: the built-in's first direction, three times
     moved = OWN.shape(made.subject) + 3 * OWN.identity[0]
     moved = place.apply(OWN.grid_matrix @ moved + made.moved)
     ours = OWN.grid_matrix @ model.shape([1.0])
@@ -232,7 +232,7 @@ def test_use_face_model_is_the_process_default(file, loaded, monkeypatch):
 
 def test_a_model_without_expressions_borrows_ours(made):
     bare = raw.RawModel("x", made.mean, made.triangles, made.identity, np.zeros((0, len(made.mean), 3)), (), False)
-    basis, names = expression_directions(bare, np.zeros((0, 4881, 3)), OWN)
+    basis, names = expression_basis(bare, np.zeros((0, 4881, 3)), OWN)
     assert basis is OWN.expression and names == OWN.expression_names
 
 

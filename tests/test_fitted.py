@@ -204,10 +204,10 @@ def test_photos_without_a_face_are_skipped_by_the_demo(subject, tmp_path, monkey
     import cv2
 
     import demo
-    from Dataset.io.inputs import example_picture
+    from Dataset.io.inputs import example_image
     _, _, maps, _ = subject
     photo = tmp_path / "photo.png"
-    cv2.imwrite(str(photo), example_picture().image)
+    cv2.imwrite(str(photo), example_image().image)
     empty = fake(np.zeros((256, 128, 128, 4), np.float32))
     monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: empty)
     with caplog.at_level(logging.WARNING), pytest.raises(SystemExit):
@@ -223,9 +223,9 @@ def test_views_beside_the_face(view, subject, tmp_path, monkeypatch, capsys):
     import cv2
 
     import demo
-    from Dataset.io.inputs import example_picture
+    from Dataset.io.inputs import example_image
     photo = tmp_path / "photo.png"
-    cv2.imwrite(str(photo), example_picture().image)
+    cv2.imwrite(str(photo), example_image().image)
     maps = np.repeat(subject[2][:1], 256, 0)
     monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: fake(maps))
     assert demo.main([str(photo), "-o", str(tmp_path / "face.ply"), "--view", view]) == 0

@@ -57,8 +57,8 @@ def view(angles=(0.0, 0.0, 0.0)) -> View:
 
 
 def test_pictures_are_shaded_with_the_ambient_occlusion_of_the_stage(monkeypatch):
-    """What reaches the shader is the stage's openness, interpolated; hollows (beside the nose, the ears' inside, the
-    eyes' corners) are darker than the cheeks."""
+    """What reaches the shader is the render context's ambient occlusion, interpolated; hollows (beside the nose, the
+    ears' inside, the eyes' corners) are darker than the cheeks."""
     context, given, real = render_context(), [], shading.shade
 
     def noted(normals, to_eye, material, light, visibility=1.0, ambient_occlusion=1.0):

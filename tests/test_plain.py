@@ -1,4 +1,5 @@
-"""Dataset/synthesis/plain_material.py: grey and 1/f noise in place of skin; nothing else of a picture changes, old sets stay theirs."""
+"""Dataset/synthesis/plain_material.py: grey and 1/f noise in place of skin; nothing else of an image changes, old sets
+stay theirs."""
 import dataclasses
 import json
 

@@ -1,4 +1,5 @@
-"""Dataset/synthesis/renders.py, backdrop.py and glasses.py: every array is what its name says, by slow and independent ways."""
+"""Dataset/synthesis/renders.py, backdrop.py and glasses.py: every array is what its name says, by slow and independent
+ways."""
 from functools import lru_cache
 
 import numpy as np
@@ -30,7 +31,8 @@ def crop_camera(arrays: dict[str, np.ndarray], image: int) -> Camera:
     return Camera(OPTIONS.size, OPTIONS.size, focal, (x, y), FLIP.copy(), np.array([0, 0, distance]))
 
 
-def posed_of(seed: int = 0, clutter: float = 0.0, glasses: float = 0.0, angles=(0.0, 0.0, 0.0), style: int | None = None):
+def posed_of(seed: int = 0, clutter: float = 0.0, glasses: float = 0.0, angles=(0.0, 0.0, 0.0),
+             style: int | None = None):
     rng = np.random.default_rng(seed)
     model = render_context().model
     look = sample_appearance(rng)
@@ -141,7 +143,7 @@ def test_buffers_against_rays():
         for pick in rng.integers(0, len(places_seen.grid), 12):
             (x, y), place = places_seen.pixels[pick].astype(int), np.rint(places_seen.grid[pick]).astype(int)
             around = grid[max(place[0] - 1, 0):place[0] + 2, max(place[1] - 1, 0):place[1] + 2].reshape(-1, 3)
-            # the place on the person's own grid lies where the depth says
+            # the place on the subject's own grid lies where the depth says
             assert np.linalg.norm(around - places[y, x], axis=1).min() < 2.5
             tried += 1
         nothing = np.isnan(arrays["depth"][image])
@@ -156,7 +158,7 @@ def test_buffers_against_rays():
 
 
 def test_hair_and_glasses_hide_the_face_but_leave_its_map():
-    """The same person and view with and without glasses: same uv and mask, the glasses' pixels are not visible."""
+    """The same subject and view with and without glasses: same uv and mask, the glasses' pixels are not visible."""
     bare, accessories = posed_of(5, style=3), posed_of(5, glasses=1.0, style=3)
     camera = view_camera(bare.view)
     assert (accessories.materials == FRAME).any() and bare.view._replace(glasses=0).seed == accessories.view.seed
@@ -230,7 +232,8 @@ def test_backdrops_are_seeded_in_range_and_wilder_when_asked():
 
 
 @pytest.mark.parametrize("bad, message", [
-    ({"subjects": 0}, "--subjects must be within 1 to 1000000, got 0"), ({"size": 4096}, "--size must be within 16 to 512"),
+    ({"subjects": 0}, "--subjects must be within 1 to 1000000, got 0"),
+    ({"size": 4096}, "--size must be within 16 to 512"),
     ({"seed": 2**32}, "--seed must be within 0 to 4294967295, got 4294967296"),
     ({"yaw": float("nan")}, "--yaw must be within 0 to 90, got nan"),
     ({"margin": 9}, "--margin must be within 0.5 to 3"),

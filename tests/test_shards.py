@@ -121,7 +121,7 @@ def test_goes_on_after_a_kill(tiny, tmp_path):
     running.send_signal(signal.SIGKILL)
     assert running.wait(60) == -signal.SIGKILL and (out / "shard_00000").is_dir()
     if not (out / "shard_00001").is_dir():
-        with pytest.raises(ValueError, match="OUT: unfinished; run Dataset.synthesis.shards again with the same settings"):
+        with pytest.raises(ValueError, match="OUT: unfinished; run Dataset.shards again with the same settings"):
             open_shards(out)
         part = open_shards(out, partial=True)
         np.testing.assert_array_equal(part.subjects, np.arange(16))

@@ -1,4 +1,5 @@
-"""Dataset/synthesis/subject_folders.py, with scene, framing and sidecar: what is written is what was meant, again and again."""
+"""Dataset/synthesis/subject_folders.py, with scene, framing and sidecar: what is written is what was meant, again and
+again."""
 import dataclasses
 import hashlib
 import shutil
@@ -193,7 +194,7 @@ def test_bad_sidecars(tiny, tmp_path):
     np.savez(tmp_path / "sidecar.npz", version=np.array(99))
     with pytest.raises(ValueError, match="version 3 is needed, received 99"):
         synthetic.load_sidecar(tmp_path)
-    np.savez(tmp_path / "sidecar.npz", version=np.array(2))
+    np.savez(tmp_path / "sidecar.npz", version=np.array(3))
     with pytest.raises(ValueError, match="lacks an array or holds a wrong one .'appearance_melanin'"):
         synthetic.load_sidecar(tmp_path)
     other = synthetic.load_sidecar(tiny / "S000")._replace(model_hash="0" * 64)
@@ -202,7 +203,7 @@ def test_bad_sidecars(tiny, tmp_path):
 
 
 def test_a_model_with_other_landmarks_grid_or_texture_is_another_one(tiny, tmp_path):
-    """The shape alone does not tell: the same head with moved landmarks gives other truths."""
+    """The shape alone does not tell: the same head with moved landmarks gives other targets."""
     model, known = load_face_model(), synthetic.load_sidecar(tiny / "S000")
     assert known.annotations == annotation_hash(model) != model_hash(model)
     for name in ("landmark_weights", "grid_vertices", "grid_weights", "corner_uv_quads", "grid_landmarks", "regions"):

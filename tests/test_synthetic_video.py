@@ -1,4 +1,4 @@
-"""Dataset/synthesis/video.py: the truth of a frame is what its picture shows; Dataset/io/video_files.py reads it back."""
+"""Dataset/synthesis/video.py: the truth of a frame is what its image shows; Dataset/io/video_files.py reads it back."""
 import signal
 import subprocess
 import sys
@@ -75,7 +75,7 @@ def test_landmarks_lie_on_eyes_and_mouth(moving):
 def test_frames_come_in_any_order_and_seeds_differ(moving, context):
     first = SyntheticVideo(moving.options, context).frame(6)
     np.testing.assert_array_equal(first.image, moving.frame(6).image)
-    np.testing.assert_array_equal(first.faces[0].keypoints, moving.truth(6)[0].places)
+    np.testing.assert_array_equal(first.faces[0].keypoints, moving.truth(6)[0].keypoints)
     other = SyntheticVideo(VideoOptions(seed=4, **SMALL), context).truth(6)[0]
     assert np.abs(other.keypoints - first.faces[0].keypoints).max() > 3
     with pytest.raises(IndexError, match="a video of 20 frames has no frame 20"):

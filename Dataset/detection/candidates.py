@@ -15,7 +15,7 @@ from Dataset.io.images import Box
 
 QUICK_LOOK, SURE = 320, 2   # pixels, stages: the most reliable stages on a small image first, then the whole chain
 SURE_PASSES = tuple(one.name for stage in STAGES[:SURE] for one in stage)
-ESTIMATE = "guess"
+PROPOSAL = "proposal"
 # Sides of the squares, as fractions of the image's shorter side, and the overlap of neighbours, of their side.
 # `compact`, its crop re-cropped up to three times, came to the face from 201 of 202 random squares of 0.8 to 2 times
 # the face's crop whose middle lay up to 0.45 of their side off the face's, and from 24 of 25 of 0.45 to 0.8 times its
@@ -27,7 +27,7 @@ TRIED = 0.5                 # a proposal is left out from this intersection over
 
 
 class Candidate(NamedTuple):
-    """box (x, y, w, h) of a crop, px of the image, also beyond it; name: the detector's pass, or ESTIMATE."""
+    """box (x, y, w, h) of a crop, px of the image, also beyond it; name: the detector's pass, or PROPOSAL."""
 
     box: Box
     name: str
@@ -53,7 +53,7 @@ def candidates(image: np.ndarray, found: Sequence[Detection], margin: float) -> 
             yield candidate
 
 
-def guesses(shape: Sequence[int], sides: Sequence[float]) -> list[Candidate]:
+def proposals(shape: Sequence[int], sides: Sequence[float]) -> list[Candidate]:
     """Squares that cover an image (H, W, ...), sides as fractions of its shorter side; of each size the nearest to the
     middle first."""
     shorter = min(shape[:2])
@@ -65,7 +65,7 @@ def guesses(shape: Sequence[int], sides: Sequence[float]) -> list[Candidate]:
     found: list[Box] = []
     for side in sides:
         found += sorted(_squares((height, width), max(1, round(side * shorter))), key=off)
-    return [Candidate((x + left, y + top, w, h), ESTIMATE) for x, y, w, h in found]
+    return [Candidate((x + left, y + top, w, h), PROPOSAL) for x, y, w, h in found]
 
 
 def grown(box: Box, margin: float) -> Box:
@@ -90,10 +90,10 @@ def _starts(length: int, side: int) -> list[int]:
 
 def _in_order(image: np.ndarray, found: Sequence[Detection], margin: float) -> Iterator[Candidate]:
     yield from (Candidate(grown(one.box, margin), one.pass_name) for one in found)
-    yield from guesses(image.shape, COARSE)
+    yield from proposals(image.shape, COARSE)
     weaker = sorted(detect_faces(image, every_stage=True), key=lambda one: -one.score)
     yield from (Candidate(grown(one.box, margin), one.pass_name) for one in weaker)
-    yield from guesses(image.shape, FINE)
+    yield from proposals(image.shape, FINE)
 
 
 def _shared(a: Box, b: Box) -> float:

@@ -73,18 +73,9 @@ def detect_faces(image: np.ndarray, max_side: int = MAX_SIDE, thesis: bool = Fal
     subjects); overlapping detections are merged. `thesis=True` is plain `detectMultiScale(image, 1.1, 4)` of the
     frontal cascade on the full image. ValueError for another shape or dtype, or if OpenCV ships no cascades.
     """
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.size == 0:
-        raise ValueError(f"faces are sought in (H, W, 3) or (H, W) uint8, got {image.shape} {image.dtype}")
+    grey, scale = shrunk_grey(image, max_side)
     if thesis:
         return detect_as_published(image)
-    if max_side < 32:
-        raise ValueError(f"max_side must be at least 32 pixels, got {max_side}")
-    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
-    height, width = grey.shape
-    scale = min(1.0, max_side / max(height, width))
-    if scale < 1:
-        grey = cv2.resize(grey, (max(round(width * scale), 1), max(round(height * scale), 1)),
-                          interpolation=cv2.INTER_AREA)
     found: list[Detection] = []
     minimum = max(24, round(0.05 * max_side))
     for stage in stages:
@@ -102,6 +93,22 @@ def detect_as_published(image: np.ndarray, cascade: str = FRONTAL) -> list[Detec
     `cascade` is one of OpenCV's package by name, or the path of another file.
     """
     return sorted(_run(image, Pass("frontal", cascade, 4), minimum=0), key=_area, reverse=True)
+
+
+def shrunk_grey(image: np.ndarray, max_side: int) -> tuple[np.ndarray, float]:
+    """The input of a detector: (H, W, 3) uint8 BGR or (H, W) grey -> (h, w) uint8 with sides of at most `max_side`
+    pixels, and the scale in (0, 1]. ValueError for another shape or dtype, or a max_side below 32."""
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.size == 0:
+        raise ValueError(f"faces are sought in (H, W, 3) or (H, W) uint8, got {image.shape} {image.dtype}")
+    if max_side < 32:
+        raise ValueError(f"max_side must be at least 32 pixels, got {max_side}")
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
+    height, width = grey.shape
+    scale = min(1.0, max_side / max(height, width))
+    if scale < 1:
+        grey = cv2.resize(grey, (max(round(width * scale), 1), max(round(height * scale), 1)),
+                          interpolation=cv2.INTER_AREA)
+    return grey, scale
 
 
 def merge_overlapping(detections: list[Detection]) -> list[Detection]:

@@ -69,7 +69,7 @@ class Lift:
         return whole.reshape(self._count, len(moved), 3).transpose(1, 0, 2)
 
 
-def places_on(mesh: Mesh, points: np.ndarray) -> sparse.csr_matrix:
+def surface_matrix(mesh: Mesh, points: np.ndarray) -> sparse.csr_matrix:
     """(N, V): the points of a mesh closest to points (N, 3), as weighted averages of its vertices."""
     found = ClosestPoints(mesh.vertices, mesh.triangles)(points)
     weights, corners = found.weights, mesh.triangles[found.triangle]

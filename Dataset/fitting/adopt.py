@@ -27,7 +27,7 @@ from scipy.sparse.csgraph import connected_components
 
 from Dataset.face_model.adopted import BUILT_IN, adopted_path, source_hash
 from Dataset.face_model.expressions import SIGMAS
-from Dataset.face_model.lift import Lift, places_on
+from Dataset.face_model.lift import Lift, surface_matrix
 from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.face_model.readers.basel import read_basel_2009, read_basel_2017
 from Dataset.face_model.readers.flame import read_flame
@@ -105,7 +105,7 @@ def adopt(raw: RawModel) -> Adopted:
     grid = found.grid.reshape(-1, 3)
     surface = ScanSurface(scan, str(raw.source))
     trusted = _closed(own) & has_scan(surface, grid)[1]
-    positions = places_on(scan, grid)
+    positions = surface_matrix(scan, grid)
     lift = Lift(own, trusted)
     start = found.fit.vertices(own)
     mean = start + lift(((positions @ raw.mean) - own.grid_matrix @ start)[None])[0]
@@ -122,7 +122,7 @@ def adopt(raw: RawModel) -> Adopted:
     return Adopted(model, position, _measured(raw, model, position, positions, trusted, surface))
 
 
-def expression_directions(raw: RawModel, expression: np.ndarray, own: FaceModel) -> tuple[np.ndarray, tuple[str, ...]]:
+def expression_basis(raw: RawModel, expression: np.ndarray, own: FaceModel) -> tuple[np.ndarray, tuple[str, ...]]:
     """A file's expressions (M, V, 3) on our vertices -> basis vectors for weights in [0, 1], at most as many as the
     built-in has, and their names."""
     most = len(own.expression)
@@ -137,7 +137,7 @@ def expression_directions(raw: RawModel, expression: np.ndarray, own: FaceModel)
 
 def _built(own: FaceModel, mean: np.ndarray, identity: np.ndarray, expression: np.ndarray, raw: RawModel) -> FaceModel:
     """The built-in model with the mean and basis of another."""
-    expression, names = expression_directions(raw, expression, own)
+    expression, names = expression_basis(raw, expression, own)
     names = (*names, *(f"none{k:03d}" for k in range(len(own.expression) - len(names))))
     identity, expression = (_padded(x, len(y)) for x, y in ((identity, own.identity), (expression, own.expression)))
     mean = mean.astype(np.float32)

@@ -21,7 +21,7 @@ from Dataset.rendering.shading import GAMMA, LUMINANCE, sh_basis
 from Dataset.representations.coefficients import POSE, checked, decode_pose
 from Dataset.representations.pncc import RenderingUnit, built_in_unit
 
-_MIN = 64             # pixels of a face, at least
+_MIN_PIXELS = 64             # pixels of a face, at least
 FRONT, CHIN, BROW = 0.0, -85.0, 60.0        # mm on the mean face: smallest z, and range of y, of the front of the face
 _ROUNDS = 3             # of reweighting, of light and of relief
 
@@ -77,8 +77,8 @@ def refine(image: np.ndarray, face: np.ndarray, where: np.ndarray | None = None,
     coarse = normalise(drawn[..., 3:].astype(float) * 2 - 1)
     mask = drawn[..., :3].any(-1) & (coarse[..., 2] > options.facing)
     mask = mask if where is None else mask & where
-    if mask.sum() < _MIN:
-        raise ValueError(f"{mask.sum()} pixels show the face, fewer than {_MIN}")
+    if mask.sum() < _MIN_PIXELS:
+        raise ValueError(f"{mask.sum()} pixels show the face, fewer than {_MIN_PIXELS}")
     return refine_normals(image, coarse, mask, decode_pose(face[POSE], size).scale, options)
 
 

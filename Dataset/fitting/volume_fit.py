@@ -23,7 +23,7 @@ from Dataset.representations.volume import LEVEL, Frame, decode, estimate_frame,
 TURNS = tuple((yaw, roll) for yaw in (0, -30, 30, -60, 60, -85, 85) for roll in (0, -35, 35))      # degrees
 ROUNDS, LAST = 10, 20       # iterations of ICP from each rotation, and further ones from the best
 FINE, COARSE = 96, 32       # voxels a side for the fit, and for its initial pose
-MIN_VALUE = 0.004               # fraction of the voxels that are inside, at least
+MIN_INSIDE = 0.004               # fraction of the voxels that are inside, at least
 SIZES = (0.6, 1.6)          # valid range of the surface's size, relative to the mean face
 SIDE = 16                   # of the grid whose solid gives the initial pose
 
@@ -42,13 +42,13 @@ def fit_volume(values: np.ndarray, frame: Frame | None = None, model: FaceModel 
     """Fit pose, identity and expression to a volume (S, S, D) of sigmoid values, as `representations.volume.decode`
     takes it; frame: of the volume; None: the assumed one.
 
-    ValueError "empty" if less than MIN_VALUE of it is inside, or there is no surface.
+    ValueError "empty" if less than MIN_INSIDE of it is inside, or there is no surface.
     """
     model = load_face_model() if model is None else model
     values = np.asarray(values)
     if values.ndim == 3 and np.count_nonzero(values > (LEVEL * 255 if values.dtype == np.uint8 else LEVEL)
-                                             ) < MIN_VALUE * values.size:
-        raise NotFittable(f"volume: empty: a face fills at least {MIN_VALUE:.1%} of it")
+                                             ) < MIN_INSIDE * values.size:
+        raise NotFittable(f"volume: empty: a face fills at least {MIN_INSIDE:.1%} of it")
     frame = estimate_frame(values.shape[0], values.shape[2]) if frame is None else frame
     mesh = _surface(values, frame, FINE)
     with one_thread():

@@ -99,11 +99,11 @@ def _decode(header: Image.Image, data: bytes, name: str) -> np.ndarray | None:
         return None
 
 
-def _on_white(picture: Image.Image) -> np.ndarray:
+def _on_white(image: Image.Image) -> np.ndarray:
     """An image with transparency composed on white: the colours of transparent pixels are arbitrary."""
-    picture = ImageOps.exif_transpose(picture).convert("RGBA")
-    white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-    rgb = np.asarray(Image.alpha_composite(white, picture).convert("RGB"))
+    image = ImageOps.exif_transpose(image).convert("RGBA")
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    rgb = np.asarray(Image.alpha_composite(white, image).convert("RGB"))
     return np.ascontiguousarray(rgb[:, :, ::-1])
 
 

@@ -41,9 +41,9 @@ def mesh_files(path: Path, mesh: Mesh, normals: np.ndarray | None, texture: np.n
         return {path: glb_bytes(path, mesh, normals, texture)}
     if texture is None:
         return {path: obj_bytes(mesh, normals)}
-    picture, library = texture_files(path)
-    text = f"newmtl face\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nd 1\nillum 1\nmap_Kd {picture.name}\n"
-    return {picture: cv2.imencode(".png", texture)[1].tobytes(), library: text.encode("utf-8"),
+    image, library = texture_files(path)
+    text = f"newmtl face\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nd 1\nillum 1\nmap_Kd {image.name}\n"
+    return {image: cv2.imencode(".png", texture)[1].tobytes(), library: text.encode("utf-8"),
             path: obj_bytes(mesh, normals, library.name)}
 
 
@@ -150,8 +150,8 @@ def glb_bytes(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray, tex
     from PIL import Image
     from trimesh.exchange.gltf import export_glb
 
-    picture = None if texture is None else Image.fromarray(np.ascontiguousarray(texture[..., ::-1]))
-    material = trimesh.visual.material.PBRMaterial(name="face", baseColorTexture=picture, metallicFactor=0.0,
+    image = None if texture is None else Image.fromarray(np.ascontiguousarray(texture[..., ::-1]))
+    material = trimesh.visual.material.PBRMaterial(name="face", baseColorTexture=image, metallicFactor=0.0,
                                                    roughnessFactor=1.0, doubleSided=True)
     uv = None if mesh.uv is None else np.nan_to_num(mesh.uv)
     # a vertex without triangles has no normal; validators expect unit length of all

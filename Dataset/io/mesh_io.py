@@ -50,7 +50,7 @@ def write_mesh(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray | N
 
     normals  (V, 3); .obj and .glb compute them from the triangles where none are given
     texture  (H, W, 3) uint8 BGR, for `mesh.uv`, in .obj and .glb. NAME.obj then comes with NAME.mtl and
-             NAME_texture.png (spaces in NAME as _). It takes the place of vertex colours.
+             NAME_texture.png (spaces in NAME as _). It replaces vertex colours.
 
     All files are written aside, then renamed, NAME.obj last. The same mesh gives the same bytes. ValueError for
     another ending, or for arrays whose lengths do not fit; then nothing is written.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 _MIN_AREA = 1e-9      # px^2, twice the area: smaller triangles are not drawn
-_MAX = 1 << 24         # candidate pixels of one image: 800 MB of temporary arrays
+_MAX_CANDIDATES = 1 << 24         # candidate pixels of one image: 800 MB of temporary arrays
 
 
 class Fragments(NamedTuple):
@@ -62,8 +62,8 @@ def rasterise(found: Faces, size: int) -> Fragments:
     u0, v0 = x * ux + y * uy, x * vx + y * vy
     count = wide * tall
     total = int(count.sum(dtype=np.int64))
-    if total > _MAX:
-        raise ValueError(f"rasterise: {total} candidate pixels are more than {_MAX}: the mesh is too near")
+    if total > _MAX_CANDIDATES:
+        raise ValueError(f"rasterise: {total} candidate pixels are more than {_MAX_CANDIDATES}: the mesh is too near")
     which = np.repeat(np.arange(len(kept), dtype=np.int32), count)
     step = np.arange(total, dtype=np.int32) - np.repeat((np.cumsum(count) - count).astype(np.int32), count)
     width = wide[which]

@@ -10,7 +10,7 @@ from Dataset.errors import NotFittable
 from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.representations.points import SIZE
 
-MIN_VALUE = 6               # points with a weight: a pose has six numbers
+MIN_POINTS = 6               # points with a weight: a pose has six numbers
 CONTOUR = 17            # landmarks 0-16: the jaw's outline in the image, a line on the face that depends on the pose
 CONTOUR_TRUST = 0.1     # weight of the contour, relative to the others
 
@@ -44,9 +44,9 @@ def checked(photo: Correspondences, name: str = "photo") -> Correspondences:
         raise ValueError(f"{name}: weights must not be negative, received {weights.min():g}")
     used = weights > 0
     if count and not used.any():
-        raise NotFittable(f"{name}: at least {MIN_VALUE} weights must be positive, received {count} that are 0")
-    if used.sum() < MIN_VALUE:
-        raise NotFittable(f"{name}: at least {MIN_VALUE} points with a weight are needed, received {used.sum()}")
+        raise NotFittable(f"{name}: at least {MIN_POINTS} weights must be positive, received {count} that are 0")
+    if used.sum() < MIN_POINTS:
+        raise NotFittable(f"{name}: at least {MIN_POINTS} points with a weight are needed, received {used.sum()}")
     if grid.min() < 0 or grid.max() > SIZE - 1:
         raise ValueError(f"{name}: positions must lie within 0 and {SIZE - 1} on the grid, "
                          f"received {grid.min():g} to {grid.max():g}")

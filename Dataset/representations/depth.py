@@ -152,28 +152,28 @@ def large_parts(depth: np.ndarray) -> np.ndarray:
     return np.where((pixels >= max(1, LARGE * pixels.max()))[parts], depth, np.float32(np.nan))
 
 
-def to_picture(values: np.ndarray) -> np.ndarray:
+def to_image(values: np.ndarray) -> np.ndarray:
     """Values (S, S) or (S, S, 1) in [-1, 1] as an 8-bit image (S, S): 255 nearest, 0 no depth; rounded to half a level.
     """
     values = np.asarray(values, np.float64).reshape(np.shape(values)[:2])
     return np.rint((np.clip(np.nan_to_num(values, nan=BACKGROUND), -1, 1) + 1) / 2 * LEVELS).astype(np.uint8)
 
 
-def from_picture(picture: np.ndarray, share: float | None = None) -> np.ndarray:
+def from_image(image: np.ndarray, share: float | None = None) -> np.ndarray:
     """An 8-bit image (S, S), 255 nearest, 0 no depth, as values (S, S, 1) float32 in [-1, 1].
 
     share  the depth range of the 255 levels, as a fraction of the range of values (one side of the crop); None: 1.
            Depths beyond the range are clipped to the smallest value above -1 that 8 bits hold. ValueError for one that
            is not positive.
     """
-    picture = np.asarray(picture)
-    if picture.ndim != 2 or picture.dtype != np.uint8:
-        raise ValueError(f"depth: a depth image is (S, S) uint8, received {picture.shape} {picture.dtype}")
+    image = np.asarray(image)
+    if image.ndim != 2 or image.dtype != np.uint8:
+        raise ValueError(f"depth: a depth image is (S, S) uint8, received {image.shape} {image.dtype}")
     if share is not None and not share > 0:
         raise ValueError(f"depth: share, the depth range of an image's levels, is positive, received {share}")
-    values = picture.astype(np.float32) * (2 / LEVELS) - 1
+    values = image.astype(np.float32) * (2 / LEVELS) - 1
     if share is not None:
-        values = np.where(picture > 0, np.maximum(1 - share * (1 - values), -1 + 2 / LEVELS), BACKGROUND)
+        values = np.where(image > 0, np.maximum(1 - share * (1 - values), -1 + 2 / LEVELS), BACKGROUND)
     return values.astype(np.float32)[..., None]
 
 

@@ -41,9 +41,11 @@ _QUICK = np.array([0, SPLIT - 1, SPLIT * (SPLIT - 1), SPLIT * SPLIT - 1])       
 
 
 class UVMap(NamedTuple):
-    """uv        (H, W, 2) float32 in [0, 1], NaN where mask is False
-    mask      (H, W) bool: the whole pixel shows the face, ignoring hair, glasses and other objects in front of it, but
-              not occlusion by the head itself
+    """The map of an image.
+
+    uv            (H, W, 2) float32 in [0, 1], NaN where mask is False
+    mask          (H, W) bool: the whole pixel shows the face, ignoring hair, glasses and other objects in front of it,
+                  but not occlusion by the head itself
     visible_mask  (H, W) bool: mask, and nothing is in front of the pixel's centre
     """
 

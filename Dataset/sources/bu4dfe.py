@@ -28,6 +28,7 @@ import numpy as np
 from Dataset.geometry.sampling import METHODS
 from Dataset.io.atomic import folder_lock, remove_leftovers, write_text
 from Dataset.io.command import one_line
+from Dataset.io.flags import fields_of
 from Dataset.io.images import read_image, write_image
 from Dataset.io.workers import run_jobs
 from Dataset.sources.bu4dfe_grid import describe, write_summary
@@ -172,8 +173,7 @@ def main(argv: list[str] | None = None) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = parse(argv)
-    names = {field.name for field in dataclasses.fields(Options)}
-    options = Options(**{key: value for key, value in vars(arguments).items() if key in names})
+    options = Options(**fields_of(Options, arguments))
     neutral = read_neutral(arguments.neutral) if arguments.neutral else None
     exclude = tuple(filter(None, arguments.exclude.split(",")))
     rows = convert_all(arguments.raw, arguments.out, options, neutral, arguments.workers, exclude,

@@ -70,22 +70,22 @@ def published_test(count: int, seed: int) -> set[int]:
 def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     """(S, S, 3) uint8 BGR and (S, S) uint8, 255 nearest, 0 no depth. ValueError names the file that is broken, or of
     another size than its partner."""
-    image, depth = read_image(pair.image, MAX_PIXELS), read_depth_picture(pair.depth)
+    image, depth = read_image(pair.image, MAX_PIXELS), read_depth_image(pair.depth)
     if image.shape[:2] != depth.shape:
         raise ValueError(f"{pair.depth}: a depth image has its image's size {image.shape[1]}x{image.shape[0]}, "
                          f"this has {depth.shape[1]}x{depth.shape[0]}")
     return image, depth
 
 
-def read_depth_picture(path: str | os.PathLike[str]) -> np.ndarray:
+def read_depth_image(path: str | os.PathLike[str]) -> np.ndarray:
     """(H, W) uint8, 255 nearest, 0 no depth. ValueError, naming the file, for one that is broken, coloured, or all 0.
     """
-    picture = read_image(path, MAX_PIXELS)
-    if (picture != picture[..., :1]).any():
+    image = read_image(path, MAX_PIXELS)
+    if (image != image[..., :1]).any():
         raise ValueError(f"{path}: a depth image must be grey, this is coloured")
-    if not picture.any():
+    if not image.any():
         raise ValueError(f"{path}: a depth image must show something, this is all 0")
-    return np.ascontiguousarray(picture[..., 0])
+    return np.ascontiguousarray(image[..., 0])
 
 
 def _pairs(subjects: list[Subject], share: float | None) -> list[Pair]:

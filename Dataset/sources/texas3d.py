@@ -33,11 +33,12 @@ from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.sampling import sample
 from Dataset.io.atomic import folder_lock, remove_leftovers, write_text
 from Dataset.io.command import one_line
+from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import image_size, read_image, write_image
 from Dataset.io.mesh_io import write_points
 from Dataset.representations.depth import LEVELS, triangulate
 from Dataset.seeding import MAX_SEED
-from Dataset.sources.depth_pairs import MAX_PIXELS, SPLITS, read_depth_picture
+from Dataset.sources.depth_pairs import MAX_PIXELS, SPLITS, read_depth_image
 from Dataset.sources.subjects import (DEPTH, INFO, DatasetInfo, open_dataset, split_by_subject, write_dataset_info,
                                       write_split)
 
@@ -198,7 +199,7 @@ def _convert(source: Path, out: Path, subject: str, stems: list[str], options: O
     for stem in stems:
         try:
             image = read_image(source / (stem + PORTRAIT), MAX_PIXELS)
-            levels = read_depth_picture(source / (stem + RANGE))
+            levels = read_depth_image(source / (stem + RANGE))
             points = surface_points(levels, options, rng) if points is None else points
         except ValueError as error:
             rows.append(Row(stem + PORTRAIT, subject, "refused", _plain(error, source, stem + PORTRAIT)))
@@ -216,11 +217,11 @@ def _convert(source: Path, out: Path, subject: str, stems: list[str], options: O
     return rows
 
 
-def padded(picture: np.ndarray, border: int) -> np.ndarray:
+def padded(image: np.ndarray, border: int) -> np.ndarray:
     """An image (H, W[, 3]) uint8 centred in a square of its longer side; border: OpenCV's type for the rest."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     down, across = max(0, width - height), max(0, height - width)
-    return cv2.copyMakeBorder(picture, down // 2, down - down // 2, across // 2, across - across // 2, border)
+    return cv2.copyMakeBorder(image, down // 2, down - down // 2, across // 2, across - across // 2, border)
 
 
 def resize_levels(levels: np.ndarray, size: int) -> np.ndarray:
@@ -274,10 +275,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
              "size": "of the images, pixels", "seed": "of the splits and points",
              "points": "of each ground truth", "held_out": "subjects that test",
              "pixel": "mm of a range image's pixel", "level": "mm of its grey level"}
-    for field in dataclasses.fields(Options):
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default,
-                            choices=WORDS.get(field.name),
-                            help=f"{helps[field.name]} (default %(default)s)")
+    add_fields(parser, Options, helps, WORDS)
     return parser.parse_args(argv)
 
 
@@ -286,7 +284,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 2 and one line for bad input."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = parse(argv)
-    options = Options(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options)})
+    options = Options(**fields_of(Options, arguments))
     rows = convert_all(arguments.source, arguments.out, options)
     used = [row for row in rows if row.status == "used"]
     print(f"{arguments.out}: {len({row.subject for row in used})} subjects, {len(used)} pairs; {len(rows) - len(used)} "

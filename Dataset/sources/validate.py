@@ -15,7 +15,7 @@ import numpy as np
 from Dataset.io.command import one_line
 from Dataset.io.images import read_image
 from Dataset.io.mesh_io import read_points
-from Dataset.sources.depth_pairs import read_depth_picture
+from Dataset.sources.depth_pairs import read_depth_image
 from Dataset.sources.subjects import dataset_info, list_subjects, read_split
 
 
@@ -40,11 +40,11 @@ def validate(folder: str | os.PathLike[str]) -> Report:
     for subject in subjects:
         for path in (*subject.images, *subject.depths):
             try:
-                picture = read_depth_picture(path) if path in subject.depths else read_image(path)
+                image = read_depth_image(path) if path in subject.depths else read_image(path)
             except ValueError as error:
                 problems.append(str(error))
                 continue
-            height, width = picture.shape[:2]
+            height, width = image.shape[:2]
             if (width, height) != (info.image_size, info.image_size):
                 problems.append(f"{path}: images must be {info.image_size}x{info.image_size}, got {width}x{height}")
         try:

@@ -31,7 +31,7 @@ _REACH = 400.0          # mm from the axis, the origin of the rays that unroll t
 _DARKEST, _SHINE = -1.2, 0.35            # limits of the logarithm: nostrils and lashes; highlights
 
 
-class Pictures(NamedTuple):
+class SkinImages(NamedTuple):
     """The content of skins.npz. names: K strings; images: (K, h, w, 3) uint8 BGR, the front of the head, upright;
     window: (4,) left, bottom, right, top in the model's texture square; age: (K,) float32 as `Appearance.age`; female:
     (K,) bool."""
@@ -44,7 +44,7 @@ class Pictures(NamedTuple):
 
 class Skins(NamedTuple):
     """K skins on a chart. tone: (K, 3) float64 linear BGR; melanin: (K,) float64, of the procedural skin of the same
-    luminance; age, female: as of :class:`Pictures`; detail: (K, 3, HEIGHT / 2, w) float32, logarithm of colour over
+    luminance; age, female: as of :class:`SkinImages`; detail: (K, 3, HEIGHT / 2, w) float32, logarithm of colour over
     tone; columns: those of the chart that detail fills, symmetric about the face's middle."""
     tone: np.ndarray
     melanin: np.ndarray
@@ -55,7 +55,7 @@ class Skins(NamedTuple):
 
 
 @lru_cache(maxsize=2)
-def load_skins(path: str | Path | None = None) -> Pictures:
+def load_skins(path: str | Path | None = None) -> SkinImages:
     """The built-in images, or another file of `Dataset.face_model.build.skins`; read once, read-only.
 
     ValueError, naming the file, when it is missing, no npz of this kind, too large, or its arrays do not fit together.
@@ -83,13 +83,13 @@ def load_skins(path: str | Path | None = None) -> Pictures:
     if not (np.isfinite(age).all() and np.isfinite(window).all() and (window[:2] < window[2:]).all()):
         raise ValueError(f"{path}: age must be finite, window left, bottom, right, top, received {window.tolist()}")
     images.flags.writeable = False
-    return Pictures(tuple(str(name) for name in raw["names"]), images, window, age, raw["female"])
+    return SkinImages(tuple(str(name) for name in raw["names"]), images, window, age, raw["female"])
 
 
-def unroll(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray) -> Skins:
+def unroll(images: SkinImages, chart: Chart, model: FaceModel, ears: np.ndarray) -> Skins:
     """The images on a chart: each texel shows the first hit on the mean face of a horizontal ray through it towards the
     head's axis. ears: (V,) bool, vertices that the chart maps elsewhere (`RenderContext.positions`). Takes 0.25 s."""
-    x, y, known, columns = _positions(pictures, chart, model, ears)
+    x, y, known, columns = _positions(images, chart, model, ears)
     weight = _shown(chart, columns) * known
     azimuth, height = (axis[::SCALE, ::SCALE] for axis in chart.grid())
     azimuth = np.abs(azimuth[:, columns.start // SCALE:columns.stop // SCALE])
@@ -97,7 +97,7 @@ def unroll(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray)
     face = known & (azimuth < np.radians(55)) & (height > low) & (height < high)
     table = ((np.arange(256) / 255) ** GAMMA).astype(np.float32)
     tones, details = [], []
-    for image in pictures.images:
+    for image in images.images:
         colour = np.maximum(table[cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)], 2e-3)
         tone = np.median(colour[face], 0)
         detail = np.maximum(np.log(colour / tone), _DARKEST)
@@ -108,7 +108,7 @@ def unroll(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray)
     ramp = np.linspace(0, 1, 101)
     light = np.log([melanin_colour(m) @ LUMINANCE for m in ramp])
     melanin = np.interp(np.log(tone @ LUMINANCE), light[::-1], ramp[::-1])
-    return Skins(tone, melanin, pictures.age, pictures.female, detail, columns)
+    return Skins(tone, melanin, images.age, images.female, detail, columns)
 
 
 def sample_base(skins: Skins, appearance: Appearance, share: float) -> Base | None:
@@ -165,7 +165,7 @@ def _decode(path: Path, png: np.ndarray, shape: np.ndarray) -> np.ndarray:
     return image.reshape(count, height, width, 3)
 
 
-def _positions(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray
+def _positions(images: SkinImages, chart: Chart, model: FaceModel, ears: np.ndarray
                ) -> tuple[np.ndarray, np.ndarray, np.ndarray, slice]:
     """Columns x and rows y of the images, as cv2.remap takes them, for the chart's front, each (HEIGHT / 2, w)
     float32; whether the images show the texel, bool; and the columns of the chart."""
@@ -182,7 +182,7 @@ def _positions(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndar
     known = (hits.triangle >= 0) & (hits.depth < _REACH)        # a ray through a hole hits the back from inside
     corners = model.corner_uv[triangles[np.where(known, hits.triangle, 0)]]
     u, v = np.moveaxis(np.einsum("...k,...kc->...c", hits.barycentric, corners), -1, 0)
-    (left, bottom, right, top), (rows, columns) = pictures.window, pictures.images.shape[1:3]
+    (left, bottom, right, top), (rows, columns) = images.window, images.images.shape[1:3]
     x, y = (u - left) / (right - left) * columns - 0.5, (top - v) / (top - bottom) * rows - 0.5
     known &= (x >= 0) & (x <= columns - 1) & (y >= 0) & (y <= rows - 1)
     x, y = (np.where(known, position, 0).astype(np.float32) for position in (x, y))

@@ -358,10 +358,10 @@ class PosedScene:
 
 def _soften(lit: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Blur a 0/1 shadow over the pixels of an image: a lamp is not a point."""
-    picture, weight = np.zeros(seen.shape, np.float32), seen.astype(np.float32)
-    picture[seen] = lit
+    image, weight = np.zeros(seen.shape, np.float32), seen.astype(np.float32)
+    image[seen] = lit
     sigma = seen.shape[0] / 80
-    blurred = cv2.GaussianBlur(picture, (0, 0), sigma) / np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)
+    blurred = cv2.GaussianBlur(image, (0, 0), sigma) / np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)
     return blurred[seen]
 
 

@@ -28,6 +28,7 @@ import numpy as np
 from Dataset.face_model.model import load_face_model, use_face_model
 from Dataset.io.atomic import folder_lock, write_text
 from Dataset.io.command import one_line
+from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import write_image
 from Dataset.io.workers import run_jobs
 from Dataset.synthesis.render_workers import render_context
@@ -119,7 +120,7 @@ def open_shards(path: str | os.PathLike[str], partial: bool = False) -> Shards:
         raise ValueError(f"{path}: not a folder of shards (no {INFO})")
     options = _options(path, data)
     if not data["complete"] and not partial:
-        raise ValueError(f"{path}: unfinished; run Dataset.synthesis.shards again with the same settings")
+        raise ValueError(f"{path}: unfinished; run Dataset.shards again with the same settings")
     count = _shard_count(options)
     numbers = [n for n in range(count) if (path / _name(n)).is_dir()]
     if len(numbers) < count and not partial:
@@ -222,7 +223,7 @@ def _check_shard(path: Path, number: int, options: RenderOptions) -> None:
             found = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             reason = "missing" if not file.is_file() else f"no whole .npy file ({' '.join(str(error).split())[:120]})"
-            raise ValueError(f"{file}: {reason}; run Dataset.synthesis.shards again with the same settings") from None
+            raise ValueError(f"{file}: {reason}; run Dataset.shards again with the same settings") from None
         if found.shape != (count, *shape) or found.dtype != dtype:
             raise ValueError(f"{file}: must be {(count, *shape)} {dtype}, received {found.shape} {found.dtype}")
 
@@ -296,13 +297,10 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
              "detect": "fraction of images that the detector frames", "clutter": "fraction with a cluttered background",
              "glasses": "fraction with glasses", "skins": "fraction of the subjects with photographed skin",
              "texture": f"of everything: {', '.join(TEXTURES)}"}
-    for field in dataclasses.fields(RenderOptions):
-        if field.name != "buffers":
-            parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default,
-                                help=f"{helps[field.name]} (default %(default)s)")
+    add_fields(parser, RenderOptions, helps)
     parser.add_argument("--buffers", default="", help=f"comma-separated, of {','.join(BUFFERS)} (default none)")
     arguments = parser.parse_args(argv)
-    options = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(RenderOptions)}
+    options = fields_of(RenderOptions, arguments)
     options["buffers"] = tuple(name for name in arguments.buffers.split(",") if name)
     return arguments, options
 

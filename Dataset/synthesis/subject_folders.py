@@ -27,6 +27,7 @@ from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.sampling import sample
 from Dataset.io.atomic import folder_lock
 from Dataset.io.command import one_line
+from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import read_image, write_image
 from Dataset.io.mesh_io import write_points
 from Dataset.io.workers import run_jobs
@@ -224,12 +225,9 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
              "yaw": "largest, degrees", "pitch": "largest, degrees", "roll": "largest, degrees",
              "expression": "strength, 0 to 1", "quality": "of the JPEGs", "seed": "of everything",
              "skins": "fraction of the subjects with photographed skin"}
-    for field in dataclasses.fields(Options):
-        choices = ("grid", "random") if field.name == "order" else None
-        parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, choices=choices,
-                            help=f"{helps[field.name]} (default %(default)s)")
+    add_fields(parser, Options, helps, {"order": ("grid", "random")})
     arguments = parser.parse_args(argv)
-    return arguments, {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options)}
+    return arguments, fields_of(Options, arguments)
 
 
 @one_line("Dataset.synthetic", resumable=True)

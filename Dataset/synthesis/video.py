@@ -139,14 +139,14 @@ class SyntheticVideo:
         if o.kind == "still":
             if self._still is None:
                 self._still = self._scene(0.0)
-            picture, faces = self._still
+            rendered, faces = self._still
         else:
-            picture, faces = self._scene(number / o.rate)
+            rendered, faces = self._scene(number / o.rate)
         rng = np.random.default_rng([o.seed, number, 5])
         light = np.float32((1 + o.flicker * np.clip(rng.standard_normal(), -3, 3)) ** _GAMMA)
-        image = picture * light
+        image = rendered * light
         if o.noise:
-            image += np.float32(o.noise) * rng.standard_normal(picture.shape, np.float32)
+            image += np.float32(o.noise) * rng.standard_normal(rendered.shape, np.float32)
         return VideoFrame(number, number / o.rate, np.clip(np.rint(image), 0, 255).astype(np.uint8), faces)
 
     def truth(self, number: int, hidden: bool = True) -> list[FaceTruth]:
@@ -185,13 +185,13 @@ class SyntheticVideo:
 
     def _scene(self, time: float) -> tuple[np.ndarray, list[FaceTruth]]:
         """The image (height, width, 3) float32 in [0, 255] without noise, and the truth."""
-        picture = shading.to_bgr8(self.background).astype(np.float32)
+        image = shading.to_bgr8(self.background).astype(np.float32)
         shots = self._shots(time)
         for _, posed in sorted(shots, key=lambda item: float(item[1].view.pose[5])):        # the farthest first
-            self._draw(picture, posed)
-        return picture, [self._seen(subject, posed.view, posed.vertices, posed) for subject, posed in shots]
+            self._draw(image, posed)
+        return image, [self._seen(subject, posed.view, posed.vertices, posed) for subject, posed in shots]
 
-    def _draw(self, picture: np.ndarray, posed: PosedScene) -> None:
+    def _draw(self, image: np.ndarray, posed: PosedScene) -> None:
         """Draw a subject onto the image, in place; only the part that it covers is rendered."""
         seen = self.camera.project(posed.vertices)
         edges = [np.nanmin(seen.x) - 2, np.nanmin(seen.y) - 2, np.nanmax(seen.x) + 2, np.nanmax(seen.y) + 2]
@@ -202,12 +202,12 @@ class SyntheticVideo:
         x, y = self.camera.centre
         camera = self.camera._replace(width=right - left, height=bottom - top, centre=(x - left, y - top))
         # at edges the subject is blended with the background, at the resolution of the posed scene's image
-        square = cv2.warpAffine(picture, _to_view(self.camera), (VIEW, VIEW), borderMode=cv2.BORDER_REPLICATE)
+        square = cv2.warpAffine(image, _to_view(self.camera), (VIEW, VIEW), borderMode=cv2.BORDER_REPLICATE)
         posed.backdrop = (square / 255) ** shading.GAMMA
         hits = posed.scene.cast(camera)
         drawn = posed.render(camera, hits=hits)
         covered = cv2.dilate((hits.triangle >= 0).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-        picture[top:bottom, left:right][covered] = drawn[covered]
+        image[top:bottom, left:right][covered] = drawn[covered]
 
     def _seen(self, subject: int, view: View, vertices: np.ndarray, posed: PosedScene | None = None) -> FaceTruth:
         """vertices: the model's first; posed: None to ignore occlusion."""

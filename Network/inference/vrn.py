@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from Dataset.face_model.model import load_face_model
-from Dataset.fitting.volume_fit import MIN_VALUE, fit_volume
+from Dataset.fitting.volume_fit import MIN_INSIDE, fit_volume
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.transforms import to_unit_sphere
 from Dataset.representations.depth import surface_points
@@ -89,7 +89,7 @@ def visible_points(output: np.ndarray, count: int = CLOUD) -> np.ndarray:
     answer, without a model. NoFace where it fills next to nothing."""
     values = sigmoid(output)
     frame = estimate_frame(values.shape[0], values.shape[2])
-    if np.count_nonzero(values > 0.5) < MIN_VALUE * values.size:
+    if np.count_nonzero(values > 0.5) < MIN_INSIDE * values.size:
         raise NoFace("no face: the network fills next to nothing")
     cloud = surface_points(front_depth(values, frame), frame.camera, count, np.random.default_rng(0))
     return to_unit_sphere(cloud)[0].astype(np.float32)

@@ -75,9 +75,9 @@ def build_masks(source: Source, head: Head, uv: np.ndarray, mean: np.ndarray, la
 
     masks = {}
     for name in MASKS:
-        picture = read_mask(source, name)
-        x, y = old[..., 0] * picture.shape[1] - 0.5, (1 - old[..., 1]) * picture.shape[0] - 0.5
-        sampled = cv2.remap(picture, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR) / 255.0
+        image = read_mask(source, name)
+        x, y = old[..., 0] * image.shape[1] - 0.5, (1 - old[..., 1]) * image.shape[0] - 0.5
+        sampled = cv2.remap(image, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR) / 255.0
         masks[name] = np.where(inside, sampled, 0)
     masks |= {k: np.where(skin, m, 0) for k, m in _hair(position, landmarks, masks["lips"], masks["ears"]).items()}
     for name, radius in (("iris", IRIS_MM), ("pupil", PUPIL_MM)):

@@ -22,7 +22,7 @@ from Dataset.face_model.build.makehuman import REGIONS, Head, Source, read_head,
 from Dataset.face_model.build.subjects import build_identity
 from Dataset.io.atomic import write_atomic
 
-HERE = Path(__file__).parent
+ASSETS = Path(__file__).parents[1] / "assets"
 MM = 100.0  # MakeHuman's unit is the decimetre
 # Offsets are stored as int16 counts of this step (mm): at most 1 micrometre of rounding, 64 mm of reach.
 STEP = 1 / 512
@@ -50,7 +50,7 @@ def build_expressions(source: Source, head: Head) -> tuple[list[str], np.ndarray
 
 def read_landmarks(head: Head) -> tuple[np.ndarray, np.ndarray]:
     """landmarks68.json with base.obj's vertex numbers turned into the head's: indices and weights, each (68, 3)."""
-    data = json.loads((HERE / "landmarks68.json").read_text(encoding="utf-8"))
+    data = json.loads((ASSETS / "landmarks68.json").read_text(encoding="utf-8"))
     return head.index[np.array(data["vertices"])], np.array(data["weights"], float)
 
 
@@ -63,7 +63,7 @@ def quantise(offsets: np.ndarray) -> np.ndarray:
 
 
 def build(source: Source) -> dict[str, np.ndarray]:
-    """All arrays of face.npz (described in README.md beside this file)."""
+    """All arrays of face.npz (described in assets/README.md)."""
     head = read_head(source)
     mean, identity = (MM * x for x in build_identity(source, head))
     names, expression = build_expressions(source, head)
@@ -113,8 +113,8 @@ def pack_npz(arrays: dict[str, np.ndarray]) -> bytes:
 def write_asset(parser: argparse.ArgumentParser, asset: str, build_from: Callable[[Path], dict[str, np.ndarray]],
                 arguments: list[str] | None) -> int:
     """The command line of a builder: the source that `parser` asks for, then OUT -> exit code, 2 and one line for bad
-    input. `asset`: the file's name in this folder, where OUT is not named."""
-    parser.add_argument("out", type=Path, nargs="?", default=HERE / asset)
+    input. `asset`: the name of OUT in the folder of assets, if none is given."""
+    parser.add_argument("out", type=Path, nargs="?", default=ASSETS / asset)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

@@ -25,7 +25,7 @@ AGES = {"young": 0.1, "middleage": 0.4, "old": 0.8}
 MAX_BYTES = 4 << 20
 
 
-def find_pictures(folder: Path) -> list[Path]:
+def find_images(folder: Path) -> list[Path]:
     """The 20 plain skins below a folder, by name; painted suits and toons are no skin and left out. ValueError if
     there are not 20 of distinct names."""
     found = sorted(Path(folder).rglob("textures/*_diffuse*.png"), key=lambda path: path.name)
@@ -44,7 +44,7 @@ def read_skin(path: Path) -> np.ndarray:
     return cv2.rotate(image[slice(*ROWS), slice(*COLUMNS)], cv2.ROTATE_90_CLOCKWISE)
 
 
-def picture_window() -> np.ndarray:
+def image_window() -> np.ndarray:
     """Where the cut lies in the texture square of the face model (`corner_uv`): left, bottom, right, top, of the outer
     edges of its pixels; (4,) float64. `atlas.pack` turns the island by the same quarter and stretches it so."""
     low, high = np.array(ISLAND[:2]), np.array(ISLAND[2:])
@@ -58,14 +58,14 @@ def picture_window() -> np.ndarray:
 
 
 def build(folder: Path) -> dict[str, np.ndarray]:
-    """All arrays of skins.npz (described in README.md beside this file)."""
-    paths = find_pictures(folder)
-    pictures = np.stack([read_skin(path) for path in paths])
-    done, png = cv2.imencode(".png", pictures.reshape(-1, *pictures.shape[2:]), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    """All arrays of skins.npz (described in assets/README.md)."""
+    paths = find_images(folder)
+    images = np.stack([read_skin(path) for path in paths])
+    done, png = cv2.imencode(".png", images.reshape(-1, *images.shape[2:]), [cv2.IMWRITE_PNG_COMPRESSION, 9])
     if not done:
         raise ValueError(f"{folder}: its images could not be coded")
     return {"names": np.array([path.stem for path in paths]), "png": png.ravel(),
-            "shape": np.array(pictures.shape, np.int32), "window": picture_window(),
+            "shape": np.array(images.shape, np.int32), "window": image_window(),
             "age": np.array([AGES[path.name.split("_")[0]] for path in paths], np.float32),
             "female": np.array(["_female_" in path.name for path in paths])}
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from Dataset.face_model.readers.raw import RawModel, check_layout, check_size, checked, directions
+from Dataset.face_model.readers.raw import RawModel, basis_of, check_layout, check_size, checked
 
 MICROMETRE = 1e-3       # mm: unit of 2009
 _2009 = ("shapeMU", "shapePC", "shapeEV", "tl")
@@ -21,9 +21,9 @@ _EXPRESSION = ("expression/model/mean", "expression/model/pcaBasis", "expression
 
 
 def read_basel_2009(path: str | Path) -> RawModel:
-    """53,490 vertices, 199 directions, no expressions. shapeMU (3V, 1) and shapePC (3V, K) micrometres, shapeEV (K, 1)
-    standard deviations (they are not variances), tl (F, 3) triangles, the first vertex 1. ValueError, naming the file,
-    for anything else."""
+    """53,490 vertices, 199 identity basis vectors, no expressions. shapeMU (3V, 1) and shapePC (3V, K) micrometres,
+    shapeEV (K, 1) standard deviations (they are not variances), tl (F, 3) triangles, the first vertex 1. ValueError,
+    naming the file, for anything else."""
     path = Path(path)
     check_size(path)
     try:
@@ -33,7 +33,7 @@ def read_basel_2009(path: str | Path) -> RawModel:
         mean, basis, sigma, faces = (found[name] for name in _2009)
         basis = basis.reshape(mean.size, -1)
         raw = RawModel(path, mean.astype(np.float64).reshape(-1, 3) * MICROMETRE, faces.astype(np.int64) - 1,
-                       directions(basis, sigma.ravel(), MICROMETRE), np.zeros((0, mean.size // 3, 3), np.float32), (),
+                       basis_of(basis, sigma.ravel(), MICROMETRE), np.zeros((0, mean.size // 3, 3), np.float32), (),
                        False)
     except ValueError as error:
         raise error if str(error).startswith(f"{path}:") else _broken(path, error) from None
@@ -64,10 +64,10 @@ def read_basel_2017(path: str | Path) -> RawModel:
         expression, count = np.zeros((0, len(mean) // 3, 3), np.float32), 0
         if rest:
             mean = mean + rest[0].ravel()
-            expression = directions(rest[1], np.sqrt(rest[2].ravel()), 1.0)
+            expression = basis_of(rest[1], np.sqrt(rest[2].ravel()), 1.0)
             count = len(expression)
         raw = RawModel(path, mean.reshape(-1, 3), faces.astype(np.int64),
-                       directions(basis, np.sqrt(variance.ravel()), 1.0), expression,
+                       basis_of(basis, np.sqrt(variance.ravel()), 1.0), expression,
                        tuple(f"expression{k:03d}" for k in range(count)), True)
     except ValueError as error:
         raise error if str(error).startswith(f"{path}:") else _broken(path, error) from None

@@ -29,9 +29,9 @@ _NAMES |= {Name(f"scipy.sparse.{module}", f"{kind}_matrix") for kind in ("csc", 
 
 
 def read_flame(path: str | Path, identities: int = IDENTITIES) -> RawModel:
-    """`v_template` (V, 3) metres, `shapedirs` (V, 3, N) metres per standard deviation, `f` (F, 3). Of the N directions
-    the first `identities` are identity, the others expression. ValueError, naming the file, for anything else, and for
-    a pickle that names anything beyond numbers."""
+    """`v_template` (V, 3) metres, `shapedirs` (V, 3, N) metres per standard deviation, `f` (F, 3). Of the N basis
+    vectors the first `identities` are identity, the others expression. ValueError, naming the file, for anything else,
+    and for a pickle that names anything beyond numbers."""
     path = Path(path)
     check_size(path)
     try:

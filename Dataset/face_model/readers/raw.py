@@ -8,7 +8,7 @@ import numpy as np
 
 #: of a file, or of all files of a folder together; Basel 2009 has 240 MB, ICT-FaceKit 500 MB
 MAX_BYTES = 1 << 30
-MAX_VERTICES, MAX_TRIANGLES, MAX_DIRECTIONS = 200_000, 400_000, 1000
+MAX_VERTICES, MAX_TRIANGLES, MAX_BASIS = 200_000, 400_000, 1000
 
 
 class RawModel(NamedTuple):
@@ -49,11 +49,11 @@ def checked(raw: RawModel) -> RawModel:
         raise ValueError(f"{raw.source}: triangles must name vertices 0 to {count - 1}, "
                          f"received {faces.min()} to {faces.max()}")
     for name, basis in (("identity", raw.identity), ("expression", raw.expression)):
-        if basis.shape[1:] != (count, 3) or len(basis) > MAX_DIRECTIONS:
-            raise ValueError(f"{raw.source}: {name} must be (K, {count}, 3) with at most {MAX_DIRECTIONS} directions, "
+        if basis.shape[1:] != (count, 3) or len(basis) > MAX_BASIS:
+            raise ValueError(f"{raw.source}: {name} must be (K, {count}, 3) with at most {MAX_BASIS} basis vectors, "
                              f"received {basis.shape}")
     if not len(raw.identity):
-        raise ValueError(f"{raw.source}: a face model must have at least one direction of identity, this has none")
+        raise ValueError(f"{raw.source}: a face model must have at least one identity basis vector, this has none")
     if not all(np.isfinite(x).all() for x in (raw.mean, raw.identity, raw.expression)):
         raise ValueError(f"{raw.source}: a face model's numbers must be finite, received NaN or infinity")
     return raw
@@ -75,11 +75,11 @@ def check_layout(path: Path, shapes: dict[str, tuple[int, ...]], needed: tuple[s
     if missing:
         raise ValueError(f"{path}: a {kind} file must hold {', '.join(needed)}; found no {', '.join(missing)}")
     for name in needed:
-        if np.prod(shapes[name], dtype=float) > 3.0 * MAX_VERTICES * MAX_DIRECTIONS:
+        if np.prod(shapes[name], dtype=float) > 3.0 * MAX_VERTICES * MAX_BASIS:
             raise ValueError(f"{path}: {name} of shape {shapes[name]} is too large for a face model")
 
 
-def directions(columns: np.ndarray, sigmas: np.ndarray | float, unit: float) -> np.ndarray:
+def basis_of(columns: np.ndarray, sigmas: np.ndarray | float, unit: float) -> np.ndarray:
     """(3V, K) columns, x y z of each vertex in turn, times their standard deviations (K,) -> (K, V, 3) float32 mm;
     unit: mm."""
     scaled = np.asarray(columns, np.float32) * np.asarray(np.asarray(sigmas) * unit, np.float32)
