@@ -19,7 +19,6 @@ from Network.engine.exported import (KEY, SAVEDMODEL_JSON, TFLITE_JSON, TFLITE_S
                                      Runtime, open_exported)
 from Network.export import export as module
 from Network.export.export import NAMES, PACKAGES, Step, compare, export, freeze, main, parse
-from Network.models import compact
 from Network.training.checkpoints import RunFolder
 from tests import forkserver
 
@@ -87,30 +86,6 @@ def test_a_stream_in_a_fresh_process_gives_what_the_network_gives_for_the_whole_
     else:
         forkserver.run(*words, check=True)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), wanted, atol=2e-5)
-
-
-@pytest.mark.parametrize("memory", ["convgru", "mean"])
-def test_other_networks_and_memories(memory, tmp_path):
-    config = compact.Config(image_size=32, points=64, encoder_filters=(4, 4, 4, 4), encoder_blocks=(0, 0, 1, 1), rank=4,
-                            pyramid_filters=4, appearance=2, fine_filters=3, refine_filters=4, map_filters=4,
-                            memory_filters=(4,), head_filters=2, code=4,
-                            memory=memory)
-    model, stream = tiny_model(compact, config, scale=0.25), images(3)
-    for weight, size in ((model.get_layer("map_1").kernel, 0.1), (model.get_layer("points").basis, 0.05)):
-        weight.assign(size * weight)        # offsets are enlarged twentyfold: rounding in them, too
-    folder = RunFolder(tmp_path)
-    folder.start({"network": "compact", "model": dataclasses.asdict(config), "order": "grid"})
-    folder.save_weights(model, "last")
-    opened = open_exported(export(tmp_path, "tflite", which="last").path)
-    assert opened.metadata.crop_margin == config.crop_margin and opened.metadata.preset is None
-    assert len(opened.metadata.states) == (3 if memory == "convgru" else 4)     # two of them the triangulation's sums
-    states, before = opened.initial_states(), 0.0
-    for count in range(1, 4):
-        points, states = opened.step(stream[:, count - 1], states)
-        wanted = np.asarray(model(stream[:, :count], training=False))
-        np.testing.assert_allclose(points, wanted, atol=1e-5 * max(1, np.abs(wanted).max()))
-        assert np.abs(wanted - before).max() > 5e-4         # the memory matters
-        before = wanted
 
 
 @pytest.mark.parametrize("form", NAMES)

@@ -212,13 +212,13 @@ import os, signal, sys
 import train
 from Datagenerator.online.live import LiveSequence
 words, batch = sys.argv[3:], LiveSequence.batch
-print(train.train(train.parse([*words, "--run", sys.argv[1]])), flush=True)
+train.main([*words, "--run", sys.argv[1]])
 def killed(self, epoch, index, shard):
     if (epoch, index) == (1, 4):
         os.kill(os.getpid(), signal.SIGKILL)
     return batch(self, epoch, index, shard)
 LiveSequence.batch = killed
-train.train(train.parse([*words, "--run", sys.argv[2]]))
+train.main([*words, "--run", sys.argv[2]])
 """
 
 
