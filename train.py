@@ -1,8 +1,9 @@
 """Train a network:  python train.py DATA [--preset quick|thesis|compact|uvnet|...] [--run FOLDER] [--resume] [flags]
 
-DATA: subject folders (python -m Dataset.synthetic, Dataset.sources.bu4dfe; with depth, Dataset.sources.texas3d), shards (python -m
-Dataset.synthesis.shards), for compact, uvnet and pix2pix also the word live: ever new subjects are rendered meanwhile.
-Every setting is a flag, shown with the chosen preset's value. A killed run goes on with --resume.
+DATA: subject folders (python -m Dataset.synthetic, python -m Dataset.sources.bu4dfe; with depth python -m
+Dataset.sources.texas3d), shards (python -m Dataset.synthesis.shards), or, for compact, uvnet and pix2pix, the word
+live: new subjects are rendered during the training. Every setting is a flag; --help shows the preset's values. A killed
+run is resumed with --resume.
 """
 from __future__ import annotations
 
@@ -12,9 +13,9 @@ import logging
 import sys
 from pathlib import Path
 
-from Network import get_network
 from Network.commands.train_options import parse
 from Network.config.declared import declared
+from Network.models.registry import get_network
 from Network.training.processor_time import processor_seconds
 
 
@@ -29,7 +30,7 @@ def train(arguments: argparse.Namespace) -> str:
     from Network.config.flags import from_dict
     from Network.training import step as gradient
     from Network.training.checkpoints import RunFolder, model_from_config, predicting_model
-    from Network.training.loading import begin_with, freeze
+    from Network.training.loading import freeze, warm_start
     from Network.training.presets import resolve
     from Network.training.settings import Settings, TrainConfig
     from Network.training.trainer import Trainer, fixed_epoch
@@ -40,8 +41,10 @@ def train(arguments: argparse.Namespace) -> str:
     config = run.resumed(arguments.typed) if resumed else config
     settings = from_dict(Settings, config["settings"])
     make_data = data_config(config["network"], arguments.data_folder, arguments.typed["data"])
-    known = {name: value for name, value in config["data"].items() if hasattr(make_data, name)}     # a preset's, too
+    known = {field.name: config["data"][field.name] for field in dataclasses.fields(make_data)
+             if field.name in config["data"]}       # a preset may set what another kind of data has
     data = from_dict(make_data, {**known, "seed": settings.seed})
+    network = get_network(config["network"])
     with open_source(arguments.data_folder, settings.split, data, arguments.workers) as source:
         config = run.checked(config, source.about) if resumed else {
             **config, "data": dataclasses.asdict(data), "model": {**config["model"], **source.model}}
@@ -49,16 +52,16 @@ def train(arguments: argparse.Namespace) -> str:
         config["settings"]["precision"] = keras.config.dtype_policy().name      # what auto is on this machine
         with strategy.scope():
             model = model_from_config(config, strategy.num_replicas_in_sync, training=True)
-            begin_with(model, "" if run.has_state() else settings.init, settings.take)
-            getattr(get_network(config["network"]), "set_template", lambda *_: None)(model, source.template)
+            warm_start(model, "" if run.has_state() else settings.warm_start, settings.transfer)
+            network.set_template(model, source.template)
             freeze(model, settings.freeze)
             step = gradient.make_step(config, model, settings, strategy)
         if not resumed and step.worker == 0:
             run.start({**config, **source.about, "data_folder": arguments.data_folder})
         run.predicting = predicting_model(config)
-        board, look = gradient.summary_writer(run.path), next(iter(make_pipeline(source.validation, 0, 0)))
-        predicts = getattr(get_network(config["network"]), "inference", lambda model: model)(model)
-        images = EpochImages(run.path, lambda: batch_pictures(look, predicts(look[0], training=False)))
+        board, batch = gradient.summary_writer(run.path), next(iter(make_pipeline(source.validation, 0, 0)))
+        predicts = network.predicting_part(model)
+        images = EpochImages(run.path, lambda: batch_pictures(batch, predicts(batch[0], training=False)))
         history = Trainer(
             step, run, from_dict(TrainConfig, config["train"]), steps_per_epoch=len(source.training),
             training=lambda epoch, start: make_pipeline(

@@ -2,32 +2,12 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from Network.inference.base import Predictor
 
 __version__ = "0.1.0"
-
-#: system -> module with a frozen `Config` dataclass and `build(config) -> keras.Model`. Imported on demand: naming a
-#: network must not cost the import of Keras.
-NETWORKS = {
-    "convlstm": "Network.mobile3model",
-    "compact": "Network.models.compact",
-    "uvnet": "Network.models.uvnet",
-    "pix2pix": "Network.models.pix2pix",
-    "vrn": "Network.models.vrn",
-    "coarse": "Network.models.coarse",
-}
-
-
-def get_network(name: str) -> ModuleType:
-    """The module of a system. ValueError for an unknown name."""
-    if name not in NETWORKS:
-        raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {name!r}")
-    return import_module(NETWORKS[name])
 
 
 def from_preset(name: str = "compact", **options: Any) -> Predictor:

@@ -1,9 +1,9 @@
-"""The `convlstm` network: photographs of one person -> an ordered cloud of points.
+"""The `convlstm` network: images of one subject -> an ordered cloud of points.
 
 Source: Thomassen 2022, *3D Face Reconstruction Using Facial Image Sequences*, 4.1, Table 1 and listing B-2; inverted
 residuals from Sandler et al. 2018 (MobileNetV2), squeeze and excite from Hu et al. 2019. An encoder of ConvLSTMs and
-inverted residuals remembers over the images; a decoder of transposed convolutions makes an image of points.
-Left out: `last_filters` of the listing, which it computes and never uses. docs/deviations.md says where the thesis's
+inverted residuals is recurrent over the images; a decoder of transposed convolutions makes an image of points.
+Left out: `last_filters` of the listing, which it computes and never uses. docs/deviations.md lists where the thesis's
 text, table and listing disagree; each choice is a field of Config.
 """
 
@@ -18,7 +18,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from Network.layers.convlstm import RECURRENT_ACTIVATIONS, FoldTime, FusedConvLSTM2D, TimeBatchNormalization, UnfoldTime
+from Network.layers.convlstm import RECURRENT_ACTIVATIONS, FusedConvLSTM2D
+from Network.layers.normalisation import TimeBatchNormalization
+from Network.layers.time import FoldTime, UnfoldTime
+from Network.models.registry import Network
 
 GROUPS = 8      # of a group normalisation, or the greatest common divisor with the channels
 
@@ -28,7 +31,7 @@ class Config:
     """Every setting of the network; the defaults are the thesis's. ValueError for values that make no network.
 
     Encoder: LSTM 1, block 1, the other LSTMs, the other blocks, the linking LSTMs, of which the last gives its last
-    output only. Its strides' product is D; the decoder doubles (image_size/D)^2 until it has `points` places.
+    output only. Its strides' product is D; the decoder doubles (image_size/D)^2 until it has `points` cells.
     """
 
     image_size: int = 256                               # pixels, square images; a multiple of D = 32
@@ -77,7 +80,7 @@ class Config:
         self.doublings()
 
     def doublings(self) -> int:
-        """k: how often the decoder doubles the encoder's (image_size/D)^2 places to have `points` of them."""
+        """k: how often the decoder doubles the encoder's (image_size/D)^2 cells to reach `points`."""
         reduction = int(np.prod(self.lstm_strides + self.block_strides))
         if self.image_size % reduction:
             raise ValueError(f"image_size must be a multiple of {reduction}, got {self.image_size}")
@@ -90,14 +93,14 @@ class Config:
 
 
 THESIS = Config()
-#: The same network, small enough for minutes on two cores: 64 pixels, 32x32 points, and a head that knows where each
-#: point of the ordered grid lies; transposed convolutions alone learn that slowly (docs/results.md)
-#: Groups in place of batches: through the ConvLSTMs the features vary little about a mean that moves with every update,
-#: and moving statistics that trail behind it spoilt every prediction
+#: The same network, small enough for minutes on two cores: 64 pixels, 32x32 points, and a shape head that starts at the
+#: mean of the ordered grid, which transposed convolutions alone learn slowly (docs/results.md). Group normalisation:
+#: behind the ConvLSTMs the features vary little about a mean that moves with every update, and moving statistics that
+#: lag behind it spoilt the predictions
 QUICK = Config(image_size=64, points=1024, batch_norm="group", lstm_filters=(16, 24, 48), lstm_strides=(2, 2, 2),
                block_filters=(16, 48, 64), block_expansion=(1, 4, 4), link_filters=(64,),
                decoder_filters=(64, 64, 48, 32, 16, 8), shape_head=64)
-#: The thesis's network without that head, for two CPU cores and shards of subjects
+#: The thesis's network without the shape head, for two CPU cores and shards
 SMALL = Config(image_size=64, points=1024, batch_norm="group", lstm_filters=(24, 32, 64), lstm_strides=(2, 2, 2),
                block_filters=(24, 64, 96), block_expansion=(1, 4, 4), link_filters=(128,),
                decoder_filters=(128, 128, 96, 64, 32, 16))
@@ -115,12 +118,12 @@ def build(config: Config) -> keras.Model:
 
 
 def build_step(config: Config) -> keras.Model:
-    """The same network with its memory outside, to go on where the last images ended.
+    """The same network with explicit recurrent states, to continue after earlier images.
 
     Takes {"images": (B, T, H, W, 3), "states": [h, c of every ConvLSTM, each (B, h, w, F)]} and gives {"points":
-    (B, N, 3) float32, "states": likewise}; begin with `initial_states`. All of them are tensors: Keras refuses to mix
-    them with numpy arrays. T images one by one give what `build`'s model gives for all T at once, whose weights fit:
-    `step.set_weights(model.get_weights())`.
+    (B, N, 3) float32, "states": likewise}; start with `initial_states`. All of them are tensors: Keras refuses to mix
+    them with numpy arrays. T images one by one give what `build`'s model gives for all T at once; its weights have the
+    same names (`named_weights.copy_weights`).
     """
     images = keras.Input((config.images, config.image_size, config.image_size, 3), name="images")
     states = [keras.Input(shape, name=f"state_{i}", dtype=keras.config.dtype_policy().compute_dtype)
@@ -131,7 +134,8 @@ def build_step(config: Config) -> keras.Model:
 
 
 def initial_states(config: Config, batch: int) -> list[Any]:
-    """The empty memory: for each ConvLSTM h and c, zeros (B, h, w, F) in the current policy's compute dtype."""
+    """The states before the first image: h and c of each ConvLSTM, zeros (B, h, w, F) in the current policy's compute
+    dtype."""
     dtype = keras.config.dtype_policy().compute_dtype
     return [ops.zeros((batch, *shape), dtype) for shape in _state_shapes(config)]
 
@@ -245,7 +249,7 @@ def _decoder(config: Config, x: Any) -> Any:
     for i, filters in enumerate(config.decoder_filters):
         x = layers.Conv2DTranspose(filters, config.decoder_kernel, strides=2 if 1 <= i <= doublings else 1,
                                    padding="same", activation="relu", name=f"decoder_{i + 1}")(x)
-        for block in range(config.decoder_blocks):      # begins as nothing: its second convolution is zero
+        for block in range(config.decoder_blocks):      # initially the identity: the second convolution is zero
             name = f"decoder_{i + 1}_block_{block + 1}"
             y = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"{name}_1")(x)
             y = layers.Conv2D(filters, 3, padding="same", kernel_initializer="zeros", name=f"{name}_2")(y)
@@ -261,15 +265,19 @@ def _decoder(config: Config, x: Any) -> Any:
 def _shape_head(config: Config, features: Any) -> Any:
     """Features (B, h, w, F) -> offsets (B, N, 3) float32: a code, a linear basis, and the template as its bias."""
     code = layers.Dense(config.shape_head, name="shape_code")(layers.Flatten(name="shape_flat")(features))
-    small = keras.initializers.RandomNormal(stddev=0.002)       # begin at the template
+    small = keras.initializers.RandomNormal(stddev=0.002)       # initially the template
     offsets = layers.Dense(3 * config.points, kernel_initializer=small, dtype="float32", name="shape_basis")(code)
     return layers.Reshape((config.points, 3), dtype="float32", name="shape_offsets")(offsets)
 
 
 def set_template(model: keras.Model, mean: np.ndarray) -> None:
-    """Let a new network with a shape head begin at a mean face (N, 3), its training people's; others are left alone."""
+    """Initialise the shape head, where there is one, with the mean face (N, 3) of the training subjects."""
     if any(layer.name == "shape_basis" for layer in model.layers):
         bias = model.get_layer("shape_basis").bias
         if mean.size != bias.shape[0]:
             raise ValueError(f"the template must have {bias.shape[0] // 3} points, got {mean.shape}")
         bias.assign(mean.reshape(-1))
+
+
+NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build, set_template=set_template,
+                  build_step=build_step, initial_states=initial_states)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from Network import get_network
-from Network.layers.canonical import MARGIN, Correction, Correspondences, FaceFrame, Sampling
+from Network.models.registry import get_network
+from Network.layers.canonical import CanonicalFeatures
 from Network.layers.grid import grid_normals, interpolation, resample, texels
-from Network.losses.points import KEYPOINT_UNIT, SHAPE_UNIT, keypoint_loss
+from Network.layers.heat_maps import MARGIN, BilinearSampling, KeypointCorrection, SoftArgmax
+from Network.losses.points import KEYPOINT_UNIT, keypoint_loss
 from Network.models import compact
 
 TINY = compact.Config(image_size=32, encoder_filters=(4, 6, 8, 8), encoder_blocks=(0, 0, 1, 1), pyramid_filters=8,
@@ -27,7 +28,7 @@ def test_size_of_the_preset():
     assert model.count_params() == 3_781_300
     shapes = {name: output.shape for name, output in model.output.items()}
     assert shapes == {"keypoints": (None, None, 256, 2), "log_variance": (None, None, 256)}
-    assert get_network("compact") is compact
+    assert get_network("compact") is compact.NETWORK
 
 
 def test_correspondences_find_the_centre_of_mass():
@@ -35,7 +36,7 @@ def test_correspondences_find_the_centre_of_mass():
     maps[0, 1, 2, 0] = 50                           # all heat in row 1, column 2
     maps[0, 0, 0, 1] = maps[0, 0, 3, 1] = 50        # half at either end of row 0
     features = np.arange(32, dtype=np.float32).reshape(1, 4, 4, 2)
-    places, doubt, appearance = Correspondences()(maps, features)
+    places, doubt, appearance = SoftArgmax()(maps, features)
     reach = 1 + 2 * MARGIN
     expected = [[2.5 / 4 * reach - MARGIN, 1.5 / 4 * reach - MARGIN], [0.5, 0.5 / 4 * reach - MARGIN]]
     np.testing.assert_allclose(places[0], expected, atol=1e-6)
@@ -51,9 +52,9 @@ def test_sampling_is_bilinear_interpolation():
     expected = [[map_coordinates(image[..., k], cell.T[::-1], order=1, mode="nearest") for k in range(3)]
                 for image, cell in zip(features, cells)]
     # the last cell of either axis is reached to a thousandth
-    np.testing.assert_allclose(Sampling()(features, places), np.moveaxis(expected, 1, 2), atol=2e-3)
+    np.testing.assert_allclose(BilinearSampling()(features, places), np.moveaxis(expected, 1, 2), atol=2e-3)
     inner = (np.abs(places - 0.5) < 0.4).all(-1)
-    np.testing.assert_allclose(np.asarray(Sampling()(features, places))[inner],
+    np.testing.assert_allclose(np.asarray(BilinearSampling()(features, places))[inner],
                                np.moveaxis(expected, 1, 2)[inner], atol=1e-5)
 
 
@@ -61,7 +62,7 @@ def test_correction_by_hand():
     places, doubt = np.full((1, 4, 2), 0.5, np.float32), np.full((1, 4), 5.5, np.float32)
     by = np.zeros((1, 2, 2, 4), np.float32)
     by[0, 1, 0] = [1, -2, 3, 7]                     # place 2
-    moved, surer, appearance = Correction()(places, doubt, np.ones((1, 4, 1), np.float32), by)
+    moved, surer, appearance = KeypointCorrection()(places, doubt, np.ones((1, 4, 1), np.float32), by)
     np.testing.assert_allclose(moved[0, 2], [0.5 + KEYPOINT_UNIT, 0.5 - 2 * KEYPOINT_UNIT], rtol=1e-6)
     np.testing.assert_allclose(np.ravel(surer), [5.5, 5.5, 6, 5.5])         # clipped at 6
     np.testing.assert_allclose(np.ravel(appearance), [1, 1, 8, 1])
@@ -74,12 +75,12 @@ def test_a_second_look_begins_as_none_and_learns_to_correct():
     for layer in once.layers:
         twice.get_layer(layer.name).set_weights(layer.get_weights())
     a, b = once(images), twice(images)
-    assert "first_places" not in a
+    assert "first_keypoints" not in a
     for name in a:
         np.testing.assert_allclose(a[name], b[name], atol=1e-6, err_msg=name)
-    kernel = twice.get_layer("again_1_correction").kernel
+    kernel = twice.get_layer("refinement_1_correction").kernel
     kernel.assign(keras.random.normal(kernel.shape, seed=0))
-    np.testing.assert_array_equal(twice(images)["first_places"], b["first_places"])
+    np.testing.assert_array_equal(twice(images)["first_keypoints"], b["first_keypoints"])
     assert np.abs(twice(images)["keypoints"] - b["keypoints"]).max() > 1e-3
 
 
@@ -87,7 +88,7 @@ def test_face_frame_undoes_a_camera():
     """Places made by scaled orthography of a deformed template give back the deformation, as the camera sees it."""
     rng = np.random.default_rng(0)
     template = rng.normal(size=(256, 3))
-    frame = FaceFrame()
+    frame = CanonicalFeatures()
     frame.build((None, 256, 2), (None, 256), (None, 256, 2))
     frame.set_template(template)
     template = template - template.mean(0)
@@ -108,7 +109,7 @@ def test_face_frame_undoes_a_camera():
 
 
 def test_a_collapsed_camera_stays_finite():
-    frame = FaceFrame()
+    frame = CanonicalFeatures()
     out = frame(np.full((2, 64, 2), 0.5, np.float32), np.zeros((2, 64), np.float32), np.zeros((2, 64, 1), np.float32))
     assert np.isfinite(np.asarray(out)).all()
 
@@ -118,7 +119,7 @@ def test_training_model_shares_the_weights():
     training.set_weights(model.get_weights())
     images = np.random.default_rng(2).random((1, 2, 32, 32, 3), np.float32)
     out = training(images)
-    assert set(out) == {"keypoints", "log_variance", "first_places"}
+    assert set(out) == {"keypoints", "log_variance", "first_keypoints"}
     for name, value in model(images).items():
         np.testing.assert_array_equal(out[name], value)
     alone = model(images[:, 1:])["keypoints"]
@@ -127,13 +128,12 @@ def test_training_model_shares_the_weights():
 
 def test_keypoints_of_the_example_photo():
     """The bundled weights find what those with a memory and a head behind the keypoints found."""
-    from pathlib import Path
-
     from Dataset.io.images import crop_resize, minmax
     from Dataset.io.inputs import example_picture
     from Network.readout.finder import keypoint_finder
+    from Network.training.loading import DEFAULT_MODEL
     crop = crop_resize(example_picture().image, (167, 57, 113, 113), 128, "area")
-    keypoints, log_variance = keypoint_finder(Path(compact.__file__).parent / "weights" / "compact")(minmax(crop)[None])
+    keypoints, log_variance = keypoint_finder(DEFAULT_MODEL)(minmax(crop)[None])
     known = [[0.179155, 0.069515], [0.324294, 0.120507], [0.241625, 0.373650], [0.552521, 0.537564],
              [0.543569, 0.768458], [0.821220, 0.872574]]
     np.testing.assert_allclose(keypoints[0, [0, 37, 100, 136, 200, 255]], known, atol=1e-5)
@@ -141,23 +141,18 @@ def test_keypoints_of_the_example_photo():
 
 
 def test_loss_by_hand():
-    truth = {"points": np.zeros((1, 2, 3), np.float32), "keypoints": np.zeros((1, 1, 2, 2), np.float32),
-             "seen": np.array([[[1, 0]]], np.float32)}
-    points = np.zeros((1, 2, 3), np.float32)
-    points[0, 0] = [0.03, 0, 0.04]
-    places = np.zeros((1, 1, 2, 2), np.float32)
-    places[0, 0, 1] = [KEYPOINT_UNIT * np.sqrt(3), 0]
-    parts = keypoint_loss(truth, {"points": points, "keypoints": places,
-                                     "log_variance": np.full((1, 1, 2), np.log(2), np.float32)})
-    np.testing.assert_allclose(parts["shape"], 0.5 * 0.0025 / SHAPE_UNIT, rtol=1e-5)
+    truth = {"keypoints": np.zeros((1, 1, 2, 2), np.float32), "seen": np.array([[[1, 0]]], np.float32)}
+    keypoints = np.zeros((1, 1, 2, 2), np.float32)
+    keypoints[0, 0, 1] = [KEYPOINT_UNIT * np.sqrt(3), 0]
+    parts = keypoint_loss(truth, {"keypoints": keypoints, "log_variance": np.full((1, 1, 2), np.log(2), np.float32)})
     distance = 0.25 * (np.sqrt(1 + 3 / 0.25 ** 2) - 1)
     np.testing.assert_allclose(parts["keypoints"], 0.5 * 0.5 * distance / 0.75, rtol=1e-5)         # half weight
-    assert "first" not in parts
-    again = keypoint_loss(truth, {"points": points, "keypoints": 0 * places, "first_places": places,
-                                     "log_variance": np.zeros((1, 1, 2), np.float32)})
-    np.testing.assert_allclose(again["first"], 0.5 * parts["keypoints"], rtol=1e-6)
-    assert float(again["keypoints"][0]) == 0
-    np.testing.assert_allclose(parts["doubt"], 0.1 * (np.log(2) + 0.5 * 1.5 / 2), rtol=1e-5)
+    np.testing.assert_allclose(parts["likelihood"], 0.1 * (np.log(2) + 0.5 * 1.5 / 2), rtol=1e-5)
+    assert set(parts) == {"keypoints", "likelihood"}
+    refined = keypoint_loss(truth, {"keypoints": 0 * keypoints, "first_keypoints": keypoints,
+                                    "log_variance": np.zeros((1, 1, 2), np.float32)})
+    np.testing.assert_allclose(refined["first"], 0.5 * parts["keypoints"], rtol=1e-6)
+    assert float(refined["keypoints"][0]) == 0
 
 
 def test_the_template_is_the_mean_faces():
@@ -165,7 +160,7 @@ def test_the_template_is_the_mean_faces():
     mean = np.random.default_rng(3).normal(size=(1024, 3))
     compact.set_template(model, mean)
     few = resample(mean, 16)
-    np.testing.assert_allclose(model.get_layer("face_frame").template, few - few.mean(0), atol=1e-6)
+    np.testing.assert_allclose(model.get_layer("canonical").template, few - few.mean(0), atol=1e-6)
 
 
 @pytest.mark.parametrize("change, message", [

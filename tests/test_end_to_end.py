@@ -183,7 +183,7 @@ def test_two_workers_train_as_one(subjects, tmp_path):
     (("train.py", "{subjects}", "--points", "256"), "points"),
     (("train.py", "{subjects}", "--bath-size", "2"), "unrecognized arguments: --bath-size 2"),
     (("train.py", "{subjects}", "--run", "{run}"), "holds a run already"),
-    (("train.py", "{subjects}", "--run", "{run}", "--resume", "--learning-rate", "1"), "was begun with learning_rate"),
+    (("train.py", "{subjects}", "--run", "{run}", "--resume", "--learning-rate", "1"), "was started with learning_rate"),
     (("evaluate.py", "1", "2", "nowhere", "{run}"), "evaluate.py: nowhere: no such folder"),
     (("evaluate.py", "1", "x", "a", "b"), "the first two whole numbers"),
     (("evaluate.py", "--data", "{subjects}", "--model", "nowhere"), "nowhere: no such model file or run folder"),

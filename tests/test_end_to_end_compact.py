@@ -43,7 +43,7 @@ def first(shards):
 def packed(shards, first):
     """A weight folder, trained in two stages."""
     runs = shards.parent
-    second = command(train.main, shards, "--preset", "compact", "--run", runs / "second", "--init", first, *SMALL,
+    second = command(train.main, shards, "--preset", "compact", "--run", runs / "second", "--warm-start", first, *SMALL,
                      *DATA)
     assert second.returncode == 0, second.stderr[-1000:]
     assert "began with its weights" in second.stderr
@@ -65,11 +65,11 @@ def test_the_run_says_what_each_part_of_the_loss_is(shards, packed):
 
 def test_resumed_with_other_subjects_held_out_is_refused(shards, first):
     done = command(train.main, shards, "--preset", "compact", "--run", first, "--resume", "--validation-subjects", 5)
-    assert done.returncode == 2 and "was begun with validation_subjects = 4, not 5" in done.stderr
+    assert done.returncode == 2 and "was started with validation_subjects = 4, not 5" in done.stderr
 
 
-def test_a_run_killed_before_its_first_state_still_begins_with_its_init(shards, packed, tmp_path):
-    """config.json is there, no state: --resume begins again, from the first stage's weights."""
+def test_a_run_killed_before_its_first_state_still_takes_its_warm_start(shards, packed, tmp_path):
+    """config.json is there, no state: --resume starts anew, from the first run's weights."""
     (tmp_path / "run").mkdir()
     shutil.copy(shards.parent / "second" / "config.json", tmp_path / "run")
     words = [shards, "--preset", "compact", "--run", tmp_path / "run", "--resume", "--quiet"]

@@ -13,19 +13,21 @@ import keras
 import numpy as np
 import pytest
 
-import Network
 from Network import mobile3model
 from Network.engine.exported import (KEY, SAVEDMODEL_JSON, TFLITE_JSON, TFLITE_SUM, VERSION, Exported, Metadata,
                                      Runtime, open_exported)
 from Network.export import export as module
 from Network.export.export import NAMES, PACKAGES, Step, compare, export, freeze, main, parse
+from Network.models import compact
+from Network.models.registry import NETWORKS
 from Network.training.checkpoints import RunFolder
 from tests import forkserver
 
 TINY = dataclasses.replace(mobile3model.QUICK, image_size=32, points=64, batch_norm="merged", lstm_filters=(4, 4, 4),
                            block_filters=(4, 4, 4), link_filters=(4,), decoder_filters=(4, 4, 4, 4), shape_head=2)
 STATES = ((1, 16, 16, 4), (1, 8, 8, 4), (1, 4, 4, 4), (1, 2, 2, 4))     # h of every ConvLSTM; c is as large
-METADATA = Metadata(VERSION, "convlstm", "quick", "grid", 32, 64, tuple(s for s in STATES for _ in "hc"))
+METADATA = Metadata(VERSION, "convlstm", "quick", "grid", 32, (("points", (1, 64, 3)),),
+                    tuple(s for s in STATES for _ in "hc"))
 
 
 def needs(form: str) -> None:
@@ -34,7 +36,7 @@ def needs(form: str) -> None:
 
 
 def tiny_model(network=mobile3model, config=TINY, scale=0.4) -> keras.Model:
-    """Weights far from zero, so that points and memory depend on every image."""
+    """Weights far from zero, so that points and states depend on every image."""
     model = network.build(config)
     rng = np.random.default_rng(0)
     model.set_weights([rng.uniform(0.5, 2.0, w.shape) if w.path.endswith(("moving_variance", "gamma"))
@@ -76,7 +78,7 @@ def test_a_stream_in_a_fresh_process_gives_what_the_network_gives_for_the_whole_
     script = ("import sys, numpy as np\nfrom Network.engine.exported import open_exported\n"
               "exported, found = open_exported(sys.argv[1]), []\nstates = exported.initial_states()\n"
               "for image in np.load(sys.argv[2])[0]:\n"
-              "    points, states = exported.step(image[None], states)\n    found.append(points[0])\n"
+              "    outputs, states = exported.step(image[None], states)\n    found.append(outputs['points'][0])\n"
               "assert 'Network.layers.convlstm' not in sys.modules and 'Network.training.loading' not in sys.modules\n"
               "assert not sys.argv[1].endswith('.onnx') or 'tensorflow' not in sys.modules\n"
               "np.save(sys.argv[3], found)")
@@ -86,6 +88,29 @@ def test_a_stream_in_a_fresh_process_gives_what_the_network_gives_for_the_whole_
     else:
         forkserver.run(*words, check=True)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize("form", NAMES)
+def test_a_network_without_states(form, tmp_path):
+    """`compact`: each image alone -> keypoints and log-variances."""
+    needs(form)
+    config = compact.Config(image_size=32, encoder_filters=(4, 4, 4, 4), encoder_blocks=(0, 0, 1, 1), pyramid_filters=4,
+                            appearance=2, fine_filters=3, refine_filters=4)
+    model, stream = tiny_model(compact, config, scale=0.25), images(2)
+    folder = RunFolder(tmp_path)
+    folder.start({"network": "compact", "model": dataclasses.asdict(config), "order": "grid"})
+    folder.save_weights(model, "best_training")
+    opened = open_exported(export(tmp_path, form, which="best_training").path)
+    assert opened.metadata.crop_margin == config.crop_margin and opened.metadata.preset is None
+    assert opened.metadata.states == () and opened.initial_states() == []
+    assert dict(opened.metadata.outputs) == {"keypoints": (1, 256, 2), "log_variance": (1, 256)}
+    wanted = model(stream, training=False)
+    for number in range(2):
+        found, states = opened.step(stream[:, number])
+        assert states == [] and set(found) == {"keypoints", "log_variance"}
+        for name, values in found.items():
+            np.testing.assert_allclose(values[0], wanted[name][0, number], atol=1e-4, err_msg=name)
+    assert np.abs(wanted["keypoints"][0, 0] - wanted["keypoints"][0, 1]).max() > 1e-3
 
 
 @pytest.mark.parametrize("form", NAMES)
@@ -107,7 +132,7 @@ def test_other_programs_find_names_and_metadata_too(exported):
     for text in (model.metadata_props[0].value, zipfile.ZipFile(exported("tflite")).read(TFLITE_JSON),
                  (exported("savedmodel") / SAVEDMODEL_JSON).read_text()):
         assert json.loads(text) == json.loads(METADATA.to_json())
-        assert json.loads(text)["version"] == 1 and json.loads(text)["image_size"] == 32
+        assert json.loads(text)["version"] == 2 and json.loads(text)["image_size"] == 32
 
 
 def test_no_gradient_and_no_loop_is_exported(run, exported):
@@ -143,11 +168,11 @@ def changed(**values) -> str:
 
 @pytest.mark.parametrize("form", NAMES)
 def test_metadata_of_another_version_or_another_network(form, exported, tmp_path):
-    cases = {"is of export version 2, this program reads version 1; export the network again": changed(version=2),
+    cases = {"is of export version 1, this program reads version 2; export the network again": changed(version=1),
              "is of export version None": changed(version=None),
-             "its inputs and outputs are not those that its metadata name": changed(image_size=64),
-             "its inputs and outputs are not those": changed(states=[list(s) for s in METADATA.states[:-1]]),
-             "its faces3d metadata describe no exported step": changed(points=-4),
+             "its inputs and outputs disagree with its metadata": changed(image_size=64),
+             "its inputs and outputs disagree": changed(states=[list(s) for s in METADATA.states[:-1]]),
+             "its faces3d metadata describe no exported step": changed(outputs={"points": [1, -4, 3]}),
              "its faces3d metadata name no version": "{}",
              "cannot be opened": "[[["}
     for number, (line, text) in enumerate(cases.items()):
@@ -158,7 +183,8 @@ def test_metadata_of_another_version_or_another_network(form, exported, tmp_path
 
 
 @pytest.mark.parametrize("values", [{"states": [[1, "4"]]}, {"states": [4]}, {"states": 4}, {"image_size": 10**9},
-                                    {"points": True}, {"crop_margin": -1}, {"order": "sorted"}, {"network": 3},
+                                    {"outputs": {"points": [True]}}, {"outputs": {}}, {"outputs": {"points": 4}},
+                                    {"outputs": [1]}, {"crop_margin": -1}, {"order": "sorted"}, {"network": 3},
                                     {"more": 1}, {"states": [[8192] * 8]}, {"states": [[1]] * 999}])
 def test_metadata_are_bounded(values):
     with pytest.raises(ValueError, match="describe no exported step"):
@@ -201,7 +227,7 @@ def test_what_is_no_exported_file(tmp_path):
 
 def adding(off: float = 0.0) -> Exported:
     """Points: the pixel plus the state, which is the last points. `off` is its mistake."""
-    metadata = dataclasses.replace(METADATA, image_size=1, points=1, states=((1, 1, 3),))
+    metadata = dataclasses.replace(METADATA, image_size=1, outputs=(("points", (1, 1, 3)),), states=((1, 1, 3),))
 
     def run(feed):
         points = feed["image"][:, 0] + feed["state_0"]
@@ -212,7 +238,8 @@ def adding(off: float = 0.0) -> Exported:
 def test_a_step_refuses_what_is_no_image():
     step, state = adding().step, [np.ones((1, 1, 3), np.float32)]
     image = np.full((1, 1, 1, 3), 0.25)
-    points, after = step(image, state)
+    outputs, after = step(image, state)
+    points = outputs["points"]
     np.testing.assert_array_equal(points, np.full((1, 1, 3), 1.25, np.float32))
     np.testing.assert_array_equal(after, [points])
     for bad, line in ((image[0], r"image must have shape \(1, 1, 1, 3\), got \(1, 1, 3\)"), (image + 1, r"in \[0, 1\]"),
@@ -229,14 +256,14 @@ def test_a_step_refuses_what_is_no_image():
                                        (2e-4, "next_state_0 differs from Keras by 0.0002 at image 1, more than 0.0001"),
                                        (np.nan, "next_state_0 differs from Keras by nan")])
 def test_the_comparison_carries_states_and_sees_drift(off, line):
-    def model(inputs, training):
-        points = inputs["images"][:, 0, 0] + inputs["states"][0]
-        return {"points": points, "states": [points], "keypoints": None}
+    def keras_step(image, states):
+        points = image[:, 0] + states[0]
+        return {"points": points, "more": None}, [points]
     if line is None:
-        assert compare(adding(off), model, 1e-4, np.random.default_rng(0)) == 0
+        assert compare(adding(off), keras_step, 1e-4, np.random.default_rng(0)) == 0
     else:
         with pytest.raises(ValueError, match=line):
-            compare(adding(off), model, 1e-4, np.random.default_rng(0))
+            compare(adding(off), keras_step, 1e-4, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("form", NAMES)
@@ -266,7 +293,7 @@ def test_a_new_export_takes_the_place_of_an_old_one_only(run, exported, tmp_path
     assert out.startswith(f"wrote {target}: ") and " MB, " in out and " ms a step" in out
     assert [p.name for p in tmp_path.iterdir()] == ["phone"]
     (tmp_path / "photos").mkdir()
-    with pytest.raises(ValueError, match="photos: is there already, and no exported SavedModel"):
+    with pytest.raises(ValueError, match="photos: exists and is no exported SavedModel"):
         export(run, "savedmodel", tmp_path / "photos")
     with pytest.raises(ValueError, match="a.jpg: --output must be a file that ends in .tflite"):
         export(run, "tflite", tmp_path / "a.jpg")
@@ -274,17 +301,17 @@ def test_a_new_export_takes_the_place_of_an_old_one_only(run, exported, tmp_path
 
 def test_a_network_without_a_single_step(tmp_path, monkeypatch):
     plain = types.ModuleType("plain")
-    plain.Config, plain.build = mobile3model.Config, mobile3model.build
+    plain.NETWORK = dataclasses.replace(mobile3model.NETWORK, build_step=None)
     monkeypatch.setitem(sys.modules, "plain", plain)
-    monkeypatch.setitem(Network.NETWORKS, "plain", "plain")
+    monkeypatch.setitem(NETWORKS, "plain", "plain")
     folder = RunFolder(tmp_path / "run")
     folder.start({"network": "plain", "model": dataclasses.asdict(TINY)})
     folder.save_weights(mobile3model.build(TINY), "last")
     with pytest.raises(ValueError, match="last.keras: network plain has no single step to export"):
         export(tmp_path / "run", "tflite", which="last")
-    plain.build_step, plain.initial_states = mobile3model.build_step, lambda config, batch: [np.ones((1, 2))]
+    plain.NETWORK = dataclasses.replace(mobile3model.NETWORK, initial_states=lambda config, batch: [np.ones((1, 2))])
     folder.save_weights(mobile3model.build(TINY), "last")
-    with pytest.raises(ValueError, match="network plain has a memory that does not begin with zeros"):
+    with pytest.raises(ValueError, match="states of network plain do not begin with zeros"):
         export(tmp_path / "run", "tflite", which="last")
 
 

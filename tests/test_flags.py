@@ -105,17 +105,17 @@ def test_a_resumed_run_keeps_its_config(tmp_path):
     run.start(config)
     typed = {"train": {"epochs": 99}, "data": {"batch_size": PRESETS["quick"]["data"]["batch_size"]}}
     assert run.resumed(typed)["train"]["epochs"] == 99
-    with pytest.raises(ValueError, match="was begun on data with other people"):
+    with pytest.raises(ValueError, match="was started on data with other people"):
         run.checked(config, {"subjects": {"training": ["S000"]}})
     assert run.checked({**config, "subjects": {"validation": [0, 3]}}, {"subjects": {"validation": (0, 3)}})
     # what older runs did not say is no reason to refuse them; what a run says is
     assert run.checked(config, {"face_model": "f00d"}) is config
-    with pytest.raises(ValueError, match="was begun on data with other face_model"):
+    with pytest.raises(ValueError, match="was started on data with other face_model"):
         run.checked({**config, "face_model": "c0de"}, {"face_model": "f00d"})
     begun = RunFolder(tmp_path / "resolved")
     begun.start({**config, "settings": {**config["settings"], "precision": "mixed_bfloat16"}})
     assert begun.resumed({"settings": {"precision": "auto"}})["settings"]["precision"] == "mixed_bfloat16"
-    with pytest.raises(ValueError, match="was begun with precision = 'mixed_bfloat16', not 'float32'"):
+    with pytest.raises(ValueError, match="was started with precision = 'mixed_bfloat16', not 'float32'"):
         begun.resumed({"settings": {"precision": "float32"}})
-    with pytest.raises(ValueError, match="was begun with learning_rate = .*, not 0.5; a resumed run can change epochs"):
+    with pytest.raises(ValueError, match="was started with learning_rate = .*, not 0.5; a resumed run can change epochs"):
         run.resumed({"train": {"learning_rate": 0.5}})

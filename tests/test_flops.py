@@ -18,7 +18,7 @@ def test_flops_of_the_thesis(thesis):
     assert round(flops.flops(thesis, 8, executed=True) / 1e9, 1) == 51.6
     # a new layer must not go uncounted
     x = keras.Input((4, 4, 2))
-    with pytest.raises(ValueError, match="can't count the operations of layer mystery, a PReLU"):
+    with pytest.raises(ValueError, match="cannot count the operations of layer mystery, a PReLU"):
         flops.flops(keras.Model(x, keras.layers.PReLU(name="mystery")(x)))
 
 
@@ -71,7 +71,7 @@ def test_table_1(thesis):
     assert described == rows and len(heads) == len(rows[0])
     assert notes[0] == "43,359,947 parameters, 11,424 of them not trainable" and notes[1].startswith("55.7 GFLOP")
     assert flops.table1(build(Config(**TINY)), 5)[0].input == "5x32x32x3"
-    with pytest.raises(ValueError, match="Table 1 is of the convlstm network, got a model named 'other'"):
+    with pytest.raises(ValueError, match="Table 1 describes the convlstm network, got a model named 'other'"):
         flops.table1(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="other"))
 
 

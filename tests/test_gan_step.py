@@ -122,7 +122,7 @@ def test_evaluate(change, names):
 
 
 def test_another_optimizer_is_refused():
-    with pytest.raises(ValueError, match="optimizer rmsprop is not done for a GAN; use adam"):
+    with pytest.raises(ValueError, match="optimizer rmsprop is not supported for a GAN; use adam"):
         make_optimizers(Settings(optimizer="rmsprop"))
 
 
@@ -152,9 +152,9 @@ def test_what_a_gan_does_not_do(monkeypatch):
     step = make()
     with pytest.raises(ValueError, match="accumulate must be 1 for a GAN, got 2 batches"):
         step.train(batches(2))
-    with pytest.raises(ValueError, match="mixed_float16 is not done for a GAN"):
+    with pytest.raises(ValueError, match="mixed_float16 is not supported for a GAN"):
         make_optimizers(Settings(precision="mixed_float16"))
-    with pytest.raises(ValueError, match="strategy mirrored is not done for a GAN"):
+    with pytest.raises(ValueError, match="strategy mirrored is not supported for a GAN"):
         make_optimizers(Settings(strategy="mirrored"))
     with pytest.raises(ValueError, match="TwoOptimizers has none"):
         Trainer(step, RunFolder("none"), TrainConfig(schedule="plateau"), None, None, 1).fit()
@@ -252,7 +252,7 @@ def test_sigkill_and_resume_give_the_bytes_of_an_uninterrupted_run(tmp_path):
     assert header.endswith("val_adversarial,val_l1,val_discriminator")
     model = pix2pix.build_training(dataclasses.replace(TINY, noise_channels=1))
     model.load_weights(tmp_path / "part" / "best_validation.keras")
-    assert np.isfinite(pix2pix.inference(model)(pictures(1))).all()
+    assert np.isfinite(pix2pix.predicting_part(model)(pictures(1))).all()
 
 
 def test_the_papers_networks_train_a_step_and_come_back(tmp_path):
@@ -264,9 +264,9 @@ def test_the_papers_networks_train_a_step_and_come_back(tmp_path):
     config = {"network": "pix2pix", "model": dataclasses.asdict(pix2pix.PIX2PIX)}
     again = model_from_config(config, training=True)
     again.load_weights(path)
-    expected = pix2pix.inference(step.model)(batch[0])
+    expected = pix2pix.predicting_part(step.model)(batch[0])
     assert expected.shape == (1, 256, 256, 1)
-    np.testing.assert_array_equal(pix2pix.inference(again)(batch[0]), expected)
+    np.testing.assert_array_equal(pix2pix.predicting_part(again)(batch[0]), expected)
 
 
 def test_the_distance_alone():

@@ -21,7 +21,7 @@ import pytest
 
 import train
 from Network import mobile3model
-from Network.layers.convlstm import TimeBatchNormalization
+from Network.layers.normalisation import TimeBatchNormalization
 from Network.losses.points import keypoint_loss, mean_squared_error
 from Network.models import compact
 from Network.training import step

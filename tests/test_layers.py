@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from Network.layers.convlstm import (RECURRENT_ACTIVATIONS, FoldTime, FusedConvLSTM2D, TimeBatchNormalization,
-                                     UnfoldTime, hard_sigmoid_keras2)
+from Network.layers.convlstm import RECURRENT_ACTIVATIONS, FusedConvLSTM2D, hard_sigmoid_keras2
+from Network.layers.normalisation import TimeBatchNormalization
+from Network.layers.time import FoldTime, UnfoldTime
 from Network.layers.normalisation import BatchNormalization
 
 ACTIVATIONS = list(RECURRENT_ACTIVATIONS)

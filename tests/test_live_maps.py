@@ -179,7 +179,7 @@ def test_a_training_goes_on(tmp_path, capsys):
     run = tmp_path / "run"
     assert train.main([*TRAIN, "--run", str(run), "--epochs", "1"]) == 0
     assert train.main([*TRAIN, "--run", str(run), "--epochs", "2", "--resume", "--yaw", "20"]) == 2
-    assert "was begun with yaw = 90.0, not 20.0" in capsys.readouterr().err
+    assert "was started with yaw = 90.0, not 20.0" in capsys.readouterr().err
     assert train.main([*TRAIN, "--run", str(run), "--epochs", "2", "--resume"]) == 0
     with open(run / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))

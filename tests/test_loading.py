@@ -149,5 +149,5 @@ def test_a_name_in_the_box(tmp_path, monkeypatch):
     run_folder(tmp_path / "compact", tiny_model())          # what lies here comes first
     assert load_model("compact").points == 64
     for name in ("compactt", "../compact", "nothing/compact", "."):
-        with pytest.raises(ValueError, match=r"model file or run folder; in the box are compact, |is no run folder"):
+        with pytest.raises(ValueError, match=r"model file or run folder; bundled are compact, |is no run folder"):
             load_model(name)

@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import pytest
 
-from Network import NETWORKS, get_network
+from Network.models.registry import NETWORKS, get_network
 from Network.export.pack import pack
 from Network.models import compact, pix2pix
 from Network.training.checkpoints import Progress, RunFolder, predicting_model
 from Network.training.convert_run import convert_run, main, renamed
 from Network.training.gan_step import GanStep, make_optimizers
-from Network.training.loading import begin_with, load_model, weights_digest
+from Network.training.loading import warm_start, load_model, weights_digest
 from Network.training.named_weights import copy_weights, fill, named_slots, named_variables, named_weights
 from Network.training.settings import Settings, TrainConfig
 from Network.training.step import GradientStep, make_step, prepare
@@ -64,8 +64,8 @@ def test_two_weights_of_one_name():
 def test_every_weight_of_every_network_has_a_lasting_name(name):
     """Two models of one config have the same names: no layer with weights is named by Keras, which counts them."""
     network = get_network(name)
-    preset, config = min(network.PRESETS.items(), key=lambda pair: pair[0] in ("thesis", name))
-    build = getattr(network, "build_training", network.build)
+    preset, config = min(network.presets.items(), key=lambda pair: pair[0] in ("thesis", name))
+    build = network.build_training
     one, two = build(config), build(config)
     assert list(named_variables(one)) == list(named_variables(two))
     assert len(named_weights(one)) == len(one.weights)
@@ -103,7 +103,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_assigned(change, message):
 
 
 def test_a_runs_keras_file_predicts_and_init_finds_everything(tmp_path):
-    """pix2pix trains two networks: the .keras file is the generator, for anybody's Keras; --init finds both."""
+    """pix2pix trains two networks: the .keras file is the generator, for anybody's Keras; --warm-start finds both."""
     config = {"network": "pix2pix", "model": dataclasses.asdict(GAN)}
     keras.utils.set_random_seed(1)
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -121,7 +121,7 @@ def test_a_runs_keras_file_predicts_and_init_finds_everything(tmp_path):
         np.testing.assert_array_equal(weight, named_weights(trained)[f"generator/{name}"], err_msg=name)
     keras.utils.set_random_seed(2)
     fresh = pix2pix.build_training(GAN)
-    begin_with(fresh, str(tmp_path / "run"))
+    warm_start(fresh, str(tmp_path / "run"))
     for name, weight in named_weights(fresh).items():
         np.testing.assert_array_equal(weight, named_weights(trained)[name], err_msg=name)
 
@@ -134,9 +134,11 @@ def test_the_last_state_predicts_too(tmp_path):
     run.start(config)
     run.save_state(model, optimizer, Progress())
     images = np.random.default_rng(0).random((1, 2, 32, 32, 3), np.float32)
-    points = keras.saving.load_model(tmp_path / "last.keras")(images)
-    np.testing.assert_array_equal(points, load_model(tmp_path, "last").model(images))
-    np.testing.assert_allclose(points, model(images)["points"], atol=1e-6)
+    found, loaded = keras.saving.load_model(tmp_path / "last.keras")(images), load_model(tmp_path, "last").model(images)
+    assert set(found) == {"keypoints", "log_variance"}      # without "first_keypoints", which the loss alone reads
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, loaded[name])
+        np.testing.assert_allclose(values, model(images)[name], atol=1e-6)
 
 
 def test_digest_ties_to_names_values_and_config(tmp_path):
@@ -150,7 +152,7 @@ def test_digest_ties_to_names_values_and_config(tmp_path):
         arrays = dict(stored)
     np.savez(tmp_path / "b" / "weights.npz", **arrays)          # not compressed: the same weights
     assert weights_digest(tmp_path / "b") == digest
-    arrays["code/bias"] = arrays["code/bias"] + 1
+    arrays["top/bias"] = arrays["top/bias"] + 1
     np.savez(tmp_path / "b" / "weights.npz", **arrays)
     assert weights_digest(tmp_path / "b") != digest
     with pytest.raises(ValueError, match="weights.npz: holds no weights of this program"):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from Network.export.pack import main, pack, rounding_error, surface_moved
-from Network.inference.registry import predictor_of
 from Network.models import compact
 from Network.training.loading import WEIGHTS, load_model
 from Network.training.named_weights import named_weights
@@ -23,11 +22,11 @@ def folder(tmp_path):
 IMAGES = np.random.default_rng(0).random((2, 4, 32, 32, 3), np.float32)
 
 
-def test_round_trip_costs_what_it_says(folder):
+def test_round_trip_costs_what_is_reported(folder):
     loaded, error, path = folder
     again = load_model(path)
-    apart = np.linalg.norm(predictor_of(again).predict(IMAGES) - predictor_of(loaded).predict(IMAGES), axis=-1).max()
-    assert apart == pytest.approx(error, rel=1e-4) and 0 < error < 2e-3
+    apart = np.linalg.norm(again.model(IMAGES)["keypoints"] - loaded.model(IMAGES)["keypoints"], axis=-1).max()
+    assert 2 * apart == pytest.approx(error, rel=1e-4) and 0 < error < 2e-3
     for exact, stored in zip(loaded.model.get_weights(), again.model.get_weights()):
         np.testing.assert_allclose(stored, exact, rtol=1e-3, atol=1e-7)         # half precision: 11 bits
     assert (path / WEIGHTS).stat().st_size < 2.5 * loaded.model.count_params() + 40_000
@@ -39,7 +38,7 @@ def test_exact_weights_cost_nothing(folder):
     assert rounding_error(loaded, exact, IMAGES) == 0
 
 
-@pytest.mark.parametrize("field, value", [("rank", 7), ("crop_margin", 1.3)])
+@pytest.mark.parametrize("field, value", [("appearance", 7), ("crop_margin", 1.3)])
 def test_of_another_config(folder, field, value):
     """Other shapes, or the same shapes and another meaning."""
     _, _, path = folder
@@ -53,10 +52,10 @@ def test_of_another_config(folder, field, value):
 @pytest.mark.parametrize("spoil, message", [
     (lambda data: data.update(version=np.array(9)), "weights of version 2 are needed, received 9"),
     (lambda data: data.pop("version"), "holds no weights of this program"),
-    (lambda data: data.pop("code/bias"), r"weights.npz: does not fit this network: lacks code/bias$"),
+    (lambda data: data.pop("top/bias"), r"weights.npz: does not fit this network: lacks top/bias$"),
     (lambda data: data.update({"nose/kernel": np.ones(3)}), "does not fit this network: holds unknown nose/kernel$"),
-    (lambda data: data.update({"code/bias": np.ones(7)}), r"has another shape: code/bias is \(7,\), must be \(6,\)$"),
-    (lambda data: data["code/bias"].fill(np.nan), "is not finite: code/bias$")])
+    (lambda data: data.update({"top/bias": np.ones(7)}), r"has another shape: top/bias is \(7,\), must be \(8,\)$"),
+    (lambda data: data["top/bias"].fill(np.nan), "is not finite: top/bias$")])
 def test_spoilt_weights(folder, spoil, message):
     _, _, path = folder
     with np.load(path / WEIGHTS) as stored:
@@ -80,10 +79,11 @@ def test_half_a_file_and_a_pickle(folder):
 
 def test_what_float16_cannot_hold_is_refused(tmp_path):
     loaded = _loaded(compact, TINY)
-    loaded.model.get_layer("code").bias.assign(keras.ops.full((6,), 1e6))
-    with pytest.raises(ValueError, match="float16 cannot hold, code/bias"):
+    loaded.model.get_layer("top").bias.assign(keras.ops.full((8,), 1e6))
+    with pytest.raises(ValueError, match="float16 cannot hold, top/bias"):
         pack(loaded, tmp_path / "box", IMAGES)
-    loaded.model.get_layer("code").bias.assign(keras.ops.full((6,), 3000.3))
+    kernel = loaded.model.get_layer("maps").kernel
+    kernel.assign(3000.3 * kernel)
     with pytest.raises(ValueError, match="float16 moves a point by .* at most 0.002 is allowed"):
         pack(loaded, tmp_path / "box", IMAGES)
     assert not (tmp_path / "box").exists()
@@ -100,12 +100,12 @@ def test_a_file_that_unpacks_to_far_too_much(folder):
 def test_a_packed_model_is_not_overwritten_silently(folder):
     loaded, _, path = folder
     before = (path / WEIGHTS).read_bytes()
-    loaded.model.get_layer("code").bias.assign(keras.ops.ones((6,)))
-    with pytest.raises(ValueError, match="box: holds a model already; name another folder with -o, or say --overwrite"):
+    loaded.model.get_layer("top").bias.assign(keras.ops.ones((8,)))
+    with pytest.raises(ValueError, match="box: holds a model already; name another folder with -o, or add --overwrite"):
         pack(loaded, path, IMAGES)
     assert (path / WEIGHTS).read_bytes() == before
     pack(loaded, path, IMAGES, overwrite=True)
-    np.testing.assert_array_equal(load_model(path).model.get_layer("code").bias, np.ones(6))
+    np.testing.assert_array_equal(load_model(path).model.get_layer("top").bias, np.ones(8))
 
 
 def test_the_default_folder_is_the_networks_name_here(tmp_path, monkeypatch):
@@ -123,10 +123,10 @@ def test_command_line(tmp_path, capsys):
 
 def test_no_path_of_the_machine_that_trained_goes_along(tmp_path):
     loaded = _loaded(compact, TINY)
-    loaded.config["settings"] = {"seed": 0, "init": "/somewhere/else/first"}
+    loaded.config["settings"] = {"seed": 0, "warm_start": "/somewhere/else/first"}
     pack(loaded, tmp_path / "box", IMAGES)
-    assert json.loads((tmp_path / "box" / "config.json").read_text())["settings"] == {"seed": 0, "init": "first"}
-    assert loaded.config["settings"]["init"] == "/somewhere/else/first"
+    assert json.loads((tmp_path / "box" / "config.json").read_text())["settings"] == {"seed": 0, "warm_start": "first"}
+    assert loaded.config["settings"]["warm_start"] == "/somewhere/else/first"
 
 
 def test_how_far_a_surface_moves():

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from Network import get_network
+from Network.models.registry import get_network
 from Network.config.flags import add_flags
 from Network.models import pix2pix
 from Network.models.pix2pix import PIX2PIX, SMALL, BatchNorm, Config, WithNoise
@@ -44,7 +44,7 @@ def test_sizes_of_the_paper():
     assert generator.output_shape == (None, 256, 256, 1) and generator.get_layer("down_7").output.shape[1:3] == (1, 1)
     assert discriminator.output_shape == (None, 30, 30, 1)
     assert sum(isinstance(layer, keras.layers.Dropout) for layer in generator.layers) == 3
-    assert get_network("pix2pix") is pix2pix
+    assert get_network("pix2pix") is pix2pix.NETWORK
 
 
 def test_size_of_small():
@@ -180,12 +180,12 @@ def test_the_training_model_holds_both_and_the_generator_comes_out(tmp_path):
     path = RunFolder(tmp_path).save_weights(model, "best_validation")
     other = model_from_config(config, training=True)
     other.load_weights(path)
-    np.testing.assert_array_equal(pix2pix.inference(other)(images), found["depth"])
+    np.testing.assert_array_equal(pix2pix.predicting_part(other)(images), found["depth"])
     alone = model_from_config(config)           # weight folders hold the generator's weights in this order
-    alone.set_weights(pix2pix.inference(other).get_weights())
+    alone.set_weights(pix2pix.predicting_part(other).get_weights())
     np.testing.assert_array_equal(alone(images), found["depth"])
     loaded = keras.models.load_model(path, compile=False)
-    np.testing.assert_array_equal(pix2pix.inference(loaded)(images), found["depth"])
+    np.testing.assert_array_equal(pix2pix.predicting_part(loaded)(images), found["depth"])
 
 
 @pytest.mark.parametrize("change, message", [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from Network.layers.convlstm import TimeBatchNormalization
+from Network.layers.normalisation import TimeBatchNormalization
 from Network.training.settings import Settings
 from Network.training.step import GradientStep, make_strategy, prepare
 from tests import forkserver
@@ -117,7 +117,7 @@ def test_a_backend_without_a_step(monkeypatch):
 WORKER = """
 import json, sys
 import numpy as np
-from Network.layers.convlstm import TimeBatchNormalization
+from Network.layers.normalisation import TimeBatchNormalization
 from Network.training.step import GradientStep, make_strategy
 strategy = make_strategy("multiworker")
 import keras

@@ -13,6 +13,7 @@ from Network.inference.photos import NoFace, square_crop
 from Network.inference.registry import predictor_of
 from Network.models import compact
 from Network.training.loading import Loaded
+from tests.keypoint_models import stand_in_folder
 from tests.test_compact import TINY
 
 TINY_THESIS = mobile3model.Config(image_size=32, points=64, lstm_filters=(4, 4), lstm_strides=(2, 2),
@@ -24,7 +25,8 @@ def _loaded(network, config, images=None):
     keras.utils.set_random_seed(0)
     name = "compact" if network is compact else "convlstm"
     model = network.build(dataclasses.replace(config, images=images))
-    return Loaded(model, {"network": name, "model": dataclasses.asdict(config)}, Path("run"), 64, 32, images, "grid")
+    points, source = (16384, stand_in_folder()) if network is compact else (64, Path("run"))
+    return Loaded(model, {"network": name, "model": dataclasses.asdict(config)}, source, points, 32, images, "grid")
 
 
 def _crops(count, seed=0):

@@ -10,7 +10,7 @@ import pytest
 
 import train
 from Datagenerator.source import DATA_CONFIGS
-from Network import NETWORKS, get_network
+from Network.models.registry import NETWORKS, get_network
 from Network.commands.train_options import parse
 from Network.config.declared import declared, explained
 from Network.training import presets, settings
@@ -30,9 +30,9 @@ def same(read: type, real: type) -> None:
 def test_what_is_read_off_the_source_is_what_is_there():
     for network, module in NETWORKS.items():
         real = get_network(network)
-        same(declared(module)["Config"], real.Config)
+        same(declared(module)["Config"], real.config)
         assert {name: vars(config) for name, config in declared(module)["PRESETS"].items()} == \
-            {name: vars(config) for name, config in real.PRESETS.items()}
+            {name: vars(config) for name, config in real.presets.items()}
         same(FEEDS[network], DATA_CONFIGS[network])
     assert FEEDS.keys() == DATA_CONFIGS.keys() == NETWORKS.keys()
     for name in ("Settings", "TrainConfig"):
@@ -74,11 +74,11 @@ def test_a_run_goes_on_with_its_own_preset(tmp_path, capsys):
     words = ["x", "--run", str(run.path), "--resume"]
     assert parse(words, "", FEEDS).preset == "compact"
     assert parse([*words, "--batch-images", "8"], "", FEEDS).typed["data"] == {"batch_images": 8}    # compact's flag
-    with pytest.raises(ValueError, match="was begun with --preset compact, not uvnet; --resume goes on with its own"):
+    with pytest.raises(ValueError, match="was started with --preset compact, not uvnet; --resume goes on with its own"):
         parse([*words, "--preset", "uvnet"], "", FEEDS)
     assert parse([*words[:3], "--preset", "uvnet"], "", FEEDS).preset == "uvnet"        # no --resume: refused later
     assert train.main([*words, "--preset", "uvnet"]) == 2
-    assert capsys.readouterr().err == (f"train.py: {run.path}: was begun with --preset compact, not uvnet; --resume "
+    assert capsys.readouterr().err == (f"train.py: {run.path}: was started with --preset compact, not uvnet; --resume "
                                        "goes on with its own\n")
     (run.path / "config.json").write_text("{")
     assert parse(words, "", FEEDS).preset == "quick"

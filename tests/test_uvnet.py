@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from Network import get_network
+from Network.models.registry import get_network
 from Network.losses.points import LOSSES, MIN_LOG_VARIANCE, maps_of_the_face
 from Network.models import uvnet
 from Network.training.presets import resolve
@@ -34,7 +34,7 @@ def test_size_is_the_papers(levels, parameters, up):
 
 
 def test_the_presets():
-    assert get_network("uvnet") is uvnet and uvnet.PRESETS["uvnet"] == uvnet.Config()
+    assert get_network("uvnet") is uvnet.NETWORK and uvnet.PRESETS["uvnet"] == uvnet.Config()
     model = uvnet.build(uvnet.SMALL)
     assert model.count_params() == 3_450_744 and model.output_shape == (None, 128, 128, 6)
     assert model.get_layer("pool_4").output.shape == (None, 2, 2, 208)
@@ -137,7 +137,7 @@ def test_the_outlooks_outputs():
     output = model(images)
     assert {name: tuple(value.shape) for name, value in output.items()} == {
         "maps": (2, 16, 16, 7), "landmarks": (2, 68, 2), "pose": (2, 6)}
-    only = uvnet.inference(model)
+    only = uvnet.predicting_part(model)
     np.testing.assert_array_equal(only(images), output["maps"])
     built = uvnet.build(OUTLOOK)          # as a packed model is read
     built.set_weights(only.get_weights())
@@ -150,7 +150,7 @@ def test_the_outlooks_outputs():
 def test_without_them_the_network_is_what_it_was():
     for config in (TINY, UNET):
         model = uvnet.build_training(config)
-        assert uvnet.inference(model) is model and not isinstance(model.output, dict)
+        assert uvnet.predicting_part(model) is model and not isinstance(model.output, dict)
 
 
 @pytest.mark.parametrize("initializer", ["zeros", "glorot_uniform"])

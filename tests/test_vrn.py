@@ -58,7 +58,7 @@ def test_variants_shapes_and_the_part_that_predicts(variant):
     assert outputs["volume"].shape == (2, 16, 16, 12) and outputs["volume"].dtype == "float32"
     if variant != "plain":
         assert outputs["heat_maps"].shape == (2, 4, 4, 68)
-    part = vrn.inference(model)
+    part = vrn.predicting_part(model)
     np.testing.assert_allclose(part(x), outputs["volume"], atol=1e-5)
     fresh = vrn.build(config)
     assert [w.shape for w in fresh.weights] == [w.shape for w in part.weights]
@@ -249,7 +249,7 @@ def test_another_process_reads_it_and_says_the_same(tmp_path, variant):
     np.save(tmp_path / "x.npy", x)
     code = ("import keras, numpy as np, Network.models.vrn as vrn\n"
             f"model = keras.models.load_model(r'{tmp_path / 'model.keras'}', compile=False, safe_mode=True)\n"
-            f"np.save(r'{tmp_path / 'y.npy'}', vrn.inference(model)(np.load(r'{tmp_path / 'x.npy'}')))\n")
+            f"np.save(r'{tmp_path / 'y.npy'}', vrn.predicting_part(model)(np.load(r'{tmp_path / 'x.npy'}')))\n")
     forkserver.run("-c", code, check=True)
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model(x)["volume"], atol=1e-5)
 

@@ -6,13 +6,13 @@ import dataclasses
 import json
 from pathlib import Path
 
-from Network import NETWORKS
+from Network.models.registry import NETWORKS
 from Network.config.declared import declared, explained
 from Network.config.flags import add_flags, given
 
 DEFAULT_PRESET = "quick"
 #: of all fields those that most runs set; the others are advanced
-COMMON = ("epochs", "learning_rate", "precision", "seed", "init", "batch_size", "batch_images", "batches",
+COMMON = ("epochs", "learning_rate", "precision", "seed", "warm_start", "batch_size", "batch_images", "batches",
           "validation_subjects", "augment", "image_size")
 
 
@@ -36,7 +36,7 @@ def chosen_preset(argv: list[str] | None) -> str:
     except (ValueError, KeyError, TypeError):       # what is wrong with it is said where it is read
         return preset
     if known.preset and known.preset != own:
-        raise ValueError(f"{config.parent}: was begun with --preset {own}, not {known.preset}; --resume goes on with "
+        raise ValueError(f"{config.parent}: was started with --preset {own}, not {known.preset}; --resume goes on with "
                          "its own")
     return own if own in presets else preset
 

@@ -14,7 +14,7 @@ from typing import Any, Callable, Mapping, Sequence
 MAX_SIZE, MAX_ITEMS, MAX_REPEATS = 2**16, 64, 64       # of a network's numbers: points, pixels, filters
 #: ends of the names of numbers of blocks
 REPEATS = ("blocks", "repeats", "depth", "levels", "hourglasses", "refinements", "iterations", "convolutions")
-#: stands for "not given", so that a preset's value and a value typed by hand are told apart
+#: stands for "not given", so that a value on the command line is distinguished from the preset's
 NOT_GIVEN = argparse.SUPPRESS
 
 
@@ -43,7 +43,7 @@ def add_flags(parser: argparse.ArgumentParser, config: type, title: str, only: S
 
     only    of these fields, in this order; None: of all
     values  field -> the value that --help shows; the field's default where there is none
-    notes   field -> what --help says of it
+    notes   field -> its help text
     """
     group = parser.add_argument_group(title)
     hints, fields = typing.get_type_hints(config), {field.name: field for field in dataclasses.fields(config)}

@@ -1,16 +1,18 @@
-"""Exported networks, opened without Keras: one image and what is remembered -> points and what is remembered after it.
+"""Exported networks, opened without Keras: one image, and the recurrent states, -> outputs and the states after it.
 
-`Network/export/export.py` writes them. Each holds one step with these names, all float32, the batch 1:
+`Network/export/export.py` writes them. Each holds one step with these names, all float32, batch 1:
 
-    image            (1, S, S, 3)    BGR in [0, 1], the face's square as `Network.predict.network_input` stretches it
-    state_0, ...     the memory; zeros to begin with
-    points           (1, N, 3)       in the unit sphere
-    next_state_0 ... the memory after the image, to be given with the next one
+    image            (1, S, S, 3)    BGR in [0, 1]: the crop of the face, scaled as `Network.inference` does
+    state_0, ...     recurrent states; zeros before the first image. `compact` has none
+    keypoints        (1, 256, 2)     of `compact`: normalised coordinates
+    log_variance     (1, 256)        of `compact`: of a coordinate's error, in units of 0.02 of the image's side
+    points           (1, N, 3)       of `convlstm`: the face in the unit sphere
+    next_state_0 ... the states after the image, to be given with the next one
 
-and, as JSON under the name faces3d, its `Metadata`: in ONNX's metadata_props, in a TFLite file's associated file
-faces3d.json (the file's end is a zip archive), in a SavedModel's assets.extra/faces3d.json.
+The `Metadata` are JSON under the name faces3d: in ONNX's metadata_props, in a TFLite file's associated file
+faces3d.json (the file ends in a zip archive), in a SavedModel's assets.extra/faces3d.json.
 An ONNX file is data. TFLite's interpreter trusts the bytes it is given and crashes on damaged ones, so such a file also
-has their checksum; that is no seal. A SavedModel is a TensorFlow program. Open those two only from people you trust.
+has a checksum, which is no signature. A SavedModel is a TensorFlow program. Open those two only from trusted sources.
 """
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ import numpy as np
 
 from Network.engine.lite import interpreter_class
 
-VERSION = 1
+VERSION = 2
 KEY = "faces3d"
 TFLITE_JSON = f"{KEY}.json"
 TFLITE_SUM = f"{KEY}.sha256"    # hexadecimal, of all bytes before the archive
@@ -40,38 +42,38 @@ MISSING = f"holds no {KEY} metadata, so it was not exported by this program"
 
 @dataclass(frozen=True)
 class Metadata:
-    """What an exported file says of itself. ValueError for values that describe no exported step."""
+    """The metadata of an exported file. ValueError for values that describe no exported step."""
 
     version: int                            # of the layout above
-    network: str                            # a name of Network.NETWORKS
+    network: str                            # a name of Network.models.registry.NETWORKS
     preset: str | None
-    order: str                              # "grid": a point's index means a place on the face; "random": it does not
+    order: str                              # "grid": the points are an ordered grid of the face; else "random"
     image_size: int                         # S
-    points: int                             # N
+    outputs: tuple[tuple[str, tuple[int, ...]], ...]    # names and shapes
     states: tuple[tuple[int, ...], ...]     # shapes
-    crop_margin: float | None = None        # the detector's box is grown by this before it is cut; None: as it is
+    crop_margin: float = 1.0                # the detector's box is grown by this before the crop
 
     def __post_init__(self) -> None:
         def count(value: Any, most: int) -> bool:
             return type(value) is int and 1 <= value <= most
-        sizes = [size for shape in self.states for size in shape]
-        margin = self.crop_margin
-        if not (count(self.image_size, 2**13) and count(self.points, 2**20) and len(self.states) <= 256
-                and all(count(size, 2**13) for size in sizes) and all(len(shape) <= 8 for shape in self.states)
-                and all(np.prod(shape, dtype=float) <= 2**26 for shape in self.states)
+        names, shapes = [name for name, _ in self.outputs], [*self.states, *(shape for _, shape in self.outputs)]
+        if not (count(self.image_size, 2**13) and 1 <= len(names) <= 16 and len(self.states) <= 256
+                and all(count(size, 2**20) for shape in shapes for size in shape)
+                and all(len(shape) <= 8 and np.prod(shape, dtype=float) <= 2**26 for shape in shapes)
+                and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
                 and isinstance(self.network, str) and isinstance(self.preset, (str, type(None)))
                 and self.order in ("grid", "random")
-                and (margin is None or isinstance(margin, (int, float)) and 0 < margin < 100)):
+                and isinstance(self.crop_margin, (int, float)) and 0 < self.crop_margin < 100):
             raise ValueError(f"its {KEY} metadata describe no exported step")
 
     def shapes(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
         """The shape of every input and of every output, by name, in the order of the layout above."""
         side = self.image_size
         return ({"image": (1, side, side, 3), **{f"state_{i}": shape for i, shape in enumerate(self.states)}},
-                {"points": (1, self.points, 3), **{f"next_state_{i}": s for i, s in enumerate(self.states)}})
+                {**dict(self.outputs), **{f"next_state_{i}": shape for i, shape in enumerate(self.states)}})
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self))
+        return json.dumps({**dataclasses.asdict(self), "outputs": dict(self.outputs)})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Metadata:
@@ -83,10 +85,12 @@ class Metadata:
             raise ValueError(f"is of export version {values['version']!r}, this program reads version {VERSION}; "
                              "export the network again")
         names = {field.name for field in dataclasses.fields(cls)}
-        if set(values) != names or not isinstance(values["states"], list) \
-                or not all(isinstance(shape, list) for shape in values["states"]):
+        outputs, states = values.get("outputs"), values.get("states")
+        if set(values) != names or not isinstance(outputs, dict) or not isinstance(states, list) \
+                or not all(isinstance(shape, list) for shape in (*states, *outputs.values())):
             raise ValueError(f"its {KEY} metadata describe no exported step")
-        return cls(**{**values, "states": tuple(tuple(shape) for shape in values["states"])})
+        return cls(**{**values, "states": tuple(map(tuple, states)),
+                      "outputs": tuple((name, tuple(shape)) for name, shape in outputs.items())})
 
 
 class Runtime(NamedTuple):
@@ -98,18 +102,19 @@ class Runtime(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """An opened file: `points, states = exported.step(image, states)`, from `exported.initial_states()` on."""
+    """An opened file: `outputs, states = exported.step(image, states)`, from `exported.initial_states()` on."""
 
     path: Path
     metadata: Metadata
     runtime: Runtime
 
     def initial_states(self) -> list[np.ndarray]:
-        """The empty memory: zeros float32."""
+        """The states before the first image: zeros, float32."""
         return [np.zeros(shape, np.float32) for shape in self.metadata.states]
 
-    def step(self, image: np.ndarray, states: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-        """image (1, S, S, 3) float32 in [0, 1], states as they were given -> points (1, N, 3) float32, the new states.
+    def step(self, image: np.ndarray, states: Sequence[np.ndarray] = ()
+             ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        """image (1, S, S, 3) float in [0, 1], states as the last step gave them -> outputs by name, the new states.
 
         ValueError for an image or a state of another shape, for NaN and for pixels beyond [0, 1].
         """
@@ -123,14 +128,15 @@ class Exported(NamedTuple):
             if feed[name].shape != shape:
                 raise ValueError(f"{self.path}: {name} must have shape {shape}, got {feed[name].shape}")
         found = self.runtime.run(feed)
-        return found["points"], [found[f"next_state_{i}"] for i in range(len(states))]
+        return ({name: found[name] for name, _ in self.metadata.outputs},
+                [found[f"next_state_{i}"] for i in range(len(states))])
 
 
 def open_exported(path: str | Path) -> Exported:
     """Open what `Network.export.export` wrote: an `.onnx` or `.tflite` file, or a SavedModel's folder.
 
     ValueError, in one line that names the file, for anything else, for a file of another version, for one whose inputs
-    and outputs are not what it says of itself, and when the package that runs it is not installed.
+    and outputs disagree with its metadata, and when the package that runs it is not installed.
     """
     path = Path(path)
     readers = {".onnx": _read_onnx, ".tflite": _read_tflite}
@@ -153,7 +159,7 @@ def open_exported(path: str | Path) -> Exported:
         raise ValueError(f"{path}: cannot be opened: {reason}") from None
     inputs, outputs = metadata.shapes()
     if runtime.inputs != inputs or runtime.outputs != outputs:
-        raise ValueError(f"{path}: its inputs and outputs are not those that its metadata name")
+        raise ValueError(f"{path}: its inputs and outputs disagree with its metadata")
     # in the layout's order, whatever the runtime's own
     return Exported(path, metadata, runtime._replace(inputs=inputs, outputs=outputs))
 
@@ -182,11 +188,11 @@ def _read_tflite(path: Path) -> tuple[Metadata, Runtime]:
             if any(member.file_size > MAX_JSON for member in members):
                 raise ValueError(f"its {KEY} metadata are too large")
             text, checksum = (archive.read(member) for member in members)
-            begin = min(member.header_offset for member in archive.infolist())
+            end = min(member.header_offset for member in archive.infolist())
     except (zipfile.BadZipFile, KeyError):
         raise ValueError(MISSING) from None
     metadata = Metadata.from_json(text)
-    content = path.read_bytes()[:begin]
+    content = path.read_bytes()[:end]
     if hashlib.sha256(content).hexdigest() != checksum.decode("ascii", "replace"):
         raise ValueError("is damaged: its checksum is another")
     with warnings.catch_warnings():

@@ -1,5 +1,5 @@
-"""A network by TFLite's kernels (XNNPACK), in the process that loaded it: for pictures that come one by one, as a
-video's do. TensorFlow's graph takes twice the processor time for them (docs/results.md), but starts at once."""
+"""A network by TFLite's kernels (XNNPACK), in the process that loaded it: for images that come one by one, as in
+a video. TensorFlow's graph takes twice the processor time for them (docs/results.md), but starts at once."""
 from __future__ import annotations
 
 import logging
@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator
 import numpy as np
 
 log = logging.getLogger(__name__)
-#: (1, ...) float32 -> what the network says of it
+#: (1, ...) float32 -> the network's output
 Run = Callable[[np.ndarray], np.ndarray]
 
 
@@ -51,7 +51,7 @@ def missing_operations() -> Iterator[None]:
     """A converter's failure for want of an operation as a ValueError that names it."""
     try:
         yield
-    except Exception as error:      # of a class that has another name and place in each TensorFlow
+    except Exception as error:      # its class differs between versions of TensorFlow
         missing = sorted(set(re.findall(r"'(tf\.\w+)' op is neither", str(error))))
         if not missing:
             raise

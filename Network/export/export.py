@@ -1,8 +1,8 @@
 """A trained network for phones and other programs:  python -m Network.export.export RUN --format onnx|tflite|savedmodel
 
-Writes one step of the network, one image and the memory -> points and the memory after it, so that a program can go on
-with every new image. `Network/engine/exported.py` says what is in the file, and opens it. Before anything is written, the
-file runs in its own runtime over a sequence of random images, and must give what Keras gives.
+Writes one step of the network: one image -> keypoints and log-variances (`compact`), or one image and the recurrent
+states -> points and the states after the image (`convlstm`). `Network/engine/exported.py` documents the file and opens
+it. Before the file is published it runs in its own runtime over a sequence of random images and must agree with Keras.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import uuid
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -29,10 +29,10 @@ from Network.config.flags import exit_code
 from Network.engine.exported import (KEY, SAVEDMODEL_JSON, SIGNATURE, TFLITE_JSON, TFLITE_SUM, VERSION, Exported,
                                      Metadata, open_exported)
 
-TOLERANCE = 1e-4    # of the points, in the unit sphere; of the states, too, or that part of their largest value
+TOLERANCE = 1e-4    # of outputs and states; of a state whose largest value is above 1, times that value
 IMAGES = 6          # of the sequence that is compared
-TIMED = 20          # steps whose median is told
-OPSET = 17          # of ONNX: tf2onnx knows none later than 18
+TIMED = 20          # steps whose median is reported
+OPSET = 17          # of ONNX; tf2onnx supports up to 18
 PACKAGES = {"onnx": ("onnx", "onnxruntime", "tf2onnx"), "tflite": (), "savedmodel": ()}
 NAMES = {"onnx": "step.onnx", "tflite": "step.tflite", "savedmodel": "step_savedmodel"}
 
@@ -47,10 +47,23 @@ class Report(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A network's single step in Keras, and the metadata of its export."""
+    """A network's single step in Keras, as `Network.models.registry.Network.build_step` makes it, and the metadata of
+    its export."""
 
     model: Any
     metadata: Metadata
+
+    def __call__(self, image: Any, states: Sequence[Any]) -> tuple[dict[str, Any], list[Any]]:
+        """Tensors: image (1, S, S, 3) and the states -> outputs by name, the states after it."""
+        return run_step(self.model, image, states)
+
+
+def run_step(model: Any, image: Any, states: Sequence[Any]) -> tuple[dict[str, Any], list[Any]]:
+    """One step of a model that `build_step` made."""
+    if not states:
+        return dict(model(image, training=False)), []
+    found = model({"images": image[:, None], "states": list(states)}, training=False)
+    return {name: value for name, value in found.items() if name != "states"}, list(found["states"])
 
 
 def export(run: str | Path, form: str, output: str | Path | None = None, which: str = "best_validation", *,
@@ -60,8 +73,8 @@ def export(run: str | Path, form: str, output: str | Path | None = None, which: 
     form        "onnx", "tflite", "savedmodel" (a folder)
     output      by default NAMES[form] in the run folder; a file, or a folder that an export made, is replaced
     tolerance, seed  of the comparison with Keras, see `compare`
-    ValueError, and nothing written, when a package is missing, for a network without a single step, for an output of
-    another kind, and when the exported file does not give what Keras gives.
+    ValueError, and nothing is written, when a package is missing, for a network without a single step, for an output
+    of another kind, and when the exported file disagrees with Keras.
     """
     if form not in NAMES:
         raise ValueError(f"format must be one of {', '.join(NAMES)}, got {form!r}")
@@ -76,7 +89,7 @@ def export(run: str | Path, form: str, output: str | Path | None = None, which: 
         made = Path(folder) / NAMES[form]
         _write(step, form, made)
         exported = open_exported(made)
-        difference = compare(exported, step.model, tolerance, np.random.default_rng(seed))
+        difference = compare(exported, step, tolerance, np.random.default_rng(seed))
         ms = median_ms(exported, np.random.default_rng(seed))
         _publish(made, target)
     size = sum(p.stat().st_size for p in target.rglob("*") if p.is_file()) if target.is_dir() else target.stat().st_size
@@ -87,9 +100,10 @@ def load_step(run: str | Path, which: str = "best_validation") -> Step:
     """A run's network as one step with its weights. ValueError for a run that cannot be exported."""
     import keras
 
-    from Network import get_network
+    from Network.models.registry import get_network
     from Network.config.flags import from_dict
     from Network.training.loading import load_model
+    from Network.training.named_weights import copy_weights
 
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"export needs Keras on TensorFlow, not on {keras.backend.backend()}")
@@ -100,25 +114,26 @@ def load_step(run: str | Path, which: str = "best_validation") -> Step:
         raise ValueError(f"{loaded.source}: has no config.json beside it, which export needs")
     name = loaded.config["network"]
     network = get_network(name)
-    if not (hasattr(network, "build_step") and hasattr(network, "initial_states")):
+    if network.build_step is None:
         raise ValueError(f"{loaded.source}: network {name} has no single step to export")
-    config = from_dict(network.Config, loaded.config["model"])
+    config = from_dict(network.config, loaded.config["model"])
     config = dataclasses.replace(config, images=1)      # T known: no loop over it in the exported graph
     model = network.build_step(config)
-    model.set_weights(loaded.model.get_weights())
+    copy_weights(loaded.model, model)
     states = [np.asarray(state) for state in network.initial_states(config, 1)]
     if any(state.any() for state in states):            # Exported.initial_states gives zeros
-        raise ValueError(f"{loaded.source}: network {name} has a memory that does not begin with zeros")
+        raise ValueError(f"{loaded.source}: the recurrent states of network {name} do not begin with zeros")
+    outputs = tuple((key, (1, *value.shape[1:])) for key, value in model.output.items() if key != "states")
     shapes = tuple(tuple(state.shape) for state in states)
-    return Step(model, Metadata(VERSION, name, loaded.config.get("preset"), loaded.order, loaded.image_size,
-                                loaded.points, shapes, getattr(config, "crop_margin", None)))
+    return Step(model, Metadata(VERSION, name, loaded.config.get("preset"), loaded.order, loaded.image_size, outputs,
+                                shapes, config.crop_margin))
 
 
-def compare(exported: Exported, model: Any, tolerance: float, rng: np.random.Generator) -> float:
-    """Largest difference of the points from Keras over a sequence of random images, both carrying their own states.
+def compare(exported: Exported, step: Callable, tolerance: float, rng: np.random.Generator) -> float:
+    """Largest difference of an output from `step` in Keras over a sequence of random images, each with its own states.
 
-    ValueError when a point differs by more than `tolerance`, or a state by more than that, in units of the largest
-    value of that state where it is above 1.
+    ValueError for a difference above `tolerance`; that of a state is divided by its largest value, where that is above
+    1.
     """
     from keras import ops
 
@@ -126,22 +141,22 @@ def compare(exported: Exported, model: Any, tolerance: float, rng: np.random.Gen
     wanted = [ops.convert_to_tensor(state) for state in states]
     for number in range(1, IMAGES + 1):
         image = rng.random(exported.runtime.inputs["image"], dtype=np.float32)
-        outputs = model({"images": ops.convert_to_tensor(image[:, None]), "states": wanted}, training=False)
-        truth, wanted = outputs["points"], outputs["states"]
-        points, states = exported.step(image, states)
-        off = [np.abs(points - ops.convert_to_numpy(truth)).max()]
-        for found, value in zip(states, map(ops.convert_to_numpy, wanted)):
-            off.append(np.abs(found - value).max() / max(1.0, np.abs(value).max()))
-        for name, value in zip(exported.runtime.outputs, off):
-            if not value <= tolerance:      # so is NaN
-                raise ValueError(f"{exported.path.name}: {name} differs from Keras by {value:.3g} at image {number}, "
-                                 f"more than {tolerance:g}; nothing was written")
-        worst = max(worst, float(off[0]))
+        truth, wanted = step(ops.convert_to_tensor(image), wanted)
+        found, states = exported.step(image, states)
+        pairs = [(name, found[name], ops.convert_to_numpy(truth[name]), 1.0) for name in found]
+        for index, (state, right) in enumerate(zip(states, map(ops.convert_to_numpy, wanted))):
+            pairs.append((f"next_state_{index}", state, right, max(1.0, float(np.abs(right).max()))))
+        for name, value, right, unit in pairs:
+            difference = np.abs(value - right).max() / unit
+            if not difference <= tolerance:         # NaN, too
+                raise ValueError(f"{exported.path.name}: {name} differs from Keras by {difference:.3g} at image "
+                                 f"{number}, more than {tolerance:g}; nothing was written")
+            worst = max(worst, float(difference)) if name in found else worst
     return worst
 
 
 def median_ms(exported: Exported, rng: np.random.Generator) -> float:
-    """Milliseconds of a step, the median of TIMED, after three that are not counted."""
+    """Milliseconds of a step: the median of TIMED, after three for warm-up."""
     image, states, times = rng.random(exported.runtime.inputs["image"], dtype=np.float32), exported.initial_states(), []
     for _ in range(TIMED + 3):
         start = time.perf_counter()
@@ -153,8 +168,8 @@ def median_ms(exported: Exported, rng: np.random.Generator) -> float:
 def freeze(step: Step) -> Any:
     """The step as a TensorFlow GraphDef with its weights as constants, in and out by the names of the metadata.
 
-    A layer's own gradient leaves a mark on the nodes it was made for. Nobody trains an exported network, and a reader
-    would look for that gradient, so the marks go.
+    A custom gradient leaves an attribute on its nodes, which a reader would look up. Exported networks are not trained,
+    so these attributes are removed.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -163,10 +178,9 @@ def freeze(step: Step) -> Any:
     states = [name for name in inputs if name != "image"]
 
     def call(**given: Any) -> dict[str, Any]:
-        after = step.model({"images": given["image"][:, None], "states": [given[name] for name in states]},
-                           training=False)
-        return {name: tf.identity(value, name=name)
-                for name, value in zip(outputs, (after["points"], *after["states"]))}
+        found, after = step(given["image"], [given[name] for name in states])
+        found |= {f"next_state_{i}": state for i, state in enumerate(after)}
+        return {name: tf.identity(found[name], name=name) for name in outputs}
 
     specs = {name: tf.TensorSpec(shape, tf.float32, name=name) for name, shape in inputs.items()}
     graph = convert_variables_to_constants_v2(tf.function(call).get_concrete_function(**specs)).graph.as_graph_def()
@@ -176,13 +190,13 @@ def freeze(step: Step) -> Any:
 
 
 def _write(step: Step, form: str, path: Path) -> None:
-    """Write the step at `path`. ValueError, in one line, when a converter gives up."""
+    """Write the step at `path`. ValueError, in one line, when a converter fails."""
     writers: dict[str, Callable[[Any, Metadata, Path], None]] = {
         "onnx": _write_onnx, "tflite": _write_tflite, "savedmodel": _write_savedmodel}
     graph = freeze(step)
     try:
         writers[form](graph, step.metadata, path)
-    except Exception as error:      # each converter raises types of its own for what it does not know
+    except Exception as error:      # each converter raises types of its own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"network {step.metadata.network} cannot be exported as {form}: {reason}") from error
 
@@ -230,7 +244,7 @@ def _check_target(target: Path, form: str) -> None:
     """ValueError for an output that must not be written over."""
     if form == "savedmodel":
         if target.exists() and not (target / SAVEDMODEL_JSON).is_file():
-            raise ValueError(f"{target}: is there already, and no exported SavedModel; name another --output")
+            raise ValueError(f"{target}: exists and is no exported SavedModel; name another --output")
     elif target.suffix != f".{form}" or target.is_dir():
         raise ValueError(f"{target}: --output must be a file that ends in .{form}")
 
@@ -274,7 +288,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 2 and one line for bad input and for a file that differs from Keras."""
     logging.basicConfig(level=logging.WARNING, format="Network.export.export: %(message)s")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    for name in ("tensorflow", "absl", "tf2onnx"):      # what they have to say concerns their own old interfaces
+    for name in ("tensorflow", "absl", "tf2onnx"):      # warnings about their own deprecated interfaces
         logging.getLogger(name).setLevel(logging.ERROR)
 
     def work(arguments: argparse.Namespace) -> None:

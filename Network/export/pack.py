@@ -1,9 +1,10 @@
-"""Weights small enough for the box:  python -m Network.export.pack RUN [-o FOLDER] [--overwrite]
+"""Weights small enough to be bundled:  python -m Network.export.pack RUN [-o FOLDER] [--overwrite]
 
 FOLDER is ./NETWORK by default, where NETWORK is the network's name ("compact"); a packed model there is an error, but
 with --overwrite. Writes FOLDER/config.json and FOLDER/weights.npz, the weights of a run's checkpoint by name, as
-float16, and says what the rounding costs: how far predictions for the same rendered faces lie apart.
-`Network.training.loading.load_model` reads FOLDER.
+float16, and reports how far the rounding moves the predictions for rendered faces. The weights of `compact` need a new
+keypoint model afterwards: python -m Network.readout.fit FOLDER SHARDS. `Network.training.loading.load_model` reads
+FOLDER.
 """
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from Dataset.representations.depth import THRESHOLD
 from Dataset.synthesis.renders import RenderOptions, render_subject
 from Dataset.synthesis.scene import RenderContext
 from Network.config.flags import exit_code
-from Network.inference.registry import predictor_of
+from Network.inference.registry import predictor_class, predictor_of
 from Network.training.checkpoints import CHECKPOINTS, model_from_config
 from Network.training.loading import WEIGHTS, WEIGHTS_VERSION, Loaded, digest, load_model
 from Network.training.named_weights import fill, named_weights
@@ -37,14 +38,14 @@ FLIPPED = 0.01          # of a face's pixels
 def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwrite: bool = False) -> float:
     """Write a loaded run as a weight folder -> largest distance (unit sphere) that float16 moves any predicted point.
 
-    images  (B, T, S, S, 3) float32 to measure it on; None renders two people of the built-in face
+    images  (B, T, S, S, 3) float32 to measure it on; None renders two subjects of the built-in face
     ValueError when `folder` holds a model (unless `overwrite`), the model comes without a config, float16 cannot hold
-    a weight or moves a point by more than MOST_MOVED, or the weights are too large; then nothing is written.
+    a weight or moves a point by more than MAX_MOVED, or the weights are too large; then nothing is written.
     """
     if not loaded.config:
         raise ValueError(f"{loaded.source}: has no config.json beside it; pack a run folder")
     if not overwrite and any((folder / name).exists() for name in (WEIGHTS, "config.json")):
-        raise ValueError(f"{folder}: holds a model already; name another folder with -o, or say --overwrite")
+        raise ValueError(f"{folder}: holds a model already; name another folder with -o, or add --overwrite")
     with np.errstate(over="ignore"):        # an overflow is found, and named, below
         half = {name: np.asarray(w).astype(np.float16) for name, w in named_weights(loaded.model).items()}
     overflowing = [name for name, values in half.items() if not np.isfinite(values).all()]
@@ -54,14 +55,14 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
     if error > MAX_MOVED:
         raise ValueError(f"{loaded.source}: float16 moves a point by {error:.2e}, at most {MAX_MOVED:g} is allowed")
     kept = {name: loaded.config[name] for name in KEPT if name in loaded.config}
-    if kept.get("settings", {}).get("init"):        # the name of what it began with, not where that lay
-        kept["settings"] = {**kept["settings"], "init": Path(kept["settings"]["init"]).name}
+    if kept.get("settings", {}).get("warm_start"):      # its name, without the path on this machine
+        kept["settings"] = {**kept["settings"], "warm_start": Path(kept["settings"]["warm_start"]).name}
     config = json.dumps(kept, indent=1) + "\n"
     data = io.BytesIO()
     np.savez_compressed(data, version=np.array(WEIGHTS_VERSION), config=np.array(digest(config)),
                         **half)
     if data.tell() > MAX_BYTES:
-        raise ValueError(f"{loaded.source}: takes {data.tell()} bytes, at most {MAX_BYTES} belong in the box")
+        raise ValueError(f"{loaded.source}: takes {data.tell()} bytes, at most {MAX_BYTES} are bundled")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.json", config)
     write_atomic(folder / WEIGHTS, lambda temporary: temporary.write_bytes(data.getvalue()))
@@ -70,10 +71,13 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
 
 def rounding_error(loaded: Loaded, half: dict[str, np.ndarray], images: np.ndarray) -> float:
     """Largest distance between points predicted for images (B, T, S, S, 3) with exact and with rounded weights, in the
-    unit sphere; of a network whose answer is a surface, between the surfaces themselves (`surface_moved`): what is
-    fitted to one may be another fit for one pixel more."""
+    unit sphere. Of a network of keypoints between these, whose crop is about as wide as the unit sphere; of one that
+    predicts a surface between the surfaces (`surface_moved`), since one pixel more can change the fit to them."""
     rounded = model_from_config(loaded.config)
     fill(named_weights(rounded), half, str(loaded.source))
+    if predictor_class(loaded.config["network"]).representation == "keypoints":
+        before, after = (np.asarray(model(images, training=False)["keypoints"]) for model in (loaded.model, rounded))
+        return 2 * float(np.linalg.norm(after - before, axis=-1).max())
     before, after = predictor_of(loaded), predictor_of(loaded.with_model(rounded))
     if before.photo_surface:
         flat = images.reshape(-1, *images.shape[2:])
@@ -82,7 +86,7 @@ def rounding_error(loaded: Loaded, half: dict[str, np.ndarray], images: np.ndarr
 
 
 def surface_moved(before: np.ndarray, after: np.ndarray) -> float:
-    """Depths in [-1, 1] (..., 1), or logits of volumes (..., S, D), of the same pictures -> by how much the surface
+    """Depths in [-1, 1] (..., 1), or logits of volumes (..., S, D), of the same images -> by how much the surface
     moves, about in the unit sphere, whose diameter is a side of the crop: the depth, at 99 of 100 pixels that both see
     (at a fold one jumps from sheet to sheet); of volumes how much more or less of a ray is filled, mean over the rays
     that both fill. Infinite where more than FLIPPED of the face's pixels (rays) are seen by one of the two alone."""
@@ -102,7 +106,7 @@ def surface_moved(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def _renders(size: int) -> np.ndarray:
-    """(2, 4, size, size, 3) float32: two people, four pictures of each."""
+    """(2, 4, size, size, 3) float32: two subjects, four images of each."""
     options = RenderOptions(subjects=2, images=4, size=size, seed=2**31, detect=0.0)
     context = RenderContext(load_face_model(), threads=1)
     return np.stack([[minmax(image) for image in render_subject(p, options, context)["images"]] for p in range(2)])

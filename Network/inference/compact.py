@@ -12,12 +12,11 @@ from Dataset.face_model.model import load_face_model
 from Dataset.geometry.pose import Pose, pose_numbers
 from Network.engine.graph import compiled
 from Network.inference.base import Face, Predictor, grid_of, mean_face
-from Network.inference.joint_readout import JointReadout, PhotoEstimate, Readout
 from Network.inference.photos import Crop, NoFace, Scored, recropped
 from Network.inference.readings import DepthReading, Rendering, UVReading
 from Network.inference.rendered import coefficients_of, face_triangles, render, rendered_volume
-from Network.readout.model import FILE, read_keypoint_model
-from Network.readout.subject import SubjectReadout
+from Network.readout.model import read_keypoint_model
+from Network.readout.subject import PhotoEstimate, SubjectReadout
 from Network.training.loading import Loaded
 from Network.video.video import Cut, FaceAnswer
 
@@ -38,8 +37,8 @@ class Found(NamedTuple):
 
 
 class CompactPredictor(Predictor):
-    """The network photo by photo, and what the keypoints of all photos say, in closed form: one more photo costs one
-    pass. A run without a keypoint_model.npz is read by a joint fit instead."""
+    """The network photo by photo; the face follows from the keypoints of all photos in closed form, so that one more
+    photo costs one forward pass. ValueError for a model without its keypoint_model.npz."""
 
     network = "compact"
     representation = "keypoints"
@@ -56,15 +55,14 @@ class CompactPredictor(Predictor):
         super().__init__(loaded, **options)
         model = loaded.model
         self._run = compiled(lambda images: model(images, training=False))
-        folder = loaded.source if loaded.source.is_dir() else loaded.source.parent
-        self._learnt = read_keypoint_model(folder) if (folder / FILE).is_file() else None
+        self._keypoint_model = read_keypoint_model(loaded.source)
         self._readout = self.new_readout()
         self._forget()
         self._run(ops.zeros((1, 1, self.size, self.size, 3)))       # traced now, not with the first photo
 
-    def new_readout(self) -> Readout:
-        """For another subject."""
-        return JointReadout() if self._learnt is None else SubjectReadout(self._learnt)
+    def new_readout(self) -> SubjectReadout:
+        """The read-out of another subject."""
+        return SubjectReadout(self._keypoint_model)
 
     def find(self, inputs: np.ndarray) -> Found:
         """A network input (S, S, 3) float32. NoFace where any number is not finite."""
@@ -156,7 +154,7 @@ class Follower:
         self._predictor, self._model = predictor, load_face_model()
         self.size, self.margin, self.triangles = predictor.size, predictor.margin, face_triangles(self._model)
 
-    def __call__(self, cut: Cut, state: Readout | None) -> FaceAnswer:
+    def __call__(self, cut: Cut, state: SubjectReadout | None) -> FaceAnswer:
         readout = self._predictor.new_readout() if state is None else state
         try:
             found = self._predictor.find(self._predictor.inputs([cut.image])[0])

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from Network import mobile3model
 from Network.config.flags import from_dict
 from Network.engine.graph import compiled
 from Network.inference.base import Face, Predictor
 from Network.inference.photos import Crop, NoFace, Scored
+from Network.mobile3model import Config, build_step, initial_states
+from Network.training.named_weights import copy_weights
 from Network.training.loading import Loaded
 
 
@@ -36,12 +37,12 @@ class ConvLSTMPredictor(Predictor):
         super().__init__(loaded, **options)
         self.carries_states = bool(loaded.config) and loaded.images is None
         if self.carries_states:
-            self._config = dataclasses.replace(from_dict(mobile3model.Config, loaded.config["model"]), images=1)
-            model = mobile3model.build_step(self._config)
-            model.set_weights(loaded.model.get_weights())
+            self._config = dataclasses.replace(from_dict(Config, loaded.config["model"]), images=1)
+            model = build_step(self._config)
+            copy_weights(loaded.model, model)
             self._step = compiled(lambda images, states: model({"images": images, "states": states}, training=False))
         self._forget()
-        if self.carries_states:             # traced now, not with the first photo
+        if self.carries_states:             # traced here, not with the first image
             self._step(ops.zeros((1, 1, self.size, self.size, 3)), self._states)
 
     def _look(self, crop: Crop) -> Scored[Points]:
@@ -61,7 +62,7 @@ class ConvLSTMPredictor(Predictor):
         return Face(answer.points, crop)
 
     def _forget(self) -> None:
-        self._states = mobile3model.initial_states(self._config, 1) if self.carries_states else []
+        self._states = initial_states(self._config, 1) if self.carries_states else []
         self._images: list[np.ndarray] = []
 
     def _predict(self, inputs: np.ndarray) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""What a network costs and looks like, and what its layers give."""
+"""Size, cost and feature maps of a network."""

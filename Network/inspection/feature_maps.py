@@ -51,7 +51,7 @@ def feature_maps(model: keras.Model, image: np.ndarray, names: Sequence[str]) ->
 
 def photo_features(model: keras.Model, photo: np.ndarray, scaling: str = "unit") -> dict[str, np.ndarray]:
     """`feature_maps` of all convolutions for the square that the network sees, or that square finer: (P, P, 3) uint8
-    BGR, scaled as the network's Config says (`Dataset.io.images.scaled`)."""
+    BGR, scaled as by the network's Config (`Dataset.io.images.scaled`)."""
     size = model.input_shape[1]
     small = photo if len(photo) == size else crop_resize(photo, (0, 0, len(photo), len(photo)), size, "area")
     return feature_maps(model, scaled(small, scaling), layer_names(model))

@@ -1,4 +1,4 @@
-"""What a network costs and looks like, read off the built model: FLOPs per forward pass, Thomassen 2022's Table 1.
+"""Size and cost of a network, from the built model: FLOPs per forward pass, Thomassen 2022's Table 1.
 
 FLOPs: a multiplication and an addition are two operations; convolutions and products only, as profilers count them
 (biases, normalisation, activations and gates are left out). A ConvLSTM's recurrent convolution counts in every time
@@ -19,7 +19,7 @@ from Network.layers.convlstm import FusedConvLSTM2D
 
 
 class Row(NamedTuple):
-    """A row of Table 1: shapes as text, (T, W, H, C) or (W, H, C) without the batch; "-" where nothing is to say."""
+    """A row of Table 1: shapes as text, (T, W, H, C) or (W, H, C) without the batch; "-" where it does not apply."""
 
     input: str
     layer: str
@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 
 def flops(model: keras.Model, images: int = 8, executed: bool = False) -> int:
-    """Operations of one forward pass of one sample of `images` images. ValueError for a layer that it can't count."""
+    """Operations of one forward pass of one sample of `images` images. ValueError for a layer of unknown cost."""
     return 2 * sum(_multiplications(layer, images, executed) for layer in model.layers)
 
 
@@ -49,7 +49,7 @@ def _multiplications(layer: keras.layers.Layer, images: int, executed: bool) -> 
         times = 1 if layer.name.startswith("decoder_") else images
         return times * int(np.prod(layer.output.shape[1:-1]) * np.prod(layer.kernel.shape))
     if layer.weights and not layer.name.endswith("_norm"):
-        raise ValueError(f"can't count the operations of layer {layer.name}, a {type(layer).__name__}")
+        raise ValueError(f"cannot count the operations of layer {layer.name}, a {type(layer).__name__}")
     return 0
 
 
@@ -61,7 +61,7 @@ def table1(model: keras.Model, images: int = 8) -> list[Row]:
     """
     rows, block = [], ""
     if not any(layer.name.endswith("_depthwise") for layer in model.layers):
-        raise ValueError(f"Table 1 is of the convlstm network, got a model named {model.name!r}")
+        raise ValueError(f"Table 1 describes the convlstm network, got a model named {model.name!r}")
     for layer in model.layers:
         if isinstance(layer, FusedConvLSTM2D):
             rows.append(_row(layer, "ConvLSTM2D", "-", layer.kernel_size, layer.strides, images))

@@ -1,11 +1,8 @@
-"""Blocks that networks share: time folded into the batch, a fused ConvLSTM2D, BatchNormalization over all images.
+"""A fused ConvLSTM2D: Shi et al. 2015, in the form of `keras.layers.ConvLSTM2D`, with its weights and fewer operations.
 
-Sources: Shi et al. 2015 (ConvLSTM, in the form of `keras.layers.ConvLSTM2D`); Ioffe and Szegedy 2015 (batch
-normalisation, in the forms of TF 2.4 and Keras 3); Hu et al. 2019 (squeeze and excite, as Thomassen 2022, B-2).
-Left out of ConvLSTM2D: dropout, dilation, masks, `go_backwards`, channels first; no network here uses them.
-keras and keras.ops only, so every backend runs them.
+Left out of `keras.layers.ConvLSTM2D`: dropout, dilation, masks, `go_backwards`, channels first; no network here uses
+them. keras and keras.ops only, so that every backend runs it.
 """
-
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -14,7 +11,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-PACKAGE = "faces3d"
+from Network.layers import PACKAGE
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -43,36 +40,6 @@ def _inside(s: Any, d: Any) -> Any:
     return ops.where(ops.logical_and(s > 0.0, s < 1.0), d, ops.zeros_like(d))
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
-class FoldTime(keras.layers.Layer):
-    """(B, T, ...) -> (B*T, ...): what stands behind it sees all images as one batch, as TF 2.4's TimeDistributed did.
-
-    Keras 3's TimeDistributed loops over time, or over the *batch* where T is unknown while tracing.
-    """
-
-    def call(self, inputs: Any) -> Any:
-        """(B, T, ...) any dtype -> (B*T, ...) the same values, sample by sample."""
-        return ops.reshape(inputs, (-1, *inputs.shape[2:]))
-
-    def compute_output_shape(self, inputs_shape: tuple) -> tuple:
-        """B*T where both are known, else None."""
-        known = None not in inputs_shape[:2]
-        return (inputs_shape[0] * inputs_shape[1] if known else None, *inputs_shape[2:])
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class UnfoldTime(keras.layers.Layer):
-    """(B*T, ...) and any (B, T, ...) tensor -> (B, T, ...): the inverse of FoldTime; B and T are the second's."""
-
-    def call(self, inputs: Any, like: Any) -> Any:
-        """`inputs` (B*T, ...) any dtype, `like` (B, T, ...) -> (B, T, ...)."""
-        return ops.reshape(inputs, (*ops.shape(like)[:2], *inputs.shape[1:]))
-
-    def compute_output_shape(self, inputs_shape: tuple, like_shape: tuple) -> tuple:
-        """(B, T, ...)."""
-        return (*like_shape[:2], *inputs_shape[1:])
-
-
 class _Step(NamedTuple):
     """The values of one ConvLSTM step, each (B, h, w, F): gates, tanh(c), states."""
 
@@ -95,8 +62,8 @@ def _kernel_gradient(inputs: list, upstream: list, kernel: Any) -> Any:
     flat = ops.reshape(ops.concatenate(upstream, axis=0), (-1, kernel.shape[-1]))
     rows = []
     for i in range(k):
-        keypoints = ops.concatenate([x[:, i:i + height, j:j + width] for j in range(k)], axis=-1)
-        rows.append(ops.matmul(ops.transpose(ops.reshape(keypoints, (-1, k * channels))), flat))
+        patches = ops.concatenate([x[:, i:i + height, j:j + width] for j in range(k)], axis=-1)
+        rows.append(ops.matmul(ops.transpose(ops.reshape(patches, (-1, k * channels))), flat))
     return ops.reshape(ops.stack(rows), kernel.shape)
 
 
@@ -192,7 +159,7 @@ class FusedConvLSTM2D(keras.layers.Layer):
         return (ops.moveaxis(outputs, 0, 1) if self.return_sequences else h), c
 
     def _step(self, z: Any, h: Any, c: Any, kernel: Any) -> _Step:
-        """One time step: z (B, h, w, 4F), the input's share of the gates; states (B, h, w, F), None for zero."""
+        """One time step: z (B, h, w, 4F), the input's part of the gates; states (B, h, w, F), None for zero."""
         squash = RECURRENT_ACTIVATIONS[self.recurrent_activation].squash
         if h is not None:
             z = z + ops.conv(h, kernel, padding="same")
@@ -219,13 +186,12 @@ class FusedConvLSTM2D(keras.layers.Layer):
             d_z, d_h = [], None
             for t in reversed(range(len(steps))):
                 d_h = later[t] if d_h is None else d_h if later[t] is None else d_h + later[t]
-                before = steps[t - 1].c if t else c_0
-                z, d_c = self._back(steps[t], before, d_h, d_c)
+                z, d_c = self._back(steps[t], steps[t - 1].c if t else c_0, d_h, d_c)
                 d_z.insert(0, z)
                 if t or state:
                     d_h = ops.conv(z, turned, padding="same")
-            memory = ([h_0] if state else []) + [step.h for step in steps[:-1]]
-            d_kernel = _kernel_gradient(memory, d_z[-len(memory):], kernel) if memory else ops.zeros_like(kernel)
+            before = ([h_0] if state else []) + [step.h for step in steps[:-1]]
+            d_kernel = _kernel_gradient(before, d_z[-len(before):], kernel) if before else ops.zeros_like(kernel)
             return (ops.stack(d_z, axis=1), d_kernel, *((d_h, d_c) if state else ()))
 
         return (output, c), gradient
@@ -249,77 +215,4 @@ class FusedConvLSTM2D(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         names = ("filters", "kernel_size", "strides", "recurrent_activation", "return_sequences", "return_state")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class TimeBatchNormalization(keras.layers.Layer):
-    """Batch normalisation (Ioffe and Szegedy 2015) of (B, T, H, W, C), as TF 2.4 or as Keras 3 understood it.
-
-    mode       "merged": over all B*T images at once, TF 2.4's result; "per_step": each time step alone and the moving
-               statistics move T times per call, Keras 3's TimeDistributed (T must be known)
-    unbiased   the moving variance takes n/(n-1) of the batch's variance, as TF's fused kernel (TF 2.4, merged) did;
-               Keras 3 does not
-    replicas   over how many replicas the statistics are averaged (TensorFlow's strategies); 1: none
-    ValueError for an unknown mode, and for "per_step" with T unknown.
-
-    Weights, in Keras's order: gamma, beta, moving_mean, moving_variance, each (C,) float32.
-    """
-
-    MODES = ("merged", "per_step")
-
-    def __init__(self, mode: str = "merged", momentum: float = 0.99, epsilon: float = 1e-3, unbiased: bool = True,
-                 replicas: int = 1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if mode not in self.MODES:
-            raise ValueError(f"batch normalisation's mode must be one of {', '.join(self.MODES)}, got {mode!r}")
-        self.mode, self.momentum, self.epsilon = mode, momentum, epsilon
-        self.unbiased, self.replicas = unbiased, replicas
-
-    def build(self, inputs_shape: tuple) -> None:
-        """Make the weights. inputs_shape (B, T, H, W, C)."""
-        def weight(name: str, initializer: str, trainable: bool) -> Any:
-            return self.add_weight(shape=(inputs_shape[-1],), initializer=initializer, name=name, trainable=trainable,
-                                   autocast=False)      # statistics in half precision would be noise
-
-        self.gamma, self.beta = weight("gamma", "ones", True), weight("beta", "zeros", True)
-        self.moving_mean = weight("moving_mean", "zeros", False)
-        self.moving_variance = weight("moving_variance", "ones", False)
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """(B, T, H, W, C) floats -> the same shape and dtype, normalised per channel; computed in float32."""
-        x = ops.cast(inputs, "float32")
-        if not (training and self.trainable):
-            return self._normalise(x, self.moving_mean, self.moving_variance)
-        if self.mode == "merged":
-            return self._train(x)
-        if x.shape[1] is None:
-            raise ValueError(f"{self.name}: per_step batch normalisation needs a known number of images, got None")
-        return ops.stack([self._train(step) for step in ops.unstack(x, axis=1)], axis=1)
-
-    def _train(self, x: Any) -> Any:
-        """Normalise by the batch's own mean and (biased) variance, and move the moving statistics once."""
-        axes = tuple(range(len(x.shape) - 1))
-        mean, variance = ops.moments(x, axes=axes, synchronized=self.replicas > 1)
-        moved = variance
-        if self.unbiased:
-            n = ops.cast(ops.prod(ops.shape(x)[:-1]), "float32") * self.replicas
-            moved = variance * (n / ops.maximum(n - 1.0, 1.0))
-        for variable, value in ((self.moving_mean, mean), (self.moving_variance, moved)):
-            variable.assign(variable * self.momentum + value * (1.0 - self.momentum))
-        return self._normalise(x, mean, variance)
-
-    def _normalise(self, x: Any, mean: Any, variance: Any) -> Any:
-        normal = ops.batch_normalization(x, ops.convert_to_tensor(mean), ops.convert_to_tensor(variance), axis=-1,
-                                         offset=ops.convert_to_tensor(self.beta),
-                                         scale=ops.convert_to_tensor(self.gamma), epsilon=self.epsilon)
-        return ops.cast(normal, self.compute_dtype)
-
-    def compute_output_shape(self, inputs_shape: tuple) -> tuple:
-        """As the input."""
-        return inputs_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = ("mode", "momentum", "epsilon", "unbiased", "replicas")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -6,8 +6,8 @@ import numpy as np
 
 def interpolation(coarse: int, fine: int) -> np.ndarray:
     """(fine, coarse) float64: linear weights of `fine` even steps along `coarse` values, ends on ends."""
-    place = np.linspace(0, coarse - 1, fine)
-    return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(coarse)))
+    position = np.linspace(0, coarse - 1, fine)
+    return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(coarse)))
 
 
 def texels(values: np.ndarray, side: int) -> np.ndarray:
@@ -16,14 +16,14 @@ def texels(values: np.ndarray, side: int) -> np.ndarray:
     Bilinear between cell centres, constant beyond the outermost: how a texture is read where `grid_uv` puts points.
     """
     count = round(len(values) ** 0.5)
-    place = np.clip((np.arange(side) + 0.5) * count / side - 0.5, 0, count - 1)
-    matrix = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(count)))
+    position = np.clip((np.arange(side) + 0.5) * count / side - 0.5, 0, count - 1)
+    matrix = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(count)))
     rows = np.tensordot(matrix, np.reshape(values, (count, count, -1)), 1)
     return np.ascontiguousarray(np.matmul(matrix, rows)).reshape(side * side, -1)
 
 
 def resample(values: np.ndarray, side: int) -> np.ndarray:
-    """Values of an ordered grid (n * n, C) on another grid (side * side, C) over the same rim, bilinear."""
+    """Values of an ordered grid (n * n, C) on another grid (side * side, C) over the same boundary, bilinear."""
     count = round(len(values) ** 0.5)
     if count * count != len(values) or count < 2 or side < 2:
         raise ValueError(f"a grid must be square and have two points a side, got {len(values)} points for side {side}")

@@ -1,7 +1,6 @@
 """Blocks of stacked hourglasses (Newell, Yang and Deng 2016, sections 3.1 and 3.2): the residual module, the hourglass.
 
-Left out: intermediate supervision, which the volume networks do not have. keras and keras.ops only, but for
-TensorFlow's fused batch normalisation, as in Network/layers/normalisation.py.
+Left out: intermediate supervision, which the volume networks do not have.
 """
 from __future__ import annotations
 
@@ -10,7 +9,8 @@ from typing import Any, Callable
 import keras
 from keras import layers, ops
 
-from Network.layers.convlstm import PACKAGE
+from Network.layers import PACKAGE
+from Network.layers.fused import available, batch_normalised
 
 EPSILON = 1e-3          # of batch normalisation, Keras's
 
@@ -20,8 +20,8 @@ class Residual(keras.layers.Layer):
     """(B, h, w, C) -> (B, h, w, filters): three times normalisation, ReLU, convolution: 1x1 to half the filters, 3x3,
     1x1 to the filters; plus what came in, through a 1x1 convolution where C is not `filters`.
 
-    remat     in training what is between input and output is computed again for the gradient instead of being kept
-    replicas  over how many replicas the normalisation's statistics are taken together
+    remat     in training the values between input and output are computed again for the gradient, not kept
+    replicas  over how many replicas the normalisation's statistics are taken
     ValueError for an odd number of filters.
 
     Weights: for each of the three gamma, beta (trained), moving_mean, moving_variance, float32, and kernel; then the
@@ -92,12 +92,8 @@ def _normalised(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, trainin
                 ) -> tuple[Any, ...]:
     """x normalised by the batch's statistics, and these (C,) float32; by the moving ones, and nothing, without
     training."""
-    if training and replicas == 1 and keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(x=x, scale=gamma, offset=beta, mean=[], variance=[],
-                                                            epsilon=EPSILON, is_training=True)
-        many = tf.cast(tf.reduce_prod(tf.shape(x)[:3]), tf.float32)
-        return y, mean, variance * (many - 1.0) / many      # the kernel's is that of a sample, Keras's is not
+    if training and replicas == 1 and available():
+        return batch_normalised(x, gamma, beta, EPSILON)
     if training:
         mean, variance = ops.moments(ops.cast(x, "float32"), axes=(0, 1, 2), synchronized=replicas > 1)
     scale = gamma * ops.rsqrt(variance + EPSILON)

@@ -1,7 +1,7 @@
 """A plain residual encoder (He et al. 2016): the way down of `compact`.
 
-Its layers have the same names in each network, so that one's training may begin with another's weights (`--init`,
-`--take down_,block_`).
+The names of its layers do not depend on its size, so that weights can be transferred (`--warm-start`, `--transfer
+down_,block_`).
 """
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 IDENTITY, EXPRESSION = 200, 84
-#: an error that counts as 1: three angles in radians, ln of the scale, two places in sides of the crop
+#: an error that counts as 1: three angles in radians, ln of the scale, two positions in normalised coordinates
 POSE_UNITS = (0.1, 0.1, 0.1, 0.05, 0.02, 0.02)
 
 

@@ -35,7 +35,7 @@ def distance(truth: Any, depth: Any, kind: str = "l1", masked: bool = False) -> 
     """Equation 5 (l1, mean absolute difference) or the L2 term beside equation 3 (mean squared difference).
 
     truth, depth  (B, S, S, 1) in [-1, 1]; the truth is -1 where there is no face
-    masked        over the pixels of the face alone; 0 for a picture without any
+    masked        over the pixels of the face alone; 0 for an image without any
     returns       (B,) float32
     """
     _check(truth, depth)

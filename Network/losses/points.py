@@ -27,26 +27,27 @@ def mean_squared_error(truth: Any, prediction: Any) -> Any:
     return ops.mean(ops.square(difference), axis=tuple(range(1, len(difference.shape))))
 
 
-KEYPOINT_UNIT = 0.02           # of an image's side: the size of an error that counts as 1
-SHAPE_UNIT = 7.0e-4         # squared, unit sphere: the mean face's error, measured on 200 people of the built-in model
-_KNEE = 0.25                # in PLACE_UNIT: errors below it count squared, above it once; half a pixel of 128 matters
-_FIRST = 0.5                # weight of the places before the second look
-_HIDDEN = 0.5               # weight of a place that the image does not show
-_DOUBT = 0.1
+KEYPOINT_UNIT = 0.02        # normalised coordinates: the size of an error that counts as 1
+_KNEE = 0.25                # in KEYPOINT_UNIT: smaller errors count squared, larger ones linearly; half a pixel of 128
+_FIRST = 0.5                # weight of the keypoints before the refinement stages
+_HIDDEN = 0.5               # weight of a keypoint that the image does not show
+_LIKELIHOOD = 0.1           # weight of the likelihood
 
 
 def keypoint_loss(truth: dict[str, Any], prediction: dict[str, Any]) -> dict[str, Any]:
-    """The `compact` network's loss, in three parts (B,) float32 that add up.
+    """The `compact` network's loss, in parts (B,) float32 that add up.
 
-    truth       points (B, N, 3), unit sphere; places (B, T, K, 2), image sides; seen (B, T, K), 1 or 0
-    prediction  points, places as the truth; log_variance (B, T, K); first_places as places, where there are any
+    truth       keypoints (B, T, K, 2) in normalised coordinates; seen (B, T, K), 1 or 0
+    prediction  keypoints (B, T, K, 2); log_variance (B, T, K), of a coordinate's error in KEYPOINT_UNIT;
+                first_keypoints (B, T, K, 2) of a network with refinement stages
 
-    shape   mean squared distance of the points, in SHAPE_UNIT: about 1 for the mean face; absent where the network
-            ends at the places
-    places  pseudo-Huber distance of each coordinate in PLACE_UNIT (Charbonnier et al. 1994), mean; hidden places half
-    first   the same of first_places, half
-    doubt   negative log likelihood of the places' errors as Gaussian (Wood et al. 2022, equation 1); it does not move
-            the places: errors and heat maps are taken as they are, or the network would excuse what it finds hard
+    keypoints   mean pseudo-Huber distance of the coordinates in KEYPOINT_UNIT (Charbonnier et al. 1994); a hidden
+                keypoint has the weight _HIDDEN
+    first       the same of first_keypoints, times _FIRST
+    likelihood  negative log-likelihood of the keypoints' errors as Gaussian (Wood et al. 2022, equation 1), times
+                _LIKELIHOOD. Its gradient reaches the log-variance only: through the keypoints it would reward large
+                errors at difficult points
+    ValueError where shapes disagree.
     """
     _check(truth["keypoints"], prediction["keypoints"])
     weight = _HIDDEN + (1.0 - _HIDDEN) * truth["seen"]
@@ -56,15 +57,12 @@ def keypoint_loss(truth: dict[str, Any], prediction: dict[str, Any]) -> dict[str
         return ops.mean(weight * huber, axis=(1, 2)) / ops.mean(weight, axis=(1, 2))
     error = (prediction["keypoints"] - truth["keypoints"]) / KEYPOINT_UNIT                       # (B, T, K, 2)
     squared = ops.stop_gradient(ops.mean(ops.square(error), axis=-1))
-    doubt = prediction["log_variance"] + squared * ops.exp(-prediction["log_variance"])
-    parts = {"keypoints": distance(error), "doubt": _DOUBT * ops.mean(doubt, axis=(1, 2))}
-    if "first_places" in prediction:
-        _check(truth["keypoints"], prediction["first_places"])
-        parts["first"] = _FIRST * distance((prediction["first_places"] - truth["keypoints"]) / KEYPOINT_UNIT)
-    if "points" in prediction:
-        _check(truth["points"], prediction["points"])
-        difference = ops.cast(prediction["points"], "float32") - truth["points"]
-        parts["shape"] = ops.mean(ops.sum(ops.square(difference), axis=-1), axis=-1) / SHAPE_UNIT
+    likelihood = prediction["log_variance"] + squared * ops.exp(-prediction["log_variance"])
+    parts = {"keypoints": distance(error), "likelihood": _LIKELIHOOD * ops.mean(likelihood, axis=(1, 2))}
+    if "first_keypoints" in prediction:
+        _check(truth["keypoints"], prediction["first_keypoints"])
+        first = (prediction["first_keypoints"] - truth["keypoints"]) / KEYPOINT_UNIT
+        parts["first"] = _FIRST * distance(first)
     return parts
 
 

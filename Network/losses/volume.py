@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-HEAT_WEIGHT = 0.05      # of the heat maps' part beside the volume's; theirs begins at 1 times this
+HEAT_WEIGHT = 0.05      # of the heat maps' part, which is 1 before training, beside the volume's
 
 
 def volume_and_landmarks(truth: dict[str, Any], prediction: dict[str, Any]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def volume_and_landmarks(truth: dict[str, Any], prediction: dict[str, Any]) -> d
 
     volume      equation (1): the sigmoid cross-entropy, mean over the voxels (the equation's sum divided by their
                 number: the same to RMSProp), in nats
-    heat_maps   sum of the squared differences over that of the truth: 1 for a network that says nothing;
+    heat_maps   sum of the squared differences over that of the truth: 1 for a prediction of zeros;
                 HEAT_WEIGHT of it
     ValueError where shapes disagree.
     """
@@ -40,7 +40,7 @@ def cross_entropy(truth: Any, logits: Any) -> Any:
     x; mean over all axes but the first, (B,) float32. Its gradient, s(x) - y, is written out: one pass over the volume
     instead of one for each operation."""
     truth, logits = ops.cast(truth, "float32"), ops.cast(logits, "float32")
-    if keras.backend.backend() == "torch":      # whose custom gradients are another matter
+    if keras.backend.backend() == "torch":      # whose custom gradients have another interface
         return _mean(ops.softplus(logits) - logits * truth)
     return ops.custom_gradient(_with_gradient)(truth, logits)
 
@@ -51,8 +51,8 @@ def _with_gradient(truth: Any, logits: Any) -> tuple[Any, Any]:
         count = 1.0
         for size in logits.shape[1:]:
             count *= size
-        share = ops.reshape(up / count, (-1,) + (1,) * (len(logits.shape) - 1))
-        return ops.zeros_like(truth), (ops.sigmoid(logits) - truth) * share
+        factor = ops.reshape(up / count, (-1,) + (1,) * (len(logits.shape) - 1))
+        return ops.zeros_like(truth), (ops.sigmoid(logits) - truth) * factor
     return _mean(ops.softplus(logits) - logits * truth), gradient
 
 

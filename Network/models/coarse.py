@@ -3,7 +3,7 @@
 Endrawis 2018, 2.4.1 and 3.1.2: "very close to the one proposed for coarse reconstruction" by Richardson et al. 2017, of
 the residual blocks of He et al. 2015. Its depth and widths stand in a figure that the text does not give; the defaults
 are He's 18 layers. Left out, as the paper left them out: dropout and weight decay. Its outlook names MobileNet: the
-trunk of inverted residuals (Sandler et al. 2018). Network/inference/iterate.py runs it again and again.
+trunk of inverted residuals (Sandler et al. 2018). Network/inference/iterate.py iterates it.
 """
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from Network.layers.convlstm import PACKAGE
+from Network.layers import PACKAGE
 from Network.layers.normalisation import BatchNormalization
+from Network.models.registry import Network
 
 COUNT = 290                     # coefficients
 IMAGE, FEEDBACK = 3, 6          # channels: image BGR; PNCC and normals
@@ -46,7 +47,7 @@ class Config:
     batch_norm_momentum: float = 0.99
     batch_norm_replicas: int = 1                    # synchronise the statistics over so many replicas
     geometry_norm: str = "l1"                       # 3.1.3: found better than l2
-    geometry: str = "whole"                         # apart: of identity and of expression each, which tells them apart
+    geometry: str = "whole"                         # apart: errors of identity and of expression separately
     pose_weight: float = 1.0                        # of the pose's squared error beside the geometry's
     crop_margin: float = 1.15                       # the detector's box is grown by this before it is cut
     iterations: int = 4                             # 2.4.2: "about 3-5"; at most so many
@@ -73,7 +74,6 @@ COARSE = Config()
 #: the same network for two CPU cores: half the width
 SMALL = Config(image_size=128, stem_filters=32, filters=(32, 64, 128, 256))
 PRESETS = {"coarse": COARSE, "coarse-small": SMALL}
-ORDERED = False     # the output is coefficients; Dataset/representations/coefficients.py makes ordered points of them
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -85,9 +85,9 @@ class SigmaScale(layers.Layer):
 
 
 def build(config: Config) -> keras.Model:
-    """(B, S, S, 9) float32 in [0, 1]: image BGR stretched to [0, 1], PNCC, normals as `Dataset.representations.pncc` draws
-    them; without `feedback` (B, S, S, 3), the image alone -> coefficients (B, 290) float32, as
-    `Dataset.representations.coefficients` has them. A new network predicts about the mean face in the crop's middle."""
+    """(B, S, S, 9) float32 in [0, 1], or (B, S, S, 3) without `feedback`, -> coefficients (B, 290) float32 as in
+    `Dataset.representations.coefficients`. Channels: image BGR stretched to [0, 1], PNCC and normals as drawn by
+    `Dataset.representations.pncc`. A new network predicts about the mean face in the middle of the crop."""
     channels = IMAGE + FEEDBACK * config.feedback
     images = keras.Input((config.image_size, config.image_size, channels), name="images")
     x = _trunk(config, images)
@@ -155,3 +155,6 @@ def _inverted(config: Config, x: Any, filters: int, strides: int, name: str) -> 
     y = _normalised(config, y, f"{name}_depthwise", True)
     y = _conv(config, y, filters, 1, f"{name}_project", relu=False)
     return layers.Add(name=f"{name}_add")([x, y]) if strides == 1 and x.shape[-1] == filters else y
+
+
+NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build)

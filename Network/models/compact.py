@@ -1,10 +1,10 @@
-"""The `compact` network: 256 keypoints of the face in a photo, each with its uncertainty. Ours.
+"""The `compact` network: 256 keypoints of the face in an image, each with its uncertainty. Ours.
 
-A plain residual encoder (He et al. 2016) and heat maps (Sun et al. 2018, "Integral human pose regression") find a 16x16
-grid of points of the face in each photo, hidden ones too; a refinement stage looks again where they were found, all of
-them seen together in canonical coordinates (Network/layers/keypoints.py, Network/layers/canonical.py). What the keypoints of one or
-of several photos say of the face is in closed form: Network/readout/. An earlier version had a ConvLSTM over the photos
-and a learnt head behind them; the closed form is nearer to the truth without (docs/measured/readout.md).
+A plain residual encoder (He et al. 2016), a pyramid and heat maps (Sun et al. 2018, "Integral human pose regression")
+locate a 16x16 grid of points of the face in each image, hidden points included. Refinement stages correct them in
+canonical coordinates (Network/layers/keypoints.py, Network/layers/canonical.py). The face of one or of several images
+follows from the keypoints in closed form: Network/readout/. An earlier version had a ConvLSTM over the images and a
+learnt head behind them; the closed form has the smaller error without (docs/measured/readout.md).
 """
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ import keras
 import numpy as np
 from keras import layers
 
-from Network.layers.canonical import FaceFrame
-from Network.layers.convlstm import FoldTime, UnfoldTime
+from Network.layers.canonical import CanonicalFeatures
 from Network.layers.grid import resample
-from Network.layers.keypoints import KEYPOINT_SIDE, find_keypoints
+from Network.layers.keypoints import KEYPOINT_SIDE, Found, find_keypoints
 from Network.layers.normalisation import BatchNormalization
 from Network.layers.residual import residual_encoder
+from Network.layers.time import FoldTime, UnfoldTime
+from Network.models.registry import Network
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class Config:
     encoder_filters: tuple[int, ...] = (32, 48, 96, 160, 224)   # at 1/2, 1/4, 1/8, 1/16, 1/32 of the image
     encoder_blocks: tuple[int, ...] = (0, 0, 1, 2, 2)           # residual blocks of two 3x3 convolutions
     pyramid_filters: int = 96                       # at 1/8 of the image, before the heat maps
-    appearance: int = 24                                 # channels of appearance carried into the face's frame
-    refinements: int = 1                            # second looks, at 1/4 of the image, where the places were found
+    appearance: int = 24                            # appearance features of each keypoint
+    refinements: int = 1                            # refinement stages, on features at 1/4 of the image
     fine_filters: int = 48                          # of the features at 1/4
-    refine_filters: int = 64                        # of the two convolutions over the face of a second look
+    refine_filters: int = 64                        # of the two convolutions of a refinement stage
     batch_norm_momentum: float = 0.99
     batch_norm_replicas: int = 1                    # synchronise the statistics over so many replicas
     crop_margin: float = 1.15                       # the detector's box is grown by this before it is cut
@@ -63,45 +64,55 @@ class Config:
 
 COMPACT = Config()
 PRESETS = {"compact": COMPACT}
-ORDERED = True      # the face that is read off its keypoints is an ordered grid
 
 
 def build(config: Config) -> keras.Model:
-    """images (B, T, H, W, 3) float32 in [0, 1] -> {"places": keypoints (B, T, 256, 2) in image sides, (0, 0) the top
-    left corner; "log_variance": (B, T, 256) of a coordinate's error, in units of `losses.PLACE_UNIT`}, float32. Photos
-    do not see each other."""
+    """images (B, T, S, S, 3) float32 in [0, 1] -> {"keypoints": (B, T, 256, 2) in normalised coordinates, (0, 0) the
+    image's top left corner; "log_variance": (B, T, 256) of a coordinate's error, in units of `losses.KEYPOINT_UNIT`},
+    float32. Each image is processed alone."""
     images = keras.Input((config.images, config.image_size, config.image_size, 3), name="images")
-    outputs = _network(config, images)
-    outputs.pop("first_places", None)
+    outputs = _unfolded(config, images)
+    outputs.pop("first_keypoints", None)
     return keras.Model(images, outputs, name="compact")
 
 
 def build_training(config: Config) -> keras.Model:
-    """The same layers; with refinements also "first_places" (B, T, 256, 2), before them. Its weights are `build`'s, in
-    the same order."""
+    """The same layers; with refinements also "first_keypoints" (B, T, 256, 2), before the refinement stages."""
     images = keras.Input((config.images, config.image_size, config.image_size, 3), name="images")
-    return keras.Model(images, _network(config, images), name="compact")
+    return keras.Model(images, _unfolded(config, images), name="compact")
 
 
-def set_template(model: keras.Model, mean: np.ndarray) -> None:
-    """Tell a new network the mean face, an ordered grid (N, 3) in the unit sphere: its canonical coordinates."""
-    for layer in model.layers:          # without refinements nothing is in canonical coordinates
-        if layer.name == "face_frame":
-            layer.set_template(resample(mean, KEYPOINT_SIDE))
+def build_step(config: Config) -> keras.Model:
+    """The same layers for single images, for export: (B, S, S, 3) -> {"keypoints": (B, 256, 2), "log_variance":
+    (B, 256)}."""
+    image = keras.Input((config.image_size, config.image_size, 3), name="image")
+    found = _keypoints(config, image)
+    return keras.Model(image, {"keypoints": found.keypoints, "log_variance": found.log_variance}, name="compact")
 
 
-def _network(config: Config, images: Any) -> dict[str, Any]:
-    """All outputs for images (B, T, H, W, 3)."""
-    convolution, face_frame = partial(_conv, config), FaceFrame(name="face_frame")
-    levels = residual_encoder(FoldTime(name="fold")(images), config.encoder_filters, config.encoder_blocks, convolution)
-    found = find_keypoints(levels, convolution, face_frame, pyramid=config.pyramid_filters, appearance=config.appearance,
-                        refinements=config.refinements, fine=config.fine_filters, refine=config.refine_filters)
+def set_template(model: keras.Model, template: np.ndarray) -> None:
+    """Set the mean face, an ordered grid (N, 3) in the unit sphere, as the template of the canonical coordinates."""
+    for layer in model.layers:          # without refinements there are none
+        if isinstance(layer, CanonicalFeatures):
+            layer.set_template(resample(template, KEYPOINT_SIDE))
 
-    def unfold(array: Any, name: str) -> Any:
-        return UnfoldTime(name=name, dtype="float32")(array, images)
-    outputs = {"first_places": unfold(found.first, "first_places")} if config.refinements else {}
-    return {**outputs, "keypoints": unfold(found.keypoints, "keypoints"),
-            "log_variance": unfold(found.log_variance, "log_variance")}
+
+def _unfolded(config: Config, images: Any) -> dict[str, Any]:
+    """All outputs for images (B, T, S, S, 3)."""
+    found = _keypoints(config, FoldTime(name="fold")(images))
+    outputs = {"keypoints": found.keypoints, "log_variance": found.log_variance}
+    if config.refinements:
+        outputs["first_keypoints"] = found.first
+    return {name: UnfoldTime(name=name, dtype="float32")(array, images) for name, array in outputs.items()}
+
+
+def _keypoints(config: Config, images: Any) -> Found:
+    """For images (n, S, S, 3)."""
+    convolution = partial(_conv, config)
+    levels = residual_encoder(images, config.encoder_filters, config.encoder_blocks, convolution)
+    return find_keypoints(levels, convolution, CanonicalFeatures(name="canonical"), pyramid=config.pyramid_filters,
+                          appearance=config.appearance, refinements=config.refinements, fine=config.fine_filters,
+                          refine=config.refine_filters)
 
 
 def _conv(config: Config, x: Any, filters: int, name: str, stride: int = 1, kernel: int = 3, relu: bool = True) -> Any:
@@ -111,3 +122,7 @@ def _conv(config: Config, x: Any, filters: int, name: str, stride: int = 1, kern
     x = BatchNormalization(momentum=config.batch_norm_momentum, name=f"{name}_norm",
                            synchronized=config.batch_norm_replicas > 1)(x)
     return layers.ReLU(name=f"{name}_relu")(x) if relu else x
+
+
+NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,
+                  set_template=set_template, build_step=build_step)

@@ -1,8 +1,8 @@
-"""The `pix2pix` system: one photo -> a depth map, by a conditional GAN.
+"""The `pix2pix` system: one image -> a depth map, by a conditional GAN.
 
 Baby et al. 2020, "Face depth estimation and 3-D reconstruction", sections III and IV; what they leave open is taken
 from Isola et al. 2017, "Image-to-image translation with conditional adversarial networks" (pix2pix), 3.2, 3.3 and 6.1.
-Network/losses/gan.py has the losses, Network/training/gan_step.py the update. Left out here: the jitter, which is the data's
+Network/losses/gan.py has the losses, Network/training/gan_step.py the update. Left out here: the jitter, of the data
 (Datagenerator/augmentation/pair_jitter.py), and the way from depth to a surface, which is the representation's.
 """
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from Network.layers.convlstm import PACKAGE
+from Network.layers import PACKAGE
 from Network.layers.normalisation import BatchNormalization
+from Network.models.registry import Network
 
 CHOICES = {"scaling": ("unit", "minmax"), "encoder_activation": ("relu", "leaky_relu"), "distance": ("l1", "l2")}
 SLOPE = 0.2                 # of the leaky ReLUs
@@ -35,12 +36,12 @@ class Config:
     encoder_activation: str = "relu"                # the paper's; leaky_relu is pix2pix's own
     dropout: float = 0.5                            # behind the first `dropout_levels` transposed convolutions
     dropout_levels: int = 3
-    bottleneck_norm: bool = True                    # False: none at the lowest level, where one picture has one value
+    bottleneck_norm: bool = True                    # False: none at the lowest level, where an image has one value
     noise_channels: int = 0                         # of Gaussian noise z beside the image; 0: dropout is all the noise
     inference_as_published: bool = False    # as in training: dropout and z drawn, statistics of the batch itself
     discriminator_filters: tuple[int, ...] = (64, 128, 256, 512)            # 70x70 patches
     batch_norm_momentum: float = 0.99
-    batch_norm_replicas: int = 1                    # one only; the field is the house's
+    batch_norm_replicas: int = 1                    # 1 only; every Config has the field
     noise_seed: int = 0                             # of dropout and z
     distance: str = "l1"                            # l2: the mean of the squared differences
     distance_weight: float = 100.0                  # lambda
@@ -93,7 +94,7 @@ def build(config: Config) -> keras.Model:
     """The generator: images (B, S, S, 3) float32 in [0, 1] -> depth (B, S, S, 1) float32 in [-1, 1].
 
     The same images give the same depth, but for `inference_as_published`, where dropout and z are drawn anew for each
-    call and a picture's depth depends on the other pictures of its batch.
+    call and an image's depth depends on the other images of its batch.
     """
     always = config.inference_as_published
     images = keras.Input((config.image_size, config.image_size, 3), name="images")
@@ -165,7 +166,7 @@ def build_training(config: Config) -> keras.Model:
                         "generated": discriminator({"images": images, "depth": made})}, name="pix2pix")
 
 
-def inference(model: keras.Model) -> keras.Model:
+def predicting_part(model: keras.Model) -> keras.Model:
     """The generator in a model of `build_training`: what `build` gives, with this one's weights."""
     return model.get_layer("generator")
 
@@ -173,10 +174,6 @@ def inference(model: keras.Model) -> keras.Model:
 def data_settings(config: Config) -> dict[str, Any]:
     """Settings of the generator without which the network cannot be trained."""
     return {"scaling": config.scaling}
-
-
-def set_template(model: keras.Model, template: Any) -> None:
-    """Nothing: the network holds no face."""
 
 
 def _convolution(filters: int, name: str, **options: Any) -> layers.Conv2D:
@@ -257,3 +254,7 @@ class WithNoise(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "channels": self.channels, "always": self.always, "seed": self.seed}
+
+
+NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,
+                  predicting_part=predicting_part, data_settings=data_settings, adversarial=True)

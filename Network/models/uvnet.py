@@ -1,4 +1,4 @@
-"""The `uvnet` network: a photograph -> for every pixel the UV coordinates of the face that it shows, and two masks.
+"""The `uvnet` network: an image -> for every pixel the UV coordinates of the face that it shows, and two masks.
 
 Source: Ronkainen 2017, *Dense tracking of human facial geometry*, 3.4, Figure 3.11 and listing A.1; the U-net is
 Ronneberger et al. 2015's. Two 5x5 convolutions and a max-pooling a level on the way down, a transposed convolution and
@@ -7,9 +7,9 @@ two convolutions on the way up, beside each the pooled tensor of the way down, a
 The listing's CNTK defaults hold for every layer, the transposed convolutions too: Glorot's uniform initialisation,
 ReLU, zero padding, biases; the last convolution has no activation. Left out: nothing of the listing. Fields of Config
 that the listing does not have are off by default: a log-variance of u and v; of the outlook (4.5.1) depth from the same
-network, landmarks and head pose, which only the loss sees; and for `uvnet-small` batch normalisation and a stem, a
+network, landmarks and head pose, which only the loss reads; and for `uvnet-small` batch normalisation and a stem, a
 first convolution of stride 2, from whose resolution the last one leads back by sub-pixels (Shi et al. 2016).
-docs/deviations.md says where text and listing disagree.
+docs/deviations.md lists where text and listing disagree.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from Network.layers.convlstm import PACKAGE
+from Network.layers import PACKAGE
 from Network.layers.normalisation import BatchNormalization
 from Network.losses.points import MIN_LOG_VARIANCE
+from Network.models.registry import Network
 
-_INITIAL_LOG_VARIANCE = -3.0    # a fifth of the atlas's side: the error of a network that knows nothing
+_INITIAL_LOG_VARIANCE = -3.0    # a fifth of the atlas's side: the error before training
 CHOICES = {"scaling": ("unit", "minmax"), "normalisation": ("none", "batch"),
            "output_initializer": ("glorot_uniform", "zeros")}
 
@@ -40,7 +41,7 @@ class Config:
 
     image_size: int = 128                           # pixels, square; a multiple of 2^levels, with a stem of twice that
     scaling: str = "unit"                           # of the pixels: over 255; minmax: Dataset.io.images.minmax
-    levels: int = 6                                 # 43.7 M parameters, as the paper counts; its text says 7
+    levels: int = 6                                 # 43.7 M parameters, as the paper counts; its text has 7
     first_features: int = 32
     growth: float = 1.75                            # of the features with every level down
     up_growth: float = 1.25                         # features on the way up over those of the same level down
@@ -102,15 +103,14 @@ UVNET = Config()
 SMALL = Config(levels=5, stem=32, features=(48, 64, 96, 144, 208), up_features=(48, 64, 96, 128, 176),
                kernel_sizes=(3,), normalisation="batch", output_initializer="zeros", confidence=True)
 PRESETS = {"uvnet": UVNET, "uvnet-small": SMALL}
-ORDERED = False     # the output is a map of the image, no grid of points
 
 
 def build(config: Config) -> keras.Model:
     """images (B, S, S, 3) float32 in [0, 1] -> maps (B, S, S, C) float32: U, V, mask, occluded mask; with `depth` it
     follows, 1 at the face's nearest point, as `Dataset.representations.depth` has it; with `confidence` u and v's
-    log-variance comes last, at least LEAST_LOG_VARIANCE. All but the masks means something inside the mask only. Masks
-    are plain numbers that training brings near 0 and 1: nothing clips them."""
-    return inference(build_training(config))
+    log-variance comes last, at least MIN_LOG_VARIANCE. Everything but the masks is defined inside the mask only. Masks
+    are plain numbers, near 0 and 1 after training, not clipped."""
+    return predicting_part(build_training(config))
 
 
 def build_training(config: Config) -> keras.Model:
@@ -151,20 +151,16 @@ def data_settings(config: Config) -> dict[str, Any]:
     return {"scaling": config.scaling, **({"extras": extras} if extras else {})}
 
 
-def inference(model: keras.Model) -> keras.Model:
+def predicting_part(model: keras.Model) -> keras.Model:
     """Of a model of `build_training` the part that `build` gives, with this one's weights."""
     if not isinstance(model.output, dict):
         return model
     return keras.Model(model.input, model.output["maps"], name="uvnet")
 
 
-def set_template(model: keras.Model, template: Any) -> None:
-    """Nothing: the network holds no face."""
-
-
 @keras.saving.register_keras_serializable(PACKAGE)
 def floored_log_variance(x: Any) -> Any:
-    """log(e^x + e^LEAST_LOG_VARIANCE): smooth, so that one pixel that is too certain cannot break a training."""
+    """log(e^x + e^MIN_LOG_VARIANCE): smooth, so that one overconfident pixel cannot break a training."""
     return MIN_LOG_VARIANCE + ops.softplus(x - MIN_LOG_VARIANCE)
 
 
@@ -213,9 +209,9 @@ def _auxiliary(config: Config, x: Any) -> dict[str, Any]:
 
 
 class Maps(NamedTuple):
-    """What a network says of one photograph, at the size of its input."""
+    """The output for one image, at the size of the network's input."""
 
-    uv: np.ndarray                      # (S, S, 2) float32, places in the atlas; NaN where mask is False
+    uv: np.ndarray                      # (S, S, 2) float32, coordinates in the atlas; NaN where mask is False
     mask: np.ndarray                    # (S, S) bool: the face, whatever stands in front of it
     occluded: np.ndarray                # (S, S) bool: the face where nothing stands in front of it
     log_variance: np.ndarray | None     # (S, S, 2) float32 of u and v; NaN where mask is False; None without
@@ -238,3 +234,7 @@ def read_maps(output: np.ndarray, threshold: float = 0.5) -> Maps:
     return Maps(inside(np.clip(output[..., :2], 0, 1)), mask, mask & (output[..., 3] > threshold),
                 inside(output[..., -2:]) if channels >= 6 else None,
                 inside(np.minimum(output[..., 4:5], 1))[..., 0] if channels % 2 else None)
+
+
+NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,
+                  predicting_part=predicting_part, data_settings=data_settings)

@@ -5,10 +5,10 @@ regression", as the seed reviews it: two stacked hourglasses of residual modules
 192x192 -> a volume of 192x192x200, whose layers are the channels; `guided` by 68 heat maps of landmarks that are
 stacked with the image, or `multitask`, which regresses them beside the volume. Equation (1): Network/losses/volume.py.
 
-The seed says nothing of stem, depth and head. Here: 7x7 at stride 2, modules and a max-pooling to 48x48 (Newell et al.
-2016, 3.1), hourglasses down to 3x3, one upsampling with a module, and a transposed convolution (2x2, stride 2) to the
+The seed does not describe stem, depth and head. Here: 7x7 at stride 2, modules and a max-pooling to 48x48 (Newell et
+al. 2016, 3.1), hourglasses down to 3x3, one upsampling with a module, and a transposed convolution (2x2, stride 2) to the
 image's size. Multitask forks after the first hourglass. Left out: intermediate supervision. docs/deviations.md lists
-all of it.
+these choices.
 """
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from keras import layers
 
 from Network.layers.hourglass import Residual, hourglass
 from Network.layers.normalisation import BatchNormalization
+from Network.models.registry import Network
 
 VARIANTS = ("plain", "guided", "multitask")
 LANDMARKS = 68
@@ -79,7 +80,6 @@ VRN = Config()
 SMALL = Config(image_size=64, layers=64, features=128, stem=(32, 64), depth=2, head=(96,),
                landmark_features=64)
 PRESETS = {"vrn": VRN, "vrn-small": SMALL}
-ORDERED = False     # the output is a volume, no grid of points
 
 
 def build(config: Config) -> keras.Model:
@@ -90,13 +90,13 @@ def build(config: Config) -> keras.Model:
 
 
 def build_training(config: Config) -> keras.Model:
-    """With all that the loss looks at: {"volume": logits as `build` gives them} and, `guided` and `multitask`,
+    """With all outputs that the loss reads: {"volume": logits as `build` gives them} and, `guided` and `multitask`,
     "heat_maps" (B, S/4, S/4, 68) float32: about 1 where a landmark is, 0 elsewhere; `read_landmarks` reads them."""
     images, outputs = _network(config)
     return keras.Model(images, outputs, name=f"vrn_{config.variant}")
 
 
-def inference(model: keras.Model) -> keras.Model:
+def predicting_part(model: keras.Model) -> keras.Model:
     """The part of a model of `build_training` that predicts: what `build` gives, with this one's weights."""
     return keras.Model(model.inputs[0], model.get_layer("volume").output, name="vrn")
 
@@ -168,7 +168,7 @@ def _head(config: Config, x: Any) -> Any:
 def _heat_maps(config: Config, x: Any, name: str) -> Any:
     """One hourglass -> (B, S/4, S/4, 68) float32, plain numbers: L2 brings them near 0 and 1."""
     x = _stage(config, x, config.landmark_features, f"{name}_hourglass")
-    small = keras.initializers.RandomNormal(stddev=1e-3)        # else all it learns at first is to be quiet
+    small = keras.initializers.RandomNormal(stddev=1e-3)        # larger initial maps are first unlearnt
     return layers.Conv2D(LANDMARKS, 1, kernel_initializer=small, dtype="float32", name=f"{name}_maps")(x)
 
 
@@ -183,3 +183,7 @@ def _relu(config: Config, x: Any, name: str) -> Any:
     x = BatchNormalization(momentum=config.batch_norm_momentum, name=f"{name}_norm",
                            synchronized=config.batch_norm_replicas > 1)(x)
     return layers.ReLU(name=f"{name}_relu")(x)
+
+
+NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,
+                  predicting_part=predicting_part)

@@ -24,7 +24,8 @@ from Network.config.flags import exit_code
 from Network.readout.canonical import Sums, features_of, observe, sums_of
 from Network.readout.estimate import FaceKeypoints, face_keypoints, yaw_of, yaw_weights
 from Network.readout.gaussian import LinearGaussian, Moments, Prior, apply, learn, moments_of, posterior, total
-from Network.readout.model import WEIGHTS, YAWS, KeypointModel, file_hash, read_keypoint_model, write_keypoint_model
+from Network.readout.model import (YAWS, KeypointModel, file_hash, read_keypoint_model, weights_file,
+                                   write_keypoint_model)
 from Network.readout.outliers import precision_of
 
 Keypoints = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -198,9 +199,9 @@ def fit(training: list[Part], held: Part, weights: str) -> tuple[KeypointModel, 
 def fit_run(run: Path, shards: Shards, cache: Path | None = None, subjects: int = 0,
             progress: Callable[..., Any] = lambda items, total: items) -> dict[str, Any]:
     """Write RUN/keypoint_model.npz -> what `fit` says of it. subjects: training subjects, 0 for all. ValueError when
-    nobody is left on either side of the held-out numbers, or RUN is no weight folder of `compact`."""
+    nobody is left on either side of the held-out numbers, or RUN is no run or weight folder of `compact`."""
     from Network.readout.finder import keypoint_finder
-    weights = file_hash(Path(run) / WEIGHTS)
+    weights = file_hash(weights_file(run))
     parts = list(parts_of(shards, keypoint_finder(run), cache, progress))
     everybody = Part(*(np.concatenate(column) for column in zip(*parts))) if parts else None
     inside = np.flatnonzero(shards.subjects < HELD_OUT)

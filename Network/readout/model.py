@@ -52,6 +52,16 @@ def shapes_of(counts: int) -> dict[str, tuple[int, ...]]:
             "precision": (KEYPOINTS, KEYPOINTS)}
 
 
+def weights_file(source: str | Path) -> Path:
+    """The file of the weights that a keypoint model is tied to. source: a weight folder, a run folder, for its
+    best_validation, or a checkpoint's .keras file in one."""
+    source = Path(source)
+    if source.is_dir():
+        packed = source / WEIGHTS
+        return packed if packed.is_file() else source / "best_validation.npz"
+    return source.with_name("state.npz" if source.stem == "last" else f"{source.stem}.npz")
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 (hex) of a file. ValueError, naming it, where there is none."""
     try:
@@ -74,10 +84,12 @@ def write_keypoint_model(folder: Path, model: KeypointModel) -> Path:
     return folder / FILE
 
 
-def read_keypoint_model(folder: Path, face_model: FaceModel | None = None) -> KeypointModel:
-    """What write_keypoint_model wrote. ValueError, naming the file: missing, unreadable, too large, of another version,
-    shape, face model (default: the one in use) or other weights than those beside it."""
-    path = Path(folder) / FILE
+def read_keypoint_model(source: str | Path, face_model: FaceModel | None = None) -> KeypointModel:
+    """What write_keypoint_model wrote. source: as `weights_file`. ValueError, naming the file: missing, unreadable, too
+    large, of another version, shape, face model (default: the one in use) or other weights than those of `source`."""
+    path = (Path(source) if Path(source).is_dir() else Path(source).parent) / FILE
+    if not path.is_file():
+        raise ValueError(f"{path.parent}: holds no {FILE}; run  python -m Network.readout.fit {path.parent} SHARDS")
     try:
         with zipfile.ZipFile(path) as archive:          # before anything is unpacked
             size = sum(entry.file_size for entry in archive.infolist())
@@ -94,9 +106,9 @@ def read_keypoint_model(folder: Path, face_model: FaceModel | None = None) -> Ke
     if face != model_hash(face_model or load_face_model()):
         raise ValueError(f"{path}: its coefficients are of face model {face[:12]}, received "
                          f"{model_hash(face_model or load_face_model())[:12]}")
-    if weights != file_hash(path.parent / WEIGHTS):
-        raise ValueError(f"{path}: was learnt of other weights than {WEIGHTS} beside it; run "
-                         "python -m Network.readout.fit")
+    if weights != file_hash(weights_file(source)):
+        raise ValueError(f"{path}: was learnt of other weights than {weights_file(source).name}; run  "
+                         f"python -m Network.readout.fit {path.parent} SHARDS")
     kinds = {"counts": np.int64, "precision": np.float64}
     arrays = {name: values.astype(kinds.get(name, np.float32)) for name, values in found.items()}
     return KeypointModel(**arrays, face=face, weights=weights)

@@ -6,12 +6,12 @@
     best_validation.keras   the same as a Keras model that predicts, without what only training needs
     best_training.npz, .keras   the thesis's trainmodel.h5: the best training loss
     last.keras              the predicting model of the last state
-    state.npz               weights and optimizer by name, progress: the one truth for --resume
+    state.npz               weights and optimizer by name, progress: all that --resume reads
     loss.png                Figure 22
 
-Weights are matched by name (Network/training/named_weights.py). Files of strangers: a `.keras` file is opened for its weights,
-which are read into our own model; where no config.json lies beside it, Keras's safe mode reads it. A `.h5` file is
-read through h5py as arrays; the config in it, which can hold code, is never looked at.
+Weights are matched by name (Network/training/named_weights.py). Untrusted files: a `.keras` file is opened for its
+weights, which are read into our own model; without a config.json beside it, Keras's safe mode reads it. A `.h5` file
+is read through h5py as arrays; the config in it, which can hold code, is never read.
 """
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ import keras
 import numpy as np
 
 from Dataset.io.atomic import atomic_path, remove_leftovers, write_text
-from Network import get_network
+from Network.models.registry import get_network
 from Network.config.flags import check_sizes, from_dict
 from Network.training.named_weights import copy_weights, fill, fill_model, named_slots, named_variables, named_weights
 
 CHECKPOINTS = ("best_validation", "best_training", "last")
 MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes")     # by a resumed run
-LATER = ("face_model",)     # of what a config says of its data: runs from before it did not, and are resumed
+LATER = ("face_model",)     # of the data's description: older runs lack it and can be resumed
 PACKAGES = ("tensorflow", "jax", "keras", "numpy", "opencv-python", "open3d")
 
 
@@ -99,7 +99,7 @@ class RunFolder:
         self.path, self.predicting = Path(path), predicting
 
     def start(self, config: dict[str, Any]) -> None:
-        """Begin a run: write config.json. ValueError when the folder already holds a run."""
+        """Start a run: write config.json. ValueError when the folder already holds a run."""
         if (self.path / "config.json").exists():
             raise ValueError(f"{self.path}: holds a run already; go on with --resume, or name another --run folder")
         write_text(self.path / "config.json", json.dumps({**config, "versions": versions()}, indent=1) + "\n")
@@ -119,7 +119,7 @@ class RunFolder:
         return config
 
     def resumed(self, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """The config of an old run that goes on. What only says when to stop may be changed on the command line.
+        """The config of a run that is resumed. Settings that decide when to stop may be changed on the command line.
 
         ValueError when something else that was typed differs from the run's own config.
         """
@@ -131,19 +131,18 @@ class RunFolder:
                 elif (part, name, value) == ("settings", "precision", "auto"):
                     continue                        # resolved when the run began
                 elif old[part].get(name) != json.loads(json.dumps(value)):
-                    raise ValueError(f"{self.path}: was begun with {name} = {old[part].get(name)!r}, not {value!r}; "
+                    raise ValueError(f"{self.path}: was started with {name} = {old[part].get(name)!r}, not {value!r}; "
                                      f"a resumed run can change {', '.join(MAY_CHANGE)} only")
         return old
 
     def checked(self, config: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """`config`, if it was begun on this data. ValueError else: another split would train on people held out.
+        """`config`, if it was started on this data; else ValueError: another split would train on held-out subjects.
 
-        data    what config.json says of the data folder: "order", "people"; what runs say since later (LATER) may be
-                missing
+        data    the description of the data folder in config.json: "order", "subjects"; entries in LATER may be missing
         """
         for name, value in data.items():
             if (name in config or name not in LATER) and config.get(name) != json.loads(json.dumps(value)):
-                raise ValueError(f"{self.path}: was begun on data with other {name}; resume with the same data folder")
+                raise ValueError(f"{self.path}: was started on data with other {name}; resume with the same folder")
         return config
 
     def there(self, names: dict[str, str]) -> list[str]:
@@ -198,13 +197,13 @@ class RunFolder:
         self.write_history(progress.history)
 
     def has_state(self) -> bool:
-        """Whether there is a state to resume from: a run that was killed before its first one begins again."""
+        """Whether there is a state to resume from: a run that was killed before its first state starts again."""
         return (self.path / "state.npz").exists()
 
     def load_state(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Progress:
-        """Fill the model and the optimizer and say where to go on. ValueError when nothing fits."""
+        """Fill the model and the optimizer and return where the run stands. ValueError when they do not fit."""
         path = self.path / "state.npz"
-        if not path.exists():       # killed before the first state: the run begins again, from the same seed
+        if not path.exists():       # killed before the first state: starts again, from the same seed
             self.config()
             return Progress()
         variables = _variables(model, optimizer)
@@ -233,13 +232,13 @@ def model_from_config(config: dict[str, Any], replicas: int = 1, training: bool 
     """A new model of a run's config.json. ValueError for an unknown network or setting.
 
     replicas  over how many BatchNormalization shares its statistics while it trains
-    training  with the outputs that only the loss looks at, where the network has some; the weights are the same
+    training  with the outputs that only the loss reads, where the network has some; the weights are the same
     """
     try:
         network = get_network(config["network"])
-        model = from_dict(network.Config, config["model"])
+        model = from_dict(network.config, config["model"])
         check_sizes(model)
-        build = getattr(network, "build_training", network.build) if training else network.build
+        build = network.build_training if training else network.build
         return build(dataclasses.replace(model, batch_norm_replicas=replicas))
     except (KeyError, TypeError) as error:
         raise ValueError(f"config.json: not a config of this program: {error}") from None

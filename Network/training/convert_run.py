@@ -1,4 +1,4 @@
-"""Carry a training on through a renaming:  python -m Network.training.convert_run RUN -o OUT [--names NAMES.json]
+"""Carry a run through a renaming of layers:  python -m Network.training.convert_run RUN -o OUT [--names NAMES.json]
 
 NAMES.json maps old names to new ones: of layers ("down_0": "encoder_0", with all their weights) or of single weights
 ("down_0/kernel": "encoder_0/kernel"). OUT is a copy of the run folder whose weights, optimizer's slots and checkpoints
@@ -35,8 +35,8 @@ def renamed(keys: Iterable[str], names: Mapping[str, str]) -> dict[str, str]:
     for key in keys:
         part = next((part for part in PARTS if key.startswith(part)), "")
         words = key.removeprefix(part).split("/")
-        begins = ["/".join(words[:count]) for count in range(len(words), 0, -1)]
-        old = next((begin for begin in begins if begin in names), None)
+        prefixes = ["/".join(words[:count]) for count in range(len(words), 0, -1)]
+        old = next((prefix for prefix in prefixes if prefix in names), None)
         rest = key.removeprefix(part) if old is None else names[old] + key.removeprefix(part)[len(old):]
         found[key] = part + rest
     if len(set(found.values())) != len(found):
@@ -57,7 +57,7 @@ def convert_run(folder: Path, output: Path, names: Mapping[str, str]) -> None:
         raise ValueError(f"{output}: exists; name a new folder")
     config = RunFolder(folder).config()
     files = _named_files(folder, config)
-    known = {begin for arrays in files.values() for key in arrays for begin in _begins(key)}
+    known = {prefix for arrays in files.values() for key in arrays for prefix in _prefixes(key)}
     unknown = sorted(set(names) - known)
     if unknown:
         raise ValueError(f"{folder}: has no weight or layer named {', '.join(unknown)}")
@@ -72,7 +72,7 @@ def convert_run(folder: Path, output: Path, names: Mapping[str, str]) -> None:
         predicting.save(output / f"{checkpoint}.keras")
 
 
-def _begins(key: str) -> list[str]:
+def _prefixes(key: str) -> list[str]:
     words = key.removeprefix("model/").split("/")
     return ["/".join(words[:count]) for count in range(1, len(words) + 1)]
 
@@ -115,8 +115,8 @@ def _by_name(folder: Path, config: dict[str, Any], state: dict[str, np.ndarray])
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m Network.training.convert_run", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m Network.training.convert_run", description=__doc__,
+                                     allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True)
     parser.add_argument("--names", metavar="NAMES.json", type=Path, help="old name -> new name; default: none changes")

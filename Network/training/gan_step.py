@@ -14,51 +14,21 @@ import tensorflow as tf
 
 from Network.losses.gan import distance, fooling, telling_apart
 from Network.training.batches import Batch
+from Network.training.optimizers import TwoOptimizers
 from Network.training.settings import Settings
 
 BETA_1 = 0.5        # of Adam; Isola et al. 2017, 3.3. The paper gives none
-
-
-class TwoOptimizers:
-    """What the trainer and the run folder need of an optimizer, for two that keep step."""
-
-    def __init__(self, generator: keras.optimizers.Optimizer, discriminator: keras.optimizers.Optimizer) -> None:
-        self.generator, self.discriminator = generator, discriminator
-
-    @property
-    def parts(self) -> dict[str, keras.optimizers.Optimizer]:
-        """Name of the part of the model -> its optimizer."""
-        return {"generator": self.generator, "discriminator": self.discriminator}
-
-    @property
-    def variables(self) -> list[Any]:
-        """The generator's, then the discriminator's."""
-        return [*self.generator.variables, *self.discriminator.variables]
-
-    @property
-    def built(self) -> bool:
-        """Whether both have their variables."""
-        return self.generator.built and self.discriminator.built
-
-    @property
-    def learning_rate(self) -> Any:
-        """The one rate of both."""
-        return self.generator.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, rate: float) -> None:
-        self.generator.learning_rate = self.discriminator.learning_rate = rate
 
 
 def make_optimizers(settings: Settings) -> TwoOptimizers:
     """Two Adams; the trainer sets the rate. ValueError for float16, whose loss scale two losses cannot share,
     for replicas and for other optimizers."""
     if settings.precision == "mixed_float16":
-        raise ValueError("precision mixed_float16 is not done for a GAN; use float32 or mixed_bfloat16")
+        raise ValueError("precision mixed_float16 is not supported for a GAN; use float32 or mixed_bfloat16")
     if settings.strategy != "none":
-        raise ValueError(f"strategy {settings.strategy} is not done for a GAN; use none")
+        raise ValueError(f"strategy {settings.strategy} is not supported for a GAN; use none")
     if settings.optimizer != "adam":
-        raise ValueError(f"optimizer {settings.optimizer} is not done for a GAN; use adam")
+        raise ValueError(f"optimizer {settings.optimizer} is not supported for a GAN; use adam")
     return TwoOptimizers(*(keras.optimizers.Adam(beta_1=BETA_1) for _ in range(2)))
 
 
@@ -120,7 +90,7 @@ class GanStep:
     def train(self, batches: Sequence[Batch]) -> float:
         """One update of both networks from one batch -> the generator's mean loss, from before the update.
 
-        ValueError for several micro-batches: batch normalisation would see other batches, and nobody has asked.
+        ValueError for several micro-batches: batch normalisation would see other batches.
         """
         if len(batches) != 1:
             raise ValueError(f"accumulate must be 1 for a GAN, got {len(batches)} batches for one update")

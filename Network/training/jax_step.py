@@ -1,6 +1,6 @@
 """The gradient step on JAX: `stateless_call`, jax.grad and `stateless_apply` in one jitted function, buffers donated.
 
-The same update as Network/training/tf_step.py, which says what is done and why; one process, one device. TensorFlow is never
+The same update as Network/training/tf_step.py, which documents it; one process, one device. TensorFlow is never
 imported. Between updates the weights live in the step, not in the Keras variables: see `GradientStep.model`.
 """
 from __future__ import annotations
@@ -58,7 +58,7 @@ def prepare(settings: Settings) -> OneDevice:
     strategy = make_strategy(settings.strategy)
     if settings.deterministic:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
-    # float32 is float32: with a GPU's 10-bit mantissas (JAX's default there) the geometry between photograph and memory
+    # float32 is float32: with a GPU's 10-bit mantissas (JAX's default there) the geometry of the keypoints
     # would differ from what TensorFlow on a CPU computes from the same weights. bfloat16 products stay as they are.
     jax.config.update("jax_default_matmul_precision", "float32")
     keras.utils.set_random_seed(settings.seed)
@@ -105,26 +105,26 @@ class GradientStep:
             optimizer.build(model.trainable_variables)
 
         def gradients(state: State, x: Any, y: Any, count: Any) -> tuple[State, list[jax.Array], jax.Array]:
-            def scaled_share(trained: list[jax.Array]) -> tuple[jax.Array, tuple[jax.Array, list[jax.Array]]]:
+            def scaled_part(trained: list[jax.Array]) -> tuple[jax.Array, tuple[jax.Array, list[jax.Array]]]:
                 prediction, kept = model.stateless_call(trained, state.kept, x, training=True)
-                share = keras.ops.sum(add_parts(loss(y, prediction))) / count
+                part = keras.ops.sum(add_parts(loss(y, prediction))) / count
                 with keras.StatelessScope(list(zip(optimizer.variables, state.slots))):
-                    return optimizer.scale_loss(share), (share, kept)
-            grads, (share, kept) = jax.grad(scaled_share, has_aux=True)(state.trained)
-            return state._replace(kept=kept), grads, share
+                    return optimizer.scale_loss(part), (part, kept)
+            grads, (part, kept) = jax.grad(scaled_part, has_aux=True)(state.trained)
+            return state._replace(kept=kept), grads, part
 
         def applied(state: State, grads: list[jax.Array]) -> State:
             trained, slots = optimizer.stateless_apply(state.slots, grads, state.trained)
             return State(trained, state.kept, slots)
 
         def update(state: State, x: Any, y: Any, count: Any) -> tuple[State, jax.Array]:
-            state, grads, share = gradients(state, x, y, count)
-            return applied(state, grads), share
+            state, grads, part = gradients(state, x, y, count)
+            return applied(state, grads), part
 
         def accumulate(state: State, totals: list[jax.Array], x: Any, y: Any, count: Any
                        ) -> tuple[State, list[jax.Array], jax.Array]:
-            state, grads, share = gradients(state, x, y, count)
-            return state, [total + grad for total, grad in zip(totals, grads)], share
+            state, grads, part = gradients(state, x, y, count)
+            return state, [total + grad for total, grad in zip(totals, grads)], part
 
         def apply(state: State, totals: list[jax.Array]) -> tuple[State, list[jax.Array]]:
             return applied(state, totals), [jax.numpy.zeros_like(total) for total in totals]
@@ -134,7 +134,7 @@ class GradientStep:
             parts = loss(y, prediction)
             return {"loss": add_parts(parts), **(parts if isinstance(parts, dict) else {})}
 
-        # donated: the new values take the old ones' memory
+        # donated: the new values reuse the buffers of the old ones
         self._update = jax.jit(update, donate_argnums=0)
         self._accumulate = jax.jit(accumulate, donate_argnums=(0, 1))
         self._apply = jax.jit(apply, donate_argnums=(0, 1))
@@ -178,14 +178,14 @@ class GradientStep:
         count = np.float32(sum(samples(x) for x, _ in batches))
         state = self._taken()
         if len(batches) == 1:
-            self._state, share = self._update(state, *_arrays(batches[0]), count)
-            return float(share)
+            self._state, part = self._update(state, *_arrays(batches[0]), count)
+            return float(part)
         if self._totals is None:            # made once, on the first update that needs them
             self._totals = [jax.numpy.zeros_like(value) for value in state.trained]
         total = 0.0
         for batch in batches:
-            self._state, self._totals, share = self._accumulate(self._state, self._totals, *_arrays(batch), count)
-            total += float(share)
+            self._state, self._totals, part = self._accumulate(self._state, self._totals, *_arrays(batch), count)
+            total += float(part)
         self._state, self._totals = self._apply(self._state, self._totals)
         return total
 

@@ -18,13 +18,13 @@ import keras
 import numpy as np
 
 from Dataset.representations.points import SIZE
-from Network import NETWORKS, get_network
+from Network.models.registry import NETWORKS, get_network
 from Network.training.checkpoints import CHECKPOINTS, RunFolder, model_from_config
 from Network.training.named_weights import fill, named_weights
 
 log = logging.getLogger(__name__)
 WEIGHTS, WEIGHTS_VERSION = "weights.npz", 2
-#: the weights in the box: what demo.py uses when no model is named
+#: the bundled weights that demo.py uses by default
 DEFAULT_MODEL = Path(__file__).parents[1] / "weights" / "compact"
 BUNDLED = DEFAULT_MODEL.parent
 
@@ -32,7 +32,7 @@ BUNDLED = DEFAULT_MODEL.parent
 class Loaded(NamedTuple):
     """A model and what is known of it. `config` is {} for a bare file; `points` is N of its faces (B, N, 3);
     `image_size` the side of its square input; `images` its number of images, None for any number;
-    `order` "grid" when a point's index means a place on the face, else "random"."""
+    `order` "grid" when the points are an ordered grid of the face, else "random"."""
 
     model: keras.Model
     config: dict[str, Any]
@@ -43,12 +43,12 @@ class Loaded(NamedTuple):
     order: str
 
     def with_model(self, model: keras.Model) -> Loaded:
-        """Another model of the same config in its place."""
+        """The same with another model of the same config."""
         return self._replace(model=model)
 
 
 def bundled_models() -> dict[str, Path]:
-    """Name -> weight folder of every network that comes with the program, the default one first."""
+    """Name -> weight folder of every bundled network, the default one first."""
     found = {}
     for config in sorted(BUNDLED.glob("*/config.json"), key=lambda path: (path.parent != DEFAULT_MODEL, path)):
         if json.loads(config.read_text()).get("network") in NETWORKS:
@@ -57,15 +57,14 @@ def bundled_models() -> dict[str, Path]:
 
 
 def model_path(path: str | Path) -> Path:
-    """Where a model lies: the path itself, or, where nothing is there, the folder of the one in the box of this name.
-    """
+    """The path itself, or, where it does not exist, the folder of the bundled model of this name."""
     path = Path(path)
     return path if path.exists() else bundled_models().get(str(path), path)
 
 
 def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
     """Load a run folder's checkpoint `which`, a weight folder, a `.keras` or an `.h5` file (the thesis's network), or
-    the model in the box of this name ("compact"), where no such file is.
+    the bundled model of this name ("compact"), where no such file exists.
 
     ValueError, in one line that names the file, for anything else.
     """
@@ -83,7 +82,7 @@ def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
             raise ValueError(f"{path}: holds no {file.name} yet")
         return load_model(file)
     if not path.is_file():
-        raise ValueError(f"{path}: no such model file or run folder; in the box are {', '.join(bundled_models())}")
+        raise ValueError(f"{path}: no such model file or run folder; bundled are {', '.join(bundled_models())}")
     config = RunFolder(path.parent).config() if (path.parent / "config.json").is_file() else {}
     readers = {".keras": _read_keras, ".h5": _read_h5}
     if path.suffix not in readers:
@@ -121,8 +120,7 @@ def read_weights(path: Path, model: keras.Model) -> None:
 
 
 def weights_digest(folder: str | Path) -> str:
-    """SHA-256 (hex) of a weight folder's weights: names, shapes, values, and the config that they are tied to. What is
-    fitted to a network's answers, as a calibration is, keeps it, so that other weights are noticed.
+    """SHA-256 (hex) of a weight folder's weights: names, shapes, values, and the config that they are tied to.
 
     It does not depend on how the file is compressed. ValueError when there is no weights.npz that can be read.
     """
@@ -137,16 +135,15 @@ def weights_digest(folder: str | Path) -> str:
     return hashed.hexdigest()
 
 
-def begin_with(model: keras.Model, source: str, prefixes: Sequence[str] = ()) -> int:
-    """Copy the weights of every layer that a run or model file shares with a new model, by name -> how many; with
-    `prefixes`, only of layers whose names begin with one of them. A model in a model counts by its layers; one that
-    is alone in the file, as pix2pix's generator in its weight folder, gives them to the part of its name. With
-    `prefixes` a layer in a part ("generator/down_0") also takes what another kind of network has under its own name.
+def warm_start(model: keras.Model, source: str, prefixes: Sequence[str] = ()) -> int:
+    """Copy weights from a run or model file into a new model, layer by layer by name -> number of layers.
 
-    So a run begins where one of other sizes, of another memory, or of a first stage ended. A wider convolution takes
-    the narrower one's weights, and what it was and what is new do not mix at first (Chen et al. 2016, "Net2Net": the
-    function is kept). Layers of another kind or narrower ones are left alone. Nothing for "". ValueError when no layer
-    fits, or when a prefix names none of the model's.
+    prefixes  only layers whose names or paths begin with one of them; (): all
+    A model in a model counts by its layers, by path ("generator/down_0"). A file that holds such a part alone, as
+    pix2pix's weight folder holds the generator, fills the part of its name; with `prefixes` a layer in a part also
+    takes the weights of the same name in another kind of network. A wider convolution takes the narrower one's weights
+    so that the function is kept at first (Chen et al. 2016, "Net2Net"). Layers of another kind, and narrower ones, keep
+    theirs. Nothing happens for source "". ValueError when no layer fits, or when a prefix names no layer of the model.
     """
     if not source:
         return 0
@@ -160,7 +157,7 @@ def begin_with(model: keras.Model, source: str, prefixes: Sequence[str] = ()) ->
     known, taken = _paths(first, f"{first.name}/" if first.name in parts else ""), 0
     for prefix in prefixes:
         if not _named(ours, (prefix,)):
-            raise ValueError(f"take: the network has no layer whose name begins with {prefix!r}")
+            raise ValueError(f"transfer: the network has no layer whose name begins with {prefix!r}")
     for name, layer in (_named(ours, prefixes) if prefixes else ours).items():
         found = known.get(name, known.get(name.rsplit("/", 1)[-1]) if prefixes else None)
         weights = found.get_weights() if found is not None else []
@@ -172,7 +169,7 @@ def begin_with(model: keras.Model, source: str, prefixes: Sequence[str] = ()) ->
     if not taken:
         raise ValueError(f"{source}: shares no layer with this network")
     weighty = sum(bool(layer.weights) for layer in ours.values())
-    log.info("%s: began with its weights in %d of %d layers", source, taken, weighty)
+    log.info("%s: initial weights of %d of %d layers", source, taken, weighty)
     return taken
 
 
@@ -198,7 +195,7 @@ def _widens(old: list[tuple[int, ...]], new: list[tuple[int, ...]]) -> bool:
 
 
 def _widened(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """`new` with `old` (..., I, O) in its first channels; old outputs hear nothing from new inputs."""
+    """`new` with `old` (..., I, O) in its first channels; old outputs do not depend on new inputs."""
     if old.shape == new.shape:
         return old
     new = new.copy()
@@ -223,7 +220,7 @@ def freeze(model: keras.Model, prefixes: Sequence[str]) -> None:
 def thesis_model() -> keras.Model:
     """The thesis's network with new weights, for its layers and its size."""
     network = get_network("convlstm")
-    return network.build(network.THESIS)
+    return network.build(network.presets["thesis"])
 
 
 def _loaded(model: keras.Model, config: dict[str, Any], source: Path) -> Loaded:

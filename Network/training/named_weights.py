@@ -1,4 +1,4 @@
-"""Weights by name: every variable of a model and of its optimizer under a name that says which layer it belongs to.
+"""Weights by name: every variable of a model and of its optimizer under a name that contains its layer.
 
 A name is the path of the layer and of the variable in it: "down_0/kernel", in a model within a model
 "generator/down_0/kernel". An optimizer's slot is named after the variable that it belongs to: "down_0/kernel/momentum".
@@ -10,6 +10,8 @@ from typing import Any, Iterable, Mapping
 
 import keras
 import numpy as np
+
+from Network.training.optimizers import TwoOptimizers
 
 _SHOWN = 4      # names in a message
 
@@ -42,10 +44,10 @@ def named_weights(model: keras.Model) -> dict[str, keras.Variable]:
 def named_slots(model: keras.Model, optimizer: Any) -> dict[str, keras.Variable]:
     """Name -> variable of a built optimizer of the model's trainable variables: "iteration", "down_0/kernel/momentum".
 
-    An optimizer with `parts` {name: optimizer}, each of one part of the model, has "generator/iteration".
+    Those of `TwoOptimizers` have the name of their part in front: "generator/iteration".
     """
     names = {id(variable): name for name, variable in named_variables(model).items()}
-    if not hasattr(optimizer, "parts"):
+    if not isinstance(optimizer, TwoOptimizers):
         return _slots(optimizer, model.trainable_variables, names)
     found: dict[str, keras.Variable] = {}
     for part, one in optimizer.parts.items():
@@ -105,16 +107,16 @@ def _within(layer: str, variable: keras.Variable) -> str:
 
 def _slots(optimizer: Any, trained: list[keras.Variable], names: Mapping[int, str]) -> dict[str, keras.Variable]:
     """Of one optimizer. Keras names a slot after its variable: path with "_" for "/", "_", name of the slot."""
-    inner = getattr(optimizer, "inner_optimizer", None)                 # under float16's loss scale
-    if inner is not None:
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):         # float16
+        inner = optimizer.inner_optimizer
         found = _slots(inner, trained, names)
         inside = {id(slot) for slot in found.values()}
         return found | {f"loss_scale/{slot.name}": slot for slot in optimizer.variables if id(slot) not in inside}
     owners = {variable.path.replace("/", "_") + "_": names[id(variable)] for variable in trained}
     found = {}
     for slot in optimizer.variables:
-        begin = max((begin for begin in owners if slot.name.startswith(begin)), key=len, default="")
-        found[f"{owners[begin]}/{slot.name.removeprefix(begin)}" if begin else slot.name] = slot
+        prefix = max((prefix for prefix in owners if slot.name.startswith(prefix)), key=len, default="")
+        found[f"{owners[prefix]}/{slot.name.removeprefix(prefix)}" if prefix else slot.name] = slot
     if len(found) != len(optimizer.variables):
         raise ValueError(f"every slot needs a name of its own; {len(optimizer.variables)} have {len(found)}")
     return found

@@ -1,10 +1,10 @@
-"""Named sets of settings. A preset says only what differs from the dataclasses' defaults, which are the papers'."""
+"""Named sets of settings. A preset holds only what differs from the dataclasses' defaults, which are the papers'."""
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
-from Network import get_network
+from Network.models.registry import get_network
 from Network.config.flags import check_sizes, from_dict
 from Network.training.settings import Settings, TrainConfig
 
@@ -15,7 +15,7 @@ SHARED = ("image_size", "points", "images", "layers", "scaling", "feedback")
 PRESETS: dict[str, dict[str, Any]] = {
     # Thomassen 2022, 4.3 and appendix B: the defaults are the thesis's
     "thesis": {"network": "convlstm", "settings": {}, "train": {}, "model": {}, "data": {}},
-    # the same network, small enough for two CPU cores and a few minutes; people for validation apart from the test
+    # the same network for two CPU cores and a few minutes; validation subjects apart from the test subjects
     "quick": {
         "network": "convlstm",
         "settings": {"split": "train-validation-test"},
@@ -29,7 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train": {"epochs": 40, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000},
         "data": {"image_size": 64, "points": 1024, "batch_images": 128, "batches": 320},
     },
-    # the network in the box: trained on shards of synthetic people (python -m Dataset.shards)
+    # the bundled network: trained on shards of synthetic subjects (python -m Dataset.synthesis.shards)
     "compact": {
         "network": "compact",
         "settings": {},
@@ -37,19 +37,19 @@ PRESETS: dict[str, dict[str, Any]] = {
                   "choose_by": "keypoints"},
         "model": {}, "data": {},
     },
-    # Ronkainen 2017, 3.4-3.7: Adam 1e-4, then 1e-5 with beta1 0.99; it says neither for how many epochs nor when
+    # Ronkainen 2017, 3.4-3.7: Adam 1e-4, then 1e-5 with beta1 0.99; number of epochs and time of change are not given
     "uvnet": {
         "network": "uvnet", "settings": {}, "model": {}, "data": {"batch_size": 40, "image_size": 128},
         "train": {"schedule": "plateau", "choose_by": "uv"},
     },
-    # the same for two CPU cores, with a confidence; photometric augmentation of photos, one picture in three occluded
+    # the same for two CPU cores, with a confidence; photometric augmentation of photos, one image in three occluded
     "uvnet-small": {
         "network": "uvnet", "settings": {}, "model": {},
         "data": {"batch_size": 32, "image_size": 128, "photos": True, "occlusion": 0.35, "fade_epochs": 30},
         "train": {"epochs": 40, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "uv"},
     },
-    # Baby et al. 2020; rate and beta1 are pix2pix's, which the paper does not give. No early stop: a GAN's loss goes on
+    # Baby et al. 2020; rate and beta1, not given there, are pix2pix's. No early stop: the loss of a GAN need not fall
     "pix2pix": {
         "network": "pix2pix", "settings": {}, "model": {}, "data": {},
         "train": {"epochs": 90, "learning_rate": 2e-4, "halve_every": 0, "patience": 90, "choose_by": "l1"},
@@ -75,7 +75,7 @@ PRESETS: dict[str, dict[str, Any]] = {
                   "choose_by": "volume"},
     },
     # Endrawis 2018, 3.1.3: Adam, the rate lowered where the loss stays, an early stop; rate and sizes are not given.
-    # Shards of at least 200 px: python -m Dataset.shards OUT --size 200
+    # Shards of at least 200 px: python -m Dataset.synthesis.shards OUT --size 200
     "coarse": {
         "network": "coarse", "settings": {}, "model": {}, "data": {"image_size": 200},
         "train": {"epochs": 60, "schedule": "plateau", "plateau_epochs": 3, "plateau_beta1": 0.9, "patience": 10},
@@ -102,11 +102,11 @@ def resolve(preset: str, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
         return {**chosen[part], **typed.get(part, {})}
     network = get_network(chosen["network"])
     # the network takes any number of images; the other shared settings that it has follow the data
-    own = {field.name for field in dataclasses.fields(network.Config)} - {"images"}
+    own = {field.name for field in dataclasses.fields(network.config)} - {"images"}
     shared = {name: value for name, value in merged("data").items() if name in SHARED and name in own}
-    model = from_dict(network.Config, {**dataclasses.asdict(network.PRESETS[preset]), **merged("model"), **shared})
+    model = from_dict(network.config, {**dataclasses.asdict(network.presets[preset]), **merged("model"), **shared})
     check_sizes(model)
-    data = {**merged("data"), **getattr(network, "data_settings", lambda config: {})(model)}
+    data = {**merged("data"), **network.data_settings(model)}
     return {"preset": preset, "network": chosen["network"],
             "settings": dataclasses.asdict(from_dict(Settings, merged("settings"))),
             "train": dataclasses.asdict(from_dict(TrainConfig, merged("train"))),

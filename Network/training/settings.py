@@ -15,16 +15,16 @@ STRATEGIES = ("none", "mirrored", "multiworker")
 class Settings:
     """What belongs to the run as a whole."""
 
-    split: str = "train-test"       # or train-validation-test: the thesis chooses its checkpoint on its test people
+    split: str = "train-test"       # or train-validation-test: the thesis chooses its checkpoint on its test subjects
     precision: str = "auto"         # float32, mixed_bfloat16, mixed_float16; auto: bfloat16 where native, or float32
     jit: bool = False               # XLA, for GPUs
     strategy: str = "none"          # none, mirrored (this machine's GPUs), multiworker (TF_CONFIG)
     optimizer: str = "adam"         # adam, or rmsprop with decay 0.9
     deterministic: bool = False     # deterministic TensorFlow ops: slower, the same losses each time
     seed: int = 0                   # of weights, order and augmentation
-    init: str = ""                  # begin with the weights of this run or model file, of the same network
-    take: tuple[str, ...] = ()      # of init, only layers whose names begin so; (): all of them
-    freeze: tuple[str, ...] = ()    # layers whose names begin so keep their weights
+    warm_start: str = ""            # initial weights: a run, a weight folder or a model file
+    transfer: tuple[str, ...] = ()  # of these, only layers whose names begin so; (): all of them
+    freeze: tuple[str, ...] = ()    # layers whose names begin so keep their initial weights
 
     def __post_init__(self) -> None:
         for name, values in (("precision", PRECISIONS), ("split", SPLITS),
@@ -47,7 +47,7 @@ class TrainConfig:
     plateau_beta1: float = 0.99     # Adam's from then on, 0.9 before
     drop_after: int = 40            # epochs of the full rate, schedule drop
     drop_factor: float = 0.1        # of the rate from then on
-    choose_by: str = "loss"         # best_validation is the epoch with the least of it; a part where the loss has it
+    choose_by: str = "loss"         # whose smallest value makes best_validation: the loss or one of its parts
     patience: int = 30              # epochs without a better validation or training loss
     accumulate: int = 1             # batches per update
     checkpoint_minutes: float = 10  # the state is also saved this often within an epoch

@@ -1,8 +1,8 @@
 """One gradient step of a custom training loop, by the backend that Keras runs on (KERAS_BACKEND).
 
 `GradientStep`, `make_strategy`, `prepare`, `make_optimizer` and `summary_writer` are the same to their users: the same
-batches give the same losses, weights and state on disk, and a run begun under one backend goes on under the other.
-Only the random weights with which a new network begins are each backend's own.
+batches give the same losses, weights and state on disk, and a run started under one backend can be
+resumed under the other. Only the random initial weights of a new network depend on the backend.
 """
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from Network import get_network
+from Network.models.registry import get_network
 from Network.config.flags import from_dict
 from Network.losses.points import LOSSES
 from Network.training.batches import Batch, Loss, add_parts, samples
@@ -32,7 +32,7 @@ def make_step(config: dict[str, Any], model: keras.Model, settings: Settings, st
     ValueError where a GAN meets settings that its step does not have.
     """
     network = get_network(config["network"])
-    if not hasattr(network, "build_discriminator"):
+    if not network.adversarial:
         configured = CONFIGURED_LOSSES.get(config["network"])
         loss = configured(config["model"]) if configured else LOSSES[config["network"]]
         return GradientStep(model, make_optimizer(settings), loss, jit=settings.jit, strategy=strategy)
@@ -40,7 +40,7 @@ def make_step(config: dict[str, Any], model: keras.Model, settings: Settings, st
         raise ValueError(f"{config['network']} trains with KERAS_BACKEND=tensorflow only, "
                          f"got {keras.backend.backend()}")
     from Network.training.gan_step import GanStep, make_optimizers
-    return GanStep(model, make_optimizers(settings), from_dict(network.Config, config["model"]), jit=settings.jit,
+    return GanStep(model, make_optimizers(settings), from_dict(network.config, config["model"]), jit=settings.jit,
                    strategy=strategy)
 
 

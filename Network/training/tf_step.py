@@ -118,20 +118,20 @@ class GradientStep:
 
         def gradients(x: Any, y: Any, count: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
             with tf.GradientTape() as tape:
-                share = tf.reduce_sum(add_parts(self.loss(y, self.model(x, training=True)))) / count
-                scaled = self.optimizer.scale_loss(share)
-            return tape.gradient(scaled, self.model.trainable_variables), share
+                part = tf.reduce_sum(add_parts(self.loss(y, self.model(x, training=True)))) / count
+                scaled = self.optimizer.scale_loss(part)
+            return tape.gradient(scaled, self.model.trainable_variables), part
 
         def update(x: Any, y: Any, count: tf.Tensor) -> tf.Tensor:
-            grads, share = gradients(x, y, count)
+            grads, part = gradients(x, y, count)
             self.optimizer.apply(grads, self.model.trainable_variables)
-            return share
+            return part
 
         def accumulate(x: Any, y: Any, count: tf.Tensor) -> tf.Tensor:
-            grads, share = gradients(x, y, count)
+            grads, part = gradients(x, y, count)
             for total, grad in zip(self._accumulators or (), grads):
                 total.assign_add(grad)
-            return share
+            return part
 
         def apply() -> None:
             grads = [total.read_value() for total in self._accumulators or ()]

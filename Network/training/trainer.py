@@ -1,7 +1,7 @@
 """Epochs around the gradient step: schedule, early stop, two best checkpoints, resume (thesis 4.3, listing B-4).
 
-The state on disk is the truth: a run that was killed at any moment, in the middle of a save too, goes on from its
-last state to the losses of an uninterrupted run, because the order of samples depends on (seed, epoch) alone.
+The state on disk decides: a run that was killed at any moment, even during a save, resumes from its last state and
+reaches the losses of an uninterrupted run, because the order of samples depends on (seed, epoch) alone.
 """
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def learning_rate(config: TrainConfig, epoch: int, history: Sequence[dict] = ())
     """Rate of a 0-based epoch. The listing halves *after* the 11th, 21st, ... epoch.
 
     Schedule cosine (Loshchilov and Hutter 2017, equation 5, no restarts): half a cosine from the full rate to a
-    hundredth of it in the last epoch. Schedule plateau: see `plateau_reached`, which looks at the history of the epochs
+    hundredth of it in the last epoch. Schedule plateau: see `plateau_reached`, which reads the history of the epochs
     before. Schedule drop: `drop_factor` times the rate after `drop_after` epochs (Jackson et al. 2017). Each begins
     with `warmup_epochs` epochs of a rate that rises in even steps.
     """
@@ -79,8 +79,8 @@ def plateau_reached(config: TrainConfig, history: Sequence[dict]) -> bool:
 def vary_beta1(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
     """Adam's beta1 as a variable: a number would stay in the compiled step. It is saved with the optimizer's state.
     ValueError for an optimizer that has none."""
-    adam = getattr(optimizer, "inner_optimizer", optimizer)         # under float16's loss scale
-    if not hasattr(adam, "beta_1"):
+    adam = optimizer.inner_optimizer if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) else optimizer
+    if not isinstance(adam, keras.optimizers.Adam):
         raise ValueError(f"schedule plateau changes Adam's beta1, {type(adam).__name__} has none")
     if not isinstance(adam.beta_1, keras.Variable):
         adam.beta_1 = keras.Variable(adam.beta_1, trainable=False, dtype="float32", name="beta_1")
@@ -109,9 +109,9 @@ class Trainer:
                 vary_beta1(self.step.optimizer)
         progress = self.run.load_state(self.step.model, self.step.optimizer) if resume else Progress()
         self._already = progress.cpu_seconds - (processor_seconds() if self.started is None else self.started)
-        here = np.random.default_rng((progress.epoch, progress.batch)).random()     # a number that names the place
+        here = np.random.default_rng((progress.epoch, progress.batch)).random()     # identifies the position
         if self.step.agree(here) != here:
-            raise ValueError(f"{self.run.path}: the workers find different states: it must be a folder they share")
+            raise ValueError(f"{self.run.path}: the workers find different states: it must be a shared folder")
         if progress.updates == 0:
             self._check_choose_by()
         self._signal = 0
@@ -189,11 +189,11 @@ class Trainer:
         progress.history.append({
             "epoch": progress.epoch + 1, "loss": training, "val_loss": validation,
             "learning_rate": learning_rate(self.config, progress.epoch, progress.history), "updates": progress.updates,
-            "samples": progress.samples_seen * getattr(self.step, "workers", 1),
+            "samples": progress.samples_seen * self.step.workers,
             "seconds": round(seconds, 3), "waiting_share": round(waited / max(seconds, 1e-9), 4),
             "cpu_seconds": round(progress.cpu_seconds, 2),
             **{f"val_{name}": value for name, value in parts.items()}})
-        # the thesis's rule: the training checkpoint is looked at only where validation did not improve
+        # the thesis's rule: the training checkpoint is considered only where validation did not improve
         if chosen < progress.best_validation:
             progress.best_validation, progress.stale = chosen, 0
             self._save_best("best_validation")

@@ -87,7 +87,7 @@ def parameters() -> None:
         cells = []
         for base in (vrn.VRN, vrn.SMALL):
             model = vrn.build_training(dataclasses.replace(base, variant=variant))
-            cells += [f"{model.count_params():,}", f"{vrn.inference(model).count_params():,}"]
+            cells += [f"{model.count_params():,}", f"{vrn.predicting_part(model).count_params():,}"]
         print(" | ".join([variant, *cells]), flush=True)
 
 

@@ -9,7 +9,7 @@ import pytest
 from Network.export.pack import pack
 from Network.models import compact, pix2pix
 from Network.training.checkpoints import RunFolder
-from Network.training.loading import WEIGHTS_VERSION, begin_with, digest, freeze
+from Network.training.loading import WEIGHTS_VERSION, warm_start, digest, freeze
 from Network.training.named_weights import named_weights
 from tests.test_compact import TINY
 from tests.test_streaming import _loaded
@@ -29,7 +29,7 @@ def test_another_size_takes_every_layer(tmp_path):
     first = _run(tmp_path / "first", dataclasses.replace(TINY, image_size=64))
     keras.utils.set_random_seed(8)
     model = compact.build_training(TINY)
-    taken = begin_with(model, str(tmp_path / "first"))
+    taken = warm_start(model, str(tmp_path / "first"))
     np.testing.assert_array_equal(model.get_layer("maps").get_weights()[0], first.get_layer("maps").get_weights()[0])
     assert taken == sum(bool(layer.weights) for layer in first.layers)
 
@@ -40,24 +40,24 @@ def test_only_the_layers_that_are_named(tmp_path):
     model = compact.build_training(TINY)
     fresh = model.get_layer("maps").get_weights()[0]
     named = [layer.name for layer in first.layers if layer.weights and layer.name.startswith(("down", "top"))]
-    assert begin_with(model, str(tmp_path / "first"), ("down", "top")) == len(named) >= 2
+    assert warm_start(model, str(tmp_path / "first"), ("down", "top")) == len(named) >= 2
     np.testing.assert_array_equal(model.get_layer("down_0").get_weights()[0],
                                   first.get_layer("down_0").get_weights()[0])
     np.testing.assert_array_equal(model.get_layer("maps").get_weights()[0], fresh)
-    with pytest.raises(ValueError, match="take: the network has no layer whose name begins with 'nose'"):
-        begin_with(model, str(tmp_path / "first"), ("nose",))
+    with pytest.raises(ValueError, match="transfer: the network has no layer whose name begins with 'nose'"):
+        warm_start(model, str(tmp_path / "first"), ("nose",))
 
 
 def test_a_wider_encoder_keeps_the_function(tmp_path):
     first = _run(tmp_path / "first", TINY)
     keras.utils.set_random_seed(9)
     wider = compact.build_training(dataclasses.replace(TINY, encoder_filters=(7, 6, 8, 8), refine_filters=9))
-    assert begin_with(wider, str(tmp_path / "first")) == sum(bool(layer.weights) for layer in first.layers)
+    assert warm_start(wider, str(tmp_path / "first")) == sum(bool(layer.weights) for layer in first.layers)
     images = np.random.default_rng(1).random((1, 2, 32, 32, 3), np.float32)
     for name, value in first(images).items():
         np.testing.assert_allclose(wider(images)[name], value, atol=1e-5, err_msg=name)
     narrower = compact.build_training(dataclasses.replace(TINY, encoder_filters=(3, 6, 8, 8)))
-    assert begin_with(narrower, str(tmp_path / "first")) == sum(bool(layer.weights) for layer in first.layers) - 3
+    assert warm_start(narrower, str(tmp_path / "first")) == sum(bool(layer.weights) for layer in first.layers) - 3
 
 
 def test_a_weight_folder_and_nothing(tmp_path):
@@ -65,10 +65,10 @@ def test_a_weight_folder_and_nothing(tmp_path):
     pack(loaded, tmp_path / "box", np.zeros((1, 1, 32, 32, 3), np.float32))
     model = compact.build_training(TINY)
     before = model.get_weights()
-    assert begin_with(model, "") == 0
+    assert warm_start(model, "") == 0
     for a, b in zip(before, model.get_weights()):
         np.testing.assert_array_equal(a, b)
-    begin_with(model, str(tmp_path / "box"))
+    warm_start(model, str(tmp_path / "box"))
     for a, b in zip(loaded.model.get_weights(), model.get_weights()):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
 
@@ -76,10 +76,10 @@ def test_a_weight_folder_and_nothing(tmp_path):
 def test_nothing_in_common_and_broken(tmp_path):
     _run(tmp_path / "first", TINY)
     with pytest.raises(ValueError, match="shares no layer"):
-        begin_with(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="other")]), str(tmp_path / "first"))
+        warm_start(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="other")]), str(tmp_path / "first"))
     (tmp_path / "first" / "best_validation.npz").write_bytes(b"x")
     with pytest.raises(ValueError, match="best_validation.npz: holds no weights of this program"):
-        begin_with(compact.build_training(TINY), str(tmp_path / "first"))
+        warm_start(compact.build_training(TINY), str(tmp_path / "first"))
 
 
 def test_frozen_layers_keep_their_weights_and_statistics():
@@ -116,14 +116,14 @@ def test_a_generator_from_the_box_and_both_networks_from_a_run(tmp_path):
             ("run", ("discriminator",), parts["discriminator"]), ("box", ("generator/up",), 4)):
         keras.utils.set_random_seed(4)
         model = pix2pix.build_training(config)
-        assert begin_with(model, str(tmp_path / folder), prefixes) == taken, (folder, prefixes)
-        ours = pix2pix.inference(model)
+        assert warm_start(model, str(tmp_path / folder), prefixes) == taken, (folder, prefixes)
+        ours = pix2pix.predicting_part(model)
         if not prefixes:
             np.testing.assert_allclose(ours(image), made(image), atol=1e-6)
         same = np.array_equal(ours.get_layer("down_0").kernel, made.get_layer("down_0").kernel)
         assert same == (prefixes in ((), ("down_0",)))
-    with pytest.raises(ValueError, match="take: the network has no layer whose name begins with 'nose'"):
-        begin_with(model, str(tmp_path / "box"), ("nose",))
+    with pytest.raises(ValueError, match="transfer: the network has no layer whose name begins with 'nose'"):
+        warm_start(model, str(tmp_path / "box"), ("nose",))
 
 
 def test_layers_of_a_part_can_be_frozen():
