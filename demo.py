@@ -56,7 +56,7 @@ def film_faces(arguments: argparse.Namespace) -> None:
 
 def reconstruct(arguments: argparse.Namespace) -> None:
     """Write the face of the photos, and say where the files are."""
-    from Dataset.io.inputs import example_picture, pictures
+    from Dataset.io.inputs import example_image, read_inputs
     from Network.commands.demo_faces import FaceWriter
     from Network.commands.results import refuse_overwriting
     from Network.inference.photos import NoFace, faces_of
@@ -68,8 +68,8 @@ def reconstruct(arguments: argparse.Namespace) -> None:
     faces = FaceWriter(predictor, arguments.surface, arguments.expression)
     output = PhotoOutput(Path(arguments.output), faces.write, viewer,
                          lambda path: refuse_overwriting(path, arguments.inputs))
-    source = chain([example_picture()] if arguments.example else [],
-                   pictures(arguments.inputs, arguments.frames or FRAMES))
+    source = chain([example_image()] if arguments.example else [],
+                   read_inputs(arguments.inputs, arguments.frames or FRAMES))
     for crops in faces_of(source, lambda one: predictor.crops(one, box=arguments.box, every_face=every), every):
         for crop in crops:
             if every or swap:       # another subject

@@ -209,8 +209,8 @@ def subject_set(folder: str | Path, size: int, points: int) -> SubjectSet:
     def in_photo(subject: int, picture: int) -> tuple[np.ndarray, np.ndarray]:
         expression, visible = (shards.gather(name, [subject], [picture])[0] for name in ("expression", "visible"))
         face = encode(model.shape(identity[subject], expression), side, model).reshape(-1, 3)
-        if {"uv", "occluded"} <= set(shards.names):
-            uv, seen = (shards.gather(name, [subject], [picture])[0] for name in ("uv", "occluded"))
+        if {"uv", "visible_mask"} <= set(shards.names):
+            uv, seen = (shards.gather(name, [subject], [picture])[0] for name in ("uv", "visible_mask"))
             return face.astype(np.float32), shown_places(uv, seen, side)
         coarse = visible.reshape(GRID, GRID).astype(np.float32)     # a point is shown where most about it is
         seen = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR).ravel() > 0.5

@@ -1,1 +1,2 @@
-"""WHAT A FACE IS, on disk and in space. Never imports tensorflow or keras."""
+"""Faces on disk and in space: geometry, face model, synthesis, fitting, data sets. Never imports TensorFlow or
+Keras."""

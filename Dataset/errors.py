@@ -3,4 +3,4 @@ from __future__ import annotations
 
 
 class NotFittable(ValueError):
-    """Data that show too little of a face for a fit: no fault of the caller's arguments."""
+    """The data show too little of a face for a fit; the arguments are valid."""

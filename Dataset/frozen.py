@@ -1,9 +1,10 @@
-"""The frozen test sets: subjects whose pictures and truths never change, so that numbers stay comparable.
+"""The frozen test sets: subjects whose images and targets never change, so that results remain comparable.
 
     python -m Dataset.frozen FOLDER     which set a folder of shards holds, and whether its bytes are the frozen ones
 
-Dataset/face_model/assets/frozen.json holds, for each set, its rendering options and two SHA-256 digests a subject: one of the
-images, one of all other arrays. `python -m tests.freeze` wrote it. tests/test_frozen.py renders the subjects anew.
+Dataset/face_model/assets/frozen.json holds, for each set, its rendering options and two SHA-256 digests per subject:
+one of the images, one of all other arrays. `python -m tests.freeze` wrote it. tests/test_frozen.py renders the subjects
+anew.
 """
 from __future__ import annotations
 
@@ -21,6 +22,8 @@ from Dataset.synthesis.renders import RenderOptions, layout
 from Dataset.synthesis.shards import Shards, open_shards
 
 RECORD = Path(__file__).parent / "face_model" / "assets" / "frozen.json"
+#: arrays that were renamed after the sets had been frozen -> their names in the digests
+HASHED_NAMES = {"visible_mask": "occluded"}
 
 
 class Digests(NamedTuple):
@@ -32,8 +35,8 @@ class Digests(NamedTuple):
 
 class FrozenSet(NamedTuple):
     """version: of the generator (`Dataset.synthesis.shards.VERSION`); model: hash of the face model
-    (`Dataset.synthesis.sidecar.model_hash`); options: of the rendering, whose `people` is the number of frozen subjects;
-    subjects: their digests, subject 0 first."""
+    (`Dataset.synthesis.sidecar.model_hash`); options: of the rendering, whose `subjects` is the number of frozen
+    subjects; subjects: their digests, subject 0 first."""
 
     name: str
     version: int
@@ -51,8 +54,9 @@ def frozen_sets(path: Path = RECORD) -> dict[str, FrozenSet]:
 
 
 def digests(arrays: dict[str, np.ndarray], options: RenderOptions) -> Digests:
-    """The digests of one subject's arrays, as `Dataset.synthesis.renders.render_person` gives them. Arrays that the options do
-    not ask for are passed over. ValueError for an array of another shape or dtype than `Dataset.synthesis.renders.layout` says.
+    """The digests of one subject's arrays, as `Dataset.synthesis.renders.render_subject` gives them. Arrays that the
+    options do not ask for are ignored. ValueError for an array of another shape or dtype than
+    `Dataset.synthesis.renders.layout` says.
     """
     sums = {"images": hashlib.sha256(), "truths": hashlib.sha256()}
     for name, (shape, dtype) in layout(options).items():
@@ -60,13 +64,14 @@ def digests(arrays: dict[str, np.ndarray], options: RenderOptions) -> Digests:
         if value.shape != shape or value.dtype != dtype:
             raise ValueError(f"{name}: must be {shape} {dtype}, received {value.shape} {value.dtype}")
         part = sums["images" if name == "images" else "truths"]
-        part.update(name.encode())
+        part.update(HASHED_NAMES.get(name, name).encode())
         part.update(value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes())
     return Digests(*(part.hexdigest() for part in sums.values()))
 
 
 def matching_set(shards: Shards) -> FrozenSet:
-    """The frozen set whose options a folder of shards has, but for more people and buffers. ValueError for none."""
+    """The frozen set with the options of a folder of shards, which may have more subjects and buffers. ValueError for
+    none."""
     for frozen in frozen_sets().values():
         wanted, have = frozen.options, shards.settings
         same = dataclasses.replace(have, subjects=wanted.subjects, buffers=wanted.buffers)
@@ -78,8 +83,8 @@ def matching_set(shards: Shards) -> FrozenSet:
 
 
 def changed_subjects(shards: Shards, frozen: FrozenSet | None = None) -> list[int]:
-    """Numbers of the frozen subjects whose images or truths in a folder of shards are not the recorded ones; empty when
-    all are. frozen: None for the one that matches. ValueError as `matching_set`."""
+    """Numbers of the frozen subjects whose images or targets in a folder of shards are not the recorded ones; empty
+    when all are. frozen: None for the one that matches. ValueError as `matching_set`."""
     frozen = frozen or matching_set(shards)
     changed = []
     for number, recorded in enumerate(frozen.subjects):

@@ -1,4 +1,4 @@
-"""Synthetic people as subject folders:  python -m Dataset.synthetic OUT --subjects 96 --images 60 --seed 0"""
+"""Synthetic subjects as subject folders:  python -m Dataset.synthetic OUT --subjects 96 --images 60 --seed 0"""
 import sys
 
 from Dataset.synthesis.subject_folders import main

@@ -1,4 +1,4 @@
-"""A video of synthetic people whose truth is known:  python -m Dataset.synthetic_video OUT.mp4 --kind moving --seed 0"""
+"""A video of synthetic subjects with ground truth:  python -m Dataset.synthetic_video OUT.mp4 --kind moving --seed 0"""
 import sys
 
 from Dataset.synthesis.video import main

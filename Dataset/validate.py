@@ -1,4 +1,4 @@
-"""Look through a whole dataset before training on it:  python -m Dataset.validate FOLDER"""
+"""Check a whole dataset before training on it:  python -m Dataset.validate FOLDER"""
 import sys
 
 from Dataset.sources.validate import main

@@ -5,10 +5,10 @@ import os
 
 import numpy as np
 
-from Dataset.detection.cascades import FRONTAL, Detection, detect_as_published, detect_faces, largest_face
+from Dataset.detection.cascades import FRONTAL, Detection, detect_as_published, detect_faces
 from Dataset.io.images import crop
 
-__all__ = ["Detection", "detect_faces", "find_faces", "largest_face"]
+__all__ = ["Detection", "detect_faces", "find_faces"]
 
 
 def find_faces(img: np.ndarray, feature_file: str | os.PathLike[str] = FRONTAL) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""A tiny folder in AFLW2000-3D's layout: rendered people whose landmarks and turns are known."""
+"""A tiny folder in AFLW2000-3D's layout: rendered subjects whose landmarks and turns are known."""
 from __future__ import annotations
 
 from pathlib import Path

@@ -53,7 +53,7 @@ def pixels(image: np.ndarray, points: np.ndarray) -> np.ndarray:
 class Pictures:
     """A stand-in for shards: `arrays` of (people, ...) or (people, images, ...), by name."""
 
-    path, names = "made", ("uv", "mask", "occluded", "depth")
+    path, names = "made", ("uv", "mask", "visible_mask", "depth")
 
     def __init__(self, **arrays: np.ndarray) -> None:
         self.arrays = arrays

@@ -1,4 +1,4 @@
-"""Tiny face models in other people's layouts, made of the built-in: another mean, other vertices, few directions."""
+"""Tiny face models in other subjects' layouts, made of the built-in: another mean, other vertices, few directions."""
 from __future__ import annotations
 
 import pickle
@@ -18,7 +18,8 @@ SIGMAS = (3.0, 2.0, 1.5, 1.0)      # of the four identities
 
 class Made(NamedTuple):
     """mean (V, 3) mm in a frame of its own; triangles; identity (4, V, 3) mm per standard deviation, expression
-    (2, V, 3) mm; picks (V,): which of the built-in's vertices these are; person (200,): who the mean is; moved (3,)."""
+    (2, V, 3) mm; picks (V,): which of the built-in's vertices these are; subject (200,): who the mean is; moved
+    (3,)."""
 
     mean: np.ndarray
     triangles: np.ndarray
@@ -30,7 +31,7 @@ class Made(NamedTuple):
 
 
 def make(seed: int = 5) -> Made:
-    """Skin and mouth of a random person; jawOpen and browDownLeft."""
+    """Skin and mouth of a random subject; jawOpen and browDownLeft."""
     model, rng = load_face_model(BUILT_IN), np.random.default_rng(seed)
     faces = model.triangles[np.sort(model.region("skin", "mouth"))]
     picks = rng.permutation(np.unique(faces))

@@ -35,17 +35,17 @@ class Oracle:
     def __call__(self, cut: Cut, state) -> FaceAnswer:
         self.states.append(state)
         rng = np.random.default_rng([9, cut.frame])
-        near = [np.abs(to_crop(face.places, cut.box).mean(0) - 0.5).max() for face in self.targets(cut.frame)]
+        near = [np.abs(to_crop(face.keypoints, cut.box).mean(0) - 0.5).max() for face in self.targets(cut.frame)]
         face = self.targets(cut.frame)[int(np.argmin(near))]
         confidence = (0.9 if min(near) < 0.35 and face.inside > 0.4 else 0.1) if self.sure else None
-        places = to_crop(face.places, cut.box) + self.noise * rng.standard_normal((256, 2))
+        places = to_crop(face.keypoints, cut.box) + self.noise * rng.standard_normal((256, 2))
         landmarks = to_crop(face.landmarks, cut.box) + self.noise * rng.standard_normal((68, 2))
         vertices = None
         if self.triangles is not None:
             seen = self.video.camera.project(face.vertices)
             scale = self.video.camera.focal / seen.depth.mean()
             vertices = to_crop(np.stack([seen.x, seen.y, -(seen.depth - seen.depth.mean()) * scale], -1), cut.box)
-        pose = np.array([*face.pose[:3], self.video.camera.focal / 700, *face.places.mean(0)])
+        pose = np.array([*face.pose[:3], self.video.camera.focal / 700, *face.keypoints.mean(0)])
         uv = None
         if self.maps:
             uv = self.video.uv(face, cut.box, self.size).uv

@@ -2,9 +2,9 @@
 
 Reads shards that were rendered by
 
-    python -m Dataset.shards TEST_SHARDS --subjects 64 --images 8 --size 128 --seed 9001 --buffers uv,occluded
+    python -m Dataset.shards TEST_SHARDS --subjects 64 --images 8 --size 128 --seed 9001 --buffers uv,visible_mask
     python -m Dataset.shards TRAINING_SHARDS --subjects 6400 --images 8 --size 128 --seed 0 --skins 0.5 \\
-        --buffers uv,mask,occluded,depth
+        --buffers uv,mask,visible_mask,depth
 
 and writes Dataset/face_model/assets/frozen.json (digests of all frozen subjects) and tests/data/frozen.npz (arrays of a
 few, which tell a rounding difference of another kind of CPU from a change). Run it only to begin a new set: a set that
@@ -39,7 +39,7 @@ def reference(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     kept = {}
     for name, value in arrays.items():
         value = value if name == "identity" else value[:KEPT]
-        coarse = name in ("uv", "mask", "occluded", "depth")
+        coarse = name in ("uv", "mask", "visible_mask", "depth")
         kept[name] = value[:, ::STEP, ::STEP] if coarse else value
     return kept
 

@@ -1,10 +1,10 @@
-"""Write a folder that looks like raw BU-4DFE, with a few people of the built-in face.
+"""Write a folder that looks like raw BU-4DFE, with a few subjects of the built-in face.
 
     RAW/F001/Angry/000.jpg + 000.wrl, ..., six expressions, beside BU_WrlViewer_V2/
 
-Each video begins neutral and still and ends in an expression; each frame has a picture and a scan in VRML 2 text:
-the front of the head in mm, +y up, +z to the camera, texture coordinates that project it into the picture, and
-points that no triangle uses, as in the real files. Scans of some people have a .bnd beside them, 83 landmarks in the
+Each video begins neutral and still and ends in an expression; each frame has an image and a scan in VRML 2 text:
+the front of the head in mm, +y up, +z to the camera, texture coordinates that project it into the image, and
+points that no triangle uses, as in the real files. Scans of some subjects have a .bnd beside them, 83 landmarks in the
 layout that Dataset/sources/bnd.py describes.
 """
 from __future__ import annotations
@@ -29,10 +29,10 @@ UNREFERENCED = 300      # stray points a scan
 def write_raw(folder: Path, subjects: tuple[str, ...] = ("F001", "F002", "M001"), frames: int = 3, seed: int = 0,
               height: int = 268, subdivided: bool = False, expressions: tuple[str, ...] = EXPRESSIONS,
               marked: tuple[str, ...] = ("F001", "M001")) -> dict[str, np.ndarray]:
-    """Write RAW -> each person's neutral scan vertices (V, 3), mm, to compare ground truths with.
+    """Write RAW -> each subject's neutral scan vertices (V, 3), mm, to compare ground truths with.
 
-    `height` of the pictures in pixels (real ones: 1392x1040); `subdivided` scans have about 12,000 used vertices
-    instead of 3,000 (real ones: 35,000). The people in `marked` have landmark files.
+    `height` of the images in pixels (real ones: 1392x1040); `subdivided` scans have about 12,000 used vertices
+    instead of 3,000 (real ones: 35,000). The subjects in `marked` have landmark files.
     """
     model = load_face_model()
     context = RenderContext(model)
@@ -148,5 +148,5 @@ def _shared() -> tempfile.TemporaryDirectory:
 
 
 def shared_raw() -> Path:
-    """A RAW of three people, 3 frames a video, written once a process; do not change it: copy it."""
+    """A RAW of three subjects, 3 frames a video, written once a process; do not change it: copy it."""
     return Path(_shared().name) / "RAW"

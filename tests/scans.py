@@ -1,4 +1,5 @@
-"""Made scans whose truth is known: people of the built-in face with bumps that it cannot make, as a scanner gives them.
+"""Made scans whose truth is known: subjects of the built-in face with bumps that it cannot make, as a scanner gives
+them.
 
 A scan is what two cameras see of the head, triangulated anew by decimation, with noise, holes, a ragged border,
 strands of hair, in a slightly turned frame, its vertices and triangles in random order.

@@ -1,4 +1,5 @@
-"""Dataset/sources/aflw2000.py, Evaluation/reports/landmarks.py, Network/landmarker.py on a made folder whose truth is known."""
+"""Dataset/sources/aflw2000.py, Evaluation/reports/landmarks.py, Network/landmarker.py on a made folder whose truth is
+known."""
 from __future__ import annotations
 
 import math
@@ -128,7 +129,7 @@ def test_the_detector_is_asked_or_told(made):
 
 
 def test_the_network_in_the_box_finds_them(made):
-    """A network that never saw these pictures: far better than landmarks in the middle of the box."""
+    """A network that never saw these images: far better than landmarks in the middle of the box."""
     from Network import from_preset
     folder, targets = made
     photos = read_photos(folder)[:4]

@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from Dataset.io.inputs import example_picture
+from Dataset.io.inputs import example_image
 from Network.commands.answer import Answers, face_files
 from Network.inference.base import Face
 from Network.inference.photos import NoFace, square_crop
@@ -21,7 +21,7 @@ def answers() -> Answers:
 
 @pytest.fixture(scope="module")
 def photo() -> np.ndarray:
-    return example_picture().image
+    return example_image().image
 
 
 def test_the_box_begins_with_the_default_network(answers):

@@ -8,7 +8,7 @@ from tests.raw_bu4dfe import bu_points, write_bnd
 
 
 def face(seed):
-    """68 landmarks of a person with an expression."""
+    """68 landmarks of a subject with an expression."""
     model, rng = load_face_model(), np.random.default_rng(seed)
     return model.landmarks(model.shape(model.sample_identity(rng), 0.3 * model.sample_expression(rng)))
 

@@ -1,4 +1,4 @@
-"""Dataset/bu4dfe*.py on a raw-shaped folder of rendered people: crops, ground truths, report, restart, refusals."""
+"""Dataset/bu4dfe*.py on a raw-shaped folder of rendered subjects: crops, ground truths, report, restart, refusals."""
 import csv
 import hashlib
 import json
@@ -19,13 +19,13 @@ from Dataset.detection.cascades import detect_as_published
 from Dataset.io.atomic import folder_lock
 from Dataset.io.images import read_image
 from Dataset.io.mesh_io import read_mesh
+from Dataset.io.workers import WorkerDied
 from Dataset.sources import bu4dfe, bu4dfe_subject
 from Dataset.sources.bu4dfe import convert_all, main
 from Dataset.sources.bu4dfe_raw import read_neutral
 from Dataset.sources.bu4dfe_subject import EXPRESSIONS, Options, WrongAxes, check_axes, motion
 from Dataset.sources.subjects import dataset_info, list_subjects, read_points, read_split
 from Dataset.sources.validate import validate
-from Dataset.synthesis.workers import WorkerDied
 from Evaluation.evaluate_predictions import prediction_evaluator
 from tests.forkserver import PIPE, Popen
 from tests.raw_bu4dfe import shared_raw, write_wrl
@@ -36,7 +36,7 @@ FLAGS = ["--points", "512", "--size", "64"]
 
 @pytest.fixture
 def raw(tmp_path):
-    """A RAW of our own to damage: two people, two expressions; the other folders are missing."""
+    """A RAW of our own to damage: two subjects, two expressions; the other folders are missing."""
     for name in ("F001", "M001"):
         for expression in ("Angry", "Sad"):
             shutil.copytree(shared_raw() / name / expression, tmp_path / "RAW" / name / expression)
@@ -71,13 +71,13 @@ def test_subject_folders_of_everybody(converted):
     split = read_split(out)
     assert sorted(split.training + split.validation + split.test) == ["F001", "F002", "M001"]
     assert [row.status for row in rows] == ["neutral"] * 3 + ["missing"]
-    assert "98 of 101 people" in rows[-1].detail and "F002" not in rows[-1].detail.split()
+    assert "98 of 101 subjects" in rows[-1].detail and "F002" not in rows[-1].detail.split()
     assert [list(row) for row in rows] == [list(row.values()) for row in report(out)]
     assert read_image(out / "neutral.jpg").shape == (128, 384, 3)
 
 
 def test_crops_are_the_thesis_s(converted):
-    """Listing B-1.3 on the same pictures: find_faces(img)[0], plain cv2.resize; JPEG in between."""
+    """Listing B-1.3 on the same images: find_faces(img)[0], plain cv2.resize; JPEG in between."""
     for name in ("Angry_000", "Happy_002"):
         image = read_image(shared_raw() / "F001" / f"{name.replace('_', '/')}.jpg")
         x, y, w, h = detect_as_published(image)[0].box
@@ -98,7 +98,8 @@ def test_ground_truth_is_the_neutral_scan_without_strays(converted):
 
 
 def test_from_wrl_to_nme(converted):
-    """The loader's ground truths in the thesis's metric: a person is nearer to himself, drawn anew, than to others."""
+    """The loader's ground truths in the thesis's metric: a subject is nearer to himself, drawn anew, than to
+    others."""
     targets = [read_points(subject.ground_truth) for subject in list_subjects(converted[0])]
     row = converted[1][0]
     path = shared_raw() / row.subject / row.expression / f"{row.frame}.wrl"
@@ -119,7 +120,7 @@ def test_crop_mm_keeps_what_is_near_the_nose(tmp_path):
     tip = used[used[:, 2].argmax()]
     distance = np.linalg.norm(points - tip, axis=1)
     assert 55 < distance.max() < 65 and np.linalg.norm(used - tip, axis=1).max() > 90
-    assert not (tmp_path / "OUT" / "split.json").exists()       # one person
+    assert not (tmp_path / "OUT" / "split.json").exists()       # one subject
 
 
 def test_workers_and_restart_do_not_show_in_the_bytes(converted, tmp_path):
@@ -221,14 +222,14 @@ def test_what_cannot_be_read_is_reported_and_skipped(raw, tmp_path):
     assert skipped["M002", "", ""] == "no frame with a face"
     assert [(r.subject, r.status) for r in rows if r.status == "neutral"] == [("F001", "neutral")]
     shutil.copytree(shared_raw() / "M001" / "Angry", raw / "M001" / "Angry", dirs_exist_ok=True)
-    convert_all(raw, tmp_path / "OUT", OPTIONS)     # the archive was mended: skipped people are tried again
+    convert_all(raw, tmp_path / "OUT", OPTIONS)     # the archive was mended: skipped subjects are tried again
     assert [s.name for s in list_subjects(tmp_path / "OUT")] == ["F001", "M001"]
 
 
 def test_nobody_left_is_an_error_and_nothing_to_train_on(raw, tmp_path):
     for path in raw.glob("*/*/*.jpg"):
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="OUT: nobody could be converted; .*report.csv says why"):
+    with pytest.raises(ValueError, match="OUT: no subject could be converted; .*report.csv says why"):
         convert_all(raw, tmp_path / "OUT", OPTIONS)
     assert sum(row["status"] == "skipped" for row in report(tmp_path / "OUT")) == 12 + 8 + 2
     with pytest.raises(ValueError, match="unfinished"):

@@ -24,7 +24,7 @@ OPTIONS = Options(points=4096, size=64, order="grid")
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
-    """Two people, one video of two neutral frames; F001's scans have landmarks, M001's have none."""
+    """Two subjects, one video of two neutral frames; F001's scans have landmarks, M001's have none."""
     folder = tmp_path_factory.mktemp("grid") / "RAW"
     write_raw(folder, ("F001", "M001"), frames=2, seed=3, subdivided=True, expressions=("Sad",), marked=("F001",))
     return folder
@@ -37,7 +37,7 @@ def converted(raw, tmp_path_factory):
 
 
 def true_grid(index, size=64):
-    """How tests/raw_bu4dfe.py made person `index`."""
+    """How tests/raw_bu4dfe.py made subject `index`."""
     model = load_face_model()
     return encode(model.shape(0.6 * model.sample_identity(np.random.default_rng([3, index]))), size)
 
@@ -49,7 +49,7 @@ def test_the_ground_truths_are_ordered_grids(converted, raw):
     assert validate(out) == (2, 4, 4096, [])
     for index, subject in enumerate(list_subjects(out)):
         grid = read_points(subject.ground_truth).reshape(64, 64, 3)
-        # Places, not only a surface: a point is where this place of this person is, in the scan's own frame.
+        # Places, not only a surface: a point is where this place of this subject is, in the scan's own frame.
         error = np.linalg.norm(grid - true_grid(index), axis=2).mean()
         assert error < 1.0 and error < 0.5 * np.linalg.norm(true_grid(1 - index) - true_grid(index), axis=2).mean()
         scan = clean(read_mesh(raw / subject.name / "Sad" / "000.wrl"))
@@ -112,7 +112,7 @@ def test_a_broken_landmark_file_passes_to_the_next_scan(raw, tmp_path):
     rows = [line.split() for line in (video / "000.bnd").read_text().splitlines()]
     (video / "000.bnd").write_text("".join(" ".join(row) + "\n" for row in rows[:80]))
     (video / "001.bnd").write_text("".join(f"{i} {x} {y} {float(z) + 90}\n" for i, x, y, z in rows))
-    with pytest.raises(ValueError, match="nobody could be converted"):
+    with pytest.raises(ValueError, match="no subject could be converted"):
         convert_all(tmp_path / "RAW", tmp_path / "OUT", OPTIONS)
     with open(tmp_path / "OUT" / "report.csv", newline="") as file:
         details = {row["frame"]: row["detail"] for row in csv.DictReader(file) if row["status"] == "skipped"}

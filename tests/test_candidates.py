@@ -5,11 +5,11 @@ import pytest
 from Dataset.detection import candidates as module
 from Dataset.detection.candidates import COARSE, ESTIMATE, FINE, Candidate, candidates, find, guesses
 from Dataset.detection.cascades import Detection
-from Dataset.io.inputs import Picture
+from Dataset.io.inputs import NamedImage
 from Network.inference.photos import Crop, NoFace, Scored, best_crop, crop_faces
 from Network.inference.registry import PREDICTORS, predictor_class
 
-PICTURE = Picture("p.png", np.random.default_rng(0).integers(0, 256, (240, 320, 3)).astype(np.uint8))
+PICTURE = NamedImage("p.png", np.random.default_rng(0).integers(0, 256, (240, 320, 3)).astype(np.uint8))
 FIRST, SECOND, WEAK = (Detection(box, score, name) for box, score, name in (
     ((200, 20, 60, 60), 30.0, "frontal"), ((20, 150, 40, 40), 25.0, "frontal"), ((100, 100, 30, 30), 4.0, "alt2 +40")))
 
@@ -28,7 +28,7 @@ def detector(monkeypatch):
 
 @pytest.mark.parametrize("shape", [(240, 320), (300, 300), (500, 130), (40, 2000)])
 def test_guesses_cover_the_picture(shape):
-    """Each place of the picture (of one too long, of its middle) lies well within a square of each size that reaches
+    """Each place of the image (of one too long, of its middle) lies well within a square of each size that reaches
     there, and no square lies outside."""
     shorter = min(shape)
     part = [min(length, 4 * shorter) for length in shape]
@@ -41,7 +41,7 @@ def test_guesses_cover_the_picture(shape):
         for places, axis, length in ((x, 0, part[1]), (y, 1, part[0])):
             middles = np.unique(squares[:, axis] + side / 2)
             off = np.abs(places[:, None] - middles).min(1) / side
-            inside = np.minimum(places - places[0], places[-1] - places) >= 0.1 * side      # a face is not all rim
+            inside = np.minimum(places - places[0], places[-1] - places) >= 0.1 * side      # a face is not all boundary
             assert off[inside].max() <= 0.45
     assert {one.name for one in guesses(shape, COARSE)} == {ESTIMATE}
     first = guesses(shape, COARSE[1:])[0].box

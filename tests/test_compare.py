@@ -182,7 +182,8 @@ def test_people_are_rendered_once_and_kept(tmp_path, monkeypatch, subjects):
     monkeypatch.setattr(comparing, "make_shards", lambda *arguments: asked.append(arguments))
     folder = cached_subjects(5, 32)
     assert folder == tmp_path / "faces3d" / "compare_5x8_32px_seed9001_seen" and folder.parent.is_dir()
-    assert asked[0][:2] == (folder, RenderOptions(subjects=5, images=8, size=32, seed=SEED, buffers=("uv", "occluded")))
+    options = RenderOptions(subjects=5, images=8, size=32, seed=SEED, buffers=("uv", "visible_mask"))
+    assert asked[0][:2] == (folder, options)
     with pytest.raises(ValueError, match="--size must be within"):
         cached_subjects(5, 9999)
 

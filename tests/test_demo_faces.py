@@ -39,14 +39,14 @@ class Made:
 
     def __init__(self, folder):
         options = RenderOptions(subjects=1, images=2, size=SIZE, seed=31, yaw=20, pitch=8, roll=8, detect=0, clutter=0,
-                                glasses=0, buffers=("uv", "mask", "occluded", "depth"))
+                                glasses=0, buffers=("uv", "mask", "visible_mask", "depth"))
         found = render_subject(0, options, RenderContext(load_face_model(), threads=1))
-        self.images, self.seen, self.camera = found["images"].copy(), found["occluded"], found["camera"]
+        self.images, self.seen, self.camera = found["images"].copy(), found["visible_mask"], found["camera"]
         self.identity, self.angles, self.places = found["identity"], found["pose"][:, :3], found["image_points"]
-        self.depth = np.where(found["occluded"], found["depth"], np.nan)
+        self.depth = np.where(found["visible_mask"], found["depth"], np.nan)
         self.answers = {"uvnet": np.concatenate([
             np.nan_to_num(found["uv"].astype(np.float32)),
-            np.stack([found["mask"], found["occluded"]], -1).astype(np.float32)], -1),
+            np.stack([found["mask"], found["visible_mask"]], -1).astype(np.float32)], -1),
             "pix2pix": np.stack([encode_depth(d, m, c[0]) for d, m, c in zip(found["depth"], self.seen, self.camera)])}
         self.paths, self.fits = [], {}
         for number, image in enumerate(self.images):

@@ -58,7 +58,7 @@ def swapped(made, first: int, second: int) -> np.ndarray:
     faces = []
     for number in (first, second):
         maps = read_maps(made.answers["uvnet"][number])
-        faces.append(Face(made.images[number], maps.uv, maps.occluded))
+        faces.append(Face(made.images[number], maps.uv, maps.visible_mask))
     return swap_face(*faces)
 
 

@@ -7,8 +7,8 @@ from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.mesh import Mesh
 from Dataset.rendering.raycast import Scene
 from Dataset.representations.depth import (BACKGROUND, DISTANCE, RANGE, DepthRange, assumed_camera, decode,
-                                           decode_depth, depth_range, encode, encode_depth, from_picture, large_parts,
-                                           surface_points, to_picture, triangulate)
+                                           decode_depth, depth_range, encode, encode_depth, from_image, large_parts,
+                                           surface_points, to_image, triangulate)
 
 NAN = np.nan
 PLATE = Mesh(np.array([[-50, -50, 0], [50, -50, 0], [50, 50, 0], [-50, 50, 0.0]]), np.array([[0, 1, 2], [0, 2, 3]]))
@@ -28,7 +28,7 @@ def bowl(size=32, distance=500.0, focal=150.0):
 
 
 def test_encode_casts_at_pixel_centres():
-    camera = look_at_face(8, 400.0, 32.0)           # a pixel is 12.5 mm of the plate: 8 fill it from rim to rim
+    camera = look_at_face(8, 400.0, 32.0)           # a pixel is 12.5 mm of the plate, which has 8
     for surface in (PLATE, Scene(PLATE.vertices, PLATE.triangles)):
         depth = encode(surface, camera)
         assert depth.dtype == np.float32 and depth.shape == (8, 8)
@@ -131,11 +131,11 @@ def test_there_and_back():
         assert values.min() == -1 and values.max() == 1
         np.testing.assert_allclose(decode_depth(values, limits), depth, atol=1e-3)
         step = (limits.far - limits.near) / 255
-        picture = to_picture(values)
+        picture = to_image(values)
         assert picture.dtype == np.uint8 and ((picture == 0) == np.isnan(depth)).all() and picture.max() == 255
         ok, data = cv2.imencode(".png", picture)
-        again = from_picture(cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
-        np.testing.assert_array_equal(to_picture(again), picture)
+        again = from_image(cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
+        np.testing.assert_array_equal(to_image(again), picture)
         np.testing.assert_allclose(decode_depth(again, limits), depth, atol=step / 2 + 1e-3)
 
 
@@ -151,10 +151,10 @@ def test_specks_are_no_face():
 
 def test_levels_that_span_a_share_of_a_side():
     picture = np.array([[255, 128, 1, 0]], np.uint8)
-    found = from_picture(picture, 0.25)[0, :, 0]
+    found = from_image(picture, 0.25)[0, :, 0]
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, [1, 1 - 0.5 * 127 / 255, 1 - 0.5 * 254 / 255, -1], atol=1e-6)
-    far = from_picture(picture, 2.0)[0, :, 0]       # beyond the range: the last value that is a depth
+    far = from_image(picture, 2.0)[0, :, 0]       # beyond the range: the last value that is a depth
     np.testing.assert_allclose(far, [1, 1 - 4 * 127 / 255, -1 + 2 / 255, -1], atol=1e-6)
 
 
@@ -196,7 +196,7 @@ def test_bad_input():
         decode_depth(np.zeros((4, 4)), DepthRange(300, 200))
     with pytest.raises(ValueError, match=r"values are \(S, S\) or \(S, S, 1\), received \(4, 4, 3\)"):
         decode_depth(np.zeros((4, 4, 3)))
-    with pytest.raises(ValueError, match=r"a depth picture is \(S, S\) uint8, received \(4, 4, 3\) uint8"):
-        from_picture(np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(ValueError, match="the share of a depth picture's levels is positive, received 0"):
-        from_picture(np.zeros((4, 4), np.uint8), 0)
+    with pytest.raises(ValueError, match=r"a depth image is \(S, S\) uint8, received \(4, 4, 3\) uint8"):
+        from_image(np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match="share, the depth range of an image's levels, is positive, received 0"):
+        from_image(np.zeros((4, 4), np.uint8), 0)

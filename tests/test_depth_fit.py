@@ -1,4 +1,4 @@
-"""Dataset/fitting/depth_fit.py: people of the built-in face rendered as depth, and found again."""
+"""Dataset/fitting/depth_fit.py: subjects of the built-in face rendered as depth, and found again."""
 import numpy as np
 import pytest
 
@@ -8,7 +8,7 @@ from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.transforms import umeyama
 from Dataset.representations import points
-from Dataset.representations.depth import assumed_camera, decode_depth, encode, encode_depth, from_picture, to_picture
+from Dataset.representations.depth import assumed_camera, decode_depth, encode, encode_depth, from_image, to_image
 from Dataset.synthesis.scene import pose_vertices
 
 SIZE = 96
@@ -45,7 +45,7 @@ def test_a_true_map_gives_the_person():
 def test_the_picture_of_a_network_gives_the_person():
     """8 bits, no distance, no focal length: what a network's output holds at best."""
     truth, camera, depth = rendered(5)
-    values = from_picture(to_picture(encode_depth(depth, None, camera.focal)))
+    values = from_image(to_image(encode_depth(depth, None, camera.focal)))
     found = fit_depth(decode_depth(values), assumed_camera(SIZE))
     assert 0.85 < found.size < 1.05         # the crop's side is 178 mm at the nose tip, 200 were guessed
     assert error(found.grid(64), truth) < 0.85 * error(mean_face(), truth)

@@ -11,7 +11,7 @@ from Evaluation.reports.depth import depth_table, mean_depth
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("shards")
-    make_shards(out, RenderOptions(subjects=3, images=2, size=32, seed=4, buffers=("depth", "occluded")))
+    make_shards(out, RenderOptions(subjects=3, images=2, size=32, seed=4, buffers=("depth", "visible_mask")))
     return out
 
 

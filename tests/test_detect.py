@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from Dataset.detection import cascades as detect
-from Dataset.detection.cascades import (Detection, Pass, detect_as_published, detect_faces, largest_face,
-                                        merge_overlapping)
+from Dataset.detection.cascades import Detection, Pass, detect_as_published, detect_faces, merge_overlapping
 from Dataset.io.images import read_image
 from Network.facedetect import find_faces
 from tests.raw_bu4dfe import shared_raw
@@ -43,7 +42,6 @@ def test_a_frontal_face_needs_one_pass(photo):
     assert all(isinstance(v, int) for v in found[0].box)
     height, width = photo.shape[:2]
     assert np.abs(centre(found[0].box) - (width / 2, height / 2)).max() < 0.15 * width
-    assert largest_face(photo) == found[0]
 
 
 def test_stages_after_the_first_find_are_not_run(photo, monkeypatch):
@@ -104,7 +102,6 @@ def test_two_people_the_larger_first(photo):
 def test_nothing_is_an_empty_list(shape):
     grey = np.full(shape, 90, np.uint8)
     assert detect_faces(grey) == [] and detect_faces(grey, thesis=True) == [] and find_faces(grey) == []
-    assert largest_face(grey) is None
 
 
 def test_merging_adds_scores_and_drops_what_lies_within():

@@ -55,8 +55,10 @@ def test_nothing_is_an_empty_list_and_bad_input_is_refused(photo):
         assert dlib_faces(np.full(shape, 90, np.uint8)) == []
     with pytest.raises(ValueError, match=r"faces are sought in .* got \(268, 200, 3\) float32"):
         dlib_faces(photo.astype(np.float32))
-    for options in ({"max_side": 8}, {"enlarge": MAX_ENLARGED + 1}, {"enlarge": -1}):
-        with pytest.raises(ValueError, match="max_side must be at least 32 pixels and enlarge 0 to 2, got"):
+    for options, rule in (({"max_side": 8}, "max_side must be at least 32 pixels, got 8"),
+                          ({"enlarge": MAX_ENLARGED + 1}, "enlarge must be within 0 to 2, got 3"),
+                          ({"enlarge": -1}, "enlarge must be within 0 to 2, got -1")):
+        with pytest.raises(ValueError, match=rule):
             dlib_faces(photo, **options)
 
 

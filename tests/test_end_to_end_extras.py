@@ -26,7 +26,7 @@ EXTRAS = ["--extras", "depth,landmarks,pose"]
 def shards(tmp_path_factory):
     out = tmp_path_factory.mktemp("extras") / "faces"
     make_shards(out, RenderOptions(subjects=8, images=2, size=32, seed=4, yaw=30, pitch=15, roll=15, detect=0,
-                                   texture="noise", buffers=("uv", "mask", "occluded", "depth")))
+                                   texture="noise", buffers=("uv", "mask", "visible_mask", "depth")))
     return out
 
 
@@ -34,7 +34,7 @@ def test_from_shards_to_a_packed_network(shards, tmp_path):
     run = tmp_path / "run"
     assert train.main([str(shards), "--run", str(run), "--epochs", "1", *FLAGS, *EXTRAS]) == 0
     row = next(csv.DictReader((run / "history.csv").open()))
-    parts = [float(row[f"val_{name}"]) for name in ("uv", "gradient", "mask", "occluded", "confidence", "depth",
+    parts = [float(row[f"val_{name}"]) for name in ("uv", "gradient", "mask", "visible_mask", "confidence", "depth",
                                                     "landmarks", "pose")]
     assert min(parts) > 0 and float(row["val_loss"]) == pytest.approx(sum(parts), rel=1e-4)
     config = json.loads((run / "config.json").read_text())

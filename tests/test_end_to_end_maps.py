@@ -27,7 +27,7 @@ VRN = ["--preset", "vrn-small", "--image-size", "32", "--layers", "36", "--featu
 def shards(tmp_path_factory):
     out = tmp_path_factory.mktemp("maps") / "faces"
     make_shards(out, RenderOptions(subjects=10, images=2, size=64, seed=4, yaw=30, pitch=15, roll=15, detect=0,
-                                   buffers=("uv", "mask", "occluded", "depth")))
+                                   buffers=("uv", "mask", "visible_mask", "depth")))
     return out
 
 
@@ -46,7 +46,7 @@ def rows_of(run):
 def test_uvnet_from_shards_to_a_table(shards, tmp_path):
     run = tmp_path / "run"
     assert train.main([str(shards), "--run", str(run), "--epochs", "1", *UVNET]) == 0
-    parts = [float(rows_of(run)[0][f"val_{name}"]) for name in ("uv", "gradient", "mask", "occluded", "confidence")]
+    parts = [float(rows_of(run)[0][f"val_{name}"]) for name in ("uv", "gradient", "mask", "visible_mask", "confidence")]
     assert float(rows_of(run)[0]["val_loss"]) == pytest.approx(sum(parts), rel=1e-4)
     config = json.loads((run / "config.json").read_text())
     assert config["network"] == "uvnet" and config["order"] == "grid" and config["shards"]["seed"] == 4

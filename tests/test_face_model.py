@@ -106,8 +106,6 @@ def test_shape_against_a_plain_sum(model):
 def test_wrong_coefficients(model, arguments, message):
     with pytest.raises(ValueError, match=message):
         model.shape(**arguments)
-    with pytest.raises(ValueError, match=message):
-        model.bust(**arguments)
 
 
 def test_landmarks_are_where_they_should_be(model):
@@ -190,16 +188,6 @@ def test_masks_lie_on_their_places(model, mask, landmark, elsewhere):
         return int(model.masks[mask][int((1 - v) * 512), int(u * 512)])
     assert model.masks[mask].shape == (512, 512) and model.masks[mask].dtype == np.uint8
     assert value(landmark) > 128 > value(elsewhere)
-
-
-def test_bust_meets_the_head(model):
-    rng = np.random.default_rng(2)
-    identity, expression = model.sample_identity(rng), model.sample_expression(rng)
-    bust, head = model.bust(identity, expression), model.subdivide(model.shape(identity, expression))
-    assert bust.vertices.shape == (2234, 3) and bust.triangles.shape == (4240, 3)
-    assert model.bust_seam.shape == (96, 2)
-    np.testing.assert_allclose(head[model.bust_seam[:, 0]], bust.vertices[model.bust_seam[:, 1]], atol=0.02)
-    assert np.ptp(bust.vertices[:, 0]) > 350
 
 
 def test_mesh_is_a_head(model):

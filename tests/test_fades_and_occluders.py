@@ -51,7 +51,7 @@ def source() -> Pictures:
                     expression=np.zeros((*both, 84), np.float32), pose=np.zeros((*both, 6), np.float32),
                     camera=np.broadcast_to(np.array([90, 16, 16, 700], np.float32), (*both, 4)).copy(),
                     landmarks=np.full((*both, 68, 2), 16, np.float32), mask=np.ones((*both, S, S), bool),
-                    occluded=np.ones((*both, S, S), bool), uv=np.zeros((*both, S, S, 2), np.float16),
+                    visible_mask=np.ones((*both, S, S), bool), uv=np.zeros((*both, S, S, 2), np.float16),
                     depth=np.full((*both, S, S), 700, np.float32))
 
 
@@ -115,7 +115,7 @@ def test_crops_hide_faces_in_the_second_pictures_colours():
     for step in (hide, lambda s, rng, config, others: augment_maps(s, rng, config, 0.0, others)):
         for seed in range(10):
             after = step(map_sample(), np.random.default_rng(seed), config, (shapes, other))
-            hidden = after.occluded < 0.01
+            hidden = after.visible_mask < 0.01
             covered += hidden.any()
             assert np.abs(after.image[hidden].astype(int) - (3, 90, 201)).max(initial=0) <= 2
     assert covered >= 12
@@ -135,7 +135,7 @@ def test_a_second_occluder_leaves_the_first_ones_points_hidden(monkeypatch):
     after = occlude(sample(), np.random.default_rng(0), AugmentConfig.off(hand=1.0, bar=1.0))
     np.testing.assert_array_equal(after.visible.reshape(64, 64), ~both)
     maps = hide(map_sample(), np.random.default_rng(0), MapAugmentConfig.off(hand=1.0, bar=1.0))
-    np.testing.assert_array_equal(maps.occluded, np.where(both, 0, 1))
+    np.testing.assert_array_equal(maps.visible_mask, np.where(both, 0, 1))
     for picture in (after.image, maps.image):
         np.testing.assert_array_equal((picture == 7).all(-1), both)
 
@@ -144,7 +144,7 @@ def test_half_seen_through_two_layers_is_seen_a_quarter(monkeypatch):
     monkeypatch.setattr(occluders, "hand", lambda shape, rng: layer(np.s_[:20], np.s_[:], 0.5))
     monkeypatch.setattr(occluders, "bar", lambda shape, rng: layer(np.s_[10:30], np.s_[:], 0.5))
     config = dataclasses.replace(MapAugmentConfig.off(hand=1.0, bar=1.0), max_covered=1.0)
-    seen = hide(map_sample(), np.random.default_rng(0), config).occluded[:, 0]
+    seen = hide(map_sample(), np.random.default_rng(0), config).visible_mask[:, 0]
     np.testing.assert_allclose(seen[[0, 15, 25, 40]], [0.5, 0.25, 0.5, 1])
 
 
@@ -157,4 +157,4 @@ def test_too_much_counts_all_layers_together(monkeypatch):
     maps = hide(map_sample(), np.random.default_rng(0), MapAugmentConfig.off(**config))
     expected = np.arange(64) >= 20
     np.testing.assert_array_equal(after.visible.reshape(64, 64)[:, 5], expected)
-    np.testing.assert_array_equal(maps.occluded[:, 5] > 0, expected)
+    np.testing.assert_array_equal(maps.visible_mask[:, 5] > 0, expected)

@@ -7,7 +7,7 @@ import pytest
 
 from Dataset.detection import candidates
 from Dataset.io.images import write_image
-from Dataset.io.inputs import Picture
+from Dataset.io.inputs import NamedImage
 from Dataset.synthesis.video import SyntheticVideo, VideoOptions
 from Network import from_preset
 from Network.inference.base import Face, Predictor
@@ -27,7 +27,7 @@ def filmed():
     frame = video.frame(0)
     shifted = np.roll(frame.image, (30, -90), (0, 1))           # the head to the left and down
     landmarks = frame.faces[0].landmarks + (-90, 30)
-    return (shifted, landmarks), SyntheticVideo(two, video.stage).frame(0)
+    return (shifted, landmarks), SyntheticVideo(two, video.context).frame(0)
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -56,7 +56,7 @@ def test_a_face_that_the_detector_misses_is_found(filmed, stream, finds, monkeyp
     monkeypatch.setattr(candidates, "detect_faces", lambda *_, **__: [
         candidates.Detection(box, 30.0, "frontal") for box in finds])
     looked = counted(stream, monkeypatch)
-    crop, = stream.crops(Picture("p.png", image))
+    crop, = stream.crops(NamedImage("p.png", image))
     face = stream.add(crop)
     assert error(face, truth) < 0.05 and len(finds) < len(looked) < 20
     assert face.crop.others is None and face.crop.whole is None
@@ -71,7 +71,7 @@ def test_a_face_that_the_detector_finds_costs_one_look(filmed, stream, monkeypat
     monkeypatch.setattr(candidates, "detect_faces", lambda *_, **more: asked.append(more) or [
         candidates.Detection(box, 30.0, "frontal")])
     looked = counted(stream, monkeypatch)
-    face = stream.add(stream.crops(Picture("p.png", image))[0])
+    face = stream.add(stream.crops(NamedImage("p.png", image))[0])
     assert len(looked) == len(asked) == 1 and error(face, truth) < 0.05
 
 
@@ -82,7 +82,7 @@ def test_where_nobody_is_there_is_no_face(filmed, stream, monkeypatch):
     for name in (None, "alt2 +40"):
         monkeypatch.setattr(candidates, "detect_faces", lambda *_, **__: [] if name is None else [
             candidates.Detection((60, 60, 60, 60), 4.0, name)])
-        crop, = stream.crops(Picture("p.png", image))
+        crop, = stream.crops(NamedImage("p.png", image))
         with pytest.raises(NoFace, match="^p.png: no face"):
             stream.add(crop)
     assert stream.count == 0
@@ -116,7 +116,7 @@ def test_what_the_detector_alone_takes_for_a_second_face_is_left_out(filmed, str
     box = (*(int(c) for c in (low + high - side) / 2), side, side)
     monkeypatch.setattr(candidates, "detect_faces", lambda *_, **__: [
         candidates.Detection(box, 30.0, "frontal"), candidates.Detection((300, 30, 70, 70), 5.0, "alt2, weak")])
-    (face, clutter), = faces_of([Picture("p.png", image)], lambda one: stream.crops(one, every_face=True), True)
+    (face, clutter), = faces_of([NamedImage("p.png", image)], lambda one: stream.crops(one, every_face=True), True)
     stream.reset()
     assert error(stream.add(face), truth) < 0.05
     stream.reset()

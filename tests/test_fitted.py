@@ -26,12 +26,12 @@ MODEL = load_face_model()
 def subject():
     """identity (200,), images (4, 128, 128, 3), true answers of uvnet (4, 128, 128, 4), of pix2pix (4, 128, 128, 1)."""
     options = RenderOptions(subjects=1, images=4, size=128, seed=77, yaw=25, pitch=10, roll=10, detect=0, clutter=0,
-                            glasses=0, buffers=("uv", "mask", "occluded", "depth"))
+                            glasses=0, buffers=("uv", "mask", "visible_mask", "depth"))
     found = render_subject(0, options, RenderContext(MODEL, threads=1))
     maps = np.concatenate([np.nan_to_num(found["uv"].astype(np.float32)),
-                           np.stack([found["mask"], found["occluded"]], -1).astype(np.float32)], -1)
+                           np.stack([found["mask"], found["visible_mask"]], -1).astype(np.float32)], -1)
     depth = np.stack([encode_depth(d, m, focal) for d, m, focal in
-                      zip(found["depth"], found["occluded"], found["camera"][:, 0])])
+                      zip(found["depth"], found["visible_mask"], found["camera"][:, 0])])
     return found["identity"], found["images"], maps, depth
 
 
@@ -204,10 +204,10 @@ def test_photos_without_a_face_are_skipped_by_the_demo(subject, tmp_path, monkey
     import cv2
 
     import demo
-    from Dataset.io.inputs import example_picture
+    from Dataset.io.inputs import example_image
     _, _, maps, _ = subject
     photo = tmp_path / "photo.png"
-    cv2.imwrite(str(photo), example_picture().image)
+    cv2.imwrite(str(photo), example_image().image)
     empty = fake(np.zeros((256, 128, 128, 4), np.float32))
     monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: empty)
     with caplog.at_level(logging.WARNING), pytest.raises(SystemExit):
@@ -223,9 +223,9 @@ def test_views_beside_the_face(view, subject, tmp_path, monkeypatch, capsys):
     import cv2
 
     import demo
-    from Dataset.io.inputs import example_picture
+    from Dataset.io.inputs import example_image
     photo = tmp_path / "photo.png"
-    cv2.imwrite(str(photo), example_picture().image)
+    cv2.imwrite(str(photo), example_image().image)
     maps = np.repeat(subject[2][:1], 256, 0)
     monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: fake(maps))
     assert demo.main([str(photo), "-o", str(tmp_path / "face.ply"), "--view", view]) == 0

@@ -20,9 +20,9 @@ SIZE = 96
 def depth():
     """(96, 96, 1): what a true pix2pix says of a face."""
     options = RenderOptions(subjects=1, images=1, size=SIZE, seed=78, yaw=20, detect=0, clutter=0, glasses=0,
-                            buffers=("depth", "occluded"))
+                            buffers=("depth", "visible_mask"))
     found = render_subject(0, options, RenderContext(load_face_model(), threads=1))
-    return encode_depth(found["depth"][0], found["occluded"][0], found["camera"][0, 0])
+    return encode_depth(found["depth"][0], found["visible_mask"][0], found["camera"][0, 0])
 
 
 def test_specks_beside_a_face_change_nothing(depth):
@@ -36,7 +36,7 @@ def test_specks_beside_a_face_change_nothing(depth):
     np.testing.assert_array_equal(cloud_of(specks), cloud_of(depth))
 
 
-@pytest.mark.parametrize("where, message", [("everywhere", "points must not all lie on one spot"),
+@pytest.mark.parametrize("where, message", [("everywhere", "points must not all coincide"),
                                             ("few", "at least 6 points with a weight are needed, received 3")])
 def test_a_mask_that_shows_no_face_is_none(where, message):
     """A network that has collapsed sees one place in every pixel; a mask may lie between the pixels that are fitted."""

@@ -11,10 +11,10 @@ from Dataset import frozen
 from Dataset.face_model.model import load_face_model
 from Dataset.frozen import changed_subjects, digests, frozen_sets, matching_set
 from Dataset.synthesis import shards
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import RenderOptions, layout, render_subject
 from Dataset.synthesis.shards import make_shards, open_shards
 from Dataset.synthesis.sidecar import model_hash
-from Dataset.synthesis.workers import render_context
 from tests.freeze import REFERENCE, SUBJECTS, reference, reference_subjects
 
 SETS = frozen_sets()
@@ -55,9 +55,9 @@ def test_the_record_is_of_this_generator_and_these_subjects():
         assert found.model == model_hash(load_face_model())
         assert found.options.subjects == len(found.subjects) == len(set(found.subjects))
     common = dict(images=8, size=128)
-    assert SETS["test"].options == RenderOptions(subjects=64, seed=9001, buffers=("uv", "occluded"), **common)
+    assert SETS["test"].options == RenderOptions(subjects=64, seed=9001, buffers=("uv", "visible_mask"), **common)
     assert SETS["validation"].options == RenderOptions(subjects=128, seed=0, skins=0.5,
-                                                       buffers=("uv", "mask", "occluded", "depth"), **common)
+                                                       buffers=("uv", "mask", "visible_mask", "depth"), **common)
 
 
 @pytest.mark.parametrize("name, number", QUICK)
@@ -78,7 +78,7 @@ def test_a_change_is_no_rounding():
     brighter = {**arrays, "images": np.minimum(arrays["images"], 252) + np.uint8(3)}
     assert "pixels differ, by 3 levels" in difference(name, number, brighter)[0]
     moved = {**arrays, "pose": arrays["pose"] + np.float32(0.01)}
-    masked = {**arrays, "occluded": ~arrays["occluded"]}
+    masked = {**arrays, "visible_mask": ~arrays["visible_mask"]}
     for changed in (brighter, moved, masked):
         assert not difference(name, number, changed)[1]
         assert digests(changed, SETS[name].options) != digests(arrays, SETS[name].options)

@@ -27,7 +27,7 @@ MODEL = load_face_model()
 def subject():
     """Arrays of two pictures of a person (Dataset.synthesis.renders.layout) with an expression, turned by up to 40 degrees."""
     options = RenderOptions(subjects=1, images=2, size=128, seed=78, yaw=40, pitch=15, roll=20, detect=0, clutter=0,
-                            glasses=0, buffers=("uv", "mask", "occluded", "depth"))
+                            glasses=0, buffers=("uv", "mask", "visible_mask", "depth"))
     return render_subject(0, options, RenderContext(MODEL, threads=1))
 
 
@@ -46,7 +46,7 @@ def percent(found: np.ndarray, truth: np.ndarray) -> float:
 def test_true_maps_give_the_face_with_its_expression_and_the_landmarks(subject):
     for k in range(2):
         maps = np.concatenate([np.nan_to_num(subject["uv"][k].astype(np.float32)),
-                               np.stack([subject["mask"][k], subject["occluded"][k]], -1).astype(np.float32)], -1)
+                               np.stack([subject["mask"][k], subject["visible_mask"][k]], -1).astype(np.float32)], -1)
         points, landmarks, _ = predictor_of(says(maps, "uvnet")).photo(np.zeros((128, 128, 3), np.uint8))
         assert percent(landmarks, subject["landmarks"][k] / 128) < 1.0
         truth = grid_of(MODEL.shape(subject["identity"], subject["expression"][k]), MODEL)
@@ -57,7 +57,7 @@ def test_true_maps_give_the_face_with_its_expression_and_the_landmarks(subject):
 
 
 def test_depth_gives_points_and_no_landmarks(subject):
-    depth = encode_depth(subject["depth"][0], subject["occluded"][0], subject["camera"][0, 0])
+    depth = encode_depth(subject["depth"][0], subject["visible_mask"][0], subject["camera"][0, 0])
     points, landmarks, _ = predictor_of(says(depth, "pix2pix")).photo(np.zeros((128, 128, 3), np.uint8))
     assert landmarks is None and points.shape[1] == 3 and np.linalg.norm(points, axis=1).max() == pytest.approx(1)
 

@@ -298,9 +298,9 @@ def broken(photo, **changes):
     (lambda p: broken(p, grid=p.grid[:0], pixels=p.pixels[:0], weights=p.weights[:0]), "photo 1: .* received 0"),
     (lambda p: broken(p, grid=p.grid[:-1]), r"photo 1: grid and pixels must be \(K, 2\)"),
     (lambda p: broken(p, weights=1.0), r"photo 1: grid and pixels must be"),
-    (lambda p: broken(p, grid=p.grid + 90), "photo 1: places must lie within 0 and 127 on the grid, received"),
+    (lambda p: broken(p, grid=p.grid + 90), "photo 1: positions must lie within 0 and 127 on the grid, received"),
     (lambda p: broken(p, size=0), "photo 1: the crop's size must be at least 1 px, received 0"),
-    (lambda p: broken(p, pixels=0 * p.pixels), "photo 1: points must not all lie on one spot")])
+    (lambda p: broken(p, pixels=0 * p.pixels), "photo 1: points must not all coincide")])
 def test_a_bad_photo_is_named(model, spoil, message):
     photo = album(model, 1)[0].photo
     with pytest.raises(ValueError, match="^" + message) as error:

@@ -1,4 +1,5 @@
-"""Dataset/io/landmark_files.py: what was written comes back, in a format that others can parse; broken files are named."""
+"""Dataset/io/landmark_files.py: what was written comes back, in a format that others can parse; broken files are
+named."""
 import json
 
 import numpy as np

@@ -14,9 +14,9 @@ from Dataset.rendering.raycast import Scene
 from Dataset.representations.points import encode
 from Dataset.synthesis.framing import expected_box, predict_box
 from Dataset.synthesis.glasses import CLEAR, DARK, make_glasses
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.scene import EYE, SKIN, SceneSubject, View, head_materials, sample_view, view_camera
 from Dataset.synthesis.skin import sample_appearance
-from Dataset.synthesis.workers import render_context
 from Evaluation.figures.overlay import Drawn, blend
 from Evaluation.views.uv import project_texture
 from Network.inference.texture import Texture, frontal_view, view_of
@@ -57,8 +57,8 @@ def view(angles=(0.0, 0.0, 0.0)) -> View:
 
 
 def test_pictures_are_shaded_with_the_ambient_occlusion_of_the_stage(monkeypatch):
-    """What reaches the shader is the stage's openness, interpolated; hollows (beside the nose, the ears' inside, the
-    eyes' corners) are darker than the cheeks."""
+    """What reaches the shader is the render context's ambient occlusion, interpolated; hollows (beside the nose, the
+    ears' inside, the eyes' corners) are darker than the cheeks."""
     context, given, real = render_context(), [], shading.shade
 
     def noted(normals, to_eye, material, light, visibility=1.0, ambient_occlusion=1.0):

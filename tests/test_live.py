@@ -16,9 +16,9 @@ from Datagenerator.online.live import TEST_SEED, LiveConfig, LiveSubjects, open_
 from Datagenerator.sequences.keypoints import ShardConfig, ShardSequence, targets_on_template
 from Datagenerator.source import data_config, open_source
 from Dataset.face_model.model import load_face_model
+from Dataset.io.workers import WorkerDied
 from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.shards import make_shards, open_shards
-from Dataset.synthesis.workers import WorkerDied
 from tests import forkserver
 
 CONFIG = LiveConfig(max_images=2, batch_images=4, batches=3, validation_subjects=2, image_size=32, points=256, seed=5,

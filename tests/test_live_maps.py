@@ -34,7 +34,7 @@ def live(request):
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     path = tmp_path_factory.mktemp("live") / "subjects"
-    options = dataclasses.replace(CONFIG.rendering(), subjects=20, buffers=("uv", "mask", "occluded", "depth"))
+    options = dataclasses.replace(CONFIG.rendering(), subjects=20, buffers=("uv", "mask", "visible_mask", "depth"))
     make_shards(path, options)
     return open_shards(path)
 
@@ -131,9 +131,9 @@ def test_defaults_are_those_of_shards_and_of_the_rendering():
         kept = {name for name in rendering if name not in ("subjects", "buffers", "size")}
         assert {name: getattr(live(), name) for name in kept} == {name: rendering[name] for name in kept}
         assert live().rendering().size == stored().image_size and live(size=256).rendering().size == 256
-    assert LiveMapConfig().rendering().buffers == ("uv", "mask", "occluded")
-    assert LiveDepthConfig().rendering().buffers == ("depth", "occluded")
-    assert LiveMapConfig(extras=("depth", "pose")).rendering().buffers == ("uv", "mask", "occluded", "depth")
+    assert LiveMapConfig().rendering().buffers == ("uv", "mask", "visible_mask")
+    assert LiveDepthConfig().rendering().buffers == ("depth", "visible_mask")
+    assert LiveMapConfig(extras=("depth", "pose")).rendering().buffers == ("uv", "mask", "visible_mask", "depth")
 
 
 @pytest.mark.parametrize("change, message", [
@@ -155,7 +155,7 @@ def test_pictures_that_do_not_suit_the_network_end_the_processes():
 def test_source(shards, tmp_path):
     with open_source("live", "train-test", CONFIG, 1) as source:
         assert source.about["subjects"] == {"validation": "numbers below 2", "training": "without end"}
-        assert source.about["shards"]["buffers"] == ["uv", "mask", "occluded"]
+        assert source.about["shards"]["buffers"] == ["uv", "mask", "visible_mask"]
         assert source.template.shape == (128 * 128, 3) and source.model == {"crop_margin": 1.15}
     assert not [child for child in multiprocessing.active_children() if child in source.live._workers._processes]
     assert data_config("uvnet", "live", {"reuse": 2}) is LiveMapConfig

@@ -38,7 +38,7 @@ def test_off_changes_nothing_and_the_default_moves_nothing():
         after = augment_maps(before, np.random.default_rng(seed), MAPS, 0.0, (noise(1), noise(2)))
         np.testing.assert_array_equal(after.uv, before.uv)
         np.testing.assert_array_equal(after.mask, before.mask)
-        assert (after.occluded <= before.occluded).all() and after.image.dtype == np.uint8
+        assert (after.visible_mask <= before.visible_mask).all() and after.image.dtype == np.uint8
 
 
 def test_same_seed_same_bytes_and_the_input_stays():
@@ -144,7 +144,7 @@ def test_maps_move_with_their_pixels(change):
         assert inner.sum() > 300 and np.isfinite(after.uv[after.mask]).all() and np.abs(error).max() < 0.5 / 64 + 0.003
         bias.append(error.mean(0))
         assert not after.mask[0].any() or "shift" in change or change.get("scale", (0,))[0] > 1
-        np.testing.assert_array_equal(after.occluded, after.mask)
+        np.testing.assert_array_equal(after.visible_mask, after.mask)
     assert np.abs(np.mean(bias, 0)).max() < 0.002
 
 
@@ -156,10 +156,10 @@ def test_hidden_is_what_was_laid_over():
         after = hide(before, np.random.default_rng(seed), config, (noise(seed), noise(seed + 50)))
         change = np.abs(after.image.astype(int) - before.image).max(-1)
         np.testing.assert_array_equal(after.mask, before.mask)
-        assert (after.occluded[~before.mask] == 0).all() and (after.occluded >= 0).all()
-        assert (change[after.mask & (after.occluded == 1)] == 0).all()
-        assert (after.occluded[after.mask & (change > 60)] < 1).all()
-        covered += (after.occluded < before.occluded).any()
+        assert (after.visible_mask[~before.mask] == 0).all() and (after.visible_mask >= 0).all()
+        assert (change[after.mask & (after.visible_mask == 1)] == 0).all()
+        assert (after.visible_mask[after.mask & (change > 60)] < 1).all()
+        covered += (after.visible_mask < before.visible_mask).any()
     assert covered >= 10
     untouched = hide(before, np.random.default_rng(0), config, None)
     np.testing.assert_array_equal(untouched.image, before.image)        # no other pictures, no crops
@@ -169,7 +169,7 @@ def test_too_much_is_left_out():
     config = MapAugmentConfig.off(crops=1.0, hand=1.0, bar=1.0, max_covered=0.0)
     after = hide(sample(), np.random.default_rng(1), config, (noise(1), noise(2)))
     np.testing.assert_array_equal(after.image, sample().image)
-    assert (after.occluded == sample().occluded).all()
+    assert (after.visible_mask == sample().visible_mask).all()
 
 
 def test_crops_keep_their_share_and_their_colours():
@@ -195,18 +195,18 @@ def test_a_second_face_brings_its_own_maps():
         assert 100 < own.sum() < first.mask.sum() / 2
         inner = cv2.erode(own.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         error = np.abs(shown(both.image)[inner] - both.uv[inner]).max(-1)   # of the second, averaged down
-        assert np.median(error) < 0.03 and (both.occluded[own] == 1).all()
+        assert np.median(error) < 0.03 and (both.visible_mask[own] == 1).all()
         old = both.mask & ~own
         np.testing.assert_array_equal(both.image[old], first.image[old])
         assert not (both.mask & cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~own).any()
-        assert (both.occluded[~both.mask] == 0).all()
+        assert (both.visible_mask[~both.mask] == 0).all()
     np.testing.assert_array_equal(first.image, sample().image)
 
 
 @pytest.mark.parametrize("change, message", [
     ({"image": np.zeros((64, 60, 3), np.uint8)}, r"image: must be \(S, S, 3\) uint8"),
     ({"uv": np.zeros((32, 32, 2), np.float16)}, "maps: must be of the image's size"),
-    ({"occluded": np.zeros((64, 64))}, "mask must be bool and occluded float32, got bool and float64")])
+    ({"visible_mask": np.zeros((64, 64))}, "mask must be bool and visible_mask float32, got bool and float64")])
 def test_bad_samples(change, message):
     with pytest.raises(ValueError, match=message):
         augment_maps(sample()._replace(**change), np.random.default_rng(0))

@@ -26,7 +26,7 @@ DEPTH = DepthConfig(batch_size=3, batches=2, validation_subjects=2, image_size=3
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("shards") / "subjects"
     make_shards(path, RenderOptions(subjects=6, images=2, size=32, seed=5, detect=0.0, yaw=40,
-                                    buffers=("uv", "mask", "occluded", "depth")))
+                                    buffers=("uv", "mask", "visible_mask", "depth")))
     return path
 
 
@@ -60,7 +60,7 @@ def test_shapes_ranges_and_what_belongs_together(folder, config):
             assert all(v.dtype == np.float32 and np.isfinite(v).all() for v in y.values())
             if config.target == "uv":
                 assert (y["uv"][y["mask"][..., 0] == 0] == 0).all() and (y["uv"] >= 0).all() and (y["uv"] <= 1).all()
-                assert set(np.unique(y["mask"])) <= {0, 1} and (y["occluded"] <= y["mask"]).all()
+                assert set(np.unique(y["mask"])) <= {0, 1} and (y["visible_mask"] <= y["mask"]).all()
                 for mask, eroded in zip(y["mask"], y["eroded"]):
                     np.testing.assert_array_equal(erode(mask[..., 0] > 0), eroded[..., 0] > 0)
             else:
@@ -103,11 +103,12 @@ def test_nobody_stands_on_both_sides(folder):
 def test_held_out_pictures_are_as_they_were_rendered(folder):
     shards = open_shards(folder)
     x, y = sequences(folder)[1].batch(3, 0)
-    image, uv, mask, occluded = (shards.gather(name, [1], [1])[0] for name in ("images", "uv", "mask", "occluded"))
+    image, uv, mask, visible_mask = (shards.gather(name, [1], [1])[0]
+                                     for name in ("images", "uv", "mask", "visible_mask"))
     np.testing.assert_array_equal(x[3], image / np.float32(255))
     np.testing.assert_array_equal(y["uv"][3], np.where(mask[..., None], uv.astype(np.float32), 0))
     np.testing.assert_array_equal(y["mask"][3, ..., 0], mask)
-    np.testing.assert_array_equal(y["occluded"][3, ..., 0], occluded)
+    np.testing.assert_array_equal(y["visible_mask"][3, ..., 0], visible_mask)
     assert mask.sum() > 100
 
 
@@ -156,7 +157,7 @@ def test_picture_and_maps_agree_after_all_augmentation(folder, photos):
     sequence = MapSequence(Repainted(open_shards(folder), paint_uv), np.arange(6), config, True)
     x, y = sequence.batch(config.fade_epochs, 0)
     agree = 0
-    for image, uv, visible, mask in zip(x, y["uv"], y["occluded"][..., 0], y["eroded"][..., 0]):
+    for image, uv, visible, mask in zip(x, y["uv"], y["visible_mask"][..., 0], y["eroded"][..., 0]):
         inner = (visible == 1) & (mask > 0)
         if inner.sum() < 60:
             continue
@@ -170,7 +171,8 @@ def test_picture_and_maps_agree_after_all_augmentation(folder, photos):
 def test_picture_and_depth_agree_when_mirrored(folder):
     """The picture shows the depth; enlarged and cut, half of them mirrored, it is that of the target."""
     def paint(image, shards, subject, number):
-        depth, seen, camera = (shards.gather(name, [subject], [number])[0] for name in ("depth", "occluded", "camera"))
+        depth, seen, camera = (shards.gather(name, [subject], [number])[0]
+                               for name in ("depth", "visible_mask", "camera"))
         return np.repeat(np.rint((encode_depth(depth, seen, float(camera[0])) + 1) * 127.5), 3, -1).astype(np.uint8)
     shards = Repainted(open_shards(folder), paint)
     config = dataclasses.replace(DEPTH, batch_size=12)
@@ -203,7 +205,7 @@ def test_noise_fades_to_nothing(folder):
 def test_depth_is_the_visible_faces(folder):
     shards = open_shards(folder)
     y = sequences(folder, DEPTH)[1].batch(0, 0)[1]["depth"][1]
-    depth, seen, camera = (shards.gather(name, [1], [0])[0] for name in ("depth", "occluded", "camera"))
+    depth, seen, camera = (shards.gather(name, [1], [0])[0] for name in ("depth", "visible_mask", "camera"))
     np.testing.assert_array_equal(y, encode_depth(depth, seen, float(camera[0])))
     assert (y[~seen] == -1).all() and (y[seen] > -1).all() and seen.any()
     half = sequences(folder, dataclasses.replace(DEPTH, image_size=16))[1].batch(0, 0)[1]["depth"][1]
@@ -217,7 +219,8 @@ def test_smaller_pictures(folder):
     mask = whole[1]["mask"].reshape(4, 16, 2, 16, 2, 1).min((2, 4))
     np.testing.assert_array_equal(small[1]["mask"], mask)
     np.testing.assert_array_equal(small[1]["uv"], whole[1]["uv"][:, 1::2, 1::2] * mask)
-    np.testing.assert_array_equal(small[1]["occluded"], whole[1]["occluded"].reshape(4, 16, 2, 16, 2, 1).min((2, 4)))
+    np.testing.assert_array_equal(small[1]["visible_mask"],
+                                  whole[1]["visible_mask"].reshape(4, 16, 2, 16, 2, 1).min((2, 4)))
     shards = open_shards(folder)
     mean = shards.gather("images", [0], [0])[0].astype(float).reshape(16, 2, 16, 2, 3).mean((1, 3))
     np.testing.assert_allclose(small[0][0], mean / 255, atol=0.51 / 255)
@@ -252,8 +255,8 @@ def test_extras_change_nothing_else(folder):
     x, y = sequences(folder, config)[0].batch(1, 0)
     more, extras = sequences(folder, dataclasses.replace(config, extras=EXTRAS))[0].batch(1, 0)
     np.testing.assert_array_equal(more, x)
-    assert list(extras) == ["uv", "mask", "occluded", "depth", "eroded", "landmarks", "pose"]    # maps in their order
-    assert list(y) == ["uv", "mask", "occluded", "eroded"]
+    assert list(extras) == ["uv", "mask", "visible_mask", "depth", "eroded", "landmarks", "pose"]  # maps in their order
+    assert list(y) == ["uv", "mask", "visible_mask", "eroded"]
     for name in y:
         np.testing.assert_array_equal(extras[name], y[name])
 
@@ -262,7 +265,7 @@ def test_extras_of_pictures_as_rendered(folder):
     shards = open_shards(folder)
     y = sequences(folder, dataclasses.replace(PLAIN, extras=EXTRAS))[1].batch(0, 0)[1]
     depth, seen, camera, pose, landmarks = (shards.gather(name, [1], [0])[0] for name in (
-        "depth", "occluded", "camera", "pose", "landmarks"))
+        "depth", "visible_mask", "camera", "pose", "landmarks"))
     np.testing.assert_array_equal(y["depth"][1], encode_depth(depth, seen, float(camera[0])))
     np.testing.assert_allclose(y["landmarks"][1], landmarks / 32, atol=1e-6)
     np.testing.assert_allclose(y["pose"][1], rotation_from_euler(*pose[:3].astype(float))[:2].ravel(), atol=1e-6)
@@ -324,7 +327,7 @@ def test_everybodys_maps(folder):
     for row, (subject, image) in enumerate(wanted):
         np.testing.assert_array_equal(masks[row, ..., 0], shards.gather("mask", [subject], [image])[0])
         np.testing.assert_allclose(landmarks[row], shards.gather("landmarks", [subject], [image])[0] / 32, atol=1e-6)
-    assert list(batches[0].maps) == ["uv", "mask", "occluded", "eroded"]
+    assert list(batches[0].maps) == ["uv", "mask", "visible_mask", "eroded"]
     with pytest.raises(ValueError, match="--images must be 1 to 2, as many as each person has pictures, got 3"):
         next(everybodys_maps(shards, 32, 3))
 
@@ -350,13 +353,14 @@ def test_source(folder):
 
 
 def test_shards_without_the_buffers(tmp_path):
-    make_shards(tmp_path / "subjects", RenderOptions(subjects=3, images=1, size=16, detect=0.0, buffers=("mask", "depth")))
-    shards, config = open_shards(tmp_path / "subjects"), dataclasses.replace(PLAIN, validation_subjects=1, image_size=16)
-    with pytest.raises(ValueError, match="target uv needs the buffers uv, occluded .python -m Dataset.shards --buffer"):
+    folder, buffers = tmp_path / "subjects", ("mask", "depth")
+    make_shards(folder, RenderOptions(subjects=3, images=1, size=16, detect=0.0, buffers=buffers))
+    shards, config = open_shards(folder), dataclasses.replace(PLAIN, validation_subjects=1, image_size=16)
+    with pytest.raises(ValueError, match="target uv needs the buffers uv, visible_mask .python -m Dataset.shards --"):
         make_map_sequences(shards, config)
-    with pytest.raises(ValueError, match=r"the buffers uv, occluded .*--buffers uv,mask,occluded,depth\)"):
+    with pytest.raises(ValueError, match=r"the buffers uv, visible_mask .*--buffers uv,mask,visible_mask,depth\)"):
         make_map_sequences(shards, dataclasses.replace(config, extras=("depth",)))
-    with pytest.raises(ValueError, match="target depth needs the buffers occluded"):
+    with pytest.raises(ValueError, match="target depth needs the buffers visible_mask"):
         make_map_sequences(shards, dataclasses.replace(DEPTH, validation_subjects=1, image_size=16))
 
 

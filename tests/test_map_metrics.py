@@ -24,26 +24,26 @@ def disc(size: int = 16) -> tuple[np.ndarray, np.ndarray]:
 
 def batch(outputs: np.ndarray) -> SimpleNamespace:
     """A truth (B, S, S, 4) as a batch."""
-    maps = {"uv": outputs[..., :2], "mask": outputs[..., 2:3], "occluded": outputs[..., 3:4]}
+    maps = {"uv": outputs[..., :2], "mask": outputs[..., 2:3], "visible_mask": outputs[..., 3:4]}
     return SimpleNamespace(images=np.zeros((len(outputs), 1)), maps=maps, landmarks=np.zeros((len(outputs), 68, 2)))
 
 
 def test_by_hand():
     uv, mask = disc()
-    occluded = mask & (uv[..., 1] > 0.5)
-    output = np.dstack([uv + [0.03, -0.04], mask, occluded, np.full((16, 16, 2), np.log(0.001))])
+    visible_mask = mask & (uv[..., 1] > 0.5)
+    output = np.dstack([uv + [0.03, -0.04], mask, visible_mask, np.full((16, 16, 2), np.log(0.001))])
     output[~mask, :2] = 7                               # off the face nothing is compared
     output[0, 0, 2] = 1                                 # one pixel too many
-    scores = score_map(output, uv, mask, occluded, NONE, NONE)
+    scores = score_map(output, uv, mask, visible_mask, NONE, NONE)
     n = mask.sum()
     np.testing.assert_allclose(scores[:5], [0.07, 128 * 0.05, 128 * 0.05, n / (n + 1), 1], rtol=1e-6)
     np.testing.assert_allclose(scores[5:7], [0.002 / 0.00125, 0.00125 / 0.002], rtol=1e-6)     # twice the squared scale
     assert np.isnan(scores[7:]).all()
-    assert np.isnan(score_map(output[..., :4], uv, mask, occluded, NONE, NONE)[5:]).all()
+    assert np.isnan(score_map(output[..., :4], uv, mask, visible_mask, NONE, NONE)[5:]).all()
     empty = score_map(output * 0, uv, mask & False, mask & False, NONE, NONE)
     assert empty[3:5] == (1, 1) and np.isnan(empty[:3]).all() and np.isnan(empty[5:]).all()
     with pytest.raises(ValueError, match="maps must be"):
-        score_map(output[..., :3], uv, mask, occluded, NONE, NONE)
+        score_map(output[..., :3], uv, mask, visible_mask, NONE, NONE)
 
 
 def test_errors_as_the_loss_takes_them_are_calibrated():
@@ -102,16 +102,16 @@ def test_the_mean_map():
 def test_a_table_of_rendered_people(tmp_path):
     """The truth as an answer is perfect; the landmarks are where the shards say, to half a pixel."""
     make_shards(tmp_path / "subjects", RenderOptions(subjects=3, images=2, size=64, seed=5, detect=0.0, yaw=30,
-                                                   buffers=("uv", "mask", "occluded")))
+                                                   buffers=("uv", "mask", "visible_mask")))
     shards = open_shards(tmp_path / "subjects")
 
     def batches():
         return everybodys_maps(shards, 64, 2, batch=4)
-    truth = iter([np.concatenate([b.maps[k] for k in ("uv", "mask", "occluded")], -1) for b in batches()])
+    truth = iter([np.concatenate([b.maps[k] for k in ("uv", "mask", "visible_mask")], -1) for b in batches()])
     table = maps_table(batches, lambda images: next(truth), "the truth")
     found = {row[0]: row[1:4] for row in table.rows}
-    assert list(found) == ["uv_l1", "uv_cells", "uv_median", "mask_iou", "occluded_iou", "landmarks", "found"]
-    for name, value in (("uv_l1", 0), ("uv_cells", 0), ("mask_iou", 1), ("occluded_iou", 1), ("found", 1)):
+    assert list(found) == ["uv_l1", "uv_cells", "uv_median", "mask_iou", "visible_iou", "landmarks", "found"]
+    for name, value in (("uv_l1", 0), ("uv_cells", 0), ("mask_iou", 1), ("visible_iou", 1), ("found", 1)):
         assert found[name][0] == value and found[name][2] == 6
     assert found["landmarks"][0] < 0.8 < 4 < found["landmarks"][1]         # % of 64 px
     assert 0.02 < found["uv_l1"][1] and found["mask_iou"][1] < 0.95

@@ -1,4 +1,5 @@
-"""Dataset/geometry/mesh.py, io/mesh_io.py, plyheader.py, vrml.py: files come back, broken ones are named, cleaning cleans."""
+"""Dataset/geometry/mesh.py, io/mesh_io.py, plyheader.py, vrml.py: files come back, broken ones are named, cleaning
+cleans."""
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor

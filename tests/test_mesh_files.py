@@ -1,4 +1,5 @@
-"""Dataset/io/mesh_files.py: .obj with material and texture, and .glb, open in Open3D and MeshLab, and obey the formats."""
+"""Dataset/io/mesh_files.py: .obj with material and texture, and .glb, open in Open3D and MeshLab, and obey the
+formats."""
 import json
 import struct
 
@@ -72,7 +73,7 @@ def primitive(tree: dict) -> dict:
 
 
 def open3d_texture_is(read: o3d.geometry.TriangleMesh, texture: np.ndarray) -> bool:
-    """Open3D holds pictures upside down (row 0 is v = 0), in RGB, with empty ones for materials without."""
+    """Open3D holds images upside down (row 0 is v = 0), in RGB, with empty ones for materials without."""
     filled = [np.asarray(picture) for picture in read.textures if np.ndim(picture) == 3]
     return len(filled) == 1 and np.array_equal(filled[0][::-1, :, ::-1], texture)
 

@@ -21,7 +21,7 @@ def ball(x, y, radius, rings=40):
 
 
 def face(vertices, track=0):
-    return SimpleNamespace(vertices=vertices, places=np.zeros((256, 2)), track=track, box=(10, 10, 30))
+    return SimpleNamespace(vertices=vertices, keypoints=np.zeros((256, 2)), track=track, box=(10, 10, 30))
 
 
 def test_a_sphere_is_shaded_as_lambert_says():
@@ -73,11 +73,11 @@ def test_tracks_have_colours_and_networks_without_vertices_a_net():
     first, second = (Overlay(triangles, SOLID)(frame, [face(vertices, track)])[50, 50] for track in (0, 1))
     assert (first != second).any()
     lattice = np.stack(np.meshgrid(np.linspace(20, 80, 16), np.linspace(30, 90, 16)), -1).reshape(-1, 2)
-    out = Overlay(None)(frame, [SimpleNamespace(vertices=None, places=lattice, track=0, box=(0, 0, 5))])
+    out = Overlay(None)(frame, [SimpleNamespace(vertices=None, keypoints=lattice, track=0, box=(0, 0, 5))])
     assert out[30, 20:80].any(-1).all() and not out[:28].any() and not out[:, :18].any()
     assert (out[62:65, 22:23].sum(-1) == 0).any()
     lost = face(np.full_like(vertices, np.nan))
-    lost.places = np.full((256, 2), np.nan)
+    lost.keypoints = np.full((256, 2), np.nan)
     np.testing.assert_array_equal(Overlay(triangles)(frame, [lost]), frame)
     lost.vertices = None
     np.testing.assert_array_equal(Overlay(None)(frame, [lost]), frame)

@@ -76,7 +76,8 @@ def test_points_without_an_order(folder):
 def profiles(tmp_path_factory):
     """Pictures with buffers; two of the four heads are turned by more than 35 degrees."""
     out = tmp_path_factory.mktemp("profiles") / "faces"
-    make_shards(out, RenderOptions(subjects=2, images=2, size=96, seed=2, detect=0, buffers=("uv", "occluded", "depth")))
+    buffers = ("uv", "visible_mask", "depth")
+    make_shards(out, RenderOptions(subjects=2, images=2, size=96, seed=2, detect=0, buffers=buffers))
     return out
 
 
@@ -86,7 +87,7 @@ def test_a_true_depth_map_has_next_to_no_error(profiles):
     assert np.sort(np.abs(shards.gather("pose", [0, 1])[..., 0]).ravel())[-2] > 35
     for p, k in ((0, 0), (0, 1), (1, 0), (1, 1)):
         depth, seen, (focal, x, y, distance) = (shards.gather(name, [p], [k])[0] for name in
-                                                ("depth", "occluded", "camera"))
+                                                ("depth", "visible_mask", "camera"))
         camera = look_at_face(96, float(distance), float(focal))._replace(centre=(float(x), float(y)))
         cloud = surface_points(np.where(seen, depth, np.nan), camera, 4000, np.random.default_rng(0))
         predicted, truth, _, (whole,) = photo_batch(subjects, p, k, cloud)
@@ -100,7 +101,8 @@ def test_shown_places_are_those_whose_pixels_show_them(profiles):
     """Against each place's own pixel: it is seen where the atlas has it there, too."""
     subjects, shards = subject_set(profiles, 96, 64 ** 2), open_shards(profiles)
     for p, k in ((0, 0), (1, 1)):
-        uv, seen, (focal, x, y, distance) = (shards.gather(name, [p], [k])[0] for name in ("uv", "occluded", "camera"))
+        uv, seen, camera = (shards.gather(name, [p], [k])[0] for name in ("uv", "visible_mask", "camera"))
+        focal, x, y, distance = camera
         face, shown = subjects.in_photo(p, k)
         move = shards.gather("pose", [p], [k])[0][3:]
         camera = look_at_face(96, float(distance), float(focal))._replace(centre=(float(x), float(y)))

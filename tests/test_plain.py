@@ -1,4 +1,5 @@
-"""Dataset/synthesis/plain_material.py: grey and 1/f noise in place of skin; nothing else of a picture changes, old sets stay theirs."""
+"""Dataset/synthesis/plain_material.py: grey and 1/f noise in place of skin; nothing else of an image changes, old sets
+stay theirs."""
 import dataclasses
 import json
 
@@ -7,9 +8,9 @@ import pytest
 
 from Dataset.synthesis import shards
 from Dataset.synthesis.plain_material import fractal, paint
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import MIXED, RenderOptions, layout, render_subject
 from Dataset.synthesis.shards import make_shards, open_shards
-from Dataset.synthesis.workers import render_context
 
 TINY = RenderOptions(subjects=2, images=2, size=24, seed=3, detect=0.0, buffers=("uv", "mask"))
 

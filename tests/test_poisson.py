@@ -1,4 +1,5 @@
-"""Dataset/fitting/surface_reconstruction.py and Evaluation/figures/wireframe.py: a sphere's cap, recovered; closed; the same each time.
+"""Dataset/fitting/surface_reconstruction.py and Evaluation/figures/wireframe.py: a sphere's cap, recovered; closed; the
+same each time.
 """
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from Dataset.fitting.surface_reconstruction import (BACK, PoissonOptions, closin
 from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.mesh import Mesh
 from Dataset.io.mesh_io import read_mesh, write_mesh
-from Dataset.representations.depth import decode, from_picture, to_picture, triangulate
+from Dataset.representations.depth import decode, from_image, to_image, triangulate
 from Evaluation.figures.wireframe import draw_wireframe
 from Evaluation.views.depth import depth_strip
 
@@ -69,7 +70,7 @@ def test_watertight(hole):
     assert all(sorted(uses) == [False, True] for uses in uses_of_edges(mesh.triangles).values())
     inner = (np.linalg.norm(mesh.vertices[:, :2], axis=1) < 35) & (mesh.vertices[:, 2] > 40)
     np.testing.assert_allclose(np.linalg.norm(mesh.vertices[inner], axis=1), RADIUS, atol=0.8)
-    # the flat back is a disc of the cap's radius, BACK mm behind its rim
+    # the flat back is a disc of the cap's radius, BACK mm behind its boundary
     assert mesh.vertices[:, 2].min() == pytest.approx(RADIUS * np.cos(np.radians(50)) - BACK, abs=2.5)
     # volume by the divergence theorem: cap of height h, and a cylinder to the back
     h, r = RADIUS * (1 - np.cos(np.radians(50))), RADIUS * np.sin(np.radians(50))
@@ -100,9 +101,9 @@ def test_is_closed():
 def test_eight_bits_still_make_a_smooth_surface():
     """Depth in steps of 0.8 mm over pixels of 2.7 mm: normals of neighbouring pixels alone would be useless."""
     depth = cap()
-    picture = to_picture(1 - 2 * (depth - np.nanmin(depth)) / 200)
+    picture = to_image(1 - 2 * (depth - np.nanmin(depth)) / 200)
     assert len(np.unique(picture)) < 40
-    coarse = np.where(picture > 0, np.nanmin(depth) + (1 - from_picture(picture)[..., 0]) * 100, np.nan)
+    coarse = np.where(picture > 0, np.nanmin(depth) + (1 - from_image(picture)[..., 0]) * 100, np.nan)
     mesh = depth_surface(coarse, CAMERA, options=PoissonOptions(level=5))
     inner = np.linalg.norm(mesh.vertices[:, :2], axis=1) < 38
     assert np.abs(np.linalg.norm(mesh.vertices[inner], axis=1) - RADIUS).mean() < 0.35

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from Dataset.detection.candidates import grown
-from Dataset.io.inputs import Picture, example_picture
+from Dataset.io.inputs import NamedImage, example_image
 from Dataset.representations.points import grid_triangles
 from Network.commands.results import face_mesh
 from Network.inference.base import Face
@@ -15,7 +15,7 @@ from Network.inference.registry import predictor_of
 from Network.inference.texture import Texture
 from Network.training.loading import Loaded
 
-BLANK = Picture("blank.png", np.full((100, 100, 3), 90, np.uint8))
+BLANK = NamedImage("blank.png", np.full((100, 100, 3), 90, np.uint8))
 
 
 def crop(value: int = 0, pass_name: str = "frontal") -> Crop:
@@ -38,7 +38,7 @@ def predictor(images=None, model=None, order="random", points=4):
 
 
 def test_the_astronaut_is_found_where_her_face_is():
-    face, = crop_faces(example_picture(), 64)
+    face, = crop_faces(example_image(), 64)
     x, y, w, h = face.box
     assert 150 < x < 200 and 50 < y < 90 and 90 < w < 150 and w == h      # her face, by eye: about (170, 65, 110, 110)
     assert face.image.shape == (64, 64, 3) and face.photo.shape[0] == w
@@ -56,10 +56,10 @@ def test_pictures_without_a_face(caplog):
     with pytest.raises(ValueError, match="blank.png: no face found"):
         list(faces_of([BLANK], predictor().crops))
     with caplog.at_level(logging.WARNING):
-        faces = list(faces_of([BLANK, example_picture()], predictor().crops))
+        faces = list(faces_of([BLANK, example_image()], predictor().crops))
     assert len(faces) == 1 and "blank.png: no face found; skipped" in caplog.text
     with pytest.raises(ValueError, match="takes one picture"):
-        list(faces_of([example_picture(), BLANK], predictor().crops, every_face=True))
+        list(faces_of([example_image(), BLANK], predictor().crops, every_face=True))
 
 
 def test_pictures_are_read_one_by_one():
@@ -69,7 +69,7 @@ def test_pictures_are_read_one_by_one():
     def source():
         for number in range(2):
             asked.append(number)
-            yield example_picture()
+            yield example_image()
     faces = faces_of(source(), predictor().crops)
     next(faces)
     assert asked == [0]
@@ -78,8 +78,8 @@ def test_pictures_are_read_one_by_one():
 def test_a_box_grows_about_its_centre():
     assert grown((10, 20, 100, 50), 1.2) == (0, 15, 120, 60)
     assert grown((10, 20, 100, 50), 1.0) == (10, 20, 100, 50)
-    face, = crop_faces(example_picture(), 64)
-    wide, = crop_faces(example_picture(), 64, margin=1.5)
+    face, = crop_faces(example_image(), 64)
+    wide, = crop_faces(example_image(), 64, margin=1.5)
     assert wide.box == grown(face.box, 1.5) and wide.image.shape == face.image.shape
 
 

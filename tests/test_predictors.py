@@ -12,7 +12,7 @@ import Network
 from Dataset.face_model.model import load_face_model
 from Dataset.geometry.pose import Pose
 from Dataset.geometry.transforms import rotation_from_euler
-from Dataset.io.inputs import Picture, example_picture
+from Dataset.io.inputs import NamedImage, example_image
 from Dataset.rendering.rasterise import faces, rasterise
 from Dataset.representations.coefficients import POSE, decode_pose
 from Dataset.representations.volume import LEVEL
@@ -159,7 +159,7 @@ def test_a_picture_of_another_kind_is_refused(predictors):
         with pytest.raises(ValueError, match="photo: must be .H, W, 3. uint8 BGR, got"):
             predictors["convlstm"].add(image)
     with pytest.raises(NoFace, match="grey: no face found"):
-        predictors["convlstm"].add(Picture("grey", np.full((60, 60, 3), 90, np.uint8)))
+        predictors["convlstm"].add(NamedImage("grey", np.full((60, 60, 3), 90, np.uint8)))
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def test_a_rendering_agrees_with_a_rasteriser(posed):
 def test_compact_answers_everything_of_the_example_photo():
     """Where its keypoints are there is face; the last pass is the pose; the volume fills the crop's middle."""
     predictor = Network.from_preset("compact")
-    face = predictor.add(example_picture())
+    face = predictor.add(example_image())
     assert face.score > 1 and 0.05 < face.typicality < 2.5 and face.crop.box == (167, 57, 113, 113)
     np.testing.assert_allclose(face.keypoints[:2], [[0.17915519, 0.069515], [0.20039074, 0.04074426]], atol=1e-5)
     assert np.abs(face.pose_numbers[:3]).max() < 15 and 0.4 < face.pose_numbers[3] < 1.0

@@ -28,7 +28,7 @@ def test_equals_the_slow_twin_on_random_triangles(seed):
 
 
 def test_one_triangle_by_hand():
-    # corners (0, 0), (0, 4), (4, 0) px, y down: counter-clockwise as seen in a picture whose y points up
+    # corners (0, 0), (0, 4), (4, 0) px, y down: counter-clockwise as seen in an image whose y points up
     fast, slow = seen([[0, 0, 4], [0, 4, 0], [0, 0, 4]], ONE, 4)
     rows = [divmod(int(p), 4) for p in fast.pixel]
     inside = [(r, c) for r in range(4) for c in range(4) if r + c + 1 < 4]

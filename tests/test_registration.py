@@ -1,4 +1,4 @@
-"""Dataset/fitting/nonrigid_icp.py, fitting.py, scan_surface.py: made scans whose truth is known, and slow twins."""
+"""Dataset/fitting/nonrigid_icp.py, fitting.py, scan_surface.py: synthetic scans with ground truth, and slow twins."""
 import numpy as np
 import pytest
 
@@ -15,7 +15,7 @@ from tests.scans import make_scan
 
 
 def landmarks_of(made, seed=0, sigma=1.5):
-    """51 landmarks placed by hand, `spread` mm off."""
+    """51 landmarks annotated by hand, with a standard deviation of `sigma` mm."""
     noise = np.random.default_rng(seed).normal(0, sigma / 3**0.5, (51, 3))
     return Landmarks(np.arange(17, 68), made.landmarks[17:] + noise)
 
@@ -38,8 +38,8 @@ def registered(made):
 
 
 def check(made, result, semantic, min_covered=0.8, surface=0.06, share=0.5):
-    """Surface within `surface` mm of what is scanned, places within `semantic` mm and `share` of the mean face's
-    error, figures that agree with the truth."""
+    """Surface within `surface` mm of the scan; corresponding points within `semantic` mm and the fraction `share` of
+    the mean face's error; quality that agrees with the ground truth."""
     error = np.linalg.norm(result.grid - made.grid, axis=2)
     floor = mean_face_error(made)
     assert result.grid.shape == (128, 128, 3) and np.isfinite(result.grid).all()
@@ -48,7 +48,7 @@ def check(made, result, semantic, min_covered=0.8, surface=0.06, share=0.5):
     skin = grid_is_skin(load_face_model()).ravel()
     found = truth.nearest(result.grid.reshape(-1, 3))
     at = skin & ~found.boundary
-    assert found.distance[at].mean() < 0.15     # to the true surface: holes and the extrapolated rim are in it
+    assert found.distance[at].mean() < 0.15     # to the true surface: holes and the extrapolated boundary are in it
     quality = result.quality
     assert quality.faults() == [] and quality.folded == 0.0
     assert quality.surface_mean < surface and quality.surface_p95 < 3 * surface and quality.reverse_mean < surface
@@ -233,7 +233,7 @@ def test_pairs_count_by_distance_normals_and_rim():
 
 
 def test_the_fit_finds_pose_and_coefficients_of_a_person_of_the_model():
-    """A clean scan of a person with few coefficients: those come back, and the pose with them."""
+    """A clean scan of a subject with few coefficients: those come back, and the pose with them."""
     model = load_face_model()
     identity = np.zeros(200)
     identity[:4] = 1.5, -1.0, 1.0, -1.2

@@ -1,4 +1,5 @@
-"""Dataset/synthesis/renders.py, backdrop.py and glasses.py: every array is what its name says, by slow and independent ways."""
+"""Dataset/synthesis/renders.py, backdrop.py and glasses.py: every array is what its name says, by slow and independent
+ways."""
 from functools import lru_cache
 
 import numpy as np
@@ -11,11 +12,11 @@ from Dataset.representations import points, uvmap
 from Dataset.synthesis.background import backdrop
 from Dataset.synthesis.framing import detected_face, expected_box, predict_box
 from Dataset.synthesis.glasses import CLEAR, DARK, make_glasses
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import (BUFFERS, CLEARANCE, GRID, RenderOptions, coarse_grid, layout, render_subject,
                                        sample_angles, uv_map, visible)
 from Dataset.synthesis.scene import FRAME, HAIR, LENS, SceneSubject, roughen, sample_view, view_camera
 from Dataset.synthesis.skin import sample_appearance
-from Dataset.synthesis.workers import render_context
 
 OPTIONS = RenderOptions(subjects=3, images=3, size=48, seed=11, buffers=BUFFERS, detect=0.0)
 
@@ -30,7 +31,8 @@ def crop_camera(arrays: dict[str, np.ndarray], image: int) -> Camera:
     return Camera(OPTIONS.size, OPTIONS.size, focal, (x, y), FLIP.copy(), np.array([0, 0, distance]))
 
 
-def posed_of(seed: int = 0, clutter: float = 0.0, glasses: float = 0.0, angles=(0.0, 0.0, 0.0), style: int | None = None):
+def posed_of(seed: int = 0, clutter: float = 0.0, glasses: float = 0.0, angles=(0.0, 0.0, 0.0),
+             style: int | None = None):
     rng = np.random.default_rng(seed)
     model = render_context().model
     look = sample_appearance(rng)
@@ -136,27 +138,27 @@ def test_buffers_against_rays():
         vertices = model.shape(arrays["identity"], arrays["expression"][image])
         pose = arrays["pose"][image].astype(float)
         vertices = vertices @ rotation_from_euler(*pose[:3]).T + pose[3:]
-        places_seen = uvmap.decode(arrays["uv"][image].astype(float), arrays["occluded"][image])
+        places_seen = uvmap.decode(arrays["uv"][image].astype(float), arrays["visible_mask"][image])
         grid = points.encode(vertices)
         for pick in rng.integers(0, len(places_seen.grid), 12):
             (x, y), place = places_seen.pixels[pick].astype(int), np.rint(places_seen.grid[pick]).astype(int)
             around = grid[max(place[0] - 1, 0):place[0] + 2, max(place[1] - 1, 0):place[1] + 2].reshape(-1, 3)
-            # the place on the person's own grid lies where the depth says
+            # the place on the subject's own grid lies where the depth says
             assert np.linalg.norm(around - places[y, x], axis=1).min() < 2.5
             tried += 1
         nothing = np.isnan(arrays["depth"][image])
         assert (arrays["normals"][image][nothing] == 0).all() and not arrays["mask"][image][nothing].any()
-        assert not (arrays["occluded"][image] & ~arrays["mask"][image]).any()
+        assert not (arrays["visible_mask"][image] & ~arrays["mask"][image]).any()
         seen = ~nothing
         np.testing.assert_allclose(np.linalg.norm(arrays["normals"][image][seen].astype(float), axis=-1), 127, atol=1.5)
-        facing = arrays["normals"][image][arrays["occluded"][image]][:, 2] > -20        # smooth normals, seen from z
+        facing = arrays["normals"][image][arrays["visible_mask"][image]][:, 2] > -20    # smooth normals, seen from z
         assert facing.mean() > 0.98
         np.testing.assert_array_equal(np.isfinite(arrays["uv"][image]).all(-1), arrays["mask"][image])
     assert tried == 36
 
 
 def test_hair_and_glasses_hide_the_face_but_leave_its_map():
-    """The same person and view with and without glasses: same uv and mask, the glasses' pixels are occluded."""
+    """The same subject and view with and without glasses: same uv and mask, the glasses' pixels are not visible."""
     bare, accessories = posed_of(5, style=3), posed_of(5, glasses=1.0, style=3)
     camera = view_camera(bare.view)
     assert (accessories.materials == FRAME).any() and bare.view._replace(glasses=0).seed == accessories.view.seed
@@ -165,10 +167,10 @@ def test_hair_and_glasses_hide_the_face_but_leave_its_map():
     np.testing.assert_allclose(first.uv, second.uv, atol=1e-4)
     hits = accessories.scene.cast(camera)
     glasses = np.isin(accessories.materials[hits.triangle], (FRAME, LENS)) & (hits.triangle >= 0)
-    assert (glasses & first.mask).sum() > 20 and not second.occluded[glasses].any()
-    np.testing.assert_array_equal(first.occluded[~glasses], second.occluded[~glasses])
+    assert (glasses & first.mask).sum() > 20 and not second.visible_mask[glasses].any()
+    np.testing.assert_array_equal(first.visible_mask[~glasses], second.visible_mask[~glasses])
     hair = np.isin(bare.materials[bare.scene.cast(camera).triangle], [HAIR])
-    assert (hair & first.mask).any() and not first.occluded[hair].any()
+    assert (hair & first.mask).any() and not first.visible_mask[hair].any()
 
 
 def test_boxes_scatter_like_the_detectors():
@@ -230,11 +232,12 @@ def test_backdrops_are_seeded_in_range_and_wilder_when_asked():
 
 
 @pytest.mark.parametrize("bad, message", [
-    ({"subjects": 0}, "--subjects must be within 1 to 1000000, got 0"), ({"size": 4096}, "--size must be within 16 to 512"),
+    ({"subjects": 0}, "--subjects must be within 1 to 1000000, got 0"),
+    ({"size": 4096}, "--size must be within 16 to 512"),
     ({"seed": 2**32}, "--seed must be within 0 to 4294967295, got 4294967296"),
     ({"yaw": float("nan")}, "--yaw must be within 0 to 90, got nan"),
     ({"margin": 9}, "--margin must be within 0.5 to 3"),
-    ({"buffers": ("uv", "voxels")}, "uv,mask,occluded,depth,normals, once each, got uv,voxels"),
+    ({"buffers": ("uv", "voxels")}, "uv,mask,visible_mask,depth,normals, once each, got uv,voxels"),
     ({"buffers": ("uv", "uv")}, "once each")])
 def test_bad_options(bad, message):
     with pytest.raises(ValueError, match=message):

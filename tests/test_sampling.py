@@ -39,7 +39,7 @@ def test_same_seed_same_points(sheet, method):
     assert np.array_equal(draw[0], draw[1]) and not np.array_equal(draw[0], draw[2])
 
 
-# poisson and fps crowd a little at rims, where a point has fewer neighbours; the small square has more rim.
+# poisson and fps crowd a little at rims, where a point has fewer neighbours; the small square has more boundary.
 @pytest.mark.parametrize("method, tolerance", [("uniform", 0.03), ("poisson", 0.05), ("fps", 0.05)])
 def test_share_of_points_is_the_share_of_area(sheet, method, tolerance):
     drawn = sample(sheet, 2000, np.random.default_rng(0), method)
@@ -74,7 +74,7 @@ def test_bad_input_is_refused(sheet):
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="must be one of uniform, poisson, fps, got 'grid'"):
         sample(sheet, 5, rng, "grid")
-    with pytest.raises(ValueError, match="at least 1 point is to be sampled, got 0"):
+    with pytest.raises(ValueError, match="at least 1 point must be sampled, got 0"):
         sample(sheet, 0, rng)
     for flat in (Mesh(sheet.vertices), Mesh(sheet.vertices, np.array([[0, 0, 1]]))):
         with pytest.raises(ValueError, match="must have an area"):

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from Dataset.io.inputs import example_picture
+from Dataset.io.inputs import example_image
 from Dataset.io.mesh_io import read_mesh
 from Evaluation.web.serve import ServeConfig, serve
 from Network.commands.demo_options import parse
@@ -52,7 +52,7 @@ def test_in_chromium_from_upload_to_download(tmp_path):
     """demo.py --serve with the weights in the box: a photo in, a face that turns, three files, nothing left behind."""
     home = tmp_path / "home"
     home.mkdir()
-    cv2.imwrite(str(tmp_path / "astronaut.png"), example_picture().image)
+    cv2.imwrite(str(tmp_path / "astronaut.png"), example_image().image)
     with browser(tmp_path) as driver:               # skips before anything is begun
         process = demo("--serve", "--port", "0", cwd=home,
                        env={**os.environ, "TMPDIR": str(home), "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"})

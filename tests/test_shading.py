@@ -94,7 +94,7 @@ def test_openness_of_a_plane_and_of_a_covered_point():
     triangles = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]])
     point, normal = np.array([[3.0, 7.0, 0.0]]), np.array([[0, 0, 1.0]])
     assert shading.ambient_occlusion(Scene(big, triangles[:2]), point, normal)[0] == 1
-    assert shading.ambient_occlusion(Scene(both, triangles), point, normal, rays=512)[0] < 0.03    # only grazing rays escape
+    assert shading.ambient_occlusion(Scene(both, triangles), point, normal, rays=512)[0] < 0.03
 
 
 def test_tones_are_pinned():

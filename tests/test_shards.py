@@ -13,9 +13,9 @@ import pytest
 
 from Dataset.io.atomic import folder_lock
 from Dataset.synthesis import shards
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import RenderOptions, layout, render_subject
 from Dataset.synthesis.shards import make_shards, open_shards
-from Dataset.synthesis.workers import render_context
 from tests.forkserver import DEVNULL, Popen
 
 TINY = RenderOptions(subjects=18, images=2, size=24, seed=3, detect=0.0, buffers=("mask",))
@@ -62,7 +62,7 @@ def test_gather_picks_people_and_pictures(tiny):
     np.testing.assert_array_equal(again.gather("pose", subjects), everything[subjects])
     with pytest.raises(ValueError, match="holds images, .* received voxels"):
         found.gather("voxels", subjects)
-    with pytest.raises(ValueError, match="people are 0 to 17, received 0 to 18"):
+    with pytest.raises(ValueError, match="subjects are 0 to 17, received 0 to 18"):
         found.gather("pose", [0, 18])
     with pytest.raises(ValueError, match="images are 0 to 1, received -1 to 0"):
         found.gather("pose", [0, 1], [0, -1])
@@ -121,7 +121,7 @@ def test_goes_on_after_a_kill(tiny, tmp_path):
     running.send_signal(signal.SIGKILL)
     assert running.wait(60) == -signal.SIGKILL and (out / "shard_00000").is_dir()
     if not (out / "shard_00001").is_dir():
-        with pytest.raises(ValueError, match="OUT: unfinished; run Dataset.synthesis.shards again with the same settings"):
+        with pytest.raises(ValueError, match="OUT: unfinished; run Dataset.shards again with the same settings"):
             open_shards(out)
         part = open_shards(out, partial=True)
         np.testing.assert_array_equal(part.subjects, np.arange(16))
@@ -182,7 +182,7 @@ def test_the_command_refuses_with_one_line_and_code_2(tiny, tmp_path, capsys):
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and message in error
     assert digests(tiny) == before and not (tmp_path / "new").exists()
-    assert shards.main([str(tiny), *FLAGS]) == 0 and "18 people, 36 pictures" in capsys.readouterr().out
+    assert shards.main([str(tiny), *FLAGS]) == 0 and "18 subjects, 36 images" in capsys.readouterr().out
 
 
 def test_two_processes_do_not_write_into_one_folder(copy, capsys):

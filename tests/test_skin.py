@@ -8,8 +8,8 @@ from Dataset.face_model.model import load_face_model
 from Dataset.synthesis import skin
 from Dataset.synthesis.chart import HEIGHT, WIDTH, Chart, sample_texture
 
-LOOK = skin.sample_appearance(np.random.default_rng(1))._replace(melanin=0.1, hair=0.0, hair_style=1, beard=0.0, stubble=0.0,
-                                                           brows=1.0, lips=1.0, freckles=0.0, hairline=0.0)
+APPEARANCE = skin.sample_appearance(np.random.default_rng(1))._replace(
+    melanin=0.1, hair=0.0, hair_style=1, beard=0.0, stubble=0.0, brows=1.0, lips=1.0, freckles=0.0, hairline=0.0)
 
 
 @lru_cache(maxsize=1)
@@ -20,7 +20,7 @@ def chart() -> Chart:
 
 @lru_cache(maxsize=4)
 def texture(look: skin.Appearance = None) -> np.ndarray:
-    return skin.skin_texture(chart(), look or LOOK)
+    return skin.skin_texture(chart(), look or APPEARANCE)
 
 
 def colour_at(texels, picture=None) -> np.ndarray:
@@ -54,14 +54,14 @@ def test_features_are_where_the_landmarks_are():
     crown = colour_at([[WIDTH / 2, 30], [WIDTH / 4, 60], [3, 60]])
     assert brow.mean() < 0.5 * cheek.mean()
     assert lip[2] / lip[1] > 1.2 * cheek[2] / cheek[1]        # redder than the cheek
-    np.testing.assert_allclose(crown, 0.93 * skin.hair_colour(LOOK) + 0.07 * cheek, atol=0.03)
+    np.testing.assert_allclose(crown, 0.93 * skin.hair_colour(APPEARANCE) + 0.07 * cheek, atol=0.03)
     assert texture().shape == (HEIGHT, WIDTH, 3) and texture().min() > 0 and texture().max() < 1
 
 
 def test_same_look_same_bytes_other_seed_other_skin():
-    again = skin.skin_texture(chart(), LOOK)
+    again = skin.skin_texture(chart(), APPEARANCE)
     np.testing.assert_array_equal(texture(), again)
-    assert np.abs(skin.skin_texture(chart(), LOOK._replace(seed=LOOK.seed + 1)) - again).max() > 0.01
+    assert np.abs(skin.skin_texture(chart(), APPEARANCE._replace(seed=APPEARANCE.seed + 1)) - again).max() > 0.01
 
 
 def test_melanin_darkens_and_a_beard_covers_the_chin():
@@ -70,7 +70,7 @@ def test_melanin_darkens_and_a_beard_covers_the_chin():
     for m in (0, 0.5, 1):
         blue, green, red = skin.melanin_colour(m)
         assert blue < green < red
-    bearded = skin.skin_texture(chart(), LOOK._replace(beard=1.0))
+    bearded = skin.skin_texture(chart(), APPEARANCE._replace(beard=1.0))
     chin = 0.5 * (chart().marks[8] + chart().marks[57])
     assert colour_at(chin, bearded).mean() < 0.6 * colour_at(chin).mean()
     nose = chart().marks[29]
@@ -80,10 +80,10 @@ def test_melanin_darkens_and_a_beard_covers_the_chin():
 def test_eye_has_a_pupil_an_iris_and_a_white():
     def at(degrees):
         angle = np.radians(degrees)
-        return skin.eye_albedo(np.array([[np.sin(angle), 0, np.cos(angle)]]), LOOK._replace(iris=4.0))[0]
+        return skin.eye_albedo(np.array([[np.sin(angle), 0, np.cos(angle)]]), APPEARANCE._replace(iris=4.0))[0]
     assert at(0).max() < 0.01 and at(5).max() < 0.01          # pupil
     assert at(19)[0] > 1.2 * at(19)[2]                        # a blue iris, BGR
-    assert at(45).min() > 0.4 and at(26.5).mean() < 0.6 * at(40).mean()      # white; the dark rim between them
+    assert at(45).min() > 0.4 and at(26.5).mean() < 0.6 * at(40).mean()      # white; the dark boundary between them
 
 
 def test_sampled_looks_are_in_range_and_diverse():

@@ -1,4 +1,5 @@
-"""Dataset/synthesis/photographed_skin.py and assets/build_skins.py: pictures land where the face is, and change nothing but the skin."""
+"""Dataset/synthesis/photographed_skin.py and assets/build_skins.py: images land where the face is, and change nothing
+but the skin."""
 import io
 import json
 import os
@@ -14,10 +15,10 @@ from Dataset.face_model.build.face import pack_npz
 from Dataset.rendering.shading import LUMINANCE
 from Dataset.synthesis import photographed_skin as skins, skin
 from Dataset.synthesis.chart import HEIGHT
-from Dataset.synthesis.photographed_skin import BUILT_IN, SCALE, Pictures, load_skins, sample_base, unroll
+from Dataset.synthesis.photographed_skin import BUILT_IN, SCALE, SkinImages, load_skins, sample_base, unroll
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import RenderOptions, layout, render_subject
 from Dataset.synthesis.shards import make_shards, open_shards
-from Dataset.synthesis.workers import render_context
 
 TINY = RenderOptions(subjects=2, images=1, size=24, seed=3, detect=0.0)
 
@@ -58,7 +59,7 @@ def test_what_is_painted_at_a_landmark_is_unrolled_to_the_landmark():
         image = np.full((1, 142, 225, 3), 120, np.uint8)
         row, column = (top - v) / (top - bottom) * 142, (u - left) / (right - left) * 225
         cv2.circle(image[0], (int(column), int(row)), 2, (30, 30, 30), -1)
-        one = Pictures(("x",), image, load_skins().window, np.zeros(1, np.float32), np.zeros(1, bool))
+        one = SkinImages(("x",), image, load_skins().window, np.zeros(1, np.float32), np.zeros(1, bool))
         found = unroll(one, context.chart, model, context.ears)
         np.testing.assert_allclose(found.tone, (120 / 255) ** 2.2, rtol=1e-3)
         dark = np.argwhere(found.detail[0, 1] < -0.5)
@@ -127,7 +128,8 @@ def test_paint_stays_on_top_from_the_same_draws():
 
 
 def test_a_person_differs_in_the_skin_alone(monkeypatch):
-    options = RenderOptions(subjects=1, images=2, size=32, seed=4, detect=0.0, buffers=("uv", "mask", "depth", "normals"))
+    buffers = ("uv", "mask", "depth", "normals")
+    options = RenderOptions(subjects=1, images=2, size=32, seed=4, detect=0.0, buffers=buffers)
     with_skins = render_subject(0, RenderOptions(**{**vars(options), "skins": 1.0}), render_context())
     monkeypatch.setattr(skins, "sample_base", None)        # without skins it is not even asked
     without = render_subject(0, options, render_context())
@@ -207,7 +209,7 @@ def test_files_of_other_kinds(tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Twenty pictures whose colour says where a pixel lies, and what has to be left out."""
+    """Twenty images whose colour says where a pixel lies, and what has to be left out."""
     row, column = np.mgrid[:512, :512]
     place = np.stack([column // 2, row // 2, np.zeros_like(row)], -1).astype(np.uint8)
     for number in range(20):
@@ -243,7 +245,7 @@ def test_building_is_repeatable_and_refuses_other_folders(folder, tmp_path, capl
     one = next(folder.rglob("old_*.png"))
     cv2.imwrite(str(one), np.zeros((256, 512, 3), np.uint8))
     assert build_skins.main([str(folder), str(tmp_path / "a.npz")]) == 2
-    assert f"{one}: must be a picture of 512x512 pixels" in caplog.text
+    assert f"{one}: must be an image of 512x512 pixels" in caplog.text
     one.unlink()
     assert build_skins.main([str(folder), str(tmp_path / "c.npz")]) == 2
     assert "must hold 20 textures" in caplog.text and "found 19" in caplog.text

@@ -3,7 +3,7 @@ import cv2
 import numpy as np
 import pytest
 
-from Dataset.io.inputs import pictures
+from Dataset.io.inputs import read_inputs
 
 
 def numbered(index: int) -> np.ndarray:
@@ -25,18 +25,18 @@ def test_folder_is_read_by_name_and_other_files_are_left(tmp_path):
     for i in (2, 0, 1):
         cv2.imwrite(str(tmp_path / f"{i}.png"), numbered(i))
     (tmp_path / "notes.txt").write_text("x")
-    assert [int(p.image[0, 0, 0]) for p in pictures([tmp_path])] == [20, 40, 60]
+    assert [int(p.image[0, 0, 0]) for p in read_inputs([tmp_path])] == [20, 40, 60]
 
 
 def test_video_frames_are_evenly_spaced(video):
-    found = list(pictures([video], frames=4))
+    found = list(read_inputs([video], frames=4))
     assert [p.name.split("#")[1] for p in found] == ["0", "3", "6", "9"]
     for picture, index in zip(found, (0, 3, 6, 9)):
         assert abs(int(picture.image.mean()) - (20 + 20 * index)) <= 2
 
 
 def test_a_short_video_gives_what_it_has(video):
-    assert len(list(pictures([video], frames=50))) == 10
+    assert len(list(read_inputs([video], frames=50))) == 10
 
 
 @pytest.mark.parametrize("name, content, message", [
@@ -46,13 +46,13 @@ def test_what_cannot_be_read(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message) as error:
-        list(pictures([tmp_path / name]))
+        list(read_inputs([tmp_path / name]))
     assert name in str(error.value) and "\n" not in str(error.value)
 
 
 def test_folder_without_photos(tmp_path):
     with pytest.raises(ValueError, match="holds no photo"):
-        list(pictures([tmp_path]))
+        list(read_inputs([tmp_path]))
 
 
 def test_missing_webcam(monkeypatch):
@@ -67,4 +67,4 @@ def test_missing_webcam(monkeypatch):
             pass
     monkeypatch.setattr(cv2, "VideoCapture", NoCamera)
     with pytest.raises(ValueError, match="webcam 0: none found"):
-        list(pictures(["webcam"]))
+        list(read_inputs(["webcam"]))

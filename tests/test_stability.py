@@ -120,10 +120,10 @@ def test_the_true_map_of_a_synthetic_head_has_no_jitter_but_its_pixels():
     truth, visible = [], []
     for n in range(0, 10, 2):
         face, = video.truth(n)
-        low, high = face.places.min(0), face.places.max(0)
+        low, high = face.keypoints.min(0), face.keypoints.max(0)
         box = np.array([*low - 5, float((high - low).max()) + 10])
-        atlas.append(sample_map(video.uv(face, box, 128).uv, box, face.places) - places)
-        truth.append(face.places)
+        atlas.append(sample_map(video.uv(face, box, 128).uv, box, face.keypoints) - places)
+        truth.append(face.keypoints)
         visible.append(face.visible)
     found = measure(np.array(truth), np.array(truth), np.array(visible), 15.0, np.array(atlas))
     assert found.error == 0 and found.uv_jitter < 0.6       # of the atlas's side; a pixel spans about 1 %

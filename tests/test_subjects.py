@@ -143,11 +143,11 @@ def test_subjects_of_uses_the_written_split(tmp_path):
     with pytest.raises(ValueError, match="must be one of train-test, train-validation-test, got 'half'"):
         subjects_of(tmp_path, "half")
     make(tmp_path, ["E"])
-    with pytest.raises(ValueError, match="split.json: .*must name the same people, E is only in one of them"):
+    with pytest.raises(ValueError, match="split.json: .*must name the same subjects, E is only in one of them"):
         subjects_of(tmp_path)
     write_split(tmp_path, Split(["A", "B", "E"], [], ["C", "D"]))
     assert names("train-test")["training"] == ["A", "B", "E"]
-    with pytest.raises(ValueError, match="-validation-test needs people for validation, there are none of 5"):
+    with pytest.raises(ValueError, match="-validation-test needs subjects for validation, there are none of 5"):
         subjects_of(tmp_path, "train-validation-test")
 
 

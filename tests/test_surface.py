@@ -22,7 +22,7 @@ def test_two_samplings_of_one_surface_are_near_0():
 
 
 def test_distance_to_a_plane():
-    """Above the middle of a dense plane: the height; beyond its rim: what exceeds the spacing counts too."""
+    """Above the middle of a dense plane: the height; beyond its boundary: what exceeds the spacing counts too."""
     line = np.linspace(0, 1, 21)
     plane = np.stack([a.ravel() for a in np.meshgrid(line, line, [0.0])], axis=1)
     surface, nearest = surface_distances(np.array([[0.512, 0.488, 0.2], [1.5, 0.5, 0.0]]), plane)

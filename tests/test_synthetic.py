@@ -1,4 +1,5 @@
-"""Dataset/synthesis/subject_folders.py, with scene, framing and sidecar: what is written is what was meant, again and again."""
+"""Dataset/synthesis/subject_folders.py, with scene, framing and sidecar: what is written is what was meant, again and
+again."""
 import dataclasses
 import hashlib
 import shutil
@@ -151,7 +152,7 @@ def test_the_derived_mesh_covers_the_face_in_the_picture(tiny):
     camera, vertices = synthetic.frame_mesh(sidecar, 0, model)
     hits = Scene(vertices, model.triangles[model.region("skin")]).cast(camera)
     picture = cv2.imread(str(tiny / "S001" / "000.jpg")).astype(int)
-    nothing = SceneSubject(context(), sidecar.identity, sidecar.look).set(sidecar.views[0])._behind(camera)
+    nothing = SceneSubject(context(), sidecar.identity, sidecar.appearance).set(sidecar.views[0])._behind(camera)
     backdrop = 255 * nothing ** (1 / 2.2)
     different = np.abs(picture - backdrop).max(-1) > 12
     seen = cv2.erode((hits.triangle >= 0).astype(np.uint8), np.ones((3, 3))) > 0
@@ -188,13 +189,13 @@ def test_bad_sidecars(tiny, tmp_path):
     with pytest.raises(ValueError, match="sidecar.npz: no such sidecar"):
         synthetic.load_sidecar(tmp_path)
     (tmp_path / "sidecar.npz").write_bytes(b"PK no")
-    with pytest.raises(ValueError, match="not a sidecar of a synthetic person"):
+    with pytest.raises(ValueError, match="not a sidecar of a synthetic subject"):
         synthetic.load_sidecar(tmp_path)
     np.savez(tmp_path / "sidecar.npz", version=np.array(99))
-    with pytest.raises(ValueError, match="version 2 is needed, received 99"):
+    with pytest.raises(ValueError, match="version 3 is needed, received 99"):
         synthetic.load_sidecar(tmp_path)
-    np.savez(tmp_path / "sidecar.npz", version=np.array(2))
-    with pytest.raises(ValueError, match="lacks an array or holds a wrong one .'look_melanin'"):
+    np.savez(tmp_path / "sidecar.npz", version=np.array(3))
+    with pytest.raises(ValueError, match="lacks an array or holds a wrong one .'appearance_melanin'"):
         synthetic.load_sidecar(tmp_path)
     other = synthetic.load_sidecar(tiny / "S000")._replace(model_hash="0" * 64)
     with pytest.raises(ValueError, match="made with face model 000000000000, received model"):
@@ -202,7 +203,7 @@ def test_bad_sidecars(tiny, tmp_path):
 
 
 def test_a_model_with_other_landmarks_grid_or_texture_is_another_one(tiny, tmp_path):
-    """The shape alone does not tell: the same head with moved landmarks gives other truths."""
+    """The shape alone does not tell: the same head with moved landmarks gives other targets."""
     model, known = load_face_model(), synthetic.load_sidecar(tiny / "S000")
     assert known.annotations == annotation_hash(model) != model_hash(model)
     for name in ("landmark_weights", "grid_vertices", "grid_weights", "corner_uv_quads", "grid_landmarks", "regions"):
@@ -210,7 +211,7 @@ def test_a_model_with_other_landmarks_grid_or_texture_is_another_one(tiny, tmp_p
         array.flat[0] += 1
         other = dataclasses.replace(model, **{name: array})
         assert model_hash(other) == model_hash(model), name
-        with pytest.raises(ValueError, match="of other landmarks, grid or texture places"):
+        with pytest.raises(ValueError, match="of other landmarks, grid or texture coordinates"):
             synthetic.frame_mesh(known, 0, other)
     synthetic.save_sidecar(tmp_path / "sidecar.npz", known._replace(annotations=""))        # as older files are
     older = synthetic.load_sidecar(tmp_path)
@@ -272,8 +273,8 @@ def test_materials_of_the_head_and_a_dressed_person():
     kinds = head_materials(model)
     assert (kinds[model.region("skin")] == 0).all() and (kinds[model.region("lashes")] == -1).all()
     scene_subject = next(frontal(1)).scene_subject
-    bald = SceneSubject(context(), scene_subject.identity, scene_subject.look._replace(hair_style=0))
-    hairy = SceneSubject(context(), scene_subject.identity, scene_subject.look._replace(hair_style=3))
+    bald = SceneSubject(context(), scene_subject.identity, scene_subject.appearance._replace(hair_style=0))
+    hairy = SceneSubject(context(), scene_subject.identity, scene_subject.appearance._replace(hair_style=3))
     assert len(hairy.triangles) > len(bald.triangles) + 1000
     # what is put on leaves the front of the face free
     view = sample_view(np.random.default_rng(0), np.zeros(84))._replace(pose=np.zeros(6, np.float32))

@@ -1,4 +1,4 @@
-"""Dataset/synthesis/video.py: the truth of a frame is what its picture shows; Dataset/io/video_files.py reads it back."""
+"""Dataset/synthesis/video.py: the truth of a frame is what its image shows; Dataset/io/video_files.py reads it back."""
 import signal
 import subprocess
 import sys
@@ -37,11 +37,11 @@ def test_truth_is_the_projection_of_person_expression_and_pose(moving):
     model = load_face_model()
     head = pose_vertices(model.shape(moving.identities[0], face.expression), face.pose)
     seen = moving.camera.project(coarse_grid(model) @ head)
-    np.testing.assert_allclose(face.places, np.stack([seen.x, seen.y], -1), atol=1e-3)
+    np.testing.assert_allclose(face.keypoints, np.stack([seen.x, seen.y], -1), atol=1e-3)
     marks = moving.camera.project(model.landmarks(head))
     np.testing.assert_allclose(face.landmarks, np.stack([marks.x, marks.y], -1), atol=1e-3)
     quick = moving.truth(4, hidden=False)[0]
-    np.testing.assert_allclose(quick.places, face.places, atol=1e-6)
+    np.testing.assert_allclose(quick.keypoints, face.keypoints, atol=1e-6)
     assert quick.visible.all() and quick.inside == 1
     assert face.inside == 1 and 0.4 < face.visible.mean() < 0.95
 
@@ -51,7 +51,7 @@ def test_the_picture_shows_the_person_there_and_the_background_elsewhere(moving)
     empty = shading.to_bgr8(moving.background)
     other = (frame.image != empty).any(-1)
     face = frame.faces[0]
-    x, y = np.floor(face.places[face.visible]).astype(int).T
+    x, y = np.floor(face.keypoints[face.visible]).astype(int).T
     assert other[y, x].mean() > 0.97
     assert 0.1 < other.mean() < 0.9
     gone = moving.frame(11)
@@ -75,9 +75,9 @@ def test_landmarks_lie_on_eyes_and_mouth(moving):
 def test_frames_come_in_any_order_and_seeds_differ(moving, context):
     first = SyntheticVideo(moving.options, context).frame(6)
     np.testing.assert_array_equal(first.image, moving.frame(6).image)
-    np.testing.assert_array_equal(first.faces[0].places, moving.truth(6)[0].places)
+    np.testing.assert_array_equal(first.faces[0].keypoints, moving.truth(6)[0].keypoints)
     other = SyntheticVideo(VideoOptions(seed=4, **SMALL), context).truth(6)[0]
-    assert np.abs(other.places - first.faces[0].places).max() > 3
+    assert np.abs(other.keypoints - first.faces[0].keypoints).max() > 3
     with pytest.raises(IndexError, match="a video of 20 frames has no frame 20"):
         moving.frame(20)
 
@@ -85,7 +85,7 @@ def test_frames_come_in_any_order_and_seeds_differ(moving, context):
 def test_still_is_still_but_for_noise_and_light(context):
     video = SyntheticVideo(VideoOptions(kind="still", noise=2.0, flicker=0.0, seed=1, clutter=0.0, **SMALL), context)
     a, b = video.frame(0), video.frame(9)
-    np.testing.assert_array_equal(a.faces[0].places, b.faces[0].places)
+    np.testing.assert_array_equal(a.faces[0].keypoints, b.faces[0].keypoints)
     difference = a.image.astype(float) - b.image
     assert difference.std() == pytest.approx(2 * 2 ** 0.5, rel=0.05)
     assert abs(difference.mean()) < 0.05
@@ -113,12 +113,12 @@ def test_moving_is_smooth_and_the_first_person_comes_back(context):
 
 def test_uv_of_a_crop_says_which_place_a_pixel_shows(moving):
     face = moving.truth(4)[0]
-    low, high = face.places.min(0), face.places.max(0)
+    low, high = face.keypoints.min(0), face.keypoints.max(0)
     side = float((high - low).max()) * 1.1
     box = (*((low + high) / 2 - side / 2), side)
     maps = moving.uv(face, box, 96)
     wanted = np.stack(np.divmod(np.arange(256), 16), -1) * (SIZE - 1) / 15
-    x, y = np.floor((face.places - box[:2]) / side * 96).astype(int).T
+    x, y = np.floor((face.keypoints - box[:2]) / side * 96).astype(int).T
     inner = face.visible & ((wanted > 10) & (wanted < 110)).all(1)
     found = grid_positions(maps.uv[y, x])[inner]
     known = np.isfinite(found).all(1)

@@ -93,7 +93,7 @@ def map_pictures() -> Pictures:
     depth = np.where(mask, np.where(bright, 700.0, 730.0), np.nan).astype(np.float32)
     marks = np.random.default_rng(7).uniform((0.05, 0.05), (0.95, 0.95), (68, 2)) * (width, height) + (x, y)
     return Pictures(images=repeated(painted(across, down)), uv=repeated(uv), mask=repeated(mask),
-                    occluded=repeated(mask), depth=repeated(depth), landmarks=repeated(marks.astype(np.float32)),
+                    visible_mask=repeated(mask), depth=repeated(depth), landmarks=repeated(marks.astype(np.float32)),
                     pose=repeated(np.zeros(6, np.float32)),
                     camera=repeated(np.array([700.0, S / 2, S / 2, 700], np.float32)),
                     identity=np.zeros((5, 200), np.float32))
@@ -113,7 +113,7 @@ def test_the_uv_map_names_what_its_pixels_show(config):
     for index in range(3):
         x, y = sequence.batch(0, index)
         for i, image in enumerate(x):
-            uv, seen = y["uv"][i], (y["mask"][i, ..., 0] > 0) & (y["occluded"][i, ..., 0] > 0.9)
+            uv, seen = y["uv"][i], (y["mask"][i, ..., 0] > 0) & (y["visible_mask"][i, ..., 0] > 0.9)
             bright, deep = field_of(uv[..., 0], 1 - uv[..., 1])
             used = seen & deep
             if used.sum() < 100:            # a crop of another picture may hide nearly all

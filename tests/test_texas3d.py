@@ -1,4 +1,5 @@
-"""Dataset/sources/texas3d.py, Dataset/sources/depth_pairs.py, Datagenerator/sequences/depth_pairs.py: a small database of the same names."""
+"""Dataset/sources/texas3d.py, Dataset/sources/depth_pairs.py, Datagenerator/sequences/depth_pairs.py: a small database
+of the same names."""
 import csv
 import shutil
 
@@ -11,10 +12,10 @@ from Datagenerator.loading.epoch import Shard
 from Datagenerator.loading.pipeline import make_pipeline
 from Datagenerator.sequences.depth_pairs import PairConfig, PairSequence, pair_sequences
 from Datagenerator.source import open_source
-from Dataset.io.images import minmax, read_image, write_image
+from Dataset.io.images import read_image, scaled, write_image
 from Dataset.io.mesh_io import read_points
 from Dataset.representations.depth import DISTANCE, RANGE, DepthRange, assumed_camera, decode, decode_depth
-from Dataset.sources.depth_pairs import pairs, published_test, read_depth_picture, read_pair
+from Dataset.sources.depth_pairs import pairs, published_test, read_depth_image, read_pair
 from Dataset.sources.subjects import dataset_info, list_subjects, read_split, subjects_of, write_split
 from Dataset.sources.texas3d import main, resize_levels
 from Dataset.sources.validate import validate
@@ -63,12 +64,12 @@ def test_pictures_are_shrunk_and_the_truth_lies_on_the_face(square, made, tmp_pa
         assert main([str(source), str(out), *FLAGS, "--square", "squeezed"]) == 0
         assert not {"side", "share"} & set(dataset_info(out).settings)
     portrait = read_image(source / "Made_003_0000_Portrait.png")
-    levels = read_depth_picture(source / "Made_003_0000_Range.png")
+    levels = read_depth_image(source / "Made_003_0000_Range.png")
     if square == "padded":          # 100 x 150 px: 25 columns on either side
         portrait, levels = np.pad(portrait, ((0, 0), (25, 25), (0, 0)), "edge"), np.pad(levels, ((0, 0), (25, 25)))
     stored = read_image(out / "T003/000.jpg").astype(int)
     assert np.abs(stored - cv2.resize(portrait, (64, 64), interpolation=cv2.INTER_AREA)).mean() < 2     # JPEG
-    np.testing.assert_array_equal(read_depth_picture(out / "T003/000.depth.png"), resize_levels(levels, 64))
+    np.testing.assert_array_equal(read_depth_image(out / "T003/000.depth.png"), resize_levels(levels, 64))
     _, depth, _ = depth_of(3, 0)
     points = read_points(out / "T003/T003.ply")
     column, row = points[:, 0] / PIXEL + 50, 75 - points[:, 1] / PIXEL
@@ -80,7 +81,7 @@ def test_pictures_are_shrunk_and_the_truth_lies_on_the_face(square, made, tmp_pa
 def test_what_a_perfect_network_says_has_the_faces_proportions(made):
     """Squeezed and by their own levels, faces came out 1.5 times as wide and 2 to 3 times as deep."""
     sequence = PairSequence(pairs(made[1]), PairConfig(batch_size=1, image_size=64), False)
-    far = DepthRange(1e5, 1e5 + RANGE)              # these pictures have no perspective
+    far = DepthRange(1e5, 1e5 + RANGE)              # these images have no perspective
     for index, pair in enumerate(sequence.pairs):
         _, true, _ = depth_of(int(pair.subject[1:]), int(pair.image.stem))
         rows, columns = np.nonzero(np.isfinite(true))
@@ -88,7 +89,7 @@ def test_what_a_perfect_network_says_has_the_faces_proportions(made):
         values = sequence.batch(0, index)[1]["depth"][0]
         for limits, tolerance in ((far, 0.05), (DepthRange(DISTANCE, DISTANCE + RANGE), 0.12)):
             found = np.ptp(decode(decode_depth(values, limits), assumed_camera(64, limits)).vertices, axis=0)
-            # the unit of the guess is a side of 200 mm, these pictures show 240
+            # the unit of the guess is a side of 200 mm, these images show 240
             np.testing.assert_allclose(found[[0, 2]] / found[1], true[[0, 2]] / true[1], rtol=tolerance)
         np.testing.assert_allclose(found[1] * 240 / RANGE, true[1], rtol=0.12)
 
@@ -153,7 +154,7 @@ def test_refusals_are_listed(made, tmp_path, capsys, caplog):
     (source / "readme.txt").write_text("of no concern")
     out = tmp_path / "out"
     assert main([str(source), str(out), *FLAGS]) == 0
-    assert "6 people, 10 pairs; 10 files or pairs refused" in capsys.readouterr().out
+    assert "6 subjects, 10 pairs; 10 files or pairs refused" in capsys.readouterr().out
     assert validate(out).problems == []
     reasons = {row["file"]: row["reason"] for row in csv.DictReader((out / "report.csv").open())
                if row["status"] == "refused"}
@@ -215,7 +216,7 @@ def test_both_splits(made):
         training, test = (pairs(out, use, split) for use in ("training", "test"))
         validation = pairs(out, "validation", split)
         assert not set(training) & set(test) and not set(training) & set(validation)
-        if split == "subject":       # a checkpoint that was chosen on the test people would flatter itself
+        if split == "subject":       # a checkpoint that was chosen on the test subjects would flatter itself
             subjects = [{p.subject for p in part} for part in (training, validation, test)]
             assert [len(names) for names in subjects] == [2, 2, 2] and len(set.union(*subjects)) == 6
             assert len(training) + len(validation) + len(test) == 15
@@ -224,12 +225,12 @@ def test_both_splits(made):
     assert pairs(out) == pairs(out, "training", "subject")
     assert len(published_test(1149, 0)) == 230 and max(published_test(1149, 0)) < 1149
     assert published_test(1149, 0) == published_test(1149, 0) != published_test(1149, 1)
-    with pytest.raises(ValueError, match="pairs are of training, validation, test by person or published, got 'all'"):
+    with pytest.raises(ValueError, match="pairs are of training, validation, test by subject or published, got 'all'"):
         pairs(out, "all")
 
 
 def test_a_split_without_people_for_validation(made, tmp_path):
-    """Of few people there is nobody left: the test people choose, as in the thesis's split."""
+    """Of few subjects there is nobody left: the test subjects choose, as in the thesis's split."""
     shutil.copytree(made[1], tmp_path / "d")
     split = read_split(tmp_path / "d")
     write_split(tmp_path / "d", split._replace(training=split.training + split.validation, validation=[]))
@@ -242,11 +243,11 @@ def test_pairs_that_cannot_be_used(made, tmp_path):
     shutil.copytree(made[1], tmp_path / "d")
     pair = pairs(tmp_path / "d")[0]
     write_image(pair.depth, np.full((32, 32), 7, np.uint8))
-    with pytest.raises(ValueError, match=r"depth picture has its image's size 64x64, this has 32x32"):
+    with pytest.raises(ValueError, match=r"depth image has its image's size 64x64, this has 32x32"):
         read_pair(pair)
     for path in (tmp_path / "d").rglob("*.depth.png"):
         path.unlink()
-    with pytest.raises(ValueError, match="holds no depth pictures"):
+    with pytest.raises(ValueError, match="holds no depth images"):
         pairs(tmp_path / "d")
 
 
@@ -255,7 +256,7 @@ def test_sequence(made):
     training, validation = pair_sequences(made[1], config)
     x, y = validation.batch(0, 0)
     image, levels = read_pair(validation.pairs[1])
-    np.testing.assert_array_equal(x[1], minmax(image))
+    np.testing.assert_array_equal(x[1], scaled(image, "unit"))
     share = 255 * LEVEL / 240                                           # 100 x 150 pixels of 1.6 mm, made square
     wanted = np.where(levels > 0, 1 - share * (2 - levels / 127.5), -1)
     np.testing.assert_allclose(y["depth"][1, ..., 0], wanted, atol=1e-6)
@@ -275,7 +276,7 @@ def test_sequence(made):
 
 
 def test_image_and_depth_move_together(made):
-    """The face's outline in the picture (all but black around) stays that of the depth."""
+    """The face's outline in the image (all but black around) stays that of the depth."""
     plain = PairSequence(pairs(made[1]), PairConfig(batch_size=1, image_size=64, jitter=False, mirror=False), True)
     moved = PairSequence(pairs(made[1]), PairConfig(batch_size=1, image_size=64), True)
     for index in range(4):

@@ -195,7 +195,7 @@ def test_a_synthetic_head_leaves_and_comes_back():
     tracker = Tracker(TrackConfig(detect_every=15), detect, margin=1.5)
     for n, truth in enumerate(targets):
         tracks = tracker.begin(image, n, n / 30)
-        seen.append([t.number for t in tracks if tracker.update(t, truth.places, None, n / 30)])
+        seen.append([t.number for t in tracks if tracker.update(t, truth.keypoints, None, n / 30)])
     inside = np.array([t.inside for t in targets])
     followed = np.array([bool(s) for s in seen])
     assert not followed[inside < 0.3].any() and followed[inside > 0.9].mean() > 0.95

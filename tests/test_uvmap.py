@@ -1,4 +1,4 @@
-"""Dataset/representations/uvmap.py: places come back, on any face and in any picture; masks against a slow twin."""
+"""Dataset/representations/uvmap.py: places come back, on any face and in any image; masks against a slow twin."""
 from functools import lru_cache
 
 import numpy as np
@@ -16,7 +16,7 @@ CAMERA = look_at_face(96, 700.0, 290.0)
 
 @lru_cache(maxsize=None)
 def face(seed: int, turn: float = 0.0) -> np.ndarray:
-    """A random, expressive person (seed 0: the mean face), turned by yaw degrees."""
+    """A random, expressive subject (seed 0: the mean face), turned by yaw degrees."""
     model, rng = load_face_model(), np.random.default_rng(seed)
     vertices = model.shape(model.sample_identity(rng), model.sample_expression(rng)) if seed else model.shape()
     return pose_vertices(vertices, np.array([turn, 0.3 * turn, 0.2 * turn, 0, 0, 0]))
@@ -60,7 +60,7 @@ def test_grid_points_come_back_from_the_skin(seed):
 
 @pytest.mark.parametrize("seed, turn", [(0, 0.0), (1, 20.0), (2, -45.0)])
 def test_pixels_come_back(seed, turn):
-    """Pixel -> uv -> position on the person's grid -> projected: the pixel, and in front of nothing else."""
+    """Pixel -> uv -> position on the subject's grid -> projected: the pixel, and in front of nothing else."""
     found = uvmap.decode(seen(seed, turn))
     projected = CAMERA.project(at(points.encode(face(seed, turn)), found.grid))
     error = np.hypot(projected.x - found.pixels[:, 0], projected.y - found.pixels[:, 1])
@@ -70,9 +70,9 @@ def test_pixels_come_back(seed, turn):
 
 
 def test_frontal_map_pinned():
-    """Of the mean face: u grows to the right of the picture, v upwards, and the whole square is used."""
-    uv, mask, occluded = seen(0)
-    assert mask.sum() == pytest.approx(3364, abs=5) and (occluded == mask).all()
+    """Of the mean face: u grows to the right of the image, v upwards, and the whole square is used."""
+    uv, mask, visible_mask = seen(0)
+    assert mask.sum() == pytest.approx(3364, abs=5) and (visible_mask == mask).all()
     assert uv.dtype == np.float32 and np.isfinite(uv[mask]).all() and np.isnan(uv[~mask]).all()
     assert np.nanmin(uv) < 0.03 and np.nanmax(uv) > 0.97
     np.testing.assert_allclose(uv[48, 48], [0.5, 0.572], atol=0.02)
@@ -113,7 +113,7 @@ def test_triangles_that_face_the_camera_are_enough():
 
 
 def test_what_stands_before_the_face_is_looked_through():
-    """A board before the right half of the picture: same uv and mask, and nothing of it counts as seen."""
+    """A board before the right half of the image: same uv and mask, and nothing of it counts as seen."""
     model, whole = load_face_model(), seen(1, 20.0)
     first = uvmap._bare(Scene(face(1, 20.0), model.triangles), np.arange(len(model.triangles)), CAMERA, None)
     board = np.zeros((96, 96), bool)
@@ -124,9 +124,9 @@ def test_what_stands_before_the_face_is_looked_through():
     bare = uvmap.encode(face(1, 20.0), CAMERA, numbers=np.arange(len(model.triangles)))
     np.testing.assert_array_equal(found.mask, bare.mask)
     np.testing.assert_array_equal(found.uv, bare.uv)
-    assert not found.occluded[:, 50:].any() and (found.occluded == found.mask)[:, :50].all()
+    assert not found.visible_mask[:, 50:].any() and (found.visible_mask == found.mask)[:, :50].all()
     assert (bare.mask != whole.mask).mean() < 0.03        # lashes are all that differs
-    assert found.occluded.any() and found.mask[:, 50:].any()
+    assert found.visible_mask.any() and found.mask[:, 50:].any()
 
 
 def test_size_is_the_cameras_view_in_other_pixels():

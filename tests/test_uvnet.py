@@ -210,7 +210,7 @@ def test_maps_are_read():
     output[2, 2, 3], output[1, 1, 0], output[0, 0, 2] = 0.7, np.nan, 0.5
     maps = uvnet.read_maps(output)
     assert np.argwhere(maps.mask).tolist() == [[1, 2], [2, 1], [2, 2]]
-    assert np.argwhere(maps.occluded).tolist() == [[2, 2]]
+    assert np.argwhere(maps.visible_mask).tolist() == [[2, 2]]
     np.testing.assert_array_equal(maps.uv[2, 2], [0.25, 1.0])
     np.testing.assert_array_equal(maps.log_variance[2, 1], [-9, -8])
     assert np.isnan(maps.uv[~maps.mask]).all() and np.isnan(maps.log_variance[~maps.mask]).all()

@@ -12,20 +12,20 @@ def sample(rng, size: int, batch: int = 2) -> dict[str, np.ndarray]:
     mask = (np.hypot(x - 0.5, y - 0.5) < rng.uniform(0.3, 0.45, (batch, 1, 1))).astype(np.float32)[..., None]
     eroded = mask * np.roll(mask, 1, 1) * np.roll(mask, -1, 1) * np.roll(mask, 1, 2) * np.roll(mask, -1, 2)
     return {"uv": (np.stack([x, 1 - y], -1) * mask).astype(np.float32), "mask": mask, "eroded": eroded,
-            "occluded": mask * (y > 0.5)[..., None].astype(np.float32)}
+            "visible_mask": mask * (y > 0.5)[..., None].astype(np.float32)}
 
 
 def slow_loss(truth, prediction) -> list[dict[str, float]]:
     """Listing A.2, pixel by pixel."""
     found = []
     for i, p in enumerate(prediction.astype(float)):
-        parts = dict.fromkeys(["uv", "mask", "occluded", "gradient"] + ["confidence"] * (p.shape[-1] > 5)
+        parts = dict.fromkeys(["uv", "mask", "visible_mask", "gradient"] + ["confidence"] * (p.shape[-1] > 5)
                               + ["depth"] * (p.shape[-1] % 2), 0.0)
-        uv, mask, occluded, eroded = (truth[k][i].astype(float) for k in ("uv", "mask", "occluded", "eroded"))
+        uv, mask, visible_mask, eroded = (truth[k][i].astype(float) for k in ("uv", "mask", "visible_mask", "eroded"))
         for r in range(len(p)):
             for c in range(len(p)):
                 parts["mask"] += abs(p[r, c, 2] - mask[r, c, 0])
-                parts["occluded"] += abs(p[r, c, 3] - occluded[r, c, 0])
+                parts["visible_mask"] += abs(p[r, c, 3] - visible_mask[r, c, 0])
                 for k in range(2):
                     parts["uv"] += abs(p[r, c, k] * mask[r, c, 0] - uv[r, c, k])
                     for r2, c2 in ((r + 1, c), (r, c + 1)):
@@ -58,14 +58,14 @@ def test_loss_against_a_slow_twin(channels):
 def test_loss_by_hand():
     """Pinned sums: 16 pixels, no mean anywhere."""
     truth = {"uv": np.full((1, 4, 4, 2), 0.5, np.float32), **{k: np.ones((1, 4, 4, 1), np.float32)
-                                                              for k in ("mask", "occluded", "eroded")}}
+                                                              for k in ("mask", "visible_mask", "eroded")}}
     prediction = np.full((1, 4, 4, 4), 1.0, np.float32)
     prediction[0, 1, 1, 0] = 3.5
     parts = {name: float(value[0]) for name, value in maps_of_the_face(truth, prediction).items()}
-    assert parts == {"uv": 31 * 0.5 + 3.0, "mask": 0.0, "occluded": 0.0, "gradient": 4 * 2.5}
+    assert parts == {"uv": 31 * 0.5 + 3.0, "mask": 0.0, "visible_mask": 0.0, "gradient": 4 * 2.5}
     empty = {name: np.zeros_like(value) for name, value in truth.items()}
     parts = {name: float(value[0]) for name, value in maps_of_the_face(empty, prediction).items()}
-    assert parts == {"uv": 0.0, "mask": 16.0, "occluded": 16.0, "gradient": 0.0}        # nothing but the masks
+    assert parts == {"uv": 0.0, "mask": 16.0, "visible_mask": 16.0, "gradient": 0.0}        # nothing but the masks
 
 
 def test_landmarks_and_pose_by_hand():

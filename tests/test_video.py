@@ -202,8 +202,8 @@ def test_a_camera_gives_its_newest_frame_and_counts_the_others():
 
 def test_what_a_camera_raises_is_raised():
     def read():
-        raise ValueError("webcam 0: gave no picture")
-    with pytest.raises(ValueError, match="gave no picture"):
+        raise ValueError("webcam 0: gave no image")
+    with pytest.raises(ValueError, match="gave no image"):
         list(Live(read))
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from Dataset.geometry.smoothing import Average, OneEuro, SmoothingConfig, Unwrapped
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.video import SyntheticVideo, VideoOptions
-from Dataset.synthesis.workers import render_context
 from Evaluation.metrics.curve import MEASURED, _errors
 from Evaluation.metrics.stability import lag, measure, uv_errors
 from Network.video.track import EXTENT, TrackConfig, Tracker, box_around
@@ -179,7 +179,7 @@ def test_keypoints_off_a_wide_frame_are_not_visible():
     video, shares = SyntheticVideo(options, render_context()), {}
     for number in (60, *range(70, 96, 2)):
         truth, = video.truth(number, hidden=False)
-        inside = ((truth.places >= 0) & (truth.places < (240, 120))).all(-1)
+        inside = ((truth.keypoints >= 0) & (truth.keypoints < (240, 120))).all(-1)
         np.testing.assert_array_equal(truth.visible, inside)
         assert truth.inside == pytest.approx(inside.mean())
         shares[number] = truth.inside
@@ -187,5 +187,5 @@ def test_keypoints_off_a_wide_frame_are_not_visible():
     half = min(shares, key=lambda number: abs(shares[number] - 0.5))
     assert 0.2 < shares[half] < 0.8
     truth, = video.truth(half)
-    inside = ((truth.places >= 0) & (truth.places < (240, 120))).all(-1)
+    inside = ((truth.keypoints >= 0) & (truth.keypoints < (240, 120))).all(-1)
     assert truth.visible.any() and not (truth.visible & ~inside).any()

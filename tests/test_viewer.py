@@ -127,7 +127,7 @@ def test_pictures_of_maps_take_the_channels_in_the_truths_order():
     # six channels for four: what is left is a log-variance, not the eroded mask, which only weighs the loss
     six = np.concatenate([output, np.ones((1, 8, 8, 1)), np.full((1, 8, 8, 2), 2 * np.log(0.02))], -1)
     six[:, :, :4, 2] = 0
-    more = {"uv": uv, "mask": targets["mask"], "occluded": targets["mask"], "landmarks": np.zeros((1, 68, 2)),
+    more = {"uv": uv, "mask": targets["mask"], "visible_mask": targets["mask"], "landmarks": np.zeros((1, 68, 2)),
             "eroded": targets["mask"]}
     wide, = batch_pictures((np.zeros((1, 8, 8, 3)), more), six).values()
     assert wide.shape[1] == 8 * TILE                                        # input, three pairs, the doubt

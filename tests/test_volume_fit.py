@@ -1,4 +1,5 @@
-"""Dataset/fitting/volume_fit.py and Network/inference/vrn.py: made people, from any side, come back; nothing is no face."""
+"""Dataset/fitting/volume_fit.py and Network/inference/vrn.py: made subjects, from any side, come back; nothing is no
+face."""
 import dataclasses
 
 import keras
@@ -26,7 +27,7 @@ SIZE, LAYERS = 64, 68
 
 
 def made(angles, seed: int = 3):
-    """A person's volume, its frame, identity, and the head (V, 3) in the camera's world."""
+    """A subject's volume, its frame, identity, and the head (V, 3) in the camera's world."""
     model, rng = load_face_model(), np.random.default_rng(seed)
     identity = model.sample_identity(rng)
     head = model.shape(identity, model.sample_expression(rng, 0.5)) @ rotation_from_euler(*angles).T

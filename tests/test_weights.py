@@ -88,7 +88,7 @@ def test_a_stranger_is_no_farther_than_the_mean_face(system, subjects):
 def seen(tmp_path_factory):
     """People whose pictures say what they show."""
     folder = tmp_path_factory.mktemp("seen") / "faces"
-    make_shards(folder, RenderOptions(subjects=SEEN, images=1, seed=SEED, detect=0.0, buffers=("uv", "occluded")))
+    make_shards(folder, RenderOptions(subjects=SEEN, images=1, seed=SEED, detect=0.0, buffers=("uv", "visible_mask")))
     return subject_set(folder, 128, 16384)
 
 

@@ -1,4 +1,4 @@
-"""Dataset/synthesis/workers.py: jobs in other processes, and what happens when these are killed."""
+"""Dataset/io/workers.py: jobs in other processes, and what happens when these are killed."""
 import multiprocessing
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from Dataset.synthesis.workers import WorkerDied, Workers, run_jobs
+from Dataset.io.workers import WorkerDied, Workers, run_jobs
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -113,7 +113,7 @@ def test_close_does_not_wait_for_jobs_and_cancels_the_rest():
 
 @pytest.mark.skipif(os.name == "nt", reason="no kill -9")
 def test_workers_end_with_a_parent_that_is_killed():
-    code = ("import time; from Dataset.synthesis.workers import Workers; from tests.test_workers import _sleep, _where\n"
+    code = ("import time; from Dataset.io.workers import Workers; from tests.test_workers import _sleep, _where\n"
             "if __name__ == '__main__':\n"
             "    w = Workers(1); print(w.submit(_where, 0).result()[0], flush=True); w.submit(_sleep, 3600).result()")
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)

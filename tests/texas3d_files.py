@@ -1,4 +1,4 @@
-"""Pairs of pictures named as in the Texas 3D Face Recognition Database, of the built-in face: for tests, no licence."""
+"""Pairs of images named as in the Texas 3D Face Recognition Database, of the built-in face: for tests, no licence."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,14 +13,14 @@ from Dataset.rendering.raycast import Scene
 from Dataset.synthesis.scene import pose_vertices
 from tests.rays import interpolate
 
-PIXEL = 1.6             # mm of a pixel and of a grey level: the real pictures have five times as many
+PIXEL = 1.6             # mm of a pixel and of a grey level: the real images have five times as many
 LEVEL = 0.5
 SIZE = (100, 150)       # width, height: 501 x 751 there
 FAR = 1e5
 
 
 def depth_of(subject: int, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A person's face: vertices (V, 3) mm, (H, W) depth from a plane at z = FAR, normals (H, W, 3); NaN off the face.
+    """A subject's face: vertices (V, 3) mm, (H, W) depth from a plane at z = FAR, normals (H, W, 3); NaN off the face.
     """
     model = load_face_model()
     rng = np.random.default_rng([subject, number])
@@ -48,6 +48,6 @@ def write_pair(folder: Path, subject: int, number: int = 0) -> str:
 
 
 def write_database(folder: Path, subjects: int = 6, pictures: int = 2) -> list[str]:
-    """Pairs of people 001, 002 ...; the k-th has `pictures` + k % 2 of them."""
+    """Pairs of subjects 001, 002 ...; the k-th has `pictures` + k % 2 of them."""
     return [write_pair(folder, subject, number) for subject in range(1, subjects + 1)
             for number in range(pictures + subject % 2)]

@@ -1,7 +1,7 @@
 """Augmentation of a picture and the per-pixel maps that belong to it: pure functions (sample, rng) -> sample.
 
 Ronkainen 2017, section 3.6: quarter turns (off by default, as in the paper's final run), occluders that multiply the
-occluded mask, then exposure, gamma, channel shuffle, noise that fades to nothing in training, all in floating point,
+visible mask, then exposure, gamma, channel shuffle, noise that fades to nothing in training, all in floating point,
 and at last clipping and 8 bits. What photos have besides (contrast, blur, JPEG, ...) are steps of augment.py, off until
 asked for.
 
@@ -29,14 +29,14 @@ class MapSample(NamedTuple):
     uv        (S, S, 2) float16 or float32, places on the face's texture square; any value where mask is False; more
               channels move with them
     mask      (S, S) bool, the face, whatever stands before it
-    occluded  (S, S) float32 in [0, 1]: how much of the face is seen; 0 where mask is False
+    visible_mask  (S, S) float32 in [0, 1]: how much of the face is seen; 0 where mask is False
     motion    (2, 3) float64, x, y in px of the picture as it was -> as it is, the first pixel's centre at 0.5
     """
 
     image: np.ndarray
     uv: np.ndarray
     mask: np.ndarray
-    occluded: np.ndarray
+    visible_mask: np.ndarray
     motion: np.ndarray = STILL
 
 
@@ -92,12 +92,12 @@ def augment_maps(sample: MapSample, rng: np.random.Generator, config: MapAugment
     if sample.image.shape != (*size, 3) or sample.image.dtype != np.uint8 or size[0] != size[1]:
         raise ValueError(f"image: must be (S, S, 3) uint8, got {sample.image.shape} {sample.image.dtype}")
     if sample.uv.shape != (*size, max(2, sample.uv.shape[-1])) or sample.mask.shape != size \
-            or sample.occluded.shape != size:
+            or sample.visible_mask.shape != size:
         raise ValueError(f"maps: must be of the image's size {size}, got {sample.uv.shape}, {sample.mask.shape}, "
-                         f"{sample.occluded.shape}")
-    if sample.mask.dtype != bool or sample.occluded.dtype != np.float32:
-        raise ValueError(f"maps: mask must be bool and occluded float32, got {sample.mask.dtype} and "
-                         f"{sample.occluded.dtype}")
+                         f"{sample.visible_mask.shape}")
+    if sample.mask.dtype != bool or sample.visible_mask.dtype != np.float32:
+        raise ValueError(f"maps: mask must be bool and visible_mask float32, got {sample.mask.dtype} and "
+                         f"{sample.visible_mask.dtype}")
     if not 0 <= progress <= 1:
         raise ValueError(f"progress: must be within 0 to 1, got {progress!r}")
     sample = hide(move(turn(sample, rng, config), rng, config), rng, config, others)
@@ -136,7 +136,7 @@ def move(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig) 
                            borderMode=cv2.BORDER_REPLICATE)
     corner = matrix[:, 2] + 0.5 - matrix[:, :2] @ [0.5, 0.5]
     return MapSample(image, nearest(sample.uv.astype(np.float32)), nearest(sample.mask.astype(np.uint8)).astype(bool),
-                     nearest(sample.occluded), _then(sample.motion, np.column_stack([matrix[:, :2], corner])))
+                     nearest(sample.visible_mask), _then(sample.motion, np.column_stack([matrix[:, :2], corner])))
 
 
 def _then(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -146,7 +146,7 @@ def _then(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def hide(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig,
          others: tuple[np.ndarray, np.ndarray] | None = None) -> MapSample:
-    """Lay at most one shape of each kind, crops, blob, hand and bar, over the picture, in this order: `occluded` is
+    """Lay at most one shape of each kind, crops, blob, hand and bar, over the picture, in this order: `visible_mask` is
     multiplied by what shines through; uv and mask stay.
 
     A layer with which more than `most_covered` of the picture would be hidden (alpha > 1/2) is left out.
@@ -165,7 +165,7 @@ def hide(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig,
         shining = 1 - layer.alpha if through is None else through * (1 - layer.alpha)
         if np.count_nonzero(shining < 0.5) <= config.max_covered * shining.size:
             image, through = cv2.blendLinear(layer.colour, image, layer.alpha, 1 - layer.alpha), shining
-    return sample if through is None else sample._replace(image=image, occluded=sample.occluded * through)
+    return sample if through is None else sample._replace(image=image, visible_mask=sample.visible_mask * through)
 
 
 def paste(sample: MapSample, second: MapSample, rng: np.random.Generator,
@@ -179,7 +179,7 @@ def paste(sample: MapSample, second: MapSample, rng: np.random.Generator,
     side = max(2, round(size * rng.uniform(*scale)))
     # pixel i of the small picture has its centre at (i + 1/2) / side
     pick = np.ix_(*[(2 * np.arange(side) + 1) * size // (2 * side)] * 2)
-    uv, mask, occluded = second.uv[pick], second.mask[pick], second.occluded[pick]
+    uv, mask, visible_mask = second.uv[pick], second.mask[pick], second.visible_mask[pick]
     boundary = 2 * (side // 24) + 3
     alpha = cv2.dilate(mask.astype(np.float32), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (boundary, boundary)))
     alpha = np.maximum(cv2.GaussianBlur(alpha, (0, 0), boundary / 4), mask).astype(np.float32)
@@ -191,6 +191,6 @@ def paste(sample: MapSample, second: MapSample, rng: np.random.Generator,
     small = cv2.resize(second.image, (side, side), interpolation=cv2.INTER_AREA)
     out.image[window] = cv2.blendLinear(small, np.ascontiguousarray(out.image[window]), alpha, 1 - alpha)
     out.uv[window] = np.where(mask[..., None], uv, out.uv[window])
-    out.occluded[window] = np.where(mask, occluded, np.where(alpha > 0, 0, out.occluded[window]))
+    out.visible_mask[window] = np.where(mask, visible_mask, np.where(alpha > 0, 0, out.visible_mask[window]))
     out.mask[window] = mask | out.mask[window] & (alpha <= 0)
     return out

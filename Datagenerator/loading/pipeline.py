@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import keras
 
 from Datagenerator.loading.epoch import Shard
-from Dataset.synthesis.workers import cores
+from Dataset.io.workers import cores
 
 if TYPE_CHECKING:
     from Datagenerator.loading.tf_pipeline import Pipeline

@@ -19,9 +19,10 @@ import numpy as np
 from Datagenerator.loading.epoch import Shard
 from Datagenerator.sequences.keypoints import ShardConfig, ShardSequence
 from Dataset.face_model.model import FaceModel, load_face_model
+from Dataset.io.workers import MAX_WORKERS, Workers, cores
 from Dataset.representations.targets import targets_on_template
+from Dataset.synthesis.render_workers import render_one
 from Dataset.synthesis.renders import RenderOptions, layout
-from Dataset.synthesis.workers import MAX_VALUE, Workers, cores, render_one
 
 TEST_SEED = 9001        # of the people that networks are judged on (README.md): nobody trains on them
 log = logging.getLogger(__name__)
@@ -218,7 +219,7 @@ def open_subjects(config: Rendered, workers: int | None = None) -> tuple[LiveSub
     workers  processes; None: one per core but one
     """
     settings = config.rendering()
-    workers = min(MAX_VALUE, max(1, cores() - 1)) if workers is None else workers
+    workers = min(MAX_WORKERS, max(1, cores() - 1)) if workers is None else workers
     keep = 2 * config.window        # the window, half of one ahead, and batches that are made at the same time
     subjects = LiveSubjects(settings, config.validation_subjects, keep, workers)
     held_out = np.arange(config.validation_subjects)

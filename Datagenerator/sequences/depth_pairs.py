@@ -9,7 +9,7 @@ import numpy as np
 from Datagenerator.augmentation.pair_jitter import ENLARGED, pair_jitter
 from Datagenerator.loading.epoch import Shard, batch_count, batch_rows, shard_rows
 from Dataset.io.images import SCALINGS, scaled
-from Dataset.representations.depth import from_picture
+from Dataset.representations.depth import from_image
 from Dataset.seeding import BATCHES, ORDER, stream
 from Dataset.sources.depth_pairs import Pair, pairs, read_pair
 
@@ -90,7 +90,7 @@ class PairSequence:
                 rng = stream(self.config.seed, BATCHES, epoch, row)
                 image, levels = pair_jitter(image, levels, rng=rng, mirror=self.config.mirror, enlarged=enlarged)
             x[i] = scaled(image, self.config.scaling)
-            depth[i] = from_picture(levels, pair.share and pair.share * enlarged)   # deeper, in sides of what is shown
+            depth[i] = from_image(levels, pair.share and pair.share * enlarged)   # deeper, in sides of what is shown
         return x, {"depth": depth}
 
 

@@ -24,7 +24,7 @@ from Dataset.seeding import BATCHES, stream
 from Dataset.synthesis.background import backdrop
 from Dataset.synthesis.shards import Shards, open_shards
 
-TARGETS = {"uv": ("uv", "mask", "occluded"), "depth": ("depth", "occluded")}        # -> the buffers they need
+TARGETS = {"uv": ("uv", "mask", "visible_mask"), "depth": ("depth", "visible_mask")}        # -> the buffers they need
 EXTRAS = {"depth": ("depth",), "landmarks": (), "pose": ()}                         # of uv, likewise
 ASIDES = {"landmarks": (68, 2), "pose": (6,)}       # of these what is no map: its shape
 _STRIP = 1 / 5          # of the side: a narrower strip beside a face does not fill a picture
@@ -112,10 +112,10 @@ class MapSequence(PictureSequence):
     """Batches (x, y) of an epoch; `pipeline.make_pipeline` makes them in parallel and ahead.
 
     x   (B, S, S, 3) float32, BGR, in [0, 1] by `Dataset.io.images.scaled`
-    y   target uv: uv (B, S, S, 2) float32, 0 outside the mask; mask, occluded, eroded (B, S, S, 1) float32 in [0, 1],
-        as `Dataset.representations.uvmap` has them, occluded with what augmentation laid over the face. Of extras,
-        depth (B, S, S, 1) float32 as of target depth, but of the face under what augmentation laid over it, too;
-        landmarks (B, 68, 2) in sides of the picture; pose (B, 6), the first two rows of the head's rotation in the
+    y   target uv: uv (B, S, S, 2) float32, 0 outside the mask; mask, visible_mask, eroded (B, S, S, 1) float32 in
+        [0, 1], as `Dataset.representations.uvmap` has them, visible_mask with what augmentation laid over the face. Of
+        extras, depth (B, S, S, 1) float32 as of target depth, but of the face under what augmentation laid over it,
+        too; landmarks (B, 68, 2) in sides of the picture; pose (B, 6), the first two rows of the head's rotation in the
         camera's upright frame, turned with the picture: the largest face's; 0 without a face
         target depth: depth (B, S, S, 1) float32 in [-1, 1], `Dataset.representations.depth.encode_depth` of the face
         that the render shows, -1 elsewhere (hair and glasses before it, too); what augmentation lays over it changes
@@ -144,7 +144,7 @@ class MapSequence(PictureSequence):
         """Shapes of x and y; None is what varies."""
         size = self.config.image_size
         extras, depth = self.config.extras, {"depth": 1}
-        channels = {"uv": 2, "mask": 1, "occluded": 1, **(depth if "depth" in extras else {}), "eroded": 1} \
+        channels = {"uv": 2, "mask": 1, "visible_mask": 1, **(depth if "depth" in extras else {}), "eroded": 1} \
             if self.config.target == "uv" else depth
         shapes = {name: (None, size, size, count) for name, count in channels.items()}
         return (None, size, size, 3), {**shapes, **{name: (None, *ASIDES[name]) for name in ASIDES if name in extras}}
@@ -185,7 +185,7 @@ class MapSequence(PictureSequence):
             sample = self._augmented(sample, subjects, images, rng, progress)
         mask = sample.mask[..., None]
         return sample.image, {"uv": np.where(mask, sample.uv[..., :2], 0), "mask": mask,
-                              "occluded": sample.occluded[..., None], "eroded": erode(sample.mask)[..., None],
+                              "visible_mask": sample.visible_mask[..., None], "eroded": erode(sample.mask)[..., None],
                               **self._extras(sample, subjects[0], images[0])}
 
     def _extras(self, sample: MapSample, subject: int, image: int) -> dict[str, np.ndarray]:
@@ -205,7 +205,7 @@ class MapSequence(PictureSequence):
 
     def _depth(self, subjects: np.ndarray, images: np.ndarray, rng: np.random.Generator, progress: float
                ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        image, mask = self._image(subjects[0], images[0]), self._mask("occluded", subjects[0], images[0])
+        image, mask = self._image(subjects[0], images[0]), self._mask("visible_mask", subjects[0], images[0])
         depth, focal = self._middle("depth", subjects[0], images[0]), self._focal(subjects[0], images[0])
         if self.training:
             if rng.random() < self.config.empty:
@@ -224,7 +224,7 @@ class MapSequence(PictureSequence):
         return augment_maps(sample, rng, self._steps, progress, others)
 
     def _sample(self, subject: int, image: int) -> MapSample:
-        uv, seen = self._middle("uv", subject, image), self._mask("occluded", subject, image)
+        uv, seen = self._middle("uv", subject, image), self._mask("visible_mask", subject, image)
         if "depth" in self.config.extras:       # moves with uv; unknown where hair or glasses stand before the face
             depth = encode_depth(self._middle("depth", subject, image), seen, self._focal(subject, image))
             uv = np.concatenate([uv.astype(np.float32), depth], -1)

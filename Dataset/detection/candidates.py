@@ -1,7 +1,7 @@
-"""Where in a picture the face may be, the likeliest place first: what the detector finds, then places by geometry.
+"""Proposals of face crops in an image, the likeliest first: the detections, then squares on a regular pattern.
 
-The cascades miss dark, turned and shaded faces, and see them in ears and curls. A network that finds the face's places
-by itself does so from any crop that holds most of it, so that few squares are enough to look everywhere.
+The cascades miss dark, rotated and shaded faces, and report false faces in ears and hair. A network that predicts
+keypoints finds the face in any crop that contains most of it, so that few squares cover an image.
 """
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ import numpy as np
 from Dataset.detection.cascades import STAGES, Detection, detect_faces
 from Dataset.io.images import Box
 
-QUICK_LOOK, SURE = 320, 2   # pixels, stages: the detector's surest look at a small picture first, then the whole chain
+QUICK_LOOK, SURE = 320, 2   # pixels, stages: the most reliable stages on a small image first, then the whole chain
 SURE_PASSES = tuple(one.name for stage in STAGES[:SURE] for one in stage)
 ESTIMATE = "guess"
-# Sides of the squares of a guess, of the picture's shorter side, and by how much neighbours overlap, of their side.
-# `compact`, its crop cut again up to three times, came to the face from 201 of 202 random squares of 0.8 to 2 times the
-# face's crop whose middle lay up to 0.45 of their side off the face's, and from 24 of 25 of 0.45 to 0.8 times its size;
-# from 0.75 of 77 up to 0.6 of their side off, from 0.11 of 441 farther off (200 own renders, yaw up to 60 degrees). A
-# pass takes a few milliseconds, the whole chain of the detector some hundreds: squares come before it.
+# Sides of the squares, as fractions of the image's shorter side, and the overlap of neighbours, of their side.
+# `compact`, its crop re-cropped up to three times, came to the face from 201 of 202 random squares of 0.8 to 2 times
+# the face's crop whose middle lay up to 0.45 of their side off the face's, and from 24 of 25 of 0.45 to 0.8 times its
+# size; from 0.75 of 77 up to 0.6 of their side off, from 0.11 of 441 farther off (200 own renders, yaw up to 60
+# degrees). A pass takes a few milliseconds, the whole chain of the detector some hundreds: squares come before it.
 COARSE, FINE, OVERLAP = (1.0, 0.5), (0.25,), 0.25
-LONGEST = 4                 # of the shorter side: only the middle of a longer picture is guessed at
-TRIED = 0.5                 # intersection over union with a place that was tried, from which on one is left out
+LONGEST = 4                 # of the shorter side: squares cover only the middle of a longer image
+TRIED = 0.5                 # a proposal is left out from this intersection over union with an earlier one
 
 
 class Candidate(NamedTuple):
-    """box (x, y, w, h) of a crop, px of the picture, also beyond it; name: the detector's pass, or GUESS."""
+    """box (x, y, w, h) of a crop, px of the image, also beyond it; name: the detector's pass, or ESTIMATE."""
 
     box: Box
     name: str
 
 
 def find(image: np.ndarray, every_face: bool = False, quick: bool = False) -> list[Detection]:
-    """What the detector finds in (H, W, 3) uint8 BGR, the largest first: by its surest stages in a small picture, and,
-    unless `quick`, by the whole chain where these see nobody; every_face: by all stages."""
+    """Detections in (H, W, 3) uint8 BGR, the largest first: by the most reliable stages in a small image and, unless
+    `quick`, by the whole chain if these find nothing; every_face: by all stages."""
     if every_face:
         return detect_faces(image, every_stage=True)
     found = detect_faces(image, max_side=QUICK_LOOK, stages=STAGES[:SURE])
@@ -43,9 +43,9 @@ def find(image: np.ndarray, every_face: bool = False, quick: bool = False) -> li
 
 
 def candidates(image: np.ndarray, found: Sequence[Detection], margin: float) -> Iterator[Candidate]:
-    """Every place of a picture where the face may be, as crops: what was found, grown by `margin`; squares over all of
-    the picture, from the middle, the larger first; what all stages of the detector find, the surest first; and smaller
-    squares. Each is made when it is asked for."""
+    """Proposals of crops, lazily, the likeliest first: the given detections, enlarged by `margin`; squares over the
+    whole image, from the middle, the larger first; the detections of all stages, the highest score first; smaller
+    squares."""
     tried: list[Box] = []
     for candidate in _in_order(image, found, margin):
         if all(_shared(candidate.box, box) < TRIED for box in tried):
@@ -54,8 +54,8 @@ def candidates(image: np.ndarray, found: Sequence[Detection], margin: float) -> 
 
 
 def guesses(shape: Sequence[int], sides: Sequence[float]) -> list[Candidate]:
-    """Squares that cover a picture (H, W, ...), of sides in its shorter side; of each size the nearest to the middle
-    first."""
+    """Squares that cover an image (H, W, ...), sides as fractions of its shorter side; of each size the nearest to the
+    middle first."""
     shorter = min(shape[:2])
     height, width = (min(length, LONGEST * shorter) for length in shape[:2])
     left, top = (shape[1] - width) // 2, (shape[0] - height) // 2
@@ -69,7 +69,7 @@ def guesses(shape: Sequence[int], sides: Sequence[float]) -> list[Candidate]:
 
 
 def grown(box: Box, margin: float) -> Box:
-    """A box (x, y, w, h) `margin` times as large about its centre, to whole pixels."""
+    """A box (x, y, w, h) enlarged about its centre by `margin`, in whole pixels."""
     x, y, w, h = box
     return round(x - w * (margin - 1) / 2), round(y - h * (margin - 1) / 2), round(w * margin), round(h * margin)
 

@@ -1,9 +1,9 @@
-"""Find faces in a picture with Viola and Jones's cascades: the one place that knows cascades.
+"""Face detection with the cascades of Viola and Jones.
 
-The thesis (4.2.2, listing B-1.1) runs OpenCV's frontal cascade on the full picture; `thesis=True` does
-just that. The default is a chain of stages on a shrunk picture, from the surest to the least sure: frontal
-(default, alt2), the picture turned by some degrees, profile and mirrored profile, weak finds, the picture turned
-far. It stops at the first stage that finds anything, so a frontal photo pays for one pass only.
+The thesis (4.2.2, listing B-1.1) runs OpenCV's frontal cascade on the full image; `thesis=True` does
+the same. The default is a chain of stages on a shrunk image, from the most to the least reliable: frontal
+(default, alt2), the image rotated by some degrees, profile and mirrored profile, weak detections, the image
+rotated far. It stops at the first stage that finds anything, so a frontal photo pays for one pass only.
 """
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ FRONTAL, ALTERNATIVE, PROFILE = ("haarcascade_frontalface_default.xml", "haarcas
 class Detection(NamedTuple):
     """One face.
 
-    box        (x, y, w, h) integers, pixels of the picture that was given
-    score      how many windows of the cascades agree ("neighbours"), over all passes of a stage; larger is surer
+    box        (x, y, w, h) integers, pixels of the image that was given
+    score      how many windows of the cascades agree ("neighbours"), over all passes of a stage; larger is more
+               reliable
     pass_name  which pass found it: "frontal", "alt2", "profile", "profile mirrored", "alt2 +20", ...
     """
 
@@ -36,7 +37,7 @@ class Detection(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """One run of one cascade: over the picture mirrored, or turned by `angle` degrees counter-clockwise."""
+    """One run of one cascade: over the image mirrored, or turned by `angle` degrees counter-clockwise."""
 
     name: str
     cascade: str
@@ -45,10 +46,10 @@ class Pass(NamedTuple):
     angle: float = 0.0
 
 
-# Stages, tried in this order until one finds a face. The frontal cascade sees faces in coins and curls when only a
-# few of its windows agree (5-16 measured on photos, true faces 23-96; alt2 18-60), so it is believed at once from
-# 20, and below that only together with everything else that the last stage tries: there, finds of several passes
-# at one place add up. Heads that lie on a shoulder come last: there, everything that is found without them stays.
+# Stages, tried in this order until one finds a face. With few agreeing windows the frontal cascade also reports coins
+# and hair (5-16 measured on photos, true faces 23-96; alt2 18-60). So detections of 20 or more are accepted at once,
+# weaker ones only in the last stage, where the scores of overlapping detections of several passes are added. Strongly
+# rotated heads come last; detections of the earlier passes are kept.
 STAGES = (
     (Pass("frontal", FRONTAL, 20),),
     (Pass("alt2", ALTERNATIVE, 10),),
@@ -59,31 +60,22 @@ STAGES = (
     (Pass("alt2 +40", ALTERNATIVE, 4, angle=40.0), Pass("alt2 -40", ALTERNATIVE, 4, angle=-40.0)),
 )
 WEAK = 0.2          # within a stage, what scores less than this part of the best is dropped
-SAME_FACE = 0.3     # intersection over union from which two finds are one face
-CONTAINED = 0.5     # intersection over the smaller box from which one find rules out the other
+SAME_FACE = 0.3     # intersection over union from which two detections are one face
+CONTAINED = 0.5     # intersection over the smaller box from which only one detection is kept
 
 
 def detect_faces(image: np.ndarray, max_side: int = MAX_SIDE, thesis: bool = False,
                  every_stage: bool = False, stages: tuple[tuple[Pass, ...], ...] = STAGES) -> list[Detection]:
     """Faces in (H, W, 3) uint8 BGR or (H, W) grey, the largest first; an empty list if there is none.
 
-    The picture is shrunk to at most `max_side` pixels; faces under about 5 % of that are not looked for.
-    `every_stage` goes through the whole chain even when an early stage has found a face (for pictures of several
-    people); overlapping finds are merged. `thesis=True` is plain `detectMultiScale(image, 1.1, 4)` of the
-    frontal cascade on the full picture. ValueError for another shape or dtype, or if OpenCV ships no cascades.
+    The image is shrunk to at most `max_side` pixels; faces under about 5 % of that are not looked for.
+    `every_stage` goes through the whole chain even when an early stage has found a face (for images of several
+    subjects); overlapping detections are merged. `thesis=True` is plain `detectMultiScale(image, 1.1, 4)` of the
+    frontal cascade on the full image. ValueError for another shape or dtype, or if OpenCV ships no cascades.
     """
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.size == 0:
-        raise ValueError(f"faces are sought in (H, W, 3) or (H, W) uint8, got {image.shape} {image.dtype}")
+    grey, scale = shrunk_grey(image, max_side)
     if thesis:
         return detect_as_published(image)
-    if max_side < 32:
-        raise ValueError(f"max_side must be at least 32 pixels, got {max_side}")
-    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
-    height, width = grey.shape
-    scale = min(1.0, max_side / max(height, width))
-    if scale < 1:
-        grey = cv2.resize(grey, (max(round(width * scale), 1), max(round(height * scale), 1)),
-                          interpolation=cv2.INTER_AREA)
     found: list[Detection] = []
     minimum = max(24, round(0.05 * max_side))
     for stage in stages:
@@ -96,23 +88,34 @@ def detect_faces(image: np.ndarray, max_side: int = MAX_SIDE, thesis: bool = Fal
 
 
 def detect_as_published(image: np.ndarray, cascade: str = FRONTAL) -> list[Detection]:
-    """Listing B-1.1's `detectMultiScale(image, 1.1, 4)` on the full picture; only the order is ours.
+    """Listing B-1.1's `detectMultiScale(image, 1.1, 4)` on the full image; only the order is ours.
 
     `cascade` is one of OpenCV's package by name, or the path of another file.
     """
     return sorted(_run(image, Pass("frontal", cascade, 4), minimum=0), key=_area, reverse=True)
 
 
-def largest_face(image: np.ndarray, max_side: int = MAX_SIDE, thesis: bool = False) -> Detection | None:
-    """The largest face in the picture, or None."""
-    return next(iter(detect_faces(image, max_side, thesis)), None)
+def shrunk_grey(image: np.ndarray, max_side: int) -> tuple[np.ndarray, float]:
+    """The input of a detector: (H, W, 3) uint8 BGR or (H, W) grey -> (h, w) uint8 with sides of at most `max_side`
+    pixels, and the scale in (0, 1]. ValueError for another shape or dtype, or a max_side below 32."""
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.size == 0:
+        raise ValueError(f"faces are sought in (H, W, 3) or (H, W) uint8, got {image.shape} {image.dtype}")
+    if max_side < 32:
+        raise ValueError(f"max_side must be at least 32 pixels, got {max_side}")
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
+    height, width = grey.shape
+    scale = min(1.0, max_side / max(height, width))
+    if scale < 1:
+        grey = cv2.resize(grey, (max(round(width * scale), 1), max(round(height * scale), 1)),
+                          interpolation=cv2.INTER_AREA)
+    return grey, scale
 
 
 def merge_overlapping(detections: list[Detection]) -> list[Detection]:
     """One detection a face, the largest box first.
 
-    Finds that overlap as one face does (SAME_FACE) become one: the box and name of the best, the scores added.
-    Of two that still overlap (an eye's find within a face's, CONTAINED) the one with the higher sum stays.
+    Detections that overlap by SAME_FACE are merged: the box and name of the best, the sum of the scores. Of two that
+    still overlap (an eye detected within a face, CONTAINED) the one with the higher sum is kept.
     """
     faces: list[Detection] = []
     for detection in sorted(detections, key=_score, reverse=True):
@@ -165,7 +168,7 @@ def _run(image: np.ndarray, one: Pass, minimum: int) -> list[Detection]:
             centre = cv2.invertAffineTransform(turn) @ (x + w / 2, y + h / 2, 1.0)
             x, y = round(centre[0] - w / 2), round(centre[1] - h / 2)
         found.append(Detection((x, y, w, h), float(count), one.name))
-    return sorted(found)    # OpenCV's threads find in no fixed order
+    return sorted(found)    # the order of OpenCV's threads is not fixed
 
 
 def _enlarge(box: Box, factor: float) -> Box:

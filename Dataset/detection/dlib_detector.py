@@ -1,44 +1,35 @@
-"""dlib's face detector, an option beside Dataset/detection/cascades.py's cascades: what Endrawis 2018 (2.5) looks for faces with.
+"""dlib's face detector, an alternative to the cascades (Dataset/detection/cascades.py), used by Endrawis 2018 (2.5).
 
-Histograms of gradients and a linear classifier (King 2015, "Max-margin object detection"), for faces from the front and
-turned by some 30 degrees. It needs a package that nothing else here does: pip install '.[dlib]'.
+Histograms of gradients and a linear classifier (King 2015, "Max-margin object detection"), for frontal faces
+and faces rotated by up to about 30 degrees. It needs an optional package: pip install '.[dlib]'.
 """
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import Any
 
-import cv2
 import numpy as np
 
-from Dataset.detection.cascades import MAX_SIDE, Detection
+from Dataset.detection.cascades import MAX_SIDE, Detection, shrunk_grey
 
-#: its boxes beside those of the cascades, on which the networks were trained: width, and how much lower the middle is,
-#: in widths of the cascades' (medians of 40 rendered faces, 0.88 and 0.074, and of 8 in photos, 0.90 and 0.08)
+#: its boxes relative to those of the cascades, on which the networks were trained: width, and downward offset of the
+#: centre, in widths of the cascades' box (medians of 40 rendered faces, 0.88 and 0.074, and of 8 in photos, 0.90, 0.08)
 NARROW, LOW = 0.88, 0.075
-MIN_VALUE = 80              # px: smaller faces are not found, but in an enlarged picture
+MIN_VALUE = 80              # px: smaller faces are found in an enlarged image only
 MAX_ENLARGED = 2       # doublings
 
 
 def dlib_faces(image: np.ndarray, max_side: int = MAX_SIDE, enlarge: int = 0) -> list[Detection]:
     """Faces in (H, W, 3) uint8 BGR or (H, W) grey, the largest first; an empty list if there is none.
 
-    The picture is shrunk to at most `max_side` pixels, then doubled `enlarge` times: faces of LEAST px are found in
-    what it is then. Boxes are as the cascades would give them, and may reach out of the picture; the score is dlib's
-    own, 0 at its border. ValueError for another shape or dtype, a number out of range, or without dlib.
+    The image is shrunk to at most `max_side` pixels, then doubled `enlarge` times: faces of at least MIN_VALUE px are
+    found in the result. Boxes are converted to those of the cascades, and may reach out of the image; the score is
+    dlib's own, 0 at its threshold. ValueError for another shape or dtype, a number out of range, or without dlib.
     """
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.size == 0:
-        raise ValueError(f"faces are sought in (H, W, 3) or (H, W) uint8, got {image.shape} {image.dtype}")
-    if max_side < 32 or not 0 <= enlarge <= MAX_ENLARGED:
-        raise ValueError(f"max_side must be at least 32 pixels and enlarge 0 to {MAX_ENLARGED}, got {max_side} and "
-                         f"{enlarge}")
+    grey, scale = shrunk_grey(image, max_side)
+    if not 0 <= enlarge <= MAX_ENLARGED:
+        raise ValueError(f"enlarge must be within 0 to {MAX_ENLARGED}, got {enlarge}")
     detector = load_dlib()
-    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
-    height, width = grey.shape
-    scale = min(1.0, max_side / max(height, width))
-    if scale < 1:
-        grey = cv2.resize(grey, (max(round(width * scale), 1), max(round(height * scale), 1)),
-                          interpolation=cv2.INTER_AREA)
     positions, scores, _ = detector.run(np.ascontiguousarray(grey), enlarge, 0.0)
     found = []
     for position, score in zip(positions, scores):

@@ -1,10 +1,10 @@
-"""Which of the built-in face's expression units go together when a random expression is drawn."""
+"""Random expressions: which expression units of the face model may be combined."""
 from __future__ import annotations
 
 import numpy as np
 
-# Units of one group are drawn instead of each other, never together: they contradict each other, or move the
-# same muscle twice (`jawOpen` and `mouth-open`). A pair is the subject's left and right unit.
+# At most one unit of a group is drawn: the units of a group contradict each other, or move the same muscle
+# twice (`jawOpen` and `mouth-open`). A pair is the subject's left and right unit.
 GROUPS: dict[str, tuple[float, tuple[str | tuple[str, str], ...]]] = {
     "brows": (0.45, (
         ("browDownLeft", "browDownRight"), ("browOuterUpLeft", "browOuterUpRight"), "browInnerUp",
@@ -34,7 +34,7 @@ GROUPS: dict[str, tuple[float, tuple[str | tuple[str, str], ...]]] = {
     "neck": (0.1, ("neck-platysma",)),
 }
 TOGETHER = 0.8
-SIGMAS = 3.0           # standard deviations that weight 1 stands for, of expressions that go both ways
+SIGMAS = 3.0           # standard deviations at weight 1, of signed expressions
 
 
 def sample_expression(names: tuple[str, ...], rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
@@ -42,8 +42,9 @@ def sample_expression(names: tuple[str, ...], rng: np.random.Generator, strength
 
     From each group at most one unit is drawn, with a weight uniform in [0.2, 1] * strength. Left and right
     come together 4 times in 5, by nearly equal weights, else one side alone; eyes always look the same way.
-    About 2.8 groups are active. Units that a face model lacks are left out of their groups; of one whose expressions
-    have no such names but go both ways (`...+`, `...-`; Dataset/fitting/adopt.py), every one is drawn, normal.
+    About 2.8 groups are active. Units that a face model lacks are left out of their groups; the signed
+    expressions (`...+`, `...-`) of an adopted model (Dataset/fitting/adopt.py) are all drawn, from a normal
+    distribution.
     Raises ValueError if `strength` is outside [0, 1].
     """
     if not 0 <= strength <= 1:

@@ -1,4 +1,4 @@
-"""From displacements of the ordered grid to displacements of all of the built-in face's vertices, by least squares."""
+"""Displacements of the ordered grid -> displacements of all vertices of the built-in face, by least squares."""
 from __future__ import annotations
 
 import numpy as np
@@ -11,13 +11,14 @@ from Dataset.face_model.model import FaceModel
 from Dataset.geometry.closest import ClosestPoints
 from Dataset.geometry.mesh import Mesh
 
-STIFF = 0.1             # of the smooth continuation against one place of the grid; less folds the mouth's inside out
+STIFF = 0.1             # weight of the smooth continuation relative to a grid point; less turns the mouth's inside out
 CHIN = 8                # landmark
-AROUND = 64             # vertices of the skin that a loose part goes along with
+AROUND = 64             # vertices of the skin that a separate part follows
 
 
 class Lift:
-    """Displacements of the ordered grid -> of the model's vertices; constant for a set of trusted places."""
+    """A linear map from displacements of the ordered grid to those of the vertices, for a fixed set of trusted
+    points."""
 
     def __init__(self, model: FaceModel, trusted: np.ndarray) -> None:
         count = len(model.mean)
@@ -37,9 +38,9 @@ class Lift:
         self._follow = {kind: self._followers(model, part, kind) for kind in (False, True)}
 
     def _followers(self, model: FaceModel, part: np.ndarray, expression: bool) -> sparse.csr_matrix:
-        """(V, skin) averages by which every vertex follows the skin: its own there; lashes each with the nearest place;
-        eyeballs, teeth and tongue as a whole with the skin around them, in an expression with the chin, or (eyeballs
-        and upper teeth) not at all."""
+        """(V, skin): averages by which every vertex follows the skin. Vertices of the skin follow themselves, lashes
+        the nearest vertex of the skin; eyeballs, teeth and tongue move as a whole with the skin around them, in an
+        expression with the chin, or (eyeballs and upper teeth) not at all."""
         marks = model.landmarks(model.mean)
         near = cKDTree(model.mean[self._skin])
         rows, columns, values = [self._skin], [np.arange(len(self._skin))], [np.ones(len(self._skin))]
@@ -69,7 +70,7 @@ class Lift:
 
 
 def places_on(mesh: Mesh, points: np.ndarray) -> sparse.csr_matrix:
-    """(N, V): the places on a mesh that are nearest to points (N, 3), as averages of its vertices."""
+    """(N, V): the points of a mesh closest to points (N, 3), as weighted averages of its vertices."""
     found = ClosestPoints(mesh.vertices, mesh.triangles)(points)
     weights, corners = found.weights, mesh.triangles[found.triangle]
     return sparse.csr_matrix((weights.ravel(), (np.repeat(np.arange(len(points)), 3), corners.ravel())),

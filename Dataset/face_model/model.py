@@ -1,11 +1,11 @@
 """The built-in face: mean + identity + expression, its landmarks, regions, texture square and subdivision.
 
-Built from MakeHuman's CC0 head by `python -m Dataset.face_model.build.face`; Dataset/face_model/assets/README.md says how. Models of
-Basel, FLAME and ICT-FaceKit become one of the same class, with the same vertices (Dataset/fitting/adopt.py).
-Millimetres in the head frame of docs/conventions.md; the **origin** is the midpoint between the eyeballs'
-centres of the mean face. Identity coefficients are in standard deviations (N(0, 1) gives people; the file's
-directions are already rescaled, so they are orthogonal, not orthonormal), expression coefficients are weights
-in [0, 1].
+Built from MakeHuman's CC0 head by `python -m Dataset.face_model.build.face` (see Dataset/face_model/assets/README.md).
+Basel, FLAME and ICT-FaceKit models are adopted into the same class, with the same vertices (Dataset/fitting/adopt.py).
+Millimetres in the head frame of docs/conventions.md; the **origin** is the midpoint between the centres of the eyeballs
+of the mean face. Identity coefficients are in standard deviations (random subjects: N(0, 1)): the basis vectors are
+scaled by the standard deviations, so that they are orthogonal, not orthonormal. Expression coefficients are weights in
+[0, 1].
 """
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from pathlib import Path
 
 import numpy as np
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from Dataset.face_model import expressions
-from Dataset.geometry.edges import border_vertices, edges
+from Dataset.face_model.adopted import BUILT_IN, find_adopted
+from Dataset.geometry.edges import edges
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.subdivision import Subdivision, subdivision, triangulate
 
-BUILT_IN = Path(__file__).parent / "assets" / "face.npz"
-#: names the face model of this process and those that it begins, in place of the built-in one
+#: environment variable: the face model of this process and its child processes, instead of the built-in one
 VARIABLE = "FACES3D_FACE_MODEL"
 
 
@@ -39,14 +38,12 @@ class FaceModel:
     expression_names   84 names: ARKit's (`...Left`, `...Right`), then MakeHuman's (`...-left-...`); sides are
                        the **subject's**
     quads              (Q, 4) int64, counter-clockwise from outside; quad q is cut into triangles 2q and 2q + 1
-    corner_uv_quads    (Q, 4, 2) float32 in [0, 1], v up, u to the subject's left: exact texture places per corner
+    corner_uv_quads    (Q, 4, 2) float32 in [0, 1], v up, u to the subject's left: exact texture coordinates per corner
     regions            (F,) uint8 into `region_names`
     mirror             (V,) int64, the vertex on the other side
     landmark_vertices  (68, 3) int64 and landmark_weights (68, 3) float64: barycentric, Multi-PIE order
     masks              name -> (512, 512) uint8 in the texture square, row 0 at v = 1: lips eyelids ears face
                        (MakeHuman's), brows scalp beard iris pupil (drawn)
-    bust_mean, bust_identity, bust_expression, bust_quads: neck and shoulders, 587 vertices, 530 quads, a mesh
-                       of its own whose upper border lies on the head's lower one
     grid_vertices      (128, 128, 3) int64 into *subdivided* vertices, grid_weights (128, 128, 3) float32,
     grid_landmarks     (68, 2) float64 row, column: see Dataset/representations/points.py
     """
@@ -63,10 +60,6 @@ class FaceModel:
     landmark_vertices: np.ndarray
     landmark_weights: np.ndarray
     masks: dict[str, np.ndarray]
-    bust_mean: np.ndarray
-    bust_identity: np.ndarray
-    bust_expression: np.ndarray
-    bust_quads: np.ndarray
     grid_vertices: np.ndarray
     grid_weights: np.ndarray
     grid_landmarks: np.ndarray
@@ -78,34 +71,20 @@ class FaceModel:
 
     @cached_property
     def corner_uv(self) -> np.ndarray:
-        """(F, 3, 2) float32: texture places of each triangle's corners; use these to look up textures."""
+        """(F, 3, 2) float32: texture coordinates of each triangle's corners; use these to look up textures."""
         return triangulate(self.corner_uv_quads)
 
     @cached_property
     def uv(self) -> np.ndarray:
-        """(V, 2) float32, one place per vertex, as mesh files want it. Along the seams (the midline of the back of the
-        head, the eyeballs' equators, tongue, mouth's inside) a vertex has two and keeps the one of its first quad."""
+        """(V, 2) float32, one texture coordinate per vertex, for mesh files. Along the seams (the midline of the back
+        of the head, the eyeballs' equators, tongue, mouth's inside) a vertex has two; the one of its first quad is
+        used."""
         order = np.unique(self.quads.ravel(), return_index=True)[1]
         return self.corner_uv_quads.reshape(-1, 2)[order]
 
     @cached_property
     def _subdivision(self) -> Subdivision:
         return subdivision(self.quads, len(self.mean))
-
-    @cached_property
-    def _bust_subdivision(self) -> Subdivision:
-        return subdivision(self.bust_quads, len(self.bust_mean))
-
-    @cached_property
-    def bust_seam(self) -> np.ndarray:
-        """(96, 2) int64: a vertex of the subdivided head and the one of `bust()` at the same place, on every
-        face; where both are drawn, their normals are to be averaged."""
-        rings = [border_vertices(level.quads) for level in (self._subdivision, self._bust_subdivision)]
-        positions = [(level.matrix @ mean)[ring] for level, mean, ring in
-                  zip((self._subdivision, self._bust_subdivision), (self.mean, self.bust_mean), rings)]
-        distance, nearest = cKDTree(positions[0]).query(positions[1])
-        touching = distance < 1e-3
-        return np.stack([rings[0][nearest[touching]], rings[1][touching]], 1)
 
     @cached_property
     def grid_matrix(self) -> sparse.csr_matrix:
@@ -129,13 +108,6 @@ class FaceModel:
         """Vertices (V, 3) float64 mm. Shorter coefficient vectors leave the rest at 0; longer ones are a ValueError."""
         return _combine(self.mean, (self.identity, self.expression), (identity, expression))
 
-    def bust(self, identity: np.ndarray | None = None, expression: np.ndarray | None = None) -> Mesh:
-        """Neck and shoulders of the same person, subdivided: 2,234 vertices mm, 4,240 triangles, no uv. Beside the
-        subdivided head it leaves no gap. Its identity directions are those of the head, not orthogonal here."""
-        vertices = _combine(self.bust_mean, (self.bust_identity, self.bust_expression), (identity, expression))
-        level = self._bust_subdivision
-        return Mesh((level.matrix @ vertices.astype(np.float32)).astype(float), triangulate(level.quads))
-
     def landmarks(self, vertices: np.ndarray) -> np.ndarray:
         """The 68 landmarks (68, 3) float64 mm of vertices (V, 3)."""
         corners = self._checked(vertices)[self.landmark_vertices]
@@ -158,11 +130,11 @@ class FaceModel:
         return Mesh(self.shape(identity, expression), self.triangles, self.uv.astype(float))
 
     def sample_identity(self, rng: np.random.Generator) -> np.ndarray:
-        """A random person: (200,) float64, standard normal."""
+        """A random subject: (200,) float64, standard normal."""
         return rng.standard_normal(len(self.identity))
 
     def sample_expression(self, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
-        """A random expression: (84,) float64 in [0, strength]; Dataset/face_model/expressions.py says how it is drawn."""
+        """A random expression: (84,) float64 in [0, strength] (see Dataset/face_model/expressions.py)."""
         return expressions.sample_expression(self.expression_names, rng, strength)
 
     def _checked(self, vertices: np.ndarray) -> np.ndarray:
@@ -187,7 +159,7 @@ def _combine(mean: np.ndarray, bases: tuple[np.ndarray, np.ndarray],
             raise ValueError(f"{name} must be finite, received NaN or infinity")
         used = np.flatnonzero(weights)
         rows = basis.reshape(len(basis), -1)
-        # Gathering rows costs a copy: worth it for the few units of an expression, not for a whole identity.
+        # Gathering rows costs a copy, which pays for the few units of an expression, not for a whole identity.
         pair = (weights[used], rows[used]) if 4 * len(used) < len(weights) else (weights, rows[:len(weights)])
         # einsum, not @: BLAS's threads wait for each other on a busy machine (16 ms instead of 0.4).
         result = result + np.einsum("k,kv->v", *pair)
@@ -195,20 +167,23 @@ def _combine(mean: np.ndarray, bases: tuple[np.ndarray, np.ndarray],
 
 
 def load_face_model(path: str | Path | None = None) -> FaceModel:
-    """The face of `use_face_model`, else the built-in one; or a file's: an .npz that build_face or `adopt` wrote, or
-    Basel 2009 (.mat), Basel 2017 (.h5), FLAME (.pkl), ICT-FaceKit (a folder), which are adopted and kept beside their
-    file (Dataset/fitting/adopt.py). Read once, its arrays are read-only.
+    """A face model from a file; without `path` that of `use_face_model`, else the built-in one.
 
-    Raises ValueError, naming the file, when it is missing, no face model, or its arrays do not fit together.
+    path    an .npz that `Dataset.face_model.build.face` or `Dataset.adopt` wrote; or a Basel 2009 (.mat), Basel 2017
+            (.h5), FLAME (.pkl) file or an ICT-FaceKit folder with its adopted model beside it (`python -m
+            Dataset.adopt FILE`)
+
+    Each file is read once per process; the arrays are read-only. Raises ValueError, naming the file, when the file is
+    missing, is no face model, has not been adopted, or when its arrays do not fit together.
     """
     path = Path(os.environ.get(VARIABLE) or BUILT_IN) if path is None else Path(path)
     return _load(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
 def use_face_model(path: str | Path | None) -> FaceModel:
-    """From now on `load_face_model()` gives this file's model, in this process and in those that it begins (by the
-    environment variable FACES3D_FACE_MODEL); None: nothing changes. ValueError as `load_face_model`, and then nothing
-    changes either."""
+    """Make this file's model the default of `load_face_model()` in this process and its child processes, by the
+    environment variable FACES3D_FACE_MODEL -> the model. None changes nothing. Raises ValueError as `load_face_model`
+    does; the default then stays as it was."""
     found = load_face_model(path)
     if path is not None:
         os.environ[VARIABLE] = str(Path(path).resolve())
@@ -217,11 +192,8 @@ def use_face_model(path: str | Path | None) -> FaceModel:
 
 @lru_cache(maxsize=4)
 def _load(path: Path, _: int) -> FaceModel:
-    """A file as it was at its last change."""
-    if path.suffix.lower() == ".npz":
-        return _read(path)
-    from Dataset.fitting.adopt import load_adopted  # which needs this file
-    return load_adopted(path)
+    """A file as of its last modification."""
+    return _read(path if path.suffix.lower() == ".npz" else find_adopted(path))
 
 
 def _read(path: Path) -> FaceModel:
@@ -239,9 +211,7 @@ def _read(path: Path) -> FaceModel:
         corner_uv_quads=raw["corner_uv"], regions=np.repeat(raw["regions"], 2),
         region_names=tuple(str(n) for n in raw["region_names"]), mirror=raw["mirror"].astype(np.int64),
         landmark_vertices=raw["landmark_vertices"].astype(np.int64), landmark_weights=raw["landmark_weights"],
-        masks=dict(zip(names, raw["masks"])), bust_mean=raw["bust_mean"], bust_identity=raw["bust_identity"] * step,
-        bust_expression=raw["bust_expression"] * step, bust_quads=raw["bust_quads"].astype(np.int64),
-        grid_vertices=raw["grid_vertices"].astype(np.int64),
+        masks=dict(zip(names, raw["masks"])), grid_vertices=raw["grid_vertices"].astype(np.int64),
         grid_weights=raw["grid_weights"], grid_landmarks=raw["grid_landmarks"])
     for value in [*vars(model).values(), *model.masks.values()]:
         if isinstance(value, np.ndarray):
@@ -252,16 +222,12 @@ def _read(path: Path) -> FaceModel:
 def _validate(path: Path, raw: dict[str, np.ndarray]) -> None:
     """Shapes must agree and indices must be in range; ValueError names the file, the array and the rule."""
     needed = ("mean identity expression step expression_names quads corner_uv regions region_names mirror "
-              "landmark_vertices landmark_weights mask_names masks bust_mean bust_identity bust_expression "
-              "bust_quads grid_vertices grid_weights grid_landmarks").split()
+              "landmark_vertices landmark_weights mask_names masks grid_vertices grid_weights grid_landmarks").split()
     missing = [n for n in needed if n not in raw]
     if missing:
         raise ValueError(f"{path}: a face model must hold {', '.join(needed)}; found no {', '.join(missing)}")
     vertices, quads, masks = len(raw["mean"]), len(raw["quads"]), len(raw["mask_names"])
-    bust = len(raw["bust_mean"])
-    shapes = {"bust_mean": (bust, 3), "bust_identity": (len(raw["identity"]), bust, 3),
-              "bust_expression": (len(raw["expression"]), bust, 3), "bust_quads": (None, 4), "mean": (vertices, 3),
-              "identity": (None, vertices, 3), "quads": (quads, 4), "corner_uv": (quads, 4, 2),
+    shapes = {"mean": (vertices, 3), "identity": (None, vertices, 3), "quads": (quads, 4), "corner_uv": (quads, 4, 2),
               "expression": (len(raw["expression_names"]), vertices, 3), "regions": (quads,), "mirror": (vertices,),
               "landmark_vertices": (68, 3), "landmark_weights": (68, 3), "masks": (masks, None, None),
               "grid_vertices": (128, 128, 3), "grid_weights": (128, 128, 3), "grid_landmarks": (68, 2), "step": ()}
@@ -270,9 +236,8 @@ def _validate(path: Path, raw: dict[str, np.ndarray]) -> None:
         if len(actual) != len(shape) or any(want not in (None, got) for want, got in zip(shape, actual)):
             raise ValueError(f"{path}: {name} must have shape {shape}, received {actual}")
     sides = len(edges(raw["quads"]).ends)
-    for name, limit in (("quads", vertices), ("mirror", vertices), ("bust_quads", bust),
-                        ("landmark_vertices", vertices), ("grid_vertices", vertices + sides + quads),
-                        ("regions", len(raw["region_names"]))):
+    for name, limit in (("quads", vertices), ("mirror", vertices), ("landmark_vertices", vertices),
+                        ("grid_vertices", vertices + sides + quads), ("regions", len(raw["region_names"]))):
         if raw[name].min() < 0 or raw[name].max() >= limit:
             raise ValueError(f"{path}: {name} must lie within 0 to {limit - 1}, "
                              f"received {raw[name].min()} to {raw[name].max()}")

@@ -1,24 +1,21 @@
-"""Make our face model of somebody else's:  python -m Dataset.fitting.adopt FILE [-o OUT.npz]
+"""Adopt another face model:  python -m Dataset.adopt FILE [-o OUT.npz]
 
-The built-in mean is registered to the other model's mean once (Dataset/fitting/nonrigid_icp.py). From then on every place of
-the ordered grid is known on the other's triangles, and mean and directions are carried over: our vertices are those
-whose subdivided surface goes through these places (least squares; where the other model has nothing, in ears, scalp,
-neck and mouth, they follow smoothly). So an adopted model has the built-in one's vertices, landmarks, atlas, regions
-and masks, and the *file's* coefficients: whatever works with the built-in face works with it, and its coefficients
-shape the file's own mesh, too (`RawModel.shape`).
+The built-in mean is registered to the mean of the other model (Dataset/fitting/nonrigid_icp.py). This gives every point
+of the ordered grid a position on the other model's triangles, by which mean and basis are transferred: the vertices are
+those whose subdivided surface passes through these points (least squares; where the other model has no surface, in
+ears, scalp, neck and mouth, they follow smoothly). So an adopted model has the vertices, landmarks, atlas, regions and
+masks of the built-in one and the coefficients of the *file*: it can replace the built-in face everywhere, and its
+coefficients also apply to the mesh of the file (`RawModel.shape`).
 
-It has 200 identity and 84 expression directions, as the built-in one: what a file has more is left out (the report says
-how much), what it has less is zero. Expressions along which a file goes both ways, in standard deviations, become two
-each, there and back, weight 1 being SPREADS of them, since our weights lie in [0, 1]; a file without any borrows the
-built-in's, as is usual for Basel 2009. Adopted once, a model lies beside its file as FILE.adopted.npz.
+It has 200 identity and 84 expression basis vectors, as the built-in one: further ones of the file are left out (the
+report says how much variance they have), missing ones are zero. Signed expressions, in standard deviations, become two
+each, one for either direction, with SIGMAS standard deviations at weight 1, since our weights lie in [0, 1]. A file
+without expressions gets the built-in's, as is usual for Basel 2009. The adopted model is stored as FILE.adopted.npz.
 """
 from __future__ import annotations
 
 import argparse
-import hashlib
-import logging
 import sys
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -27,11 +24,11 @@ import numpy as np
 from scipy import sparse
 from scipy.ndimage import binary_dilation
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
+from Dataset.face_model.adopted import BUILT_IN, adopted_path, source_hash
 from Dataset.face_model.expressions import SIGMAS
 from Dataset.face_model.lift import Lift, places_on
-from Dataset.face_model.model import BUILT_IN, FaceModel, load_face_model
+from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.face_model.readers.basel import read_basel_2009, read_basel_2017
 from Dataset.face_model.readers.flame import read_flame
 from Dataset.face_model.readers.ict import read_ict
@@ -44,21 +41,20 @@ from Dataset.geometry.transforms import Similarity
 from Dataset.io.atomic import write_atomic
 from Dataset.io.landmark_files import SUFFIXES, read_landmarks
 
-log = logging.getLogger(__name__)
 READERS = {".mat": read_basel_2009, ".h5": read_basel_2017, ".hdf5": read_basel_2017, ".pkl": read_flame,
            ".pickle": read_flame}
-VERSION = 1             # of adopted files: another one is made anew
-BESIDE = 2              # rows of the grid along the lines where lips and lids part that follow smoothly
+BESIDE = 2              # rows of the grid next to the lines between lips and between lids that follow smoothly
 CONTOUR = 17            # landmarks of the jaw, which annotators place on an outline
-CHECKED = 8             # people on whom the report measures
+CHECKED = 8             # subjects on whom the report measures
 
 
 class Report(NamedTuple):
-    """How well a model was adopted. surface, surface_p95: mm, mean and 95th percentile, the grid on the adopted mean to
-    the file's surface; people, people_p95: mm, between the grid's places on the file's mesh and on ours, of people with
-    expressions drawn from the file's statistics; identity, expression: share of the file's variance that its kept
-    directions have; covered: of the grid's skin with the file's surface underneath; landmarks: mm, the file's own to
-    ours, NaN where it has none; borrowed: expressions are the built-in's."""
+    """The quality of an adopted model. surface, surface_p95: mm, mean and 95th percentile of the distance from the grid
+    on the adopted mean to the file's surface; subjects, subjects_p95: mm, between the grid points on the file's mesh
+    and on the adopted one, of random subjects with expressions; identity, expression: fraction of the file's variance
+    in the basis vectors that are kept; covered: fraction of the grid's skin with the file's surface underneath;
+    landmarks: mm, between the file's landmarks and ours, NaN if it has none; borrowed: expressions are the
+    built-in's."""
 
     surface: float
     surface_p95: float
@@ -72,7 +68,7 @@ class Report(NamedTuple):
 
 
 class Adopted(NamedTuple):
-    """model; place: the file's frame (mm) -> the head frame, a rigid motion; report."""
+    """model; position: the file's frame (mm) -> the head frame, a rigid motion; report."""
 
     model: FaceModel
     position: Similarity
@@ -81,8 +77,8 @@ class Adopted(NamedTuple):
 
 def read_raw(path: str | Path) -> RawModel:
     """A face model as its file has it: Basel 2009 (.mat), Basel 2017 (.h5), FLAME (.pkl), ICT-FaceKit (a folder). The
-    68 landmarks on its mean, mm in its frame, may lie beside it as FILE.landmarks.json or .pts; they help where the
-    registration does not find its way. ValueError, one line that names the file."""
+    68 landmarks on its mean, mm in its frame, may lie beside it as FILE.landmarks.json or .pts; they help if the
+    registration fails without them. ValueError, one line that names the file."""
     path = Path(path)
     raw = read_ict(path) if path.is_dir() else _read_file(path)
     for ending in SUFFIXES:
@@ -96,30 +92,6 @@ def _read_file(path: Path) -> RawModel:
         raise ValueError(f"{path}: a face model is a file that ends in .npz, {', '.join(READERS)}, or an ICT-FaceKit "
                          "folder")
     return READERS[path.suffix.lower()](path)
-
-
-def load_adopted(path: str | Path) -> FaceModel:
-    """The adopted model: from FILE.adopted.npz where that is of this very file, else made (some 5 s) and written
-    there; a folder that cannot be written to is named in a warning. ValueError as `read_raw` and `adopt`."""
-    path = Path(path)
-    beside = path.with_name(path.name + ".adopted.npz")
-    mark = _mark(path)
-    if beside.is_file():
-        try:
-            with np.load(beside, allow_pickle=False) as stored:
-                same = "adopted" in stored.files and str(stored["adopted"]) == mark
-            if same:
-                return load_face_model(beside)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            log.warning("%s: cannot be read (%s); made anew", beside, error)
-    found = adopt(read_raw(path))
-    log.info("%s: adopted; %s", path, words(found.report))
-    try:
-        write_model(beside, found.model, mark)
-    except OSError as error:
-        log.warning("%s: cannot be kept (%s); the next use adopts it again", beside, error)
-        return found.model
-    return load_face_model(beside)
 
 
 def adopt(raw: RawModel) -> Adopted:
@@ -150,7 +122,7 @@ def adopt(raw: RawModel) -> Adopted:
 
 
 def expression_directions(raw: RawModel, expression: np.ndarray, own: FaceModel) -> tuple[np.ndarray, tuple[str, ...]]:
-    """A file's expressions (M, V, 3) on our vertices -> directions whose weights lie in [0, 1], at most as many as the
+    """A file's expressions (M, V, 3) on our vertices -> basis vectors for weights in [0, 1], at most as many as the
     built-in has, and their names."""
     most = len(own.expression)
     if not len(expression):
@@ -163,22 +135,19 @@ def expression_directions(raw: RawModel, expression: np.ndarray, own: FaceModel)
 
 
 def _built(own: FaceModel, mean: np.ndarray, identity: np.ndarray, expression: np.ndarray, raw: RawModel) -> FaceModel:
-    """The built-in model with another's shapes. Its bust follows the vertices of the head that are nearest to it."""
+    """The built-in model with the mean and basis of another."""
     expression, names = expression_directions(raw, expression, own)
     names = (*names, *(f"none{k:03d}" for k in range(len(own.expression) - len(names))))
     identity, expression = (_padded(x, len(y)) for x, y in ((identity, own.identity), (expression, own.expression)))
-    near = cKDTree(own.mean).query(own.bust_mean)[1]
     mean = mean.astype(np.float32)
-    model = replace(own, mean=mean, identity=identity, expression=expression, expression_names=names,
-                    bust_mean=own.bust_mean + (mean - own.mean)[near], bust_identity=identity[:, near],
-                    bust_expression=expression[:, near])
-    for name in ("mean", "identity", "expression", "bust_mean", "bust_identity", "bust_expression"):
+    model = replace(own, mean=mean, identity=identity, expression=expression, expression_names=names)
+    for name in ("mean", "identity", "expression"):
         getattr(model, name).flags.writeable = False
     return model
 
 
 def _padded(basis: np.ndarray, count: int) -> np.ndarray:
-    """(count, V, 3) float32: the first directions, then zeros."""
+    """(count, V, 3) float32: the first basis vectors, then zeros."""
     out = np.zeros((count, *basis.shape[1:]), np.float32)
     out[:len(basis)] = basis[:count]
     return out
@@ -212,14 +181,14 @@ def _measured(raw: RawModel, model: FaceModel, position: Similarity, positions: 
 
 
 def _closed(model: FaceModel) -> np.ndarray:
-    """(16384,) bool: the grid's skin but for the lines where lips and lids part, beside which the nearest place may be
-    on the other lip, which goes another way."""
+    """(16384,) bool: the grid's skin without the neighbourhood of the lines between lips and between lids, where the
+    closest point may lie on the other lip, which moves differently."""
     return ~binary_dilation(~grid_is_skin(model), iterations=BESIDE).ravel()
 
 
 def weights_of(expression: np.ndarray, signed: bool, most: int = 84) -> np.ndarray:
-    """The file's expression coefficients -> our weights: of a signed model (standard deviations, held to SPREADS) the
-    way there and the way back, (2 M',), M' = min(M, most / 2) of them; of any other as they are, the first `most`."""
+    """The file's expression coefficients -> our weights: of a signed model (standard deviations, clipped to SIGMAS)
+    both directions, (2 M',), M' = min(M, most / 2) of each; of any other the first `most`, unchanged."""
     if not signed:
         return np.asarray(expression, float)[:most]
     there = np.clip(np.asarray(expression, float)[:most // 2] / SIGMAS, -1, 1)
@@ -227,7 +196,7 @@ def weights_of(expression: np.ndarray, signed: bool, most: int = 84) -> np.ndarr
 
 
 def _share(basis: np.ndarray, kept: int) -> float:
-    """Of the directions' squared lengths."""
+    """Fraction of the squared lengths that the first `kept` basis vectors have."""
     squares = np.einsum("kvc,kvc->k", basis, basis, dtype=float)
     return float(squares[:kept].sum() / squares.sum()) if squares.sum() else 1.0
 
@@ -240,11 +209,11 @@ def _largest_part(triangles: np.ndarray, count: int) -> np.ndarray:
 
 
 def arrays_of(model: FaceModel, mark: str = "") -> dict[str, np.ndarray]:
-    """A model as the arrays of a file that `load_face_model` reads; mark: of what it was adopted from."""
-    bases = ("identity", "expression", "bust_identity", "bust_expression")
+    """A model as the arrays of a file that `load_face_model` reads; mark: `source_hash` of the adopted file."""
+    bases = ("identity", "expression")
     step = max(1e-6, *(float(np.abs(getattr(model, name)).max(initial=0)) for name in bases)) / 32767
-    same = ("mean", "mirror", "landmark_vertices", "landmark_weights", "bust_mean", "quads", "bust_quads",
-            "grid_vertices", "grid_weights", "grid_landmarks")
+    same = ("mean", "mirror", "landmark_vertices", "landmark_weights", "quads", "grid_vertices", "grid_weights",
+            "grid_landmarks")
     return {"adopted": np.array(mark), **{name: getattr(model, name) for name in same},
             **{name: np.round(getattr(model, name) / step).astype(np.int16) for name in bases},
             "step": np.float64(step), "expression_names": np.array(model.expression_names),
@@ -254,7 +223,7 @@ def arrays_of(model: FaceModel, mark: str = "") -> dict[str, np.ndarray]:
 
 
 def write_model(path: str | Path, model: FaceModel, mark: str = "") -> None:
-    """Write an .npz that `load_face_model` reads, aside and then renamed; the same model gives the same bytes."""
+    """Write an .npz that `load_face_model` reads, atomically; the same model gives the same bytes."""
     def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays_of(model, mark))
@@ -264,40 +233,25 @@ def write_model(path: str | Path, model: FaceModel, mark: str = "") -> None:
 def words(report: Report) -> str:
     """The report in one line."""
     marks = "" if np.isnan(report.landmarks) else f"; its landmarks {report.landmarks:.1f} mm from ours"
-    return (f"mean {report.surface:.2f} mm off its surface (95 %: {report.surface_p95:.2f}), its people "
+    return (f"mean {report.surface:.2f} mm off its surface (95 %: {report.surface_p95:.2f}), its subjects "
             f"{report.subjects:.2f} mm (95 %: {report.subjects_p95:.2f}), {report.covered:.0%} of the face covered; "
             f"{report.identity:.1%} of its identity and {report.expression:.1%} of its expression kept"
             + (" (borrowed: it has none)" if report.borrowed else "") + marks)
 
 
-def _mark(path: Path) -> str:
-    """SHA-256 of the version, the built-in model's file and the other's, which an adopted file is tied to."""
-    digest = hashlib.sha256(f"{VERSION} ".encode() + BUILT_IN.read_bytes())
-    if not path.exists():
-        raise ValueError(f"{path}: no such file")
-    for file in (*(sorted(path.glob("*.obj")) if path.is_dir() else [path]),
-                 *sorted(path.parent.glob(f"{path.name}.landmarks.*"))):
-        digest.update(f"{file.name} {file.stat().st_size}".encode())
-        with open(file, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 2 and one line for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m Dataset.fitting.adopt", description=__doc__,
+    parser = argparse.ArgumentParser(prog="python -m Dataset.adopt", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="Basel .mat or .h5, FLAME .pkl, or an ICT-FaceKit folder")
     parser.add_argument("-o", "--output", type=Path, help="a file for --face-model (default FILE.adopted.npz)")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    output = arguments.output or arguments.file.with_name(arguments.file.name + ".adopted.npz")
+    output = arguments.output or adopted_path(arguments.file)
     try:
         found = adopt(read_raw(arguments.file))
-        write_model(output, found.model, _mark(arguments.file))
+        write_model(output, found.model, source_hash(arguments.file))
     except (ValueError, OSError) as error:
-        print(f"Dataset.fitting.adopt: {error}", file=sys.stderr)
+        print(f"Dataset.adopt: {error}", file=sys.stderr)
         return 2
     print(f"{output}: {words(found.report)}")
     return 0

@@ -1,8 +1,8 @@
-"""From a depth map to "this person": the built-in face fitted to the map's surface (Dataset/fitting/scan_fit.py).
+"""The face model fitted to the surface of a depth map (Dataset/fitting/scan_fit.py).
 
-A network's depth has no true size: with the guessed camera a face may come out a fifth too large, more than the fit's
-prior allows. Moved along the camera's rays, everything by the same factor, a surface gives the same picture; so its
-size is brought to the mean face's first, and identity has what is left of it.
+Predicted depth has no absolute scale: with the assumed camera a face may be a fifth too large, more than the prior of
+the fit allows. Scaling a surface about the camera does not change its image. So the surface is first scaled to the size
+of the mean face, and the identity explains the remaining difference.
 """
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from Dataset.geometry.transforms import Similarity, umeyama
 from Dataset.representations import points
 from Dataset.representations.depth import triangulate
 
-ROUNDS = 10             # of ICP with scale; three bring 20 % down to 2 %
-SIZES = (0.6, 1.6)      # that a surface may have, times the mean face's
-MIN_PIXELS = 200        # of a face with depth: fewer show no shape
+ROUNDS = 10             # iterations of ICP with scale; three reduce 20 % to 2 %
+SIZES = (0.6, 1.6)      # valid range of the surface's size, relative to the mean face
+MIN_PIXELS = 200        # with a depth, at least
 
 
 class DepthFit(NamedTuple):
-    """fit: of the face model to the surface (`Dataset.fitting.scan_fit.Fit`), whose points are the map's times `size` about the
-    camera; size: 1 where the map's was right. `fit.pose` leads from the head frame to that scaled surface."""
+    """fit: of the face model to the surface (`Dataset.fitting.scan_fit.Fit`), whose points are the map's times `size`
+    about the camera; size: 1 where the map's was right. `fit.pose` leads from the head frame to that scaled surface."""
     fit: Fit
     size: float
 
     def grid(self, side: int = points.SIZE, model: FaceModel | None = None) -> np.ndarray:
-        """The person's neutral, frontal face as the ordered grid (side * side, 3) float64 mm."""
+        """The subject's neutral, frontal face as the ordered grid (side * side, 3) float64 mm."""
         model = load_face_model() if model is None else model
         return points.decode(points.encode(model.shape(self.fit.identity), side, model))
 
@@ -42,7 +42,7 @@ def fit_depth(depth: np.ndarray, camera: Camera, model: FaceModel | None = None,
     """Fit pose, identity and expression to a depth map (H, W) mm of a face, NaN for none, seen within 30 degrees of the
     front.
 
-    camera  the true one, or `representations.depth.guess_camera` of a map that was decoded by a guess
+    camera  the true one, or `representations.depth.assumed_camera` of a map decoded without the true one
     sized   True: the map's millimetres are true
 
     ValueError "no depth" where fewer than MIN_PIXELS pixels have one, or they make no surface.
@@ -65,7 +65,7 @@ def fit_depth(depth: np.ndarray, camera: Camera, model: FaceModel | None = None,
 
 
 def _sized(pose: Similarity, surface: ScanSurface, model: FaceModel) -> Similarity:
-    """Where the mean face lies, and how many times as large it is: by ICP with scale, of its places to the surface."""
+    """The pose and scale of the mean face on the surface, by ICP with scale."""
     grid = points.decode(points.encode(model.mean, 32, model))
     for sigma in np.geomspace(15.0, 5.0, ROUNDS):
         position = pose.apply(grid)

@@ -1,11 +1,11 @@
-"""One person's face from where its places are seen in any number of photos: one identity, each photo its own pose,
-distance of the camera and expression.
+"""Fit one face to the correspondences of any number of photos: one identity; pose, camera distance and expression for
+each photo.
 
 Gauss-Newton on the distances in the photos, with the model's statistics as a prior (Blanz and Vetter 1999, section 4;
-Wood et al. 2022, "3D face reconstruction with dense landmarks", fits all of a person's photos at once, too). The
-photos meet in the identity only, so each photo's own unknowns are eliminated first (Schur complement): the work is in
-proportion to the number of photos. Pairs count less the farther apart they are (Geman and McClure), and errors of
-neighbours are taken to be alike (Dataset/fitting/multi_view_system.py).
+Wood et al. 2022, "3D face reconstruction with dense landmarks", also fits all photos of a subject at once). The
+photos share only the identity, so that the unknowns of each photo are eliminated first (Schur complement): the cost is
+linear in the number of photos. Pairs are weighted robustly (Geman and McClure), and errors of neighbours are modelled
+as correlated (Dataset/fitting/multi_view_system.py).
 """
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from Dataset.representations.correspondences import Correspondences, checked, fr
 
 __all__ = ["Correspondences", "FitOptions", "JointFit", "from_landmarks", "joint_fit"]
 
-CONVERGED = 0.05          # spreads of their priors: when no coefficient moves by more, the fit is done
+CONVERGED = 0.05          # prior standard deviations: the fit has converged when no coefficient changes by more
 
 
 class JointFit(NamedTuple):
     """identity (200,) standard deviations, of all photos; expressions (T, 84) weights in [0, 1]; rotations (T, 3, 3),
-    scales (T,) px per mm, translations (T, 2) px, perspective (T,) 1 / mm: as in :class:`Dataset.geometry.pose.Pose`; residuals
-    (T,): root of the mean squared distance, px of the photo's crop, by the weights that are left; kept: of each photo
-    (K,) in [0, 1], how much of each pair's weight was left."""
+    scales (T,) px per mm, translations (T, 2) px, perspective (T,) 1 / mm: as in :class:`Dataset.geometry.pose.Pose`;
+    residuals (T,): root of the mean squared distance, px of the photo's crop, with the robust weights; kept: for each
+    photo (K,) in [0, 1], the robust weight of each pair."""
 
     identity: np.ndarray
     expressions: np.ndarray
@@ -41,15 +41,15 @@ class JointFit(NamedTuple):
     kept: tuple[np.ndarray, ...]
 
     def neutral(self, model: FaceModel | None = None) -> np.ndarray:
-        """The person's face without expression: vertices (V, 3) float64 mm, head frame."""
+        """The subject's face without expression: vertices (V, 3) float64 mm, head frame."""
         return (model or load_face_model()).shape(self.identity)
 
     def face(self, photo: int, model: FaceModel | None = None) -> np.ndarray:
-        """The face in one photo, with its expression: vertices (V, 3) float64 mm, head frame, not turned."""
+        """The face in one photo, with its expression: vertices (V, 3) float64 mm, head frame, not rotated."""
         return (model or load_face_model()).shape(self.identity, self.expressions[photo])
 
     def pose(self, photo: int) -> Pose:
-        """Where the head is in one photo."""
+        """The head's pose in one photo."""
         return Pose(self.rotations[photo], float(self.scales[photo]), self.translations[photo],
                     float(self.perspective[photo]))
 
@@ -65,10 +65,10 @@ class JointFit(NamedTuple):
 
 def joint_fit(photos: Sequence[Correspondences], model: FaceModel | None = None, options: FitOptions = FitOptions(),
               start: JointFit | None = None) -> JointFit:
-    """Fit one person's photos. start: a fit of the first of them, from which to go on when a photo was added.
+    """Fit the photos of one subject. start: a fit of the first of them, as the initial estimate when a photo was added.
 
-    Deterministic. ValueError, one line: no photo, a photo that `Dataset.representations.correspondences.checked` refuses (its place is
-    named, from 0), or a start of more photos than there are.
+    Deterministic. ValueError, one line: no photo, a photo that `Dataset.representations.correspondences.checked`
+    refuses (its index is named, from 0), or a start of more photos than there are.
     """
     if not len(photos):
         raise ValueError("a joint fit needs at least one photo, received none")
@@ -100,10 +100,11 @@ def _fit(photos: list[Correspondences], model: FaceModel | None, options: FitOpt
 
 def _step(states: list[PhotoFit], systems: list[tuple[np.ndarray, np.ndarray]], identity: np.ndarray,
           options: FitOptions, first: bool) -> tuple[float, np.ndarray]:
-    """One Gauss-Newton step; moves the photos' own unknowns -> largest change in spreads, change of the identity (n,).
+    """One Gauss-Newton step; updates the unknowns of the photos -> largest change in prior standard deviations, change
+    of the identity (n,).
 
-    Expression weights that would leave [0, 1] are held at its border (an active set; in the first step, when poses are
-    still off, it begins empty).
+    Expression weights that would leave [0, 1] are fixed at its border (an active set, which is empty at the first step,
+    when the poses are still inaccurate).
     """
     n = min(options.components, len(identity))
     held = [_at_border(state.expression, right[n + OWN:]) if options.expression and not first else
@@ -125,13 +126,13 @@ def _step(states: list[PhotoFit], systems: list[tuple[np.ndarray, np.ndarray]], 
 
 
 def _at_border(weights: np.ndarray, downhill: np.ndarray) -> np.ndarray:
-    """(84,) bool: at 0 or 1, and the way downhill leads out."""
+    """(84,) bool: at 0 or 1, with a descent direction out of the interval."""
     return ((weights <= 0) & (downhill <= 0)) | ((weights >= 1) & (downhill >= 0))
 
 
 def _solve(systems: list[tuple[np.ndarray, np.ndarray]], held: list[np.ndarray], identity: np.ndarray,
            options: FitOptions) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Steps of the identity (n,) and of each photo's unknowns (91,), 0 where they are held."""
+    """Steps of the identity (n,) and of each photo's unknowns (91,), 0 where they are fixed."""
     n, prior = len(identity), options.identity_sigma ** -2
     matrix, right, eliminated = prior * np.eye(n), -prior * identity, []
     for (system, side), hold in zip(systems, held):
@@ -155,7 +156,7 @@ def _result(photos: Sequence[Correspondences], states: list[PhotoFit], offsets: 
             options: FitOptions) -> JointFit:
     residuals, kept = [], []
     for photo, state in zip(photos, states):
-        state.appearance(offsets, options)
+        state.update(offsets, options)
         trust = state.weights * state.kept
         residuals.append(np.sqrt((trust * (state.miss ** 2).sum(-1)).sum() / trust.sum()) / state.unit)
         kept.append(np.zeros(len(photo.weights)))

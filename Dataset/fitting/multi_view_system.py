@@ -1,9 +1,9 @@
-"""One photo's part of a joint fit (Dataset/fitting/multi_view.py): where its pairs are seen, and its normal equations.
+"""The part of one photo in a joint fit (Dataset/fitting/multi_view.py): its residuals and normal equations.
 
-A network's errors are a smooth field over the face, not as many independent ones as there are pixels. So the pairs are
-gathered in cells of the grid, and errors of cells are taken to be alike the nearer they are: covariance
-exp(-distance / correlation), generalised least squares. White noise averages out with the number of pairs, the field
-does not, and 5,000 pixels count as the few dozen measurements that they are.
+The errors of a network are a smooth field over the face, not independent for each pixel. So the pairs are averaged in
+cells of the grid, and the errors of cells are correlated, with covariance exp(-distance / correlation) (generalised
+least squares). Independent noise averages out with the number of pairs, the smooth field does not: 5,000 pixels have
+the weight of a few dozen measurements.
 """
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from Dataset.representations.points import SIZE
 
 LATTICE = 48            # side of the grid on which the bases are kept; bilinear between its points
 CELLS = 16              # side of the cells in which pairs are gathered
-UNIT = 128.0            # px: inside, every crop has this side
-NEAREST = 250.0         # mm from the head's origin: no camera is nearer
-OWN = 7                 # of a photo's unknowns that are its pose; the last of them is the perspective
+UNIT = 128.0            # px: every crop is scaled to this side internally
+NEAREST = 250.0         # mm: smallest distance of a camera from the head's origin
+OWN = 7                 # unknowns of a photo's pose; the last of them is the perspective
 _LIMITS = {"components": (0, 1000), "identity_sigma": (1e-2, 100), "expression_sigma": (1e-3, 10),
            "distance": (NEAREST, 1e5), "distance_sigma": (1e-3, 10), "noise_floor": (0.01, 100),
            "correlation": (0, 1e3), "correlated": (0, 0.99), "robust": (0.1, np.inf), "iterations": (1, 100)}
@@ -33,13 +33,13 @@ _LIMITS = {"components": (0, 1000), "identity_sigma": (1e-2, 100), "expression_s
 
 @dataclasses.dataclass(frozen=True)
 class FitOptions:
-    """components: of the identity that are fitted, at most the model's; identity_spread: their prior, standard
-    deviations; expression: whether photos have one, else all are neutral; expression_spread: prior of a unit's weight;
-    perspective: whether photos have a distance, else weak perspective; distance, distance_spread: its prior, mm, and
-    the relative spread of its inverse; noise_floor: px of a 128 px crop, error of a cell however many pairs it holds;
-    correlation: how far errors reach over the face, in steps of the 128x128 grid, 0 for independent ones; correlated:
-    share of a pair's variance that does; robust: scale of the weights in standard deviations of a pair, inf for none;
-    iterations: Gauss-Newton steps at most. ValueError for a value out of range."""
+    """components: of the identity that are fitted, at most the model's; identity_sigma: their prior, standard
+    deviations; expression: whether to fit expressions, else all are neutral; expression_sigma: prior of a weight;
+    perspective: whether to fit the camera distance, else weak perspective; distance, distance_sigma: its prior, mm, and
+    the relative standard deviation of its inverse; noise_floor: px of a 128 px crop, smallest error of a cell, for any
+    number of pairs; correlation: correlation length of the errors, in steps of the 128x128 grid, 0 for independent
+    ones; correlated: the correlated fraction of a pair's variance; robust: scale of the weights in standard deviations
+    of a pair, inf for none; iterations: Gauss-Newton steps at most. ValueError for a value out of range."""
 
     components: int = 200
     identity_sigma: float = 1.0
@@ -68,7 +68,7 @@ class Bases(NamedTuple):
     count: int
 
     def offsets(self, weights: np.ndarray, first: int) -> np.ndarray:
-        """(48 * 48, 3) float32 mm: what coefficients from number ``first`` on add at the lattice."""
+        """(48 * 48, 3) float32 mm: the offsets by the coefficients from ``first`` on, at the lattice."""
         columns = self.basis.reshape(-1, self.basis.shape[2])[:, first:first + len(weights)]
         return (columns @ weights.astype(np.float32)).reshape(-1, 3)
 
@@ -87,15 +87,16 @@ def bases_of(model: FaceModel) -> Bases:
 
 
 def _on_lattice(positions: np.ndarray, side: int) -> sparse.csr_matrix:
-    """(K, side * side): a grid of ``side`` over the face, sampled at places (K, 2), rows and columns of the 128x128."""
+    """(K, side * side): a grid of ``side`` over the face, sampled at positions (K, 2), rows and columns of the
+    128x128."""
     return bilinear_matrix(positions * ((side - 1) / (SIZE - 1)), side)
 
 
 class PhotoFit:
     """One photo in a crop of UNIT px: its pairs (those with a weight), and pose (Pose) and expression (84,) so far.
 
-    unit: UNIT px per px of the photo; used (K,): the pairs' numbers; miss (K, 2): px between a pair and where the face
-    has its place, and kept (K,) in [0, 1], the robust weight, after `look`.
+    unit: UNIT px per px of the photo; used (K,): the pairs' numbers; miss (K, 2): px between a pair's pixel and the
+    projected point of the face, and kept (K,) in [0, 1], the robust weight, both set by `update`.
     """
 
     def __init__(self, photo: Correspondences, bases: Bases, offsets: np.ndarray, pose: Pose | None,
@@ -110,7 +111,7 @@ class PhotoFit:
         starts = np.arange(len(self.used) + 1)
         gather = sparse.csr_matrix((self.weights, self._cells, starts), (len(self.used), len(occupied))).T
         gather = sparse.diags(1 / np.asarray(gather.sum(1)).ravel()) @ gather
-        # bases and places of the cells: their pairs' mean
+        # bases and positions of the cells: the mean of their pairs
         self._rows = ((gather @ self._sigma) @ bases.basis.reshape(LATTICE ** 2, -1)).reshape(len(occupied), 3, -1)
         positions = gather @ grid
         self._apart = np.linalg.norm(positions[:, None] - positions, axis=-1)
@@ -122,9 +123,9 @@ class PhotoFit:
         self.pose = pose
         self.expression = np.zeros(bases.basis.shape[2] - bases.count) if expression is None else expression.copy()
 
-    def appearance(self, offsets: np.ndarray, options: FitOptions) -> tuple[np.ndarray, float]:
-        """The face with these offsets of the identity -> where the pairs' places are on it (K, 3), and by how much the
-        variances are larger than was promised, >= 1. Sets `miss` and `kept`."""
+    def update(self, offsets: np.ndarray, options: FitOptions) -> tuple[np.ndarray, float]:
+        """Evaluate the face with these offsets of the identity -> its points (K, 3) at the pairs, and the factor >= 1
+        by which the variances exceed the given ones. Sets `miss` and `kept`."""
         if self.expression.any():
             offsets = offsets + self._bases.offsets(self.expression, self._bases.count)
         points = self._means + self._sigma @ offsets
@@ -138,7 +139,7 @@ class PhotoFit:
     def system(self, offsets: np.ndarray, options: FitOptions) -> tuple[np.ndarray, np.ndarray]:
         """Normal equations (M, M), (M,) over a step of identity (n), pose (7) and expression (84), with the prior of
         the last two."""
-        points, factor = self.appearance(offsets, options)
+        points, factor = self.update(offsets, options)
         trust, count = self.weights * self.kept, len(self._rows)
         n = min(options.components, self._bases.count)
 
@@ -146,8 +147,8 @@ class PhotoFit:
             return np.bincount(self._cells, values, count)
         total = summed(trust)
         miss, positions = (np.stack([summed(trust * column) / total for column in values.T], 1)
-                        for values in (self.miss, points))
-        # by what is left of the weights, so that outliers have no say: variance of a cell's pairs, and what is left
+                           for values in (self.miss, points))
+        # with the robust weights, so that outliers are ignored: variance of a cell's pairs, and their residuals
         variance, left = total / summed(trust * self.weights), summed(trust * self.kept) / total
         share = options.correlated if options.correlation else 0.0
         alike = share * np.exp(-self._apart / max(options.correlation, 1e-9))

@@ -1,14 +1,14 @@
-"""Give a scan without correspondence the order of the 128x128 grid: non-rigid ICP of the built-in face.
+"""Registration of a scan to the ordered 128x128 grid: non-rigid ICP of the built-in face.
 
 1. `Dataset/fitting/scan_fit.py`: pose, scale, identity and expression of the model.
-2. Here: a displacement per grid point, found in rounds as by Amberg, Romdhani and Vetter 2007 (Optimal Step Nonrigid
-   ICP Algorithms for Surface Registration): nearest points, reliable pairs, one sparse linear system, with a
-   stiffness that falls from level to level.
+2. Here: a displacement per grid point, iterated as by Amberg, Romdhani and Vetter 2007 (Optimal Step Nonrigid ICP
+   Algorithms for Surface Registration): closest points, reliable pairs, one sparse linear system, with a stiffness
+   that decreases from level to level.
 
-Ours instead of the paper's: one displacement instead of an affine matrix per vertex (what turns and bends was taken
-up by the model); stiffness on the displacement's first and second differences, as a membrane and a thin plate; a
-point is drawn along its partner's normal only, so that it may slide; landmarks end with step 1. Where there is no
-scan underneath (holes, beyond the rim, the strips that close eyes and mouth) the displacement goes on smoothly.
+Differences to the paper: one displacement instead of an affine matrix per vertex (the model explains rotation and
+bending); stiffness on first and second differences of the displacement, as a membrane and a thin plate; point-to-plane
+distances, so that points may slide; landmarks are used in step 1 only. Where there is no scan underneath (holes, beyond
+the boundary, the strips that close eyes and mouth) the displacement is continued smoothly.
 """
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from Dataset.representations.points import SIZE, encode, grid_landmarks, grid_tr
 
 # Membrane and plate stiffness, robust scale (mm), rounds. A plate of stiffness b halves waves of 2 pi b**(1/4) cells.
 LEVELS = ((5.0, 100.0, 3.0, 2), (1.0, 20.0, 2.0, 2), (0.2, 3.0, 1.5, 2), (0.02, 0.3, 1.0, 3))
-HOLD = 1e-4                 # pulls each displacement to 0: without any scan the model's face stays
+HOLD = 1e-4                 # regularisation weight of each displacement: without any scan the model's face stays
 FAR = 5.0                   # mm: a grid point farther from the scan than this has no scan underneath
 # A scan that the model explains worse, or that lies under less of the grid, is no face.
 NO_FACE_RESIDUAL, NO_FACE_COVERED = 2.0, 0.35
@@ -40,17 +40,17 @@ BAD_BELOW = {"covered": 0.6}
 
 
 class Quality(NamedTuple):
-    """How well a registration fits; distances in mm, NaN where there is nothing to measure.
+    """The quality of a registration; distances in mm, NaN where there is nothing to measure.
 
     surface_mean, surface_p95   grid points that have scan underneath to the scan: mean, 95th percentile
-    reverse_mean, reverse_p95   the scan's surface to the grid's, where the grid's skin is nearest (not its rim, eyes or
-                                mouth); hair and glasses count here
-    covered                     share of the grid's skin points with scan underneath
-    landmarks_mean              given landmarks to the grid's, those on its rim (0, 16) left out
+    reverse_mean, reverse_p95   the scan's surface to the grid's, where the grid's skin is nearest (not its boundary,
+                                eyes or mouth); hair and glasses count here
+    covered                     fraction of the grid's skin points with scan underneath
+    landmarks_mean              given landmarks to the grid's, those on its boundary (0, 16) left out
     residual                    mean distance after step 1, by the model alone
-    identity                    root mean square of the identity coefficients; about 1 of people of the model
+    identity                    root mean square of the identity coefficients; about 1 for subjects of the model
     scale                       of the model
-    folded                      share of the grid's triangles that are turned over
+    folded                      fraction of the grid's triangles that are flipped
     """
 
     surface_mean: float
@@ -65,7 +65,7 @@ class Quality(NamedTuple):
     folded: float
 
     def faults(self) -> list[str]:
-        """What is wrong with it by BAD_ABOVE and BAD_BELOW, in words; empty for a good fit."""
+        """The fields beyond BAD_ABOVE and BAD_BELOW, in words; empty for a good fit."""
         above = [f"{name} {getattr(self, name):.2f} > {limit:g}" for name, limit in BAD_ABOVE.items()
                  if getattr(self, name) > limit]
         return above + [f"{name} {getattr(self, name):.2f} < {limit:g}" for name, limit in BAD_BELOW.items()
@@ -108,7 +108,8 @@ def register(scan: Mesh, landmarks: Landmarks | None = None, name: str = "scan",
 
 
 def deform(surface: ScanSurface, start: np.ndarray, skin: np.ndarray, model: FaceModel) -> np.ndarray:
-    """Non-rigid ICP of a grid (16384, 3) mm to the scan -> (16384, 3); only points where `skin` (16384,) are drawn."""
+    """Non-rigid ICP of a grid (16384, 3) mm to the scan -> (16384, 3); only points where `skin` (16384,) is True are
+    attracted."""
     area, membrane = stiffness(model)
     plate = (membrane @ sparse.diags(1 / area) @ membrane).tocsc()
     moved = np.zeros_like(start)
@@ -132,7 +133,7 @@ def solve(system: sparse.spmatrix, right: np.ndarray) -> np.ndarray:
 
 
 def has_scan(surface: ScanSurface, points: np.ndarray) -> tuple[Nearest, np.ndarray]:
-    """The scan's nearest points, and (N,) bool: is there scan underneath: not its rim, and not FAR away."""
+    """The scan's nearest points, and (N,) bool: whether the scan is underneath: within FAR, and not at its boundary."""
     found = surface.nearest(points)
     return found, ~found.boundary & (found.distance < FAR)
 

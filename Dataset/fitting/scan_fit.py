@@ -1,10 +1,10 @@
-"""Fit the built-in face to a scan: where it is, how large, who, with which expression. The start of a registration.
+"""Fit the face model to a scan: pose, scale, identity and expression. The first step of a registration.
 
-Gauss-Newton on point-to-plane distances (Chen and Medioni 1992) of places of the ordered grid to the scan's
+Gauss-Newton on point-to-plane distances (Chen and Medioni 1992) of points of the ordered grid to the scan's
 nearest points, with the model's statistics as a prior (Blanz and Vetter 1999, section 4: coefficients in standard
-deviations are penalised by their square), and the distances to landmarks where there are some. Pairs count less
-the farther apart they are (Geman and McClure), by a scale that shrinks; pairs on the scan's rim or with normals
-that disagree do not count.
+deviations are penalised by their square), and the distances to landmarks, if given. Pairs are weighted
+robustly (Geman and McClure), with a decreasing scale; pairs on the scan's boundary or with different normals are
+ignored.
 """
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from Dataset.geometry.transforms import Similarity, rotation_from_euler, umeyama
 from Dataset.representations.points import SIZE, grid_triangles
 
 STEP = 2                    # every second row and column of the grid is fitted to a scan,
-COARSE = 4                  # every fourth to what a network says, which is smoother: about half the time
+COARSE = 4                  # every fourth to a prediction, which is smoother: about half the time
 EXPRESSION_SIGMA = 0.2     # prior of an expression's weight
-SCALE_SIGMA = 0.02         # prior of the logarithm of the scale: identity has most of the size
-LANDMARK_SIGMA = 2.0       # mm: how well landmarks are placed
-DATA_SIGMA = 1.0           # mm: of a pair; what the model cannot make counts as noise, too
+SCALE_SIGMA = 0.02         # prior of the logarithm of the scale: identity explains most of the size
+LANDMARK_SIGMA = 2.0       # mm: accuracy of the landmarks
+DATA_SIGMA = 1.0           # mm: of a pair; includes what the model cannot represent
 MAX_ANGLE = 50.0            # degrees between the normals of a pair
-SCALES = (0.7, 1.4)         # of the landmarks against the mean face's; else the unit is not mm, or it is no face
-HOPELESS = 10.0             # mm: if the scan is farther from the placed mean face than this, nothing is fitted
+SCALES = (0.7, 1.4)         # valid range of the landmarks' size, relative to the mean face
+HOPELESS = 10.0             # mm: if the scan is farther from the aligned mean face than this, nothing is fitted
 # Robust scale (mm), identity components, rounds
 SCHEDULE = ((12.0, 0, 3), (8.0, 20, 5), (5.0, 80, 6), (3.0, 200, 8), (2.0, 200, 8))
 # Starts without landmarks: yaw, pitch in degrees.
 TURNS = ((0, -30), (0, 30), *((yaw, pitch) for yaw in (0, -20, 20) for pitch in (0, -15, 15)))
-TIP_SHARE = 0.002           # of the vertices: the foremost ones, whose median is taken for the nose tip
+TIP_SHARE = 0.002           # of the vertices, the foremost ones: their median is the nose tip
 
 
 class Landmarks(NamedTuple):
@@ -60,7 +60,7 @@ class Fit(NamedTuple):
 
 
 class _Bases(NamedTuple):
-    """The model at some places of its grid: mean (S, 3), basis (284, S, 3) identity, then expression; triangles over
+    """The model at some points of its grid: mean (S, 3), basis (284, S, 3) identity, then expression; triangles over
     them, for normals; solid (S,) bool; the same for the landmarks."""
 
     mean: np.ndarray
@@ -75,9 +75,9 @@ def fit_model(surface: ScanSurface, landmarks: Landmarks | None = None, model: F
               step: int = STEP, start: Similarity | None = None) -> Fit:
     """Fit pose and coefficients. The scan is in mm with +y up and +z out of the face within some 30 degrees.
 
-    With at least four landmarks they give the start, else `start` does, where it is known, or the foremost points and
-    several turns. step: every so many rows and columns of the grid are fitted; each then counts for those between.
-    When the scan is hopelessly far from the face (HOPELESS) the start comes back, with its residual.
+    The initial pose is that of the landmarks, if there are at least four, else `start`, if given, else the best of
+    several rotations about the foremost points. step: every step-th row and column of the grid is fitted, weighted for
+    those in between. If the scan is too far from the face (HOPELESS), the initial pose is returned with its residual.
     """
     model = load_face_model() if model is None else model
     bases = _bases(model, step)
@@ -113,8 +113,8 @@ def start_from_landmarks(landmarks: Landmarks, model: FaceModel) -> Similarity:
 
 
 def start_from_tip(surface: ScanSurface, model: FaceModel) -> Similarity:
-    """The best of several starts: the mean face turned, its nose tip on what is foremost of the scan seen that way,
-    then some rounds of rigid ICP; the best is nearest to the scan over all of the face."""
+    """The best of several initial poses: the rotated mean face, its nose tip at the foremost points of the scan in that
+    view, then some iterations of rigid ICP; the best has the least mean distance to the scan."""
     bases = _bases(model)
     every = bases.solid.copy()
     every[np.arange(len(every)) % 5 != 0] = False
@@ -138,8 +138,8 @@ def start_from_tip(surface: ScanSurface, model: FaceModel) -> Similarity:
 
 def _round(surface: ScanSurface, bases: _Bases, pose: Similarity, weights: np.ndarray, active: np.ndarray, count: int,
            sigma: float, landmarks: Landmarks | None, each: float = 1.0) -> tuple[Similarity, np.ndarray]:
-    """One Gauss-Newton step over (turn, shift, log scale, coefficients) -> new pose and coefficients. each: for how
-    many pairs one counts."""
+    """One Gauss-Newton step over (turn, shift, log scale, coefficients) -> new pose and coefficients. each: the weight
+    of one pair, in pairs."""
     points = pose.apply(_shape(bases, weights))
     found = surface.nearest(points)
     share = pair_weights(points, vertex_normals(points, bases.triangles), found, sigma) * bases.solid
@@ -152,7 +152,7 @@ def _round(surface: ScanSurface, bases: _Bases, pose: Similarity, weights: np.nd
         np.cross(arm, normal), normal, np.einsum("ni,ni->n", arm, normal)[:, None],
         sum(bases.basis[active][:, rows, c].T * body[:, c:c + 1] for c in range(3))], axis=1).astype(np.float32)
     gap = np.einsum("ni,ni->n", normal, found.points[rows] - points[rows]).astype(np.float32)
-    # An increment is solved for, the prior is on the sum.
+    # The increment is solved for; the prior is on the sum.
     current = np.concatenate([np.zeros(6), [np.log(pose.scale)], weights[active]])
     prior = np.concatenate([np.full(6, 1e-6), [SCALE_SIGMA**-2],
                             np.where(active < count, 1.0, EXPRESSION_SIGMA**-2)])
@@ -181,8 +181,8 @@ def _round(surface: ScanSurface, bases: _Bases, pose: Similarity, weights: np.nd
 
 
 def pair_weights(points: np.ndarray, normals: np.ndarray, found: Nearest, sigma: float) -> np.ndarray:
-    """How much each pair of a point and its nearest one counts, (N,) in [0, 1]: 0 on the rim, beyond three times
-    `spread` (mm), and where the normals differ by more than MAX_ANGLE."""
+    """The weight of each pair of a point and its nearest one, (N,) in [0, 1]: 0 on the boundary, beyond three times
+    `sigma` (mm), and where the normals differ by more than MAX_ANGLE."""
     agree = np.einsum("ni,ni->n", normals, found.normals) > np.cos(np.radians(MAX_ANGLE))
     near = found.distance < 3 * sigma
     return (agree & near & ~found.boundary) / (1 + (found.distance / sigma)**2)**2
@@ -216,7 +216,7 @@ def _bases(model: FaceModel, step: int = STEP) -> _Bases:
 
 @lru_cache(maxsize=2)
 def grid_is_skin(model: FaceModel) -> np.ndarray:
-    """(128, 128) bool: False on the strips that close eyes and mouth, where a scan has something else."""
+    """(128, 128) bool: False on the strips that close eyes and mouth, where a scan has another surface."""
     skin = model.subdivided_triangles[model.region("skin", subdivided=True)]
     border = border_mask(skin, max(skin.max(), model.grid_vertices.max()) + 1)
     used = model.grid_weights > 1e-6

@@ -1,10 +1,10 @@
-"""Detail from shading: fine relief of the skin that a face of 284 coefficients cannot have, from the photo it lies on.
+"""Shape from shading: fine relief of the skin, which 284 coefficients cannot represent, from the photo.
 
-Endrawis 2018, 6.1, names "a more classical approach to the shape from shading problem"; this is one linear step of it,
-in the manner of Or-El et al. 2015 ("RGBD-Fusion"): the coarse face says what smooth shading would look like; light is
-fitted to the photo as spherical harmonics of second order (Ramamoorthi and Hanrahan 2001) on the coarse normals; what
-is smooth in photo / shading is albedo; what is left is explained by a change of depth whose slopes change the shading,
-linearised, smooth and small where nothing speaks against it: one sparse least squares problem.
+Endrawis 2018, 6.1, names "a more classical approach to the shape from shading problem". This is one linear step of it,
+similar to Or-El et al. 2015 ("RGBD-Fusion"). Light is fitted to the photo as spherical harmonics of second order
+(Ramamoorthi and Hanrahan 2001) on the normals of the coarse face. The smooth part of photo / shading is the albedo. The
+remaining difference is explained by a change of depth, whose slopes change the shading: a linearised sparse
+least-squares problem with a prior for small and smooth relief.
 """
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from Dataset.rendering.shading import GAMMA, LUMINANCE, sh_basis
 from Dataset.representations.coefficients import POSE, checked, decode_pose
 from Dataset.representations.pncc import RenderingUnit, built_in_unit
 
-_MIN = 64             # pixels of a face that can be refined
-FRONT, CHIN, BROW = 0.0, -85.0, 60.0        # mm, mean face: what lies before, above and below is the front of the face
+_MIN = 64             # pixels of a face, at least
+FRONT, CHIN, BROW = 0.0, -85.0, 60.0        # mm on the mean face: smallest z, and range of y, of the front of the face
 _ROUNDS = 3             # of reweighting, of light and of relief
 
 
 @dataclasses.dataclass(frozen=True)
 class DetailOptions:
-    """smooth: reach of the albedo, mm: what varies more slowly than this is albedo; relief, bend: how little depth and
-    how little curvature are believed, against a shading error of 1; robust: shading error, of the face's brightness,
-    from which a pixel counts less (brows, freckles, highlights); tint: difference of ln(blue / green) and ln(red /
-    green) from the surroundings', from which a pixel counts less; facing: least cosine between normal and viewer.
+    """smooth: scale of the albedo, mm: slower variation is albedo; relief, bend: regularisation weights of depth and of
+    curvature, relative to a shading error of 1; robust: shading error, relative to the face's brightness, from which a
+    pixel has less weight (brows, freckles, highlights); tint: difference of ln(blue / green) and ln(red /
+    green) from the surroundings', from which a pixel has less weight; facing: least cosine between normal and viewer.
     ValueError for a value that is not positive."""
 
     smooth: float = 3.0
@@ -49,8 +49,8 @@ class DetailOptions:
 
 class Detail(NamedTuple):
     """Of the pixels in `mask` (S, S) bool: normals (S, S, 3) float64 in the upright camera frame (x right, y up, z to
-    the camera) and coarse, those before; relief (S, S) float64 mm, how much nearer the viewer; albedo (S, S) and
-    shading (S, S) float64, of luminance. NaN elsewhere. light (9,): of `Dataset.rendering.shading.sh_basis`."""
+    the camera) and coarse, those of the input face; relief (S, S) float64 mm, how much nearer the viewer; albedo (S, S)
+    and shading (S, S) float64, of luminance. NaN elsewhere. light (9,): of `Dataset.rendering.shading.sh_basis`."""
 
     mask: np.ndarray
     normals: np.ndarray
@@ -65,8 +65,8 @@ def refine(image: np.ndarray, face: np.ndarray, where: np.ndarray | None = None,
            options: DetailOptions = DetailOptions(), unit: RenderingUnit | None = None) -> Detail:
     """A crop (S, S, 3) uint8 BGR and the face (290,) that lies in it -> its relief.
 
-    where: (S, S) bool, the pixels that may be refined, e.g. those before which nothing stands; None: the whole head
-    that is drawn, hair included, which is no skin. ValueError for other shapes or fewer than 64 pixels.
+    where: (S, S) bool, the pixels to refine, e.g. the visible ones; None: the whole rendered head, including hair.
+    ValueError for other shapes or fewer than 64 pixels.
     """
     image, face, unit = np.asarray(image), checked(face), unit or built_in_unit(True)
     size = len(image)
@@ -83,8 +83,8 @@ def refine(image: np.ndarray, face: np.ndarray, where: np.ndarray | None = None,
 
 
 def front_of_face(face: np.ndarray, size: int, unit: RenderingUnit | None = None) -> np.ndarray:
-    """(S, S) bool: the pixels of a crop that show the front of a face (290,), brow to chin, by their places on the mean
-    face: less ears, scalp and neck; the eyes and the mouth belong to it."""
+    """(S, S) bool: the pixels of a crop that show the front of a face (290,), brow to chin, by their positions on the
+    mean face: without ears, scalp and neck, but with the eyes and the mouth."""
     unit = unit or built_in_unit(True)
     code, mean = unit(face, size)[..., :3], np.asarray(unit.model.mean, float)
     y, z = (code[..., k] * np.ptp(mean[:, k]) + mean[:, k].min() for k in (1, 2))
@@ -115,11 +115,11 @@ def _shading(normals: np.ndarray, light: np.ndarray) -> np.ndarray:
 
 
 def _light(seen: np.ndarray, normals: np.ndarray, options: DetailOptions) -> np.ndarray:
-    """Nine numbers that explain the brightness (N,) of normals (N, 3) best, if all the skin were of one colour."""
+    """The nine coefficients of light that fit the brightness (N,) at normals (N, 3) best, assuming uniform albedo."""
     basis, weight = sh_basis(normals), np.ones(len(seen))
     for _ in range(_ROUNDS):
         heavy = basis * weight[:, None]
-        # second order is held back a little: a face shows less than half of the sphere
+        # second order is regularised: a face shows less than half of the sphere
         keep = len(seen) * np.diag([1e-6] + [1e-4] * 3 + [3e-3] * 5)
         light = np.linalg.solve(heavy.T @ basis + keep, heavy.T @ seen)
         miss = seen - basis @ light
@@ -135,22 +135,22 @@ def _albedo(seen: np.ndarray, shading: np.ndarray, mask: np.ndarray, reach: floa
 
 
 def _same_paint(image: np.ndarray, mask: np.ndarray, options: DetailOptions, scale: float) -> np.ndarray:
-    """Trust (S, S) in [0, 1] that a pixel's brightness differs from its surroundings' by relief: that changes no tint,
-    as lips, brows and freckles do."""
+    """Weights (S, S) in [0, 1]: low where the tint differs from the surroundings, as in lips, brows and freckles;
+    relief does not change the tint."""
     linear = (image.astype(float) / 255) ** GAMMA + 1e-3
     weight = cv2.GaussianBlur(mask.astype(float), (0, 0), max(options.smooth * scale, 0.5)) + 1e-9
     off = np.zeros(mask.shape)
     for channel in (0, 2):
         tint = np.where(mask, np.log(linear[..., channel] / linear[..., 1]), 0)
         around = cv2.GaussianBlur(tint, (0, 0), max(options.smooth * scale, 0.5)) / weight
-        # a little blur against the camera's grain
+        # blurred against noise
         off += (cv2.GaussianBlur(np.where(mask, tint - around, 0), (0, 0), 1.0) / options.tint) ** 2
     return 1 / (1 + off) ** 2
 
 
 def _slopes(mask: np.ndarray) -> tuple[sparse.csr_matrix, sparse.csr_matrix, sparse.csr_matrix]:
     """Central differences of the mask's N pixels along x and up, where neighbours are in the mask (one-sided at its
-    rim), and their Laplacian: (N, N) each."""
+    boundary), and their Laplacian: (N, N) each."""
     number = np.full(mask.shape, -1)
     number[mask] = np.arange(mask.sum())
     padded = np.pad(number, 1, constant_values=-1)
@@ -184,7 +184,8 @@ def _normal_of(slope: np.ndarray) -> np.ndarray:
 
 def _solve(known: np.ndarray, coarse: np.ndarray, light: np.ndarray, mask: np.ndarray, options: DetailOptions,
            believed: np.ndarray) -> np.ndarray:
-    """Depth (N,) px that explains the shading `known` (S, S) that the coarse face lacks; believed: (S, S) in [0, 1]."""
+    """Depth (N,) px that explains the residual shading `known` (S, S) of the coarse face; believed: weights (S, S) in
+    [0, 1]."""
     slope, step = _slope_of(coarse[mask]), 1e-4
     at = _shading(_normal_of(slope), light)
     by = [(_shading(_normal_of(slope + step * np.eye(2)[k]), light) - at) / step for k in range(2)]

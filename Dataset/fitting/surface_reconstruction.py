@@ -1,11 +1,11 @@
-"""Depth map -> coloured cloud -> wireframe -> smooth surface, as in the paper's pictures (Baby et al. 2020, section
+"""Depth map -> coloured cloud -> wireframe -> smooth surface, as in the paper's images (Baby et al. 2020, section
 IV.F): Poisson surface reconstruction (Kazhdan et al. 2006) by Open3D.
 
-Poisson's method closes whatever it is given: of an open cloud it makes a sheet that runs on to the border of its box.
-What lies far from any point is told by a low density there, and trimmed. For a surface without a border (`watertight`)
-the cloud itself is closed first: by a flat back and by walls along the outline, both seen from the camera.
+Poisson reconstruction extrapolates: from an open cloud it makes a surface that extends to the border of its box. Parts
+far from any point have a low density and are trimmed. For a surface without a border (`watertight`) the cloud is closed
+first, by a flat back and by walls along the outline, as seen from the camera.
 
-The paper names Yu et al. 2004 for the method, which is mesh editing; Kazhdan's is what Open3D has.
+The paper cites Yu et al. 2004 for the method, which is mesh editing; Open3D implements Kazhdan's.
 """
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from Dataset.geometry.mesh import Mesh
 from Dataset.representations.depth import decode
 
 MAX_POINTS = 1_000_000      # of a cloud: 1024 x 1024 pixels
-NEIGHBOURS = 40             # whose plane gives a point's normal: 8-bit depth has steps as large as a pixel
+NEIGHBOURS = 40             # of the plane that gives a point's normal: 8-bit depth has steps as large as a pixel
 BACK = 10.0                 # mm that the flat back lies behind the farthest point
-SCALES = (1.3, 1.7, 2.2)    # of the box around a closed cloud: the smallest that leaves the surface whole is taken
+SCALES = (1.3, 1.7, 2.2)    # of the box around a closed cloud: the smallest that gives a closed surface is used
 
 
 @dataclass(frozen=True)
 class PoissonOptions:
-    """level: of the octree, the surface's details are 2**-level of its box; trim: share of the vertices, those of the
-    lowest density, taken away; watertight: close the back and trim nothing. ValueError for a value out of range."""
+    """level: of the octree, the surface's details are 2**-level of its box; trim: fraction of the vertices, those of
+    the lowest density, to remove; watertight: close the back and trim nothing. ValueError for a value out of range."""
     level: int = 7
     trim: float = 0.1
     watertight: bool = False
@@ -56,10 +56,10 @@ def poisson(cloud: Mesh, viewpoint: np.ndarray, options: PoissonOptions = Poisso
             back: tuple[np.ndarray, np.ndarray] | None = None) -> Mesh:
     """The Poisson surface of a cloud (V, 3) whose points are all seen from `viewpoint` (3,).
 
-    back  points (K, 3) and outward normals (K, 3) of what the viewpoint does not see; needed for `watertight`
+    back  points (K, 3) and outward normals (K, 3) of the side that the viewpoint does not see; needed for `watertight`
 
     Colours are those of the four nearest points. ValueError: fewer than 4 points ("no depth"), more than MAX_POINTS,
-    points that are not finite, or a watertight surface that cannot be had.
+    points that are not finite, or no watertight surface was found.
     """
     points = np.asarray(cloud.vertices, np.float64)
     if len(points) < 4:
@@ -94,10 +94,10 @@ def estimate_normals(points: np.ndarray, viewpoint: np.ndarray) -> np.ndarray:
 
 
 def closing_points(depth: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """What makes a solid of a depth map: points (K, 3) and outward normals (K, 3) of a flat back BACK mm behind its
-    farthest place, and of walls from the outline to it. Holes inside the outline get no walls."""
+    """Points (K, 3) and outward normals (K, 3) that close a depth map: a flat back BACK mm behind its farthest point,
+    and walls from the outline to it. Holes inside the outline get no walls."""
     depth = np.asarray(depth, np.float64)
-    seen = np.pad(np.isfinite(depth), 1)        # the picture's border is part of the outline
+    seen = np.pad(np.isfinite(depth), 1)        # the image's border is part of the outline
     solid = ndimage.binary_fill_holes(seen)
     outline = (solid & ~ndimage.binary_erosion(solid))[1:-1, 1:-1]
     position = ndimage.distance_transform_edt(~seen[1:-1, 1:-1], return_distances=False, return_indices=True)
@@ -105,7 +105,7 @@ def closing_points(depth: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.nd
     end = np.nanmax(depth) + BACK
     step = 2 * np.nanmin(depth) / camera.focal              # two pixels
     along = nearest[outline][:, None] + np.arange(step, end - np.nanmin(depth), step)
-    # away from the solid in the picture: down its blurred outline
+    # away from the solid in the image: down its blurred outline
     rise = np.gradient(ndimage.gaussian_filter(np.pad(solid, 8).astype(float), 2.0))
     away = -np.stack([rise[1], rise[0]], -1)[8:-8, 8:-8][outline]
     away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-12)
@@ -121,7 +121,7 @@ def closing_points(depth: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.nd
 
 def is_closed(triangles: np.ndarray) -> bool:
     """Whether a mesh has no border: every edge belongs to two triangles, which run along it in opposite directions.
-    (Open3D's is_watertight also looks for triangles that cut each other, which takes minutes.)"""
+    (Open3D's is_watertight also searches for intersecting triangles, which takes minutes.)"""
     sides = np.stack([triangles, np.roll(triangles, -1, 1)], 2).reshape(-1, 2)
     forth, uses = np.unique(sides, axis=0, return_counts=True)
     return len(triangles) > 0 and bool((uses == 1).all()) and np.array_equal(forth, np.unique(sides[:, ::-1], axis=0))
@@ -141,7 +141,7 @@ def _solve(points: np.ndarray, normals: np.ndarray, level: int, scale: float
 
 
 def _keep(vertices: np.ndarray, triangles: np.ndarray, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The triangles whose corners all stay, and the vertices that they use."""
+    """The triangles whose corners are all kept, and the vertices that they use."""
     used, triangles = np.unique(triangles[keep[triangles].all(1)], return_inverse=True)
     return vertices[used], triangles.reshape(-1, 3).astype(np.int64)
 

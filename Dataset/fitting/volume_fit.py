@@ -1,8 +1,8 @@
-"""From a volume to "this person": the built-in face fitted to the volume's surface (Dataset/fitting/scan_fit.py), from any side.
+"""The face model fitted to the surface of a volume (Dataset/fitting/scan_fit.py), for any head pose.
 
-The surface is a closed one, of which the camera sees half; what is hidden is the network's guess and counts as well. It
-is turned upright and to the front before it is fitted: by the turn with which the mean face's solid comes to lie best,
-of many tried. As in Dataset/fitting/depth_fit.py its size is brought to the mean face's first, since a crop shows none.
+The surface is closed; its hidden half is predicted as well, and is used. It is rotated upright and to the front before
+the fit, by the best of several initial rotations of the mean face's solid. As in Dataset/fitting/depth_fit.py it is
+first scaled to the size of the mean face, since a crop does not determine the scale.
 """
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from Dataset.geometry.transforms import Similarity, rotation_from_euler, umeyama
 from Dataset.representations.volume import LEVEL, Frame, decode, estimate_frame, solid
 
 TURNS = tuple((yaw, roll) for yaw in (0, -30, 30, -60, 60, -85, 85) for roll in (0, -35, 35))      # degrees
-ROUNDS, LAST = 10, 20       # of ICP from each turn, and more from the best
-FINE, COARSE = 96, 32       # voxels a side that are enough for the fit, and for its start
-MIN_VALUE = 0.004               # share of the voxels that are inside: less is no face
-SIZES = (0.6, 1.6)          # that a surface may have, times the mean face's
-SIDE = 16                   # of the grid whose solid finds the start
+ROUNDS, LAST = 10, 20       # iterations of ICP from each rotation, and further ones from the best
+FINE, COARSE = 96, 32       # voxels a side for the fit, and for its initial pose
+MIN_VALUE = 0.004               # fraction of the voxels that are inside, at least
+SIZES = (0.6, 1.6)          # valid range of the surface's size, relative to the mean face
+SIDE = 16                   # of the grid whose solid gives the initial pose
 
 
 class VolumeFit(NamedTuple):
@@ -40,9 +40,9 @@ class VolumeFit(NamedTuple):
 
 def fit_volume(values: np.ndarray, frame: Frame | None = None, model: FaceModel | None = None) -> VolumeFit:
     """Fit pose, identity and expression to a volume (S, S, D) of sigmoid values, as `representations.volume.decode`
-    takes it; frame: where it stands, None for a guess.
+    takes it; frame: of the volume; None: the assumed one.
 
-    ValueError "empty" where less than LEAST of it is inside, or no surface is there.
+    ValueError "empty" if less than MIN_VALUE of it is inside, or there is no surface.
     """
     model = load_face_model() if model is None else model
     values = np.asarray(values)
@@ -53,7 +53,7 @@ def fit_volume(values: np.ndarray, frame: Frame | None = None, model: FaceModel 
     mesh = _surface(values, frame, FINE)
     with one_thread():
         start = _start(_surface(values, frame, COARSE).vertices, model)
-        # about the camera: everything larger by the same factor gives the same picture
+        # scaled about the camera, which does not change the image
         turn, size, eye = start.rotation, 1 / start.scale, frame.camera.position()
         upright = Mesh((eye + size * (mesh.vertices - eye)) @ turn, mesh.triangles)
         fit = fit_model(ScanSurface(upright, "volume"), model=model, step=FITTED)
@@ -74,8 +74,8 @@ def _surface(values: np.ndarray, frame: Frame, side: int) -> Mesh:
 
 
 def _start(surface: np.ndarray, model: FaceModel) -> Similarity:
-    """Where the mean face's solid lies in the points (N, 3) mm of a surface: ICP with scale from each of TURNS, centre
-    on centre; the best is the one with the least mean distance, there and back."""
+    """The pose of the mean face's solid on the points (N, 3) mm of a surface: ICP with scale from each of TURNS, with
+    aligned centres; the best has the least mean distance in both directions."""
     face, tree = solid(model.mean, model, SIDE).vertices, cKDTree(surface)
     middle, aim = face.mean(0), surface.mean(0)
     radius = [float(np.sqrt(((x - x.mean(0)) ** 2).sum(1).mean())) for x in (face, surface)]
@@ -92,7 +92,7 @@ def _start(surface: np.ndarray, model: FaceModel) -> Similarity:
 
 
 def _closer(pose: Similarity, face: np.ndarray, tree: cKDTree, rounds: int) -> Similarity:
-    """Rounds of ICP with scale, face (K, 3) to the tree's points; the farther apart a pair the less it counts."""
+    """Iterations of ICP with scale from the face (K, 3) to the tree's points, with robust weights."""
     for sigma in np.geomspace(15.0, 5.0, rounds):
         placed = pose.apply(face)
         distance, index = tree.query(placed)

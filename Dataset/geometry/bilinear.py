@@ -1,4 +1,4 @@
-"""Grids of values read between their points."""
+"""Bilinear interpolation on grids."""
 from __future__ import annotations
 
 import numpy as np
@@ -15,8 +15,8 @@ def bilinear(grid: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndar
 
 
 def bilinear_matrix(positions: np.ndarray, side: int) -> sparse.csr_matrix:
-    """(K, side * side) float64: values of a square grid, row by row, at places (K, 2), row and column from 0 to
-    side - 1, in one product."""
+    """The sampling matrix (K, side * side) float64: times the values of a square grid, row by row, it gives the values
+    at positions (K, 2), row and column in [0, side - 1]."""
     low = np.clip(positions.astype(int), 0, side - 2)
     down, across = (positions - low).T
     columns = (low[:, :1] * side + low[:, 1:]) + np.array([0, 1, side, side + 1])

@@ -19,7 +19,7 @@ class Closest(NamedTuple):
 class ClosestPoints:
     """A mesh (V, 3), (F, 3) with at least one triangle, built once: `mesh(points)` -> `Closest`.
 
-    origin   (3,) of the float32 in which Open3D finds the place; None: the vertices' mean, for meshes far from 0
+    origin   (3,) of the float32 in which Open3D computes; None: the mean of the vertices, for meshes far from 0
     threads  0: all cores
     """
 
@@ -34,7 +34,7 @@ class ClosestPoints:
         self._scene.add_triangles(self._local(self.vertices), self._tensor(triangles.astype(np.uint32)))
 
     def __call__(self, points: np.ndarray) -> Closest:
-        """points (N, 3), in the mesh's unit."""
+        """The closest surface points of points (N, 3), in the unit of the mesh."""
         points = np.asarray(points, np.float64)
         answer = self._scene.compute_closest_points(self._local(points), nthreads=self._threads)
         triangle = answer["primitive_ids"].numpy().astype(np.int64)

@@ -1,5 +1,7 @@
-"""Triangle meshes and point clouds: clean and cut them. Files are in `Dataset.io.mesh_io`, sampling in
-`Dataset.geometry.sampling`."""
+"""Triangle meshes and point clouds: cleaning and cropping.
+
+`Dataset.io.mesh_io` reads and writes them, `Dataset.geometry.sampling` draws points on them.
+"""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -23,10 +25,10 @@ class Mesh(NamedTuple):
 
 
 def clean(mesh: Mesh) -> Mesh:
-    """The thesis's cleaning (listing B-1.2): non-manifold edges, then vertices that no triangle uses, removed.
+    """The thesis's cleaning (listing B-1.2): remove non-manifold edges, then vertices that no triangle uses.
 
-    Triangles are taken from an edge with more than two, smallest area first (Open3D). ValueError if nothing is
-    left: a cloud has no triangles and would vanish.
+    Of an edge with more than two triangles Open3D removes the smallest ones. ValueError for a point cloud, of which
+    nothing would be left.
     """
     import open3d as o3d
 
@@ -39,9 +41,9 @@ def clean(mesh: Mesh) -> Mesh:
 
 
 def crop_sphere(mesh: Mesh, centre: np.ndarray, radius: float) -> Mesh:
-    """What lies within `radius` of `centre` (3,), in the mesh's unit.
+    """The part of a mesh or cloud within `radius` of `centre` (3,), in the unit of the mesh.
 
-    A triangle stays when its three vertices do. Of a cloud the points stay. An empty mesh when nothing is near.
+    A triangle is kept if its three vertices are within the radius. The mesh is empty if nothing is.
     """
     inside = np.linalg.norm(np.asarray(mesh.vertices) - np.asarray(centre), axis=1) <= radius
     if len(mesh.triangles) == 0:

@@ -34,7 +34,7 @@ def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def plane_normals(points: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
-    """Unit normals (N, 3) of a cloud (M, 3): of the plane that lies best through neighbours (N, K) of each of N points,
-    numbers of the cloud's points, K >= 3. Their sign means nothing."""
+    """Unit normals (N, 3) of a cloud (M, 3): for each of N points the normal of the least-squares plane through its
+    neighbours (N, K) int, indices into the cloud, K >= 3. The sign is arbitrary."""
     patches = points[neighbours] - points[neighbours].mean(axis=1, keepdims=True)
     return np.linalg.eigh(np.einsum("nki,nkj->nij", patches, patches))[1][:, :, 0]

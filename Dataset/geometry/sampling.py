@@ -1,7 +1,7 @@
-"""Draw points on a mesh: uniformly by area, as blue noise, or spread as far as they go. Same seed, same points.
+"""Sample points on a mesh: uniformly by area, as blue noise, or by farthest point sampling. Deterministic by seed.
 
 The thesis draws 2^14 points a face (section 4.2.2) and does not say how. Open3D's own uniform sampling takes its
-seed from a global state; here numpy draws, and Open3D only thins out what was drawn, which needs no chance.
+seed from a global state; here NumPy draws, and Open3D only thins out the candidates, which is deterministic.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.normals import area_vectors
 
 METHODS = ("uniform", "poisson", "fps")
-OVERSAMPLING = {"poisson": 5.0, "fps": 2.5}     # candidates per point: Yuksel's 5; 2.5 for the quadratic one
+OVERSAMPLING = {"poisson": 5.0, "fps": 2.5}     # candidates per point: Yuksel's 5; 2.5 for fps, whose cost is quadratic
 
 
 class Samples(NamedTuple):
@@ -35,14 +35,14 @@ def sample(mesh: Mesh, n: int, rng: np.random.Generator, method: str = "uniform"
     uniform  independent, with a chance proportional to area
     poisson  blue noise by weighted elimination from 5 n uniform ones (Yuksel 2015, Sample Elimination for
              Generating Poisson Disk Sample Sets; Open3D)
-    fps      farthest point sampling from 2.5 n uniform ones (Open3D): the most even, and it reaches the rim
+    fps      farthest point sampling from 2.5 n uniform ones (Open3D): the most even, and it reaches the boundary
 
     ValueError for a mesh without area, n < 1 or an unknown method.
     """
     if method not in METHODS:
         raise ValueError(f"sampling must be one of {', '.join(METHODS)}, got {method!r}")
     if n < 1:
-        raise ValueError(f"at least 1 point is to be sampled, got {n}")
+        raise ValueError(f"at least 1 point must be sampled, got {n}")
     if method == "uniform":
         return _uniform(mesh, n, rng)
     candidates = _uniform(mesh, int(np.ceil(OVERSAMPLING[method] * n)), rng)
@@ -69,7 +69,7 @@ def _thin(mesh: Mesh, candidates: np.ndarray, n: int, method: str) -> np.ndarray
     import open3d as o3d
 
     cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(candidates))
-    # The candidate's number rides along as a normal: it comes back with the point.
+    # The candidate's index is passed along as its normal, and comes back with the point.
     number = np.zeros_like(candidates)
     number[:, 0] = np.arange(len(candidates))
     cloud.normals = o3d.utility.Vector3dVector(number)

@@ -1,8 +1,8 @@
-"""A raw scan as a surface that can be asked for its nearest point: welded, cleaned, oriented, with smooth normals.
+"""The surface of a raw scan, for nearest-point queries: welded, cleaned, oriented, with smooth normals.
 
 Normals of single triangles are useless on a noisy scan (0.3 mm over edges of 1.5 mm turn them by 10 degrees), so
-normals are averaged over about NORMAL_RADIUS first. Where a nearest point lies on the scan's rim there is no
-surface underneath the point that asked: such answers are marked.
+normals are averaged over about NORMAL_RADIUS first. A query whose nearest point lies on the scan's boundary has no
+surface underneath it: such results are marked.
 """
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.normals import area_vectors, normalise, sum_at_vertices
 
 WELD = 1e-3                 # mm: corners nearer than this are one vertex
-SMALL_PIECE = 0.01          # pieces with less than this share of the area are dust
-BEHIND = 100.0              # mm behind the scan's middle: seen from there all of a face looks away
+SMALL_PIECE = 0.01          # pieces with less than this fraction of the area are removed
+BEHIND = 100.0              # mm behind the scan's centre: a viewpoint from which the whole face is back-facing
 NORMAL_RADIUS = 2.5         # mm over which normals are averaged
 
 
 class Nearest(NamedTuple):
     """For N points: points (N, 3) float64 mm on the surface, normals (N, 3) unit, outwards, distance (N,) mm,
-    rim (N,) bool: the point lies on the scan's border or a hole's."""
+    boundary (N,) bool: the point lies on the scan's border or a hole's."""
 
     points: np.ndarray
     normals: np.ndarray
@@ -35,7 +35,7 @@ class Nearest(NamedTuple):
 
 
 class ScanSurface:
-    """Built once per scan; `vertices` (V, 3) mm, `triangles` (F, 3) int64, `normals` (V, 3), `rim` (V,) bool.
+    """Built once per scan; `vertices` (V, 3) mm, `triangles` (F, 3) int64, `normals` (V, 3), `boundary` (V,) bool.
 
     ValueError, beginning with `name`: coordinates that are not finite, no triangles, no area.
     """
@@ -70,7 +70,7 @@ class ScanSurface:
 
 
 def _weld(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One vertex per place, no triangle without area, no unused vertex. Some scans are soups of single triangles."""
+    """One vertex per position, no triangle without area, no unused vertex. Some scans are unconnected triangles."""
     if len(triangles) == 0:
         return vertices[:0], triangles.reshape(-1, 3)
     used, triangles = np.unique(triangles, return_inverse=True)

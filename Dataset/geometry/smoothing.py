@@ -1,12 +1,12 @@
-"""Signals that arrive frame by frame, smoothed without looking ahead: the One-Euro filter and the average.
+"""Causal smoothing of signals that arrive frame by frame: the One-Euro filter and the moving average.
 
 One-Euro: Casiez, Roussel and Vogel 2012, "1 Euro filter: a simple speed-based low-pass filter for noisy input in
-interactive systems": an exponential mean whose cutoff grows with the signal's speed, so that what rests is calm and
-what moves does not lag. Average: Endrawis 2018 (3.2) shows the mean of the previous and the current box, and of the
-geometries; whether of the previous *measured* or *shown* one it does not say.
+interactive systems": an exponential mean whose cutoff grows with the signal's speed, so that slow signals have little
+jitter and fast ones little lag. Average: Endrawis 2018 (3.2) shows the mean of the previous and the current box, and of
+the geometries. The thesis does not say whether the previous *measured* or *shown* one is meant.
 
-A filter is called with values of one shape and their time, and returns their like. Nothing is NaN: such a value stays
-NaN, and its place begins anew with the next number. Same calls, same bytes.
+A filter is called with values (any fixed shape) and their time, and returns smoothed values of the same shape. NaN
+marks a missing value: it stays NaN, and the filter restarts there with the next number. Deterministic.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LIMITS = {"window": (1, 1000), "cutoff": (1e-3, 1e3), "beta": (0.0, 1e6), "deri
 
 
 class Filter(Protocol):
-    """`smooth = filter(values, time, unit)`; `filter.reset()` forgets."""
+    """`smooth = filter(values, time, unit)`; `filter.reset()` clears the state."""
 
     def __call__(self, values: Any, time: float, unit: Any = 1.0) -> np.ndarray: ...
 
@@ -29,13 +29,13 @@ class Filter(Protocol):
 
 @dataclass(frozen=True)
 class SmoothingConfig:
-    """How what is shown is smoothed over time. ValueError for a value out of range."""
+    """Temporal smoothing of what is shown. ValueError for a value out of range."""
 
     smoothing: str = "one-euro"         # none, average or one-euro
     window: int = 2                     # average: frames
-    recursive: bool = False             # average: of the frame and the last one shown, which never quite forgets
-    cutoff: float = 1.5                 # one-euro: Hz at rest; the lower, the calmer
-    beta: float = 50.0                  # one-euro: Hz of cutoff for a speed of one face a second
+    recursive: bool = False             # average: of the frame and the last output (infinite impulse response)
+    cutoff: float = 1.5                 # one-euro: Hz at rest; lower is smoother
+    beta: float = 50.0                  # one-euro: Hz of cutoff per speed of one face size a second
     derivative_cutoff: float = 1.0      # one-euro: Hz, of the speed itself (the paper's 1)
 
     def __post_init__(self) -> None:
@@ -57,7 +57,7 @@ class SmoothingConfig:
 
 
 class Unsmoothed:
-    """Gives back what it gets."""
+    """The identity filter."""
 
     def __call__(self, values: Any, time: float, unit: Any = 1.0) -> np.ndarray:
         return np.array(values, np.float64)
@@ -67,8 +67,11 @@ class Unsmoothed:
 
 
 class Average:
-    """The mean of the last `window` values, fewer at the beginning: lags (window - 1) / 2 frames. recursive: of the
-    value (weight 1 / window) and what was given last: (window - 1) frames for slow signals. Time does not matter."""
+    """The mean of the last `window` values, fewer at the beginning; lags (window - 1) / 2 frames.
+
+    recursive: the weighted mean of the new value (1 / window) and the last output; lags (window - 1) frames for slow
+    signals. The time is not used.
+    """
 
     def __init__(self, window: int = 2, recursive: bool = False) -> None:
         if not _LIMITS["window"][0] <= window <= _LIMITS["window"][1]:
@@ -90,7 +93,7 @@ class Average:
                 values = np.where(np.isfinite(before), mean, values)
             self._last = [values]
             return values.copy()
-        if self._last:      # where nothing was, the past is forgotten
+        if self._last:      # a missing value clears its history
             gone = ~np.isfinite(values)
             self._last = [np.where(gone, np.nan, old) for old in self._last]
         self._last = [*self._last, values][-self.window:]
@@ -101,9 +104,11 @@ class Average:
 
 
 class OneEuro:
-    """cutoff = least + beta |speed|, in Hz, of each number alone; the speed is itself smoothed by
-    `derivative_cutoff`. unit: what the values are divided by to measure their speed (a face's side in px, so that the
-    same beta serves faces of any size), a number or one for each value."""
+    """An exponential mean with cutoff + beta * |speed| in Hz, for each number by itself.
+
+    The speed is smoothed with `derivative_cutoff`. It is measured in multiples of `unit` a second: the side of the face
+    in px, for example, so that one beta serves faces of any size; a scalar, or one number for each value.
+    """
 
     def __init__(self, cutoff: float = 1.0, beta: float = 0.0, derivative_cutoff: float = 1.0) -> None:
         for name, value in (("cutoff", cutoff), ("beta", beta), ("derivative_cutoff", derivative_cutoff)):
@@ -142,8 +147,10 @@ class OneEuro:
 
 
 class Unwrapped:
-    """A filter of numbers that come round: periods (K,), 0 for those that do not, of the values' last axis. An angle of
-    179 and one of -179 degrees (period 360) are 2 apart; what is given lies within half a period of 0."""
+    """A filter for periodic numbers: periods (K,) of the last axis of the values, 0 for numbers that are not periodic.
+
+    Angles of 179 and -179 degrees (period 360) are 2 degrees apart. Outputs lie within half a period of 0.
+    """
 
     def __init__(self, inner: Filter, periods: Any) -> None:
         self._inner, self._periods = inner, np.asarray(periods, np.float64)

@@ -70,8 +70,8 @@ def umeyama(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None =
     weights         (N,) not negative, not all 0; None: all equal
     with_scale      False: the best rigid motion (scale 1)
 
-    Never a reflection. Where the points do not determine an answer, one of the best ones is returned: points on a
-    line leave the turn about it free; when all source points (or all target points) coincide the rotation is the
+    Never a reflection. Where the points do not determine the solution, one of the best is returned: points on a
+    line leave the rotation about it free; when all source points (or all target points) coincide the rotation is the
     identity, and with it the scale is 1 (source) or 0 (target; it has no inverse).
     """
     source, target = as_points(source, "source"), as_points(target, "target")

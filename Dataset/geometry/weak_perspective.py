@@ -1,5 +1,4 @@
-"""Weak perspective: points (x, y, z) are seen at scale * (x, -y) + translation of the turned head; y is down in pixels.
-"""
+"""Weak perspective in closed form: (x, y, z) of the rotated head is projected to scale * (x, -y) + translation."""
 from __future__ import annotations
 
 import numpy as np
@@ -12,15 +11,14 @@ def fit_weak_perspective(points: np.ndarray, pixels: np.ndarray, weights: np.nda
 
     points (N, K, 3), pixels (N, K, 2), weights (N, K) >= 0, not all 0 -> rotations (N, 3, 3), head frame -> upright
     camera frame (x right, y up, z to the camera), scales (N,) pixels per unit of the points, translations (N, 2).
-    Points in one plane leave the turn out of it to chance. No search for outliers: `Dataset.geometry.pose.weak_perspective` has
-    one.
+    The rotation is not determined by coplanar points. Not robust: `Dataset.geometry.pose.weak_perspective` is.
     """
     share = weights / weights.sum(-1, keepdims=True)
     centre, middle = (np.einsum("nk,nkc->nc", share, x) for x in (points, pixels))
     a, b = points - centre[:, None], (pixels - middle[:, None]) * [1.0, -1.0]
     weighted = a * share[..., None]
     normal, right = (np.einsum("nkc,nkd->ncd", weighted, x) for x in (a, b))
-    # a draw may lie in a plane: a little of its spread keeps the system solvable
+    # a draw may be coplanar: a small multiple of its variance keeps the system solvable
     normal += 1e-6 * (np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-9) * np.eye(3)
     affine = np.linalg.solve(normal, right).transpose(0, 2, 1)
     u, s, vt = np.linalg.svd(affine, full_matrices=False)

@@ -1,7 +1,7 @@
-"""Write aside, then rename: a reader sees the old file or the new one, never half of one; and one writer a folder.
+"""Atomic writes and folder locks: a reader sees the old file or the new one, never half of one.
 
 `os.replace` within one folder is atomic on POSIX and on Windows; the fsync before it keeps a power cut from
-leaving a file that has its new name and none of its bytes.
+leaving a file under its new name without its bytes.
 """
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> int:
 
 @contextmanager
 def folder_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Keep other users of `folder_lock` out of `folder` while the body runs; the folder is created when it is missing.
+    """Lock `folder` against other users of `folder_lock` while the body runs; the folder is created if it is missing.
 
-    ValueError, at once, when another process (or another place in this one) holds it, or when the path is no folder.
+    ValueError, at once, if another process (or another caller in this one) holds the lock, or if the path is no folder.
     The lock is on the folder itself (flock), so it leaves no file behind, and the system takes it back from a process
     that ends in any way, SIGKILL included. Where the file system or the system (Windows) has no such lock, the body
     runs without it.

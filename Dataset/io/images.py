@@ -1,8 +1,8 @@
-"""Pictures: read them safely, write them, cut faces out of them.
+"""Images: read and write them safely, cut crops out of them.
 
 Pixels are decoded by OpenCV, as in the thesis, so that a crop is the same here and in a port of its listing.
 Pillow (which matplotlib brings along) reads the header first: the size is bounded before a pixel is decoded,
-and it decodes the pictures that have an alpha channel.
+and it decodes the images that have an alpha channel.
 """
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _FILTERS = threading.Lock()     # warning filters belong to the process: threads
 
 
 def read_image(path: str | os.PathLike[str], max_pixels: float = MAX_PIXELS) -> np.ndarray:
-    """Read a picture file -> (H, W, 3) uint8, BGR, upright (an EXIF orientation is applied).
+    """Read an image file -> (H, W, 3) uint8, BGR, upright (an EXIF orientation is applied).
 
     Grey is repeated to three channels; 16 bits are divided by 256; transparency is laid on white. ValueError,
-    naming file and rule, when the file is missing, empty, cut off, no picture, or larger than `max_pixels`.
+    with the file's name, when it is missing, empty, cut off, no image, or larger than `max_pixels`.
     """
     path = Path(path)
     try:
@@ -52,7 +52,7 @@ def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXEL
     if not data:
         raise ValueError(f"{name}: is empty (0 bytes), not an image")
     with _FILTERS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")         # Pillow warns of large pictures; the bound below is ours
+        warnings.simplefilter("ignore")         # Pillow warns of large images; the bound below is ours
         try:
             header = Image.open(io.BytesIO(data))
         except Image.DecompressionBombError:
@@ -87,11 +87,11 @@ def _decode(header: Image.Image, data: bytes, name: str) -> np.ndarray | None:
         return None
 
 
-def _on_white(picture: Image.Image) -> np.ndarray:
-    """Lay a picture with transparency on white: what hides under it (often black or noise) is not the face."""
-    picture = ImageOps.exif_transpose(picture).convert("RGBA")
-    white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-    rgb = np.asarray(Image.alpha_composite(white, picture).convert("RGB"))
+def _on_white(image: Image.Image) -> np.ndarray:
+    """An image with transparency composed on white: the colours of transparent pixels are arbitrary."""
+    image = ImageOps.exif_transpose(image).convert("RGBA")
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    rgb = np.asarray(Image.alpha_composite(white, image).convert("RGB"))
     return np.ascontiguousarray(rgb[:, :, ::-1])
 
 
@@ -128,8 +128,8 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray, quality: int = 
 def crop(image: np.ndarray, box: Box) -> np.ndarray:
     """Cut `box` = (x, y, w, h) out of (H, W, ...) -> (h, w, ...), a copy.
 
-    What lies outside the picture repeats its border pixels: a box at the rim keeps its shape, and no black edge
-    is added that a network could learn. ValueError if the box is empty or misses the picture altogether.
+    What lies outside the image repeats its border pixels: a box at the boundary keeps its shape, and no black edge
+    is added that a network could learn. ValueError if the box is empty or misses the image altogether.
     """
     x, y, w, h = (int(v) for v in box)
     height, width = image.shape[:2]
@@ -187,7 +187,7 @@ def minmax(image: np.ndarray) -> np.ndarray:
 
 
 def scaled(image: np.ndarray, scaling: str) -> np.ndarray:
-    """An image as a network takes it: (H, W, 3) uint8 -> float32 in [0, 1].
+    """Scale an image for a network: (H, W, 3) uint8 -> float32 in [0, 1].
 
     scaling  "unit": divided by 255, so that a dark photo stays dark (Ronkainen 2017, 3.6; Isola et al. 2017);
              "minmax": `minmax`. A network's Config has it as `scaling`; one that has none takes minmax

@@ -1,4 +1,4 @@
-"""What a person hands to a program: photos, folders of photos, videos, a webcam -> one picture after the other."""
+"""Inputs of the scripts: photos, folders of photos, videos, a webcam -> images, one after the other."""
 from __future__ import annotations
 
 import os
@@ -14,18 +14,18 @@ VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 WEBCAM = "webcam"
 
 
-class Picture(NamedTuple):
+class NamedImage(NamedTuple):
     """`name` says where it comes from; `image` (H, W, 3) uint8 BGR, upright."""
 
     name: str
     image: np.ndarray
 
 
-def pictures(inputs: Iterable[str | os.PathLike[str]], frames: int = 8) -> Iterator[Picture]:
+def read_inputs(inputs: Iterable[str | os.PathLike[str]], frames: int = 8) -> Iterator[NamedImage]:
     """Every photo named or in a named folder (sorted by name), and `frames` frames, evenly spaced, of every video or
-    of about two seconds of the webcam. One picture is in memory at a time.
+    of about two seconds of the webcam. One image is in memory at a time.
 
-    ValueError, naming the file, for what cannot be read: nothing is skipped silently.
+    ValueError, with the file's name, for an input that cannot be read; nothing is skipped silently.
     """
     for source in inputs:
         path = Path(source)
@@ -36,20 +36,20 @@ def pictures(inputs: Iterable[str | os.PathLike[str]], frames: int = 8) -> Itera
             if not photos:
                 raise ValueError(f"{path}: holds no photo ({' '.join(IMAGE_SUFFIXES)})")
             for photo in photos:
-                yield Picture(str(photo), read_image(photo))
+                yield NamedImage(str(photo), read_image(photo))
         elif path.suffix.lower() in VIDEO_ENDINGS:
             yield from video_frames(path, frames)
         else:
-            yield Picture(str(path), read_image(path))
+            yield NamedImage(str(path), read_image(path))
 
 
-def example_picture() -> Picture:
+def example_image() -> NamedImage:
     """Astronaut Eileen Collins, a NASA portrait in the public domain, as scikit-image ships it."""
     from skimage import data  # imported here: it costs a second that nothing else needs
-    return Picture("scikit-image's astronaut", np.ascontiguousarray(data.astronaut()[..., ::-1]))
+    return NamedImage("scikit-image's astronaut", np.ascontiguousarray(data.astronaut()[..., ::-1]))
 
 
-def video_frames(path: Path, frames: int) -> Iterator[Picture]:
+def video_frames(path: Path, frames: int) -> Iterator[NamedImage]:
     """`frames` frames of a video, evenly spaced. ValueError when it cannot be read or its frames are too large."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
@@ -61,7 +61,7 @@ def video_frames(path: Path, frames: int) -> Iterator[Picture]:
             raise ValueError(f"{path}: is no video that OpenCV can read")
         if width * height > MAX_PIXELS:
             raise ValueError(f"{path}: frames of {width}x{height} pixels are more than {MAX_PIXELS / 1e6:g} megapixels")
-        # some containers do not know their length: then the first frames are taken
+        # some containers have no length: the first frames are taken
         wanted = {int(i) for i in np.linspace(0, max(total - 1, 0), frames)} if total > 0 else set(range(frames))
         given = 0
         for index in range(max(wanted) + 1):
@@ -71,14 +71,14 @@ def video_frames(path: Path, frames: int) -> Iterator[Picture]:
                 good, image = capture.retrieve()
                 if good:
                     given += 1
-                    yield Picture(f"{path}#{index}", image)
+                    yield NamedImage(f"{path}#{index}", image)
         if not given:
             raise ValueError(f"{path}: holds no frame that OpenCV can decode")
     finally:
         capture.release()
 
 
-def webcam_frames(frames: int, device: int = 0, every: int = 8) -> Iterator[Picture]:
+def webcam_frames(frames: int, device: int = 0, every: int = 8) -> Iterator[NamedImage]:
     """`frames` frames of a webcam, each `every` frames apart. ValueError when there is no webcam."""
     capture = cv2.VideoCapture(device)
     try:
@@ -89,7 +89,7 @@ def webcam_frames(frames: int, device: int = 0, every: int = 8) -> Iterator[Pict
                 capture.grab()
             good, image = capture.read()
             if not good:
-                raise ValueError(f"webcam {device}: gave no picture")
-            yield Picture(f"webcam#{index}", image)
+                raise ValueError(f"webcam {device}: gave no image")
+            yield NamedImage(f"webcam#{index}", image)
     finally:
         capture.release()

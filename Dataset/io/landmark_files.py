@@ -16,7 +16,7 @@ from Dataset.io.atomic import write_text
 COUNT = 68
 ORDER = "Multi-PIE 68"
 SUFFIXES = (".pts", ".json")
-MAX_BYTES = 1 << 20     # 68 rows take 4 kB; whatever is longer is no landmark file
+MAX_BYTES = 1 << 20     # 68 rows take 4 kB; a longer file is no landmark file
 
 
 def write_landmarks(path: str | os.PathLike[str], landmarks: np.ndarray) -> None:
@@ -38,7 +38,7 @@ def write_landmarks(path: str | os.PathLike[str], landmarks: np.ndarray) -> None
 
 
 def read_landmarks(path: str | os.PathLike[str]) -> np.ndarray:
-    """(68, 3) float64 of a file that `write_landmarks` wrote. ValueError, naming file and rule, for any other."""
+    """(68, 3) float64 of a file that `write_landmarks` wrote. ValueError, with the file's name, for any other."""
     path = _checked(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file")

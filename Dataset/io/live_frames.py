@@ -1,4 +1,4 @@
-"""Frames that do not wait: a camera's newest picture is given, and what came meanwhile is dropped and counted."""
+"""Live frames: the newest frame of a camera is given; frames that arrived meanwhile are dropped and counted."""
 from __future__ import annotations
 
 import threading
@@ -15,12 +15,14 @@ RATE = 30.0         # asked of a camera, frames a second
 
 
 class Live:
-    """`for moment in live`: always the newest frame; a thread reads on meanwhile.
+    """An iterator over the newest frames, which a thread reads in the background.
 
-    read: the next picture (H, W, 3) uint8 BGR, None at the end; it may block. most: frames that are given. `dropped`:
-    how many were overtaken so far. What read raises is raised where the frames are taken. `close()` ends it.
-    release: called once when nothing reads any more, by the reading thread: a capture device that is released in the
-    middle of a read takes the process with it.
+    read     returns the next image (H, W, 3) uint8 BGR, None at the end; it may block. Its errors are raised by the
+             iterator
+    most     frames to give at most
+    release  called once by the reading thread after the last read: releasing a capture device during a read crashes
+
+    `dropped` counts the frames that were skipped so far. `close()` ends the thread.
     """
 
     def __init__(self, read: Callable[[], np.ndarray | None], most: int = MAX_FRAMES,
@@ -47,8 +49,7 @@ class Live:
             yield moment
 
     def close(self) -> None:
-        """Read no more. Waits up to 2 s for a read that is under way; one that takes longer releases the device when it
-        returns."""
+        """Stop reading. Waits up to 2 s for a pending read; the device is released when it returns."""
         with self._condition:
             self._done, started = True, self._thread.ident is not None
         if started:
@@ -69,7 +70,7 @@ class Live:
                     self._newest = Moment(number, time.monotonic() - begun, image)
                     self._condition.notify_all()
                 number += 1
-        except BaseException as error:      # told to whoever takes the frames
+        except BaseException as error:      # raised again by the iterator
             self._error = error
         finally:
             self._release()
@@ -80,7 +81,7 @@ class Live:
 
 @contextmanager
 def webcam(device: int = 0, width: int = 640, height: int = 480, most: int = MAX_FRAMES) -> Iterator[Live]:
-    """`with webcam() as live`. ValueError when there is none, or it gives no picture."""
+    """`with webcam() as live`. ValueError when there is none, or it gives no image."""
     capture = cv2.VideoCapture(device)
     if not capture.isOpened():
         capture.release()
@@ -92,7 +93,7 @@ def webcam(device: int = 0, width: int = 640, height: int = 480, most: int = MAX
     def read() -> np.ndarray:
         good, image = capture.read()
         if not good:
-            raise ValueError(f"webcam {device}: gave no picture")
+            raise ValueError(f"webcam {device}: gave no image")
         return image
     live = Live(read, most, capture.release)
     try:
@@ -102,7 +103,7 @@ def webcam(device: int = 0, width: int = 640, height: int = 480, most: int = MAX
 
 
 def paced(moments: Iterable[Moment], most: int = MAX_FRAMES) -> Live:
-    """A file's frames at the times that they say, as if a camera gave them."""
+    """The frames of a file at their time stamps, as a camera would give them."""
     source, begun = iter(moments), time.monotonic()
 
     def read() -> np.ndarray | None:

@@ -1,8 +1,8 @@
 """A mesh as the bytes of .ply, .obj (+ .mtl + .png) and .glb files, for `Dataset.io.mesh_io.write_mesh`.
 
-A prediction should open elsewhere. Every writer gives the same bytes for the same mesh. Textures are held as sRGB by
-all readers; vertex colours are not: glTF 2.0 (section 3.7.2.1) wants them linear, so .glb files hold them linear, and
-readers that ignore the rule (MeshLab, Open3D) show them too dark. A texture looks the same everywhere.
+Every writer gives the same bytes for the same mesh. All readers take textures as sRGB. Vertex colours differ: glTF 2.0
+(section 3.7.2.1) defines them as linear, so .glb files store them linear, and readers that ignore the rule (MeshLab,
+Open3D) show them too dark.
 """
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ WRITABLE = (".ply", ".obj", ".glb")
 
 
 def mesh_files(path: Path, mesh: Mesh, normals: np.ndarray | None, texture: np.ndarray | None) -> dict[Path, bytes]:
-    """The files of a mesh, by path, in the order in which they may appear: the one that names the others is last.
+    """The files of a mesh, by path, in the order in which they are renamed: the one that refers to the others is last.
 
     `texture` (H, W, 3) uint8 BGR needs the mesh's uv; with it vertex colours are left out (a reader would multiply the
-    two). ValueError, naming the file and the rule, for another ending or what that ending cannot hold.
+    two). ValueError, with the file's name, for another ending or for data that the format cannot hold.
     """
     ending = path.suffix.lower()
     if ending not in WRITABLE:
@@ -41,20 +41,20 @@ def mesh_files(path: Path, mesh: Mesh, normals: np.ndarray | None, texture: np.n
         return {path: glb_bytes(path, mesh, normals, texture)}
     if texture is None:
         return {path: obj_bytes(mesh, normals)}
-    picture, library = texture_files(path)
-    text = f"newmtl face\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nd 1\nillum 1\nmap_Kd {picture.name}\n"
-    return {picture: cv2.imencode(".png", texture)[1].tobytes(), library: text.encode("utf-8"),
+    image, library = texture_files(path)
+    text = f"newmtl face\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nd 1\nillum 1\nmap_Kd {image.name}\n"
+    return {image: cv2.imencode(".png", texture)[1].tobytes(), library: text.encode("utf-8"),
             path: obj_bytes(mesh, normals, library.name)}
 
 
 def texture_files(path: Path) -> tuple[Path, Path]:
-    """The picture and the material file that stand beside NAME.obj: NAME_texture.png, NAME.mtl, spaces as _."""
+    """The image and the material file that stand beside NAME.obj: NAME_texture.png, NAME.mtl, spaces as _."""
     stem = re.sub(r"\s", "_", path.stem)        # readers end a name at a space; NAME.png is often a preview
     return path.with_name(f"{stem}_texture.png"), path.with_name(f"{stem}.mtl")
 
 
 def write_files(files: dict[Path, bytes]) -> None:
-    """Write all files aside, then rename them in their order; when one cannot be written none is.
+    """Write all files under temporary names, then rename them in order; if one cannot be written, none appears.
 
     A process killed between two renames leaves whole files, of which the last may still be the old one.
     """
@@ -150,16 +150,16 @@ def glb_bytes(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray, tex
     from PIL import Image
     from trimesh.exchange.gltf import export_glb
 
-    picture = None if texture is None else Image.fromarray(np.ascontiguousarray(texture[..., ::-1]))
-    material = trimesh.visual.material.PBRMaterial(name="face", baseColorTexture=picture, metallicFactor=0.0,
+    image = None if texture is None else Image.fromarray(np.ascontiguousarray(texture[..., ::-1]))
+    material = trimesh.visual.material.PBRMaterial(name="face", baseColorTexture=image, metallicFactor=0.0,
                                                    roughnessFactor=1.0, doubleSided=True)
     uv = None if mesh.uv is None else np.nan_to_num(mesh.uv)
-    # a vertex that no triangle uses has no normal; a validator wants unit length of all
+    # a vertex without triangles has no normal; validators expect unit length of all
     normals = np.where(np.any(normals, axis=1, keepdims=True), normals, (0.0, 0.0, 1.0))
     attributes = {}
     if mesh.colours is not None and texture is None:
-        # trimesh's own vertex colours are 8 bits, too few for linear light in the shadows: float32 goes in under a
-        # name of ours and is renamed
+        # trimesh's own vertex colours have 8 bits, too few for linear light in the shadows: float32 colours are
+        # added under another name, which is replaced afterwards
         attributes["_COLOR_0"] = linear_light(mesh.colours)
     body = trimesh.Trimesh(mesh.vertices, mesh.triangles, vertex_normals=normals, vertex_attributes=attributes,
                            visual=trimesh.visual.TextureVisuals(uv=uv, material=material), process=False)

@@ -1,4 +1,4 @@
-"""Mesh and cloud files: read and written. Their bytes are made in `Dataset.io.mesh_files`.
+"""Reading and writing of mesh and cloud files. `Dataset.io.mesh_files` makes the bytes.
 
 Open3D reads .ply. It reads .wrl (VRML) as 0 vertices without an error, and .obj in another order of vertices, so
 these two go through pymeshlab, as the thesis's .wrl does (listing B-1.2). Both libraries are loaded when they are
@@ -82,7 +82,7 @@ def _read_meshlab(path: Path) -> Mesh:
     corners = None
     if read.has_wedge_tex_coord():
         corners = read.wedge_tex_coord_matrix()
-    elif path.suffix.lower() == ".wrl":         # MeshLab drops them when the texture's picture is not there
+    elif path.suffix.lower() == ".wrl":         # MeshLab drops them when the texture's image is not there
         corners = texture_corners(path)
     uv = None
     if corners is not None and len(corners) == triangles.size:
@@ -102,9 +102,11 @@ def _load(path: Path) -> pymeshlab.MeshSet:
 
 
 def _alone(load: Callable[[], T]) -> T:
-    """load() in a thread with a working folder of its own, where the system has such: MeshLab changes into the file's
-    folder, which other threads would see, and stays there when the file is broken. Elsewhere the process's folder is
-    put back afterwards, and one file is loaded at a time."""
+    """Call load() in a thread with a working directory of its own (Linux).
+
+    MeshLab changes into the file's folder, which other threads would see, and stays there if the file is broken. On
+    other systems the directory of the process is restored afterwards, and one file is loaded at a time.
+    """
     def apart() -> T:
         if _own_folder():
             return load()
@@ -119,7 +121,7 @@ def _alone(load: Callable[[], T]) -> T:
 
 
 def _own_folder() -> bool:
-    """Give this thread a working folder of its own (Linux); False where that cannot be had."""
+    """Give this thread a working directory of its own (Linux); False where that is not possible."""
     if not sys.platform.startswith("linux"):
         return False
     return ctypes.CDLL(None, use_errno=True).unshare(_CLONE_FS) == 0
@@ -139,10 +141,10 @@ def write_mesh(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray | N
 
     normals  (V, 3); .obj and .glb compute them from the triangles where none are given
     texture  (H, W, 3) uint8 BGR, for `mesh.uv`, in .obj and .glb. NAME.obj then comes with NAME.mtl and
-             NAME_texture.png (spaces in NAME as _). It takes the place of vertex colours.
+             NAME_texture.png (spaces in NAME as _). It replaces vertex colours.
 
-    All files are written aside, then renamed, NAME.obj last. The same mesh gives the same bytes. ValueError for
-    another ending, or for arrays whose lengths do not fit; then nothing is written.
+    All files are written under temporary names and renamed, NAME.obj last. The same mesh gives the same bytes.
+    ValueError for another ending, or for arrays whose lengths do not fit; then nothing is written.
     """
     path = Path(path)
     vertices, triangles = np.asarray(mesh.vertices), np.asarray(mesh.triangles)

@@ -1,7 +1,7 @@
 """Check a .ply file's length against its header before a reader sees it.
 
-Open3D returns a cut-off .ply as a mesh with the announced number of vertices, the missing ones being whatever was
-in memory, and no error; an announced 10^12 vertices it tries to allocate.
+Open3D reads a cut-off .ply without an error, as a mesh with the announced number of vertices, of which the missing ones
+are uninitialised memory. It tries to allocate any announced number of vertices.
 """
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _MAX_HEADER = 65536
 
 
 def check_ply(path: str | os.PathLike[str]) -> None:
-    """ValueError, naming file and rule, unless `path` opens with a PLY header and can hold what that announces.
+    """ValueError, with the file's name, unless `path` begins with a PLY header and is long enough for what it
+    announces.
 
     Exact for points and triangles; of polygons with more corners only the part that triangles would take is
     known from the header.

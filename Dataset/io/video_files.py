@@ -1,4 +1,4 @@
-"""Video files through OpenCV: read frame by frame, written aside and renamed; sizes and numbers are bounded."""
+"""Video files through OpenCV: read frame by frame, written atomically, bounded in size and number of frames."""
 from __future__ import annotations
 
 import logging
@@ -36,7 +36,7 @@ class VideoInfo(NamedTuple):
 
 
 def video_info(path: str | os.PathLike[str]) -> VideoInfo:
-    """What a file says of itself. ValueError when it is no video, or its frames are too large."""
+    """The properties that a file states. ValueError if it is no video, or its frames are too large."""
     with _opened(path) as (_, info):
         return info
 

@@ -1,6 +1,6 @@
 """Texture coordinates of a VRML 2 file, read from its text.
 
-MeshLab reads the geometry of .wrl files, but drops the texture coordinates without a word when the picture that
+MeshLab reads the geometry of .wrl files, but drops the texture coordinates without a word when the image that
 the file names is not beside it.
 """
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Which triangle each pixel shows, for a mesh that lies in pixels already: a z-buffer in NumPy.
+"""Rasterisation of a mesh in pixel coordinates: a z-buffer in NumPy.
 
-All triangles are cut into candidate pixels at once (their boxes), tested together, and sorted out with one
-`np.maximum.at`: no loop, no GL, nothing to build first. For a mesh of small triangles that moves in every picture this
-is several times as fast as a ray caster, whose tree is new each time (docs/results.md, "Rendering unit").
+The candidate pixels of all triangles (those of their bounding boxes) are tested at once and resolved by one
+`np.maximum.at`, without loops, OpenGL or an acceleration structure. For a mesh of small triangles that moves in every
+image this is several times as fast as ray casting, which has to build its tree each time.
 """
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-_MIN_AREA = 1e-9      # px^2, twice the area: thinner triangles show nothing
-_MAX = 1 << 24         # candidate pixels of one picture: 800 MB on the way
+_MIN_AREA = 1e-9      # px^2, twice the area: smaller triangles are not drawn
+_MAX = 1 << 24         # candidate pixels of one image: 800 MB of temporary arrays
 
 
 class Fragments(NamedTuple):
-    """What N pixels show: pixel (N,) int64, row * size + column, each at most once; triangle (N,) int32; weights (N, 3)
-    float32, barycentric; depth (N,) float32, z. Pixels that show nothing are absent."""
+    """The visible triangles of N pixels: pixel (N,) int64, row * size + column, each at most once; triangle (N,) int32;
+    weights (N, 3) float32, barycentric; depth (N,) float32, z. Pixels without a triangle are absent."""
 
     pixel: np.ndarray
     triangle: np.ndarray
@@ -44,8 +44,8 @@ def faces(points: np.ndarray, triangles: np.ndarray) -> Faces:
 
 
 def rasterise(found: Faces, size: int) -> Fragments:
-    """What the pixels of a (size, size) picture show; only the outside of triangles shows. A pixel whose centre lies on
-    an edge may belong to either side. ValueError where triangles are so large that the picture would take gigabytes.
+    """The visible triangles of a (size, size) image; back faces are not drawn. A pixel whose centre lies on an edge
+    belongs to either of its triangles. ValueError if the triangles are so large that the image would take gigabytes.
     """
     (ax, ay, az), (bx, by, bz), (cx, cy, cz), area = *found[1:], found.normals[2]
     half, zero = np.float32(0.5), np.float32(0)
@@ -77,7 +77,7 @@ def rasterise(found: Faces, size: int) -> Fragments:
     depth = az[which] + u * bz[which] + v * cz[which]
     nearest = np.full(size * size, -np.inf, np.float32)
     np.maximum.at(nearest, pixel, depth)
-    # two at the same depth, on a shared edge: the later one, as an assignment would have it
+    # of two at the same depth, on a shared edge, the later one
     owner = np.full(size * size, -1, np.int64)
     first = np.flatnonzero(depth == nearest[pixel])
     owner[pixel[first]] = first
@@ -87,9 +87,9 @@ def rasterise(found: Faces, size: int) -> Fragments:
 
 
 def _extent(a: np.ndarray, b: np.ndarray, c: np.ndarray, zero: np.float32, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """First and last pixel whose centre lies within the corners a, a + b, a + c, cut at the picture: int32."""
+    """First and last pixel whose centre lies within the corners a, a + b, a + c, cut at the image: int32."""
     low = np.minimum(np.minimum(b, c), zero) + a
     high = np.maximum(np.maximum(b, c), zero) + a
-    # clipped before the cast: what lies far outside does not fit into an integer
+    # clipped before the cast: coordinates far outside overflow an integer
     return (np.ceil(np.clip(low, -1, size + 1) - np.float32(0.5)).clip(0).astype(np.int32),
             np.floor(np.clip(high, -1, size + 1) - np.float32(0.5)).clip(None, size - 1).astype(np.int32))

@@ -1,4 +1,4 @@
-"""Where rays meet a mesh: Open3D's RaycastingScene (Embree, no GL). tests/rays.py has a slow twin.
+"""Ray casting with Open3D's RaycastingScene (Embree, no OpenGL). tests/rays.py has a slow twin.
 
 A pixel that no triangle covers has triangle -1, weights 0 and depth NaN. Both sides of a triangle count.
 """
@@ -31,7 +31,7 @@ class Scene:
     """
 
     def __init__(self, vertices: np.ndarray, triangles: np.ndarray, threads: int = 0):
-        import open3d as o3d  # here, since it takes a second that tests of other modules need not pay
+        import open3d as o3d  # takes a second to import
 
         vertices, triangles = np.asarray(vertices), np.asarray(triangles)
         if vertices.ndim != 2 or vertices.shape[1] != 3 or triangles.ndim != 2 or triangles.shape[1] != 3:
@@ -71,7 +71,7 @@ class Scene:
 
     def occluded(self, origins: np.ndarray, directions: np.ndarray, near: float = 0.0,
                  far: float = np.inf) -> np.ndarray:
-        """Whether anything lies on the rays between ``near`` and ``far`` (in lengths of the directions):
+        """Whether any triangle lies on the rays between ``near`` and ``far`` (in lengths of the directions):
         bool (...)."""
         rays = self._rays(origins, directions)
         if self._empty or rays.size == 0:

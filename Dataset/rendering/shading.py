@@ -1,6 +1,6 @@
 """Surface points + material + light -> colour. Linear light inside, 8-bit BGR out.
 
-Everything works on flat lists of points, so that a caller shades only what rays hit. Diffuse light is one
+All functions take flat lists of points, so that a caller shades only points that rays hit. Diffuse light is one
 directional lamp (Lambert, optionally wrapped around the terminator as skin does it) plus an ambient
 environment in second-order spherical harmonics (Ramamoorthi and Hanrahan 2001, equations 3 and 8); the
 highlight is Blinn-Phong's.
@@ -66,7 +66,7 @@ def lamp_light(normals: np.ndarray, light: Light, wrap: np.ndarray = np.zeros(3)
 
 def lambert(normals: np.ndarray, light: np.ndarray, ambient: float = 0.0) -> np.ndarray:
     """Brightness (...) in [ambient, 1] of unit normals (..., 3) under one lamp in the unit direction ``light`` (3,) and
-    an even light of strength ``ambient``: for plain pictures of a surface."""
+    an even light of strength ``ambient``: for plain images of a surface."""
     return ambient + (1 - ambient) * np.clip(normals @ light, 0, 1)
 
 
@@ -75,7 +75,7 @@ def shade(normals: np.ndarray, to_eye: np.ndarray, material: Material, light: Li
     """Linear BGR radiance (N, 3) of N points.
 
     normals, to_eye: (N, 3) unit vectors; visibility: (N,) in [0, 1], how much of the lamp is seen (0 = in
-    shadow); openness: (N,) in [0, 1], how much of the environment is seen (ambient occlusion).
+    shadow); ambient_occlusion: (N,) in [0, 1], how much of the environment is seen (1 = all of it).
     """
     visibility = np.broadcast_to(np.asarray(visibility, normals.dtype), normals.shape[:1])[:, None]
     ambient_occlusion = np.broadcast_to(np.asarray(ambient_occlusion, normals.dtype), normals.shape[:1])[:, None]
@@ -97,8 +97,8 @@ def shadow(scene, points: np.ndarray, normals: np.ndarray, direction: np.ndarray
 
 
 def ambient_occlusion(scene, points: np.ndarray, normals: np.ndarray, rays: int = 64, reach: float = 80.0,
-             lift: float = 0.5) -> np.ndarray:
-    """Ambient occlusion: the cosine-weighted share of the hemisphere within ``reach`` mm that N points
+                      lift: float = 0.5) -> np.ndarray:
+    """Ambient occlusion: the cosine-weighted fraction of the hemisphere within ``reach`` mm that N points
     see, (N,) in [0, 1] float32. The directions are the same for all points (a Fibonacci sphere), so the
     result has no noise."""
     index = np.arange(rays) + 0.5
@@ -129,7 +129,7 @@ def to_bgr8(linear: np.ndarray, contrast: float = 0.0) -> np.ndarray:
 
 
 def background(size: int, rng: np.random.Generator) -> np.ndarray:
-    """A calm backdrop (size, size, 3) in linear BGR float32: one dull colour, a gradient and large soft
+    """A smooth backdrop (size, size, 3) in linear BGR float32: one dull colour, a gradient and large soft
     patches."""
     import cv2
 

@@ -1,21 +1,21 @@
-"""The texture square of an ordered-grid face, and how its gaps are filled.
+"""The texture of an ordered-grid face, and how its gaps are filled.
 
-The natural uv of grid point (row, column) is its place in the grid: no unwrapping, and what a photo does not show is
-one mirror image away, since column c and column n - 1 - c are the same place on the other half of the face.
+The uv coordinates of a grid point are its row and column: no unwrapping is needed. Columns c and n - 1 - c are mirror
+images of each other, so that a part which a photo does not show can be copied from the other half of the face.
 """
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-LIGHT_CELLS = 16    # cells a side in which the light of the two halves is compared
+LIGHT_CELLS = 16    # cells a side in which the brightness of the two halves is compared
 
 
 def grid_uv(size: int) -> np.ndarray:
     """Texture coordinates (size * size, 2) float64 of the grid's points, row by row; v points up.
 
     u = (column + 1/2) / size, v = 1 - (row + 1/2) / size: with half a cell of margin no bilinear reader reaches beyond
-    the rim, and a texture of size x size pixels holds exactly one colour a point.
+    the boundary, and a texture of size x size pixels holds exactly one colour a point.
     """
     if size < 2:
         raise ValueError(f"a grid needs at least 2 points a side, received {size}")
@@ -24,9 +24,10 @@ def grid_uv(size: int) -> np.ndarray:
 
 
 def fill(colours: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """A texture without holes, (S, S, 3) float32, from colours (S, S, 3) float32 that count by weight (S, S) in [0, 1].
+    """Fill the holes of a texture: colours (S, S, 3) float32, weight (S, S) in [0, 1] -> (S, S, 3) float32.
 
-    Where the weight is below 1: the mirrored half in the light of this one, then a smooth continuation.
+    Where the weight is below 1, the mirrored half is blended in, its brightness matched to this half; what is still
+    missing is continued smoothly.
     """
     if weight.min() == 1:
         return colours
@@ -45,7 +46,8 @@ def fill(colours: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def _light_between(colours: np.ndarray, other: np.ndarray, both: np.ndarray) -> np.ndarray:
     """Logarithm (S, S, 3) of how much brighter `colours` are than `other`, known where `both` (S, S) is large.
 
-    From the means of large cells: light is smooth, while an eyelid that lies two texels beside its twin is not light.
+    Computed from the means of large cells, since light is smooth; an eyelid two texels off its mirror image is not
+    light.
     """
     cells = (min(LIGHT_CELLS, len(both)),) * 2
     ours, theirs = (cv2.resize(c * both[..., None], cells, interpolation=cv2.INTER_AREA) for c in (colours, other))

@@ -1,14 +1,14 @@
 """A face in a crop as 290 numbers: 200 identity, 84 expression, 6 pose (Endrawis 2018, 2.1 and 2.4.1).
 
-| place | what | unit |
+| index | value | unit |
 |---|---|---|
 | 0-199 | identity | standard deviations |
 | 200-283 | expression | weights in [0, 1] |
 | 284-286 | yaw, pitch, roll | radians, as docs/conventions.md |
-| 287 | ln(scale * HEAD / side) | 0: HEAD millimetres of the head are as long as the crop |
-| 288-289 | where the head's origin is seen | sides of the crop off its middle, x to the right, y down |
+| 287 | ln(scale * HEAD / side) | 0: HEAD millimetres of the head span the crop |
+| 288-289 | projection of the head's origin | sides of the crop from its middle, x to the right, y down |
 
-Weak perspective in the crop's own frame, whose side is 1, so that the numbers mean the same at any resolution. The
+Weak perspective in the frame of the crop, whose side is 1, so that the numbers do not depend on the resolution. The
 paper gives neither units nor frame ("3 for rotations, 1 for scaling, 2 for translation").
 """
 from __future__ import annotations
@@ -30,15 +30,15 @@ from Dataset.representations import points
 IDENTITY, EXPRESSION, POSE = slice(0, 200), slice(200, 284), slice(284, 290)
 SHAPE = slice(0, 284)
 COUNT = 290
-HEAD = 200.0                    # mm: in the median crop of training the side is as long (within 2 %)
-MAX_LOG_SCALE = 1.5            # a head is drawn at most e^1.5 times as large or small, whatever a network says
-GRID = 16                       # `places`: the ordered grid sampled 16x16, as docs/conventions.md
-#: pose of a head that looks into the camera, in a crop that the detector cut: median of the frontal training pictures
+HEAD = 200.0                    # mm: the side of the median training crop (within 2 %)
+MAX_LOG_SCALE = 1.5            # predicted scales are clipped to a factor e^1.5
+GRID = 16                       # of `keypoints`: the ordered grid sampled 16x16, see docs/conventions.md
+#: pose of a frontal head in a crop of the detector: median of the frontal training images
 START_POSE = (0.0, 0.0, 0.0, 0.0, 0.0, -0.1)
 
 
 def mean_face(pose: np.ndarray | None = None) -> np.ndarray:
-    """(290,) float32: the face with which an iteration begins, without expression, at `pose` (6,) or START_POSE."""
+    """(290,) float32: the initial face of the iterations, neutral, at `pose` (6,) or START_POSE."""
     start = np.zeros(COUNT, np.float32)
     start[POSE] = START_POSE if pose is None else pose
     return start
@@ -55,24 +55,24 @@ def checked(coefficients: np.ndarray) -> np.ndarray:
 
 
 class Linear(NamedTuple):
-    """Points that hang linearly on the coefficients: mean (3 K,) and basis (284, 3 K) float32 mm; x of all, then y,
-    then z, since that is the order in which they are turned and drawn."""
+    """Points as a linear function of the coefficients: mean (3 K,) and basis (284, 3 K) float32 mm; x of all, then y,
+    then z, the order in which they are rotated and drawn."""
 
     mean: np.ndarray
     basis: np.ndarray
 
     def __call__(self, coefficients: np.ndarray) -> np.ndarray:
-        """(..., 290) float32, of which the first 284 count -> (..., 3, K) float32 mm, head frame. Many faces at once
-        cost little more than one: the basis is read once."""
+        """(..., 290) float32, of which the first 284 are used -> (..., 3, K) float32 mm, head frame. A batch of faces
+        costs little more than one: the basis is read once."""
         flat = np.asarray(coefficients, np.float32)[..., SHAPE] @ self.basis + self.mean
         return flat.reshape(*flat.shape[:-1], 3, -1)
 
 
 @lru_cache(maxsize=8)
 def linear(model: FaceModel, what: str) -> Linear:
-    """`vertices` (4,881), `places` (256, the ordered grid sampled 16x16), `landmarks` (68) or `grid` (16,384) of a
-    model. Of a model with more components the first 200 and 84 are used, of one with fewer the rest does nothing.
-    ValueError for another word."""
+    """`vertices` (4,881), `keypoints` (256, the ordered grid sampled 16x16), `landmarks` (68) or `grid` (16,384) of a
+    model. Of a model with more components the first 200 and 84 are used, of one with fewer the rest has no effect.
+    ValueError for another name."""
     both = np.zeros((1 + SHAPE.stop, *model.mean.shape), np.float32)
     both[0] = model.mean
     for part, basis in ((IDENTITY, model.identity), (EXPRESSION, model.expression)):
@@ -89,7 +89,7 @@ def linear(model: FaceModel, what: str) -> Linear:
     elif what == "vertices":
         matrix = None
     else:
-        raise ValueError(f"what must be vertices, places, landmarks or grid, received {what!r}")
+        raise ValueError(f"what must be vertices, keypoints, landmarks or grid, received {what!r}")
     if matrix is not None:
         both = (matrix @ both.transpose(1, 0, 2).reshape(len(model.mean), -1)).reshape(-1, *both.shape[::2])
         both = both.transpose(1, 0, 2)
@@ -106,8 +106,8 @@ def encode_pose(pose: Pose, size: float) -> np.ndarray:
 
 
 def decode_pose(numbers: np.ndarray, size: float) -> Pose:
-    """(6,) -> the pose in a crop of `size` px. Any finite numbers give a pose: the scale is held within MOST_LOG_SCALE,
-    the place within two sides of the crop."""
+    """(6,) -> the pose in a crop of `size` px. Any finite numbers give a pose: the scale is clipped by MAX_LOG_SCALE,
+    the position to two sides of the crop."""
     numbers = np.asarray(numbers, float)
     scale = np.exp(np.clip(numbers[3], -MAX_LOG_SCALE, MAX_LOG_SCALE)) * size / HEAD
     return Pose(rotation_from_euler(*np.degrees(numbers[:3])), float(scale),
@@ -115,10 +115,11 @@ def decode_pose(numbers: np.ndarray, size: float) -> Pose:
 
 
 def fitted_pose(shown: np.ndarray, pixels: np.ndarray, size: float) -> np.ndarray:
-    """The weak perspective nearest to what a camera saw, (B, 6) float32, in closed form.
+    """The weak-perspective pose of points seen by a camera, (B, 6) float32, in closed form.
 
-    shown (B, K, 3) mm, head frame; pixels (B, K, 2), where they are seen, all as weighty; size: px of the crop. Least
-    squares and a polar factor (Dataset/geometry/pose.py), without its search for outliers: there are none in a rendering.
+    shown (B, K, 3) mm, head frame; pixels (B, K, 2), their projections, with equal weights; size: px of the crop.
+    Least squares and a polar factor, without the robust estimation of Dataset/geometry/pose.py, which a rendering does
+    not need.
     """
     shown, pixels = np.asarray(shown, float), np.asarray(pixels, float)
     poses = zip(*fit_weak_perspective(shown, pixels, np.ones(shown.shape[:2])))
@@ -129,8 +130,8 @@ def encode(identity: np.ndarray, expression: np.ndarray, positions: np.ndarray, 
            model: FaceModel | None = None) -> np.ndarray:
     """Shards' arrays -> (B, 290) float32.
 
-    identity (B, 200), expression (B, 84), places (B, 256, 2): `image_points`, where a camera saw the 16x16 grid of this
-    very face, px of a crop of `size` px. What perspective does beyond weak perspective is not in the 290 numbers.
+    identity (B, 200), expression (B, 84), positions (B, 256, 2): `image_points`, the projections of the
+    16x16 grid of this face, px of a crop of `size` px. The 290 numbers have no perspective beyond weak perspective.
     """
     model = model or load_face_model()
     out = np.zeros((len(identity), COUNT), np.float32)
@@ -140,7 +141,7 @@ def encode(identity: np.ndarray, expression: np.ndarray, positions: np.ndarray, 
 
 
 def vertices(coefficients: np.ndarray, model: FaceModel | None = None) -> np.ndarray:
-    """(290,) -> (V, 3) float64 mm, head frame, not turned: the face with its expression."""
+    """(290,) -> (V, 3) float64 mm, head frame, not rotated: the face with its expression."""
     numbers = checked(coefficients)
     return (model or load_face_model()).shape(numbers[IDENTITY], numbers[EXPRESSION])
 
@@ -153,14 +154,14 @@ def decode(coefficients: np.ndarray, size: int = points.SIZE, model: FaceModel |
 
 def project(coefficients: np.ndarray, what: str = "keypoints", size: float = 1.0, model: FaceModel | None = None
             ) -> np.ndarray:
-    """(290,) -> where `places` or `landmarks` (or what else `linear` knows) are seen, (K, 2) float64 px of a crop of
-    `size` px; of size 1 in its sides."""
+    """(290,) -> projections of `keypoints`, `landmarks` or other points of `linear`, (K, 2) float64 px of a crop of
+    `size` px; size 1: normalised coordinates."""
     numbers = checked(coefficients)
     return decode_pose(numbers[POSE], size).project(linear(model or load_face_model(), what)(numbers).T)
 
 
 def recropped(coefficients: np.ndarray, old: Box, new: Box) -> np.ndarray:
-    """The same head in another square crop of the same picture, boxes (x, y, w, w): (290,) float32."""
+    """The same head in another square crop of the same image, boxes (x, y, w, w): (290,) float32."""
     numbers = np.array(coefficients, np.float32)
     factor = old[2] / new[2]
     numbers[287] += np.log(factor)
@@ -170,8 +171,8 @@ def recropped(coefficients: np.ndarray, old: Box, new: Box) -> np.ndarray:
 
 
 def crop_at(coefficients: np.ndarray) -> tuple[float, float, float, float]:
-    """The square crop (x, y, w, w) in which a face (290,) lies as START_POSE says, sides of the crop that its numbers
-    are of: (0, 0, 1, 1) of `mean_face()`. Held within what `decode_pose` draws."""
+    """The square crop (x, y, w, w) in which a face (290,) has START_POSE, in normalised coordinates of its current
+    crop: (0, 0, 1, 1) for `mean_face()`. Clipped as by `decode_pose`."""
     numbers = checked(coefficients)
     side = float(np.exp(np.clip(numbers[287], -MAX_LOG_SCALE, MAX_LOG_SCALE) - START_POSE[3]))
     x, y = np.clip(numbers[288:290], -2, 2) + 0.5 - side * (np.array(START_POSE[4:]) + 0.5)
@@ -179,6 +180,6 @@ def crop_at(coefficients: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def difference(before: np.ndarray, after: np.ndarray, model: FaceModel | None = None) -> float:
-    """How far the 16x16 grid of two faces (290,) lies apart in the crop: root mean square, in its sides."""
+    """Root mean square distance of the projected 16x16 grids of two faces (290,), in sides of the crop."""
     apart = project(before, model=model) - project(after, model=model)
     return float(np.sqrt((apart ** 2).sum(-1).mean()))

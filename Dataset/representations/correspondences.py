@@ -1,4 +1,5 @@
-"""Where places of the face are seen in one photo: what a network yields and `Dataset/fitting/multi_view.py` fits."""
+"""Correspondences between one photo and the ordered grid, as networks predict and `Dataset/fitting/multi_view.py` fits
+them."""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -10,14 +11,14 @@ from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.representations.points import SIZE
 
 MIN_VALUE = 6               # points with a weight: a pose has six numbers
-CONTOUR = 17            # landmarks 0-16: the jaw as the photo shows it, which is another line of the face when it turns
-CONTOUR_TRUST = 0.1     # of the others' weight
+CONTOUR = 17            # landmarks 0-16: the jaw's outline in the image, a line on the face that depends on the pose
+CONTOUR_TRUST = 0.1     # weight of the contour, relative to the others
 
 
 class Correspondences(NamedTuple):
     """One photo. grid: (K, 2) float64 row and column on the ordered 128x128 grid, within 0 and 127, continuous; pixels:
-    (K, 2) float64 x, y where that place is seen in the crop, px, the first pixel's centre 0.5, also outside of it;
-    weights: (K,) float64 >= 0, 1 / variance of a coordinate, px^-2, 0 for what is not to count; size: side of the
+    (K, 2) float64 x, y of its projection in the crop, px, the first pixel's centre 0.5, also outside of it;
+    weights: (K,) float64 >= 0, 1 / variance of a coordinate, px^-2, 0 for ignored points; size: side of the
     square crop, px."""
 
     grid: np.ndarray
@@ -28,8 +29,8 @@ class Correspondences(NamedTuple):
 
 def checked(photo: Correspondences, name: str = "photo") -> Correspondences:
     """The same as float64 arrays. ValueError, one line that begins with ``name``, for other shapes, NaN or infinity,
-    places off the grid, negative weights, a size below 1 px, fewer than 6 points with a weight, or points that all
-    lie on one spot."""
+    positions off the grid, negative weights, a size below 1 px, fewer than 6 points with a weight, or points that all
+    coincide."""
     grid, pixels, weights = (np.asarray(x, np.float64) for x in photo[:3])
     count = len(weights) if weights.ndim else -1
     if grid.shape != (count, 2) or pixels.shape != (count, 2) or weights.shape != (count,):
@@ -47,10 +48,10 @@ def checked(photo: Correspondences, name: str = "photo") -> Correspondences:
     if used.sum() < MIN_VALUE:
         raise NotFittable(f"{name}: at least {MIN_VALUE} points with a weight are needed, received {used.sum()}")
     if grid.min() < 0 or grid.max() > SIZE - 1:
-        raise ValueError(f"{name}: places must lie within 0 and {SIZE - 1} on the grid, "
+        raise ValueError(f"{name}: positions must lie within 0 and {SIZE - 1} on the grid, "
                          f"received {grid.min():g} to {grid.max():g}")
     if not np.ptp(pixels[used], axis=0).max() > 0 or not np.ptp(grid[used], axis=0).max() > 0:
-        raise NotFittable(f"{name}: points must not all lie on one spot")
+        raise NotFittable(f"{name}: points must not all coincide")
     return Correspondences(grid, pixels, weights, photo.size)
 
 
@@ -58,8 +59,8 @@ def from_landmarks(pixels: np.ndarray, size: int, weights: np.ndarray | None = N
                    model: FaceModel | None = None) -> Correspondences:
     """The 68 landmarks (Multi-PIE order) seen at pixels (68, 2) of a crop of ``size`` px; weights (68,) px^-2, else 1.
 
-    Those of the jaw (0-16) count a tenth of that: on a turned head detectors place them on the outline, which is not
-    where the model has them. ValueError for other shapes.
+    Landmarks of the jaw (0-16) have a tenth of the weight: on a rotated head detectors place them on the outline, which
+    differs from the model's definition. ValueError for other shapes.
     """
     model = load_face_model() if model is None else model
     pixels = np.asarray(pixels, np.float64)

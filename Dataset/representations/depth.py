@@ -1,17 +1,17 @@
-"""Representation `depth`: how far the face is at each pixel, along the camera's axis (the `pix2pix` system's target).
+"""Representation `depth`: the depth of the face at each pixel, along the optical axis (target of `pix2pix`).
 
-A depth map is (H, W) float32, millimetres along the optical axis at pixel centres (`Dataset/geometry/camera.py`); NaN is "no
-depth", never 0. Points are in the camera's world (the posed head frame: +y up, +z to the camera), row by row.
+A depth map is (H, W) float32, millimetres along the optical axis at pixel centres (`Dataset/geometry/camera.py`); NaN
+is "no depth", never 0. Points are in the camera's world (the posed head frame: +y up, +z to the camera), row by row.
 
-What a network predicts (`encode_depth`) cannot be that distance: a crop does not show it. It is how far each place
-lies behind the face's nearest one, as a share of a range:
+A network cannot predict the absolute distance from a crop. It predicts (`encode_depth`) the depth relative to the
+nearest point of the face, normalised by a range:
 
-    value = 1 - 2 (depth - near) / (far - near)     the nearest place +1, `far` and what has no depth -1
+    value = 1 - 2 (depth - near) / (far - near)     +1 at the nearest point, -1 at `far` and where there is no depth
 
-near is the map's own smallest depth. far - near is one side of the crop at near's distance, where the focal length is
-known: then a face keeps its values when it comes nearer or is enlarged, and decoded points are right up to one
-similarity, which every metric here takes away. Without it it is RANGE mm. The meaning is that of the Texas 3D range
-pictures (8 bits, 255 nearest, 0 no face). What is lost: the distance, with it the true size, and perspective.
+near is the smallest depth of the map. far - near is the length of one side of the crop at depth near if the focal
+length is known: the values then do not change with distance or enlargement, and decoded points are correct up to a
+similarity, which all metrics here remove. Otherwise it is RANGE mm. The convention is that of the Texas 3D range images
+(8 bits, 255 nearest, 0 no face). Lost are the distance, and with it the true size and the perspective.
 """
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.sampling import sample
 from Dataset.rendering.raycast import Scene
 
-RANGE = 200.0           # mm: about what a crop of a face shows from side to side
-DISTANCE = 800.0        # mm: of a face from a camera of which nothing is known
+RANGE = 200.0           # mm: about the width of a crop of a face
+DISTANCE = 800.0        # mm: assumed distance of an unknown camera
 BACKGROUND = -1.0       # the value of "no depth"
-THRESHOLD = -0.9        # values below are no depth: a network comes near -1, and a face's own lie far above
-LEVELS = 255            # of an 8-bit picture; 0 is no depth
-LARGE = 0.1             # of the largest part's pixels: a smaller one is a speck
-STEEPEST = 80.0         # degrees between a triangle's plane and the image's: steeper is a jump, not a surface
+THRESHOLD = -0.9        # values below are no depth: the background is predicted near -1, a face far above
+LEVELS = 255            # of an 8-bit image; 0 is no depth
+LARGE = 0.1             # of the largest part's pixels: smaller parts are removed
+STEEPEST = 80.0         # degrees between a triangle and the image plane: steeper triangles are depth discontinuities
 
 
 class DepthRange(NamedTuple):
@@ -42,7 +42,7 @@ class DepthRange(NamedTuple):
 
 
 def encode(surface: Mesh | Scene, camera: Camera) -> np.ndarray:
-    """What a camera sees of a mesh in its world: (height, width) float32 mm, NaN where there is nothing."""
+    """The depth map of a mesh in the camera's world: (height, width) float32 mm, NaN where nothing is hit."""
     scene = surface if isinstance(surface, Scene) else Scene(surface.vertices, surface.triangles)
     return scene.cast(camera).depth.astype(np.float32)
 
@@ -64,8 +64,7 @@ def triangulate(depth: np.ndarray, camera: Camera, image: np.ndarray | None = No
     every  n: only each n-th row and column is used (for wireframes that can be seen)
 
     Left out are triangles with a corner without depth, and those steeper than `steepest` degrees: neighbours differ in
-    depth by more than tan(steepest) times the pixel's size there, which is a jump from one thing to the next. Vertices
-    that no triangle uses stay.
+    depth by more than tan(steepest) times the pixel's size there, which is a discontinuity. Unused vertices are kept.
     """
     thin = np.full(np.shape(depth), np.nan)
     thin[::every, ::every] = np.asarray(depth)[::every, ::every]
@@ -83,8 +82,8 @@ def triangulate(depth: np.ndarray, camera: Camera, image: np.ndarray | None = No
 
 
 def surface_points(depth: np.ndarray, camera: Camera, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Points (count, 3) float64 mm, even over a depth map's surface, for the metrics of clouds (Evaluation/): pixels
-    alone would be dense in the middle of a face and sparse at its sides. ValueError "no depth" where there is none."""
+    """Points (count, 3) float64 mm, uniform by area on the surface of a depth map, for the metrics of clouds: the
+    pixels themselves are denser in the middle of a face than at its sides. ValueError "no depth" for an empty map."""
     mesh = triangulate(depth, camera)
     if not len(mesh.triangles):
         raise NotFittable("no depth: the map has no surface to take points from")
@@ -92,8 +91,8 @@ def surface_points(depth: np.ndarray, camera: Camera, count: int, rng: np.random
 
 
 def depth_range(depth: np.ndarray, focal: float | None = None) -> DepthRange:
-    """The range of a depth map (S, S) mm, NaN where it counts for nothing: from its smallest depth over one side of the
-    crop there (focal: pixels), or over RANGE mm. Of a map without any depth: (DISTANCE, DISTANCE + RANGE)."""
+    """The range of a depth map (S, S) mm, NaN for none: from its smallest depth over one side of the crop there
+    (focal: pixels), or over RANGE mm. Of a map without any depth: (DISTANCE, DISTANCE + RANGE)."""
     depth = np.asarray(depth)
     if focal is not None and not focal > 0:
         raise ValueError(f"depth: a focal length is positive, received {focal}")
@@ -106,12 +105,12 @@ def depth_range(depth: np.ndarray, focal: float | None = None) -> DepthRange:
 def encode_depth(depth: np.ndarray, mask: np.ndarray | None = None, focal: float | None = None) -> np.ndarray:
     """A depth map as the network predicts it: (S, S) float32 mm, NaN for none -> (S, S, 1) float32 in [-1, 1].
 
-    mask   (S, S) bool: the face; what lies outside it is as if it had no depth. None: all that has a depth
+    mask   (S, S) bool: the face; pixels outside have no depth. None: all pixels with a depth
     focal  of the camera, px: the range is then one side of the crop; None: RANGE mm
 
-    The nearest place of the face is +1, no depth is -1. What lies beyond the range, and would be taken for nothing, is
-    the last value above it that 8 bits hold. All -1 where there is no face. ValueError for wrong shapes and a
-    depth that is not positive.
+    The nearest point of the face is +1, no depth is -1. Depths beyond the range are clipped to the smallest value above
+    -1 that 8 bits hold, so that they differ from no depth. All -1 where there is no face. ValueError for wrong shapes
+    and a depth that is not positive.
     """
     depth = _checked(depth)
     if mask is not None:
@@ -127,8 +126,8 @@ def decode_depth(values: np.ndarray, limits: DepthRange = DepthRange(DISTANCE, D
                  threshold: float = THRESHOLD) -> np.ndarray:
     """The inverse of `encode_depth`: (S, S) or (S, S, 1) values in [-1, 1] -> (S, S) float32 mm.
 
-    limits     `depth_range` of the map that was encoded gives its depths back. Of a photo's it is unknown: the default
-               is a guess, by which depths are right up to an offset (near) and a scale (far - near)
+    limits     `depth_range` of the encoded map restores its depths. For a photo the range is unknown: with the default
+               depths are correct up to an offset (near) and a scale (far - near)
     threshold  values below it have no depth (NaN); NaN stays NaN
     """
     values = np.asarray(values, np.float32)
@@ -143,9 +142,8 @@ def decode_depth(values: np.ndarray, limits: DepthRange = DepthRange(DISTANCE, D
 
 
 def large_parts(depth: np.ndarray) -> np.ndarray:
-    """A depth map (H, W) with its connected parts of at least LARGE of the largest one's pixels, NaN elsewhere: glasses
-    cut a face in two, but what a network sees beside one, specks, would draw a fit away from it and become blobs of a
-    surface."""
+    """A depth map (H, W) with its connected parts of at least LARGE of the largest one's pixels, NaN elsewhere. Glasses
+    can split a face in two; smaller parts are false predictions, which would distort a fit and a surface."""
     parts, count = ndimage.label(np.isfinite(depth))
     if count < 2:
         return depth
@@ -154,33 +152,34 @@ def large_parts(depth: np.ndarray) -> np.ndarray:
     return np.where((pixels >= max(1, LARGE * pixels.max()))[parts], depth, np.float32(np.nan))
 
 
-def to_picture(values: np.ndarray) -> np.ndarray:
-    """Values (S, S) or (S, S, 1) in [-1, 1] as an 8-bit picture (S, S): 255 nearest, 0 no depth; half a level is lost.
+def to_image(values: np.ndarray) -> np.ndarray:
+    """Values (S, S) or (S, S, 1) in [-1, 1] as an 8-bit image (S, S): 255 nearest, 0 no depth; rounded to half a level.
     """
     values = np.asarray(values, np.float64).reshape(np.shape(values)[:2])
     return np.rint((np.clip(np.nan_to_num(values, nan=BACKGROUND), -1, 1) + 1) / 2 * LEVELS).astype(np.uint8)
 
 
-def from_picture(picture: np.ndarray, share: float | None = None) -> np.ndarray:
-    """An 8-bit picture (S, S), 255 nearest, 0 no depth, as values (S, S, 1) float32 in [-1, 1].
+def from_image(image: np.ndarray, share: float | None = None) -> np.ndarray:
+    """An 8-bit image (S, S), 255 nearest, 0 no depth, as values (S, S, 1) float32 in [-1, 1].
 
-    share  of the range of values (one side of the crop), how much the 255 levels span; None: the whole range. What
-           lies beyond it is the last value above -1 that 8 bits hold. ValueError for one that is not positive.
+    share  the depth range of the 255 levels, as a fraction of the range of values (one side of the crop); None: 1.
+           Depths beyond the range are clipped to the smallest value above -1 that 8 bits hold. ValueError for one that
+           is not positive.
     """
-    picture = np.asarray(picture)
-    if picture.ndim != 2 or picture.dtype != np.uint8:
-        raise ValueError(f"depth: a depth picture is (S, S) uint8, received {picture.shape} {picture.dtype}")
+    image = np.asarray(image)
+    if image.ndim != 2 or image.dtype != np.uint8:
+        raise ValueError(f"depth: a depth image is (S, S) uint8, received {image.shape} {image.dtype}")
     if share is not None and not share > 0:
-        raise ValueError(f"depth: the share of a depth picture's levels is positive, received {share}")
-    values = picture.astype(np.float32) * (2 / LEVELS) - 1
+        raise ValueError(f"depth: share, the depth range of an image's levels, is positive, received {share}")
+    values = image.astype(np.float32) * (2 / LEVELS) - 1
     if share is not None:
-        values = np.where(picture > 0, np.maximum(1 - share * (1 - values), -1 + 2 / LEVELS), BACKGROUND)
+        values = np.where(image > 0, np.maximum(1 - share * (1 - values), -1 + 2 / LEVELS), BACKGROUND)
     return values.astype(np.float32)[..., None]
 
 
 def assumed_camera(size: int, limits: DepthRange = DepthRange(DISTANCE, DISTANCE + RANGE)) -> Camera:
-    """The camera of a crop of which nothing is known: it looks at the crop's middle, and one side of the crop is as
-    long as the range, at near's distance; the world's origin lies there, too."""
+    """The camera assumed for a crop: it looks at the middle of the crop, one side of which is as long as the range at
+    depth near; the world's origin lies there, too."""
     return look_at_face(size, limits.near, size * limits.near / (limits.far - limits.near))
 
 

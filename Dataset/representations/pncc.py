@@ -1,9 +1,9 @@
-"""The rendering unit: coefficients -> PNCC and normals, the six channels that tell the coarse network where its last
-guess lies (Endrawis 2018, 2.4.3; PNCC: Zhu et al. 2016, "Face alignment across large poses", section 3.2).
+"""The rendering unit: coefficients -> PNCC and normals, the six input channels that show the network `coarse` its
+current estimate (Endrawis 2018, 2.4.3; PNCC: Zhu et al. 2016, "Face alignment across large poses", section 3.2).
 
-PNCC, *projected normalised coordinate code*: each place of the face has the colour of its place on the mean face, whose
-bounding box is stretched to [0, 1]: x from the subject's right to his left, y up, z from the back of the head to the
-nose. It says which place of the face a pixel shows, whoever the person is; the normals say how it is turned there.
+PNCC, *projected normalised coordinate code*: each point of the face has the colour of its position on the mean face,
+whose bounding box is scaled to [0, 1]: x from the subject's right to the left, y up, z from the back of the head to the
+nose. It encodes which point of the face a pixel shows, for any subject; the normals encode its orientation.
 """
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class RenderingUnit:
     """PNCC and normals of any face of a model; `unit(coefficients, size)` -> (S, S, 6) float32.
 
     Channels: PNCC x, y, z in [0, 1], then the normal's x, y, z in the upright camera frame (x right, y up, z to the
-    camera) as (n + 1) / 2 in [0, 1]; 0 where no face is. Weak perspective, as the coefficients say. Thread-safe.
+    camera) as (n + 1) / 2 in [0, 1]; 0 where there is no face. Weak perspective. Thread-safe.
 
-    subdivided: one Catmull-Clark level finer, 19,237 vertices in place of 4,881.
+    subdivided: one Catmull-Clark level finer, 19,237 vertices instead of 4,881.
     """
 
     def __init__(self, model: FaceModel | None = None, subdivided: bool = False):

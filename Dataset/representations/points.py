@@ -1,6 +1,6 @@
-"""Representation `points`: the face as a 128x128 grid of places, in a fixed order (the `convlstm` system's target).
+"""Representation `points`: the face as an ordered grid of 128x128 points (target of `convlstm`).
 
-Grid point (row, column) is the same place on every face: row 0 is the forehead's rim, the last row the jaw's;
+Grid point (row, column) corresponds across all faces: row 0 is the forehead's boundary, the last row the jaw's;
 column 0 is the subject's right (image left). Flattened row by row it is the ordered cloud (16384, 3). Eyes
 and mouth are closed by strips between the lids and between the lips, so that every point is valid for every
 identity and expression.
@@ -23,7 +23,7 @@ def encode(vertices: np.ndarray, size: int = SIZE, model: FaceModel | None = Non
     """The grid (size, size, 3) float64 of a face's vertices (V, 3), in their unit.
 
     One product with a constant sparse matrix (`FaceModel.grid_matrix`): subdivision and gather in one.
-    Coarser grids are the 128x128 one sampled bilinearly at `grid_steps(size)`: the rim stays the rim. `model`
+    Coarser grids are the 128x128 one sampled bilinearly at `grid_steps(size)`: the boundary is kept. `model`
     defaults to the built-in face. ValueError for a wrong vertex count or size.
     """
     model = load_face_model() if model is None else model
@@ -75,10 +75,10 @@ def grid_triangles(size: int = SIZE) -> np.ndarray:
 
 
 def grid_landmarks(grid: np.ndarray, model: FaceModel | None = None) -> np.ndarray:
-    """The 68 landmarks (68, 3) of a grid (n, n, 3) or flattened (n * n, 3), by bilinear weights at stored places.
+    """The 68 landmarks (68, 3) of a grid (n, n, 3) or flattened (n * n, 3), by bilinear interpolation.
 
-    The places are those of the 128x128 grid nearest to each landmark on the mean face: landmarks outside the
-    grid (the upper ends of the jaw line, 0 and 16) are given as the rim's nearest place.
+    Their grid positions are the nearest ones to each landmark on the mean face: landmarks outside the grid (the upper
+    ends of the jaw line, 0 and 16) are replaced by the nearest point of the boundary.
     """
     model = load_face_model() if model is None else model
     points = decode(grid)
@@ -89,6 +89,7 @@ def grid_landmarks(grid: np.ndarray, model: FaceModel | None = None) -> np.ndarr
 
 
 def coarser(grid: np.ndarray, size: int) -> np.ndarray:
-    """The grid (128, 128, 3) at fewer places, (size, size, 3): bilinear, rim on rim. ValueError as `grid_steps`."""
+    """The grid (128, 128, 3) resampled to (size, size, 3): bilinear, keeping the boundary. ValueError as
+    `grid_steps`."""
     steps = grid_steps(size)
     return grid if size == SIZE else bilinear(grid, *np.meshgrid(steps, steps, indexing="ij"))

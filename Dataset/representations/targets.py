@@ -1,4 +1,4 @@
-"""Ground truths of the built-in face's people as a network is asked for them: without what no picture shows."""
+"""Training targets: the grids of subjects without scale, position and rotation, which an image does not determine."""
 from __future__ import annotations
 
 import numpy as np
@@ -13,8 +13,8 @@ TEMPLATE_SUBJECTS = 200           # whose mean is the template
 class Targets:
     """Identity coefficients -> ordered grids brought onto a template: (P, N, 3) float32 in the unit sphere.
 
-    What no picture shows is taken away before a network is asked for it: size (the thesis's unit sphere), and with it
-    place and turn, by the similarity that brings each face nearest to the template.
+    Scale (the thesis's unit sphere), position and rotation are removed by the similarity that aligns each face with the
+    template.
     """
 
     def __init__(self, model: FaceModel, points: int, template: np.ndarray | None = None) -> None:
@@ -29,7 +29,7 @@ class Targets:
         return (self.mean + np.asarray(identity, np.float32) @ self.basis).reshape(len(identity), -1, 3)
 
     def make_template(self, identity: np.ndarray) -> np.ndarray:
-        """The mean of people (P, 200) in the unit sphere, itself in the unit sphere: (N, 3) float32; kept."""
+        """The mean of subjects (P, 200) in the unit sphere, itself in the unit sphere: (N, 3) float32; kept."""
         scaled = np.mean([to_unit_sphere(points)[0] for points in self.raw(identity)], axis=0)
         self.template = to_unit_sphere(scaled)[0].astype(np.float32)
         return self.template
@@ -45,7 +45,8 @@ class Targets:
 
 
 def targets_on_template(points: int, model: FaceModel) -> Targets:
-    """Truths of N points on the mean of random people of the face model: the same template whoever trains."""
+    """Targets of N points, with the mean of random subjects of the face model as the template: the same for every
+    run."""
     targets = Targets(model, points)
     targets.make_template(np.random.default_rng(0).standard_normal((TEMPLATE_SUBJECTS, len(model.identity))))
     return targets

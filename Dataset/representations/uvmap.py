@@ -1,13 +1,14 @@
-"""Representation `uvmap`: for every pixel of a picture the place of the face that it shows (the `uvnet` system's
-target; Ronkainen 2017, sections 3.2 and 3.3).
+"""Representation `uvmap`: for every pixel of an image the texture coordinates of the point of the face that it shows
+(target of `uvnet`; Ronkainen 2017, sections 3.2 and 3.3).
 
-UV is a place in the texture square of the face's 128x128 ordered grid (docs/conventions.md): grid place (row r,
-column c), continuous, is u = (c + 1/2) / 128, v = 1 - (r + 1/2) / 128, and the face uses the whole square. UV is taken
-at pixel centres without antialiasing, since the mean of two places is a third one; the mask holds the pixels of which
-all 64 samples show the face, so that border pixels fall out.
+UV coordinates refer to the texture square of the 128x128 ordered grid (docs/conventions.md): grid position (row r,
+column c), continuous, is u = (c + 1/2) / 128, v = 1 - (r + 1/2) / 128, and the face uses the whole square. UV is
+sampled at pixel centres without antialiasing, since UV coordinates cannot be averaged across a discontinuity. The mask
+contains the pixels of which all 64 samples show the face, which excludes border pixels.
 
-On the skin UV runs linearly over each triangle of the model. In eyes and mouth, which the grid closes by strips
-between the lids and between the lips, UV is where the ray meets the strip: what lies behind it moves on its own.
+On the skin UV is linear over each triangle of the model. In eyes and mouth, which the grid closes by strips between the
+lids and between the lips, UV is that of the intersection of the ray with the strip, since eyeballs, teeth and tongue
+move independently of the skin.
 """
 from __future__ import annotations
 
@@ -28,36 +29,36 @@ from Dataset.representations.correspondences import Correspondences
 
 SIZE = points.SIZE
 SPLIT = 8               # 8x8 samples of a pixel
-NOTHING, OTHER = -1, -2         # in place of a triangle of the model: nothing is hit, or something else is
-_NEAR = 1.0             # mm: a point of the grid that is farther off lies on a strip, not on the skin
-_OFF = 7.5              # mm: skin that is farther from the grid, continued over its rim, is none of the face
-_BOUNDARY = 6                # cells by which it is continued
-_PRIOR = 0.1            # weight of a vertex's own nearest place, in points of the grid
-_AROUND = np.ones((11, 11), np.uint8)       # cells about a strip that go with it: it is often thinner than one
-NONE, PART, ALL = 0, 1, 2         # of a triangle is face; of PART what lies within the grid
+NOTHING, OTHER = -1, -2         # instead of a triangle of the model: nothing is hit, or another object
+_NEAR = 1.0             # mm: grid points farther from the skin lie on a strip
+_OFF = 7.5              # mm: skin farther from the grid, extrapolated beyond its boundary, is not part of the face
+_BOUNDARY = 6                # cells of this extrapolation
+_PRIOR = 0.1            # weight of a vertex's nearest grid position, relative to one grid point
+_AROUND = np.ones((11, 11), np.uint8)       # cells around a strip that belong to it: it is often thinner than one cell
+NONE, PART, ALL = 0, 1, 2         # how much of a triangle is face; of PART what lies within the grid
 _FIRST, _LAST = 0.5 / SIZE, 1 - 0.5 / SIZE      # u or v of the grid's first and last lines
 _QUICK = np.array([0, SPLIT - 1, SPLIT * (SPLIT - 1), SPLIT * SPLIT - 1])       # samples in a pixel's corners
 
 
 class UVMap(NamedTuple):
     """uv        (H, W, 2) float32 in [0, 1], NaN where mask is False
-    mask      (H, W) bool: all of the pixel shows the face, whatever stands before it (hair, glasses, a hand); parts
-              of the head itself that hide others count
-    occluded  (H, W) bool: mask, and nothing stands before the pixel's centre
+    mask      (H, W) bool: the whole pixel shows the face, ignoring hair, glasses and other objects in front of it, but
+              not occlusion by the head itself
+    visible_mask  (H, W) bool: mask, and nothing is in front of the pixel's centre
     """
 
     uv: np.ndarray
     mask: np.ndarray
-    occluded: np.ndarray
+    visible_mask: np.ndarray
 
 
 class Atlas(NamedTuple):
-    """Where a model's triangles lie in the square.
+    """The triangles of a model in the texture square.
 
     corners  (F, 3, 2) float32 u, v of skin, beyond [0, 1] outside the grid
     face     (F,) uint8, NONE, PART or ALL of it is face; inside (F,) bool, eyes and mouth, which are ALL
-    strips   (M, 3) int64, triangles that close these, over K points of the grid: strip_uv (K, 2) float32, strip_matrix
-             (K, V) from the model's vertices
+    strips   (M, 3) int64, triangles that close eyes and mouth, over K points of the grid: strip_uv (K, 2) float32,
+             strip_matrix (K, V) from the model's vertices
     """
 
     corners: np.ndarray
@@ -75,20 +76,20 @@ def grid_positions(uv: np.ndarray) -> np.ndarray:
 
 
 def grid_uv(positions: np.ndarray) -> np.ndarray:
-    """Row, column (..., 2) on the 128x128 grid -> u, v (..., 2) float64: what `grid_places` undoes."""
+    """Row, column (..., 2) on the 128x128 grid -> u, v (..., 2) float64: the inverse of `grid_positions`."""
     positions = np.asarray(positions, np.float64)
     return np.stack([(positions[..., 1] + 0.5) / SIZE, 1 - (positions[..., 0] + 0.5) / SIZE], -1)
 
 
 def encode(vertices: np.ndarray, camera: Camera, size: int | None = None, model: FaceModel | None = None,
            numbers: np.ndarray | None = None, seen: Hits | None = None, threads: int = 0) -> UVMap:
-    """What ``camera`` sees of a posed face.
+    """The UV map of a posed face, as ``camera`` sees it.
 
     vertices  (V, 3) mm of the model, in the camera's world
-    size      side of the map, px, for a camera of a square picture; None: the camera's own pixels
-    numbers   of the model's triangles that are there, (N,); None: all but the lashes
-    seen      the picture's first hits, where they are known: triangle (H, W) is one of the model's numbers, NOTHING or
-              OTHER (what stands before the face); None: nothing stands before it
+    size      side of the map, px, for a camera of a square image; None: the camera's own pixels
+    numbers   (N,), the triangles of the model to draw; None: all but the lashes
+    seen      the first hits of the image, if known: triangle (H, W) is a triangle of the model, NOTHING or OTHER (an
+              object in front of the face); None: nothing is in front of the face
 
     ValueError for vertices or hits of another shape.
     """
@@ -109,21 +110,21 @@ def encode(vertices: np.ndarray, camera: Camera, size: int | None = None, model:
 
 
 def erode(mask: np.ndarray) -> np.ndarray:
-    """A mask (H, W), bool or uint8, without the pixels that have one outside it among their eight neighbours; beyond
-    the picture's border counts as inside. Same dtype. (Section 3.5: where differences of neighbours stay within.)"""
+    """A mask (H, W), bool or uint8, eroded by one pixel (8 neighbours); beyond the image's border counts as inside.
+    Same dtype. (Section 3.5: the pixels whose differences to neighbours stay within the mask.)"""
     return cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(mask.dtype)
 
 
 def decode(uv: UVMap | np.ndarray, mask: np.ndarray | None = None, weights: np.ndarray | None = None,
            stride: int = 1) -> Correspondences:
-    """Pixels and places of a map, row by row.
+    """The correspondences between pixels and grid positions of a map, row by row.
 
     uv       a `UVMap` (its own mask is used where none is given), or (S, S, 2), finite within the mask
     mask     (S, S) bool; none and no `UVMap`: where uv is finite
     weights  (S, S) >= 0; None: 1
-    stride   only every so many pixels in either direction, beginning in the middle of the first such block
+    stride   use every stride-th pixel in either direction, from the middle of the first block
 
-    Places are clipped to the grid. ValueError for other shapes.
+    Positions are clipped to the grid. ValueError for other shapes.
     """
     if isinstance(uv, UVMap):
         uv, mask = uv.uv, uv.mask if mask is None else mask
@@ -145,7 +146,7 @@ def decode(uv: UVMap | np.ndarray, mask: np.ndarray | None = None, weights: np.n
 
 @lru_cache(maxsize=2)
 def drawn_triangles(model: FaceModel) -> np.ndarray:
-    """Numbers (N,) int64 of the model's triangles that pictures show: all but the lashes."""
+    """The triangles of the model (N,) int64 that are drawn: all but the lashes."""
     return np.setdiff1d(np.arange(len(model.triangles)), model.region("lashes"))
 
 
@@ -153,9 +154,9 @@ def drawn_triangles(model: FaceModel) -> np.ndarray:
 def atlas(model: FaceModel) -> Atlas:
     """The atlas of a model, laid out on its mean face.
 
-    A vertex's place is the one with which the points of the grid, each at the nearest point of the skin, come out best
-    in the least squares sense: over triangles of 5 mm that is twice as near as the vertex's own nearest place, which
-    only decides where no point of the grid is near.
+    The grid positions of the vertices are a least-squares fit to the grid points, each at its closest point on the
+    skin. Over triangles of 5 mm the error is half of that of the closest grid position of each vertex, which serves as
+    the prior where no grid point is near.
     """
     mean, skin = np.asarray(model.mean, np.float64), model.triangles[model.region("skin")]
     grid = points.encode(mean, model=model)
@@ -171,7 +172,7 @@ def atlas(model: FaceModel) -> Atlas:
 
     skin, lashes = (np.isin(np.arange(len(model.triangles)), model.region(name)) for name in ("skin", "lashes"))
     uv = grid_uv(fitted)[model.triangles].astype(np.float32)
-    uv[~skin] = 0.5         # until its ray meets the strip
+    uv[~skin] = 0.5         # replaced by the intersection with the strip
     low, high = uv.min(1), uv.max(1)
     face = np.where((low >= _FIRST).all(1) & (high <= _LAST).all(1), ALL, PART).astype(np.uint8)
     face[lashes | (high < _FIRST).any(1) | (low > _LAST).any(1)] = NONE
@@ -181,8 +182,8 @@ def atlas(model: FaceModel) -> Atlas:
 
 
 def _nearest_positions(vertices: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row, column (V, 2) of the nearest points of a grid's surface, continued by _RIM cells on all sides, and their
-    distances (V,), mm."""
+    """Row, column (V, 2) of the nearest points of a grid's surface, continued by _BOUNDARY cells on all sides, and
+    their distances (V,), mm."""
     for axis in (0, 1):
         lines = np.moveaxis(grid, axis, 0)
         steps = np.arange(1, _BOUNDARY + 1).reshape(-1, 1, 1)
@@ -196,7 +197,7 @@ def _nearest_positions(vertices: np.ndarray, grid: np.ndarray) -> tuple[np.ndarr
 
 
 def _strips(model: FaceModel) -> tuple[np.ndarray, np.ndarray, sparse.csr_matrix]:
-    """The grid's triangles in eyes and mouth: around points whose three vertices share no piece of skin."""
+    """The grid's triangles in eyes and mouth: around points whose three vertices belong to no common quad of skin."""
     level = model._subdivision
     quads = level.quads[model.subdivided_regions[::2] == model.region_names.index("skin")]
     on = sparse.csr_matrix((np.ones(quads.size), (quads.ravel(), np.repeat(np.arange(len(quads)), 4))),
@@ -212,8 +213,8 @@ def _strips(model: FaceModel) -> tuple[np.ndarray, np.ndarray, sparse.csr_matrix
 
 
 def _facing(vertices: np.ndarray, model: FaceModel, numbers: np.ndarray, camera: Camera) -> np.ndarray:
-    """Those of the triangles that turn their outer side to the camera: of a closed head no ray meets another first, and
-    building the tree over the others is a third of its time."""
+    """The triangles that face the camera. No ray hits another triangle of a closed head first, and leaving them out
+    saves a third of the time to build the tree."""
     positions = (vertices - camera.position()).astype(np.float32).T
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = (positions[:, corner] for corner in model.triangles[numbers].T)
     return numbers[ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx) < 0]
@@ -244,7 +245,7 @@ def _positions(chart: Atlas, hits: Hits) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shown(chart: Atlas, triangle: np.ndarray, barycentric: np.ndarray) -> np.ndarray:
-    """Whether hits (N, K) of the model's triangles show the face: as `_places`, without the places."""
+    """Whether hits (N, K) of the model's triangles show the face: as `_positions`, without the UV coordinates."""
     kind = np.where(triangle >= 0, chart.face[triangle], NONE)
     shown = kind == ALL
     boundary = kind == PART
@@ -255,7 +256,8 @@ def _shown(chart: Atlas, triangle: np.ndarray, barycentric: np.ndarray) -> np.nd
 
 def _close(chart: Atlas, vertices: np.ndarray, camera: Camera, hits: Hits, uv: np.ndarray, face: np.ndarray,
            threads: int) -> None:
-    """UV of what shows eyes or mouth, in place: where its ray meets the strip; where it meets none it is no face."""
+    """Set the UV of pixels that show eyes or mouth, in place, to that of the strip which their ray hits; pixels whose
+    ray hits no strip are no face."""
     row, column = np.nonzero(face & chart.inside[hits.triangle])
     if len(row) == 0:
         return
@@ -269,8 +271,8 @@ def _close(chart: Atlas, vertices: np.ndarray, camera: Camera, hits: Hits, uv: n
 
 def _whole(chart: Atlas, head: Scene, numbers: np.ndarray, camera: Camera, face: np.ndarray,
            everywhere: bool = False) -> np.ndarray:
-    """Pixels (H, W) of which all 64 samples show the face. Only those are sampled whose centre does and a neighbour's
-    does not, or at the picture's border; everywhere: all, the slow twin."""
+    """Pixels (H, W) of which all 64 samples show the face. Only pixels at the border of the face or of the image are
+    sampled; everywhere: all pixels, the slow twin."""
     number = np.append(numbers, NOTHING)
     ring = np.ones((3, 3), np.uint8)
     sure = cv2.erode(face.astype(np.uint8), ring, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0

@@ -1,17 +1,17 @@
-"""Representation `volume`: which voxels a face fills, aligned with the picture (the `vrn` system's target; Jackson et
-al. 2017 as reviewed in the seed: 192x192x200 for a crop of 192x192).
+"""Representation `volume`: the voxels that a face occupies, aligned with the image (target of `vrn`; Jackson et al.
+2017: 192x192x200 for a crop of 192x192).
 
-A volume is (S, S, D): row, column, layer. Voxel (r, c, k) stands under pixel (r, c); layer 0 is the nearest to the
+A volume is (S, S, D): row, column, layer. Voxel (r, c, k) lies under pixel (r, c); layer 0 is the nearest to the
 camera. **Voxel coordinates** (x, y, z) are float64: x, y pixels of the crop as everywhere (the first pixel's centre is
 0.5), z layers, from 0 (the front of layer 0) to D. With x right, y down, z away they are right-handed. One layer is as
 long as one pixel is wide at the middle plane z = D / 2, which lies halfway between the solid's nearest and farthest
-vertex: so a face keeps its proportions, wherever it stands. x and y are those of the perspective picture; what
-perspective does is left in the volume, and goes with `Frame.world`, where the focal length is known or guessed.
+vertex: so a face keeps its proportions at any distance. x and y are those of the perspective image; `Frame.world`
+removes the perspective, where the focal length is known or assumed.
 
-What fills it is a closed mesh. The face is one: the ordered grid's surface (eyes and mouth closed by its strips),
-closed behind by the cone from its rim to the rim's centre (`solid`). A voxel is filled where its centre lies inside:
-where a ray has entered the mesh more often than it has left it. So hidden parts are filled as they are (in a profile
-there is air between nose and far cheek); filling from the first hit to the last could not leave it free.
+A closed mesh is voxelised. Of a face it is the surface of the ordered grid (eyes and mouth closed by its strips),
+closed behind by the cone from its boundary to the boundary's centre (`solid`). A voxel is filled if its centre lies
+inside, where a ray has entered the mesh more often than it has left it. So concavities stay empty (in a profile,
+between nose and far cheek), which filling from the first hit to the last would close.
 """
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from Dataset.representations import points
 SIZE, LAYERS = 192, 200         # the paper's
 LEVEL = 0.5                     # of the sigmoid values: the surface
 SOLID = 64                      # side of the ordered grid that is filled: cells of 2 mm
-STEPS = 8                       # from the rim to its centre: small triangles are filled sooner
-FOCAL, DISTANCE = 4.2, 800.0    # of a crop of which nothing is known, in sides and mm: medians of Dataset.synthesis.renders
+STEPS = 8                       # rings from the boundary to its centre: small triangles are voxelised faster
+FOCAL, DISTANCE = 4.2, 800.0    # assumed for a photo, in sides and mm: medians of Dataset.synthesis.renders
 LIMITS = (8, 1024)              # of S and D: sizes from files are bounded
 MAX_BYTES = 2 ** 24            # of packed bits in a file: 512 x 512 x 512
 _NUDGE = np.array([3.1e-7, 1.7e-7])     # px: no ray goes through a vertex or along an edge
 
 
 class Frame(NamedTuple):
-    """Where a volume stands: its camera (of S x S pixels), D, and the depth (mm) of its middle plane."""
+    """The frame of a volume: its camera (of S x S pixels), D, and the depth (mm) of its middle plane."""
 
     camera: Camera
     layers: int
@@ -80,8 +80,8 @@ def frame_of(vertices: np.ndarray, camera: Camera, layers: int = LAYERS) -> Fram
 
 
 def estimate_frame(size: int, layers: int) -> Frame:
-    """The frame of a volume of which nothing is known: the usual camera of a crop; the world's origin, in mm, lies in
-    the middle of the middle plane."""
+    """The frame assumed for the volume of a photo: the usual camera of a crop; the world's origin, in mm, lies in the
+    middle of the middle plane."""
     return Frame(look_at_face(size, DISTANCE, FOCAL * size), layers, DISTANCE)
 
 
@@ -94,7 +94,8 @@ def solid_matrix(model: FaceModel, side: int = SOLID) -> sparse.csr_matrix:
                              (np.tile(np.arange(side), 2), np.concatenate([low, low + 1]))), (side, points.SIZE))
     grid = (sparse.kron(one, one) @ model.grid_matrix.astype(np.float64)).tocsr()
     boundary = _boundary(side)
-    picks = sparse.csr_matrix((np.ones(len(boundary)), (np.arange(len(boundary)), boundary)), (len(boundary), side * side))
+    rows = np.arange(len(boundary))
+    picks = sparse.csr_matrix((np.ones(len(boundary)), (rows, boundary)), (len(boundary), side * side))
     centre = sparse.csr_matrix(np.full((1, len(boundary)), 1 / len(boundary))) @ picks
     rings = [picks * (1 - k / STEPS) + sparse.vstack([centre] * len(boundary)) * (k / STEPS) for k in range(1, STEPS)]
     return (sparse.vstack([sparse.identity(side * side), *rings, centre]).tocsr() @ grid).tocsr()
@@ -127,17 +128,17 @@ def solid(vertices: np.ndarray, model: FaceModel, side: int = SOLID) -> Mesh:
 
 
 def encode(mesh: Mesh, camera: Camera, layers: int = LAYERS) -> np.ndarray:
-    """What a closed mesh (mm, the camera's world) fills: (S, S, D) bool, S the camera's side.
+    """Voxelise a closed mesh (mm, the camera's world): (S, S, D) bool, S the side of the camera's image.
 
-    What lies beyond the crop is cut off, what is nearer or farther than the layers, too. ValueError as `frame_of`.
+    Parts outside the crop or the layers are cut off. ValueError as `frame_of`.
     """
     return fill(frame_of(mesh.vertices, camera, layers).voxels(mesh.vertices), mesh.triangles, camera.width, layers)
 
 
 def fill(voxels: np.ndarray, triangles: np.ndarray, size: int, layers: int) -> np.ndarray:
     """The voxels (size, size, layers) bool whose centres lie in a closed mesh, vertices (V, 3) in voxel coordinates,
-    triangles (F, 3) counter-clockwise from outside. A mesh that crosses itself fills what any of it does. Of one turned
-    inside out (mirrored) nothing is filled: turn its triangles."""
+    triangles (F, 3) counter-clockwise from outside. A mesh that intersects itself fills the union of its parts. A
+    mesh that is inside out (mirrored) fills nothing: flip its triangles."""
     _check_size(size, size, layers)
     column, row, layer, sign = _crossings(np.asarray(voxels, np.float64), np.asarray(triangles), size)
     layer = np.clip(np.ceil(layer - 0.5), 0, layers).astype(np.int64)
@@ -210,7 +211,7 @@ def save_volume(path: str | os.PathLike[str], volume: np.ndarray) -> None:
 
 
 def load_volume(path: str | os.PathLike[str]) -> np.ndarray:
-    """What `save_volume` wrote: (S, S, D) bool. Nothing is unpacked before its size is known to be at most MOST_BYTES.
+    """What `save_volume` wrote: (S, S, D) bool. The size is checked against MAX_BYTES before anything is unpacked.
     ValueError, naming the file, for anything else."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -238,13 +239,13 @@ def _entry(archive: zipfile.ZipFile, name: str, kind: type, most: int) -> np.nda
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:
-    """Sigmoid values in [0, 1] as uint8, 255 certainly inside: half a level is lost."""
+    """Sigmoid values in [0, 1] as uint8, 255 inside; rounded to half a level."""
     return np.rint(255 * _checked(values)).astype(np.uint8)
 
 
 def from_bytes(values: np.ndarray) -> np.ndarray:
-    """uint8 -> sigmoid values float32 in [0, 1]. ValueError for anything else: of a uint8 volume read as int8 all that
-    is surely inside is negative, and what is left of the surface are blocks."""
+    """uint8 -> sigmoid values float32 in [0, 1]. ValueError for another dtype: in a uint8 volume that was read as
+    int8 the inside is negative."""
     values = np.asarray(values)
     if values.dtype != np.uint8:
         raise ValueError(f"volume: bytes are uint8 from 0 to 255, received {values.dtype}: read them as unsigned")
@@ -258,8 +259,8 @@ def decode(values: np.ndarray, image: np.ndarray | None = None) -> Mesh:
     image   (S, S, 3) uint8 BGR: the photo; each vertex has the colour (RGB) at its x, y, bilinear
 
     -> vertices in voxel coordinates, float64, triangles counter-clockwise from outside; open where the volume's border
-    cuts the face. Between the centres of a voxel outside and one inside the place is linear in their values. ValueError
-    "empty" where no surface is: nothing is above 0.5, or everything is.
+    cuts the face. Between the centres of a voxel outside and one inside the position is interpolated linearly.
+    ValueError "empty" if there is no surface: no value is above 0.5, or all are.
     """
     from skimage.measure import marching_cubes  # here: it takes a quarter of a second to import
 
@@ -274,8 +275,8 @@ def decode(values: np.ndarray, image: np.ndarray | None = None) -> Mesh:
 
 
 def colours_at(image: np.ndarray, voxels: np.ndarray) -> np.ndarray:
-    """What a photo (S, S, 3) uint8 BGR shows at x, y of voxel coordinates (N, 3): (N, 3) uint8 RGB, bilinear; its edge
-    is continued. A place that is hidden has the colour of what hides it."""
+    """The colours of a photo (S, S, 3) uint8 BGR at x, y of voxel coordinates (N, 3): (N, 3) uint8 RGB, bilinear;
+    border pixels are repeated. A hidden point has the colour of what hides it."""
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
         raise ValueError(f"volume: an image is (S, S, 3) uint8, received {image.shape} {image.dtype}")
@@ -299,7 +300,7 @@ def front(values: np.ndarray) -> np.ndarray:
 
 
 def front_depth(values: np.ndarray, frame: Frame | None = None) -> np.ndarray:
-    """`front` as a depth map (S, S) float32 mm, NaN for none, of the frame's camera; None: a guess."""
+    """`front` as a depth map (S, S) float32 mm, NaN for none, of the frame's camera; None: the assumed one."""
     values = np.asarray(values)
     frame = estimate_frame(values.shape[0], values.shape[2]) if frame is None else frame
     return (frame.middle + (front(values) - frame.layers / 2) / frame.scale).astype(np.float32)

@@ -2,9 +2,9 @@
 Across Large Poses: A 3D Solution"), for evaluation.
 
 A photo NAME.jpg has NAME.mat beside it: `pt3d_68` (3, 68), x to the right and y down in the photo's pixels, z towards
-the camera in the same unit from wherever; `Pose_Para` (1, 7): pitch, yaw, roll in radians, shift x, y, z in pixels,
-scale. The files are MATLAB's: the middle of the first pixel is (1, 1) there, (0.5, 0.5) here. 300W-LP has `pt2d`
-(2, 68) instead, without depth.
+the camera in the same unit with an arbitrary origin; `Pose_Para` (1, 7): pitch, yaw, roll in radians, shift x, y, z in
+pixels, scale. The files are MATLAB's: the middle of the first pixel is (1, 1) there, (0.5, 0.5) here. 300W-LP has
+`pt2d` (2, 68) instead, without depth.
 """
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 COUNT = 68
 MAX_BYTES = 1 << 24         # of a .mat file; the published ones have 20 to 400 kB
 MAX_PHOTOS = 200_000        # 300W-LP has 122,450
-FIRST_PIXEL = 0.5           # what MATLAB's pixel coordinates are too large by
+FIRST_PIXEL = 0.5           # offset between MATLAB's pixel coordinates and ours
 _NAMES = ("pt3d_68", "pt2d", "Pose_Para")
 
 
 class Photo(NamedTuple):
     """path of the photo; landmarks (68, 3) float64, Multi-PIE order: x, y in pixels as in docs/conventions.md, z in
-    pixels towards the camera from wherever, NaN where the file has none; pitch, yaw, roll in degrees, with the file's
-    signs."""
+    pixels towards the camera with an arbitrary origin, NaN where the file has none; pitch, yaw, roll in degrees, with
+    the file's signs."""
 
     path: Path
     landmarks: np.ndarray
@@ -39,7 +39,7 @@ class Photo(NamedTuple):
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """Bounding box x, y, w, h of the landmarks, px: what the field's errors are divided by."""
+        """Bounding box x, y, w, h of the landmarks, px, by whose size published errors are normalised."""
         low, high = self.landmarks[:, :2].min(0), self.landmarks[:, :2].max(0)
         return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
 

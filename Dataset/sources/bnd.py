@@ -8,19 +8,19 @@ Layout as published with BU-3DFE (Yin et al. 2006, figure of the 83 points), 0-b
     48-59 outer lip line, 60-67 inner lip line (loops: 2 corners, 5 or 3 points of each lip)
     68-82 the face's contour, from side to side through the chin
 
-Only these groups are relied on. Which point of a group is which, and which of the two eyes is the right one, is taken
-from the places: corners are a loop's ends in x, upper and lower points follow from y. So the order within a group
-does not matter, nor does it if a release counts the viewer's sides. **Checked on made files only**: there is no
-BU-4DFE here. A file whose groups do not lie as in a face (brows over eyes over nose over mouth over chin) is refused.
+Only these groups are used. The order within a group, and which eye is the right one, follow from the coordinates:
+corners are the ends of a loop in x, upper and lower points follow from y. So a release that counts the viewer's sides
+is read as well. **Tested on synthetic files only**: no copy of BU-4DFE was available. A file whose groups do not lie as
+in a face (brows over eyes over nose over mouth over chin) is refused.
 
     83                                     68 (Multi-PIE order, 0-based)
-    eye loops: corners and lids            36-41, 42-47 (lids at the shares of their length at which our mean face has
-                                           them: UPPER_LID, LOWER_LID)
+    eye loops: corners and lids            36-41, 42-47 (lids at the fractions of their length at which our mean face
+                                           has them: UPPER_LID, LOWER_LID)
     brow loops: their middle line          17-21, 22-26 (the same: BROW)
     42-47: its ends, the middle            31, 35, 33
     outer and inner lip lines              48-59, 60-67
     contour: its lowest point              8
-    36-41, the rest of the contour         not used: where they sit along their lines differs from ours
+    36-41, the rest of the contour         not used: their positions along the lines differ from ours
 """
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MAX_BYTES = 2**16
 EYES, BROWS = ((0, 8), (8, 16)), ((16, 26), (26, 36))
 NOSE, NOSTRILS, OUTER_LIPS, INNER_LIPS, CONTOUR = (36, 48), (42, 48), (48, 60), (60, 68), (68, 83)
 
-# Shares of a line's length, from the outer end to the inner one.
+# Fractions of a line's length, from the outer end to the inner one.
 UPPER_LID, LOWER_LID, BROW = (0.26, 0.67), (0.33, 0.77), (0.0, 0.3, 0.54, 0.77, 1.0)
 
 
@@ -101,7 +101,7 @@ def to_68(points: np.ndarray, name: str = "landmarks") -> Landmarks:
     ends, high, low = _lines(points[slice(*OUTER_LIPS)])
     found.update({48: ends[0], 54: ends[1], **dict(zip(range(49, 54), high)), **dict(zip(range(59, 54, -1), low))})
     ends, rest = _ends(points[slice(*INNER_LIPS)])
-    # Of a closed mouth both lines coincide: pairs by x stay pairs where a split by height would mix the lines.
+    # The lines of a closed mouth coincide: pairs are found by x, since a split by height would mix the lines.
     pairs = np.array([pair[np.argsort(-pair[:, 1], kind="stable")] for pair in rest.reshape(-1, 2, 3)])
     found.update({60: ends[0], 64: ends[1], **dict(zip((61, 62, 63), pairs[:, 0])),
                   **dict(zip((67, 66, 65), pairs[:, 1]))})
@@ -145,7 +145,7 @@ def _lines(loop: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _along(line: list[np.ndarray], shares: tuple[float, ...]) -> np.ndarray:
-    """Points at these shares of a line's length, (len(shares), 3)."""
+    """Points at these fractions of a line's length, (len(shares), 3)."""
     line = np.array(line)
     length = np.append(0, np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1)))
     return np.stack([np.interp(np.asarray(shares) * length[-1], length, column) for column in line.T], 1)

@@ -1,11 +1,11 @@
 """Raw BU-4DFE -> subject folders:  python -m Dataset.bu4dfe RAW OUT [--neutral FILE.csv] [--workers N] [flags]
 
 RAW holds F001/Angry/000.jpg + 000.wrl and so on: females F001-F058, males M001-M043, six expressions of about 100
-frames; BU_WrlViewer_V2/ and whatever else is there is passed over. OUT gets one folder a person (256x256 face crops,
-one .ply of 2^14 points in mm), dataset.json, split.json (who trains, validates, tests, by person), report.csv (each
+frames; other folders such as BU_WrlViewer_V2/ are ignored. OUT gets one folder a subject (256x256 face crops,
+one .ply of 2^14 points in mm), dataset.json, split.json (who trains, validates, tests, by subject), report.csv (each
 skipped subject and frame, each neutral frame) and neutral.jpg (those frames, to look at). With --order grid the
 ground truths are the scans registered to the built-in face, in the order of the 128x128 grid, and registration.json
-says how well each fits. After a kill the same command goes on with the people that are missing.
+says how well each fits. After a kill the same command continues with the missing subjects.
 """
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ import numpy as np
 
 from Dataset.geometry.sampling import METHODS
 from Dataset.io.atomic import folder_lock, remove_leftovers, write_text
+from Dataset.io.flags import fields_of
 from Dataset.io.images import read_image, write_image
+from Dataset.io.workers import run_jobs
 from Dataset.sources.bu4dfe_grid import describe, write_summary
 from Dataset.sources.bu4dfe_raw import EXPECTED, Neutral, check_neutral, find_subject_folders, read_neutral
 from Dataset.sources.bu4dfe_subject import Options, Row, as_settings, convert
 from Dataset.sources.subjects import DatasetInfo, open_dataset, split_by_subject, write_dataset_info, write_split
-from Dataset.synthesis.workers import run_jobs
 
 log = logging.getLogger(__name__)
-WORK, DONE = ".work", ".done"       # hidden in OUT: unfinished people; one report a finished or skipped person
+WORK, DONE = ".work", ".done"       # hidden in OUT: unfinished subjects; one report a finished or skipped subject
 REPORT, SHEET = "report.csv", "neutral.jpg"
 
 
@@ -48,11 +49,11 @@ class Job(NamedTuple):
 
 def convert_all(raw: Path, out: Path, options: Options, neutral: Neutral | None = None, workers: int = 1,
                 exclude: tuple[str, ...] = (), progress: Callable[..., Iterator[Any]] | None = None) -> list[Row]:
-    """Convert every person in `raw` into `out` -> the report's rows. The bytes do not depend on `workers`.
+    """Convert every subject in `raw` into `out` -> the rows of the report. The bytes do not depend on `workers`.
 
-    `progress(iterator, total=...)` wraps the finished people (tqdm). ValueError: no RAW, no people in it, OUT
-    made with other settings or by something else or being written to by another process, a scan whose axes are not
-    those assumed, nobody left. WorkerDied: a worker process was killed; the same call goes on.
+    `progress(iterator, total=...)` wraps the finished subjects (tqdm). ValueError: no RAW, no subjects in it, OUT
+    was made with other settings or by another program or is being written to by another process, a scan's axes are not
+    those assumed, no subject could be converted. WorkerDied: a worker process was killed; the same call continues.
     """
     if workers < 1:
         raise ValueError(f"--workers must be at least 1, got {workers}")
@@ -73,7 +74,7 @@ def convert_all(raw: Path, out: Path, options: Options, neutral: Neutral | None 
         if jobs:
             write_dataset_info(out, info)
             if len(jobs) < len(subjects):
-                log.info("%s: %d of %d people are there, going on", out, len(subjects) - len(jobs), len(subjects))
+                log.info("%s: %d of %d subjects are there, going on", out, len(subjects) - len(jobs), len(subjects))
         for _ in (progress or _silent)(run_jobs(_run, jobs, workers), total=len(jobs)):
             pass
         return _close(out, [path.name for path in subjects], info)
@@ -84,7 +85,7 @@ def _silent(results: Iterator[Any], total: int) -> Iterator[Any]:
 
 
 def _run(job: Job) -> str:
-    """One person, whole or not at all: made in a hidden folder that is renamed when it is complete."""
+    """Convert one subject in a hidden folder, which is renamed when it is complete."""
     name = job.raw.name
     work, target = job.out / WORK / name, job.out / name
     shutil.rmtree(work, ignore_errors=True)
@@ -99,16 +100,16 @@ def _run(job: Job) -> str:
 
 
 def _finished(out: Path, name: str) -> bool:
-    """Whether a person's folder is whole. Skipped people are tried again: the archive may have been mended."""
+    """Whether a subject's folder is complete. Skipped subjects are tried again: RAW may have been repaired."""
     return (out / name).is_dir() and (out / DONE / f"{name}.json").is_file()
 
 
 def _close(out: Path, subjects: list[str], info: DatasetInfo) -> list[Row]:
-    """Write the report, the split and the pictures to look at; mark OUT as complete."""
+    """Write the report, the split and the images to look at; mark OUT as complete."""
     rows = [Row(*row) for name in subjects for row in json.loads((out / DONE / f"{name}.json").read_text("utf-8"))]
     absent = [name for name in EXPECTED if name not in subjects]
     if absent:
-        rows.append(Row("", "", "", "missing", f"{len(absent)} of {len(EXPECTED)} people not in RAW or excluded: "
+        rows.append(Row("", "", "", "missing", f"{len(absent)} of {len(EXPECTED)} subjects not in RAW or excluded: "
                         + " ".join(absent)))
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([Row._fields, *rows])
@@ -116,20 +117,20 @@ def _close(out: Path, subjects: list[str], info: DatasetInfo) -> list[Row]:
     shutil.rmtree(out / WORK, ignore_errors=True)
     neutral = [row for row in rows if row.status == "neutral"]
     if not neutral:
-        raise ValueError(f"{out}: nobody could be converted; {out / REPORT} says why")
+        raise ValueError(f"{out}: no subject could be converted; {out / REPORT} says why")
     write_image(out / SHEET, _sheet([out / r.subject / f"{r.expression}_{r.frame}.jpg" for r in neutral]))
     if info.order == "grid":
         write_summary(out, [row.subject for row in neutral])
     if len(neutral) > 1:
         write_split(out, split_by_subject([row.subject for row in neutral], info.seed))
     else:
-        log.warning("%s: one person cannot be split; no split.json", out)
+        log.warning("%s: one subject cannot be split; no split.json", out)
     write_dataset_info(out, dataclasses.replace(info, complete=True))
     return rows
 
 
 def _sheet(paths: list[Path], side: int = 128, columns: int = 12) -> np.ndarray:
-    """The pictures side by side, each with its subject's name -> (H, W, 3) uint8."""
+    """The images side by side, each with its subject's name -> (H, W, 3) uint8."""
     tiles = []
     for path in paths:
         tile = cv2.resize(read_image(path), (side, side), interpolation=cv2.INTER_AREA)
@@ -159,8 +160,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         help="keep what lies within MM of the nose tip, 95 for a face; 0: all of the scan")
     parser.add_argument("--size", type=int, default=defaults.size, help="of the crops, in pixels")
     parser.add_argument("--detector", choices=("thesis", "chain"), default=defaults.detector,
-                        help="thesis: frontal cascade, full picture; chain: shrunk picture, several cascades, faster")
-    parser.add_argument("--exclude", metavar="F012,M003", default="", help="people to leave out")
+                        help="thesis: frontal cascade, full image; chain: shrunk image, several cascades, faster")
+    parser.add_argument("--exclude", metavar="F012,M003", default="", help="subjects to leave out")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     return parser.parse_args(argv)
 
@@ -170,9 +171,8 @@ def main(argv: list[str] | None = None) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = parse(argv)
-    names = {field.name for field in dataclasses.fields(Options)}
     try:
-        options = Options(**{key: value for key, value in vars(arguments).items() if key in names})
+        options = Options(**fields_of(Options, arguments))
         neutral = read_neutral(arguments.neutral) if arguments.neutral else None
         exclude = tuple(filter(None, arguments.exclude.split(",")))
         rows = convert_all(arguments.raw, arguments.out, options, neutral, arguments.workers, exclude,
@@ -184,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
         print("Dataset.bu4dfe: stopped; the same command goes on", file=sys.stderr)
         return 130
     count = {status: sum(row.status == status for row in rows) for status in ("neutral", "skipped")}
-    print(f"{arguments.out}: {count['neutral']} people; {count['skipped']} frames or people skipped, see "
+    print(f"{arguments.out}: {count['neutral']} subjects; {count['skipped']} frames or subjects skipped, see "
           f"{arguments.out / REPORT}; look at the neutral frames in {arguments.out / SHEET}")
     if options.order == "grid":
         print(describe(arguments.out))

@@ -1,7 +1,7 @@
-"""Ground truths of BU-4DFE in the order of the grid (`--order grid`): registration of a scan, and how well it went.
+"""Ground truths of BU-4DFE in grid order (`--order grid`): registration of each scan, and its quality.
 
-    OUT/F001/registration.json  of one person: the scan, the number of landmarks, Quality, faults
-    OUT/registration.json       of all: limits, their means, the names of bad fits, the people
+    OUT/F001/registration.json  of one subject: the scan, the number of landmarks, Quality, faults
+    OUT/registration.json       of all: limits, their means, the names of bad fits, the subjects
 """
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OFF_SCAN = 10.0             # mm: landmarks of this scan lie on it; those of ano
 
 
 def ordered_truth(path: Path, scan: Mesh, points: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """A scan -> its grid row by row, (points, 3) float64 mm in the scan's frame, and the person's record.
+    """A scan -> its grid row by row, (points, 3) float64 mm in the scan's frame, and the subject's record.
 
     With the landmarks of `path`'s .bnd (000.bnd beside 000.wrl), where there is one. ValueError that names the file:
     no face, no triangles, a .bnd that is broken or does not lie on the scan.
@@ -45,12 +45,12 @@ def ordered_truth(path: Path, scan: Mesh, points: int) -> tuple[np.ndarray, dict
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write a person's registration.json."""
+    """Write a subject's registration.json."""
     write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
 
 
 def write_summary(out: Path, names: list[str]) -> dict[str, Any]:
-    """Gather the records of these people into OUT/registration.json -> what it says."""
+    """Collect the records of these subjects in OUT/registration.json -> its content."""
     subjects = {name: json.loads((out / name / RECORD).read_text("utf-8")) for name in names}
     measured = [key for key, value in next(iter(subjects.values())).items() if key not in ("scan", "faults")]
     columns = {key: [p[key] for p in subjects.values() if p[key] is not None] for key in measured}

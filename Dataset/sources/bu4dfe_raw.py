@@ -1,4 +1,4 @@
-"""What raw BU-4DFE looks like on disk, and the CSV of neutral frames that a person may give."""
+"""The layout of raw BU-4DFE, and the optional CSV of neutral frames."""
 from __future__ import annotations
 
 import csv
@@ -16,7 +16,7 @@ Neutral = dict[str, tuple[str, str]]
 
 
 def find_subject_folders(raw: Path, exclude: tuple[str, ...] = ()) -> list[Path]:
-    """The subject folders in RAW, sorted; what else is there is logged and passed over."""
+    """The subject folders in RAW, sorted; other entries are logged and ignored."""
     if not raw.is_dir():
         raise ValueError(f"{raw}: RAW must be the folder that holds F001, F002, ...; there is no such folder")
     subjects = sorted(path for path in raw.iterdir() if path.is_dir() and NAME.fullmatch(path.name))
@@ -28,7 +28,7 @@ def find_subject_folders(raw: Path, exclude: tuple[str, ...] = ()) -> list[Path]
         log.info("%s: passed over %s", raw, ", ".join(others))
     unknown = sorted(set(exclude) - {path.name for path in subjects})
     if unknown:
-        raise ValueError(f"--exclude names people of {raw}, {', '.join(unknown)} is not there")
+        raise ValueError(f"--exclude names subjects of {raw}, {', '.join(unknown)} is not there")
     return [path for path in subjects if path.name not in exclude]
 
 
@@ -54,7 +54,7 @@ def read_neutral(path: Path) -> Neutral:
 
 
 def check_neutral(raw: Path, subjects: list[Path], neutral: Neutral) -> None:
-    """ValueError if the CSV names a scan that RAW does not have; rows of people who are not there are no error."""
+    """ValueError if the CSV names a scan that RAW does not have; rows of subjects who are not there are no error."""
     for subject, (expression, frame) in neutral.items():
         folder = raw / subject / expression
         if subject in {path.name for path in subjects} \

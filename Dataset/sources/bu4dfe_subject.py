@@ -1,7 +1,7 @@
-"""One person of BU-4DFE: videos and scans -> face crops and one ground truth. `Dataset.sources.bu4dfe` calls this.
+"""One subject of BU-4DFE: videos and scans -> face crops and one ground truth. `Dataset.sources.bu4dfe` calls this.
 
 Yin et al. 2008 (A High-Resolution 3D Dynamic Facial Expression Database); prepared as Thomassen 2022, 4.2.2 and
-listings B-1.2, B-1.3. Not in the thesis: how the neutral frame is found without a person, and the checks.
+listings B-1.2, B-1.3. Not in the thesis: the automatic choice of the neutral frame, and the checks.
 """
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from Dataset.sources.bu4dfe_grid import ordered_truth, write_record
 
 EXPRESSIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise")
 THUMBNAIL = 64              # pixels: motion is compared at this size
-TIP_SHARE = 0.002           # the nose tip is the median of this share of the vertices, the foremost ones
+TIP_SHARE = 0.002           # the nose tip is the median of the foremost vertices, this fraction of all
 TIP_RADIUS = 25.0          # mm within which four of five of them must lie
-# Where the nose tip must be seen in the face box of a frontal picture, as shares of its width and height.
+# Where the nose tip must lie in the face box of a frontal image, as fractions of its width and height.
 TIP_X, TIP_Y = (0.2, 0.8), (0.25, 0.9)
 MIN_CORRELATION = 0.9       # of texture u with x and v with y; a projection from the front has nearly 1
 
 
 class WrongAxes(ValueError):
-    """A scan contradicts what is assumed of all: stop, do not skip."""
+    """A scan contradicts the axes assumed of all scans: the conversion stops."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What decides a subject's bytes; a restart must have the same.
+    """The options that a subject's bytes depend on; a restart must have the same.
 
-    detector        thesis: the frontal cascade on the full picture (listing B-1.1); chain: `detect_faces`, faster
+    detector        thesis: the frontal cascade on the full image (listing B-1.1); chain: `detect_faces`, faster
     crop_mm         keep what lies within this distance of the nose tip; 0: everything, as the thesis
     neutral_window  without a CSV the neutral frame is sought in the first so many frames of each video (they
                     begin neutral; a held grimace is as still as a neutral face); 0: in all of them
@@ -91,7 +91,7 @@ class Row(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A frame that has a face: `motion` is NaN until known, `box` in pixels of the original picture."""
+    """A frame that has a face: `motion` is NaN until known, `box` in pixels of the original image."""
 
     expression: str
     number: str
@@ -102,8 +102,8 @@ class Frame(NamedTuple):
 def convert(raw: Path, out: Path, options: Options, neutral: tuple[str, str] | None = None) -> list[Row]:
     """Write the subject in `raw` (RAW/F001) as the subject folder `out`, which must not exist -> report rows.
 
-    `neutral` is (expression, frame) where a person has chosen. Skipped frames are rows; when nothing usable is
-    left the only "neutral" row is missing and `out` is not to be used. WrongAxes stops everything.
+    `neutral` is (expression, frame) if the frame was chosen by hand. Skipped frames are rows; without a "neutral" row
+    nothing usable was found, and `out` must not be used. WrongAxes ends the conversion.
     """
     out.mkdir(parents=True)
     rows: list[Row] = []
@@ -150,7 +150,7 @@ def ground_truth(path: Path, box: Box, options: Options, rng: np.random.Generato
 def read_scan(path: Path, box: Box) -> tuple[Mesh, np.ndarray]:
     """A scan, cleaned, its axes checked, and its nose tip (3,), mm.
 
-    `box` is the face in the picture beside it, `000.jpg` for `000.wrl`. WrongAxes if the scan contradicts the
+    `box` is the face in the image beside it, `000.jpg` for `000.wrl`. WrongAxes if the scan contradicts the
     axes; another ValueError if it cannot be read.
     """
     scan = read_mesh(path)
@@ -163,7 +163,7 @@ def read_scan(path: Path, box: Box) -> tuple[Mesh, np.ndarray]:
 def check_axes(path: Path, scan: Mesh, box: Box, image_shape: tuple[int, int]) -> np.ndarray:
     """Assert what is assumed of a scan -> its nose tip (3,), mm; WrongAxes where it does not hold.
 
-    The picture's x grows with the vertices' x and its y falls with theirs (by the texture coordinates), and the
+    The image's x grows with the vertices' x and its y falls with theirs (by the texture coordinates), and the
     foremost points (largest z) are seen together in the middle of the face box: +z comes out of the face.
     """
     if scan.uv is None or not np.isfinite(scan.uv).any():
@@ -179,12 +179,13 @@ def check_axes(path: Path, scan: Mesh, box: Box, image_shape: tuple[int, int]) -
     height, width = image_shape
     x, y = np.median(uv[foremost], axis=0) * (width, -height) + (0, height)
     share_x, share_y = (x - box[0]) / box[2], (y - box[1]) / box[3]
-    # Together, too: of a scan that faces away the two rims would be the foremost, and their middle is the face's.
+    # They must also lie close together: of a scan that faces away, the foremost points are both ends of its boundary,
+    # whose median lies in the middle of the face.
     apart = np.quantile(np.linalg.norm(vertices[foremost] - tip, axis=1), 0.8)
     if not (TIP_X[0] <= share_x <= TIP_X[1] and TIP_Y[0] <= share_y <= TIP_Y[1] and apart <= TIP_RADIUS):
         raise WrongAxes(f"{path}: the foremost points must be the nose tip, together in the middle of the face {box}; "
                         f"they are about pixel ({x:.0f}, {y:.0f}), {apart:.0f} mm apart. Name another frame with "
-                        "--neutral, or --exclude the person")
+                        "--neutral, or --exclude the subject")
     return tip
 
 
@@ -215,11 +216,11 @@ def _images(raw: Path, expression: str, out: Path, options: Options, rows: list[
 
 
 def motion(thumbnails: list[np.ndarray]) -> np.ndarray:
-    """How much each frame of a video moves: (H, W) float images -> (T,) float64.
+    """The motion of each frame of a video: T images (H, W) float -> (T,) float64.
 
     The mean absolute difference to the frame before and the frame after, averaged over a frame and its two
-    neighbours on each side, because one frame that repeats the last is not yet stillness. Infinite for a video
-    of one frame.
+    neighbours on each side, because a single repeated frame is not a still face. Infinite for a video of one
+    frame.
     """
     if len(thumbnails) < 2:
         return np.full(len(thumbnails), np.inf)
@@ -239,11 +240,11 @@ def _candidates(frames: list[Frame], options: Options, neutral: tuple[str, str] 
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:
-    """A generator of one's own for each person: the order of the workers does not show in the points."""
+    """A generator for each subject: its points do not depend on the order of the workers."""
     return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")])
 
 
 def as_settings(options: Options) -> dict[str, Any]:
-    """The options as dataset.json keeps them, without those that have a field of their own there."""
+    """The options for dataset.json, without those that are fields of DatasetInfo."""
     named = ("points", "size", "seed", "order")
     return {key: value for key, value in dataclasses.asdict(options).items() if key not in named}

@@ -1,9 +1,9 @@
-"""Images with their depth pictures, out of subject folders that have both (Dataset/sources/texas3d.py writes such).
+"""Images with their depth images, from subject folders that have both (Dataset/sources/texas3d.py writes them).
 
-Two splits. `person`: nobody is in two parts, and a checkpoint is chosen on people who neither train nor test.
+Two splits. `subject`: the parts share no subject, and checkpoints are chosen on subjects who neither train nor test.
 `published`: the paper's counts (Baby et al. 2020, IV.D: 919 images train and 230 test, of 1,149), drawn over images.
-The 10 people whom it says it held out have fewer than 230 on average: so drawn, the same people train and test, and a
-score on them says nothing of strangers.
+The 10 subjects that the paper held out have fewer than 230 images on average. Drawn over images, the same subjects
+train and test, so that the score does not measure generalisation to new subjects.
 """
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ MAX_PIXELS = 4_000_000
 
 
 class Pair(NamedTuple):
-    """One image with its depth picture; share: of one side of the picture, how much the depth's 255 levels span; None:
-    nobody says, so they span all that a network's values do."""
+    """One image with its depth image; share: the depth range of the 255 levels, as a fraction of the side of the image;
+    None: not known, so that the levels span the range of a network's output."""
 
     subject: str
     image: Path
@@ -35,11 +35,11 @@ class Pair(NamedTuple):
 def pairs(folder: str | os.PathLike[str], use: str = "training", split: str | None = None) -> list[Pair]:
     """The pairs of a part of a folder, sorted by subject and name.
 
-    use    training, validation or test; validation is test in `published`, as in the paper, and in `person` where
-           split.json has nobody for it
-    split  one of SPLITS; None: the one that the folder was made with, else by person
+    use    training, validation or test; validation is test in `published`, as in the paper, and in `subject` if
+           split.json has no subject for it
+    split  one of SPLITS; None: the one that the folder was made with, else by subject
 
-    ValueError: no such folder, no depth pictures in it, an unknown use or split, a part without pairs.
+    ValueError: no such folder, no depth images in it, an unknown use or split, a part without pairs.
     """
     info = dataset_info(folder)
     split = info.settings.get("split", SPLITS[0]) if split is None else split
@@ -47,10 +47,11 @@ def pairs(folder: str | os.PathLike[str], use: str = "training", split: str | No
         raise ValueError(f"pairs are of {', '.join(USES)} by {' or '.join(SPLITS)}, got {use!r} by {split!r}")
     everybody = list_subjects(folder)
     if not any(subject.depths for subject in everybody):
-        raise ValueError(f"{folder}: holds no depth pictures beside its images")
+        raise ValueError(f"{folder}: holds no depth images beside its images")
     share = info.settings.get("share")
     if split == "subject":
-        apart = (read_split(folder) or Split([], [], [])).validation      # a choice on the test people flatters
+        # choosing a checkpoint on the test subjects would bias the test
+        apart = (read_split(folder) or Split([], [], [])).validation
         return _pairs(subjects_of(folder, "train-validation-test" if apart else "train-test")[use], share)
     every = _pairs(everybody, share)
     if len(every) < 2:
@@ -60,7 +61,8 @@ def pairs(folder: str | os.PathLike[str], use: str = "training", split: str | No
 
 
 def published_test(count: int, seed: int) -> set[int]:
-    """Which of `count` pairs test in the split `published`: 230 of 1,149, the same share of others, at least 1."""
+    """Which of `count` pairs test in the split `published`: 230 of 1,149, the same fraction of other counts, at least
+    1."""
     order = np.random.default_rng([seed, count]).permutation(count)
     return set(order[:max(1, round(count * PUBLISHED_TEST / PUBLISHED))].tolist())
 
@@ -68,22 +70,22 @@ def published_test(count: int, seed: int) -> set[int]:
 def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     """(S, S, 3) uint8 BGR and (S, S) uint8, 255 nearest, 0 no depth. ValueError names the file that is broken, or of
     another size than its partner."""
-    image, depth = read_image(pair.image, MAX_PIXELS), read_depth_picture(pair.depth)
+    image, depth = read_image(pair.image, MAX_PIXELS), read_depth_image(pair.depth)
     if image.shape[:2] != depth.shape:
-        raise ValueError(f"{pair.depth}: a depth picture has its image's size {image.shape[1]}x{image.shape[0]}, "
+        raise ValueError(f"{pair.depth}: a depth image has its image's size {image.shape[1]}x{image.shape[0]}, "
                          f"this has {depth.shape[1]}x{depth.shape[0]}")
     return image, depth
 
 
-def read_depth_picture(path: str | os.PathLike[str]) -> np.ndarray:
+def read_depth_image(path: str | os.PathLike[str]) -> np.ndarray:
     """(H, W) uint8, 255 nearest, 0 no depth. ValueError, naming the file, for one that is broken, coloured, or all 0.
     """
-    picture = read_image(path, MAX_PIXELS)
-    if (picture != picture[..., :1]).any():
-        raise ValueError(f"{path}: a depth picture must be grey, this is coloured")
-    if not picture.any():
-        raise ValueError(f"{path}: a depth picture must show something, this is all 0")
-    return np.ascontiguousarray(picture[..., 0])
+    image = read_image(path, MAX_PIXELS)
+    if (image != image[..., :1]).any():
+        raise ValueError(f"{path}: a depth image must be grey, this is coloured")
+    if not image.any():
+        raise ValueError(f"{path}: a depth image must show something, this is all 0")
+    return np.ascontiguousarray(image[..., 0])
 
 
 def _pairs(subjects: list[Subject], share: float | None) -> list[Pair]:

@@ -4,7 +4,7 @@
     DATA/split.json             who trains, validates, tests (Split); optional
     DATA/F001/Angry_000.jpg ... face crops, all of one size
     DATA/F001/F001.ply          the ground truth: exactly one .ply, N points
-    DATA/F001/sidecar.npz       of synthetic people: how each image was made; optional
+    DATA/F001/sidecar.npz       of synthetic subjects: how each image was made; optional
     DATA/F001/000.depth.png     beside 000.jpg, where the source has them: 8 bits, 255 nearest, 0 no depth; all or none
 
 The thesis's folders (appendix A-3: Training/ and Testing/, each with subject folders) are read as they are.
@@ -31,15 +31,15 @@ __all__ = ["DatasetInfo", "Split", "Subject", "dataset_info", "list_subjects", "
 INFO, SPLIT, SIDECAR, DEPTH = "dataset.json", "split.json", "sidecar.npz", ".depth.png"
 VERSION = 1
 SPLITS = ("train-test", "train-validation-test")
-THESIS_TEST, THESIS_VALIDATION, THESIS_SUBJECTS = 26, 10, 96      # 70 / 26 of 96; the 10 are ours, out of the 70
+THESIS_TEST, THESIS_VALIDATION, THESIS_SUBJECTS = 26, 10, 96      # 70 / 26 of 96; we take 10 of the 70 for validation
 
 
 _TYPES: dict[str, type] = {"str": str, "int": int, "bool": bool, "dict": dict}
 
 
 class Subject(NamedTuple):
-    """One person: `images` are sorted by name; `sidecar` is None where there is none; `depths` are the images' depth
-    pictures in the same order, none where there are none."""
+    """One subject: `images` are sorted by name; `sidecar` is None where there is none; `depths` are the images' depth
+    images in the same order, none where there are none."""
 
     name: str
     images: list[Path]
@@ -50,15 +50,15 @@ class Subject(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """What dataset.json says; the defaults are what a folder without one is taken for.
+    """The content of dataset.json; the defaults hold for a folder without one.
 
     points      points of each ground truth
-    order       "grid": a point's index is a place on the face (row-major grid x grid); "random": it means nothing
+    order       "grid": a point's index is its position in the ordered grid (row-major); "random": it has no meaning
     grid        side of the grid; 0 when the order is random
     image_size  side of the crops in pixels
     units       of the ground truths
-    settings    whatever else made the dataset (a converter's flags): a restart must find the same
-    complete    False while a converter is at work, and after it was killed: such a folder is not read
+    settings    the other options of the converter; a restart must have the same
+    complete    False while a converter runs, and after it was killed; such a folder cannot be read
     """
 
     source: str = "folder"
@@ -83,7 +83,7 @@ class DatasetInfo:
 
 
 class Split(NamedTuple):
-    """Names by what they are for; nobody is in two lists. The thesis trains on the first two together."""
+    """Names of the subjects for each use; the lists are disjoint. The thesis trains on the first two together."""
 
     training: list[str]
     validation: list[str]
@@ -95,8 +95,8 @@ def list_subjects(folder: str | os.PathLike[str]) -> list[Subject]:
     """The subjects in `folder`, sorted by name; of a thesis-shaped folder those of Training and of Testing.
 
     ValueError, naming the folder and the rule: no folder, no subject in it, a subject without images, with no
-    .ply or with several, with depth pictures for some images only, one name twice. Hidden names (also leftovers of a
-    killed writer) are passed over.
+    .ply or with several, with depth images for some images only, one name twice. Hidden names (also leftovers of a
+    killed writer) are ignored.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -109,19 +109,19 @@ def list_subjects(folder: str | os.PathLike[str]) -> list[Subject]:
         raise ValueError(f"{folder}: a dataset must have at least one subject folder, this has none")
     for one, next_one in zip(subjects, subjects[1:]):
         if one.name == next_one.name:
-            raise ValueError(f"{folder}: each person may be there once, {one.name} is in Training and in Testing")
+            raise ValueError(f"{folder}: each subject may be there once, {one.name} is in Training and in Testing")
     return subjects
 
 
 def subjects_of(folder: str | os.PathLike[str], split: str = "train-test") -> dict[str, list[Subject]]:
     """The subjects by use -> {"training": ..., "validation": ..., "test": ...}, each sorted by name.
 
-    train-test             the thesis's: everyone but the test people trains, and checkpoints are chosen on the
-                           test people ("validation" and "test" are the same people)
-    train-validation-test  checkpoints are chosen on people who neither train nor test
+    train-test             the thesis's: everyone but the test subjects trains, and checkpoints are chosen on the
+                           test subjects ("validation" and "test" are the same subjects)
+    train-validation-test  checkpoints are chosen on subjects who neither train nor test
 
-    From split.json, else the Training and Testing folders, else a split by person with seed 0. ValueError when
-    split.json and the folders do not name the same people, or when a list would be empty.
+    From split.json, else the Training and Testing folders, else a split by subject with seed 0. ValueError when
+    split.json and the folders do not name the same subjects, or when a list would be empty.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
@@ -130,34 +130,35 @@ def subjects_of(folder: str | os.PathLike[str], split: str = "train-test") -> di
     named = [*lists.training, *lists.validation, *lists.test]
     strangers = sorted(set(named) ^ set(known))
     if strangers:
-        raise ValueError(f"{Path(folder) / SPLIT}: the split and the subject folders must name the same people, "
+        raise ValueError(f"{Path(folder) / SPLIT}: the split and the subject folders must name the same subjects, "
                          f"{', '.join(strangers[:5])} {'is' if len(strangers) == 1 else 'are'} only in one of them")
     if split == "train-test":
         lists = lists._replace(training=lists.training + lists.validation, validation=lists.test)
-    subjects = {use: [known[name] for name in sorted(getattr(lists, use))] for use in ("training", "validation", "test")}
+    subjects = {use: [known[name] for name in sorted(getattr(lists, use))]
+                for use in ("training", "validation", "test")}
     for use, group in subjects.items():
         if not group:
-            raise ValueError(f"{folder}: split {split} needs people for {use}, there are none of {len(known)}")
+            raise ValueError(f"{folder}: split {split} needs subjects for {use}, there are none of {len(known)}")
     return subjects
 
 
 def split_by_subject(names: list[str], seed: int, test: int | None = None, validation: int | None = None) -> Split:
-    """Split people at random: same names and seed, same split, whatever the order of the names.
+    """Split subjects at random: same names and seed, same split, whatever the order of the names.
 
-    `test` and `validation` are counts; None: the thesis's share, 26 of 96 (70 train), and 10 of those 70. Each
-    is at least 1 where there are enough people; of two people one trains and one tests. ValueError for fewer
-    than 2 people, a name twice, or counts that leave nobody to train.
+    `test` and `validation` are counts; None: the thesis's fraction, 26 of 96 (70 train), and 10 of those 70. Each
+    is at least 1 where there are enough subjects; of two subjects one trains and one tests. ValueError for fewer
+    than 2 subjects, a name twice, or counts that leave no subject to train on.
     """
     subjects = sorted(names)
     if len(subjects) < 2 or len(set(subjects)) != len(subjects):
-        raise ValueError(f"a split by person needs at least 2 different names, got {len(subjects)} "
+        raise ValueError(f"a split by subject needs at least 2 different names, got {len(subjects)} "
                          f"with {len(set(subjects))} different")
     if test is None:
         test = max(1, round(len(subjects) * THESIS_TEST / THESIS_SUBJECTS))
     if validation is None:
         validation = min(max(1, round(len(subjects) * THESIS_VALIDATION / THESIS_SUBJECTS)), len(subjects) - test - 1)
     if test < 0 or validation < 0 or test + validation >= len(subjects):
-        raise ValueError(f"of {len(subjects)} people, {test} for test and {validation} for validation leave nobody")
+        raise ValueError(f"of {len(subjects)} subjects, {test} for test and {validation} for validation leave nobody")
     shuffled = [subjects[i] for i in np.random.default_rng(seed).permutation(len(subjects))]
     return Split(sorted(shuffled[test + validation:]), sorted(shuffled[test:test + validation]),
                  sorted(shuffled[:test]), seed)
@@ -169,7 +170,7 @@ def write_split(folder: str | os.PathLike[str], split: Split) -> None:
 
 
 def read_split(folder: str | os.PathLike[str]) -> Split | None:
-    """Read split.json; None if there is none. ValueError if it is broken or has a person in two lists."""
+    """Read split.json; None if there is none. ValueError if it is broken or has a subject in two lists."""
     path = Path(folder) / SPLIT
     data = _read_json(path)
     if data is None:
@@ -180,7 +181,7 @@ def read_split(folder: str | os.PathLike[str]) -> Split | None:
     count = Counter(name for names in lists for name in names)
     twice = sorted(name for name, times in count.items() if times > 1)
     if twice:
-        raise ValueError(f"{path}: each person may be in one list only, {', '.join(twice[:5])} is not")
+        raise ValueError(f"{path}: each subject may be in one list only, {', '.join(twice[:5])} is not")
     return Split(*lists, seed=int(data.get("seed", 0)))
 
 
@@ -271,7 +272,7 @@ def _subject(folder: Path) -> Subject:
     if not images:
         raise ValueError(f"{folder}: a subject must have at least one image, got none")
     if depths and [path.name for path in depths] != [path.stem + DEPTH for path in images]:
-        raise ValueError(f"{folder}: depth pictures must belong to all images or to none, got {len(depths)} of "
+        raise ValueError(f"{folder}: depth images must belong to all images or to none, got {len(depths)} of "
                          f"{len(images)} NAME{DEPTH}")
     sidecar = folder / SIDECAR
     return Subject(folder.name, images, clouds[0], sidecar if sidecar in files else None, depths)

@@ -1,14 +1,14 @@
 """Texas 3D Face Recognition Database -> subject folders:  python -m Dataset.texas3d SOURCE OUT [flags]
 
-SOURCE is the flat folder that its users get: NAME_Portrait.png beside NAME_Range.png (8 bits, 255 nearest, 0 nothing);
-the second field of NAME between _ is the person's number of 3 digits; 1,149 pairs. OUT gets one folder a person, T001
+SOURCE is the flat folder of the release: NAME_Portrait.png beside NAME_Range.png (8 bits, 255 nearest, 0 nothing);
+the second field of NAME between _ is the subject's number of 3 digits; 1,149 pairs. OUT gets one folder a subject, T001
 and so on: 000.jpg and 000.depth.png, SIZE x SIZE, in the order of the names, T001.ply, points in mm on the surface of
-the person's first range picture; and dataset.json, split.json (by person, 10 tested), report.csv: every file that was
-used, or why not. Pictures are made square by repeating their rim (no depth there), and dataset.json says how many mm
-they show, so that a network's depth has a face's proportions. `--square squeezed` does as the paper: the whole picture
-is squeezed into the square and its levels stand for themselves; what is learnt from it is too wide and too deep.
-`--split published` has the paper's counts of images (Dataset/sources/depth_pairs.py says what is wrong with them). After a kill
-run the same command again.
+the subject's first range image; and dataset.json, split.json (by subject, 10 tested), report.csv: every file that was
+used, or why not. Images are made square by repeating their border (no depth there), and dataset.json says how many mm
+they show, so that the predicted depth has the right proportions. `--square squeezed` follows the paper: the image is
+squeezed into the square and its levels are used as they are; faces learnt from it are too wide and too deep.
+`--split published` has the paper's counts of images (Dataset/sources/depth_pairs.py says what is wrong with them).
+After a kill run the same command again.
 """
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ import numpy as np
 from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.sampling import sample
 from Dataset.io.atomic import folder_lock, remove_leftovers, write_text
+from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import image_size, read_image, write_image
 from Dataset.io.mesh_io import write_points
 from Dataset.representations.depth import LEVELS, triangulate
 from Dataset.seeding import MAX_SEED
-from Dataset.sources.depth_pairs import MAX_PIXELS, SPLITS, read_depth_picture
+from Dataset.sources.depth_pairs import MAX_PIXELS, SPLITS, read_depth_image
 from Dataset.sources.subjects import (DEPTH, INFO, DatasetInfo, open_dataset, split_by_subject, write_dataset_info,
                                       write_split)
 
@@ -46,16 +47,16 @@ NAME = re.compile(r"[^_]+_(\d{3})(_.*)?")
 WORK, REPORT = ".work", "report.csv"
 SQUARES = ("padded", "squeezed")
 WORDS = {"split": SPLITS, "square": SQUARES}
-HELD_OUT = 10                   # people, of the paper's 116
-FAR = 1e6                       # mm: the range pictures are orthographic, a camera so far away is, too
+HELD_OUT = 10                   # subjects, of the paper's 116
+FAR = 1e6                       # mm: the range images are orthographic, a camera so far away is, too
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """split: which of `depth_pairs.SPLITS` readers take; square: one of SQUARES, how pictures become square; size: of
-    the pictures, px; seed: of both splits and the points; points: of each ground truth; held_out: people that test;
-    pixel, level: mm of a range picture's pixel and grey level (0.32 is what we remember of its authors' description; no
-    copy was at hand to check either). ValueError for a value out of range."""
+    """split: which of `depth_pairs.SPLITS` readers take; square: one of SQUARES, how images become square; size: of
+    the images, px; seed: of both splits and the points; points: of each ground truth; held_out: subjects that test;
+    pixel, level: mm of a range image's pixel and grey level (0.32 by the authors' description, not checked against
+    the data). ValueError for a value out of range."""
     split: str = "subject"
     square: str = "padded"
     size: int = 256
@@ -76,14 +77,14 @@ class Options:
                 raise ValueError(f"--{name} must be {' or '.join(words)}, got {getattr(self, name)!r}")
 
     def scale(self, size: tuple[int, int]) -> dict[str, float]:
-        """What dataset.json says of pictures that were `size` (width, height) px: side, mm that one shows from side to
-        side; share, how much of that the 255 levels span. Nothing of squeezed ones: no single number is right."""
+        """The scale in dataset.json of images that were `size` (width, height) px: side, the width in mm; share, the
+        depth range of the 255 levels as a fraction of it. Empty for squeezed images, which have no single scale."""
         side = max(size) * self.pixel
         return {"side": side, "share": LEVELS * self.level / side} if self.square == "padded" else {}
 
 
 class Row(NamedTuple):
-    """A line of the report: a file of SOURCE, its subject folder, "used" or "refused", and why."""
+    """A row of the report: a file of SOURCE, its subject folder, "used" or "refused", and the reason."""
 
     file: str
     subject: str
@@ -92,7 +93,8 @@ class Row(NamedTuple):
 
 
 class Found(NamedTuple):
-    """people: subject -> names of pairs, sorted; rows: of what cannot be a pair; size: (width, height) of most pairs.
+    """subjects: subject -> names of pairs, sorted; rows: the files that form no pair; size: (width, height) of most
+    pairs.
     """
 
     subjects: dict[str, list[str]]
@@ -144,8 +146,9 @@ def find_pairs(source: Path) -> Found:
 def convert_all(source: Path, out: Path, options: Options) -> list[Row]:
     """Convert every pair in SOURCE -> the report's rows. Same source and options, same bytes.
 
-    Each person's folder is written aside and renamed; OUT is not read before all are there. ValueError: see
-    `find_pairs`; OUT was made with other settings or of other files, or holds something else; no pair could be read.
+    Each subject's folder is written under a temporary name and renamed; OUT is not readable before all are complete.
+    ValueError: see `find_pairs`; OUT was made with other settings or of other files, or holds something else; no pair
+    could be read.
     """
     found = find_pairs(source)
     digest = hashlib.sha256("\n".join(f"{name} {(source / name).stat().st_size}" for stems in found.subjects.values()
@@ -185,7 +188,7 @@ def convert_all(source: Path, out: Path, options: Options) -> list[Row]:
 
 def _convert(source: Path, out: Path, subject: str, stems: list[str], options: Options, rng: np.random.Generator
              ) -> list[Row]:
-    """One person, whole or not at all: made in a hidden folder that is renamed when it is complete."""
+    """Convert one subject in a hidden folder, which is renamed when it is complete."""
     work, target = out / WORK / subject, out / subject
     for folder in (work, target):           # the target is there after a kill, or when the same command runs again
         shutil.rmtree(folder, ignore_errors=True)
@@ -195,7 +198,7 @@ def _convert(source: Path, out: Path, subject: str, stems: list[str], options: O
     for stem in stems:
         try:
             image = read_image(source / (stem + PORTRAIT), MAX_PIXELS)
-            levels = read_depth_picture(source / (stem + RANGE))
+            levels = read_depth_image(source / (stem + RANGE))
             points = surface_points(levels, options, rng) if points is None else points
         except ValueError as error:
             rows.append(Row(stem + PORTRAIT, subject, "refused", _plain(error, source, stem + PORTRAIT)))
@@ -213,18 +216,16 @@ def _convert(source: Path, out: Path, subject: str, stems: list[str], options: O
     return rows
 
 
-def padded(picture: np.ndarray, border: int) -> np.ndarray:
-    """A picture (H, W[, 3]) uint8 in the middle of a square as large as its longer side; border: OpenCV's, of the rest.
-    """
-    height, width = picture.shape[:2]
+def padded(image: np.ndarray, border: int) -> np.ndarray:
+    """An image (H, W[, 3]) uint8 centred in a square of its longer side; border: OpenCV's type for the rest."""
+    height, width = image.shape[:2]
     down, across = max(0, width - height), max(0, height - width)
-    return cv2.copyMakeBorder(picture, down // 2, down - down // 2, across // 2, across - across // 2, border)
+    return cv2.copyMakeBorder(image, down // 2, down - down // 2, across // 2, across - across // 2, border)
 
 
 def resize_levels(levels: np.ndarray, size: int) -> np.ndarray:
-    """A range picture (H, W) uint8 -> (size, size) uint8: each pixel the mean of the face's levels under it; 0 where
-    less than half of it is face. (A plain resize mixes the face's border with the 0 behind it: a wall that is not
-    there.)"""
+    """A range image (H, W) uint8 -> (size, size) uint8: each pixel the mean of the face's levels under it; 0 where
+    less than half of it is face. A plain resize would mix levels at the face's border with the 0 of the background."""
     face = (levels > 0).astype(np.float32)
     total, share = (cv2.resize(a, (size, size), interpolation=cv2.INTER_AREA) for a in (levels * face, face))
     mean = np.rint(total / np.maximum(share, 1e-6))
@@ -232,24 +233,24 @@ def resize_levels(levels: np.ndarray, size: int) -> np.ndarray:
 
 
 def surface_points(levels: np.ndarray, options: Options, rng: np.random.Generator) -> np.ndarray:
-    """Points (N, 3) mm evenly on a range picture's surface: x right, y up, z to the camera, the picture's middle at 0.
-    ValueError where the picture makes no surface."""
+    """Points (N, 3) mm evenly on a range image's surface: x right, y up, z to the camera, the image's middle at 0.
+    ValueError where the image makes no surface."""
     depth = np.where(levels > 0, FAR - levels * options.level, np.nan)
     height, width = levels.shape
     camera = look_at_face(max(height, width), FAR, FAR / options.pixel)
     mesh = triangulate(depth, camera._replace(width=width, height=height, centre=(width / 2, height / 2)))
     if not len(mesh.triangles):
-        raise ValueError("its range picture makes no surface")
+        raise ValueError("its range image makes no surface")
     return sample(mesh, options.points, rng).points
 
 
 def _split(out: Path, subjects: list[str], options: Options) -> None:
     if len(subjects) < 2:
-        log.warning("%s: one person cannot be split; no split.json", out)
+        log.warning("%s: one subject cannot be split; no split.json", out)
         return
     held = min(options.held_out, max(1, len(subjects) // 3))
     if held < options.held_out:
-        log.warning("%s: of %d people %d test, not %d", out, len(subjects), held, options.held_out)
+        log.warning("%s: of %d subjects %d test, not %d", out, len(subjects), held, options.held_out)
     # as many for validation, on whom a checkpoint is chosen; fewer where else nobody would train
     write_split(out, split_by_subject(subjects, options.seed, held, min(held, len(subjects) - held - 1)))
 
@@ -259,7 +260,7 @@ def _subject(stem: str) -> str:
 
 
 def _plain(error: Exception, source: Path, name: str) -> str:
-    """An error without the folder, and without the file's name where it is that of the row."""
+    """The message of an error without the folder, and without the file's name if the row has it."""
     return str(error).replace(f"{source}{os.sep}", "").removeprefix(f"{name}: ")
 
 
@@ -268,15 +269,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="SOURCE", type=Path)
     parser.add_argument("out", metavar="OUT", type=Path)
-    helps = {"split": "by person, or the paper's counts of images",
-             "square": "how pictures become square: with a rim, or squeezed as in the paper",
-             "size": "of the pictures, pixels", "seed": "of the splits and points",
-             "points": "of each ground truth", "held_out": "people that test",
-             "pixel": "mm of a range picture's pixel", "level": "mm of its grey level"}
-    for field in dataclasses.fields(Options):
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default,
-                            choices=WORDS.get(field.name),
-                            help=f"{helps[field.name]} (default %(default)s)")
+    helps = {"split": "by subject, or the paper's counts of images",
+             "square": "how images become square: padded, or squeezed as in the paper",
+             "size": "of the images, pixels", "seed": "of the splits and points",
+             "points": "of each ground truth", "held_out": "subjects that test",
+             "pixel": "mm of a range image's pixel", "level": "mm of its grey level"}
+    add_fields(parser, Options, helps, WORDS)
     return parser.parse_args(argv)
 
 
@@ -285,7 +283,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = parse(argv)
     try:
-        options = Options(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options)})
+        options = Options(**fields_of(Options, arguments))
         rows = convert_all(arguments.source, arguments.out, options)
     except (ValueError, OSError) as error:
         print(f"Dataset.texas3d: {error}", file=sys.stderr)
@@ -294,7 +292,7 @@ def main(argv: list[str] | None = None) -> int:
         print("Dataset.texas3d: stopped; the same command goes on", file=sys.stderr)
         return 130
     used = [row for row in rows if row.status == "used"]
-    print(f"{arguments.out}: {len({row.subject for row in used})} people, {len(used)} pairs; {len(rows) - len(used)} "
+    print(f"{arguments.out}: {len({row.subject for row in used})} subjects, {len(used)} pairs; {len(rows) - len(used)} "
           f"files or pairs refused, see {arguments.out / REPORT}")
     return 0
 

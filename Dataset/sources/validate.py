@@ -1,6 +1,6 @@
-"""Look through a whole dataset before training on it:  python -m Dataset.validate FOLDER
+"""Check a whole dataset before training on it:  python -m Dataset.validate FOLDER
 
-`list_subjects` stops at the first thing that is wrong with the folders; this opens every file and lists all of it.
+`list_subjects` stops at the first problem with the folders; this opens every file and lists all problems.
 """
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import numpy as np
 
 from Dataset.io.images import read_image
 from Dataset.io.mesh_io import read_points
-from Dataset.sources.depth_pairs import read_depth_picture
+from Dataset.sources.depth_pairs import read_depth_image
 from Dataset.sources.subjects import dataset_info, list_subjects, read_split
 
 
 class Report(NamedTuple):
-    """`problems` are one line each, naming a file; none: the dataset can be used."""
+    """`problems`: one line each, with the file's name; empty if the dataset can be used."""
 
     subjects: int
     images: int
@@ -30,8 +30,8 @@ class Report(NamedTuple):
 def validate(folder: str | os.PathLike[str]) -> Report:
     """Open every image and ground truth in `folder`. ValueError only where its folders are no dataset at all.
 
-    Problems: a file that cannot be read, a depth picture that is not grey or shows nothing, an image that is not square
-    or not of the dataset's size, a ground truth of another number of points, a split that does not name each person
+    Problems: a file that cannot be read, a depth image that is not grey or shows nothing, an image that is not square
+    or not of the dataset's size, a ground truth of another number of points, a split that does not name each subject
     once.
     """
     subjects, info = list_subjects(folder), dataset_info(folder)
@@ -39,11 +39,11 @@ def validate(folder: str | os.PathLike[str]) -> Report:
     for subject in subjects:
         for path in (*subject.images, *subject.depths):
             try:
-                picture = read_depth_picture(path) if path in subject.depths else read_image(path)
+                image = read_depth_image(path) if path in subject.depths else read_image(path)
             except ValueError as error:
                 problems.append(str(error))
                 continue
-            height, width = picture.shape[:2]
+            height, width = image.shape[:2]
             if (width, height) != (info.image_size, info.image_size):
                 problems.append(f"{path}: images must be {info.image_size}x{info.image_size}, got {width}x{height}")
         try:

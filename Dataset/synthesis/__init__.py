@@ -1,1 +1,1 @@
-"""Synthetic subjects: scene, skin, hair and clothes, glasses, background, rendered pictures."""
+"""Synthetic subjects: scene, skin, hair and clothes, glasses, background, rendered images."""

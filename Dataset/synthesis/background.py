@@ -1,4 +1,4 @@
-"""What stands behind a person: calm walls, and wild clutter from noise and coarse shapes, all from a seed."""
+"""Backgrounds: plain walls, and clutter of noise and coarse shapes, from a seed."""
 import cv2
 import numpy as np
 
@@ -8,21 +8,21 @@ from Dataset.rendering.shading import background
 def backdrop(size: int, rng: np.random.Generator, clutter: float = 0.0) -> np.ndarray:
     """A backdrop (size, size, 3) in linear BGR float32 in (0, 1).
 
-    wild: 0 is `shading.background`, one dull calm wall; towards 1 more contrast, colour, clutter and less blur.
+    clutter: 0 is `shading.background`, a plain wall; towards 1 more contrast, colour and shapes, and less blur.
     """
     if clutter <= 0:
         return background(size, rng)
-    picture = _clouds(size, rng, clutter)
+    image = _clouds(size, rng, clutter)
     for _ in range(rng.integers(0, 3 + int(22 * clutter))):
-        _draw_shape(picture, rng, clutter)
+        _draw_shape(image, rng, clutter)
     if rng.random() < 0.4 * clutter:
-        picture *= _stripes(size, rng)
+        image *= _stripes(size, rng)
     blur = rng.uniform(0, 5) * (1.3 - clutter)
     if blur > 0.4:
-        picture = cv2.GaussianBlur(picture, (0, 0), blur)
+        image = cv2.GaussianBlur(image, (0, 0), blur)
     if rng.random() < 0.5:      # fine texture, in front of the blur: a wall, leaves, a carpet
-        picture *= np.exp(rng.uniform(0, 0.35) * clutter * _fractal(size, rng, 1, 1.0))[..., None]
-    return np.clip(picture, 0.004, 0.98)
+        image *= np.exp(rng.uniform(0, 0.35) * clutter * _fractal(size, rng, 1, 1.0))[..., None]
+    return np.clip(image, 0.004, 0.98)
 
 
 def _clouds(size: int, rng: np.random.Generator, clutter: float) -> np.ndarray:
@@ -48,9 +48,9 @@ def _fractal(size: int, rng: np.random.Generator, octave: int, slope: float) -> 
     return total / np.float32(power ** 0.5)
 
 
-def _draw_shape(picture: np.ndarray, rng: np.random.Generator, clutter: float) -> None:
-    """One flat shape with a soft edge and a gradient: furniture, windows, people, leaves; in place."""
-    size = len(picture)
+def _draw_shape(image: np.ndarray, rng: np.random.Generator, clutter: float) -> None:
+    """One flat shape with a soft edge and a gradient: like furniture, windows or leaves; in place."""
+    size = len(image)
     centre, angle = rng.uniform(0, size, 2), rng.uniform(0, 180)
     axes = size * np.exp(rng.uniform(np.log(0.04), np.log(0.45), 2))
     mask = np.zeros((size, size), np.uint8)
@@ -65,7 +65,7 @@ def _draw_shape(picture: np.ndarray, rng: np.random.Generator, clutter: float) -
     level = np.exp(rng.uniform(np.log(0.02), np.log(0.8)))
     colour = (level * np.exp(rng.normal(0, 0.1 + 0.4 * clutter, 3))).astype(np.float32)
     left, top, width, height = cv2.boundingRect(mask)
-    part = picture[top:top + height, left:left + width]
+    part = image[top:top + height, left:left + width]
     alpha = mask[top:top + height, left:left + width, None] * np.float32(rng.uniform(0.5, 1) / 255)
     part += (colour - part) * alpha
 

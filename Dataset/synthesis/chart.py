@@ -1,8 +1,8 @@
-"""Where paint lies on a face: the mean face unrolled around a vertical axis through the head.
+"""The chart for textures: the mean face unrolled around a vertical axis through the head.
 
-Every surface point goes into the chart by the position of the same point on the mean face (columns: azimuth, rows:
-height). So a mask is drawn once, between the mean face's landmarks, and fits every person and expression; there is
-no UV seam, and the front gets as many texels as it needs (0.6 mm across at the cheeks).
+Every surface point is mapped by its position on the mean face (columns: azimuth, rows: height). So a mask is drawn
+once, between the landmarks of the mean face, and fits every subject and expression. There is no UV seam in front, and
+the texels have 0.6 mm at the cheeks.
 """
 import cv2
 import numpy as np
@@ -11,15 +11,14 @@ HEIGHT, WIDTH = 512, 1024         # texels
 
 
 class Chart:
-    """The mean face unrolled: where 3-D points of the mean face lie in a texture, and masks between its
-    landmarks.
+    """The mean face unrolled: maps points of the mean face to texels, and draws masks between its landmarks.
 
     Args: landmarks: (68, 3) of the mean face, mm; low, high: heights (mm) of the texture's last and first
     row.
     """
 
     def __init__(self, landmarks: np.ndarray, low: float, high: float):
-        self.axis = float(landmarks[[0, 16], 2].mean())     # the ears' z: the front half is what lies before them
+        self.axis = float(landmarks[[0, 16], 2].mean())     # the ears' z: the front half lies before them
         self.low, self.high = float(low), float(high)
         self.radius = float(np.abs(landmarks[[0, 16], 0]).mean())
         self.marks = self.texels(landmarks)

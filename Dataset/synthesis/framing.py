@@ -1,4 +1,4 @@
-"""How a rendered picture is cut: by the detector, as a photo is; where it misses the face, by the box it would give."""
+"""Framing of a rendered image: by the detector, as for a photo, or by a prediction of its box if it misses the face."""
 from typing import NamedTuple
 
 import numpy as np
@@ -9,14 +9,13 @@ from Dataset.synthesis.scene import PosedScene, view_camera
 
 PREDICTED = "predicted"
 _SAME = 0.45            # intersection over union from which a detection is this face
-_JITTER = (0.02, 0.02, 0.04)        # of a predicted box's place and side, as the detector's own boxes scatter
-# Fitted to 152 frontal boxes on renders: side, and place against the middle of eyes and mouth, in lengths
-# of the face.
+_JITTER = (0.02, 0.02, 0.04)        # standard deviations of a predicted box's x, y and side, as of the detector's
+# Fitted to 152 frontal boxes on renders: side, and position relative to the middle of eyes and mouth, in face lengths.
 _BOX_SIDE, _BOX_NOSE, _BOX_RISE = 1.37, np.array([-1.0, 0.47]), -0.18
 
 
 class Framing(NamedTuple):
-    """How a picture is cut: box (x, y, w, h) in the detector's picture, square; source: the detector's
+    """The crop of an image: box (x, y, w, h) in the detector's image, square; source: the detector's
     pass that found the face, or "predicted"; camera: of the crop."""
     box: tuple[int, int, int, int]
     source: str
@@ -24,8 +23,7 @@ class Framing(NamedTuple):
 
 
 def frame_face(posed: PosedScene, size: int) -> Framing:
-    """Cut as for a photo: by the detector, in a small picture; where it misses the face, by the box it
-    would give."""
+    """The crop by the detector, in a small image, or by its predicted box if it misses the face."""
     camera = view_camera(posed.view)
     best = detected_face(posed)
     if best:
@@ -42,7 +40,7 @@ def frame_face(posed: PosedScene, size: int) -> Framing:
 
 
 def detected_face(posed: PosedScene) -> Detection | None:
-    """What the detector finds in the small picture at the face's place; None where it misses it."""
+    """The detection of the face in the small image; None if the detector misses it."""
     camera = view_camera(posed.view)
     expected = expected_box(camera.project(posed.landmarks()))
     found = [d for d in detect_faces(posed.render(camera, smooth=False)) if _overlap(d.box, expected) > _SAME]
@@ -50,11 +48,11 @@ def detected_face(posed: PosedScene) -> Detection | None:
 
 
 def predict_box(posed: PosedScene) -> tuple[float, float, float, float]:
-    """A box (x, y, w, w), pixels of the detector's picture, as the detector might give it, without running it: the
-    expected one with the bias and scatter that were measured against 454 real boxes on 600 renders.
+    """A box (x, y, w, w), pixels of the detector's image, as the detector might give it, without running it: the
+    expected box with bias and noise as measured on 454 detections in 600 renders.
 
-    Both grow as the head turns: at 60 degrees and more (where it finds one face in five) a box lies 0.11 sides
-    behind the expected one, and is 17 % larger.
+    Both grow as the head turns: at 60 degrees and more (where one face in five is detected) a box lies 0.11
+    sides behind the expected one, and is 17 % larger.
     """
     x, y, side, _ = expected_box(view_camera(posed.view).project(posed.landmarks()))
     yaw = float(posed.view.pose[0])

@@ -1,6 +1,6 @@
 """Glasses as triangles: two rims, a bridge and temples, fitted to a head's landmarks; dark lenses or none.
 
-A clear lens at the resolution of a crop is nothing but its rim, so it is left out.
+At the resolution of a crop a clear lens is invisible, so only its rim is modelled.
 """
 from typing import NamedTuple
 
@@ -47,20 +47,20 @@ def make_glasses(landmarks: np.ndarray, kind: int, rng: np.random.Generator) -> 
     rims = []
     for eye, side in zip(eyes, (-1, 1)):
         out = np.abs(outline[:, 0] * 1.0 * side + eye[0] - middle[0])
-        boundary = np.stack([eye[0] + side * outline[:, 0], eye[1] - drop + outline[:, 1],
+        rim = np.stack([eye[0] + side * outline[:, 0], eye[1] - drop + outline[:, 1],
                         front - wrap * np.maximum(out - 0.3 * apart, 0) + np.tan(tilt) * outline[:, 1]], -1)
-        rims.append(boundary)
-        parts.append((*_tube(boundary, thick, closed=True), False))
+        rims.append(rim)
+        parts.append((*_tube(rim, thick, closed=True), False))
         if kind == DARK:
-            count = len(boundary)
+            count = len(rim)
             fan = np.stack([np.arange(count), (np.arange(count) + 1) % count, np.full(count, count)], -1)
-            parts.append((np.concatenate([boundary, boundary.mean(0, keepdims=True)]), fan, True))
-    inner = [boundary[np.argmax(-side * boundary[:, 0] + 0.3 * boundary[:, 1])] for boundary, side in zip(rims, (-1, 1))]
+            parts.append((np.concatenate([rim, rim.mean(0, keepdims=True)]), fan, True))
+    inner = [rim[np.argmax(-side * rim[:, 0] + 0.3 * rim[:, 1])] for rim, side in zip(rims, (-1, 1))]
     top = (inner[0] + inner[1]) / 2 + [0, 1.5, 1.5]
     top[2] = max(top[2], nose[2] + 2.0)
     parts.append((*_tube(np.stack([inner[0], top, inner[1]]), thick), False))
-    for boundary, side, ear in zip(rims, (-1, 1), (landmarks[0], landmarks[16])):
-        hinge = boundary[np.argmax(side * boundary[:, 0] + 0.5 * boundary[:, 1])]
+    for rim, side, ear in zip(rims, (-1, 1), (landmarks[0], landmarks[16])):
+        hinge = rim[np.argmax(side * rim[:, 0] + 0.5 * rim[:, 1])]
         wide = side * max(abs(ear[0]) + 3, abs(hinge[0]) + 2)
         path = np.array([hinge, [wide, hinge[1], hinge[2] - 8], [side * (abs(ear[0]) + 4), eyes[0, 1], ear[2] - 8]])
         parts.append((*_tube(path, thick), False))

@@ -1,9 +1,8 @@
-"""What a bare head lacks to pass for a person in a picture: hair, neck and shoulders, as extra triangles
-for rendering.
+"""Hair, neck and shoulders, as additional triangles for rendering.
 
-Nothing here belongs to the face that is reconstructed: the ground truth never holds it. Hair is a shell
-over the scalp (and a curtain for long hair); neck and shoulders are lofted from the rim of the head's
-mesh and follow the head's turn only in part.
+They are not part of the face to be reconstructed, nor of the ground truth. Hair is a shell over the scalp, and a
+curtain for long hair. Neck and shoulders are lofted from the boundary of the head's mesh and follow the rotation of the
+head in part.
 """
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ class Shell(NamedTuple):
     """The scalp of the model, its triangles quartered once: constant for a model.
 
     pairs: (S, 2) head vertices whose mean each shell vertex is; triangles: (G, 3) into the shell's vertices;
-    places: (S, 3) on the mean face, mm; rim: (K,) head vertices of the neck's open edge, ordered by azimuth.
+    positions: (S, 3) on the mean face, mm; boundary: (K,) head vertices of the neck's open edge, ordered by azimuth.
     """
     pairs: np.ndarray
     triangles: np.ndarray
@@ -31,8 +30,8 @@ class Shell(NamedTuple):
 
 
 class HairAndClothes(NamedTuple):
-    """A person's extra geometry: triangles (G, 3), numbered after the head's vertices; materials (G,);
-    places (S, 3), the chart positions of the extra vertices; thickness (shell,) mm; curtain (C, 3) mm in
+    """A subject's extra geometry: triangles (G, 3), numbered after the head's vertices; materials (G,);
+    positions (S, 3), the chart positions of the extra vertices; thickness (shell,) mm; curtain (C, 3) mm in
     the head frame."""
     triangles: np.ndarray
     materials: np.ndarray
@@ -45,7 +44,7 @@ class HairAndClothes(NamedTuple):
 def find_shell(mean: np.ndarray, triangles: np.ndarray, materials: np.ndarray, chart: Chart,
                ears: np.ndarray) -> Shell:
     """Cut the scalp out of the mean face (V, 3), whose triangles (F, 3) are of materials (F,), and leave
-    out the ears, a mask (V,); find its neck's rim."""
+    out the ears, a mask (V,); find its neck's boundary."""
     skin_triangles = triangles[materials == SKIN]
     azimuth = np.arctan2(mean[:, 0], mean[:, 2] - chart.axis)
     scalp = ((mean[:, 1] > chart.hair_edge(azimuth) - 25) & ~ears)[skin_triangles].all(1)
@@ -63,19 +62,20 @@ def find_shell(mean: np.ndarray, triangles: np.ndarray, materials: np.ndarray, c
 
 
 def dress(shell: Shell, mean: np.ndarray, chart: Chart, appearance: Appearance) -> HairAndClothes:
-    """A person's hair and clothes for heads with as many vertices as ``mean`` (V, 3)."""
+    """A subject's hair and clothes for heads with as many vertices as ``mean`` (V, 3)."""
     rng = np.random.default_rng([appearance.seed, 1])
     azimuth = np.arctan2(shell.positions[:, 0], shell.positions[:, 2] - chart.axis)
     above = shell.positions[:, 1] - chart.hair_edge(azimuth, appearance.hairline)
     rise = np.clip(above / 30, 0, 1)
     crown = np.clip((shell.positions[:, 1] - chart.landmarks[17:27, 1].mean()) / 60, 0, 1)
     lumps = _lumps(rng, shell.positions)
-    thick = _STYLE.get(appearance.hair_style, 0.0) * (1 + 0.25 * lumps + 0.35 * appearance.parting * np.sin(azimuth) * crown)
+    side = 0.35 * appearance.parting * np.sin(azimuth) * crown
+    thick = _STYLE.get(appearance.hair_style, 0.0) * (1 + 0.25 * lumps + side)
     thick = np.exp(rng.normal(0, 0.3)) * thick * (0.7 + 0.5 * crown) * np.sin(np.pi / 2 * rise) ** 0.8
     thickness = np.where(above > 0, thick, 0) - 1.2 * (above < 4)
 
     first = len(mean)
-    grown = shell.triangles[(thickness[shell.triangles] > 0).any(1)]        # the rest lies under the skin
+    grown = shell.triangles[(thickness[shell.triangles] > 0).any(1)]        # the others lie under the skin
     parts = [(grown, HAIR, shell.positions)] if appearance.hair_style else []
     positions = [shell.positions]
     first += len(shell.positions)
@@ -97,8 +97,8 @@ def dress(shell: Shell, mean: np.ndarray, chart: Chart, appearance: Appearance) 
         materials.append(np.full(len(triangles[-1]), HAIR))
     curtain = curtain.reshape(-1, 3)
     positions.append(curtain)
-    return HairAndClothes(np.concatenate(triangles), np.concatenate(materials), np.concatenate(positions), thickness, curtain,
-                    shell)
+    return HairAndClothes(np.concatenate(triangles), np.concatenate(materials), np.concatenate(positions), thickness,
+                          curtain, shell)
 
 
 def extra_vertices(outfit: HairAndClothes, head: np.ndarray, normals: np.ndarray, rotation: np.ndarray,
@@ -119,7 +119,7 @@ def extra_vertices(outfit: HairAndClothes, head: np.ndarray, normals: np.ndarray
 
 
 def _loft(boundary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rings (STEPS, K, 3) from the neck's rim down to the chest, and how much each follows the head
+    """Rings (STEPS, K, 3) from the neck's boundary down to the chest, and how much each follows the head
     (STEPS,)."""
     centre = boundary.mean(0)
     flat = np.array([centre[0], boundary[:, 1].min() - 12, centre[2]])
@@ -165,7 +165,7 @@ def _strip(rows: int, columns: int, closed: bool = False) -> np.ndarray:
 
 
 def _lumps(rng: np.random.Generator, positions: np.ndarray) -> np.ndarray:
-    """Smooth noise of about unit variance at (S, 3) places, from a few plane waves of 25 to 70 mm."""
+    """Smooth noise of about unit variance at (S, 3) positions, from a few plane waves of 25 to 70 mm."""
     total = np.zeros(len(positions))
     for _ in range(10):
         direction = rng.normal(size=3)

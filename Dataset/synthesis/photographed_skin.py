@@ -1,9 +1,10 @@
-"""Photographed skin (CC0) for some of the people: MakeHuman's 20 base skins on the chart of `Dataset/synthesis/skin.py`.
+"""Photographed skin (CC0) for some of the subjects: MakeHuman's 20 base skins on the chart of
+`Dataset/synthesis/skin.py`.
 
-A picture is split into its tone (the median colour of the face) and what it adds to it: the logarithm of colour over
-tone, with pores' worth of mottle, real lips, lids, nostrils and folds. A person mixes two pictures, mirrored or not,
-stronger or weaker, over a tone between the pictures' and the procedural one, so 20 pictures make many people. Brows,
-beard, freckles and hair stay procedural: the pictures have no brows, and their shorn scalps are faded out.
+An image is split into its tone (the median colour of the face) and its detail, the logarithm of colour over tone: fine
+mottle, lips, lids, nostrils and folds. A subject blends the detail of two images, mirrored or not, with random
+strength, and a tone between that of the images and the procedural one, so that 20 images give many subjects. Brows,
+beard, freckles and hair are procedural: the images have no brows, and their shaved scalps are faded out.
 """
 from __future__ import annotations
 
@@ -24,15 +25,16 @@ from Dataset.synthesis.skin import Appearance, Base, melanin_colour
 
 BUILT_IN = Path(__file__).parents[1] / "face_model" / "assets" / "skins.npz"
 MAX_PIXELS, MAX_BYTES = 4 << 20, 16 << 20
-SCALE = 2               # texels of the chart a side for one of these: 1.2 mm, as fine as the pictures are
-_SIDE = np.radians(100)         # what lies farther back is hair, and ears that have a place of their own
-_REACH = 400.0          # mm from the axis, where the rays that unroll the head begin
-_DARKEST, _SHINE = -1.2, 0.35            # of the logarithm: nostrils and lashes; what is lighter levels off, as shine
+SCALE = 2               # chart texels per texel of the detail: 1.2 mm, the resolution of the images
+_SIDE = np.radians(100)         # beyond it are hair, and ears, which the chart maps elsewhere
+_REACH = 400.0          # mm from the axis, the origin of the rays that unroll the head
+_DARKEST, _SHINE = -1.2, 0.35            # limits of the logarithm: nostrils and lashes; highlights
 
 
-class Pictures(NamedTuple):
-    """What skins.npz holds. names: K strings; images: (K, h, w, 3) uint8 BGR, the front of the head, upright; window:
-    (4,) left, bottom, right, top in the model's texture square; age: (K,) float32 as `Look.age`; female: (K,) bool."""
+class SkinImages(NamedTuple):
+    """The content of skins.npz. names: K strings; images: (K, h, w, 3) uint8 BGR, the front of the head, upright;
+    window: (4,) left, bottom, right, top in the model's texture square; age: (K,) float32 as `Appearance.age`; female:
+    (K,) bool."""
     names: tuple[str, ...]
     images: np.ndarray
     window: np.ndarray
@@ -41,9 +43,9 @@ class Pictures(NamedTuple):
 
 
 class Skins(NamedTuple):
-    """K skins on a chart. tone: (K, 3) float64 linear BGR; melanin: (K,) float64, the procedural skin as dark as that;
-    age, female: as of :class:`Pictures`; detail: (K, 3, HEIGHT / 2, w) float32, logarithm of colour over tone;
-    columns: of the chart, that detail fills, symmetric about the face's middle."""
+    """K skins on a chart. tone: (K, 3) float64 linear BGR; melanin: (K,) float64, of the procedural skin of the same
+    luminance; age, female: as of :class:`SkinImages`; detail: (K, 3, HEIGHT / 2, w) float32, logarithm of colour over
+    tone; columns: those of the chart that detail fills, symmetric about the face's middle."""
     tone: np.ndarray
     melanin: np.ndarray
     age: np.ndarray
@@ -53,8 +55,8 @@ class Skins(NamedTuple):
 
 
 @lru_cache(maxsize=2)
-def load_skins(path: str | Path | None = None) -> Pictures:
-    """The built-in pictures, or another file that build_skins wrote; read once, read-only.
+def load_skins(path: str | Path | None = None) -> SkinImages:
+    """The built-in images, or another file of `Dataset.face_model.build.skins`; read once, read-only.
 
     ValueError, naming the file, when it is missing, no npz of this kind, too large, or its arrays do not fit together.
     """
@@ -81,13 +83,13 @@ def load_skins(path: str | Path | None = None) -> Pictures:
     if not (np.isfinite(age).all() and np.isfinite(window).all() and (window[:2] < window[2:]).all()):
         raise ValueError(f"{path}: age must be finite, window left, bottom, right, top, received {window.tolist()}")
     images.flags.writeable = False
-    return Pictures(tuple(str(name) for name in raw["names"]), images, window, age, raw["female"])
+    return SkinImages(tuple(str(name) for name in raw["names"]), images, window, age, raw["female"])
 
 
-def unroll(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray) -> Skins:
-    """The pictures on a chart: each texel shows what a ray through it, level and straight to the head's axis, meets
-    first on the mean face. ears: (V,) bool, vertices that the chart places elsewhere (`Stage.places`). 0.25 s."""
-    x, y, known, columns = _positions(pictures, chart, model, ears)
+def unroll(images: SkinImages, chart: Chart, model: FaceModel, ears: np.ndarray) -> Skins:
+    """The images on a chart: each texel shows the first hit on the mean face of a horizontal ray through it towards the
+    head's axis. ears: (V,) bool, vertices that the chart maps elsewhere (`RenderContext.positions`). Takes 0.25 s."""
+    x, y, known, columns = _positions(images, chart, model, ears)
     weight = _shown(chart, columns) * known
     azimuth, height = (axis[::SCALE, ::SCALE] for axis in chart.grid())
     azimuth = np.abs(azimuth[:, columns.start // SCALE:columns.stop // SCALE])
@@ -95,7 +97,7 @@ def unroll(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray)
     face = known & (azimuth < np.radians(55)) & (height > low) & (height < high)
     table = ((np.arange(256) / 255) ** GAMMA).astype(np.float32)
     tones, details = [], []
-    for image in pictures.images:
+    for image in images.images:
         colour = np.maximum(table[cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)], 2e-3)
         tone = np.median(colour[face], 0)
         detail = np.maximum(np.log(colour / tone), _DARKEST)
@@ -106,26 +108,30 @@ def unroll(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray)
     ramp = np.linspace(0, 1, 101)
     light = np.log([melanin_colour(m) @ LUMINANCE for m in ramp])
     melanin = np.interp(np.log(tone @ LUMINANCE), light[::-1], ramp[::-1])
-    return Skins(tone, melanin, pictures.age, pictures.female, detail, columns)
+    return Skins(tone, melanin, images.age, images.female, detail, columns)
 
 
 def sample_base(skins: Skins, appearance: Appearance, share: float) -> Base | None:
-    """What a person's skin is painted on; None, the procedural skin, for all but a ``share`` in [0, 1] of the people.
+    """The photographed base of a subject's skin, for a fraction ``share`` in [0, 1] of the subjects; None for the
+    others, whose skin is procedural.
 
-    Drawn from the look's seed alone: nothing else of the person changes, and a larger share only adds people. The
-    pictures are drawn by how near they are in tone, age and sex (a guess from beard and stubble).
+    Drawn from the seed of the appearance alone: nothing else of the subject changes, and a larger share keeps the
+    choice for other subjects. The images are drawn by similarity in tone, age and sex (estimated from beard and
+    stubble).
     """
     rng = np.random.default_rng([appearance.seed, 3])
     if rng.random() >= share:
         return None
     man = bool(appearance.beard or appearance.stubble)
-    weights = np.exp(-0.5 * ((skins.melanin - appearance.melanin) / 0.18) ** 2 - 0.5 * ((skins.age - appearance.age) / 0.45) ** 2)
+    tone, age = (skins.melanin - appearance.melanin) / 0.18, (skins.age - appearance.age) / 0.45
+    weights = np.exp(-0.5 * tone ** 2 - 0.5 * age ** 2)
     weights = (weights + 1e-9) * np.where(skins.female != man, 1.0, 0.3)
     first, second = rng.choice(len(weights), 2, replace=False, p=weights / weights.sum())
     mix, strength, towards = rng.uniform(0, 0.5), rng.uniform(0.7, 1.05), rng.uniform(0, 0.6)
     mirrored = rng.random(2) < 0.5
-    own, seen = melanin_colour(appearance.melanin, appearance.warmth), skins.tone[first] ** (1 - mix) * skins.tone[second] ** mix
-    lighter = np.log((seen @ LUMINANCE) / (own @ LUMINANCE))        # half of it: photographs are lit, people differ
+    own = melanin_colour(appearance.melanin, appearance.warmth)
+    seen = skins.tone[first] ** (1 - mix) * skins.tone[second] ** mix
+    lighter = np.log((seen @ LUMINANCE) / (own @ LUMINANCE))        # half of it, since the photographs contain light
     tone = own * np.exp(towards * (np.log(seen / own) - 0.5 * lighter))
     shares = np.float32(strength * (1 - mix)), np.float32(strength * mix)
     one, other = (skins.detail[k][..., ::-1] if m else skins.detail[k] for k, m in zip((first, second), mirrored))
@@ -136,14 +142,14 @@ def sample_base(skins: Skins, appearance: Appearance, share: float) -> Base | No
 
 
 def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
-    """Before anything is unpacked."""
+    """Check the sizes before anything is unpacked."""
     total = sum(member.file_size for member in archive.infolist())
     if total > MAX_BYTES:
         raise ValueError(f"{path}: skins must unpack to at most {MAX_BYTES} bytes, received {total}")
 
 
 def _decode(path: Path, png: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """The pictures (K, h, w, 3) out of the one PNG in which they lie below each other; its header is read first."""
+    """The images (K, h, w, 3) from the PNG in which they are stacked vertically; its header is checked first."""
     if shape.shape != (4,) or shape.dtype.kind != "i" or (shape < 1).any() or shape[3] != 3:
         raise ValueError(f"{path}: shape must be four counts, the last 3, received {shape.tolist()}")
     count, height, width, _ = (int(n) for n in shape)
@@ -159,10 +165,10 @@ def _decode(path: Path, png: np.ndarray, shape: np.ndarray) -> np.ndarray:
     return image.reshape(count, height, width, 3)
 
 
-def _positions(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndarray
-            ) -> tuple[np.ndarray, np.ndarray, np.ndarray, slice]:
-    """Columns x and rows y of the pictures, as cv2.remap takes them, for the chart's front, each (HEIGHT / 2, w)
-    float32; whether the pictures know the place, bool; and the chart's columns that it spans."""
+def _positions(images: SkinImages, chart: Chart, model: FaceModel, ears: np.ndarray
+               ) -> tuple[np.ndarray, np.ndarray, np.ndarray, slice]:
+    """Columns x and rows y of the images, as cv2.remap takes them, for the chart's front, each (HEIGHT / 2, w)
+    float32; whether the images show the texel, bool; and the columns of the chart."""
     half = int(_SIDE / (2 * np.pi) * WIDTH / SCALE)
     middle = WIDTH // SCALE // 2
     azimuth = ((np.arange(middle - half, middle + half) + 0.5) / middle - 1) * np.pi
@@ -173,10 +179,10 @@ def _positions(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndar
     triangles = model.region("skin")
     triangles = triangles[~ears[model.triangles[triangles]].any(1)]
     hits = Scene(model.mean, model.triangles[triangles], threads=1).cast_rays(origins, -away)
-    known = (hits.triangle >= 0) & (hits.depth < _REACH)        # through a hole, a ray meets the back from within
+    known = (hits.triangle >= 0) & (hits.depth < _REACH)        # a ray through a hole hits the back from inside
     corners = model.corner_uv[triangles[np.where(known, hits.triangle, 0)]]
     u, v = np.moveaxis(np.einsum("...k,...kc->...c", hits.barycentric, corners), -1, 0)
-    (left, bottom, right, top), (rows, columns) = pictures.window, pictures.images.shape[1:3]
+    (left, bottom, right, top), (rows, columns) = images.window, images.images.shape[1:3]
     x, y = (u - left) / (right - left) * columns - 0.5, (top - v) / (top - bottom) * rows - 0.5
     known &= (x >= 0) & (x <= columns - 1) & (y >= 0) & (y <= rows - 1)
     x, y = (np.where(known, position, 0).astype(np.float32) for position in (x, y))
@@ -184,8 +190,7 @@ def _positions(pictures: Pictures, chart: Chart, model: FaceModel, ears: np.ndar
 
 
 def _shown(chart: Chart, columns: slice) -> np.ndarray:
-    """How much of the detail counts, (HEIGHT / 2, w) float32: not where the pictures' shorn hair is, nor at the
-    sides."""
+    """The weight of the detail, (HEIGHT / 2, w) float32: 0 at the shaved hair of the images and at the sides."""
     azimuth, height = (axis[::SCALE, ::SCALE] for axis in chart.grid())
     azimuth = azimuth[:, columns.start // SCALE:columns.stop // SCALE]
     below = np.clip((chart.hair_edge(azimuth) - 6 - height) / 16, 0, 1)
@@ -194,7 +199,7 @@ def _shown(chart: Chart, columns: slice) -> np.ndarray:
 
 
 def _fill(detail: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The detail (h, w, 3), going on smoothly over eyes and what else the pictures do not know."""
+    """The detail (h, w, 3), continued smoothly over eyes and other texels that the images do not show."""
     weight = known.astype(np.float32)[..., None]
     near = _soft(detail * weight) / np.maximum(_soft(weight), 0.02)[..., None]
     return np.where(known[..., None], detail, near)

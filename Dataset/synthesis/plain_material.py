@@ -1,8 +1,8 @@
-"""People without skin, for the comparison of Ronkainen 2017, 3.3 and 4.4: all grey, or all in 1/f noise.
+"""Subjects without skin, for the comparison of Ronkainen 2017, 3.3 and 4.4: uniform grey, or 1/f noise.
 
-Both are the same people, views, light and cameras as with skin, from the same numbers; the background goes along, as in
-the paper's figures 3.6 and 3.7. One colour or texture lies over skin, eyes, hair, clothes and glasses alike, so that
-only geometry and light tell them apart.
+Subjects, views, light and cameras are the same as with skin; the background has the same material, as in the paper's
+figures 3.6 and 3.7. One colour or texture covers skin, eyes, hair, clothes and glasses, so that only geometry and light
+distinguish them.
 """
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from Dataset.synthesis.skin import Appearance
 GREY, NOISE = "grey", "noise"
 KINDS = (GREY, NOISE)
 _CONTRAST = (0.25, 0.7)         # standard deviation of the noise's logarithm
-_OWN_COLOUR = 0.6               # of the noise: how much of it each channel has for itself
+_OWN_COLOUR = 0.6               # of the noise: the part that is independent in each channel
 _WRAP = np.array([0.15, 0.15, 0.15], np.float32)
 
 
 def fractal(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Noise of `shape`, float32, mean 0, variance 1, whose amplitude falls with 1 / frequency, as that of natural
-    images; its borders fit together."""
+    """Noise of `shape`, float32, mean 0, variance 1, whose amplitude falls with 1 / frequency, like that of
+    natural images; periodic."""
     spectrum = np.fft.rfft2(rng.standard_normal(shape, np.float32))
     frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1]))
     frequency[0, 0] = np.inf
@@ -46,8 +46,8 @@ def paint(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> np.nda
 
 
 class PlainSubject(SceneSubject):
-    """`Dataset.synthesis.scene.Actor` in grey or noise. Its texture and gloss come from the look's seed, the background from the
-    view's."""
+    """A `SceneSubject` in grey or noise. Texture and gloss depend on the seed of the appearance, the background on that
+    of the view."""
 
     def __init__(self, context: RenderContext, identity: np.ndarray, appearance: Appearance, kind: str) -> None:
         super().__init__(context, identity, appearance)
@@ -56,14 +56,14 @@ class PlainSubject(SceneSubject):
         self._specular, self._shininess = rng.uniform(0, 0.05), np.exp(rng.uniform(np.log(8), np.log(60)))
 
     def material(self, positions: np.ndarray, kinds: np.ndarray) -> shading.Material:
-        """The texture everywhere; glasses, which keep a colour where others keep their place, take its mean."""
+        """The texture everywhere; its mean for glasses, which have colours instead of positions."""
         albedo = sample_texture(self.texture, self.context.chart.texels(positions))
         albedo[kinds >= FRAME] = self.texture.mean((0, 1))
         return shading.Material(albedo, np.full(len(kinds), self._specular, np.float32),
                                 np.full(len(kinds), self._shininess, np.float32), _WRAP)
 
     def set(self, view: View) -> PosedScene:
-        """Geometry in place for one picture, before a background of the same kind."""
+        """The posed scene of one view, with a background of the same kind."""
         posed = super().set(view)
         posed.backdrop = paint(self.kind, (VIEW, VIEW), np.random.default_rng([view.seed, 4]))
         return posed

@@ -1,9 +1,9 @@
-"""One person's training pictures as arrays, with what a network may be asked for: made fast, kept nowhere.
+"""The training images of one subject as arrays, with the targets of all networks.
 
-The same faces, looks and renderer as `Dataset.synthesis.subject_folders`, over a wider range of poses, and framed for most
-pictures by the box that the detector *would* give (`Dataset/synthesis/framing.py`, bias and scatter as measured), since
-running the detector costs more than the picture. Picture i of person p of seed s has the same choices on every
-machine: they are drawn from Generator([s, p, 1, i]).
+Faces, appearance and renderer are those of `Dataset.synthesis.subject_folders`, over a wider range of poses. Most
+images are framed by a prediction of the detector's box (`Dataset/synthesis/framing.py`, with its measured bias and
+noise), since running the detector costs more than the image. The random choices of image i of subject p for seed s are
+the same on every machine: they are drawn from Generator([s, p, 1, i]).
 """
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from Dataset.synthesis.plain_material import KINDS, PlainSubject
 from Dataset.synthesis.scene import PosedScene, RenderContext, SceneSubject, roughen, sample_view, view_camera
 from Dataset.synthesis.skin import sample_appearance
 
-MAPS = ("uv", "mask", "occluded")       # of BUFFERS, those of Dataset/representations/uvmap.py
+MAPS = ("uv", "mask", "visible_mask")       # of BUFFERS, those of Dataset/representations/uvmap.py
 BUFFERS = (*MAPS, "depth", "normals")
 MIXED = "mixed"         # texture: skin, hair, clothes and backgrounds of all kinds
 TEXTURES = (MIXED, *KINDS)
-CLEARANCE = 4.0         # mm: what a camera ray meets up to here in front of a point does not hide it
+CLEARANCE = 4.0         # mm: surfaces up to this distance in front of a point do not hide it
 _FRONTAL = (25.0, 12.0, 10.0)       # standard deviations of yaw, pitch, roll, degrees, of the frontal half
 _LIMITS = {"subjects": (1, 1_000_000), "images": (1, 1000), "size": (16, 512), "seed": (0, MAX_SEED), "yaw": (0, 90),
            "pitch": (0, 60), "roll": (0, 180), "expression": (0, 1), "margin": (0.5, 3), "detect": (0, 1),
@@ -36,11 +36,19 @@ _LIMITS = {"subjects": (1, 1_000_000), "images": (1, 1000), "size": (16, 512), "
 
 @dataclasses.dataclass(frozen=True)
 class RenderOptions:
-    """What is rendered. people; images of each; size of a crop, px; seed; yaw, pitch, roll: largest absolute angle,
-    degrees; expression: strength in [0, 1]; margin: the box is grown about its centre by this factor; detect: share
-    of the pictures that the detector itself frames; wild, glasses: shares with clutter behind and with glasses;
-    buffers: of `BUFFERS`; skins: share of the people whose skin is a picture's (Dataset/synthesis/photographed_skin.py); texture: of
-    `TEXTURES`, others than the first without any skin (Dataset/synthesis/plain_material.py). ValueError for a value out of range."""
+    """Options of the rendering. ValueError for a value out of range.
+
+    subjects, images    counts; images of each subject
+    size                side of a crop, px
+    yaw, pitch, roll    largest absolute angle, degrees
+    expression          strength in [0, 1]
+    margin              the box is enlarged about its centre by this factor
+    detect              fraction of the images that the detector itself frames
+    clutter, glasses    fractions with a cluttered background and with glasses
+    buffers             some of `BUFFERS`
+    skins               fraction of the subjects with photographed skin (Dataset/synthesis/photographed_skin.py)
+    texture             of `TEXTURES`; all but the first are without skin (Dataset/synthesis/plain_material.py)
+    """
     subjects: int = 1000
     images: int = 8
     size: int = 128
@@ -54,8 +62,8 @@ class RenderOptions:
     clutter: float = 0.6
     glasses: float = 0.12
     buffers: tuple[str, ...] = ()
-    skins: float = 0.0          # sets that were begun before there was a choice are those without
-    texture: str = MIXED        # and those with skin
+    skins: float = 0.0          # added later: 0 in older sets
+    texture: str = MIXED        # added later
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -71,29 +79,29 @@ class RenderOptions:
             raise ValueError(f"--skins are for --texture {MIXED}: {self.texture} has no skin")
 
     def written(self) -> dict[str, Any]:
-        """The settings as files keep them. What came later is named only where it is used: a set from before there was
-        a choice has the same bytes, and is the same set."""
+        """The settings for files. Options that were added later are left out at their defaults, so that older sets
+        remain the same."""
         later = {"skins": 0.0, "texture": MIXED}
         return {name: value for name, value in dataclasses.asdict(self).items()
                 if name not in later or value != later[name]}
 
 
 def layout(options: RenderOptions) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """name -> (shape, dtype) of one person's arrays; T pictures of S x S pixels.
+    """name -> (shape, dtype) of one subject's arrays; T images of S x S pixels.
 
     images (T, S, S, 3) uint8 BGR; identity (200,) float32 standard deviations; expression (T, 84) float32 weights;
-    pose (T, 6) float32 yaw, pitch, roll in degrees and x, y, z in mm, as in :class:`Dataset.synthesis.scene.View`; camera
-    (T, 4) float32: focal length and principal point x, y in pixels of the crop, distance in mm; image_points
+    pose (T, 6) float32 yaw, pitch, roll in degrees and x, y, z in mm, as in :class:`Dataset.synthesis.scene.View`;
+    camera (T, 4) float32: focal length and principal point x, y in pixels of the crop, distance in mm; image_points
     (T, 256, 2) float32: the 16x16 ordered grid of the posed, expressive head in pixels of the crop (first pixel's
     centre 0.5; may lie outside); depth_points (T, 256) float32 their camera depth, mm; visible (T, 256) bool: nothing
     lies more than 4 mm in front of the point; landmarks (T, 68, 2) float32 pixels; found (T,) bool: framed by the
     detector.
-    Buffers: uv (T, S, S, 2) float16, mask and occluded (T, S, S) bool, as `Dataset.representations.uvmap.UVMap` says:
-    the place on the ordered grid's texture square that a pixel's centre shows, NaN off the mask; all of the pixel shows
-    the face (eyes and the mouth's inside belong to it; ears, scalp and neck do not), whatever hair or glasses do; and
-    none of these stands before it. depth (T, S, S) float32 mm of each pixel's first hit, NaN where nothing is; normals
-    (T, S, S, 3) int8, 127 x the unit normal there in the camera's upright frame (x right, y up, z to the camera), 0
-    where nothing is hit.
+    Buffers: uv (T, S, S, 2) float16, mask and visible_mask (T, S, S) bool, as `Dataset.representations.uvmap.UVMap`
+    says: the texture coordinates of the point at the pixel's centre, NaN off the mask; whether the whole pixel shows
+    the face (with eyes and the mouth's inside, without ears, scalp and neck), ignoring hair and glasses; and whether
+    nothing is in front of it. depth (T, S, S) float32 mm of each pixel's first hit, NaN where nothing is;
+    normals (T, S, S, 3) int8, 127 x the unit normal there in the camera's upright frame (x right, y up, z to the
+    camera), 0 where nothing is hit.
     """
     t, s, n = options.images, options.size, GRID * GRID
     f32 = np.dtype(np.float32)
@@ -102,14 +110,14 @@ def layout(options: RenderOptions) -> dict[str, tuple[tuple[int, ...], np.dtype]
               "depth_points": ((t, n), f32), "visible": ((t, n), np.dtype(bool)), "landmarks": ((t, 68, 2), f32),
               "found": ((t,), np.dtype(bool))}
     buffers = {"uv": ((t, s, s, 2), np.dtype(np.float16)), "mask": ((t, s, s), np.dtype(bool)),
-               "occluded": ((t, s, s), np.dtype(bool)), "depth": ((t, s, s), f32),
+               "visible_mask": ((t, s, s), np.dtype(bool)), "depth": ((t, s, s), f32),
                "normals": ((t, s, s, 3), np.dtype(np.int8))}
     return {**shapes, **{name: buffers[name] for name in BUFFERS if name in options.buffers}}
 
 
 def render_subject(number: int, options: RenderOptions, context: RenderContext) -> dict[str, np.ndarray]:
-    """Person ``number``'s arrays, as :func:`layout` says; the bytes depend on (seed, number, image) and the options
-    alone."""
+    """Subject ``number``'s arrays, see :func:`layout`; the bytes depend only on (seed, number, image) and the
+    options."""
     model = context.model
     subject = np.random.default_rng([options.seed, number, 0])
     identity = model.sample_identity(subject).astype(np.float32)
@@ -119,7 +127,7 @@ def render_subject(number: int, options: RenderOptions, context: RenderContext) 
     out = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout(options).items()}
     out["identity"][:] = identity
     for image in range(options.images):
-        rng = np.random.default_rng([options.seed, number, 1, image])     # [s, p] alone would be [s, p, 0]: zeros pad
+        rng = np.random.default_rng([options.seed, number, 1, image])     # [s, p] would be the same stream as [s, p, 0]
         angles = sample_angles(rng, options)
         detect = rng.random() < options.detect
         view = sample_view(rng, model.sample_expression(rng, options.expression), angles=angles)
@@ -130,15 +138,15 @@ def render_subject(number: int, options: RenderOptions, context: RenderContext) 
 
 
 def sample_angles(rng: np.random.Generator, options: RenderOptions) -> np.ndarray:
-    """Yaw, pitch, roll (3,) in degrees: half of the pictures near the front, half uniform over the range."""
+    """Yaw, pitch, roll (3,) in degrees: half of the images near the front, half uniform over the range."""
     limits = np.array([options.yaw, options.pitch, options.roll])
     frontal, near, wide = rng.random() < 0.5, rng.normal(0, _FRONTAL), rng.uniform(-1, 1, 3) * limits
     return np.clip(near, -limits, limits) if frontal else wide
 
 
 def visible(scene: Scene, camera: Camera, positions: np.ndarray) -> np.ndarray:
-    """Which points (N, 3) of the world the camera sees: (N,) bool. What lies nearer than CLEARANCE before a point
-    (its own surface, a closed lid's strip) does not hide it."""
+    """Which points (N, 3) of the world the camera sees: (N,) bool. Surfaces less than CLEARANCE in front of a
+    point (its own, a closed lid's strip) do not hide it."""
     towards = positions - camera.position()
     depth = towards @ camera.rotation[2]
     return ~scene.occluded(camera.position(), towards * (1 - CLEARANCE / depth)[:, None], far=1.0)
@@ -177,7 +185,7 @@ def _fill(out: dict[str, np.ndarray], image: int, posed: PosedScene, camera: Cam
 
 
 def uv_map(posed: PosedScene, camera: Camera, hits: Hits) -> uvmap.UVMap:
-    """Where each pixel of a picture shows the face; hits: what `shot.scene.cast(camera)` gave."""
+    """The UV map of an image; hits: the result of `posed.scene.cast(camera)`."""
     model, context = posed.scene_subject.context.model, posed.scene_subject.context
     number = np.append(np.where(posed.numbers < 0, uvmap.OTHER, posed.numbers), uvmap.NOTHING)    # the last: a miss
     return uvmap.encode(posed.vertices[:len(model.mean)], camera, None, model, posed.numbers[posed.numbers >= 0],

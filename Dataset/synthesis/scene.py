@@ -1,9 +1,9 @@
-"""One person in one picture: what is sampled, and how it is rendered.
+"""Rendering of one subject in one image: random settings and the renderer.
 
-A :class:`View` holds everything that sets a picture apart from the next; with the person's identity and
-:class:`Dataset.synthesis.skin.Look` it determines every pixel, so a picture can be rendered again from a sidecar. The
-face is seen twice: small, for the detector that frames it; then through the crop's own camera, one ray per
-pixel and more at edges, so that a crop is never resampled.
+A :class:`View` has all settings of an image. With the subject's identity and :class:`Dataset.synthesis.skin.Appearance`
+it determines every pixel, so that an image can be rendered again from a sidecar. The face is rendered twice: in a small
+image for the detector, then with the camera of the crop, one ray per pixel and more at edges, so that a crop is never
+resampled.
 """
 from functools import cached_property
 from typing import NamedTuple
@@ -22,18 +22,18 @@ from Dataset.synthesis.chart import Chart, sample_texture
 from Dataset.synthesis.glasses import CLEAR, DARK, NONE, Glasses, make_glasses
 from Dataset.synthesis.hair_and_clothes import CLOTH, EYE, FRAME, HAIR, LENS, MOUTH, SKIN, SOCKET, TEETH, TONGUE
 
-VIEW = 144              # side of the picture the detector sees, px
-_HEAD_SHARE = 0.56      # of it that 230 mm of head take
-_WRAP = np.array([0.06, 0.12, 0.28], np.float32)     # red light creeps farthest under skin
+VIEW = 144              # side of the detector's image, px
+_HEAD_SHARE = 0.56      # of it that a head of 230 mm spans
+_WRAP = np.array([0.06, 0.12, 0.28], np.float32)     # red light scatters farthest under skin
 _SPLIT = 4              # rays for a pixel on an edge
 
 
 class View(NamedTuple):
-    """One picture. expression: (84,) float32 weights; pose: (6,) float32 yaw, pitch, roll in degrees and
-    x, y, z in mm; distance: of the camera, mm; focal: of the detector's picture, px; light_direction
+    """One image. expression: (84,) float32 weights; pose: (6,) float32 yaw, pitch, roll in degrees and
+    x, y, z in mm; distance: of the camera, mm; focal: of the detector's image, px; light_direction
     (3,), light_colour (3,), light_ambient (9, 3): a :class:`Dataset.rendering.shading.Light`, float32; gain: (3,)
     BGR colour cast of the camera; contrast, grain: of the camera; torso: yaw of the shoulders, degrees;
-    seed: of background, grain and the glasses' shape; wild: of the background, 0 a calm wall to 1 clutter;
+    seed: of background, grain and the glasses' shape; clutter: of the background, 0 a plain wall to 1;
     glasses: a kind of :mod:`Dataset.synthesis.glasses`, 0 none."""
     expression: np.ndarray
     pose: np.ndarray
@@ -60,8 +60,8 @@ class Range(NamedTuple):
 
 def sample_view(rng: np.random.Generator, expression: np.ndarray, limits: Range = Range(),
                 angles: np.ndarray | None = None) -> View:
-    """A random picture's settings: uniform pose (or these angles, (3,) degrees), a camera 0.4 to 1.6 m away,
-    soft near-white light, a calm background; :func:`roughen` makes it less tame."""
+    """Random settings of an image: uniform pose (or these angles, (3,) degrees), a camera at 0.4 to 1.6 m, soft
+    near-white light, a plain background; :func:`roughen` adds variation."""
     angles = rng.uniform(-1, 1, 3) * limits if angles is None else np.asarray(angles, np.float64)
     distance = float(np.exp(rng.uniform(np.log(400), np.log(1600))))
     focal = _HEAD_SHARE * VIEW * distance / 230 * rng.uniform(0.92, 1.08)
@@ -69,7 +69,7 @@ def sample_view(rng: np.random.Generator, expression: np.ndarray, limits: Range 
     azimuth, height = np.radians(rng.uniform(-75, 75)), np.radians(rng.uniform(-5, 60))
     direction = np.array([np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height)])
     white = 1 + rng.normal(0, 0.03, 3)
-    balance = rng.uniform(0.25, 0.7)             # lamp against environment
+    balance = rng.uniform(0.25, 0.7)             # lamp relative to environment
     level = rng.uniform(0.85, 1.2)
     ambient = np.zeros((9, 3))
     ambient[0] = 1 / 0.282095
@@ -85,20 +85,21 @@ def sample_view(rng: np.random.Generator, expression: np.ndarray, limits: Range 
 
 
 def roughen(view: View, rng: np.random.Generator, clutter: float, glasses: float) -> View:
-    """The picture with a cluttered background (in a share ``wild`` of the cases), warmer or cooler light of more
-    varied strength, and glasses (in a share ``glasses``, one pair in four dark)."""
-    drawn_clutter, accessories = rng.random(), rng.random()
+    """The settings with a cluttered background (with probability ``clutter``), warmer or cooler light of more varied
+    strength, and glasses (with probability ``glasses``, one pair in four dark)."""
+    clutter_draw, glasses_draw = rng.random(), rng.random()
     warm = np.exp(rng.normal(0, 0.07) * np.array([-1, 0, 1]))
     fill = np.exp(rng.normal(0, 0.12) * np.array([-1, 0, 1]))
     level = np.exp(rng.normal(-0.1, 0.3))
     amount, kind = rng.uniform(0.1, 1), DARK if rng.random() < 0.25 else CLEAR
-    return view._replace(clutter=np.float32(amount if drawn_clutter < clutter else 0), glasses=kind if accessories < glasses else NONE,
+    return view._replace(clutter=np.float32(amount if clutter_draw < clutter else 0),
+                         glasses=kind if glasses_draw < glasses else NONE,
                          light_colour=(view.light_colour * warm * level).astype(np.float32),
                          light_ambient=(view.light_ambient * fill * level).astype(np.float32))
 
 
 class RenderContext:
-    """What all pictures from one face model share: chart, scalp, materials and where light reaches.
+    """What all images of one face model have in common: chart, scalp, materials and ambient occlusion.
 
     Args: model: a :class:`Dataset.face_model.model.FaceModel`; threads: for rays, 1 in worker processes.
     """
@@ -113,7 +114,7 @@ class RenderContext:
         self.chart = Chart(model.landmarks(mean), mean[:, 1].min() - 20, mean[:, 1].max() + 12)
         self.ears = ears = vertex_mask(model, "ears")
         self.shell = outfit.find_shell(mean, self.triangles, self.materials, self.chart, ears)
-        self.positions = mean.copy()       # where a vertex finds its paint: ears stand in front of the hair, so below it
+        self.positions = mean.copy()       # on the chart; ears lie in front of the hair, and are mapped below it
         low = self.chart.landmarks[31:36, 1].mean() - 8
         self.positions[ears, 1] = low + 0.1 * (mean[ears, 1] - low)
         self.eyes = _eyes(mean, self.triangles[self.materials == EYE])
@@ -122,23 +123,24 @@ class RenderContext:
         self.ambient_occlusion = shading.ambient_occlusion(Scene(mean, self.triangles, threads), mean, normals)
         inside = np.unique(self.triangles[np.isin(self.materials, (MOUTH, TEETH, TONGUE))])
         skin_vertices = np.unique(self.triangles[self.materials == SKIN])
-        self.ambient_occlusion[np.setdiff1d(inside, skin_vertices)] = 0.3     # shut in the mean, open in pictures
+        self.ambient_occlusion[np.setdiff1d(inside, skin_vertices)] = 0.3     # closed in the mean, open in images
         self.ambient_occlusion[np.unique(self.triangles[self.materials == TEETH])] = 0.5
 
     @cached_property
     def skins(self) -> skins.Skins:
-        """The built-in photographed skins on the chart: 0.25 s and 17 MB, and only where they are wanted."""
+        """The built-in photographed skins on the chart: 0.25 s and 17 MB, loaded when needed."""
         return skins.unroll(skins.load_skins(), self.chart, self.model, self.ears)
 
 
 class SceneSubject:
-    """One person on a stage: textures and hair made once, pictures rendered from them.
+    """One subject in a render context: textures and hair are made once, images rendered from them.
 
-    Args: stage; identity: (200,) standard deviations; look: :class:`Dataset.synthesis.skin.Look`; photographed: share of such
-    people whose skin is a picture's (`Dataset.synthesis.photographed_skin.sample_base`).
+    Args: context; identity: (200,) standard deviations; appearance: :class:`Dataset.synthesis.skin.Appearance`;
+    photographed: fraction of the subjects with photographed skin (`Dataset.synthesis.photographed_skin.sample_base`).
     """
 
-    def __init__(self, context: RenderContext, identity: np.ndarray, appearance: skin.Appearance, photographed: float = 0.0):
+    def __init__(self, context: RenderContext, identity: np.ndarray, appearance: skin.Appearance,
+                 photographed: float = 0.0):
         self.context, self.identity, self.appearance = context, np.asarray(identity, np.float32), appearance
         base = skins.sample_base(context.skins, appearance, photographed) if photographed else None
         self.tone = base.tone if base else skin.melanin_colour(appearance.melanin)
@@ -152,12 +154,12 @@ class SceneSubject:
         self.attributes = np.concatenate([positions, ambient_occlusion[:, None]], 1).astype(np.float32)
 
     def head(self, view: View) -> np.ndarray:
-        """The model's vertices (V, 3) in a picture's world: identity, expression, pose; mm, float64."""
+        """The model's vertices (V, 3) in an image's world: identity, expression, pose; mm, float64."""
         head = self.context.model.shape(self.identity, view.expression)
         return pose_vertices(head, view.pose)
 
     def material(self, positions: np.ndarray, kinds: np.ndarray) -> shading.Material:
-        """Colours and gloss of N surface points from their places (N, 3) on the mean face and materials
+        """Colours and gloss of N surface points from their positions (N, 3) on the mean face and materials
         (N,)."""
         appearance = self.appearance
         texels = self.context.chart.texels(positions)
@@ -166,10 +168,11 @@ class SceneSubject:
         shininess = np.full(len(kinds), 14.0, np.float32)
         flesh = self.tone * (0.55, 0.5, 0.75)
         enamel = (0.36 + 0.24 * appearance.teeth, 0.54 + 0.14 * appearance.teeth, 0.65 + 0.08 * appearance.teeth)
-        flat = {SOCKET: flesh, MOUTH: (0.05, 0.05, 0.22), TONGUE: (0.14, 0.14, 0.38), TEETH: enamel, CLOTH: appearance.cloth}
+        flat = {SOCKET: flesh, MOUTH: (0.05, 0.05, 0.22), TONGUE: (0.14, 0.14, 0.38), TEETH: enamel,
+                CLOTH: appearance.cloth}
         for kind, colour in flat.items():
             albedo[kinds == kind] = colour
-        teeth = kinds == TEETH      # the farther back, the darker
+        teeth = kinds == TEETH      # darker towards the back
         front = self.context.teeth_front
         albedo[teeth] *= np.clip((positions[teeth, 2:] - front + 30) / 24, 0.1, 1)
         hair = kinds == HAIR
@@ -181,45 +184,46 @@ class SceneSubject:
         albedo[eye] = skin.eye_albedo(normalise(nearest), appearance)
         specular[eye], shininess[eye] = 0.09, 150
         specular[kinds == CLOTH] = 0
-        accessories = kinds >= FRAME           # glasses keep their colour where others keep their place
+        accessories = kinds >= FRAME           # glasses have colours instead of positions
         albedo[accessories] = positions[accessories]
         specular[kinds == FRAME], shininess[kinds == FRAME] = 0.03, 40
         specular[kinds == LENS], shininess[kinds == LENS] = 0.05, 200
         return shading.Material(albedo, specular, shininess, _WRAP)
 
     def set(self, view: View) -> "PosedScene":
-        """Geometry in place for one picture."""
+        """The posed scene of one view."""
         model, context = self.context.model, self.context
         head = np.asarray(model.shape(self.identity, view.expression), np.float64)
         rotation = rotation_from_euler(*(float(a) for a in view.pose[:3]))
         translation = view.pose[3:].astype(np.float64)
         local = vertex_normals(head, context.triangles)
         extra = outfit.extra_vertices(self.outfit, head, local, rotation, translation,
-                                        rotation_from_euler(float(view.torso), 0.0, 0.0))
+                                      rotation_from_euler(float(view.torso), 0.0, 0.0))
         own = vertex_normals(extra, self.outfit.triangles - len(head))     # shares no vertex with the head
-        accessories = None
+        glasses = None
         if view.glasses != NONE:
             rng = np.random.default_rng([view.seed, 3])
-            accessories = make_glasses(model.landmarks(head), int(view.glasses), rng)
-            accessories = accessories._replace(vertices=accessories.vertices @ rotation.T + translation, normals=accessories.normals @ rotation.T)
+            glasses = make_glasses(model.landmarks(head), int(view.glasses), rng)
+            glasses = glasses._replace(vertices=glasses.vertices @ rotation.T + translation,
+                                       normals=glasses.normals @ rotation.T)
         return PosedScene(self, view, np.concatenate([head @ rotation.T + translation, extra]),
-                    np.concatenate([local @ rotation.T, own]).astype(np.float32), accessories)
+                          np.concatenate([local @ rotation.T, own]).astype(np.float32), glasses)
 
 
 def pose_vertices(vertices: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """Head-frame vertices (V, 3) turned and moved by a pose (6,): yaw, pitch, roll in degrees, x, y, z in
+    """Head-frame vertices (V, 3) transformed by a pose (6,): yaw, pitch, roll in degrees, x, y, z in
     mm."""
     rotation = rotation_from_euler(*(float(a) for a in pose[:3]))
     return np.asarray(vertices, np.float64) @ rotation.T + np.asarray(pose[3:], np.float64)
 
 
 def view_camera(view: View) -> Camera:
-    """The camera of the detector's picture, (VIEW, VIEW)."""
+    """The camera of the detector's image, (VIEW, VIEW)."""
     return look_at_face(VIEW, float(view.distance), float(view.focal))
 
 
 class PosedScene:
-    """A person in place for one picture; :meth:`render` may be called for several cameras.
+    """The geometry of a subject in one view; :meth:`render` may be called for several cameras.
 
     triangles, materials, numbers: what is drawn; numbers are the model's triangles, -1 for hair, clothes and glasses.
     vertices, normals: (V, 3) in the world, the model's first.
@@ -231,7 +235,8 @@ class PosedScene:
         drawn = ~self._inside_out()
         numbers = np.full(len(scene_subject.triangles), -1)
         numbers[:len(scene_subject.context.numbers)] = scene_subject.context.numbers
-        self.triangles, self.materials, self.numbers = scene_subject.triangles[drawn], scene_subject.materials[drawn], numbers[drawn]
+        self.triangles, self.materials = scene_subject.triangles[drawn], scene_subject.materials[drawn]
+        self.numbers = numbers[drawn]
         self.attributes = np.concatenate([scene_subject.attributes, normals], axis=1)
         if glasses:
             self.triangles = np.concatenate([self.triangles, glasses.triangles + len(vertices)])
@@ -246,8 +251,8 @@ class PosedScene:
         self.scene = Scene(self.vertices, self.triangles, scene_subject.context.threads)
 
     def render(self, camera: Camera, smooth: bool = True, hits: Hits | None = None) -> np.ndarray:
-        """The picture (height, width, 3) uint8 BGR. smooth: more rays where a pixel holds an edge; hits: what
-        `scene.cast(camera)` gave, where it is known."""
+        """The image (height, width, 3) uint8 BGR. smooth: more rays where a pixel has an edge; hits: the
+        result of `scene.cast(camera)`, if known."""
         rays = camera.rays()
         hits = self.scene.cast_rays(rays.origin, rays.directions) if hits is None else hits
         behind = self._behind(camera)
@@ -263,8 +268,7 @@ class PosedScene:
         return np.clip(np.rint(image + self.view.grain * grain), 0, 255).astype(np.uint8)
 
     def _inside_out(self) -> np.ndarray:
-        """Triangles (F,) of the mouth's inside that turn their back: a wide open jaw pushes some through
-        a cheek."""
+        """Triangles (F,) of the mouth's inside seen from the back: a wide open jaw pushes some through a cheek."""
         scene_subject = self.scene_subject
         lining = np.flatnonzero(np.isin(scene_subject.materials, (MOUTH, TEETH)))
         a, b, c = np.moveaxis(self.vertices[scene_subject.triangles[lining]], 1, 0)
@@ -279,7 +283,7 @@ class PosedScene:
         return model.landmarks(self.vertices[:len(model.mean)])
 
     def _behind(self, camera: Camera) -> np.ndarray:
-        """The backdrop as this camera sees it: one picture, fixed to the detector's view."""
+        """The backdrop as this camera sees it: one image, fixed to the detector's view."""
         whole = view_camera(self.view)
         scale = whole.focal / camera.focal
         matrix = np.array([[scale, 0, whole.centre[0] - camera.centre[0] * scale + 0.5 * scale - 0.5],
@@ -292,7 +296,7 @@ class PosedScene:
         and 1 where nothing is hit; hits: those of the pixels in the mask ``seen``."""
         corners = self.triangles[hits.triangle]
         normals = normalise(sum(self.normals[corners[:, k]] * hits.barycentric[:, k:k + 1] for k in range(3)))
-        shade = np.ones(len(normals), np.float32)       # surfaces turned away are dark by themselves, softly
+        shade = np.ones(len(normals), np.float32)       # surfaces that face away are dark by their shading
         facing = normals @ self.light.direction > 0
         points = (origin + directions[facing] * hits.depth[facing, None]).astype(np.float32)
         shade[facing] = shading.shadow(self.scene, points, normals[facing], self.light.direction, lift=1.0)
@@ -322,8 +326,7 @@ class PosedScene:
         return shading.shade(normals, to_eye, material, self.light, lit, open_sky)
 
     def _below_lid(self, points: np.ndarray) -> np.ndarray:
-        """How much light reaches eyeball points (N, 3): (N,) float32; the upper lid and its lashes shade what lies
-        just below them."""
+        """How much light reaches eyeball points (N, 3): (N,) float32; the upper lid and its lashes cast a shadow."""
         pose = self.view.pose
         rotation = rotation_from_euler(*(float(a) for a in pose[:3]))
         marks = (self.landmarks() - pose[3:]) @ rotation
@@ -333,8 +336,8 @@ class PosedScene:
         return (1 - 0.6 * np.exp(-np.maximum(lid - y, 0) / 2.5)).astype(np.float32)
 
     def _smooth(self, camera: Camera, hits: Hits, linear: np.ndarray, behind: np.ndarray, lit: np.ndarray) -> None:
-        """Average _SPLIT rays in the pixels whose neighbour shows another material or lies much deeper, in place;
-        their shadow is the pixel's (lit)."""
+        """Average _SPLIT rays in the pixels whose neighbour shows another material or is much deeper, in place;
+        they share the shadow of the pixel (lit)."""
         kind = np.where(hits.triangle >= 0, self.materials[hits.triangle], -1).astype(np.float32)
         depth = np.where(hits.triangle >= 0, hits.depth, 1e4)
         ring = np.ones((3, 3), np.uint8)
@@ -354,11 +357,11 @@ class PosedScene:
 
 
 def _soften(lit: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Blur a 0/1 shadow over the pixels of a picture: a lamp is not a point."""
-    picture, weight = np.zeros(seen.shape, np.float32), seen.astype(np.float32)
-    picture[seen] = lit
+    """Blur a 0/1 shadow over the pixels of an image: a lamp is not a point."""
+    image, weight = np.zeros(seen.shape, np.float32), seen.astype(np.float32)
+    image[seen] = lit
     sigma = seen.shape[0] / 80
-    blurred = cv2.GaussianBlur(picture, (0, 0), sigma) / np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)
+    blurred = cv2.GaussianBlur(image, (0, 0), sigma) / np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)
     return blurred[seen]
 
 

@@ -1,13 +1,13 @@
-"""Training pictures as memory-mapped shards:  python -m Dataset.shards OUT --subjects 8000 --images 8 --size 128
+"""Training images as memory-mapped shards:  python -m Dataset.shards OUT --subjects 8000 --images 8 --size 128
 
-Renders people of the built-in face (Dataset/synthesis/renders.py says what and how) into
+Renders subjects of the built-in face (see Dataset/synthesis/renders.py) into
 
     OUT/shards.json                 version, settings, hash of the face model, complete
-    OUT/shard_00000/<name>.npy      16 people each: (P, ...) arrays as `Dataset.synthesis.renders.layout` lists them
-    OUT/sheet.jpg                   pictures of the first people, to look at
+    OUT/shard_00000/<name>.npy      16 subjects each: (P, ...) arrays as `Dataset.synthesis.renders.layout` lists them
+    OUT/sheet.jpg                   images of the first subjects, to look at
 
-A shard is made in a hidden folder and renamed when it is whole, so after a kill the same command goes on with the
-shards that are missing. The bytes do not depend on --workers.
+A shard is made in a hidden folder and renamed when it is complete, so that after a kill the same command continues with
+the missing shards. The bytes do not depend on --workers.
 """
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ import numpy as np
 
 from Dataset.face_model.model import load_face_model, use_face_model
 from Dataset.io.atomic import folder_lock, write_text
+from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import write_image
+from Dataset.io.workers import run_jobs
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import BUFFERS, TEXTURES, RenderOptions, layout, render_subject
 from Dataset.synthesis.sidecar import annotation_hash, model_hash
-from Dataset.synthesis.workers import render_context, run_jobs
 
 __all__ = ["Shards", "contact_sheet", "make_shards", "open_shards"]
 
-VERSION = 2             # of version 1 the first picture's pose was drawn from the person's own numbers
-SUBJECTS = 16             # of a shard
-MAX_FILES = 1 << 15     # that one process keeps open
+VERSION = 2             # in version 1 the first image's pose used the random stream of the subject
+SUBJECTS = 16             # per shard
+MAX_FILES = 1 << 15     # open in one process
 INFO, WORK, SHEET = "shards.json", ".work", "sheet.jpg"
 log = logging.getLogger(__name__)
 
@@ -44,8 +46,8 @@ log = logging.getLogger(__name__)
 class Shards:
     """A folder of shards, read through memory maps.
 
-    len(shards): people; images: of each; size: side of a crop, px; settings: of the rendering; names: of the arrays;
-    people (len,) int64: their numbers, which are 0, 1, 2 ... but in an unfinished set.
+    len(shards): subjects; images: of each; size: side of a crop, px; settings: of the rendering; names: of the arrays;
+    subjects (len,) int64: their numbers: 0, 1, 2 ..., with gaps in an unfinished set.
     """
 
     def __init__(self, path: Path, options: RenderOptions, numbers: list[int]):
@@ -54,7 +56,7 @@ class Shards:
         self._numbers = numbers
         for number in numbers:
             _check_shard(path, number, options)
-        # A memory map keeps its file open: of thousands of files only so many at a time.
+        # A memory map keeps its file open, so their number is limited.
         self._map = lru_cache(maxsize=_file_limit() // 2)(self._open)
         self.subjects = np.array([n for number in numbers for n in _subject_numbers(number, options)], np.int64)
         self._starts = np.cumsum([0] + [len(_subject_numbers(number, options)) for number in numbers])
@@ -69,13 +71,14 @@ class Shards:
         return [self._map(shard, name) for shard in range(len(self._numbers))]
 
     def gather(self, name: str, subjects: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
-        """One array's rows for people (N,), places 0 to len - 1: (N, ...); with images (N,) or (N, K), one or K
-        pictures of each: (N, ...) or (N, K, ...). A copy. ValueError for an index out of range."""
+        """One array's rows for subjects (N,), indices 0 to len - 1: (N, ...); with images (N,) or (N, K), one or K
+        images of each: (N, ...) or (N, K, ...). A copy. ValueError for an index out of range."""
         self._check_name(name)
         subjects = np.asarray(subjects, np.int64)
         images = None if images is None else np.asarray(images, np.int64)
         if subjects.size and not 0 <= subjects.min() <= subjects.max() < len(self):
-            raise ValueError(f"{self.path}: people are 0 to {len(self) - 1}, received {subjects.min()} to {subjects.max()}")
+            raise ValueError(f"{self.path}: subjects are 0 to {len(self) - 1}, "
+                             f"received {subjects.min()} to {subjects.max()}")
         if images is not None and images.size and not 0 <= images.min() <= images.max() < self.images:
             raise ValueError(f"{self.path}: images are 0 to {self.images - 1}, "
                              f"received {images.min()} to {images.max()}")
@@ -88,7 +91,7 @@ class Shards:
         return np.stack(rows) if rows else np.zeros((0, *shape), dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Shards, (self.path, self.settings, self._numbers)        # into another process: opened there again
+        return Shards, (self.path, self.settings, self._numbers)        # another process opens the files again
 
     def _check_name(self, name: str) -> None:
         if name not in self.names:
@@ -105,7 +108,7 @@ class Shards:
 
 
 def open_shards(path: str | os.PathLike[str], partial: bool = False) -> Shards:
-    """Open a folder of shards; partial: the whole shards of an unfinished set, too.
+    """Open a folder of shards; partial: also the complete shards of an unfinished set.
 
     ValueError, one line, if it is no such folder, of another version, unfinished, empty, or has a shard with a
     missing or wrong array.
@@ -116,7 +119,7 @@ def open_shards(path: str | os.PathLike[str], partial: bool = False) -> Shards:
         raise ValueError(f"{path}: not a folder of shards (no {INFO})")
     options = _options(path, data)
     if not data["complete"] and not partial:
-        raise ValueError(f"{path}: unfinished; run Dataset.synthesis.shards again with the same settings")
+        raise ValueError(f"{path}: unfinished; run Dataset.shards again with the same settings")
     count = _shard_count(options)
     numbers = [n for n in range(count) if (path / _name(n)).is_dir()]
     if len(numbers) < count and not partial:
@@ -128,7 +131,7 @@ def open_shards(path: str | os.PathLike[str], partial: bool = False) -> Shards:
 
 def make_shards(out: str | os.PathLike[str], options: RenderOptions, workers: int = 1,
                 progress: Callable[..., Iterator[Any]] | None = None) -> int:
-    """Render what is missing -> the number of shards made. The bytes do not depend on ``workers``.
+    """Render the missing shards -> their number. The bytes do not depend on ``workers``.
 
     progress(iterator, total=...): wraps the finished shards (tqdm). ValueError: OUT was made with other settings,
     holds something else, or another process is writing there.
@@ -136,9 +139,9 @@ def make_shards(out: str | os.PathLike[str], options: RenderOptions, workers: in
     if not 1 <= workers <= 256:
         raise ValueError(f"--workers must be within 1 to 256, got {workers}")
     out = Path(out)
-    _begin(out, options)        # refuses, and leaves OUT as it is
+    _begin(out, options)        # checks only, OUT is not changed
     with folder_lock(out):
-        _begin(out, options)    # again: another process may have begun it meanwhile
+        _begin(out, options)    # again: another process may have started meanwhile
         missing = [n for n in range(_shard_count(options)) if not _whole(out, n, options)]
         if len(missing) < _shard_count(options):
             log.info("%s: %d of %d shards are there", out, _shard_count(options) - len(missing), _shard_count(options))
@@ -154,7 +157,7 @@ def make_shards(out: str | os.PathLike[str], options: RenderOptions, workers: in
 
 
 def contact_sheet(out: Path, options: RenderOptions, columns: int = 5, side: int = 200) -> np.ndarray:
-    """Up to 25 pictures: of the first people one each, more where there are fewer people."""
+    """Up to 25 images: of the first subjects one each, more where there are fewer subjects."""
     shards = Shards(out, options, [n for n in range(min(_shard_count(options), 2))])
     each = min(-(-columns ** 2 // len(shards)), options.images)
     tiles = [cv2.resize(shards.gather("images", [p], [[k]])[0, 0], (side, side), interpolation=cv2.INTER_AREA)
@@ -164,7 +167,7 @@ def contact_sheet(out: Path, options: RenderOptions, columns: int = 5, side: int
 
 
 def _run(job: tuple[Path, int, RenderOptions]) -> int:
-    """One shard, whole or not at all: made in a hidden folder that is renamed when it is complete."""
+    """Render one shard in a hidden folder, which is renamed when it is complete."""
     out, number, options = job
     work, target = out / WORK / _name(number), out / _name(number)
     shutil.rmtree(work, ignore_errors=True)
@@ -211,7 +214,7 @@ def _file_limit() -> int:
 
 
 def _check_shard(path: Path, number: int, options: RenderOptions) -> None:
-    """ValueError names the file and the rule when a shard is not whole."""
+    """ValueError, with the file's name, if a shard is not complete."""
     count = len(_subject_numbers(number, options))
     for name, (shape, dtype) in layout(options).items():
         file = _file(path, number, name)
@@ -219,7 +222,7 @@ def _check_shard(path: Path, number: int, options: RenderOptions) -> None:
             found = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             reason = "missing" if not file.is_file() else f"no whole .npy file ({' '.join(str(error).split())[:120]})"
-            raise ValueError(f"{file}: {reason}; run Dataset.synthesis.shards again with the same settings") from None
+            raise ValueError(f"{file}: {reason}; run Dataset.shards again with the same settings") from None
         if found.shape != (count, *shape) or found.dtype != dtype:
             raise ValueError(f"{file}: must be {(count, *shape)} {dtype}, received {found.shape} {found.dtype}")
 
@@ -277,7 +280,7 @@ def _options(path: Path, data: dict[str, Any]) -> RenderOptions:
     if data.get("model") != model_hash(load_face_model()):
         raise ValueError(f"{path / INFO}: made with another face model")
     if data.get("annotations", annotation_hash(load_face_model())) != annotation_hash(load_face_model()):
-        raise ValueError(f"{path / INFO}: made with a face model of other landmarks, grid or texture places")
+        raise ValueError(f"{path / INFO}: made with a face model of other landmarks, grid or texture coordinates")
     return options
 
 
@@ -287,19 +290,16 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
     parser.add_argument("out", metavar="OUT", type=Path)
     parser.add_argument("--workers", type=int, default=1, metavar="N")
     parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit instead of the built-in face")
-    helps = {"subjects": "subjects", "images": "pictures of each", "size": "side of the crops, pixels",
+    helps = {"subjects": "subjects", "images": "images of each", "size": "side of the crops, pixels",
              "seed": "of everything", "yaw": "largest, degrees", "pitch": "largest, degrees",
              "roll": "largest, degrees", "expression": "strength, 0 to 1", "margin": "growth of the detector's box",
-             "detect": "share of pictures that the detector frames", "clutter": "share with a cluttered background",
-             "glasses": "share with glasses", "skins": "share of the people with photographed skin",
+             "detect": "fraction of images that the detector frames", "clutter": "fraction with a cluttered background",
+             "glasses": "fraction with glasses", "skins": "fraction of the subjects with photographed skin",
              "texture": f"of everything: {', '.join(TEXTURES)}"}
-    for field in dataclasses.fields(RenderOptions):
-        if field.name != "buffers":
-            parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default,
-                                help=f"{helps[field.name]} (default %(default)s)")
+    add_fields(parser, RenderOptions, helps)
     parser.add_argument("--buffers", default="", help=f"comma-separated, of {','.join(BUFFERS)} (default none)")
     arguments = parser.parse_args(argv)
-    options = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(RenderOptions)}
+    options = fields_of(RenderOptions, arguments)
     options["buffers"] = tuple(name for name in arguments.buffers.split(",") if name)
     return arguments, options
 

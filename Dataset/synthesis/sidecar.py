@@ -1,8 +1,7 @@
-"""What a synthetic picture was made from, one npz per person beside the pictures; from it everything else
-is derived.
+"""Sidecars: the parameters of synthetic images, one npz per subject beside the images.
 
-``frame_mesh`` gives a picture's camera and vertices, and with :mod:`Dataset.rendering.raycast` its depth, normals,
-UV, landmarks or volume in the crop's pixels; ``rerender`` gives the picture itself.
+``frame_mesh`` gives an image's camera and vertices, and with :mod:`Dataset.rendering.raycast` its depth, normals,
+UV, landmarks or volume in the crop's pixels; ``rerender`` gives the image itself.
 """
 import hashlib
 import os
@@ -20,19 +19,19 @@ from Dataset.sources.subjects import SIDECAR
 from Dataset.synthesis.scene import RenderContext, SceneSubject, View, pose_vertices
 from Dataset.synthesis.skin import Appearance
 
-VERSION = 2             # 2: clutter and glasses of a view, moles, age, make-up of a look
+VERSION = 3             # 3 renamed arrays; files of other versions are refused
 
 
 class Sidecar(NamedTuple):
-    """One person's pictures, n of them.
+    """One subject's images, n of them.
 
-    identity: (200,) float32 standard deviations; look: skin, hair and eyes; views: n
+    identity: (200,) float32 standard deviations; appearance: skin, hair and eyes; views: n
     :class:`Dataset.synthesis.scene.View`; cameras: n cameras of the saved crops; boxes: (n, 4) int64 x, y, w, h of
-    the crop in the detector's picture; box_sources: n strings, the detector's pass or "predicted";
+    the crop in the detector's image; box_sources: n strings, the detector's pass or "predicted";
     landmarks: (n, 68, 2) float32 pixels of the crop; model_hash: of the face model's file; seed: (2,) the
-    dataset's seed and the person's number; photographed: the dataset's share of people with photographed skin, from
-    which the look's seed tells whether this one has it; annotations: hash of the model's landmarks, grid and texture
-    places (`annotation_hash`), "" in files from before it was kept.
+    dataset's seed and the subject's number; photographed: the dataset's fraction of subjects with photographed skin
+    (the seed of the appearance decides which); annotations: hash of the model's landmarks, grid and texture coordinates
+    (`annotation_hash`), "" in older files.
     """
     identity: np.ndarray
     appearance: Appearance
@@ -48,8 +47,8 @@ class Sidecar(NamedTuple):
 
 
 def save_sidecar(path: str | os.PathLike[str], sidecar: Sidecar) -> None:
-    """Write a sidecar, atomically. Every array's first axis is the picture, but for what belongs to the
-    person."""
+    """Write a sidecar, atomically. The first axis of every array is the image, except for those of the
+    subject."""
     arrays = {"version": np.array(VERSION), "identity": sidecar.identity, "boxes": sidecar.boxes,
               "box_sources": np.array(sidecar.box_sources), "landmarks": sidecar.landmarks,
               "model_hash": np.array(sidecar.model_hash), "seed": sidecar.seed,
@@ -61,12 +60,12 @@ def save_sidecar(path: str | os.PathLike[str], sidecar: Sidecar) -> None:
     for name in View._fields:
         arrays[f"view_{name}"] = np.stack([np.asarray(getattr(v, name)) for v in sidecar.views])
     for name in Appearance._fields:
-        arrays[f"look_{name}"] = np.asarray(getattr(sidecar.appearance, name))
+        arrays[f"appearance_{name}"] = np.asarray(getattr(sidecar.appearance, name))
     write_atomic(path, lambda temporary: _savez(temporary, arrays))
 
 
 def load_sidecar(path: str | os.PathLike[str]) -> Sidecar:
-    """Read a sidecar (the file, or the person's folder). ValueError, naming the file, if it is none or is
+    """Read a sidecar (the file, or the subject's folder). ValueError, naming the file, if it is none or is
     too new."""
     path = Path(path)
     path = path / SIDECAR if path.is_dir() else path
@@ -77,7 +76,7 @@ def load_sidecar(path: str | os.PathLike[str]) -> Sidecar:
             data = {key: archive[key] for key in archive.files}
         version = int(data["version"])
     except (OSError, KeyError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a sidecar of a synthetic person ({error})") from None
+        raise ValueError(f"{path}: not a sidecar of a synthetic subject ({error})") from None
     if version != VERSION:
         raise ValueError(f"{path}: a sidecar of version {VERSION} is needed, received {version}")
     try:
@@ -87,7 +86,8 @@ def load_sidecar(path: str | os.PathLike[str]) -> Sidecar:
 
 
 def _sidecar(data: dict[str, np.ndarray]) -> Sidecar:
-    appearance = Appearance(*(data[f"look_{n}"] if data[f"look_{n}"].ndim else data[f"look_{n}"].item() for n in Appearance._fields))
+    values = [data[f"appearance_{name}"] for name in Appearance._fields]
+    appearance = Appearance(*(value if value.ndim else value.item() for value in values))
     columns = [data[f"view_{name}"] for name in View._fields]
     views = [View(*row) for row in zip(*columns)]
     views = [view._replace(seed=int(view.seed), glasses=int(view.glasses)) for view in views]
@@ -99,10 +99,10 @@ def _sidecar(data: dict[str, np.ndarray]) -> Sidecar:
 
 
 def frame_mesh(sidecar: Sidecar, index: int, model: FaceModel) -> tuple[Camera, np.ndarray]:
-    """The crop's camera and the face's vertices (V, 3) in its world (posed head frame, mm, float64) of a
-    picture.
+    """The crop's camera and the face's vertices (V, 3) in its world (posed head frame, mm, float64) of
+    an image.
 
-    model: the :class:`Dataset.face_model.model.FaceModel` that made the pictures; ValueError if it is another.
+    model: the :class:`Dataset.face_model.model.FaceModel` that made the images; ValueError if it is another.
     """
     _check_model(sidecar, model)
     view = sidecar.views[index]
@@ -110,7 +110,7 @@ def frame_mesh(sidecar: Sidecar, index: int, model: FaceModel) -> tuple[Camera, 
 
 
 def rerender(sidecar: Sidecar, index: int, context: RenderContext) -> np.ndarray:
-    """The picture again, (size, size, 3) uint8 BGR: the stored one before JPEG."""
+    """The image again, (size, size, 3) uint8 BGR: the stored one before JPEG."""
     _check_model(sidecar, context.model)
     scene_subject = SceneSubject(context, sidecar.identity, sidecar.appearance, sidecar.photographed)
     return scene_subject.set(sidecar.views[index]).render(sidecar.cameras[index])
@@ -121,20 +121,19 @@ def _check_model(sidecar: Sidecar, model: FaceModel) -> None:
         raise ValueError(f"sidecar: made with face model {sidecar.model_hash[:12]}, "
                          f"received model {model_hash(model)[:12]}")
     if sidecar.annotations not in ("", annotation_hash(model)):
-        raise ValueError("sidecar: made with a face model of other landmarks, grid or texture places than this one's")
+        raise ValueError("sidecar: made with a face model of other landmarks, grid or texture coordinates")
 
 
 @lru_cache(maxsize=4)
 def model_hash(model: FaceModel) -> str:
-    """SHA-256 (hex) of what shapes a face: mean, identity and expression directions, triangles."""
+    """SHA-256 (hex) of the shape of the model: mean, identity and expression basis vectors, triangles."""
     return _sha256(model.mean, model.identity, model.expression, model.triangles)
 
 
 @lru_cache(maxsize=4)
 def annotation_hash(model: FaceModel) -> str:
-    """SHA-256 (hex) of what is marked on the surface: landmarks, ordered grid, texture places, regions, ears. With
-    another one the same coefficients give other truths. Kept apart from `model_hash`, by which older files know their
-    model."""
+    """SHA-256 (hex) of the annotations of the surface: landmarks, ordered grid, texture coordinates, regions, ears.
+    They change the targets, but not the shape; older files have only `model_hash`."""
     return _sha256(model.landmark_vertices, model.landmark_weights, model.grid_vertices, model.grid_weights,
                    model.grid_landmarks, model.corner_uv_quads, model.regions,
                    np.frombuffer(" ".join(model.region_names).encode(), np.uint8), model.masks["ears"])
@@ -148,7 +147,6 @@ def _sha256(*arrays: np.ndarray) -> str:
 
 
 def _savez(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """np.savez with the entries' order fixed; zip entries of numpy carry no time stamp, so same arrays,
-    same bytes."""
+    """np.savez in a fixed order of entries; NumPy writes no time stamps, so the same arrays give the same bytes."""
     with open(path, "wb") as file:
         np.savez_compressed(file, **arrays)

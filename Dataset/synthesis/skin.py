@@ -1,4 +1,4 @@
-"""Procedural skin, hair paint, eyes: one texture per person on the chart, from numbers: no photo, no licence."""
+"""Procedural skin, hair paint and eyes: one texture per subject on the chart."""
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import numpy as np
 from Dataset.rendering.shading import LUMINANCE
 from Dataset.synthesis.chart import HEIGHT, WIDTH, Chart, noise, soften
 
-# Linear BGR albedo of skin with little, some and much melanin; between them in log space.
+# Linear BGR albedo of skin with little, some and much melanin, interpolated in log space.
 _MELANIN = np.log(np.array([[0.39, 0.49, 0.73], [0.22, 0.33, 0.57], [0.085, 0.14, 0.29], [0.03, 0.05, 0.115]]))
 _HAIR = np.array([[0.008, 0.010, 0.012], [0.020, 0.032, 0.055], [0.05, 0.09, 0.16], [0.16, 0.28, 0.42],
                   [0.025, 0.07, 0.22], [0.28, 0.30, 0.32]])     # black, brown, chestnut, blond, red, grey
@@ -17,7 +17,7 @@ _IRIS = np.array([[0.02, 0.035, 0.07], [0.03, 0.08, 0.17], [0.06, 0.13, 0.15], [
 
 
 class Appearance(NamedTuple):
-    """What a person's surface looks like; every number in [0, 1] unless said otherwise.
+    """The appearance of a subject; every number in [0, 1] unless said otherwise.
 
     melanin: 0 pale to 1 dark; redness: of cheeks, nose and ears; warmth: yellow against pink; oil: how
     much the skin shines; freckles, lips (redness), circles (under the eyes), brows (thickness), beard (0
@@ -53,7 +53,7 @@ class Appearance(NamedTuple):
 
 
 def sample_appearance(rng: np.random.Generator) -> Appearance:
-    """A random person's look; dark skin goes with dark hair and eyes, beards with short hair."""
+    """A random appearance; dark skin is combined with dark hair and eyes, beards with short hair."""
     melanin = float(rng.beta(1.0, 1.7))
     dark = rng.random() < 0.25 + 1.2 * melanin
     hair = float(rng.uniform(0, 1.2)) if dark else float(rng.uniform(0.8, 4.2))
@@ -63,16 +63,18 @@ def sample_appearance(rng: np.random.Generator) -> Appearance:
     man = rng.random() < 0.5
     style = int(rng.choice(4, p=[0.12, 0.5, 0.33, 0.05] if man else [0.01, 0.12, 0.37, 0.5]))
     appearance = Appearance(melanin, float(rng.uniform(0, 1)), float(rng.uniform(0, 1)), float(rng.uniform(0, 1)),
-                float(max(rng.uniform(-2, 1), 0) * (melanin < 0.45)),
-                float(rng.uniform(0, 0.45) if man else rng.uniform(0.2, 1)), float(rng.uniform(0, 1)),
-                float(rng.uniform(0.3, 1) if man else rng.uniform(0.1, 0.7)),
-                float(rng.uniform(0.4, 1) if man and rng.random() < 0.35 else 0),
-                float(rng.uniform(0, 0.7) if man else 0), hair, iris, style,
-                float(rng.normal(0, 5)), float(rng.uniform(-1, 1)),
-                (rng.uniform(0.02, 0.5) * np.clip(1 + rng.normal(0, 0.25, 3), 0.3, 1.7)).astype(np.float32),
-                int(rng.integers(2**31)), float(rng.beta(1, 3)), float(rng.beta(1, 3)), float(rng.beta(1.2, 2.5)),
-                float(rng.uniform(0, 0.8) if not man and rng.random() < 0.5 else 0), float(rng.uniform(0, 1)),
-                float(rng.uniform(0, 1)))
+                            float(max(rng.uniform(-2, 1), 0) * (melanin < 0.45)),
+                            float(rng.uniform(0, 0.45) if man else rng.uniform(0.2, 1)), float(rng.uniform(0, 1)),
+                            float(rng.uniform(0.3, 1) if man else rng.uniform(0.1, 0.7)),
+                            float(rng.uniform(0.4, 1) if man and rng.random() < 0.35 else 0),
+                            float(rng.uniform(0, 0.7) if man else 0), hair, iris, style,
+                            float(rng.normal(0, 5)), float(rng.uniform(-1, 1)),
+                            (rng.uniform(0.02, 0.5) * np.clip(1 + rng.normal(0, 0.25, 3), 0.3, 1.7)).astype(np.float32),
+                            int(rng.integers(2**31)),
+                            float(rng.beta(1, 3)), float(rng.beta(1, 3)), float(rng.beta(1.2, 2.5)),
+                            float(rng.uniform(0, 0.8) if not man and rng.random() < 0.5 else 0),
+                            float(rng.uniform(0, 1)),
+                            float(rng.uniform(0, 1)))
     kind, amount = rng.random(), rng.uniform(0, 1)
     if kind < 0.15:         # a fringe
         return appearance._replace(hairline=float(-12 - 11 * amount))
@@ -89,26 +91,26 @@ def melanin_colour(melanin: float, warmth: float = 0.5) -> np.ndarray:
 
 
 def ramp(colours: np.ndarray, position: float) -> np.ndarray:
-    """Between the rows of a colour table (K, 3), place in [0, K - 1]."""
+    """Interpolate between the rows of a colour table (K, 3); position in [0, K - 1]."""
     return np.array([np.interp(position, range(len(colours)), colours[:, k]) for k in range(3)])
 
 
 def hair_colour(appearance: Appearance) -> np.ndarray:
-    """Linear BGR albedo (3,) of a person's hair."""
+    """Linear BGR albedo (3,) of a subject's hair."""
     return ramp(_HAIR, appearance.hair)
 
 
 class Base(NamedTuple):
-    """A photographed skin to paint on. tone: (3,) linear BGR; gain: (3, h, w) float32 around 1, stretched over these
-    columns of the chart and multiplied with it."""
+    """A photographed skin as the base of the paint. tone: (3,) linear BGR; gain: (3, h, w) float32 around 1, stretched
+    over these columns of the chart; the factor of the tone."""
     tone: np.ndarray
     gain: np.ndarray
     columns: slice
 
 
-class Places(NamedTuple):
-    """Where blood, lids, lips and lashes lie on a chart: masks in [0, 1], each with the window (rows, columns) of the
-    texture that it fills. Constant for a chart, so that a person costs only noise and colour."""
+class PaintMasks(NamedTuple):
+    """The masks of blood, lids, lips and lashes on a chart, in [0, 1], each with the window (rows, columns) of the
+    texture that it fills. Constant for a chart: a subject needs only noise and colour."""
     blood: "Patch"
     lids: "Patch"
     under: "Patch"
@@ -128,7 +130,7 @@ class Patch(NamedTuple):
 
 
 @lru_cache(maxsize=2)
-def find_places(chart: Chart) -> Places:
+def paint_masks(chart: Chart) -> PaintMasks:
     """The constant masks of a chart."""
     marks = chart.marks
     cheeks = sum(chart.spot(0.55 * marks[k] + 0.45 * marks[m], (26, 20)) for k, m in ((40, 48), (47, 54)))
@@ -144,21 +146,21 @@ def find_places(chart: Chart) -> Places:
     across = marks[19, 0], marks[24, 0]
     folds = folds + sum(chart.stroke(np.array([[across[0], brow - up + 3], [sum(across) / 2, brow - up],
                                                [across[1], brow - up + 3]]), 2, 1.5) for up in (16, 27, 38))
-    return Places(_patch(blood), _patch(sum(chart.spot(eye, (19, 13)) for eye in eyes)),
-                  _patch(sum(chart.spot(eye + [0, 17], (16, 6)) for eye in eyes)),
-                  _patch(chart.polygon(list(range(48, 60)), 1.6)), _patch(chart.stroke(marks[60:65], 2, 1.2)),
-                  _patch(np.clip(0.85 * (upper + 0.4 * lower), 0, 0.85)), _patch(np.clip(folds, 0, 1)),
-                  _patch(chart.spot(marks[29], (75, 28))), _patch(_beard_area(chart)))
+    return PaintMasks(_patch(blood), _patch(sum(chart.spot(eye, (19, 13)) for eye in eyes)),
+                      _patch(sum(chart.spot(eye + [0, 17], (16, 6)) for eye in eyes)),
+                      _patch(chart.polygon(list(range(48, 60)), 1.6)), _patch(chart.stroke(marks[60:65], 2, 1.2)),
+                      _patch(np.clip(0.85 * (upper + 0.4 * lower), 0, 0.85)), _patch(np.clip(folds, 0, 1)),
+                      _patch(chart.spot(marks[29], (75, 28))), _patch(_beard_area(chart)))
 
 
 def skin_texture(chart: Chart, appearance: Appearance, photographed: Base | None = None) -> np.ndarray:
-    """A person's skin with brows, lips, beard and scalp: linear BGR albedo (HEIGHT, WIDTH, 3) float32 in
-    (0, 1). photographed: what it is painted on; None: an even colour. Either way the same paint from the same draws."""
+    """A subject's skin with brows, lips, beard and scalp: linear BGR albedo (HEIGHT, WIDTH, 3) float32 in
+    (0, 1). photographed: the base; None: a uniform colour. The paint uses the same random numbers in either case."""
     rng = np.random.default_rng(appearance.seed)
-    positions = find_places(chart)
+    masks = paint_masks(chart)
     base = photographed.tone if photographed else melanin_colour(appearance.melanin, appearance.warmth)
     base = base.astype(np.float32)
-    paint = np.float32(0.4) if photographed else 1      # of what a photographed skin has of its own
+    paint = np.float32(0.4) if photographed else 1      # weaker where a photographed skin has its own
     mottle = 0.05 * noise(rng, 10) + 0.035 * noise(rng, 40) + (0.03 + 0.03 * appearance.uneven) * noise(rng, 160)
     fine = 0.03 * noise(rng, WIDTH)
     skin = np.stack([b * (1 + k * mottle + fine) for b, k in zip(base, (1.1, 1.0, 0.6))])       # (3, H, W)
@@ -166,39 +168,40 @@ def skin_texture(chart: Chart, appearance: Appearance, photographed: Base | None
         for plane, gain in zip(skin[:, :, photographed.columns], photographed.gain):
             plane *= cv2.resize(gain, plane.shape[::-1], interpolation=cv2.INTER_LINEAR)
     if appearance.freckles:
-        spots = np.clip(_cut(noise(rng, 320), positions.freckles) - 1.1, 0, 1) * positions.freckles.mask * appearance.freckles
-        _darken(skin, positions.freckles, spots, (0.6, 0.5, 0.3))
+        spots = np.clip(_cut(noise(rng, 320), masks.freckles) - 1.1, 0, 1) * masks.freckles.mask * appearance.freckles
+        _darken(skin, masks.freckles, spots, (0.6, 0.5, 0.3))
     _moles(skin, chart, appearance, rng)
 
     # blood: cheeks, nose, chin and ears are redder
-    red = positions.blood.mask * (0.25 + 0.75 * appearance.redness) * (1 + 0.25 * _cut(noise(rng, 30), positions.blood))
-    _darken(skin, positions.blood, paint * red, (0.22, 0.22, 0.02))
+    red = masks.blood.mask * (0.25 + 0.75 * appearance.redness) * (1 + 0.25 * _cut(noise(rng, 30), masks.blood))
+    _darken(skin, masks.blood, paint * red, (0.22, 0.22, 0.02))
     # lids and rings under the eyes are darker; make-up colours the lids
-    _darken(skin, positions.lids, 0.16 * paint * positions.lids.mask, (1.0, 1.0, 0.75))
-    _darken(skin, positions.under, 0.22 * appearance.circles * positions.under.mask, (1.0, 1.0, 0.75))
+    _darken(skin, masks.lids, 0.16 * paint * masks.lids.mask, (1.0, 1.0, 0.75))
+    _darken(skin, masks.under, 0.22 * appearance.circles * masks.under.mask, (1.0, 1.0, 0.75))
     if appearance.makeup:
-        tint = np.array([(0.3, 0.6, 0.5), (0.6, 0.6, 0.4), (0.5, 0.6, 0.3)][appearance.seed % 3]) * 0.9 * appearance.makeup
-        _darken(skin, positions.lids, positions.lids.mask, tint)
-    _darken(skin, positions.folds, (0.05 + 0.3 * appearance.age) * paint * positions.folds.mask, (1.0, 1.0, 0.8))
+        tints = (0.3, 0.6, 0.5), (0.6, 0.6, 0.4), (0.5, 0.6, 0.3)
+        tint = np.array(tints[appearance.seed % 3]) * 0.9 * appearance.makeup
+        _darken(skin, masks.lids, masks.lids.mask, tint)
+    _darken(skin, masks.folds, (0.05 + 0.3 * appearance.age) * paint * masks.folds.mask, (1.0, 1.0, 0.8))
 
     # lips, darker towards the line between them
-    lips = paint * positions.lips.mask * (0.55 + 0.4 * appearance.lips)
-    vertical = 1 + 0.06 * _cut(cv2.resize(rng.normal(size=(8, WIDTH)).astype(np.float32), (WIDTH, HEIGHT)), positions.lips)
+    lips = paint * masks.lips.mask * (0.55 + 0.4 * appearance.lips)
+    vertical = 1 + 0.06 * _cut(cv2.resize(rng.normal(size=(8, WIDTH)).astype(np.float32), (WIDTH, HEIGHT)), masks.lips)
     tint = np.array([0.60, 0.50, 0.86]) * (1 - appearance.lips * np.array([0.35, 0.42, 0.10]))
     tint = tint ** (1 - 0.5 * appearance.melanin)
-    for plane, t in zip(_window(skin, positions.lips), tint):
+    for plane, t in zip(_window(skin, masks.lips), tint):
         plane *= 1 - lips + np.float32(t) * lips * vertical
-    _darken(skin, positions.line, 0.55 * paint * positions.line.mask, (1.0, 1.0, 1.0))
+    _darken(skin, masks.line, 0.55 * paint * masks.line.mask, (1.0, 1.0, 1.0))
 
     hair = hair_colour(appearance).astype(np.float32)
     if appearance.beard or appearance.stubble:
-        _paint(skin, hair * (0.8 if appearance.beard else 1.0), positions.beard, _beard(positions.beard, appearance, rng))
+        _paint(skin, hair * (0.8 if appearance.beard else 1.0), masks.beard, _beard(masks.beard, appearance, rng))
     darkness = min(0.09, 0.4 * float(base @ LUMINANCE))        # brows are darker than fair hair, and than skin
     brow_hair = hair * min(1.0, darkness / float(hair @ LUMINANCE))
     patch = _brows(chart, appearance, rng)
     _paint(skin, brow_hair, patch, patch.mask)
-    _paint(skin, np.array([0.012, 0.014, 0.02], np.float32), positions.lashes,
-           np.minimum(positions.lashes.mask * (1 + 0.3 * appearance.makeup), 0.95))
+    _paint(skin, np.array([0.012, 0.014, 0.02], np.float32), masks.lashes,
+           np.minimum(masks.lashes.mask * (1 + 0.3 * appearance.makeup), 0.95))
     scalp = _patch(scalp_mask(chart, appearance, rng))
     if appearance.hair_style:
         _paint(skin, hair, scalp, 0.93 * scalp.mask)
@@ -232,7 +235,7 @@ def hair_strands(rng: np.random.Generator) -> np.ndarray:
 
 def eye_albedo(directions: np.ndarray, appearance: Appearance) -> np.ndarray:
     """Linear BGR albedo (N, 3) of eyeball points from their unit directions (N, 3) off the eyeball's
-    centre, where (0, 0, 1) is the pupil's middle. Iris 27 degrees, pupil 11 degrees, a dark rim between
+    centre, where (0, 0, 1) is the pupil's middle. Iris 27 degrees, pupil 11 degrees, a dark boundary between
     iris and white."""
     angle = np.degrees(np.arccos(np.clip(directions[:, 2], -1, 1)))
     around = np.arctan2(directions[:, 1], directions[:, 0])

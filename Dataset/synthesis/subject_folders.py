@@ -1,11 +1,11 @@
-"""Synthetic people as subject folders:  python -m Dataset.synthetic OUT --subjects 96 --images 60 --seed 0
+"""Synthetic subjects as subject folders:  python -m Dataset.synthetic OUT --subjects 96 --images 60 --seed 0
 
-Renders people of the built-in face, each in random expressions, poses, light and surroundings, cut out by the
-same detector as photos are. A folder holds 000.jpg ..., the person's neutral, frontal face S000.ply (head
+Renders subjects of the built-in face in random expressions, poses, light and surroundings, cropped by the same detector
+as photos. A folder holds 000.jpg ..., the subject's neutral, frontal face S000.ply (head
 frame, mm; in the order of the grid, or --order random as the thesis drew its points) and sidecar.npz,
 from which mesh, depth, landmarks and everything else can be derived again (Dataset/synthesis/sidecar.py). OUT/sheet.jpg
-shows some pictures. Picture i of person s depends on (seed, s, i) alone. After a kill the same command goes on
-with the people that are missing.
+shows some images. Image i of subject s depends only on (seed, s, i). After a kill the same command continues
+with the missing subjects.
 """
 from __future__ import annotations
 
@@ -26,31 +26,33 @@ from Dataset.face_model.model import FaceModel, load_face_model, use_face_model
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.sampling import sample
 from Dataset.io.atomic import folder_lock
+from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import read_image, write_image
 from Dataset.io.mesh_io import write_points
+from Dataset.io.workers import run_jobs
 from Dataset.representations import points
 from Dataset.seeding import MAX_SEED
 from Dataset.sources.subjects import (SIDECAR, DatasetInfo, open_dataset, split_by_subject, write_dataset_info,
                                       write_split)
 from Dataset.synthesis.framing import frame_face
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.scene import Range, RenderContext, SceneSubject, sample_view
 from Dataset.synthesis.sidecar import (Sidecar, annotation_hash, frame_mesh, load_sidecar, model_hash, rerender,
                                        save_sidecar)
 from Dataset.synthesis.skin import sample_appearance
-from Dataset.synthesis.workers import render_context, run_jobs
 
 __all__ = ["Options", "ground_truth", "make_dataset", "make_subject", "load_sidecar", "frame_mesh", "rerender"]
 
 log = logging.getLogger(__name__)
-WORK, SHEET = ".work", "sheet.jpg"      # hidden in OUT: unfinished people; up to 25 pictures, to look at
+WORK, SHEET = ".work", "sheet.jpg"      # hidden in OUT: unfinished subjects; up to 25 images, to look at
 MAX_SIZE = 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What makes a dataset. subjects, images (of each), seed; size of the crops in pixels; order "grid"
+    """Options of a dataset. subjects, images (of each), seed; size of the crops in pixels; order "grid"
     or "random"; points of each ground truth; yaw, pitch, roll: largest absolute angle in degrees;
-    expression: strength in [0, 1]; quality: of the JPEGs; skins: share of the people with photographed skin
+    expression: strength in [0, 1]; quality: of the JPEGs; skins: fraction of the subjects with photographed skin
     (Dataset/synthesis/photographed_skin.py). ValueError for a value out of range."""
     subjects: int = 96
     images: int = 60
@@ -85,11 +87,11 @@ class Options:
         return side if self.order == "grid" and side * side == self.points else 0
 
     def info(self, model: FaceModel, complete: bool) -> DatasetInfo:
-        """What dataset.json says."""
+        """The content of dataset.json."""
         own = ("subjects", "images", "yaw", "pitch", "roll", "expression", "quality")
         settings = {**{name: getattr(self, name) for name in own}, "model": model_hash(model),
                     "annotations": annotation_hash(model)}
-        if self.skins:          # as before there was a choice: the same set has the same bytes
+        if self.skins:          # left out at its default: older sets keep their bytes
             settings["skins"] = self.skins
         return DatasetInfo(source="synthetic", points=self.points, order=self.order, grid=self.grid,
                            image_size=self.size, seed=self.seed, units="mm", complete=complete, settings=settings)
@@ -101,7 +103,7 @@ def subject_name(number: int) -> str:
 
 
 def ground_truth(model: FaceModel, identity: np.ndarray, options: Options, rng: np.random.Generator) -> np.ndarray:
-    """The neutral, frontal face (points, 3) float64 mm: the grid row by row, or points drawn evenly on
+    """The neutral, frontal face (points, 3) float64 mm: the grid row by row, or points drawn uniformly on
     its surface."""
     vertices = model.shape(identity)
     if options.order == "grid":
@@ -112,7 +114,7 @@ def ground_truth(model: FaceModel, identity: np.ndarray, options: Options, rng: 
 
 
 def make_subject(folder: Path, number: int, options: Options, context: RenderContext) -> None:
-    """Write one person: pictures, ground truth, sidecar."""
+    """Write one subject: images, ground truth, sidecar."""
     model = context.model
     subject = np.random.default_rng([options.seed, number, 0])
     identity = model.sample_identity(subject).astype(np.float32)
@@ -140,10 +142,10 @@ def make_subject(folder: Path, number: int, options: Options, context: RenderCon
 
 def make_dataset(out: Path, options: Options, workers: int = 1,
                  progress: Callable[..., Iterator[Any]] | None = None) -> dict[str, int]:
-    """Write a dataset -> how many pictures each pass of the detector framed. The bytes do not depend on
+    """Write a dataset -> how many images each pass of the detector framed. The bytes do not depend on
     ``workers``.
 
-    progress(iterator, total=...): wraps the finished people (tqdm). ValueError: OUT was made with other
+    progress(iterator, total=...): wraps the finished subjects (tqdm). ValueError: OUT was made with other
     settings, holds something else, or another process is writing there.
     """
     if workers < 1:
@@ -158,7 +160,7 @@ def _make(out: Path, options: Options, workers: int, progress: Callable[..., Ite
     open_dataset(out, options.info(model, complete=False))
     missing = [number for number in range(options.subjects) if not _finished(out, number, options)]
     if len(missing) < options.subjects:
-        log.info("%s: %d of %d people are there", out, options.subjects - len(missing), options.subjects)
+        log.info("%s: %d of %d subjects are there", out, options.subjects - len(missing), options.subjects)
     if missing:
         write_dataset_info(out, options.info(model, complete=False))
     jobs = [(out, number, options) for number in missing]
@@ -178,7 +180,7 @@ def _make(out: Path, options: Options, workers: int, progress: Callable[..., Ite
 
 
 def _sheet(out: Path, names: list[str], images: int, columns: int = 5, side: int = 200) -> np.ndarray:
-    """The first person's pictures, then the second's ...; of 25 people and more the first picture of each."""
+    """The first subject's images, then the second's ...; of 25 subjects and more the first image of each."""
     each = max(1, -(-columns * columns // len(names)))
     paths = [p for name in names[:columns * columns] for p in sorted((out / name).glob("*.jpg"))[:min(each, images)]]
     tiles = [cv2.resize(read_image(p), (side, side), interpolation=cv2.INTER_AREA) for p in paths[:columns * columns]]
@@ -187,7 +189,7 @@ def _sheet(out: Path, names: list[str], images: int, columns: int = 5, side: int
 
 
 def _finished(out: Path, number: int, options: Options) -> bool:
-    """Whether a person's folder is whole; it may have lost files since it was written."""
+    """Whether a subject's folder is complete; files may have been deleted since it was written."""
     folder = out / subject_name(number)
     return ((folder / SIDECAR).is_file() and (folder / f"{folder.name}.ply").is_file()
             and len(list(folder.glob("*.jpg"))) == options.images)
@@ -198,14 +200,14 @@ def _silent(results: Iterator[Any], total: int) -> Iterator[Any]:
 
 
 def _run(job: tuple[Path, int, Options]) -> int:
-    """One person, whole or not at all: made in a hidden folder that is renamed when it is complete."""
+    """Render one subject in a hidden folder, which is renamed when it is complete."""
     out, number, options = job
     name = subject_name(number)
     work, target = out / WORK / name, out / name
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     make_subject(work, number, options, render_context())
-    shutil.rmtree(target, ignore_errors=True)       # there only if it has lost files
+    shutil.rmtree(target, ignore_errors=True)       # exists only if files were deleted
     os.replace(work, target)
     return number
 
@@ -216,18 +218,15 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
     parser.add_argument("out", metavar="OUT", type=Path)
     parser.add_argument("--workers", type=int, default=1, metavar="N")
     parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit instead of the built-in face")
-    helps = {"subjects": "subjects", "images": "pictures of each", "size": "side of the pictures, pixels",
+    helps = {"subjects": "subjects", "images": "images of each", "size": "side of the images, pixels",
              "order": "of the points: the grid's, or random as in the thesis",
              "points": "of each ground truth; in grid order 64, 256, 1024, 4096 or 16384",
              "yaw": "largest, degrees", "pitch": "largest, degrees", "roll": "largest, degrees",
              "expression": "strength, 0 to 1", "quality": "of the JPEGs", "seed": "of everything",
-             "skins": "share of the people with photographed skin"}
-    for field in dataclasses.fields(Options):
-        choices = ("grid", "random") if field.name == "order" else None
-        parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default, choices=choices,
-                            help=f"{helps[field.name]} (default %(default)s)")
+             "skins": "fraction of the subjects with photographed skin"}
+    add_fields(parser, Options, helps, {"order": ("grid", "random")})
     arguments = parser.parse_args(argv)
-    return arguments, {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options)}
+    return arguments, fields_of(Options, arguments)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -248,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     total = sum(sources.values())
     shares = ", ".join(f"{name} {100 * count / total:.0f} %" for name, count in sources.items())
-    print(f"{arguments.out}: {options['subjects']} people, {total} pictures; boxes: {shares}")
+    print(f"{arguments.out}: {options['subjects']} subjects, {total} images; boxes: {shares}")
     return 0
 
 

@@ -1,11 +1,11 @@
-"""A video of synthetic people whose truth is known:  python -m Dataset.synthetic_video OUT.mp4 --kind moving --seed 0
+"""A video of synthetic subjects with ground truth:  python -m Dataset.synthetic_video OUT.mp4 --kind moving --seed 0
 
-`still`: a head that does not move, under camera noise and a lamp that flickers a little: what a tracker shows of motion
-is its own. `moving`: heads turn smoothly, come nearer, talk and blink, and, with --leave, go out of the picture and
-come back. Same faces and renderer as the training pictures (Dataset/synthesis/scene.py), before a background that stands still.
-Frame n depends on the options and n alone, so frames may be made in any order, one at a time.
+`still`: a head that does not move, with camera noise and slight flicker, so that all motion in a tracker's output is
+its error. `moving`: heads turn smoothly, come nearer, talk and blink, and, with --leave, leave the image and come back.
+Faces and renderer are those of the training images (Dataset/synthesis/scene.py); the background is static. Frame n
+depends only on the options and n, so that frames may be made in any order.
 
-Writes OUT.mp4 (or .avi) and OUT.npz with the truth of every frame and person.
+Writes OUT.mp4 (or .avi) and OUT.npz with the truth of every frame and subject.
 """
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _GAMMA = 1 / shading.GAMMA
 _LIMITS = {"frames": (1, MAX_FRAMES), "rate": (1, 240), "width": (16, 4096), "height": (16, 4096), "subjects": (1, 8),
            "seed": (0, MAX_SEED), "head": (0.05, 1.5), "yaw": (0, 90), "pitch": (0, 60), "roll": (0, 90),
            "expression": (0, 1), "noise": (0, 50), "flicker": (0, 0.5), "clutter": (0, 1)}
-_OUT = (0.35, 0.47, 0.63, 0.75)         # of the video's length: begins to leave, is gone, begins to return, is back
+_OUT = (0.35, 0.47, 0.63, 0.75)         # fractions of the video: begins to leave, is gone, begins to return, is back
 _BLINK = 0.15                           # s
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoOptions:
-    """What is filmed. ValueError for a value out of range."""
+    """Options of the video. ValueError for a value out of range."""
 
     kind: str = "moving"        # still or moving
     frames: int = 150
@@ -55,15 +55,15 @@ class VideoOptions:
     height: int = 480
     subjects: int = 1             # side by side
     seed: int = 0
-    head: float = 0.5           # height of a head, of the picture's
+    head: float = 0.5           # height of a head, relative to the image
     yaw: float = 35.0           # largest, degrees
     pitch: float = 12.0         # largest, degrees
     roll: float = 10.0          # largest, degrees
     expression: float = 0.8     # strength, 0 to 1
     noise: float = 2.0          # of the camera, grey levels of 255
-    flicker: float = 0.01       # of the light, share
+    flicker: float = 0.01       # relative standard deviation of the light
     clutter: float = 0.5           # clutter of the background, 0 to 1
-    leave: bool = False         # the first person leaves the picture and comes back
+    leave: bool = False         # the first subject leaves the image and comes back
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -78,23 +78,24 @@ class VideoOptions:
 
 
 class FaceTruth(NamedTuple):
-    """One person in one frame. person: number; pose (6,) float32, as in :class:`Dataset.synthesis.scene.View`; expression (84,)
-    float32; vertices (V, 3) float64 mm of the model in the camera's world; places (256, 2), landmarks (68, 2) float64
-    px of the frame (x, y; first pixel's centre 0.5), also off the picture and hidden; visible (256,) bool: in the
-    picture, and nothing stands before it but perhaps another person; inside: share of the places in the picture."""
+    """One subject in one frame. subject: number; pose (6,) float32, as in :class:`Dataset.synthesis.scene.View`;
+    expression (84,) float32; vertices (V, 3) float64 mm of the model in the camera's world; keypoints (256, 2),
+    landmarks (68, 2) float64 px of the frame (x, y; first pixel's centre 0.5), also off the image and hidden; visible
+    (256,) bool: in the image, and not hidden, except perhaps by another subject; inside: fraction of the keypoints in
+    the image."""
 
     subject: int
     pose: np.ndarray
     expression: np.ndarray
     vertices: np.ndarray
-    positions: np.ndarray
+    keypoints: np.ndarray
     landmarks: np.ndarray
     visible: np.ndarray
     inside: float
 
 
 class VideoFrame(NamedTuple):
-    """number; time s; image (height, width, 3) uint8 BGR; faces: of every person, in the order of their numbers."""
+    """number; time s; image (height, width, 3) uint8 BGR; faces: of every subject, in the order of their numbers."""
 
     number: int
     time: float
@@ -105,8 +106,8 @@ class VideoFrame(NamedTuple):
 class SyntheticVideo:
     """`for frame in SyntheticVideo(options)`, or `video.frame(n)`.
 
-    identities (people, 200) float32; camera: of the frames; stage: a :class:`Dataset.synthesis.scene.Stage`, made when it is not
-    given (a second).
+    identities (subjects, 200) float32; camera: of the frames; context: a
+    :class:`Dataset.synthesis.scene.RenderContext`, made if it is not given (takes a second).
     """
 
     def __init__(self, options: VideoOptions, context: RenderContext | None = None) -> None:
@@ -137,19 +138,19 @@ class SyntheticVideo:
         if o.kind == "still":
             if self._still is None:
                 self._still = self._scene(0.0)
-            picture, faces = self._still
+            rendered, faces = self._still
         else:
-            picture, faces = self._scene(number / o.rate)
+            rendered, faces = self._scene(number / o.rate)
         rng = np.random.default_rng([o.seed, number, 5])
         light = np.float32((1 + o.flicker * np.clip(rng.standard_normal(), -3, 3)) ** _GAMMA)
-        image = picture * light
+        image = rendered * light
         if o.noise:
-            image += np.float32(o.noise) * rng.standard_normal(picture.shape, np.float32)
+            image += np.float32(o.noise) * rng.standard_normal(rendered.shape, np.float32)
         return VideoFrame(number, number / o.rate, np.clip(np.rint(image), 0, 255).astype(np.uint8), faces)
 
     def truth(self, number: int, hidden: bool = True) -> list[FaceTruth]:
-        """The truth of a frame without drawing it; hidden: find out which places are, else all in the picture count as
-        visible, which takes a tenth of the time."""
+        """The ground truth of a frame without rendering it. hidden: test which keypoints are hidden; else all in the
+        image count as visible, which takes a tenth of the time."""
         time = 0.0 if self.options.kind == "still" else number / self.options.rate
         if hidden:
             return [self._seen(subject, posed.view, posed.vertices, posed) for subject, posed in self._shots(time)]
@@ -159,7 +160,7 @@ class SyntheticVideo:
                 for subject, (view, identity) in enumerate(zip(views, self.identities))]
 
     def uv(self, face: FaceTruth, box: tuple[float, float, float], size: int) -> uvmap.UVMap:
-        """What a perfect `uvnet` says of a crop: box x, y, side in px of the frame; size of the crop, px."""
+        """The true UV map of a crop: box x, y, side in px of the frame; size of the crop, px."""
         x, y, side = box
         return uvmap.encode(face.vertices, self.camera.crop((x, y, side, side), size), None, self.context.model,
                             threads=1)
@@ -182,15 +183,15 @@ class SyntheticVideo:
         return self._actors[subject]
 
     def _scene(self, time: float) -> tuple[np.ndarray, list[FaceTruth]]:
-        """The picture (height, width, 3) float32 in [0, 255] without noise, and the truth."""
-        picture = shading.to_bgr8(self.background).astype(np.float32)
+        """The image (height, width, 3) float32 in [0, 255] without noise, and the truth."""
+        image = shading.to_bgr8(self.background).astype(np.float32)
         shots = self._shots(time)
         for _, posed in sorted(shots, key=lambda item: float(item[1].view.pose[5])):        # the farthest first
-            self._draw(picture, posed)
-        return picture, [self._seen(subject, posed.view, posed.vertices, posed) for subject, posed in shots]
+            self._draw(image, posed)
+        return image, [self._seen(subject, posed.view, posed.vertices, posed) for subject, posed in shots]
 
-    def _draw(self, picture: np.ndarray, posed: PosedScene) -> None:
-        """A person onto the picture, in place: only the part of it that he covers is rendered."""
+    def _draw(self, image: np.ndarray, posed: PosedScene) -> None:
+        """Draw a subject onto the image, in place; only the part that it covers is rendered."""
         seen = self.camera.project(posed.vertices)
         edges = [np.nanmin(seen.x) - 2, np.nanmin(seen.y) - 2, np.nanmax(seen.x) + 2, np.nanmax(seen.y) + 2]
         limits = [self.camera.width, self.camera.height] * 2
@@ -199,27 +200,28 @@ class SyntheticVideo:
             return
         x, y = self.camera.centre
         camera = self.camera._replace(width=right - left, height=bottom - top, centre=(x - left, y - top))
-        # at edges the person is blended with what stands behind, as coarsely as a shot holds it
-        square = cv2.warpAffine(picture, _to_view(self.camera), (VIEW, VIEW), borderMode=cv2.BORDER_REPLICATE)
+        # at edges the subject is blended with the background, at the resolution of the posed scene's image
+        square = cv2.warpAffine(image, _to_view(self.camera), (VIEW, VIEW), borderMode=cv2.BORDER_REPLICATE)
         posed.backdrop = (square / 255) ** shading.GAMMA
         hits = posed.scene.cast(camera)
         drawn = posed.render(camera, hits=hits)
         covered = cv2.dilate((hits.triangle >= 0).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-        picture[top:bottom, left:right][covered] = drawn[covered]
+        image[top:bottom, left:right][covered] = drawn[covered]
 
     def _seen(self, subject: int, view: View, vertices: np.ndarray, posed: PosedScene | None = None) -> FaceTruth:
-        """vertices: the model's first; shot: None where nothing is asked to stand before them."""
+        """vertices: the model's first; posed: None to ignore occlusion."""
         model = self.context.model
         vertices = vertices[:len(model.mean)]
         points = coarse_grid(model) @ vertices
-        positions, landmarks = (np.stack(self.camera.project(x)[:2], -1) for x in (points, model.landmarks(vertices)))
-        inside = ((positions >= 0) & (positions < (self.camera.width, self.camera.height))).all(-1)
+        keypoints, landmarks = (np.stack(self.camera.project(x)[:2], -1) for x in (points, model.landmarks(vertices)))
+        inside = ((keypoints >= 0) & (keypoints < (self.camera.width, self.camera.height))).all(-1)
         seen = inside if posed is None else inside & visible(posed.scene, self.camera, points)
-        return FaceTruth(subject, view.pose, view.expression, vertices, positions, landmarks, seen, float(inside.mean()))
+        return FaceTruth(subject, view.pose, view.expression, vertices, keypoints, landmarks, seen,
+                         float(inside.mean()))
 
 
 class _Motion:
-    """How one person moves: everything a smooth function of time, drawn from (seed, person)."""
+    """The motion of one subject: smooth random functions of time, drawn from (seed, subject)."""
 
     def __init__(self, options: VideoOptions, subject: int, names: tuple[str, ...]) -> None:
         self._options, self._subject, self._names = options, subject, names
@@ -234,10 +236,10 @@ class _Motion:
         self._blinks = np.cumsum(rng.uniform(1.5, 5.0, 4096))
 
     def view(self, time: float, camera: Camera) -> View:
-        """The person at a time, s."""
+        """The subject at a time, s."""
         o = self._options
         limits = np.array([o.yaw, o.pitch, o.roll])
-        half = camera.width / 2 * DISTANCE / camera.focal       # mm of the picture's half width at the head
+        half = camera.width / 2 * DISTANCE / camera.focal       # mm of the image's half width at the head
         home = half * (2 * (self._subject + 0.5) / o.subjects - 1)
         apart = half / o.subjects
         expression = np.zeros(len(self._names))
@@ -247,24 +249,24 @@ class _Motion:
             turn = [wave(time) for wave in self._waves]
             angles = limits * turn[:3]
             shift = np.array([home + 0.25 * apart * turn[3], 25 * turn[4], 70 * turn[5] - 60 * self._subject])
-            out = half + _HEAD if o.subjects == 1 else -half - _HEAD         # past nobody
+            out = half + _HEAD if o.subjects == 1 else -half - _HEAD         # away from the others
             shift[0] += self._gone(time) * (out - home)
             expression = o.expression * self._speech(time, *turn[6:])
         pose = np.array([*angles, *shift], np.float32)
-        # a shot's own small picture holds the whole frame: see SyntheticVideo._draw
+        # the detector's image of the view contains the whole frame: see SyntheticVideo._draw
         return self._view._replace(pose=pose, expression=expression.astype(np.float32), distance=np.float32(DISTANCE),
                                    focal=np.float32(camera.focal * VIEW / max(camera.width, camera.height)),
                                    torso=np.float32(0.3 * angles[0]))
 
     def _gone(self, time: float) -> float:
-        """0: at home, 1: out of the picture."""
+        """0: at its place, 1: out of the image."""
         if not self._options.leave or self._subject:
             return 0.0
         share = time * self._options.rate / self._options.frames
         return float(np.interp(share, _OUT, (0, 1, 1, 0)))
 
     def _speech(self, time: float, syllable: float, mouth: float, smile: float, brow: float) -> np.ndarray:
-        """Weights (84,): the jaw follows syllables, lips are rounded or drawn wide, lids blink."""
+        """Weights (84,): the jaw follows syllables, lips are rounded or stretched, lids blink."""
         lids = max(0.0, 1 - np.abs(self._blinks - time).min() / _BLINK)
         weights = {"jawOpen": 0.35 * max(0.0, syllable + 0.3), "mouthFunnel": 0.5 * max(0.0, mouth),
                    "mouthStretchLeft": 0.4 * max(0.0, -mouth), "mouthStretchRight": 0.4 * max(0.0, -mouth),
@@ -284,14 +286,15 @@ class _Wave:
 
 
 def _to_view(camera: Camera) -> np.ndarray:
-    """(2, 3): pixels of a frame to those of the small square picture that holds it, centre on centre; cv2's pixels."""
+    """(2, 3): pixels of a frame to those of the small square image that contains it, with aligned centres, in OpenCV's
+    pixels."""
     scale = VIEW / max(camera.width, camera.height)
     half = np.array([camera.width, camera.height]) / 2
     return np.column_stack([scale * np.eye(2), VIEW / 2 - scale * half + 0.5 * scale - 0.5])
 
 
 def truth_arrays(frames: list[list[FaceTruth]]) -> dict[str, np.ndarray]:
-    """The truth of T frames of P people as arrays: pose (T, P, 6), expression (T, P, 84), places (T, P, 256, 2),
+    """The truth of T frames of P subjects as arrays: pose (T, P, 6), expression (T, P, 84), keypoints (T, P, 256, 2),
     landmarks (T, P, 68, 2) float32; visible (T, P, 256) bool; inside (T, P) float32."""
     names = ("pose", "expression", "keypoints", "landmarks", "visible", "inside")
     arrays = {name: np.array([[getattr(face, name) for face in faces] for faces in frames]) for name in names}

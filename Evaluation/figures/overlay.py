@@ -67,8 +67,8 @@ class Overlay:
             if face.vertices is not None and self._paint is not None:
                 if np.isfinite(face.vertices).all():
                     blend(out, self._paint(face.vertices, self._config.size), colour, self._config.opacity)
-            elif np.isfinite(face.places).all():
-                draw_net(out, face.places, colour)
+            elif np.isfinite(face.keypoints).all():
+                draw_net(out, face.keypoints, colour)
             if self._config.labels:
                 _label(out, face, colour)
         return out

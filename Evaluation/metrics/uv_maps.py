@@ -22,8 +22,8 @@ VARIANCE = FREEDOM / (FREEDOM - 2)      # of such a t of scale 1
 
 
 class Batch(Protocol):
-    """images (B, S, S, 3) float32; maps uv (B, S, S, 2), mask and occluded (B, S, S, 1); landmarks (B, 68, 2) in sides
-    of the picture."""
+    """images (B, S, S, 3) float32; maps uv (B, S, S, 2), mask and visible_mask (B, S, S, 1); landmarks (B, 68, 2) in
+    sides of the picture."""
 
     images: np.ndarray
     maps: dict[str, np.ndarray]
@@ -33,7 +33,7 @@ class Batch(Protocol):
 class MapScores(NamedTuple):
     """One picture's numbers; NaN is "not measured". uv_l1: mean of |du| + |dv| over the true face's pixels, in sides of
     the atlas; uv_cells: mean distance there, in cells of the 128x128 grid; uv_median: its median; mask_iou,
-    occluded_iou: of the masks at 0.5, 1 where both are empty; variance: mean predicted variance, that of the Student's
+    visible_iou: of the masks at 0.5, 1 where both are empty; variance: mean predicted variance, that of the Student's
     t that the network was trained with, over mean squared error of u and v in the face; surprise: mean of squared error
     over predicted variance (both 1 where it knows how wrong it is); landmarks: mean distance, per cent of the picture's
     side, of the landmarks that both maps show; found: share of the landmarks shown by the true map that the predicted
@@ -43,7 +43,7 @@ class MapScores(NamedTuple):
     uv_cells: float
     uv_median: float
     mask_iou: float
-    occluded_iou: float
+    visible_iou: float
     variance: float
     surprise: float
     landmarks: float
@@ -55,7 +55,7 @@ DEFINITIONS = {
     "uv_cells": "mean distance over the true face's pixels, in cells of the 128x128 grid",
     "uv_median": "median of the same",
     "mask_iou": "intersection over union of the face's mask at 0.5",
-    "occluded_iou": "the same of the face that nothing hides",
+    "visible_iou": "the same of the face that nothing hides",
     "variance": "mean predicted variance (of a Student's t with 4 degrees, twice its squared scale) over mean squared "
                 "error of u and v in the face; 1 is calibrated",
     "surprise": "mean of squared error over predicted variance; 1 is calibrated",
@@ -74,19 +74,19 @@ def landmark_places(model: FaceModel | None = None) -> np.ndarray:
     return uv
 
 
-def score_map(output: np.ndarray, uv: np.ndarray, mask: np.ndarray, occluded: np.ndarray, landmarks: np.ndarray,
+def score_map(output: np.ndarray, uv: np.ndarray, mask: np.ndarray, visible_mask: np.ndarray, landmarks: np.ndarray,
               places: np.ndarray) -> MapScores:
-    """One picture's answer (S, S, C), C from 4 (u, v, mask, occluded mask) on, of which from 6 on the last two are the
-    logarithm of the squared scale of u and v; its truth uv (S, S, 2), mask and occluded (S, S) bool, landmarks (68, 2)
-    in sides; places: of `landmark_places`. ValueError for shapes that disagree."""
+    """One picture's answer (S, S, C), C from 4 (u, v, mask, visible mask) on, of which from 6 on the last two are the
+    logarithm of the squared scale of u and v; its truth uv (S, S, 2), mask and visible_mask (S, S) bool, landmarks
+    (68, 2) in sides; places: of `landmark_places`. ValueError for shapes that disagree."""
     size = np.shape(mask)
-    if np.ndim(output) != 3 or output.shape[2] < 4 or not (output.shape[:2] == size == np.shape(occluded)) \
+    if np.ndim(output) != 3 or output.shape[2] < 4 or not (output.shape[:2] == size == np.shape(visible_mask)) \
             or np.shape(uv) != (*size, 2):
         raise ValueError(f"maps must be (S, S, C), (S, S, 2) and twice (S, S), got {np.shape(output)}, {np.shape(uv)}, "
-                         f"{size} and {np.shape(occluded)}")
+                         f"{size} and {np.shape(visible_mask)}")
     output, nan = np.asarray(output, np.float64), float("nan")
     found = output[..., 2] > THRESHOLD
-    ious = [_iou(mask, found), _iou(occluded, found & (output[..., 3] > THRESHOLD))]
+    ious = [_iou(mask, found), _iou(visible_mask, found & (output[..., 3] > THRESHOLD))]
     if not mask.any():
         return MapScores(nan, nan, nan, *ious, nan, nan, nan, nan)
     error = output[mask][:, :2] - uv[mask]
@@ -104,9 +104,10 @@ def score_maps(batches: Iterable[Batch], answers: Callable[[np.ndarray], np.ndar
     places, rows = landmark_places(), []
     for batch in batches:
         outputs = answers(batch.images)
-        for output, uv, mask, occluded, marks in zip(outputs, *(batch.maps[k] for k in ("uv", "mask", "occluded")),
-                                                     batch.landmarks):
-            rows.append(score_map(output, uv, mask[..., 0] > THRESHOLD, occluded[..., 0] > THRESHOLD, marks, places))
+        maps = (batch.maps[name] for name in ("uv", "mask", "visible_mask"))
+        for output, uv, mask, visible_mask, marks in zip(outputs, *maps, batch.landmarks):
+            masks = mask[..., 0] > THRESHOLD, visible_mask[..., 0] > THRESHOLD
+            rows.append(score_map(output, uv, *masks, marks, places))
     return rows
 
 
@@ -116,8 +117,8 @@ def mean_map(batches: Iterable[Batch]) -> np.ndarray:
     total: np.ndarray | None = None
     count = 0
     for batch in batches:
-        uv, mask, occluded = (np.asarray(batch.maps[k], np.float64) for k in ("uv", "mask", "occluded"))
-        part = np.concatenate([uv * mask, mask, occluded], -1).sum(0)
+        uv, mask, visible_mask = (np.asarray(batch.maps[k], np.float64) for k in ("uv", "mask", "visible_mask"))
+        part = np.concatenate([uv * mask, mask, visible_mask], -1).sum(0)
         total, count = part if total is None else total + part, count + len(mask)
     if total is None:
         raise ValueError("no pictures to take a mean map of")

@@ -16,10 +16,10 @@ from typing import Callable, Iterator, NamedTuple, Protocol, Sequence
 import numpy as np
 
 from Dataset.face_model.model import BUILT_IN, load_face_model
+from Dataset.io.workers import cores
 from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.shards import make_shards, open_shards
 from Dataset.synthesis.sidecar import model_hash
-from Dataset.synthesis.workers import cores
 from Evaluation.evaluate_predictions import DEFINITIONS, Results, score_batches
 from Evaluation.figures.plots import plot_comparison
 from Evaluation.metrics.identification import identify
@@ -105,7 +105,7 @@ def cached_subjects(subjects: int = SUBJECTS, size: int = 128, seed: int = SEED,
                   progress: Callable | None = None) -> Path:
     """Rendered people to compare on, as shards in the user's cache folder (XDG_CACHE_HOME, else ~/.cache); rendered
     once, gone on with after a kill -> the folder. ValueError for numbers out of range."""
-    options = RenderOptions(subjects=subjects, images=IMAGES, size=size, seed=seed, buffers=("uv", "occluded"))
+    options = RenderOptions(subjects=subjects, images=IMAGES, size=size, seed=seed, buffers=("uv", "visible_mask"))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faces3d"
     face = load_face_model()        # of another one: in another folder
     face = "" if face is load_face_model(BUILT_IN) else f"_{model_hash(face)[:8]}"

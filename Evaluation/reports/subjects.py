@@ -8,7 +8,7 @@ from typing import Callable, Protocol, Sequence
 import numpy as np
 
 from Dataset.geometry.transforms import to_unit_sphere
-from Dataset.synthesis.workers import cores
+from Dataset.io.workers import cores
 from Evaluation.evaluate_predictions import score_batches
 from Evaluation.metrics.curve import curve_table, error_curve
 from Evaluation.metrics.identification import identify

@@ -10,7 +10,7 @@ import numpy as np
 from Dataset.fitting.surface_reconstruction import depth_surface
 from Dataset.geometry.camera import Camera
 from Dataset.geometry.mesh import Mesh
-from Dataset.representations.depth import decode, encode_depth, to_picture, triangulate
+from Dataset.representations.depth import decode, encode_depth, to_image, triangulate
 from Evaluation.figures.splat import Frame, render_cloud
 from Evaluation.figures.wireframe import draw_wireframe
 from Evaluation.views.base import ViewFile
@@ -47,7 +47,7 @@ def draw_depth(view: str, image: np.ndarray, depth: np.ndarray, camera: Camera, 
     if not np.isfinite(depth).any():
         raise ValueError("no depth: there is nothing to show")
     if view == "depth":
-        return _flat(cv2.cvtColor(to_picture(encode_depth(depth, None, camera.focal)), cv2.COLOR_GRAY2BGR), size)
+        return _flat(cv2.cvtColor(to_image(encode_depth(depth, None, camera.focal)), cv2.COLOR_GRAY2BGR), size)
     if view in ("surface", "strip") and surface is None:
         surface = depth_surface(depth, camera, image)
     if view == "strip":

@@ -15,10 +15,10 @@ TEXTURE = 512           # texels a side
 
 
 class Maps(Protocol):
-    """uv (S, S, 2) float32, NaN off the face; occluded (S, S) bool, the face where nothing stands before it."""
+    """uv (S, S, 2) float32, NaN off the face; visible_mask (S, S) bool, the face where nothing stands before it."""
 
     uv: np.ndarray
-    occluded: np.ndarray
+    visible_mask: np.ndarray
 
 
 def checkered(size: int = TEXTURE, squares: int = SQUARES) -> np.ndarray:
@@ -55,7 +55,7 @@ class ViewWriter(ViewFile):
         box = (0, 0, photo.shape[1], photo.shape[0])
         if self.view == "swap":
             return self._swap(photo, box, maps)
-        uv, where = lift(maps.uv, box, photo.shape), lift(maps.occluded, box, photo.shape)
+        uv, where = lift(maps.uv, box, photo.shape), lift(maps.visible_mask, box, photo.shape)
         if self.view == "inverse":
             self._mean.add(photo, uv, where)
             self.picture = self._mean.texture().texture
@@ -74,7 +74,7 @@ class ViewWriter(ViewFile):
         left, top = max(x, 0), max(y, 0)
         part = whole[top:y + height, left:x + width]        # all that there is of the box: the rest stays as it is
         inside = (x - left, y - top, width, height)
-        face = Face(part, *(lift(values, inside, part.shape) for values in (maps.uv, maps.occluded)))
+        face = Face(part, *(lift(values, inside, part.shape) for values in (maps.uv, maps.visible_mask)))
         if self._first is None:
             self._first = face._replace(photo=part.copy())  # not the whole picture, which may be large
             return whole

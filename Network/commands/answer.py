@@ -9,7 +9,7 @@ from typing import NamedTuple, Sequence
 import numpy as np
 
 from Dataset.geometry.mesh import Mesh
-from Dataset.io.inputs import Picture
+from Dataset.io.inputs import NamedImage
 from Dataset.io.mesh_files import mesh_files
 from Network.commands.results import face_mesh
 from Network.inference.base import Face, Predictor
@@ -68,7 +68,7 @@ class Answers:
         try:
             for i, image in enumerate(images):
                 try:
-                    face = predictor.add(Picture(f"photo {i + 1}", image))
+                    face = predictor.add(NamedImage(f"photo {i + 1}", image))
                 except NoFace:
                     skipped.append(i)
             if face is None:

@@ -18,7 +18,7 @@ from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.geometry.pose import Pose, pose_numbers, weak_perspective
 from Dataset.geometry.transforms import to_unit_sphere
 from Dataset.io.images import SCALINGS, Box, scaled
-from Dataset.io.inputs import Picture
+from Dataset.io.inputs import NamedImage
 from Dataset.representations import points as grids
 from Network.inference.photos import FRONTAL, Answer, Crop, NoFace, Scored, best_crop, crop_faces, square_crop
 from Network.inference.readings import DepthReading, UVReading
@@ -144,12 +144,12 @@ class Predictor(ABC):
         self._clear()
 
     # --- photos ---------------------------------------------------------------------------------------------------
-    def crops(self, picture: Picture, *, box: Box | None = None, every_face: bool = False) -> list[Crop]:
+    def crops(self, picture: NamedImage, *, box: Box | None = None, every_face: bool = False) -> list[Crop]:
         """`photos.crop_faces` as this network wants them."""
         return crop_faces(picture, self.size, box=box, every_face=every_face, margin=self.margin,
                           estimate=self.finds_faces_itself)
 
-    def add(self, image: Crop | Picture | np.ndarray) -> Face:
+    def add(self, image: Crop | NamedImage | np.ndarray) -> Face:
         """One more photo of the same subject -> what is known now.
 
         image  a crop of `crops`; or a picture (H, W, 3) uint8 BGR, in which the largest face is found
@@ -175,7 +175,7 @@ class Predictor(ABC):
             raise ValueError(f"{self.source}: {self.network} has no landmarks in a photo")
         self.reset()
         try:
-            crops = self.crops(Picture("photo", image), box=box)
+            crops = self.crops(NamedImage("photo", image), box=box)
             return self.add(crops[0]).picture_landmarks if crops else None
         except NoFace:
             return None
@@ -305,10 +305,10 @@ class Predictor(ABC):
         self.count = 0
         self._texture = Texture(self.points) if self.ordered else None
 
-    def _crop_of(self, image: Crop | Picture | np.ndarray) -> Crop:
+    def _crop_of(self, image: Crop | NamedImage | np.ndarray) -> Crop:
         if isinstance(image, Crop):
             return image
-        picture = image if isinstance(image, Picture) else Picture("photo", np.asarray(image))
+        picture = image if isinstance(image, NamedImage) else NamedImage("photo", np.asarray(image))
         if picture.image.ndim != 3 or picture.image.shape[2] != 3 or picture.image.dtype != np.uint8:
             raise ValueError(f"{picture.name}: must be (H, W, 3) uint8 BGR, got {picture.image.shape} "
                              f"{picture.image.dtype}")

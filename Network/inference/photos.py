@@ -9,7 +9,7 @@ import numpy as np
 
 from Dataset.detection.candidates import SURE_PASSES, candidates, find, grown
 from Dataset.io.images import Box, crop_resize
-from Dataset.io.inputs import Picture
+from Dataset.io.inputs import NamedImage
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -77,7 +77,7 @@ def cut(image: np.ndarray, box: Box, size: int, name: str, pass_name: str) -> Cr
                 sure=pass_name in (*SURE_PASSES, BY_HAND))
 
 
-def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_face: bool = False, margin: float = 1.0,
+def crop_faces(picture: NamedImage, size: int, *, box: Box | None = None, every_face: bool = False, margin: float = 1.0,
                estimate: bool = False) -> list[Crop]:
     """The largest face (or every face, largest first) of a picture as crops of `size` px; [] when none is found.
 
@@ -98,7 +98,7 @@ def crop_faces(picture: Picture, size: int, *, box: Box | None = None, every_fac
     return [next(crops())._replace(others=lambda: islice(crops(), 1, None))] if found or estimate else []
 
 
-def faces_of(source: Iterable[Picture], crops_of: Callable[[Picture], list[Crop]], every_face: bool = False
+def faces_of(source: Iterable[NamedImage], crops_of: Callable[[NamedImage], list[Crop]], every_face: bool = False
              ) -> Iterator[list[Crop]]:
     """The crops of each picture, one picture in memory at a time.
 
@@ -190,7 +190,7 @@ def recrop(crop: Crop, keypoints: np.ndarray) -> Crop | None:
     return cut(crop.whole, box, len(crop.image), crop.source, crop.pass_name)
 
 
-def _square(box: Box, picture: Picture) -> Box:
+def _square(box: Box, picture: NamedImage) -> Box:
     """A square about the same centre: the network never saw a squeezed face. ValueError as `crop_faces`."""
     x, y, w, h = box
     height, width = picture.image.shape[:2]

@@ -10,11 +10,11 @@ from Dataset.geometry.camera import Camera
 
 class UVReading(NamedTuple):
     """uv (S, S, 2) float32 in [0, 1], NaN off the face; mask (S, S) bool: the pixel shows the face, whatever stands
-    before it; occluded (S, S) bool: mask, and nothing stands before it."""
+    before it; visible_mask (S, S) bool: mask, and nothing stands before it."""
 
     uv: np.ndarray
     mask: np.ndarray
-    occluded: np.ndarray
+    visible_mask: np.ndarray
 
 
 class DepthReading(NamedTuple):

@@ -67,10 +67,10 @@ class UVNetPredictor(DensePredictor[Correspondences]):
 
     def uv_map(self) -> UVReading:
         maps = read_maps(self._last())
-        return UVReading(maps.uv, maps.mask, maps.occluded)
+        return UVReading(maps.uv, maps.mask, maps.visible_mask)
 
     def _visible(self, answer: Seen) -> np.ndarray:
-        return read_maps(answer.output).occluded
+        return read_maps(answer.output).visible_mask
 
     def follower(self) -> "Follower":
         run = one_by_one(self.loaded.model)

@@ -76,13 +76,14 @@ _LANDMARKS, _POSE = 10.0, 20.0  # of 136 and 6 numbers, beside sums over some 60
 def maps_of_the_face(truth: dict[str, Any], prediction: Any) -> dict[str, Any]:
     """The `uvnet` network's loss, Ronkainen 2017, 3.5 and listing A.2: sums over the image, (B,) float32, that add up.
 
-    truth       uv (B, S, S, 2), atlas, 0 outside the mask; mask, occluded, eroded (B, S, S, 1), 1 or 0; where they are
+    truth       uv (B, S, S, 2), atlas, 0 outside the mask; mask, visible_mask, eroded (B, S, S, 1), 1 or 0; where they
+                are
                 predicted, depth (B, S, S, 1) in [-1, 1], -1 where unknown, landmarks (B, 68, 2), pose (B, 6)
-    prediction  (B, S, S, 4): u, v, mask, occluded mask; or (B, S, S, 5) with depth, (B, S, S, 6) with the log-variance
+    prediction  (B, S, S, 4): u, v, mask, visible mask; or (B, S, S, 5) with depth, (B, S, S, 6) with the log-variance
                 of u and v, (B, S, S, 7) with both, in this order; or a dict with these "maps", "landmarks", "pose"
 
     uv        sum of the absolute differences of u and v in the true mask: the listing's evaluation metric
-    mask, occluded  the same of the masks, as they come: no sigmoid
+    mask, visible_mask  the same of the masks, as they come: no sigmoid
     gradient  the same of the four images of u and v's differences to the next pixel, right and below, in the eroded
               mask; not those of the masked map, which jump at its border
     confidence  negative log likelihood of u and v's errors as Student's t in the true mask, from 0 up, _CONFIDENCE of
@@ -102,17 +103,17 @@ def maps_of_the_face(truth: dict[str, Any], prediction: Any) -> dict[str, Any]:
     missing = [name for name in extras if name not in truth]
     if missing:
         raise ValueError(f"the network predicts {', '.join(missing)}, the data lack it: --extras {','.join(missing)}")
-    for name, wanted in (("uv", 2), ("mask", 1), ("occluded", 1), ("eroded", 1)):
+    for name, wanted in (("uv", 2), ("mask", 1), ("visible_mask", 1), ("eroded", 1)):
         _check(truth[name], prediction[..., :wanted])
     # plane by plane: three times as fast on CPUs as slices of the last axis
-    u, v, mask, occluded, *log_variances = ops.unstack(ops.cast(prediction, "float32"), axis=-1)
+    u, v, mask, visible_mask, *log_variances = ops.unstack(ops.cast(prediction, "float32"), axis=-1)
     depth = log_variances.pop(0) if channels % 2 else None
-    face, free, eroded = (ops.cast(truth[name], "float32")[..., 0] for name in ("mask", "occluded", "eroded"))
+    face, free, eroded = (ops.cast(truth[name], "float32")[..., 0] for name in ("mask", "visible_mask", "eroded"))
 
     def total(image: Any) -> Any:
         return ops.sum(ops.reshape(image, (-1, image.shape[1] * image.shape[2])), axis=-1)
     parts: dict[str, Any] = {"uv": 0.0, "gradient": 0.0, "mask": total(ops.abs(mask - face)),
-                             "occluded": total(ops.abs(occluded - free))}
+                             "visible_mask": total(ops.abs(visible_mask - free))}
     likelihood: Any = 0.0
     for i, (plane, true) in enumerate(zip((u, v), ops.unstack(ops.cast(truth["uv"], "float32"), axis=-1))):
         error = plane - true                                            # also outside the mask, where the truth is 0

@@ -106,7 +106,7 @@ PRESETS = {"uvnet": UVNET, "uvnet-small": SMALL}
 
 
 def build(config: Config) -> keras.Model:
-    """images (B, S, S, 3) float32 in [0, 1] -> maps (B, S, S, C) float32: U, V, mask, occluded mask; with `depth` it
+    """images (B, S, S, 3) float32 in [0, 1] -> maps (B, S, S, C) float32: U, V, mask, visible mask; with `depth` it
     follows, 1 at the face's nearest point, as `Dataset.representations.depth` has it; with `confidence` u and v's
     log-variance comes last, at least MIN_LOG_VARIANCE. Everything but the masks is defined inside the mask only. Masks
     are plain numbers, near 0 and 1 after training, not clipped."""
@@ -213,7 +213,7 @@ class Maps(NamedTuple):
 
     uv: np.ndarray                      # (S, S, 2) float32, coordinates in the atlas; NaN where mask is False
     mask: np.ndarray                    # (S, S) bool: the face, whatever stands in front of it
-    occluded: np.ndarray                # (S, S) bool: the face where nothing stands in front of it
+    visible_mask: np.ndarray                # (S, S) bool: the face where nothing stands in front of it
     log_variance: np.ndarray | None     # (S, S, 2) float32 of u and v; NaN where mask is False; None without
     depth: np.ndarray | None = None     # (S, S) float32 as `build` says, at most 1; likewise
 

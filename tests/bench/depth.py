@@ -19,7 +19,7 @@ from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.transforms import umeyama
 from Dataset.representations import points
 from Dataset.representations.depth import (assumed_camera, decode, decode_depth, depth_range, encode, encode_depth,
-                                           from_picture, to_picture, triangulate)
+                                           from_image, to_image, triangulate)
 from Dataset.synthesis.scene import pose_vertices
 
 
@@ -58,7 +58,7 @@ def fits(subjects, size, model):
     for subject in range(subjects):
         truth, camera, depth = rendered(subject, size, model)
         limits, values = depth_range(depth, camera.focal), encode_depth(depth, None, camera.focal)
-        eight = from_picture(to_picture(values))
+        eight = from_image(to_image(values))
         floor = np.linalg.norm(umeyama(mean, truth).apply(mean) - truth, axis=1).mean()
         for name, (found, view, sized) in {
                 "true depth, true camera": (depth, camera, True),

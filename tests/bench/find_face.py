@@ -20,13 +20,13 @@ import numpy as np
 
 from Dataset.geometry.camera import Projection
 from Dataset.io.images import Box
-from Dataset.io.inputs import Picture
+from Dataset.io.inputs import NamedImage
 from Dataset.rendering.shading import to_bgr8
 from Dataset.synthesis.background import backdrop
 from Dataset.synthesis.framing import expected_box
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.scene import VIEW, RenderContext, View, roughen, sample_view
 from Dataset.synthesis.video import DISTANCE, SyntheticVideo, VideoOptions
-from Dataset.synthesis.workers import render_context
 from Evaluation.reports.landmarks import landmark_error
 from Network import from_run
 from Network.inference.base import Predictor
@@ -106,13 +106,13 @@ def measure(stream: Predictor, pictures: int, seed: int, doubts: bool) -> None:
     for number, scene in enumerate(scenes(pictures, seed, render_context())):
         stream._look, count[0] = counted, 0
         begun = time.process_time()
-        crops = stream.crops(Picture("p", scene.image))
+        crops = stream.crops(NamedImage("p", scene.image))
         errors.append(error(crops[0]) if crops else np.inf)
         spent.append(time.process_time() - begun)
         passes.append(count[0])
         stream._look = look
         for box in starts(scene, np.random.default_rng([5, number])) if doubts else ():
-            crop, = stream.crops(Picture("p", scene.image), box=box)
+            crop, = stream.crops(NamedImage("p", scene.image), box=box)
             stream.reset()
             try:
                 doubt = 1 - look(crop).score
@@ -147,7 +147,7 @@ def without_anybody(stream: Predictor, pictures: int, seed: int) -> None:
         image = to_bgr8(backdrop(400, rng, rng.uniform(0.1, 1)), 0.2)[:300]
         begun = time.process_time()
         stream.reset()
-        crops = stream.crops(Picture("p", image.clip(0, 255).astype(np.uint8)))
+        crops = stream.crops(NamedImage("p", image.clip(0, 255).astype(np.uint8)))
         with contextlib.suppress(NoFace):
             for crop in crops:
                 stream.add(crop)

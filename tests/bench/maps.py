@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python -m tests.bench.maps SHARDS [--rounds 7] [--busy 0.5]
 
-SHARDS holds the buffers uv, mask, occluded and depth. Ways run in turn, batch by batch, in one run and on one thread;
-the ratio to the baseline of processor time a picture is what counts. --busy: seconds of other work on each core with
-every batch of 40, in place of a training step; 0.4 to 0.7 are 100 to 60 pictures/s.
+SHARDS holds the buffers uv, mask, visible_mask and depth. Ways run in turn, batch by batch, in one run and on one
+thread; the ratio to the baseline of processor time a picture is what counts. --busy: seconds of other work on each core
+with every batch of 40, in place of a training step; 0.4 to 0.7 are 100 to 60 pictures/s.
 """
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import numpy as np
 from Datagenerator.loading.threads import ThreadPipeline
 from Datagenerator.sequences.keypoints import ShardConfig, make_sequences
 from Datagenerator.sequences.maps import DepthConfig, MapConfig, MapSequence, make_map_sequences
+from Dataset.io.workers import cores
 from Dataset.synthesis.shards import Shards, open_shards
-from Dataset.synthesis.workers import cores
 
 PICTURES = 40
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from Dataset.geometry.mesh import Mesh
 from Dataset.io.images import read_image
-from Dataset.io.inputs import Picture
+from Dataset.io.inputs import NamedImage
 from Dataset.io.mesh_io import write_mesh
 from Network import from_run
 from Network.commands.results import face_mesh
@@ -33,7 +33,7 @@ def predict_photo(folder: Path, out: Path, predictor: Predictor) -> list[float]:
     out.mkdir(parents=True, exist_ok=True)
     path = min(folder.glob("*.jpg"))
     begun = time.process_time()
-    crops = predictor.crops(Picture(path.name, read_image(path)))
+    crops = predictor.crops(NamedImage(path.name, read_image(path)))
     face = predictor.photo(crops[0].image) if crops else None
     if face is None or not face.seen:
         return [np.nan]
@@ -49,7 +49,7 @@ def predict_subject(folder: Path, out: Path, predictor: Predictor) -> list[float
         (out / path.with_suffix(".npy").name).unlink(missing_ok=True)       # of another run
         begun = time.process_time()
         try:
-            face = predictor.add(Picture(path.name, read_image(path)))
+            face = predictor.add(NamedImage(path.name, read_image(path)))
         except NoFace:
             spent.append(np.nan)
             continue

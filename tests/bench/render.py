@@ -5,7 +5,7 @@ Haar cascade finds the face.
     OMP_NUM_THREADS=1 python -m tests.bench.render --haar 320 [--first 0]
 
 Samples/s of one process, interleaved in one run. The baseline `make_subject` frames every picture with the detector
-and writes JPEGs and no buffers; shards keep all buffers, the maps (uv, mask, occluded) or none. --haar renders N
+and writes JPEGs and no buffers; shards keep all buffers, the maps (uv, mask, visible_mask) or none. --haar renders N
 pictures, of people FIRST and up, with |yaw|, |pitch| < 15 degrees and everything else random but for glasses; and 200
 pictures of clutter without anybody.
 """
@@ -25,10 +25,10 @@ from Dataset.rendering.shading import to_bgr8
 from Dataset.synthesis import subject_folders as synthetic
 from Dataset.synthesis.background import backdrop
 from Dataset.synthesis.framing import expected_box
+from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import BUFFERS, MAPS, RenderOptions, render_subject, sample_angles
 from Dataset.synthesis.scene import RenderContext, SceneSubject, roughen, sample_view, view_camera
 from Dataset.synthesis.skin import sample_appearance
-from Dataset.synthesis.workers import render_context
 
 CLUTTER = 200           # pictures without a face
 

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from Dataset.detection.cascades import detect_faces
-from Dataset.io.inputs import Picture, example_picture
+from Dataset.io.inputs import NamedImage, example_image
 from Network import from_run
 from Network.commands.results import face_mesh, write_result
 from Network.training.loading import DEFAULT_MODEL
@@ -34,9 +34,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args(argv)
-    stream, picture = from_run(arguments.model), example_picture()
+    stream, picture = from_run(arguments.model), example_image()
     scale = 640 / max(picture.image.shape[:2])
-    picture = Picture(picture.name, cv2.resize(picture.image, None, fx=scale, fy=scale))
+    picture = NamedImage(picture.name, cv2.resize(picture.image, None, fx=scale, fy=scale))
     crop, = stream.crops(picture)
     # the listing's way gets the benefit of a compiled graph, too
     again = tf.function(lambda images: stream.loaded.model(images, training=False))

@@ -75,9 +75,9 @@ def build_masks(source: Source, head: Head, uv: np.ndarray, mean: np.ndarray, la
 
     masks = {}
     for name in MASKS:
-        picture = read_mask(source, name)
-        x, y = old[..., 0] * picture.shape[1] - 0.5, (1 - old[..., 1]) * picture.shape[0] - 0.5
-        sampled = cv2.remap(picture, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR) / 255.0
+        image = read_mask(source, name)
+        x, y = old[..., 0] * image.shape[1] - 0.5, (1 - old[..., 1]) * image.shape[0] - 0.5
+        sampled = cv2.remap(image, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR) / 255.0
         masks[name] = np.where(inside, sampled, 0)
     masks |= {k: np.where(skin, m, 0) for k, m in _hair(position, landmarks, masks["lips"], masks["ears"]).items()}
     for name, radius in (("iris", IRIS_MM), ("pupil", PUPIL_MM)):
@@ -101,7 +101,7 @@ def _disc(position: np.ndarray, eye: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _hair(position: np.ndarray, marks: np.ndarray, lips: np.ndarray, ears: np.ndarray) -> dict[str, np.ndarray]:
-    """Where brows, beard and scalp hair grow, as soft fields over positions `place` (H, W, 3) mm on the mean head."""
+    """Where brows, beard and scalp hair grow, as soft fields over positions (H, W, 3) mm on the mean head."""
     x, y, z = np.abs(position[..., 0]), position[..., 1], position[..., 2]
     # Folded to one side: brow 22-26 runs from the nose outwards.
     brow = (marks[22:27] * (1, 1, 1) + marks[21:16:-1] * (-1, 1, 1)) / 2
@@ -128,7 +128,7 @@ def _hair(position: np.ndarray, marks: np.ndarray, lips: np.ndarray, ears: np.nd
 
 
 def _polyline(points: np.ndarray, line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance of each point (..., 3) to a polyline (N, 3), and how far along it (0 to 1) the nearest place is."""
+    """Distance of each point (..., 3) to a polyline (N, 3), and the position of the nearest point along it, 0 to 1."""
     lengths = np.linalg.norm(np.diff(line, axis=0), axis=1)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     best, along = np.full(points.shape[:-1], np.inf), np.zeros(points.shape[:-1])

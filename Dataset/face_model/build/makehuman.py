@@ -22,7 +22,6 @@ GROUPS = {"helper-r-eye": "eye_right", "helper-l-eye": "eye_left", "helper-upper
           "helper-lower-teeth": "teeth_lower", "helper-tongue": "tongue", "helper-r-eyelashes-1": "lashes",
           "helper-r-eyelashes-2": "lashes", "helper-l-eyelashes-1": "lashes", "helper-l-eyelashes-2": "lashes"}
 BODY = {"skin": (0.83, 0.48), "mouth": (0.84, 0.08), "socket_right": (0.045, 0.59), "socket_left": (0.118, 0.59)}
-BUST_ABOVE = 5.0  # decimetres: neck and shoulders
 
 
 class Source:
@@ -59,10 +58,9 @@ class Source:
 class Head(NamedTuple):
     """MakeHuman's head cut out of its body, in decimetres, +y up, +z front, +x the subject's left.
 
-    vertices (5420, 3), the head's 4881 first, then those that only the bust has; quads (4744, 4) of the head;
-    islands (4744,) int, the UV island of a quad; corner_uv (4744, 4, 2); regions (4744,) int into REGIONS;
-    bust_quads (530, 4), neck and shoulders, which share 48 vertices with the head; index (19158,) int, a vertex of
-    base.obj -> its place here or -1; mirror (5420,) int, the vertex on the other side
+    vertices (4881, 3); quads (4744, 4); islands (4744,) int, the UV island of a quad; corner_uv (4744, 4, 2); regions
+    (4744,) int into REGIONS; index (19158,) int, a vertex of base.obj -> its index here or -1; mirror (4881,) int, the
+    vertex on the other side
     """
 
     vertices: np.ndarray
@@ -70,14 +68,8 @@ class Head(NamedTuple):
     islands: np.ndarray
     corner_uv: np.ndarray
     regions: np.ndarray
-    bust_quads: np.ndarray
     index: np.ndarray
     mirror: np.ndarray
-
-    @property
-    def count(self) -> int:
-        """Number of the head's own vertices."""
-        return int(self.quads.max()) + 1
 
 
 def read_head(source: Source) -> Head:
@@ -110,16 +102,14 @@ def read_head(source: Source) -> Head:
                       if _holds(texture[texture_quads[islands == k]].reshape(-1, 2), point))
         regions[islands == island] = REGIONS.index(region)
     kept = regions >= 0
-    bust = quads[(groups == "body") & ~kept & (vertices[quads][:, :, 1] > BUST_ABOVE).all(1)]
     used = np.unique(quads[kept])
-    used = np.concatenate([used, np.setdiff1d(bust, used)])
     index = np.full(len(vertices), -1)
     index[used] = np.arange(len(used))
     pairs = np.loadtxt(source.read("mpfb2/mesh_metadata/hm08.mirror").decode().splitlines(), usecols=(0, 1), dtype=int)
     opposite = np.arange(len(vertices))
     opposite[pairs[:, 0]] = pairs[:, 1]
     return Head(vertices[used], index[quads[kept]], islands[kept], texture[texture_quads[kept]], regions[kept],
-                index[bust], index, index[opposite[used]])
+                index, index[opposite[used]])
 
 
 def _holds(points: np.ndarray, point: tuple[float, float]) -> bool:
@@ -127,7 +117,7 @@ def _holds(points: np.ndarray, point: tuple[float, float]) -> bool:
 
 
 def read_target(source: Source, name: str, index: np.ndarray) -> np.ndarray:
-    """One sparse target (lines "vertex dx dy dz") as dense offsets of the head's and bust's vertices: (5420, 3) dm."""
+    """One sparse target (lines "vertex dx dy dz") as dense offsets of the head's vertices: (4881, 3) dm."""
     lines = [w for w in source.read(name).decode("utf-8").splitlines() if w.strip() and not w.startswith("#")]
     rows = np.array([line.split() for line in lines], float).reshape(-1, 4)
     positions = index[rows[:, 0].astype(int)]

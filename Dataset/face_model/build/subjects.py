@@ -1,4 +1,4 @@
-"""Random MakeHuman heads and their principal components: the identity directions of the built-in face."""
+"""Random MakeHuman heads and their principal components: the identity basis vectors of the built-in face."""
 from __future__ import annotations
 
 import re
@@ -9,7 +9,7 @@ import numpy as np
 from Dataset.face_model.build.makehuman import REGIONS, Head, Source, read_target
 
 SUBJECTS, COMPONENTS, SEED = 3000, 200, 20220601
-# At full standard deviation many heads are caricatures; at this fraction they look like people.
+# At full standard deviation many heads are caricatures; at this fraction they look natural.
 STRENGTH = 0.6
 MACRO = "mpfb2/targets/macrodetails/"
 DETAILS = ("head", "forehead", "eyebrows", "eyes", "nose", "mouth", "chin", "cheek", "ears", "asym")
@@ -19,7 +19,7 @@ OPPOSITES = (("-decr", "-incr"), ("-down", "-up"), ("-in", "-out"), ("-backward"
              ("-concave", "-convex"), ("-compress", "-uncompress"))
 # Standard deviation of a slider, by the start of its name; the first that fits.
 SIGMAS = (("head-scale-vert", 0.1), ("head-", 0.2), ("forehead-", 0.27), ("asym-", 0.15), ("ear-", 0.28),
-           ("nose-trans", 0.37), ("mouth-trans", 0.37), ("", 0.45))
+          ("nose-trans", 0.37), ("mouth-trans", 0.37), ("", 0.45))
 
 
 class Sliders(NamedTuple):
@@ -48,7 +48,7 @@ def read_sliders(source: Source, head: Head) -> Sliders:
 
 
 def draw_sliders(names: list[str], rng: np.random.Generator) -> np.ndarray:
-    """One person's slider values (S,) in [-1, 1]; left and right sides of a face differ by little."""
+    """One subject's slider values (S,) in [-1, 1]; left and right sides of a face differ by little."""
     values = np.zeros(len(names))
     shared: dict[str, float] = {}
     for i, name in enumerate(names):
@@ -91,7 +91,7 @@ def _three(name: str, value: float) -> dict[str, float]:
 
 
 def random_heads(source: Source, head: Head) -> np.ndarray:
-    """PEOPLE random heads, (PEOPLE, V, 3) dm, each where MakeHuman puts it."""
+    """SUBJECTS random heads, (SUBJECTS, V, 3) dm, each where MakeHuman puts it."""
     rng = np.random.default_rng(SEED)
     sliders = read_sliders(source, head)
     macros: dict[str, np.ndarray] = {}
@@ -119,37 +119,34 @@ def align(heads: np.ndarray, over: np.ndarray) -> np.ndarray:
     return heads
 
 
-def principal_components(heads: np.ndarray, mirror: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (V, 3) and COMPONENTS directions (K, V, 3), each as long as one standard deviation of the heads (N, V, 3).
+def principal_components(heads: np.ndarray, mirror: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (V, 3) and COMPONENTS basis vectors (K, V, 3), scaled to one standard deviation of the heads (N, V, 3).
 
-    The components are those of the first `count` vertices; the others (the bust) follow by the same
-    combinations of people.
-    The mirrored twin of each head counts too, so the mean is symmetric and each direction is symmetric or the opposite:
-    the covariance falls into these two parts, which are decomposed one by one.
+    The mirror image of each head is included, so that the mean is symmetric and each basis vector symmetric or
+    antisymmetric: the covariance consists of these two parts, which are decomposed separately.
     """
     flat = heads[:, mirror] * (-1, 1, 1)
     mean = (heads.mean(0) + flat.mean(0)) / 2
     directions, deviations = [], []
     for part in ((heads + flat) / 2 - mean, (heads - flat) / 2):
         rows = part.reshape(len(part), -1)
-        own = rows[:, :3 * count]
-        values, vectors = np.linalg.eigh(own @ own.T / len(rows))
+        values, vectors = np.linalg.eigh(rows @ rows.T / len(rows))
         values, vectors = values[::-1][:COMPONENTS], vectors[:, ::-1][:, :COMPONENTS]
         basis = vectors.T @ rows
-        directions.append(basis / np.linalg.norm(basis[:, :3 * count], axis=1, keepdims=True))
+        directions.append(basis / np.linalg.norm(basis, axis=1, keepdims=True))
         deviations.append(np.sqrt(np.maximum(values, 0)))
     deviations = np.concatenate(deviations)
     order = np.argsort(-deviations, kind="stable")[:COMPONENTS]
     basis = np.concatenate(directions)[order].reshape(COMPONENTS, *mean.shape)
-    # A direction's sign is chance: the largest entry of the subject's left half is made positive.
-    left = basis[:, :count][:, mean[:count, 0] > 1e-9].reshape(COMPONENTS, -1)
+    # The sign of a basis vector is arbitrary: the largest entry of the subject's left half is made positive.
+    left = basis[:, mean[:, 0] > 1e-9].reshape(COMPONENTS, -1)
     signs = np.sign(np.take_along_axis(left, np.abs(left).argmax(1)[:, None], 1))
     return mean, basis * (signs * deviations[order][:, None])[:, :, None]
 
 
 def build_identity(source: Source, head: Head) -> tuple[np.ndarray, np.ndarray]:
-    """Mean head (V, 3) and identity directions (COMPONENTS, V, 3) at STRENGTH of their standard deviation, in dm."""
+    """Mean head (V, 3) and identity basis vectors (COMPONENTS, V, 3) at STRENGTH of their standard deviation, in dm."""
     skin = np.unique(head.quads[head.regions == REGIONS.index("skin")])
     above_chin = skin[head.vertices[skin, 1] > 6.45]
-    mean, directions = principal_components(align(random_heads(source, head), above_chin), head.mirror, head.count)
+    mean, directions = principal_components(align(random_heads(source, head), above_chin), head.mirror)
     return mean, STRENGTH * directions

@@ -1,1 +1,1 @@
-"""Face models of other people: one file a layout reads it as it is."""
+"""Readers of other face models, one file per format."""

@@ -1,8 +1,8 @@
-"""FLAME (Li et al. 2017, "Learning a model of facial shape and expression from 4D scans"): a pickle of Python 2's days.
+"""FLAME (Li et al. 2017, "Learning a model of facial shape and expression from 4D scans"): a pickle of Python 2.
 
-A pickle can name any function to be called, so this one is read by an unpickler that knows the few names which such a
-file needs: numpy's arrays, and inert stand-ins for chumpy's objects, the sets that these keep, and scipy's sparse
-matrices, which keep arrays and do nothing. Any other name ends the reading. Left out: joints (the jaw opens by one, not
+A pickle can call any function, so the file is read by an unpickler that accepts only the names which such a file needs:
+NumPy arrays, and inert stand-ins for chumpy's objects, for sets, and for SciPy's sparse matrices. Any other name is an
+error. Left out: joints (the jaw opens by one, not
 by an expression), pose correctives, skinning weights.
 """
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy as np
 from Dataset.face_model.readers.raw import RawModel, check_size, checked
 
 METRE = 1e3             # mm
-IDENTITIES = 300        # of `shapedirs`; what comes after are expressions
+IDENTITIES = 300        # of `shapedirs`; the others are expressions
 _PLAIN = re.compile(r"[<>|=]?[biufcSUO]\d{0,6}")
 _NEEDED = ("v_template", "shapedirs", "f")
 
 
 class _Inert:
-    """Stands for an object of chumpy or scipy, or a set: keeps its state, does nothing."""
+    """Stands for an object of chumpy or SciPy, or a set: it stores its state and has no behaviour."""
 
     def __init__(self, *_: object) -> None:
         self.state: Any = None
@@ -78,7 +78,7 @@ def _from_buffer(data: bytes | bytearray, kind: np.dtype, shape: tuple[int, ...]
 
 
 class _Reader(pickle.Unpickler):
-    """Knows a handful of names; see the head of the file."""
+    """An unpickler restricted to a few names, see the module docstring."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
@@ -111,7 +111,7 @@ _SPARSE = {(f"scipy.sparse.{module}", f"{kind}_matrix") for kind in ("csc", "csr
 def read_flame(path: str | Path, identities: int = IDENTITIES) -> RawModel:
     """`v_template` (V, 3) metres, `shapedirs` (V, 3, N) metres per standard deviation, `f` (F, 3). Of the N directions
     the first `identities` are identity, the others expression. ValueError, naming the file, for anything else, and for
-    a pickle that names anything beyond numbers."""
+    a pickle that refers to anything else."""
     path = Path(path)
     check_size(path)
     try:

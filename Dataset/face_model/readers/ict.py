@@ -57,8 +57,8 @@ def arkit_name(name: str) -> str:
 
 
 def obj_vertices(path: Path, count: int) -> np.ndarray:
-    """The places (count, 3) float64 of an OBJ file's vertices, in its unit: 20 times as fast as a reader that wants the
-    faces as well. ValueError unless it has so many."""
+    """The positions (count, 3) float64 of an OBJ file's vertices, in its unit: 20 times as fast as a reader of faces as
+    well. ValueError for another number of vertices."""
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             rows = [line.split()[1:4] for _, line in zip(range(20 * MAX_VERTICES), file) if line.startswith("v ")]

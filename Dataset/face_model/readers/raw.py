@@ -1,4 +1,4 @@
-"""A face model as its file has it: its own vertices and triangles, in mm, and the checks that all layouts share."""
+"""A face model as read from its file, with its own vertices and triangles, in mm; checks that all formats share."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-#: of a face model's file, or of all files of a folder together; Basel 2009 has 240 MB, ICT-FaceKit 500
+#: of a file, or of all files of a folder together; Basel 2009 has 240 MB, ICT-FaceKit 500 MB
 MAX_BYTES = 1 << 30
 MAX_VERTICES, MAX_TRIANGLES, MAX_DIRECTIONS = 200_000, 400_000, 1000
 
@@ -14,8 +14,7 @@ MAX_VERTICES, MAX_TRIANGLES, MAX_DIRECTIONS = 200_000, 400_000, 1000
 class RawModel(NamedTuple):
     """mean (V, 3) float64 mm; triangles (F, 3) int64; identity (K, V, 3) float32 mm per standard deviation; expression
     (M, V, 3) float32 mm, of a standard deviation where `signed`, else at weight 1; names of the M expressions;
-    landmarks (68, 3) mm on the mean, Multi-PIE order, None where nobody says. +y up, +z out of the face; the origin is
-    wherever the file has it."""
+    landmarks (68, 3) mm on the mean, Multi-PIE order, None if unknown. +y up, +z out of the face; arbitrary origin."""
 
     source: Path
     mean: np.ndarray
@@ -27,7 +26,7 @@ class RawModel(NamedTuple):
     landmarks: np.ndarray | None = None
 
     def shape(self, identity: np.ndarray | None = None, expression: np.ndarray | None = None) -> np.ndarray:
-        """Vertices (V, 3) float64 mm of a person; shorter coefficient vectors leave the rest at 0."""
+        """Vertices (V, 3) float64 mm of a subject; shorter coefficient vectors leave the rest at 0."""
         result = self.mean
         for basis, weights in ((self.identity, identity), (self.expression, expression)):
             if weights is not None:
@@ -36,8 +35,8 @@ class RawModel(NamedTuple):
 
 
 def checked(raw: RawModel) -> RawModel:
-    """The same. ValueError, one line that begins with the file, for arrays that do not fit together, are too large,
-    empty or not finite."""
+    """Check a model and return it. ValueError, one line that begins with the file, for arrays that do not fit together,
+    are too large, empty or not finite."""
     count = len(raw.mean)
     if raw.mean.shape != (count, 3) or not 100 <= count <= MAX_VERTICES:
         raise ValueError(f"{raw.source}: a face model's mean must be (V, 3) with 100 to {MAX_VERTICES} vertices, "
@@ -61,7 +60,7 @@ def checked(raw: RawModel) -> RawModel:
 
 
 def check_size(path: Path, count: int | None = None) -> None:
-    """ValueError when the file is missing or larger than MAX_BYTES; count: bytes, where they are known already."""
+    """ValueError when the file is missing or larger than MAX_BYTES; count: its bytes, if known."""
     if count is None:
         if not path.is_file():
             raise ValueError(f"{path}: no such file")
@@ -80,7 +79,8 @@ def check_layout(path: Path, shapes: dict[str, tuple[int, ...]], needed: tuple[s
             raise ValueError(f"{path}: {name} of shape {shapes[name]} is too large for a face model")
 
 
-def directions(columns: np.ndarray, spreads: np.ndarray | float, unit: float) -> np.ndarray:
-    """(3V, K) columns, x y z of each vertex in turn, times their spreads (K,) -> (K, V, 3) float32 mm; unit: mm."""
-    scaled = np.asarray(columns, np.float32) * np.asarray(np.asarray(spreads) * unit, np.float32)
+def directions(columns: np.ndarray, sigmas: np.ndarray | float, unit: float) -> np.ndarray:
+    """(3V, K) columns, x y z of each vertex in turn, times their standard deviations (K,) -> (K, V, 3) float32 mm;
+    unit: mm."""
+    scaled = np.asarray(columns, np.float32) * np.asarray(np.asarray(sigmas) * unit, np.float32)
     return np.ascontiguousarray(scaled.T).reshape(scaled.shape[1], -1, 3)

@@ -1,4 +1,4 @@
-"""Worker processes that render: they call functions for this process, on one thread each."""
+"""Worker processes: they run functions for this process, with one thread each."""
 from __future__ import annotations
 
 import multiprocessing
@@ -11,39 +11,17 @@ import traceback
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any, Callable, Iterator
 
 import cv2
-import numpy as np
 
-from Dataset.face_model.model import FaceModel, load_face_model
-from Dataset.synthesis.renders import RenderOptions, render_subject
-from Dataset.synthesis.scene import RenderContext
-
-MAX_VALUE = 256              # processes
-_FAREWELL = 10          # seconds that a process whose pipe broke may take to end
+MAX_WORKERS = 256
+_EXIT_SECONDS = 10      # that a process whose pipe broke may take to end
 
 
 class WorkerDied(ChildProcessError, RuntimeError):
-    """A worker process was killed, most often for want of memory, or crashed. An OSError as well: scripts make one line
-    of these."""
-
-
-def render_context() -> RenderContext:
-    """This process's stage, made once for its face model, with single-threaded rays."""
-    return _context(load_face_model())
-
-
-@lru_cache(maxsize=1)
-def _context(model: FaceModel) -> RenderContext:
-    return RenderContext(model, threads=1)
-
-
-def render_one(job: tuple[int, RenderOptions]) -> dict[str, np.ndarray]:
-    """Person `number`'s arrays by this process's stage, as `Dataset.synthesis.renders.render_person` gives them."""
-    number, options = job
-    return render_subject(number, options, render_context())
+    """A worker process was killed, most often for lack of memory, or crashed. Also an OSError, which scripts report in
+    one line."""
 
 
 def cores() -> int:
@@ -52,9 +30,9 @@ def cores() -> int:
 
 
 def run_jobs(function: Callable[[Any], Any], jobs: list[Any], workers: int) -> Iterator[Any]:
-    """function(job) of all jobs, in the order in which they finish; in this process for one worker.
+    """function(job) of all jobs, in the order in which they finish; in this process if there is one worker.
 
-    The first error of a job is raised here, WorkerDied where a process is killed; it ends the other processes, as
+    The first error of a job is raised here, or WorkerDied if a process is killed. An error ends the other processes, as
     closing the generator does.
     """
     if workers == 1 or len(jobs) < 2:
@@ -66,40 +44,40 @@ def run_jobs(function: Callable[[Any], Any], jobs: list[Any], workers: int) -> I
 
 
 class Workers:
-    """Spawned processes that begin at once and take one job at a time, in the order of `submit`.
+    """A pool of spawned processes that take one job at a time, in the order of `submit`.
 
-    `close` ends them in the middle of what they do; so does the end of a `with`, and of this process, however it ends.
-    Each has a pipe of its own, which ends with its process: a worker that is killed at any moment, in the middle of an
-    answer too, is an error here. (concurrent.futures' and multiprocessing's pools share one pipe, whose other writers
-    keep it open: the one waits for ever for the rest of an answer, the other for an answer that nobody will give.)
+    `close` ends the processes without waiting for their jobs; so do the end of a `with` block and the end of this
+    process. Each worker has its own pipe, which is closed when the process ends: a worker that is killed at any moment,
+    also while it sends a result, is an error here. (The pools of concurrent.futures and multiprocessing share one pipe,
+    which the other workers keep open, so that a killed worker can block them for ever.)
 
     count   1 to 256, else ValueError
     """
 
     def __init__(self, count: int) -> None:
-        if not 1 <= count <= MAX_VALUE:
-            raise ValueError(f"workers must be within 1 to {MAX_VALUE}, got {count}")
+        if not 1 <= count <= MAX_WORKERS:
+            raise ValueError(f"workers must be within 1 to {MAX_WORKERS}, got {count}")
         spawn = multiprocessing.get_context("spawn")
         self._idle: queue.SimpleQueue = queue.SimpleQueue()
         self._processes: list[Any] = []
-        self._threads = ThreadPoolExecutor(count, "workers")    # each waits for one process
+        self._threads = ThreadPoolExecutor(count, "workers")    # one thread per process, which waits for it
         weakref.finalize(self, _end, self._threads, self._processes)
         with _quiet():
             for _ in range(count):
                 ours, theirs = spawn.Pipe()
                 process = spawn.Process(target=_serve, args=(theirs,), daemon=True)
                 process.start()
-                theirs.close()          # so that the process holds the only one
+                theirs.close()          # the worker holds the only handle
                 self._processes.append(process)
                 self._idle.put((process, ours))
 
     def submit(self, function: Callable[[Any], Any], job: Any) -> Future:
-        """function(job), both picklable, in one of the processes. The future has its result or its error; WorkerDied
-        where the process ended. RuntimeError after `close`."""
+        """Run function(job), both picklable, in one of the processes -> a future with the result or the error,
+        WorkerDied if the process ended. RuntimeError after `close`."""
         return self._threads.submit(_call, self._idle, function, job)
 
     def close(self) -> None:
-        """End the processes. Jobs not yet begun are cancelled, those under way become WorkerDied."""
+        """End the processes. Waiting jobs are cancelled; running jobs raise WorkerDied."""
         _end(self._threads, self._processes)
         for process in self._processes:
             process.join()
@@ -119,13 +97,13 @@ def _end(threads: ThreadPoolExecutor, processes: list[Any]) -> None:
 
 
 def _call(idle: queue.SimpleQueue, function: Callable[[Any], Any], job: Any) -> Any:
-    """One job by whichever process is idle; a dead one goes back too, so that no later job waits for it."""
+    """Run one job in an idle process. A dead process is put back as well, so that no later job waits for it."""
     process, pipe = worker = idle.get()
     try:
         pipe.send((function, job))
         value, error, text = pipe.recv()
     except (EOFError, OSError):
-        process.join(_FAREWELL)
+        process.join(_EXIT_SECONDS)
         why = ": killed, perhaps for want of memory" if process.exitcode == -9 else ""
         raise WorkerDied(f"a worker process ended with code {process.exitcode}{why}") from None
     finally:
@@ -136,7 +114,7 @@ def _call(idle: queue.SimpleQueue, function: Callable[[Any], Any], job: Any) -> 
 
 
 def _serve(pipe: Any) -> None:
-    """A worker: jobs from the pipe, (result, error, its traceback) back, until the other side is closed."""
+    """The loop of a worker: receive jobs, send (result, error, traceback), until the other side closes the pipe."""
     _begin_worker()
     while True:
         try:
@@ -151,7 +129,7 @@ def _serve(pipe: Any) -> None:
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error, or what it says where it cannot be told to another process."""
+    """The error, or a RuntimeError with its message if it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -166,14 +144,14 @@ def _begin_worker() -> None:
 
 
 def _end_with(parent: Any) -> None:
-    """A parent that is killed takes its workers with it: none may write into a folder that another run goes on with."""
+    """End this worker when its parent ends: it must not write into a folder that a new run continues."""
     parent.join()
     os._exit(1)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Single-threaded numeric libraries in the processes begun here: their threads would wait for each other."""
+    """Start processes with single-threaded numeric libraries, whose threads would otherwise compete."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
