@@ -6,8 +6,7 @@ import pytest
 from Dataset.fitting.shape_from_shading import front_of_face, refine
 from Dataset.io.images import read_image
 from Dataset.representations.coefficients import mean_face, project
-from Evaluation.reports.iterations import iteration_picture
-from Evaluation.views.iterations import CoarseViewWriter
+from Evaluation.views.iterations import CoarseViewWriter, iteration_picture
 
 PASSES = np.stack([mean_face(), mean_face(np.array([0.3, 0, 0, 0, 0, -0.1]))])
 PHOTO = np.random.default_rng(0).integers(60, 200, (300, 300, 3), np.uint8)

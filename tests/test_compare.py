@@ -148,7 +148,7 @@ def test_files(compared, tmp_path):
     written = compared.write(tmp_path / "table.md")
     assert [path.name for path in written] == [f"table_{kind}.{ending}" for kind in ("photo", "subject")
                                                for ending in ("txt", "csv", "md")] + ["table.png"]
-    rows = list(csv.reader(io.StringIO((tmp_path / "table_person.csv").read_text())))
+    rows = list(csv.reader(io.StringIO((tmp_path / "table_subject.csv").read_text())))
     assert rows[0][0] == "system" and rows[1][0] == "mean face" and float(rows[3][1]) == compared.subject.rows[2][1]
     assert (tmp_path / "table_photo.md").read_text().count("| half ") == 1
     assert compared.text() == f"{compared.photo.text()}\n{compared.subject.text()}"

@@ -46,7 +46,7 @@ def packed(shards, first):
     second = command(train.main, shards, "--preset", "compact", "--run", runs / "second", "--warm-start", first, *SMALL,
                      *DATA)
     assert second.returncode == 0, second.stderr[-1000:]
-    assert "began with its weights" in second.stderr
+    assert "initial weights of" in second.stderr
     done = command(pack.main, runs / "second", "-o", runs / "packed")
     assert done.returncode == 0 and "float16 moves a point by at most" in done.stdout, done.stderr[-1000:]
     return runs / "packed"
@@ -74,9 +74,9 @@ def test_a_run_killed_before_its_first_state_still_takes_its_warm_start(shards, 
     shutil.copy(shards.parent / "second" / "config.json", tmp_path / "run")
     words = [shards, "--preset", "compact", "--run", tmp_path / "run", "--resume", "--quiet"]
     done = command(train.main, *words)
-    assert done.returncode == 0 and "began with its weights" in done.stderr, done.stderr[-500:]
+    assert done.returncode == 0 and "initial weights of" in done.stderr, done.stderr[-500:]
     again = command(train.main, *words)
-    assert again.returncode == 0 and "began with its weights" not in again.stderr
+    assert again.returncode == 0 and "initial weights of" not in again.stderr
 
 
 def test_demo_writes_a_mesh_its_landmarks_and_a_preview(packed, tmp_path):

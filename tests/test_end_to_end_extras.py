@@ -10,7 +10,7 @@ import train
 from Datagenerator.sequences.maps import everybodys_maps
 from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.shards import make_shards, open_shards
-from Evaluation.metrics.uv_maps import maps_table
+from Evaluation.reports.uv_maps import maps_table
 from Evaluation.views.feature_collage import write_collages
 from Network.export import pack
 from Network.inference.registry import from_run

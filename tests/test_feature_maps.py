@@ -23,11 +23,11 @@ def model():
 
 def test_layers_are_named(model):
     assert layer_names(model) == ["down_0_0", "down_0_1", "down_1_0", "down_1_1", "up_1", "up_1_0", "up_1_1", "up_0",
-                                  "up_0_0", "up_0_1", "last_0", "last_1", "image_maps"]
-    assert layer_names(model, ["pool", "image"]) == ["pool_0", "pool_1", "image_maps"]
+                                  "up_0_0", "up_0_1", "last_0", "last_1", "maps"]
+    assert layer_names(model, ["pool", "maps"]) == ["pool_0", "pool_1", "maps"]
     assert layer_names(uvnet.build(uvnet.COMPACT))[0] == "down_0"
     with pytest.raises(ValueError, match="has a name that begins with 'hat'; there are down"):
-        layer_names(model, ["image_maps", "hat"])
+        layer_names(model, ["maps", "hat"])
     flat = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="has no layer with feature maps"):
         layer_names(flat)
@@ -35,10 +35,10 @@ def test_layers_are_named(model):
 
 def test_values_are_the_layers(model, monkeypatch):
     image = np.random.default_rng(0).random((16, 16, 3), np.float32)
-    found = feature_maps.feature_maps(model, image, ["down_0_0", "pool_1", "image_maps"])
+    found = feature_maps.feature_maps(model, image, ["down_0_0", "pool_1", "maps"])
     assert {name: maps.shape for name, maps in found.items()} == {"down_0_0": (16, 16, 4), "pool_1": (4, 4, 7),
-                                                                  "image_maps": (16, 16, 4)}
-    np.testing.assert_allclose(found["image_maps"], model(image[None])[0], atol=1e-6)
+                                                                  "maps": (16, 16, 4)}
+    np.testing.assert_allclose(found["maps"], model(image[None])[0], atol=1e-6)
     kernel, bias = model.get_layer("down_0_0").get_weights()
     window = np.pad(image, ((2, 2), (2, 2), (0, 0)))[5:10, 7:12]        # about row 5, column 7
     np.testing.assert_allclose(found["down_0_0"][5, 7],
@@ -46,10 +46,10 @@ def test_values_are_the_layers(model, monkeypatch):
     one = feature_maps.feature_maps(model, image, ["pool_1"])
     np.testing.assert_array_equal(one["pool_1"], found["pool_1"])
     with pytest.raises(ValueError, match="layers with feature maps are needed, got hat"):
-        feature_maps.feature_maps(model, image, ["image_maps", "hat"])
+        feature_maps.feature_maps(model, image, ["maps", "hat"])
     monkeypatch.setattr(feature_maps, "MAX_VALUES", 1000)
     with pytest.raises(ValueError, match="more than 1000 values"):
-        feature_maps.feature_maps(model, image, ["image_maps"])
+        feature_maps.feature_maps(model, image, ["maps"])
 
 
 def test_a_collage_by_hand():

@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 
 from Dataset.representations import coefficients as c
-from Evaluation.reports.iterations import coefficient_tiles, errors_of, iteration_picture, iteration_table
+from Evaluation.reports.iterations import errors_of, iteration_table
+from Evaluation.views.epoch_images import coefficient_tiles
+from Evaluation.views.iterations import iteration_picture
 
 
 def face(seed: int) -> np.ndarray:

@@ -10,8 +10,8 @@ from Dataset.representations import points
 from Dataset.representations.uvmap import grid_positions
 from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.shards import make_shards, open_shards
-from Evaluation.metrics.uv_maps import (DEFINITIONS, FREEDOM, MapScores, landmark_places, maps_table, mean_map,
-                                        score_map, score_maps)
+from Evaluation.metrics.uv_maps import FREEDOM, MapScores, landmark_places, mean_map, score_map, score_maps
+from Evaluation.reports.uv_maps import DEFINITIONS, maps_table
 from Network.losses import points as losses
 
 NONE = np.full((68, 2), np.nan)

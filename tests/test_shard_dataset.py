@@ -162,7 +162,7 @@ def test_points_alone(folder):
 def test_convlstm_reads_shards_and_subject_folders(folder, tmp_path):
     assert data_config("convlstm", folder, ["batch_images", "mirror"]) is PointConfig
     assert data_config("convlstm", tmp_path, ["images", "repeats"]) is DataConfig
-    with pytest.raises(ValueError, match="people: repeats may be set for subject folders only"):
+    with pytest.raises(ValueError, match="subjects: repeats may be set for subject folders only"):
         data_config("convlstm", folder, ["repeats"])
     with pytest.raises(ValueError, match="batch_images may be set for shards only"):
         data_config("convlstm", tmp_path, ["batch_images"])

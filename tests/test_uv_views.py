@@ -3,8 +3,9 @@ import cv2
 import numpy as np
 import pytest
 
-from Evaluation.views import uv as uv_views
-from Evaluation.views.uv import TextureMean, grid_lines, grid_points, lift, locate, project_texture, unproject
+from Evaluation.metrics import locate as locating
+from Evaluation.metrics.locate import locate
+from Evaluation.views.uv import TextureMean, grid_lines, grid_points, lift, project_texture, unproject
 
 
 def pixels(height, width):
@@ -101,8 +102,8 @@ def test_work_is_done_in_parts(monkeypatch):
     places = np.random.default_rng(9).uniform(0.3, 0.6, (50, 2))
     whole = locate(uv, places)
     assert np.isfinite(whole[:, 0]).any() and np.isnan(whole[:, 0]).any()
-    monkeypatch.setattr(uv_views, "_PART", 1000)
-    sizes = [len(place) for _, _, place in uv_views._candidates(uv, places)]
+    monkeypatch.setattr(locating, "_PART", 1000)
+    sizes = [len(place) for _, _, place in locating._candidates(uv, places)]
     assert len(sizes) > 20 and max(sizes) < 1100
     np.testing.assert_allclose(locate(uv, places), whole, atol=1e-6)
 

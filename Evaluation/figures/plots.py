@@ -13,6 +13,7 @@ import numpy as np
 
 from Dataset.geometry.transforms import as_points
 from Dataset.io.atomic import write_atomic
+from Evaluation.figures.sheet import to_uint8
 from Evaluation.figures.splat import Frame, render_cloud
 from Evaluation.icp import icp
 from Evaluation.metrics.distances import bounding_box_diagonal, point_distances
@@ -204,9 +205,7 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
         image = np.repeat(image[:, :, None], 3, axis=2)
     if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"image: want (H, W, 3) BGR, got shape {image.shape}")
-    if image.dtype != np.uint8:
-        image = np.clip(255 * np.nan_to_num(image.astype(np.float64)), 0, 255).round().astype(np.uint8)
-    return np.ascontiguousarray(image[..., ::-1])
+    return np.ascontiguousarray(to_uint8(image)[..., ::-1])
 
 
 def _figure(width: float, height: float) -> Any:

@@ -11,11 +11,9 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from Dataset.geometry.transforms import umeyama
-from Evaluation.reports.tables import Table
 
 #: points of an ordered cloud that are aligned and measured
 MEASURED = 1024
-COLUMNS = ("images", "memory", "mean of singles", "difference", "low", "high", "constant face")
 
 
 class Curve(NamedTuple):
@@ -72,15 +70,3 @@ def interval(values: np.ndarray, samples: int = 10_000, seed: int = 0) -> tuple[
     means = values[rng.integers(len(values), size=(samples, len(values)))].mean(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(values.mean()), float(low), float(high)
-
-
-def curve_table(curve: Curve, title: str) -> Table:
-    """One row for each number of images; the difference is memory less mean of singles: below 0, memory is better."""
-    rows = []
-    for t in range(curve.memory.shape[1]):
-        mean, low, high = interval(curve.memory[:, t] - curve.singles[:, t])
-        rows.append((t + 1, float(curve.memory[:, t].mean()), float(curve.singles[:, t].mean()), mean, low, high,
-                     float(curve.floor.mean())))
-    note = (f"mean distance, point to point after a similarity, % of the ground truth's diagonal; "
-            f"{len(curve.floor)} people; low, high: 95 % bootstrap interval of the difference over people")
-    return Table(title, COLUMNS, rows, (note,), digits=4)

@@ -13,7 +13,6 @@ import numpy as np
 
 from Dataset.representations.points import SIZE
 from Dataset.representations.uvmap import grid_uv
-from Evaluation.reports.tables import Table
 
 MIN_MOTION = 0.2      # % of the face a frame, RMS: a truth that rests more than that has no delay
 DELAYS = (-2.0, 12.0)   # frames that are tried
@@ -147,12 +146,6 @@ def grid_atlas(side: int = 16) -> np.ndarray:
     """True places u, v (side * side, 2) in the atlas of an ordered grid's points."""
     steps = np.arange(side) * (SIZE - 1) / (side - 1)
     return grid_uv(np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2))
-
-
-def stability_table(rows: list[tuple[str, Stability]], title: str = "Temporal stability") -> Table:
-    """A table with a row for each (name, numbers); UV in % of the atlas's side, all else in % of the face."""
-    columns = ("", "found, %", "error, %", "jitter, %", "spread, %", "lag, ms", "UV jitter, %", "UV spread, %")
-    return Table(title, columns, [(name, 100 * row.found, *row[1:]) for name, row in rows], digits=3)
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:

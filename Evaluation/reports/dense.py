@@ -5,10 +5,10 @@ from typing import Any, Callable, Iterable, Protocol
 
 import numpy as np
 
-from Evaluation.metrics.uv_maps import maps_table
 from Evaluation.reports.depth import depth_table
 from Evaluation.reports.iterations import iteration_table
 from Evaluation.reports.tables import Table
+from Evaluation.reports.uv_maps import maps_table
 from Evaluation.reports.volume import volume_table
 
 __all__ = ["dense_table", "iteration_table"]

@@ -5,20 +5,17 @@ from __future__ import annotations
 
 from typing import Callable, Iterable
 
-import cv2
 import numpy as np
 
 from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.geometry.transforms import umeyama
 from Dataset.representations.coefficients import POSE, decode_pose, linear, project
-from Dataset.representations.pncc import RenderingUnit, built_in_unit
 from Evaluation.reports.tables import Table
 
 COLUMNS = {"vertices": "mean distance of the 4,881 vertices with their expression, head frame, as they are, mm",
            "aligned": "the same of the ordered grid's 256 places after the best similarity, mm",
            "landmarks": "mean distance of the 68 landmarks in the crop / square root of their true box's area, %",
            "angle": "mean angle between true and found rotation, degrees"}
-TILE, CAPTION = 200, 20         # pixels
 
 #: (images (B, S, S, 3), poses to hold (B, 6) or None) -> (n + 1, B, 290): the start, and what each pass gave
 Run = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
@@ -71,47 +68,3 @@ def iteration_table(run: Run, samples: Iterable[tuple[np.ndarray, np.ndarray]], 
               "change: how far a pass moves the 256 places, RMS, sides of the crop"]
     columns = ["passes", *COLUMNS, "vertices, held", "aligned, held", "change"]
     return Table(f"{title}: {count} pictures", columns, rows, notes, digits=4)
-
-
-def iteration_picture(photo: np.ndarray, faces: np.ndarray, unit: RenderingUnit | None = None) -> np.ndarray:
-    """One row per face (n, 290), the start first: the photo (P, P, 3) uint8 BGR, PNCC and normals that are the next
-    pass's inputs, the face shaded, and on the photo -> (n * 220, 1000, 3) uint8 BGR."""
-    unit = unit or built_in_unit()
-    small = cv2.resize(photo, (TILE, TILE), interpolation=cv2.INTER_AREA)
-    rows = []
-    for number, face in enumerate(np.asarray(faces)):
-        drawn = unit(face, TILE)
-        where, normals = drawn[..., :3].any(-1), drawn[..., 3:] * 2 - 1
-        light = np.array([-0.35, 0.45, 0.82])
-        shade = np.where(where, 0.18 + 0.78 * np.clip(normals @ light, 0, 1), 1.0)
-        grey = np.repeat(np.rint(255 * shade)[..., None], 3, -1).astype(np.uint8)
-        over = np.where(where[..., None], cv2.addWeighted(grey, 0.75, small, 0.25, 0), small)
-        tiles = [("photo", small), ("PNCC", _colours(drawn[..., :3])), ("normals", _colours(drawn[..., 3:])),
-                 ("face", grey), ("on the photo", over)]
-        name = "start: the mean face" if number == 0 else f"pass {number}"
-        rows.append(_row(tiles, name))
-    return np.vstack(rows)
-
-
-def _colours(values: np.ndarray) -> np.ndarray:
-    """x, y, z in [0, 1] as red, green, blue: (H, W, 3) uint8 BGR."""
-    return np.clip(np.rint(255 * values[..., ::-1]), 0, 255).astype(np.uint8)
-
-
-def _row(tiles: list[tuple[str, np.ndarray]], name: str) -> np.ndarray:
-    row = np.full((TILE + CAPTION, TILE * len(tiles), 3), 255, np.uint8)
-    for i, (text, picture) in enumerate(tiles):
-        row[CAPTION:, TILE * i:TILE * (i + 1)] = picture
-        cv2.putText(row, f"{name}: {text}" if i == 0 else text, (TILE * i + 6, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42,
-                    (60, 60, 60), 1, cv2.LINE_AA)
-    return row
-
-
-def coefficient_tiles(images: np.ndarray, found: np.ndarray, truth: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Of one sample of training: the image, the normals of the estimate that the network was given, if any, (S, S, 9)
-    or (S, S, 3) in [0, 1], and those of the target and of its answer, (290,) each -> named pictures (S, S, 3), BGR in
-    [0, 1]."""
-    unit, size = built_in_unit(), len(images)
-    estimate = [("estimate", images[..., :5:-1])] if images.shape[-1] > 3 else []
-    return [("input", images[..., :3]), *estimate, ("truth", unit(truth, size)[..., :2:-1]),
-            ("prediction", unit(found, size)[..., :2:-1])]

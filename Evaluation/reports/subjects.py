@@ -10,8 +10,9 @@ import numpy as np
 from Dataset.geometry.transforms import to_unit_sphere
 from Dataset.io.workers import cores
 from Evaluation.evaluate_predictions import score_batches
-from Evaluation.metrics.curve import curve_table, error_curve
+from Evaluation.metrics.curve import error_curve
 from Evaluation.metrics.identification import identify
+from Evaluation.reports.curve import curve_table
 from Evaluation.reports.tables import Cell, Table, compared_table
 
 

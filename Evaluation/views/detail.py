@@ -1,12 +1,12 @@
 """Before and after of detail from shading (Dataset/fitting/shape_from_shading.py), side by side."""
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from Dataset.fitting.shape_from_shading import Detail
+from Evaluation.figures.sheet import contact_row
 
-TILE, CAPTION = 256, 20         # pixels
+TILE = 256              # pixels
 LAMP = np.array([-0.6, 0.45, 0.66])     # from the side, which shows relief
 
 
@@ -17,11 +17,7 @@ def detail_picture(photo: np.ndarray, detail: Detail, truth: np.ndarray | None =
     tiles = [("photo", photo)]
     tiles += [(f"lit: {name}", _lit(normals, detail.mask)) for name, normals in shown]
     tiles += [(f"normals: {name}", _tinted(normals, detail.mask)) for name, normals in shown]
-    row = np.full((TILE + CAPTION, TILE * len(tiles), 3), 255, np.uint8)
-    for i, (text, picture) in enumerate(tiles):
-        row[CAPTION:, TILE * i:TILE * (i + 1)] = cv2.resize(picture, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
-        cv2.putText(row, text, (TILE * i + 6, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (60, 60, 60), 1, cv2.LINE_AA)
-    return row
+    return contact_row(tiles, TILE)
 
 
 def _lit(normals: np.ndarray, mask: np.ndarray) -> np.ndarray:

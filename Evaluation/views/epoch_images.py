@@ -14,13 +14,15 @@ import cv2
 import numpy as np
 
 from Dataset.io.images import write_image
+from Dataset.representations.pncc import built_in_unit
+from Evaluation.figures.sheet import contact_row, to_uint8
 from Evaluation.figures.splat import Frame, render_cloud
 from Evaluation.views.volume import front_picture, outline
 
 log = logging.getLogger(__name__)
 MAX_NAMES, MAX_SIDE = 32, 1024      # pictures of an epoch; pixels
 QUALITY = 85                        # of JPEG
-TILE, CAPTION = 192, 20             # pixels of one view, and of the line of words above it
+TILE = 192                          # pixels of one view
 UNSAID = ("eroded",)                # of a batch's maps: what weighs the loss and is no network's output
 DOUBT = 0.1                         # of the atlas's side: a doubt that is drawn white
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
@@ -83,9 +85,8 @@ def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[
     images, targets = np.asarray(batch[0])[:count], batch[1]
     names = [f"sample {i + 1}" for i in range(len(images))]
     if not isinstance(targets, Mapping) and np.ndim(targets) == 2:        # coefficients
-        from Evaluation.reports.iterations import coefficient_tiles
         pairs = zip(names, images, np.asarray(output)[:count], np.asarray(targets)[:count])
-        return {name: _row(coefficient_tiles(*parts)) for name, *parts in pairs}
+        return {name: contact_row(coefficient_tiles(*parts), TILE) for name, *parts in pairs}
     if isinstance(targets, Mapping) and "volume" in targets:
         logits = np.asarray(output["volume"] if isinstance(output, Mapping) else output)[:count]
         return volume_pictures(images, logits, np.asarray(targets["volume"])[:count], names)
@@ -128,7 +129,7 @@ def map_pictures(images: np.ndarray, predictions: Mapping[str, np.ndarray], targ
             sigma = np.sqrt(np.exp(np.clip(doubts[i], -30, 30).astype(np.float64)).mean(-1, keepdims=True)) / DOUBT
             shown = np.clip(predictions["mask"][i], 0, 1) if "mask" in predictions else 1
             tiles.append(("doubt", np.repeat(np.minimum(sigma, 1) * shown, 3, axis=-1)))
-        rows[name] = _row(tiles)
+        rows[name] = contact_row(tiles, TILE)
     return rows
 
 
@@ -142,8 +143,8 @@ def volume_pictures(images: np.ndarray, logits: np.ndarray, targets: np.ndarray,
     rows = {}
     for image, said, true, name in zip(images, logits, targets, names):
         values = 0.5 * (1 + np.tanh(0.5 * said.astype(np.float32)))     # the sigmoid, without overflow
-        rows[name] = _row([("input, outline", outline(image, values)), ("truth", front_picture(true)),
-                           ("prediction", front_picture(values))])
+        rows[name] = contact_row([("input, outline", outline(image, values)), ("truth", front_picture(true)),
+                           ("prediction", front_picture(values))], TILE)
     return rows
 
 
@@ -160,7 +161,7 @@ def epoch_pictures(images: np.ndarray, predictions: np.ndarray, targets: np.ndar
         for yaw in (0.0, 40.0):
             tiles += [(what, render_cloud(points, yaw, TILE, frame=frame))
                       for what, points in (("truth", truth), ("prediction", cloud))]
-        rows[name] = _row(tiles)
+        rows[name] = contact_row(tiles, TILE)
     return rows
 
 
@@ -175,24 +176,23 @@ def place_pictures(images: np.ndarray, predictions: np.ndarray, targets: np.ndar
     for photos, found, true, name in zip(images, predictions, targets, names):
         tiles = [("input", _photo(photos))]
         for what, keypoints in (("truth", true[-1]), ("prediction", found[-1])):
-            tile = cv2.resize(np.clip(255 * _photo(photos), 0, 255).astype(np.uint8), (TILE, TILE))
+            tile = cv2.resize(to_uint8(_photo(photos)), (TILE, TILE))
             for x, y in np.rint(np.nan_to_num(keypoints, nan=-1.0) * TILE - 0.5).astype(int).clip(-TILE, 2 * TILE):
                 cv2.circle(tile, (int(x), int(y)), 1, (80, 230, 80), -1, cv2.LINE_AA)
             tiles.append((what, tile))
-        rows[name] = _row(tiles)
+        rows[name] = contact_row(tiles, TILE)
     return rows
+
+
+def coefficient_tiles(images: np.ndarray, found: np.ndarray, truth: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Of one sample of training: the image, the normals of the estimate that the network was given, if any, (S, S, 9)
+    or (S, S, 3) in [0, 1], and those of the target and of its answer, (290,) each -> named pictures (S, S, 3), BGR in
+    [0, 1]."""
+    unit, size = built_in_unit(), len(images)
+    estimate = [("estimate", images[..., :5:-1])] if images.shape[-1] > 3 else []
+    return [("input", images[..., :3]), *estimate, ("truth", unit(truth, size)[..., :2:-1]),
+            ("prediction", unit(found, size)[..., :2:-1])]
 
 
 def _photo(images: np.ndarray) -> np.ndarray:
     return images[-1] if images.ndim == 4 else images
-
-
-def _row(tiles: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Pictures (H, W, 3), uint8 or float in [0, 1], side by side under their names."""
-    row = np.full((TILE + CAPTION, TILE * len(tiles), 3), 255, np.uint8)
-    for i, (text, picture) in enumerate(tiles):
-        if picture.dtype != np.uint8:
-            picture = np.clip(255 * np.nan_to_num(picture), 0, 255).round().astype(np.uint8)
-        row[CAPTION:, TILE * i:TILE * (i + 1)] = cv2.resize(picture, (TILE, TILE), interpolation=cv2.INTER_LINEAR)
-        cv2.putText(row, text, (TILE * i + 6, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (60, 60, 60), 1, cv2.LINE_AA)
-    return row

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from Dataset.io.images import write_image
+from Evaluation.figures.sheet import caption
 
 MAX_SIDE = 2048        # pixels of a collage
 MAX_CHANNELS = 144     # of a layer; of more, those that vary most
@@ -46,7 +47,7 @@ def collage(maps: np.ndarray, title: str = "", most: int = MAX_CHANNELS) -> np.n
         y, x = _CAPTION + place // columns * (height + _GAP), place % columns * (width + _GAP)
         picture[y:y + height, x:x + width] = cv2.applyColorMap(tile, _PALETTE)
     text = f"{title} {maps.shape[0]}x{maps.shape[1]}, {count} of {maps.shape[2]}".strip()
-    cv2.putText(picture, text, (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (60, 60, 60), 1, cv2.LINE_AA)
+    caption(picture, text, 4, 15, 0.4)
     return picture
 
 

@@ -8,13 +8,14 @@ import numpy as np
 
 from Dataset.fitting.shape_from_shading import Detail, front_of_face, refine
 from Dataset.io.atomic import write_atomic
-from Dataset.representations.pncc import RenderingUnit
-from Evaluation.reports.iterations import iteration_picture
+from Dataset.representations.pncc import RenderingUnit, built_in_unit
+from Evaluation.figures.sheet import contact_row
 from Evaluation.views.base import ViewFile
 from Evaluation.views.detail import detail_picture
 
 VIEWS = ("iterations", "detail")
 DETAIL = 256            # px: side in which relief is sought
+TILE = 200              # px of an image of `iteration_picture`
 
 
 class CoarseViewWriter(ViewFile):
@@ -76,3 +77,28 @@ def numbers(detail: Detail, box: tuple[int, int, int, int]) -> dict[str, np.ndar
     found = {"normals": detail.normals, "coarse_normals": detail.coarse, "relief": detail.relief,
              "albedo": detail.albedo, "shading": detail.shading, "light": detail.light}
     return {**{name: np.asarray(values, np.float32) for name, values in found.items()}, "box": np.array(box, np.int64)}
+
+
+def iteration_picture(photo: np.ndarray, faces: np.ndarray, unit: RenderingUnit | None = None) -> np.ndarray:
+    """One row per face (n, 290), the start first: the photo (P, P, 3) uint8 BGR, PNCC and normals that are the next
+    pass's inputs, the face shaded, and on the photo -> (n * 220, 1000, 3) uint8 BGR."""
+    unit = unit or built_in_unit()
+    small = cv2.resize(photo, (TILE, TILE), interpolation=cv2.INTER_AREA)
+    rows = []
+    for number, face in enumerate(np.asarray(faces)):
+        name = "start: the mean face" if number == 0 else f"pass {number}"
+        drawn = unit(face, TILE)
+        where, normals = drawn[..., :3].any(-1), drawn[..., 3:] * 2 - 1
+        light = np.array([-0.35, 0.45, 0.82])
+        shade = np.where(where, 0.18 + 0.78 * np.clip(normals @ light, 0, 1), 1.0)
+        grey = np.repeat(np.rint(255 * shade)[..., None], 3, -1).astype(np.uint8)
+        over = np.where(where[..., None], cv2.addWeighted(grey, 0.75, small, 0.25, 0), small)
+        tiles = [(f"{name}: photo", small), ("PNCC", _colours(drawn[..., :3])), ("normals", _colours(drawn[..., 3:])),
+                 ("face", grey), ("on the photo", over)]
+        rows.append(contact_row(tiles, TILE))
+    return np.vstack(rows)
+
+
+def _colours(values: np.ndarray) -> np.ndarray:
+    """x, y, z in [0, 1] as red, green, blue: (H, W, 3) uint8 BGR."""
+    return np.clip(np.rint(255 * values[..., ::-1]), 0, 255).astype(np.uint8)

@@ -6,6 +6,7 @@ import numpy as np
 
 from Dataset.rendering.shading import lambert
 from Dataset.representations.volume import front
+from Evaluation.figures.sheet import to_uint8
 
 LIGHT = np.array([-0.35, -0.45, 0.82])      # x right, y down, z to the viewer; from the upper left
 
@@ -29,8 +30,7 @@ def front_picture(values: np.ndarray) -> np.ndarray:
 
 def outline(photo: np.ndarray, values: np.ndarray) -> np.ndarray:
     """A photo (S, S, 3), uint8 or float in [0, 1], with the outline of what a volume (S, S, D) fills, uint8 BGR."""
-    photo = np.asarray(photo)
-    drawn = photo.copy() if photo.dtype == np.uint8 else np.clip(255 * photo, 0, 255).round().astype(np.uint8)
+    drawn = to_uint8(photo).copy()
     inside = np.isfinite(front(values)).astype(np.uint8)
     drawn[(inside - cv2.erode(inside, np.ones((3, 3), np.uint8))) > 0] = (80, 230, 80)
     return drawn

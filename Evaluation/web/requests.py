@@ -16,11 +16,11 @@ import re
 import socket
 import struct
 import time
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, NamedTuple, Protocol, Sequence
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Protocol, Sequence
 from urllib.parse import parse_qs, urlsplit
 
 import cv2
@@ -30,9 +30,7 @@ from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.normals import vertex_normals
 from Dataset.io.images import MAX_PIXELS, decode_image
 from Dataset.io.mesh_files import check_geometry
-
-if TYPE_CHECKING:       # serve.py imports this file
-    from Evaluation.web.serve import FaceServer
+from Evaluation.web.sessions import Sessions
 
 log = logging.getLogger(__name__)
 PAGE = {"/": ("serve.html", "text/html"), "/serve.css": ("serve.css", "text/css"),
@@ -78,6 +76,20 @@ class Answer(Protocol):
 
 #: images, each (H, W, 3) uint8 BGR, and a network's name -> Answer; ValueError with words for the visitor
 Reconstruct = Callable[[list[np.ndarray], str], Answer]
+
+
+class Service(Protocol):
+    """What a `Handler` uses of its server, `Evaluation.web.serve.FaceServer`. networks: name -> description; assets:
+    path -> the page's bytes; turn: held while a face is made; uploads: held while photos are read."""
+
+    config: Any
+    limits: Limits
+    networks: Mapping[str, str]
+    assets: Mapping[str, bytes]
+    sessions: Sessions
+    reconstruct: Reconstruct
+    turn: AbstractContextManager
+    uploads: AbstractContextManager
 
 
 class Refused(Exception):
@@ -126,7 +138,7 @@ def _shrunk(image: np.ndarray, side: int) -> np.ndarray:
 class Handler(BaseHTTPRequestHandler):
     """One request a connection (HTTP/1.0). Every answer that is not a file or the page is JSON."""
 
-    server: FaceServer
+    server: Service
     server_version, sys_version = "faces3d", ""
     error_message_format, error_content_type = '{"error": "no such request here (%(code)d)"}', "application/json"
 

@@ -22,7 +22,8 @@ import numpy as np
 from Dataset.geometry.smoothing import SmoothingConfig
 from Dataset.io.atomic import write_text
 from Dataset.synthesis.video import SyntheticVideo, VideoFrame, VideoOptions
-from Evaluation.metrics.stability import Stability, grid_atlas, measure, sample_map, stability_table
+from Evaluation.metrics.stability import Stability, grid_atlas, measure, sample_map
+from Evaluation.reports.stability import stability_table
 from Network.video.video import FaceVideo, VideoConfig
 from tests.films import Oracle
 

@@ -14,7 +14,8 @@ from typing import Callable
 import cv2
 import numpy as np
 
-from Evaluation.views.uv import grid_lines, grid_points, locate, project_texture, unproject
+from Evaluation.metrics.locate import locate
+from Evaluation.views.uv import grid_lines, grid_points, project_texture, unproject
 from tests.test_uv_views import photo_like, slow_locate, slow_projection, slow_unproject, smooth_texture, sphere_map
 
 DENSITY, TWIN_PLACES = 16, 9
