@@ -1,4 +1,4 @@
-"""Shards with buffers, or photos with depth -> train.py -> Network.export.pack -> evaluate.py, of per-pixel networks."""
+"""Shards with buffers, or photos with depth -> train.py -> Network.export.pack -> evaluate.py: dense predictions."""
 import csv
 import json
 

@@ -205,7 +205,8 @@ def test_train_goes_on_under_jax_without_tensorflow(tmp_path):
     from tests.test_dataset import write_subjects
     subjects = write_subjects(tmp_path / "subjects", counts=(8,) * 6, size=32, points=64)
     names = [f"P{i:02d}" for i in range(6)]
-    (subjects / "split.json").write_text(json.dumps({"training": names[:4], "validation": names[4:5], "test": names[5:]}))
+    split = {"training": names[:4], "validation": names[4:5], "test": names[5:]}
+    (subjects / "split.json").write_text(json.dumps(split))
     first, copy, fresh = (tmp_path / name for name in ("first", "copy", "fresh"))
     assert train.main([str(subjects), "--run", str(first), "--epochs", "1", *FLAGS]) == 0
     shutil.copytree(first, copy)

@@ -11,7 +11,8 @@ from Dataset.representations import coefficients as c
 from Dataset.representations.coefficients import linear
 from Dataset.representations.pncc import built_in_unit
 from Network.engine.lite import runner
-from Network.export.quantise import PASSES, Inputs, calibration, convert, iterated_faces, main, measured, parse, quantise
+from Network.export.quantise import (PASSES, Inputs, calibration, convert, iterated_faces, main, measured, parse,
+                                     quantise)
 from Network.models import coarse
 from Network.training.checkpoints import RunFolder
 from tests.test_coefficient_dataset import Made
@@ -67,7 +68,8 @@ def test_the_report_by_hand(model, files):
     assert np.abs(iterated - says).max() > 0.01         # three passes say another thing
     report = measured("float", files["float"], Inputs(test.x, targets), (says, iterated))
     assert report.form == "float" and report.size == len(files["float"]) and report.ms > 0
-    assert report.once.geometry < 1e-3 and report.once.from_keras < 1e-3 and report.once.pose == pytest.approx(2, abs=0.02)
+    assert report.once.geometry < 1e-3 and report.once.from_keras < 1e-3
+    assert report.once.pose == pytest.approx(2, abs=0.02)
     assert report.iterated.from_keras < 1e-2 < report.iterated.geometry
     bits = measured("int8", files["int8"], Inputs(test.x, targets), (says, iterated))
     assert 0 < bits.once.from_keras < 0.5 * np.abs(linear(load_face_model(), "vertices")(says) - MEAN).mean()

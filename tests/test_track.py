@@ -1,4 +1,4 @@
-"""Network/video/track.py: made paths of faces, a detector that is counted and lied to, and the truth of a synthetic video."""
+"""Network/video/track.py: made paths of faces, a detector that counts its calls, the truth of a synthetic video."""
 import numpy as np
 import pytest
 
@@ -234,5 +234,6 @@ def test_geometry_of_boxes():
 
 
 def test_constants_are_those_of_single_photos():
-    from Network import candidates, predict  # Keras, which the module itself does not need
-    assert (predict.EXTENT, candidates.QUICK_LOOK, candidates.SURE) == (EXTENT, module.QUICK_LOOK, module.SURE)
+    from Dataset.detection import candidates
+    from Network.inference import photos  # Keras, which the module itself does not need
+    assert (photos.EXTENT, candidates.QUICK_LOOK, candidates.SURE) == (EXTENT, module.QUICK_LOOK, module.SURE)

@@ -290,8 +290,8 @@ def test_in_chromium_an_attack_is_shown_as_words(tmp_path):
 
 def test_a_network_that_ends_at_places_is_drawn_too():
     rng = np.random.default_rng(0)
-    images, targets = rng.random((2, 3, 32, 32, 3), np.float32), {"points": np.zeros((2, 64, 3)),
-                                                                 "keypoints": np.full((2, 3, 4, 2), 0.5)}
+    images = rng.random((2, 3, 32, 32, 3), np.float32)
+    targets = {"points": np.zeros((2, 64, 3)), "keypoints": np.full((2, 3, 4, 2), 0.5)}
     output = {"keypoints": np.array([[0.25, 0.75]] * 4, np.float32) * np.ones((2, 3, 4, 2), np.float32)}
     rows = batch_pictures((images, targets), output)
     assert sorted(rows) == ["sample 1", "sample 2"] and rows["sample 1"].dtype == np.uint8

@@ -21,7 +21,7 @@ from Dataset.geometry.smoothing import SmoothingConfig
 
 log = logging.getLogger(__name__)
 MAX_FACES = 16
-EXTENT, QUICK_LOOK, SURE = 0.91, 320, 2         # as in Network/predict.py, which this module need not wait for
+EXTENT, QUICK_LOOK, SURE = 0.91, 320, 2     # as in Network/inference/photos.py and Dataset/detection/candidates.py
 NEAR_LOOK, AROUND = 120, 0.3                    # px of a look near a face, and what it sees around it, of its side
 SEARCH_EVERY = 3        # frames, while a lost face may come back and others are followed, or one was missed
 MIN_SIDE = 16.0       # px: smaller faces are not followed
