@@ -1,4 +1,4 @@
-"""Datagenerator/augmentation/augment.py, occluders.py: points stay on their pixels, covered ones are known, seeds count."""
+"""Datagenerator/augmentation/augment.py, occluders.py: points stay on their pixels, covered ones are known; seeds."""
 import dataclasses
 
 import cv2

@@ -1,4 +1,4 @@
-"""Evaluation/reports/compare.py on made subjects and systems; Network/commands/compared.py; the options of evaluate.py."""
+"""Evaluation/reports/compare.py on made subjects and systems; Network/commands/compared.py; options of evaluate.py."""
 from __future__ import annotations
 
 import csv

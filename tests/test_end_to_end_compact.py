@@ -40,6 +40,26 @@ def first(shards):
 
 
 @pytest.fixture(scope="module")
+def frozen(shards, first):
+    """A run with two kinds of layers from the first, of which one is frozen."""
+    run = shards.parent / "frozen"
+    done = command(train.main, shards, "--preset", "compact", "--run", run, "--warm-start", first, "--transfer",
+                   "down_,top", "--freeze", "down_", *SMALL, "--image-size", 32, *DATA, "--batches", 2)
+    assert done.returncode == 0, done.stderr[-1000:]
+    return run
+
+
+def test_layers_are_transferred_and_frozen(first, frozen):
+    before, after = (dict(np.load(run / "best_validation.npz")) for run in (first, frozen))
+    assert before.keys() == after.keys()
+    same = {name for name in before if np.array_equal(before[name], after[name])}
+    down = {name for name in before if name.startswith("down_")}
+    assert len(down) > 5 and down <= same                               # its statistics, too
+    assert any(name.startswith("top") for name in before.keys() - same)     # transferred, then trained
+    assert len(before.keys() - same) > len(same)
+
+
+@pytest.fixture(scope="module")
 def packed(shards, first):
     """A weight folder, trained in two stages."""
     runs = shards.parent
@@ -68,10 +88,10 @@ def test_resumed_with_other_subjects_held_out_is_refused(shards, first):
     assert done.returncode == 2 and "was started with validation_subjects = 4, not 5" in done.stderr
 
 
-def test_a_run_killed_before_its_first_state_still_takes_its_warm_start(shards, packed, tmp_path):
+def test_a_run_killed_before_its_first_state_still_takes_its_warm_start(shards, frozen, tmp_path):
     """config.json is there, no state: --resume starts anew, from the first run's weights."""
     (tmp_path / "run").mkdir()
-    shutil.copy(shards.parent / "second" / "config.json", tmp_path / "run")
+    shutil.copy(frozen / "config.json", tmp_path / "run")
     words = [shards, "--preset", "compact", "--run", tmp_path / "run", "--resume", "--quiet"]
     done = command(train.main, *words)
     assert done.returncode == 0 and "initial weights of" in done.stderr, done.stderr[-500:]

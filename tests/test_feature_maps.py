@@ -1,4 +1,4 @@
-"""Network/inspection/feature_maps.py, Evaluation/views/feature_collage.py: the layers' values, their tiles in a collage."""
+"""Network/inspection/feature_maps.py, Evaluation/views/feature_collage.py: the layers' values, tiles of a collage."""
 import dataclasses
 
 import cv2

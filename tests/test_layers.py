@@ -1,4 +1,4 @@
-"""Network/layers/convlstm.py, normalisation.py: the fused ConvLSTM against Keras's and plain numpy; two normalisations."""
+"""Network/layers/convlstm.py, normalisation.py: the fused ConvLSTM against Keras's and numpy's; normalisations."""
 import os
 import subprocess
 import sys

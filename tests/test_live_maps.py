@@ -172,8 +172,8 @@ def test_source(shards, tmp_path):
 
 TRAIN = ["live", "--preset", "uvnet-small", "--workers", "1", "--quiet", "--deterministic", "--seed", "6",
          "--batches", "3", "--batch-size", "2", "--validation-subjects", "2", "--images", "2", "--window", "6",
-         "--reuse", "2", "--image-size", "32", "--detect", "0", "--levels", "3", "--stem", "4", "--features", "4,6,8",
-         "--up-features", "4,6,8", "--precision", "float32", "--checkpoint-minutes", "0"]
+         "--reuse", "2", "--image-size", "32", "--detect", "0", "--levels", "2", "--stem", "4", "--features", "4,6",
+         "--up-features", "4,6", "--precision", "float32", "--checkpoint-minutes", "0"]
 
 
 def test_a_training_goes_on(tmp_path, capsys):
