@@ -1,8 +1,8 @@
 """The longest test files first, by recorded seconds: two workers then end at nearly the same time.
 
 pytest-xdist's own order is by number of tests, which puts a file of three long tests last; the Makefile switches it
-off (--no-loadscope-reorder). Files without a record come first, those of many tests before the others. Each run closes
-with the seconds of the longest files; `make durations` writes all of them to durations.json.
+off (--no-loadscope-reorder). A file without a record counts as the average of the others. Each run closes with the
+seconds of the longest files; `make durations` writes all of them to durations.json.
 """
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ def file_of(nodeid: str) -> str:
 
 
 def in_order(files: list[str], seconds: dict[str, float]) -> list[str]:
-    """The file of each test -> each file once: those without a record by falling number of tests, then the others by
-    falling seconds; in the given order among equals."""
-    return sorted(Counter(files), key=lambda file: (-seconds.get(file, float("inf")), -files.count(file)))
+    """The file of each test -> each file once, by falling seconds, then by falling number of tests, then in the given
+    order. A file without a record counts as the mean of `seconds`."""
+    mean = sum(seconds.values()) / max(len(seconds), 1)
+    return sorted(Counter(files), key=lambda file: (-seconds.get(file, mean), -files.count(file)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

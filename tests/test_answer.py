@@ -1,4 +1,4 @@
-"""Network/commands/answer.py: photos in memory -> a face and its files in memory, and nothing kept between two visitors."""
+"""Network/commands/answer.py: photos in memory -> a face and its files in memory; nothing is kept between visitors."""
 import io
 import zipfile
 

@@ -1,4 +1,4 @@
-"""Datagenerator/augmentation/augment.py and occluders.py: points stay on their pixels, covered ones are known, seeds decide all."""
+"""Datagenerator/augmentation/augment.py, occluders.py: points stay on their pixels, covered ones are known; seeds."""
 import dataclasses
 
 import cv2

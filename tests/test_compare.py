@@ -1,4 +1,4 @@
-"""Evaluation/reports/compare.py on made people with made systems; Network/commands/compared.py; the options of evaluate.py."""
+"""Evaluation/reports/compare.py on made subjects and systems; Network/commands/compared.py; options of evaluate.py."""
 from __future__ import annotations
 
 import csv
@@ -60,7 +60,7 @@ def subjects():
         return 0.5 + 0.4 * grid_landmarks(grids[subject], model)[:, :2], np.ones(68, bool)
     # a picture is its person's number
     return SubjectSet(lambda p: np.full((IMAGES, 4, 4, 3), p / 10, np.float32), IMAGES, np.stack(grids), mean, "0" * 64,
-                  lambda p, k: (100 * grids[p], seen), landmarks)
+                      lambda p, k: (100 * grids[p], seen), landmarks)
 
 
 def system(subjects: SubjectSet, name: str, share: float, says: bool = True, **more: Any) -> Made:
@@ -97,7 +97,7 @@ def test_the_mean_face_is_the_first_system(compared):
 
 def test_the_numbers(compared, subjects):
     photo, subject = ({row[0]: dict(zip(table.columns, row)) for row in table.rows}
-                     for table in (compared.photo, compared.subject))
+                      for table in (compared.photo, compared.subject))
     assert photo["perfect"]["error"] < 1e-4 and subject["perfect"]["error"] < 1e-4
     for table in (photo, subject):
         assert 0.2 < table["half"]["of the mean face"] < 0.9 < 1.0 < table["wrong"]["of the mean face"]
@@ -163,7 +163,7 @@ def test_files(compared, tmp_path):
 
 def test_what_cannot_be_scored_is_said(subjects):
     bad = system(subjects, "bad", 1.0)._replace(read=lambda image: (np.full((256, 3), np.nan), None, True),
-                                              subject=lambda images: np.full((256, 3), np.nan))
+                                                subject=lambda images: np.full((256, 3), np.nan))
     found = compare([bad], lambda points: subjects, "made", 1, False)
     assert math.isnan(found.photo.rows[1][1]) and any(note.startswith("bad: 3 skipped") for note in found.photo.notes)
     assert math.isnan(found.subject.rows[1][4]) and found.subject.rows[1][5] == "0 of 3"
@@ -271,7 +271,8 @@ def test_the_checkpoint_that_is_named_is_compared(monkeypatch):
 def test_options(capsys):
     assert parse("x", ["--compare"]).compare_subjects == 64
     assert parse("x", ["--aflw2000", "A", "--model", "M"]).boxes == "detector"
-    for words, rule in ((["--aflw2000", "A"], "needs --model"), (["--compare", "--compare-subjects", "1"], "at least 2"),
+    for words, rule in ((["--aflw2000", "A"], "needs --model"),
+                        (["--compare", "--compare-subjects", "1"], "at least 2"),
                         ([], "--data and --model are needed"), (["--boxes", "mine"], "invalid choice"),
                         (["--compare", "--fusion", "joint"], "--fusion is for the people of --data"),
                         (["--compare", "--face-model", "none.mat"], "--face-model: none.mat: no such file")):

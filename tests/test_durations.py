@@ -8,9 +8,10 @@ from tests import durations
 from tests.durations import Recorder, in_order
 
 
-def test_long_files_come_first_and_unknown_ones_before_them():
+def test_long_files_come_first_and_unknown_ones_count_as_the_average():
     files = ["a", "one", "two", "b", "two", "a", "c"]
-    assert in_order(files, {"a": 1.0, "b": 3.0, "c": 1.0}) == ["two", "one", "b", "a", "c"]
+    assert in_order(files, {"a": 1.0, "b": 4.0, "c": 1.0}) == ["b", "two", "one", "a", "c"]
+    assert in_order(files, {}) == ["a", "two", "one", "b", "c"]
 
 
 def test_a_files_tests_stay_together_and_in_their_order(tmp_path, monkeypatch):

@@ -1,8 +1,9 @@
-"""Subject folders -> train.py -> evaluate.py -> demo.py on unseen people: the main job, small enough for every run."""
+"""Subject folders -> train.py -> evaluate.py -> demo.py on unseen subjects: the commands of `make demo`, tiny."""
 import csv
 import json
 import os
 import re
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -10,36 +11,67 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import demo
+import evaluate
+import train
 from Dataset.io.mesh_io import read_mesh
 from Dataset.sources.subjects import subjects_of
+from Dataset.synthesis import subject_folders
+from tests import forkserver
+from tests.commands import Done, command
 from tests.forkserver import DEVNULL, PIPE, Popen, run as script
 from tests.test_step import free_ports
 
+MAINS = {"Dataset.synthetic": subject_folders.main, "train.py": train.main, "evaluate.py": evaluate.main,
+         "demo.py": demo.main}
+#: appended to the commands of `make demo`; of a flag that stands twice the last one counts
+TINY_DATA = ("--images", 4, "--yaw", 5, "--pitch", 5, "--roll", 3, "--expression", 0.2, "--seed", 11, "--workers", 1)
+TINY_RUN = ("--images", 2, "--halve-every", 8, "--learning-rate", 2e-3, "--seed", 1, "--quiet")
+
+
+def recipe(target: str, **variables: object) -> list[list[str]]:
+    """The words of each Python command of a target of the Makefile, without `python` and `-m`."""
+    rules = (forkserver.ROOT / "Makefile").read_text().replace("\\\n", " ")
+    lines = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", rules, re.MULTILINE).group(1)
+    for name, value in variables.items():
+        lines = lines.replace(f"$({name})", str(value))
+    return [[word for word in shlex.split(line)[1:] if word != "-m"] for line in lines.splitlines()]
+
+
+def run_command(words: list[str], *more: object) -> Done:
+    done = command(MAINS[words[0]], *words[1:], *more)
+    assert done.returncode == 0, done.stderr[-1000:]
+    return done
+
 
 @pytest.fixture(scope="module")
-def subjects(tmp_path_factory) -> Path:
-    """96 synthetic people, 4 frontal 64-pixel pictures of each: too few to learn from (tests/test_learning.py)."""
-    return make_subjects(tmp_path_factory.mktemp("subjects") / "data", 96)
-
-
-def make_subjects(folder: Path, count: int) -> Path:
-    done = script("-m", "Dataset.synthetic", folder, "--subjects", count, "--images", 4, "--size", 64, "--points", 1024,
-                  "--yaw", 5, "--pitch", 5, "--roll", 3, "--expression", 0.2, "--seed", 11, "--workers", 2)
-    assert done.returncode == 0, done.stderr[-1000:]
-    return folder
+def chain(tmp_path_factory) -> list[list[str]]:
+    """The commands of `make demo`, one by one, in the order in which the tests run them."""
+    commands = recipe("demo", DEMO=tmp_path_factory.mktemp("subjects"))
+    assert [words[0] for words in commands] == ["Dataset.synthetic", "train.py", "evaluate.py", "evaluate.py",
+                                                "demo.py"]
+    return commands
 
 
 @pytest.fixture(scope="module")
-def run(subjects) -> Path:
-    return train_run(subjects, 4)
+def subjects(chain) -> Path:
+    """48 synthetic subjects, 4 frontal 64-pixel images of each: too few to learn from (tests/test_learning.py)."""
+    return make_subjects(chain[0], 48)
 
 
-def train_run(subjects: Path, epochs: int) -> Path:
-    folder = subjects.parent / "run"
-    done = script("train.py", subjects, "--run", folder, "--epochs", epochs, "--images", 2, "--halve-every", 8,
-                  "--learning-rate", 2e-3, "--seed", 1, "--deterministic", "--quiet")
-    assert done.returncode == 0, done.stderr[-1000:]
-    return folder
+def make_subjects(words: list[str], count: int) -> Path:
+    run_command(words, *TINY_DATA, "--subjects", count)
+    return Path(words[1])
+
+
+@pytest.fixture(scope="module")
+def run(chain, subjects) -> Path:
+    return train_run(chain[1], 4)
+
+
+def train_run(words: list[str], epochs: int) -> Path:
+    run_command(words, *TINY_RUN, "--epochs", epochs)
+    return Path(words[words.index("--run") + 1])
 
 
 def test_run_folder_is_complete(run):
@@ -52,27 +84,39 @@ def test_run_folder_is_complete(run):
 
 
 def test_evaluate_in_the_thesis_order_and_by_name(run, subjects, tmp_path):
-    done = script("evaluate.py", 4, 2, subjects, run, tmp_path / "scores", "--no-surface")
+    done = command(evaluate.main, 4, 2, subjects, run, tmp_path / "scores", "--no-surface")
     assert done.returncode == 0, done.stderr[-1000:]
     rows = {row["metric"]: row for row in csv.DictReader((tmp_path / "scores.csv").open())}
-    groups = 2 * len(subjects_of(subjects, "train-test")["test"])         # of two pictures each
-    assert 0.002 < float(rows["nme"]["mean"]) < 0.05 and int(rows["nme"]["samples"]) == groups > 24
+    groups = 2 * len(subjects_of(subjects, "train-test")["test"])         # of two images each
+    assert 0.002 < float(rows["nme"]["mean"]) < 0.05 and int(rows["nme"]["samples"]) == groups > 12
     assert "prediction -> nearest ground truth" in rows["nme"]["definition"]
-    published = script("evaluate.py", "--batch-size", 4, "--images", 2, "--data", subjects, "--model", run,
-                       "--as-published", "--no-surface", "--results", tmp_path / "published")
+    published = command(evaluate.main, "--batch-size", 4, "--images", 2, "--data", subjects, "--model", run,
+                        "--as-published", "--no-surface", "--results", tmp_path / "published")
     assert published.returncode == 0, published.stderr[-1000:]
     rows = {row["metric"]: row for row in csv.DictReader((tmp_path / "published.csv").open())}
     assert int(rows["nme"]["samples"]) == groups // 4       # of each whole batch of 4 item 0
 
 
+def test_make_demo_evaluates_the_test_subjects_and_both_checkpoints(chain, run, subjects, tmp_path):
+    """Its third command with the surface protocol, on few subjects; its fourth with the figures."""
+    run_command(chain[2], "--subjects", "validation")
+    stem = Path(chain[2][-1])
+    assert {row["metric"] for row in csv.DictReader(stem.with_suffix(".csv").open())} > {"nme", "chamfer"}
+    assert stem.with_suffix(".txt").stat().st_size and stem.with_suffix(".md").stat().st_size
+    done = run_command(chain[3], "--figures", tmp_path)
+    assert "best_validation" in done.stdout and list(tmp_path.glob("best_validation_*"))
+    assert Path(chain[3][-1]).with_suffix(".csv").stat().st_size
+
+
 def test_table_1_counts_the_thesis_parameters():
-    done = script("evaluate.py", "--table", 1)
+    done = command(evaluate.main, "--table", 1)
     assert "43,359,947 parameters, 11,424 of them not trainable" in done.stdout
     assert re.search(r"128x128x3 +Reshape .* 16384x3", done.stdout)
 
 
-def test_demo_makes_a_coloured_mesh_of_a_real_photo(run, tmp_path):
-    done = script("demo.py", "--example", "--model", run, "-o", tmp_path / "face.ply")
+def test_demo_makes_a_coloured_mesh_of_a_real_photo(chain, run, tmp_path):
+    """The last command of `make demo`, in a process of its own."""
+    done = script(*chain[4], "-o", tmp_path / "face.ply")
     assert done.returncode == 0, done.stderr[-1000:]
     assert str(tmp_path / "face.ply") in done.stdout and str(tmp_path / "face.png") in done.stdout
     mesh = read_mesh(tmp_path / "face.ply")
@@ -86,15 +130,15 @@ def test_demo_makes_a_coloured_mesh_of_a_real_photo(run, tmp_path):
 
 def test_each_picture_gives_a_face(run, subjects, tmp_path):
     pictures = sorted((subjects / "S000").glob("*.jpg"))[:2]
-    done = script("demo.py", *pictures, "--model", run, "--each", "--box", "0,0,64,64", "-o", tmp_path / "f.ply")
+    done = command(demo.main, *pictures, "--model", run, "--each", "--box", "0,0,64,64", "-o", tmp_path / "f.ply")
     assert done.returncode == 0, done.stderr[-1000:]
     one, two = (read_mesh(tmp_path / f"f_0{i}.ply").vertices for i in (1, 2))
     assert 0 < np.abs(one - two).max() < 0.5
 
 
 def test_train_py_killed_and_resumed_gives_the_same_history(subjects, tmp_path):
-    """SIGKILL from outside at an arbitrary moment of the second epoch."""
-    flags = ["--epochs", 3, "--images", 2, "--max-steps", 20, "--deterministic", "--quiet", "--checkpoint-minutes", 0]
+    """SIGKILL from outside at an arbitrary moment after the first saved state."""
+    flags = ["--epochs", 2, "--images", 2, "--max-steps", 20, "--deterministic", "--quiet", "--checkpoint-minutes", 0]
     whole = script("train.py", subjects, "--run", tmp_path / "whole", *flags)
     assert whole.returncode == 0, whole.stderr[-1000:]
     words = ["train.py", subjects, "--run", tmp_path / "killed", *flags]
@@ -139,7 +183,8 @@ def test_two_workers_train_as_one(subjects, tmp_path):
     (("train.py", "{subjects}", "--points", "256"), "points"),
     (("train.py", "{subjects}", "--bath-size", "2"), "unrecognized arguments: --bath-size 2"),
     (("train.py", "{subjects}", "--run", "{run}"), "holds a run already"),
-    (("train.py", "{subjects}", "--run", "{run}", "--resume", "--learning-rate", "1"), "was started with learning_rate"),
+    (("train.py", "{subjects}", "--run", "{run}", "--resume", "--learning-rate", "1"),
+     "was started with learning_rate"),
     (("evaluate.py", "1", "2", "nowhere", "{run}"), "evaluate.py: nowhere: no such folder"),
     (("evaluate.py", "1", "x", "a", "b"), "the first two whole numbers"),
     (("evaluate.py", "--data", "{subjects}", "--model", "nowhere"), "nowhere: no such model file or run folder"),
@@ -157,17 +202,25 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(words, message, run, sub
     import cv2
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((80, 80), 128, np.uint8))
     (tmp_path / "empty.jpg").write_bytes(b"")
-    places = {"tmp": tmp_path,
-              "run": run, "subjects": subjects, "noface": tmp_path / "grey.png", "empty": tmp_path / "empty.jpg"}
-    words = [word.format(**places) for word in words]
+    paths = {"tmp": tmp_path, "run": run, "subjects": subjects, "noface": tmp_path / "grey.png",
+             "empty": tmp_path / "empty.jpg"}
+    words = [word.format(**paths) for word in words]
     if words[0] == "demo.py" and "-o" not in words:
         words += ["-o", str(tmp_path / "out.ply")]
     if words[0] == "train.py" and "--run" not in words:
         words += ["--run", str(tmp_path / "new")]
     before = sorted(tmp_path.iterdir())
-    done = script(*words)
+    done = command({"train.py": train, "evaluate.py": evaluate, "demo.py": demo}[words[0]].main, *words[1:])
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if line.startswith(words[0] + ":")]
     assert len(lines) == 1 and message in lines[0], done.stderr
-    assert "Traceback" not in done.stderr
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_bad_input_of_a_process_is_one_line_and_no_traceback(tmp_path):
+    for words in (("train.py", "nowhere", "--run", tmp_path / "run"), ("evaluate.py", "1", "2", "nowhere", "none"),
+                  ("demo.py", "nowhere.jpg", "-o", tmp_path / "out.ply")):
+        done = script(*words)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert done.stderr.strip().splitlines()[-1].startswith(f"{words[0]}: nowhere"), done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -40,13 +40,33 @@ def first(shards):
 
 
 @pytest.fixture(scope="module")
+def frozen(shards, first):
+    """A run with two kinds of layers from the first, of which one is frozen."""
+    run = shards.parent / "frozen"
+    done = command(train.main, shards, "--preset", "compact", "--run", run, "--warm-start", first, "--transfer",
+                   "down_,top", "--freeze", "down_", *SMALL, "--image-size", 32, *DATA, "--batches", 2)
+    assert done.returncode == 0, done.stderr[-1000:]
+    return run
+
+
+def test_layers_are_transferred_and_frozen(first, frozen):
+    before, after = (dict(np.load(run / "best_validation.npz")) for run in (first, frozen))
+    assert before.keys() == after.keys()
+    same = {name for name in before if np.array_equal(before[name], after[name])}
+    down = {name for name in before if name.startswith("down_")}
+    assert len(down) > 5 and down <= same                               # its statistics, too
+    assert any(name.startswith("top") for name in before.keys() - same)     # transferred, then trained
+    assert len(before.keys() - same) > len(same)
+
+
+@pytest.fixture(scope="module")
 def packed(shards, first):
     """A weight folder, trained in two stages."""
     runs = shards.parent
     second = command(train.main, shards, "--preset", "compact", "--run", runs / "second", "--warm-start", first, *SMALL,
                      *DATA)
     assert second.returncode == 0, second.stderr[-1000:]
-    assert "began with its weights" in second.stderr
+    assert "initial weights of" in second.stderr
     done = command(pack.main, runs / "second", "-o", runs / "packed")
     assert done.returncode == 0 and "float16 moves a point by at most" in done.stdout, done.stderr[-1000:]
     return runs / "packed"
@@ -68,15 +88,15 @@ def test_resumed_with_other_subjects_held_out_is_refused(shards, first):
     assert done.returncode == 2 and "was started with validation_subjects = 4, not 5" in done.stderr
 
 
-def test_a_run_killed_before_its_first_state_still_begins_with_its_init(shards, packed, tmp_path):
-    """config.json is there, no state: --resume begins again, from the first stage's weights."""
+def test_a_run_killed_before_its_first_state_still_takes_its_warm_start(shards, frozen, tmp_path):
+    """config.json is there, no state: --resume starts anew, from the first run's weights."""
     (tmp_path / "run").mkdir()
-    shutil.copy(shards.parent / "second" / "config.json", tmp_path / "run")
+    shutil.copy(frozen / "config.json", tmp_path / "run")
     words = [shards, "--preset", "compact", "--run", tmp_path / "run", "--resume", "--quiet"]
     done = command(train.main, *words)
-    assert done.returncode == 0 and "began with its weights" in done.stderr, done.stderr[-500:]
+    assert done.returncode == 0 and "initial weights of" in done.stderr, done.stderr[-500:]
     again = command(train.main, *words)
-    assert again.returncode == 0 and "began with its weights" not in again.stderr
+    assert again.returncode == 0 and "initial weights of" not in again.stderr
 
 
 def test_demo_writes_a_mesh_its_landmarks_and_a_preview(packed, tmp_path):

@@ -1,4 +1,4 @@
-"""Shards with buffers, or photos with depth -> train.py -> Network.export.pack -> evaluate.py, of per-pixel networks."""
+"""Shards with buffers, or photos with depth -> train.py -> Network.export.pack -> evaluate.py: dense predictions."""
 import csv
 import json
 
@@ -13,7 +13,7 @@ from Network.inference.registry import from_run
 from tests.forkserver import run as script
 from tests.texas3d_files import write_pair
 
-UVNET = ["--preset", "uvnet-small", "--levels", "3", "--stem", "8", "--features", "8,12,16", "--up-features", "8,12,16",
+UVNET = ["--preset", "uvnet-small", "--levels", "2", "--stem", "8", "--features", "8,12", "--up-features", "8,12",
          "--batch-size", "4", "--batches", "3", "--validation-subjects", "3", "--quiet", "--image-size", "64"]
 PIX2PIX = ["--preset", "pix2pix-small", "--image-size", "32", "--filters", "4,8,8,8", "--discriminator-filters", "4,8",
            "--batch-size", "4", "--quiet"]

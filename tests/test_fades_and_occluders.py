@@ -60,13 +60,14 @@ def sequences() -> list[tuple]:
     single = dict(common, batch_size=6)
     return [(shard_dataset, "augment", ShardSequence(subjects, subjects.subjects, ShardConfig(
                 max_images=2, batch_images=6, points=256, **common), lambda i: np.zeros((len(i), 256, 3)), True)),
-            (map_dataset, "augment_maps", MapSequence(subjects, subjects.subjects, MapConfig(empty=0.0, **single), True)),
+            (map_dataset, "augment_maps", MapSequence(subjects, subjects.subjects, MapConfig(empty=0.0, **single),
+                                                      True)),
             (map_dataset, "augment_maps", MapSequence(subjects, subjects.subjects, DepthConfig(**dict(
                 single, augment=True)), True)),
             (volume_dataset, "augment_maps", VolumeSequence(subjects, subjects.subjects, VolumeConfig(
                 layers=32, photos=True, **single), True)),
-            (coefficient_dataset, "augment", CoefficientSequence(subjects, subjects.subjects, CoefficientConfig(**single),
-                                                                 True))]
+            (coefficient_dataset, "augment", CoefficientSequence(subjects, subjects.subjects,
+                                                                 CoefficientConfig(**single), True))]
 
 
 @pytest.mark.parametrize("which", range(5), ids=["shards", "uv", "depth", "volume", "coefficients"])

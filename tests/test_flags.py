@@ -117,5 +117,6 @@ def test_a_resumed_run_keeps_its_config(tmp_path):
     assert begun.resumed({"settings": {"precision": "auto"}})["settings"]["precision"] == "mixed_bfloat16"
     with pytest.raises(ValueError, match="was started with precision = 'mixed_bfloat16', not 'float32'"):
         begun.resumed({"settings": {"precision": "float32"}})
-    with pytest.raises(ValueError, match="was started with learning_rate = .*, not 0.5; a resumed run can change epochs"):
+    with pytest.raises(ValueError,
+                       match="was started with learning_rate = .*, not 0.5; a resumed run can change epochs"):
         run.resumed({"train": {"learning_rate": 0.5}})

@@ -255,14 +255,17 @@ def test_sigkill_and_resume_give_the_bytes_of_an_uninterrupted_run(tmp_path):
     assert np.isfinite(pix2pix.predicting_part(model)(pictures(1))).all()
 
 
-def test_the_papers_networks_train_a_step_and_come_back(tmp_path):
-    step = make(pix2pix.PIX2PIX)
+def test_networks_of_the_papers_depth_train_a_step_and_come_back(tmp_path):
+    """The paper's layers at its image size, an eighth of its filters."""
+    sizes = {name: tuple(width // 8 for width in getattr(pix2pix.PIX2PIX, name))
+             for name in ("filters", "discriminator_filters")}
+    config = dataclasses.replace(pix2pix.PIX2PIX, **sizes)
+    step = make(config)
     batch, = batches(1, size=1, side=256)
     first = step.train([batch])
     assert np.isfinite(first) and step.train([batch]) < first
     path = RunFolder(tmp_path).save_weights(step.model, "best_validation")
-    config = {"network": "pix2pix", "model": dataclasses.asdict(pix2pix.PIX2PIX)}
-    again = model_from_config(config, training=True)
+    again = model_from_config({"network": "pix2pix", "model": dataclasses.asdict(config)}, training=True)
     again.load_weights(path)
     expected = pix2pix.predicting_part(step.model)(batch[0])
     assert expected.shape == (1, 256, 256, 1)

@@ -25,7 +25,7 @@ MODEL = load_face_model()
 
 @pytest.fixture(scope="module")
 def subject():
-    """Arrays of two pictures of a person (Dataset.synthesis.renders.layout) with an expression, turned by up to 40 degrees."""
+    """Arrays of two images of a subject (Dataset.synthesis.renders.layout) with an expression, yaw up to 40 degrees."""
     options = RenderOptions(subjects=1, images=2, size=128, seed=78, yaw=40, pitch=15, roll=20, detect=0, clutter=0,
                             glasses=0, buffers=("uv", "mask", "visible_mask", "depth"))
     return render_subject(0, options, RenderContext(MODEL, threads=1))

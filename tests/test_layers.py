@@ -1,4 +1,4 @@
-"""Network/layers/convlstm.py: the fused ConvLSTM against Keras's and against plain numpy, BatchNormalization's two readings."""
+"""Network/layers/convlstm.py, normalisation.py: the fused ConvLSTM against Keras's and numpy's; normalisations."""
 import os
 import subprocess
 import sys

@@ -232,5 +232,6 @@ def test_pictures_of_the_pages_are_tracked():
 def test_pages_name_files_that_exist():
     """A path of this repository in README or docs (but the archive) leads somewhere."""
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for name in re.findall(r"\b(?:Dataset|Datagenerator|Network|Evaluation)(?:/\w+)+\.(?:py|md)\b", page.read_text()):
+        rooms = r"\b(?:Dataset|Datagenerator|Network|Evaluation)(?:/\w+)+\.(?:py|md)\b"
+        for name in re.findall(rooms, page.read_text()):
             assert (ROOT / name).exists(), f"{page.name}: names {name}"

@@ -1,4 +1,4 @@
-"""The `quick` network learns: unseen people are nearer than the mean face, by their own pictures. Minutes long."""
+"""The `quick` network learns: unseen subjects are nearer than the mean face, by their own images. Minutes long."""
 from pathlib import Path
 
 import numpy as np
@@ -8,21 +8,26 @@ from Datagenerator.dataset import DataConfig, SubjectSequence
 from Dataset.sources.subjects import subjects_of
 from Network.inference.registry import predictor_of
 from Network.training.loading import load_model
-from tests.test_end_to_end import make_subjects, train_run
+from tests.test_end_to_end import make_subjects, recipe, train_run
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def subjects(tmp_path_factory) -> Path:
-    """640 synthetic people, 4 frontal 64-pixel pictures of each. With 320 it depends on the machine's rounding whether
-    anything is learnt: 0.97 of the mean face's error on one, 1.002 on another."""
-    return make_subjects(tmp_path_factory.mktemp("subjects") / "data", 640)
+def commands(tmp_path_factory) -> list[list[str]]:
+    return recipe("demo", DEMO=tmp_path_factory.mktemp("subjects"))
 
 
 @pytest.fixture(scope="module")
-def run(subjects) -> Path:
-    return train_run(subjects, 20)
+def subjects(commands) -> Path:
+    """640 synthetic subjects, 4 frontal 64-pixel images of each. With 320 it depends on the machine's rounding whether
+    anything is learnt: 0.97 of the mean face's error on one, 1.002 on another."""
+    return make_subjects(commands[0], 640)
+
+
+@pytest.fixture(scope="module")
+def run(commands, subjects) -> Path:
+    return train_run(commands[1], 20)
 
 
 def errors(run: Path, subjects: Path, shuffled: bool = False) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Network/engine/lite.py: the same numbers as the model, of any network; one that TFLite cannot have runs all the same."""
+"""Network/engine/lite.py: the same numbers as the model, of any network; what TFLite cannot convert runs in Keras."""
 import logging
 
 import keras

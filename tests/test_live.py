@@ -96,8 +96,8 @@ def test_gather_is_that_of_shards(live, shards):
     empty = live[0].shards.gather("images", [], np.zeros((0, 2), int))
     assert empty.shape == (0, 2, 32, 32, 3) and empty.dtype == np.uint8
     for name, subjects, images, message in (("voxels", [0], None, "live: holds images, .* received voxels"),
-                                          ("pose", [-1], None, "live: people are 0 and above, received -1"),
-                                          ("pose", [0], [2], "live: images are 0 to 1, received 2 to 2")):
+                                            ("pose", [-1], None, "live: people are 0 and above, received -1"),
+                                            ("pose", [0], [2], "live: images are 0 to 1, received 2 to 2")):
         with pytest.raises(ValueError, match=message):
             live[0].shards.gather(name, subjects, images)
 
@@ -211,17 +211,14 @@ WHOLE_THEN_KILLED = """
 import os, signal, sys
 import train
 from Datagenerator.online.live import LiveSequence
-from Network.config.declared import declared
 words, batch = sys.argv[3:], LiveSequence.batch
-def parsed(*more):
-    return train.parse([*words, *more], "", declared("Datagenerator.source")["DATA_CONFIGS"])
-print(train.train(parsed("--run", sys.argv[1])), flush=True)
+train.main([*words, "--run", sys.argv[1]])
 def killed(self, epoch, index, shard):
     if (epoch, index) == (1, 4):
         os.kill(os.getpid(), signal.SIGKILL)
     return batch(self, epoch, index, shard)
 LiveSequence.batch = killed
-train.train(parsed("--run", sys.argv[2]))
+train.main([*words, "--run", sys.argv[2]])
 """
 
 

@@ -1,4 +1,4 @@
-"""Datagenerator/online/live_maps.py: people rendered meanwhile give the batches that shards of them give, in any order."""
+"""Datagenerator/online/live_maps.py: subjects rendered meanwhile give the batches of their shards, in any order."""
 import csv
 import dataclasses
 import json
@@ -18,8 +18,8 @@ from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.shards import make_shards, open_shards
 from tests import forkserver
 
-CONFIG = LiveMapConfig(batch_size=3, batches=4, validation_subjects=2, image_size=32, seed=6, reuse=2, window=5, images=2,
-                       detect=0.0, faces_in_picture=2, empty=0.3)
+CONFIG = LiveMapConfig(batch_size=3, batches=4, validation_subjects=2, image_size=32, seed=6, reuse=2, window=5,
+                       images=2, detect=0.0, faces_in_picture=2, empty=0.3)
 DEPTH = LiveDepthConfig(batch_size=2, batches=4, validation_subjects=2, image_size=32, seed=6, reuse=2, window=5,
                         images=2, detect=0.0, empty=0.5)
 
@@ -68,7 +68,8 @@ def test_batches_are_those_of_shards_of_the_same_people(live, shards):
 def test_another_process_makes_the_same_batch(live):
     if live[0].config is not CONFIG:
         pytest.skip("one target is enough")
-    code = ("import pickle, sys; from Datagenerator.online.live_maps import open_live_maps; from tests import test_live_maps\n"
+    code = ("import pickle, sys; from Datagenerator.online.live_maps import open_live_maps\n"
+            "from tests import test_live_maps\n"
             "if __name__ == '__main__':\n"
             "    training, _ = open_live_maps(test_live_maps.CONFIG, 2)\n"
             "    sys.stdout.buffer.write(pickle.dumps(training.batch(1, 2))); training.shards.close()")
@@ -171,8 +172,8 @@ def test_source(shards, tmp_path):
 
 TRAIN = ["live", "--preset", "uvnet-small", "--workers", "1", "--quiet", "--deterministic", "--seed", "6",
          "--batches", "3", "--batch-size", "2", "--validation-subjects", "2", "--images", "2", "--window", "6",
-         "--reuse", "2", "--image-size", "32", "--detect", "0", "--levels", "3", "--stem", "4", "--features", "4,6,8",
-         "--up-features", "4,6,8", "--precision", "float32", "--checkpoint-minutes", "0"]
+         "--reuse", "2", "--image-size", "32", "--detect", "0", "--levels", "2", "--stem", "4", "--features", "4,6",
+         "--up-features", "4,6", "--precision", "float32", "--checkpoint-minutes", "0"]
 
 
 def test_a_training_goes_on(tmp_path, capsys):

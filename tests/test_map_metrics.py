@@ -102,7 +102,7 @@ def test_the_mean_map():
 def test_a_table_of_rendered_people(tmp_path):
     """The truth as an answer is perfect; the landmarks are where the shards say, to half a pixel."""
     make_shards(tmp_path / "subjects", RenderOptions(subjects=3, images=2, size=64, seed=5, detect=0.0, yaw=30,
-                                                   buffers=("uv", "mask", "visible_mask")))
+                                                     buffers=("uv", "mask", "visible_mask")))
     shards = open_shards(tmp_path / "subjects")
 
     def batches():

@@ -1,4 +1,4 @@
-"""Evaluation/figures/overlay.py: a sphere whose shading is known, faces at the frame's edge, nothing where there is nothing."""
+"""Evaluation/figures/overlay.py: a sphere of known shading, faces at the frame's edge, frames without a face."""
 from types import SimpleNamespace
 
 import numpy as np

@@ -178,7 +178,8 @@ def test_source_and_people(folder):
     assert source.about["subjects"] == {"validation": "numbers below 2"} and source.about["shards"]["seed"] == 5
     assert source.model == {"crop_margin": 1.15} and source.template.shape == (256, 3)
     subjects = subject_set(folder, 32, 256)
-    assert subjects.targets.shape == (8, 256, 3) and subjects.images(3).shape == (2, 32, 32, 3) and len(subjects.digest) == 64
+    assert subjects.targets.shape == (8, 256, 3) and subjects.images(3).shape == (2, 32, 32, 3)
+    assert len(subjects.digest) == 64
     mean = to_unit_sphere(encode(load_face_model().mean, 16).reshape(-1, 3))[0]
     np.testing.assert_allclose(subjects.constant, mean, atol=1e-5)
     for truth in subjects.targets:         # in the constant's frame and size: metrics without scale mean something

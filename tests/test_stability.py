@@ -1,4 +1,4 @@
-"""Evaluation/metrics/stability.py: made truths with known noise, known lag and known bias come out as they were put in."""
+"""Evaluation/metrics/stability.py: known noise, lag and bias of made targets are measured as they were put in."""
 import numpy as np
 import pytest
 

@@ -235,5 +235,5 @@ def test_geometry_of_boxes():
 
 def test_constants_are_those_of_single_photos():
     from Dataset.detection import candidates
-    from Network.inference import photos
+    from Network.inference import photos  # Keras, which the module itself does not need
     assert (photos.EXTENT, candidates.QUICK_LOOK, candidates.SURE) == (EXTENT, module.QUICK_SIDE, module.RELIABLE)

@@ -38,7 +38,8 @@ def test_what_is_read_off_the_source_is_what_is_there():
     for name in ("Settings", "TrainConfig"):
         same(declared("Network.training.settings")[name], getattr(settings, name))
     assert declared("Network.training.presets")["PRESETS"] == presets.PRESETS
-    assert explained(declared("Network.training.settings")["Settings"])["optimizer"] == "adam, or rmsprop with decay 0.9"
+    notes = explained(declared("Network.training.settings")["Settings"])
+    assert notes["optimizer"] == "adam, or rmsprop with decay 0.9"
     assert declared("math") == {}
 
 

@@ -1,4 +1,4 @@
-"""Network/models/vrn.py, hourglass.py, vrn_losses.py: sizes counted, variants, twins by hand, remat, reading, training."""
+"""Network/models/vrn.py, its layers and losses: sizes counted, variants, twins by hand, remat, reading, training."""
 import dataclasses
 
 import keras

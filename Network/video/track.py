@@ -21,7 +21,7 @@ from Dataset.geometry.smoothing import SmoothingConfig
 
 log = logging.getLogger(__name__)
 MAX_FACES = 16
-EXTENT, QUICK_SIDE, RELIABLE = 0.91, 320, 2     # as in Network/inference/photos.py, without its imports
+EXTENT, QUICK_SIDE, RELIABLE = 0.91, 320, 2     # as in Network/inference/photos.py and Dataset/detection/candidates.py
 NEAR_SIDE, AROUND = 120, 0.3                    # px of a search near a face; its margin, of the face's side
 SEARCH_EVERY = 3        # frames, while a lost face may come back and others are followed, or one was missed
 MIN_SIDE = 16.0       # px: smaller faces are not followed

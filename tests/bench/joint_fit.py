@@ -3,8 +3,8 @@
     python -m tests.bench.joint_fit [--subjects 16] [--photos 8] [--seed 31] [--points 5000]
 
 Subjects over the full range of poses, expressions and distances (Dataset/synthesis/renders.py; nothing is drawn):
-visible points of the grid in 128 px crops, with errors. Printed: squared error of the neutral face, ratio to the mean face
-(after a similarity, over the grid), and its Chamfer distance likewise (Evaluation/metrics/surface.py), mean over
+visible points of the grid in 128 px crops, with errors. Printed: squared error of the neutral face, ratio to the mean
+face (after a similarity, over the grid), and its Chamfer distance likewise (Evaluation/metrics/surface.py), mean over
 subjects; landmarks in the image; ms. Baselines in the same run: errors taken for independent ones, 68 landmarks with
 the same errors, no depth term; for the time of one photo more, all photos again.
 """
