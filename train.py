@@ -1,9 +1,8 @@
 """Train a network:  python train.py DATA [--preset quick|thesis|compact|uvnet|...] [--run FOLDER] [--resume] [flags]
 
-DATA: subject folders (python -m Dataset.synthetic, python -m Dataset.sources.bu4dfe; with depth python -m
-Dataset.sources.texas3d), shards (python -m Dataset.synthesis.shards), or, for compact, uvnet and pix2pix, the word
-live: new subjects are rendered during the training. Every setting is a flag; --help shows the preset's values. A killed
-run is resumed with --resume.
+DATA: subject folders (python -m Dataset.synthetic, Dataset.bu4dfe; with depth Dataset.texas3d), shards (python -m
+Dataset.shards), or, for compact, uvnet and pix2pix, the word live: new subjects are rendered during the training. Every
+setting is a flag; --help shows the preset's values. A killed run goes on with --resume.
 """
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ import logging
 import sys
 from pathlib import Path
 
-from Dataset.io.command import BAD_INPUT, line_of
+from Dataset.io.command import one_line
 from Network.commands.train_options import parse
 from Network.config.declared import declared
 from Network.models.registry import get_network
@@ -75,25 +74,24 @@ def train(arguments: argparse.Namespace) -> str:
     return f"{run.path}: {len(history)} epochs; best validation loss {best['val_loss']:.6g} after epoch {best['epoch']}"
 
 
+@one_line("train.py")
 def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     started = processor_seconds()
-    try:
-        arguments = parse(argv, __doc__ or "", declared("Datagenerator.source")["DATA_CONFIGS"])
-        if arguments.data_folder != "live" and not Path(arguments.data_folder).exists():
-            raise ValueError(f"{arguments.data_folder}: no such folder")
-    except ValueError as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 2
+    arguments = parse(argv, __doc__ or "", declared("Datagenerator.source")["DATA_CONFIGS"])
+    if arguments.data_folder != "live" and not Path(arguments.data_folder).exists():
+        raise ValueError(f"{arguments.data_folder}: no such folder")
     arguments.started = started
     from Network.training.trainer import NotFinite, Stopped
     try:
         print(train(arguments))
-    except (*BAD_INPUT, NotFinite, Stopped) as error:
-        more = {NotFinite: "; the last good weights are kept; try a smaller --learning-rate",
-                Stopped: f"; saved. Go on:  python train.py {arguments.data_folder} --run {arguments.run} --resume"}
-        print(f"train.py: {line_of(error)}{more.get(type(error), '')}", file=sys.stderr)
-        return {NotFinite: 3, Stopped: 130}.get(type(error), 2)
+    except NotFinite as error:
+        print(f"train.py: {error}; the last good weights are kept; try a smaller --learning-rate", file=sys.stderr)
+        return 3
+    except Stopped as error:
+        print(f"train.py: {error}; saved. Go on:  python train.py {arguments.data_folder} --run {arguments.run} --resume",
+              file=sys.stderr)
+        return 130
     return 0
 
 
