@@ -89,8 +89,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"train.py: {error}; the last good weights are kept; try a smaller --learning-rate", file=sys.stderr)
         return 3
     except Stopped as error:
-        print(f"train.py: {error}; saved. Go on:  python train.py {arguments.data_folder} --run {arguments.run} --resume",
-              file=sys.stderr)
+        print(f"train.py: {error}; saved. Go on:  python train.py {arguments.data_folder} --run {arguments.run} "
+              "--resume", file=sys.stderr)
         return 130
     return 0
 
