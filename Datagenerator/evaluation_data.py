@@ -101,7 +101,7 @@ def iteration_samples_of(folder: str | Path, size: int, images: int) -> Iterator
     return iteration_samples(shards, size, len(shards), images)
 
 
-def dense_truths(kind: str, folder: str | Path, size: int, images: int, scaling: str, layers: int) -> Callable[[], Any]:
+def dense_targets(kind: str, folder: str | Path, size: int, images: int, scaling: str, layers: int) -> Callable[[], Any]:
     """Batches of network inputs and true `uv` maps, `depth` maps or `volume`s (of so many layers) of everybody's first
     `images` pictures, as often as it is called. ValueError for another kind, or a folder that has none."""
     if kind == "volume":

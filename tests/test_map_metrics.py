@@ -10,7 +10,7 @@ from Dataset.representations import points
 from Dataset.representations.uvmap import grid_positions
 from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.shards import make_shards, open_shards
-from Evaluation.metrics.uv_maps import FREEDOM, MapScores, landmark_places, mean_map, score_map, score_maps
+from Evaluation.metrics.uv_maps import FREEDOM, MapScores, landmark_uv, mean_map, score_map, score_maps
 from Evaluation.reports.uv_maps import DEFINITIONS, maps_table
 from Network.losses import points as losses
 
@@ -58,7 +58,7 @@ def test_errors_as_the_loss_takes_them_are_calibrated():
 
 
 def test_landmarks_lie_where_the_atlas_has_them():
-    model, places = load_face_model(), landmark_places()
+    model, places = load_face_model(), landmark_uv()
     known = np.isfinite(places).all(-1)
     assert 64 <= known.sum() <= 68 and known[17:].all()
     grid = points.encode(np.asarray(model.mean, float), model=model)

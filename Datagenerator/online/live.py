@@ -95,8 +95,9 @@ class LiveConfig(Rendered, ShardConfig):
 
 
 class LiveSubjects:
-    """People rendered by processes when they are asked for or, better, ahead; the part of `Dataset.synthesis.shards.Shards` that
-    a ShardSequence or a MapSequence needs. A person's place is his number, and there is no last one. Thread-safe.
+    """People rendered by processes when they are asked for or, better, ahead; the part of
+    `Dataset.synthesis.shards.Shards` that a ShardSequence or a MapSequence needs. A person's place is his number, and
+    there is no last one. Thread-safe.
 
     settings  of the rendering; its `people` is no bound
     held_out  the numbers below stay in memory once they are rendered
@@ -120,8 +121,8 @@ class LiveSubjects:
         self._workers = Workers(workers)
 
     def gather(self, name: str, subjects: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
-        """As `Dataset.synthesis.shards.Shards.gather`; waits for people who are not rendered yet. WorkerDied (a RuntimeError)
-        when a process ends."""
+        """As `Dataset.synthesis.shards.Shards.gather`; waits for people who are not rendered yet. WorkerDied (a
+        RuntimeError) when a process ends."""
         if name not in self._layout:
             raise ValueError(f"{self.path}: holds {', '.join(self._layout)}, received {name}")
         subjects = np.asarray(subjects, np.int64)

@@ -2,10 +2,10 @@
 
 Endrawis 2018, 3.1.1: of true coefficients x and random ones q, PNCC and normals are rendered from p x + (1 - p) q, p
 uniform in [0, 1], so that the network learns to correct what an earlier pass left, and the image is cropped
-accordingly: where that perturbed geometry lies (`Dataset.representations.coefficients.crop_at`), as Network/inference/iterate.py
-cuts it by the last pass's. The paper does not say what q is, nor whether the pose is perturbed; here q is another
-person with another expression, and the pose is mixed, too, as a detector's box leaves it open. What a batch holds
-depends on (seed, epoch, index) alone.
+accordingly: where that perturbed geometry lies (`Dataset.representations.coefficients.crop_at`), as
+Network/inference/iterate.py cuts it by the last pass's. The paper does not say what q is, nor whether the pose is
+perturbed; here q is another person with another expression, and the pose is mixed, too, as a detector's box leaves it
+open. What a batch holds depends on (seed, epoch, index) alone.
 """
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ class CoefficientSequence(PictureSequence):
     """Batches (x, y) of an epoch; `pipeline.make_pipeline` makes them in parallel and ahead.
 
     x   (B, S, S, 9) float32 in [0, 1]: image BGR, cropped where the estimate lies and stretched to [0, 1]; PNCC and
-        normals of the estimate, as `Dataset.representations.pncc.RenderingUnit` draws them; without `feedback` (B, S, S, 3)
+        normals of the estimate, as `Dataset.representations.pncc.RenderingUnit` draws them; without `feedback` (B, S,
+        S, 3)
     y   (B, 290) float32, `Dataset.representations.coefficients`: the target, whose pose in this crop is the weak
         perspective nearest to what the image's camera did
 

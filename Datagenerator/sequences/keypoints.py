@@ -53,8 +53,8 @@ class PointConfig(ShardConfig):
 
 
 class Pictures(Protocol):
-    """Where the pictures are: `Dataset.synthesis.shards.Shards`, `Datagenerator.online.live.LivePeople`. path: named in messages;
-    images: of each person; size: px; gather: as `Shards.gather`, thread-safe."""
+    """Where the pictures are: `Dataset.synthesis.shards.Shards`, `Datagenerator.online.live.LivePeople`. path: named in
+    messages; images: of each person; size: px; gather: as `Shards.gather`, thread-safe."""
 
     path: object
     images: int

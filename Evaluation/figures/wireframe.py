@@ -17,7 +17,8 @@ def draw_wireframe(vertices: np.ndarray, triangles: np.ndarray, yaw: float = 0.0
                    frame: Frame | None = None, colours: np.ndarray | None = None) -> np.ndarray:
     """A mesh (V, 3), (F, 3) in the head frame -> (size, size, 3) uint8 BGR: its edges on white, far ones first.
 
-    yaw      degrees, as of `Evaluation.figures.splat.render_cloud`; frame: the part of space shown; None: the mesh's own
+    yaw      degrees, as of `Evaluation.figures.splat.render_cloud`; frame: the part of space shown; None: the mesh's
+             own
     colours  (V, 3) uint8 RGB; an edge has its first vertex's; None: one colour
 
     Edges nearer than three pixels fill the picture: `Dataset.representations.depth.triangulate` has `every` for that.

@@ -65,8 +65,8 @@ def draw_depth(view: str, image: np.ndarray, depth: np.ndarray, camera: Camera, 
 
 
 class DepthViewWriter(ViewFile):
-    """`Evaluation.views.uv_photos.ViewWriter` for depth maps: draws one view of each photo's and writes it beside the face
-    as NAME_VIEW.png. ValueError for another view."""
+    """`Evaluation.views.uv_photos.ViewWriter` for depth maps: draws one view of each photo's and writes it beside the
+    face as NAME_VIEW.png. ValueError for another view."""
 
     def __init__(self, view: str) -> None:
         if view not in VIEWS:

@@ -93,7 +93,7 @@ def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[
     if isinstance(targets, Mapping) and "points" not in targets:
         maps, start, output = {}, 0, np.asarray(output)[:count]
         targets = {name: np.asarray(values)[:count] for name, values in targets.items()
-                  if np.ndim(values) == 4 and name not in UNSAID}
+                   if np.ndim(values) == 4 and name not in UNSAID}
         for name, values in targets.items():
             if start + values.shape[-1] <= output.shape[-1]:
                 maps[name] = output[..., start:start + values.shape[-1]]
@@ -103,7 +103,7 @@ def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[
     if isinstance(output, Mapping) and "points" not in output:
         return place_pictures(images, *(np.asarray(part["keypoints"])[:count] for part in (output, targets)), names)
     clouds, targets = (np.asarray(part["points"] if isinstance(part, Mapping) else part)[:count]
-                      for part in (output, targets))
+                       for part in (output, targets))
     return epoch_pictures(images, clouds, targets, names)
 
 
@@ -143,8 +143,9 @@ def volume_pictures(images: np.ndarray, logits: np.ndarray, targets: np.ndarray,
     rows = {}
     for image, said, true, name in zip(images, logits, targets, names):
         values = 0.5 * (1 + np.tanh(0.5 * said.astype(np.float32)))     # the sigmoid, without overflow
-        rows[name] = contact_row([("input, outline", outline(image, values)), ("truth", front_picture(true)),
-                           ("prediction", front_picture(values))], TILE)
+        tiles = [("input, outline", outline(image, values)), ("truth", front_picture(true)),
+                 ("prediction", front_picture(values))]
+        rows[name] = contact_row(tiles, TILE)
     return rows
 
 

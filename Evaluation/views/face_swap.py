@@ -104,8 +104,9 @@ def _feathered(photo: np.ndarray, painted: np.ndarray, shown: np.ndarray) -> np.
 
 def _poisson(photo: np.ndarray, painted: np.ndarray, shown: np.ndarray) -> np.ndarray:
     boundary = 4                 # OpenCV solves within the mask's box, and needs pixels around it
-    wide, face = (cv2.copyMakeBorder(image, boundary, boundary, boundary, boundary, cv2.BORDER_REPLICATE) for image in (photo, painted))
-    mask = cv2.copyMakeBorder(255 * shown.astype(np.uint8), boundary, boundary, boundary, boundary, cv2.BORDER_CONSTANT)
+    sides = [boundary] * 4
+    wide, face = (cv2.copyMakeBorder(image, *sides, cv2.BORDER_REPLICATE) for image in (photo, painted))
+    mask = cv2.copyMakeBorder(255 * shown.astype(np.uint8), *sides, cv2.BORDER_CONSTANT)
     x, y, w, h = cv2.boundingRect(mask)
-    mixed = cv2.seamlessClone(face, wide, mask, (x + w // 2, y + h // 2), cv2.NORMAL_CLONE)[boundary:-boundary, boundary:-boundary]
-    return np.where(shown[..., None], mixed, photo)
+    mixed = cv2.seamlessClone(face, wide, mask, (x + w // 2, y + h // 2), cv2.NORMAL_CLONE)
+    return np.where(shown[..., None], mixed[boundary:-boundary, boundary:-boundary], photo)

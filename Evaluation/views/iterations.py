@@ -19,13 +19,13 @@ TILE = 200              # px of an image of `iteration_picture`
 
 
 class CoarseViewWriter(ViewFile):
-    """`Evaluation.views.uv_photos.ViewWriter` for coefficients: draws one view of each photo and writes it beside the face
-    as NAME_VIEW.png; "detail" also its numbers, as NAME_detail.npz. ValueError for another view.
+    """`Evaluation.views.uv_photos.ViewWriter` for coefficients: draws one view of each photo and writes it beside the
+    face as NAME_VIEW.png; "detail" also its numbers, as NAME_detail.npz. ValueError for another view.
 
     NAME_detail.npz: of a square of 256 px, float32, NaN off the face: normals and coarse_normals, those before,
     (256, 256, 3), x right, y up, z to the camera; relief (256, 256) mm, how much nearer the viewer; albedo, shading
-    (256, 256) of linear luminance; light (9,), `Dataset.rendering.shading.sh_basis`; box (4,): which square of the picture it is,
-    x, y, w, h px.
+    (256, 256) of linear luminance; light (9,), `Dataset.rendering.shading.sh_basis`; box (4,): which square of the
+    picture it is, x, y, w, h px.
     """
 
     def __init__(self, view: str, unit: RenderingUnit | None = None) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from Evaluation.metrics.locate import locate
 
-MAX_BYTES = 1 << 26       # pixels of a lifted box
+MAX_PIXELS = 1 << 26       # pixels of a lifted box
 WHITE = (255, 255, 255)
 
 
@@ -38,8 +38,9 @@ def lift(image: np.ndarray, box: Sequence[int], shape: Sequence[int]) -> np.ndar
     """
     image, (x, y, w, h), (height, width) = np.asarray(image), map(int, box), shape[:2]
     image = image if image.dtype == bool else image.astype(np.float32)
-    if image.ndim not in (2, 3) or image.size == 0 or w < 1 or h < 1 or w * h > MAX_BYTES:
-        raise ValueError(f"lift takes a map (S, S[, C]) and a box of 1 to {MAX_BYTES} px, got {image.shape} and {w}x{h}")
+    if image.ndim not in (2, 3) or image.size == 0 or w < 1 or h < 1 or w * h > MAX_PIXELS:
+        raise ValueError(f"lift takes a map (S, S[, C]) and a box of 1 to {MAX_PIXELS} px, got {image.shape} and "
+                         f"{w}x{h}")
     whole = np.full((height, width, *image.shape[2:]), False if image.dtype == bool else np.nan, image.dtype)
     left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
     if left < right and top < bottom:
