@@ -1,9 +1,8 @@
 """Evaluate a model:  python evaluate.py --data FOLDER --model RUN
 
-As in the thesis:  python evaluate.py BATCH IMAGES DATA MODEL [RESULTS]. On subject folders: one part of the subjects, or
-both checkpoints beside the thesis's numbers (--table 2). On shards: several photos of each subject beside the mean face,
-or --photos, --curve, --maps, --iterations. --compare puts all bundled networks into one table; --aflw2000 FOLDER
-evaluates landmarks. Every number is printed with its definition.
+As in the thesis:  python evaluate.py BATCH IMAGES DATA MODEL [RESULTS]. On subject folders: one part of the subjects,
+or both checkpoints beside the thesis's numbers (--table 2). On shards: several photos of each subject, or --photos,
+--curve, --maps, --iterations. --compare: all bundled networks. Every number is printed with its definition.
 """
 from __future__ import annotations
 
@@ -23,12 +22,12 @@ def pixel_table(arguments: argparse.Namespace, predictor, title: str) -> Table:
     """--maps and --iterations: dense predictions beside a constant baseline, or coefficients after each pass."""
     from Datagenerator import evaluation_data
     from Evaluation.reports.dense import dense_table, iteration_table
-    images = arguments.images or 2
+    where = arguments.data, predictor.size, arguments.images or 2
     if arguments.iterations:
-        samples = evaluation_data.iteration_samples_of(arguments.data, predictor.size, images)
-        return iteration_table(predictor.run_iterations(arguments.iterations), samples, title)
+        run = predictor.run_iterations(arguments.iterations)
+        return iteration_table(run, evaluation_data.iteration_samples_of(*where), title)
     return dense_table(lambda kind: evaluation_data.dense_targets(
-        kind, arguments.data, predictor.size, images, predictor.input_scaling, predictor.layers), predictor, title)
+        kind, *where, predictor.input_scaling, predictor.layers), predictor, title)
 
 
 def shards_table(arguments: argparse.Namespace) -> Table:
@@ -37,7 +36,7 @@ def shards_table(arguments: argparse.Namespace) -> Table:
     from Evaluation.reports.compare import compare_on
     from Evaluation.reports.subjects import curve_of_subjects, score_photos, score_subjects
     from Network.commands.compared import systems
-    surface, (model, which) = not arguments.no_surface, (arguments.model, arguments.checkpoint)
+    surface, model, which = not arguments.no_surface, arguments.model, arguments.checkpoint
     if arguments.compare:
         return compare_on(arguments.data, arguments.compare_subjects, lambda margin: systems(margin, model, which),
                           subject_set, arguments.images or 2, surface, tqdm)
@@ -67,11 +66,11 @@ def subjects_table(arguments: argparse.Namespace) -> Table:
         draw = FirstSamples(f"{arguments.figures}/{one.source.stem}_{subjects}", ordered) if arguments.figures else None
         found = predictions(one, arguments.data, subjects, draw, images=arguments.images, seed=arguments.seed,
                             batch_size=arguments.batch_size, as_published=arguments.as_published)
-        return score_batches(found, ordered, arguments.as_published, surface=not arguments.no_surface)
+        return score_batches(found, ordered, arguments.as_published, not arguments.no_surface)
     if arguments.table == 2:
         return thesis_table(scores, RunFolder(arguments.model).there(CHECKPOINTS), arguments.data)
-    return score_table(scores(arguments.subjects, arguments.checkpoint),
-                       f"{arguments.model} on the {arguments.subjects} subjects of {arguments.data}")
+    title = f"{arguments.model} on the {arguments.subjects} subjects of {arguments.data}"
+    return score_table(scores(arguments.subjects, arguments.checkpoint), title)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

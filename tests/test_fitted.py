@@ -212,7 +212,7 @@ def test_photos_without_a_face_are_skipped_by_the_demo(subject, tmp_path, monkey
     monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: empty)
     with caplog.at_level(logging.WARNING), pytest.raises(SystemExit):
         demo.main([str(photo), "-o", str(tmp_path / "face.ply")])
-    assert "no face in any of the pictures" in capsys.readouterr().err
+    assert "no face in any of the images" in capsys.readouterr().err
     assert "photo.png: no face: the network sees none; skipped" in caplog.text
     assert {file.name for file in tmp_path.iterdir()} == {"photo.png"}
 

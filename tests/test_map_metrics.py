@@ -95,7 +95,7 @@ def test_the_mean_map():
     np.testing.assert_allclose(found[1, 1], [0.4, 0.6, 2 / 3, 1 / 3], rtol=1e-6)
     np.testing.assert_allclose(found[2, 3], [0.1, 0.9, 1 / 3, 1 / 3], rtol=1e-6)
     np.testing.assert_allclose(found[0, 0], [0.3, 0.7, 0, 0], rtol=1e-6)
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="at least one image"):
         mean_map([])
 
 

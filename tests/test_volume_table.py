@@ -66,7 +66,7 @@ def test_by_hand():
     mean, places = mean_targets([(None, (np.stack([volume, half]), None, np.stack([eyes, 3 * eyes])))])
     assert mean[3, 3, 3] == 1 and mean[3, 3, 5] == 0.5 and mean[0, 0, 0] == 0
     np.testing.assert_array_equal(places, 2 * eyes)
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="at least one image"):
         mean_targets([])
 
 

@@ -14,7 +14,7 @@ from Dataset.io.images import crop_resize, read_image
 log = logging.getLogger(__name__)
 
 CACHES = ("auto", "uint8", "none")
-#: "auto" takes at most this share of the free memory; a training and a validation set leave a third to the network
+#: "auto" takes at most this fraction of the free memory; a training and a validation set leave a third to the network
 _SHARE = 3
 
 

@@ -1,4 +1,4 @@
-"""People rendered while a network trains that answers per pixel: the batches of map_dataset.py without shards."""
+"""Subjects rendered while a network trains that answers per pixel: the batches of map_dataset.py without shards."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from Dataset.synthesis.renders import RenderOptions
 @dataclass(frozen=True)
 class LiveMapConfig(Rendered, MapConfig):
     """Settings of the generator and of what it renders, with the buffers that the target needs. ValueError for a value
-    out of range. `reuse` counts the batches that show a person; he lends occluders shapes and colours in more."""
+    out of range. `reuse` counts the batches that show a subject; he lends occluders shapes and colours in more."""
 
     size: int = 0           # 0: image_size
 
     def rendering(self, **changed: Any) -> RenderOptions:
-        """What is rendered; the people have no end."""
+        """What is rendered; the subjects have no end."""
         return super().rendering(size=self.size or self.image_size, buffers=self.needed(), **changed)
 
     def uses(self) -> tuple[int, int]:
-        """A batch shows batch_size people, each in one picture."""
+        """A batch shows batch_size subjects, each in one image."""
         return self.batch_size, 1
 
     def max_subjects(self) -> int:
@@ -34,16 +34,16 @@ class LiveMapConfig(Rendered, MapConfig):
 
 @dataclass(frozen=True)
 class LiveDepthConfig(DepthConfig, LiveMapConfig):
-    """`LiveMapConfig` with the defaults of `DepthConfig`; few people: a batch is one picture, which is large."""
+    """`LiveMapConfig` with the defaults of `DepthConfig`; few subjects: a batch is one image, which is large."""
 
     window: int = 64
 
 
 class LiveMapSequence(MapSequence):
-    """A MapSequence whose people are a window that moves from batch to batch, rendered ahead of it."""
+    """A MapSequence whose subjects are a window that moves from batch to batch, rendered ahead of it."""
 
     def draw(self, epoch: int, index: int) -> Draw:
-        """As `MapSequence.draw`, of the window's people."""
+        """As `MapSequence.draw`, of the window's subjects."""
         drawn = super().draw(epoch, index)      # of places in the window
         return drawn._replace(subjects=drawn.subjects + self.config.subjects(epoch, index).start)
 

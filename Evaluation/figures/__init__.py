@@ -1,1 +1,1 @@
-"""Pictures: plots, splats, wireframes, overlays, the images of an epoch."""
+"""Images: plots, splats, wireframes, overlays, the images of an epoch."""

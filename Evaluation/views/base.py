@@ -1,4 +1,4 @@
-"""The picture of a view, drawn photo by photo and written beside a face."""
+"""The image of a view, drawn photo by photo and written beside a face."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -17,7 +17,7 @@ class ViewFile:
     missing = "no view was drawn yet"       # what is said where there is none
 
     def draw_in(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray, reading: Any) -> np.ndarray:
-        """`draw` of photo and reading; where a view is drawn into the whole picture (H, W, 3) uint8 BGR, of which the
+        """`draw` of photo and reading; where a view is drawn into the whole image (H, W, 3) uint8 BGR, of which the
         network saw the box (x, y, w, h), that. -> the view."""
         return self.draw(photo, reading)
 
@@ -35,7 +35,7 @@ class ViewFile:
         return path.with_name(f"{path.stem}_{self.view}.png")
 
     def beside(self, path: Path) -> list[Path]:
-        """What `write` writes beside the picture: the view's numbers, where it has some."""
+        """What `write` writes beside the image: the view's numbers, where it has some."""
         return []
 
     def write(self, path: Path) -> Path:

@@ -67,7 +67,7 @@ class PhotoOutput:
         """The end of the photos -> the files' paths. written: every face was written already; else the one face is
         written now. ValueError where no photo showed a face, or no view was drawn."""
         if not self.count:
-            raise ValueError("no face in any of the pictures")
+            raise ValueError("no face in any of the images")
         if self._viewer:
             self._viewer.file.require()
         return [] if written else self.write(numbered=False)

@@ -1,4 +1,4 @@
-"""The pictures of an epoch, in the run folder: RUN/epochs/NNNN/NAME.jpg, for the page of Evaluation/web/viewer.py.
+"""The images of an epoch, in the run folder: RUN/epochs/NNNN/NAME.jpg, for the page of Evaluation/web/viewer.py.
 
 Any network's: whatever draws them hands over (H, W, 3) uint8 BGR; `batch_pictures` draws what networks here give.
 """
@@ -20,11 +20,11 @@ from Evaluation.figures.splat import Frame, render_cloud
 from Evaluation.views.volume import front_picture, outline
 
 log = logging.getLogger(__name__)
-MAX_NAMES, MAX_SIDE = 32, 1024      # pictures of an epoch; pixels
+MAX_NAMES, MAX_SIDE = 32, 1024      # images of an epoch; pixels
 QUALITY = 85                        # of JPEG
 TILE = 192                          # pixels of one view
 UNSAID = ("eroded",)                # of a batch's maps: what weighs the loss and is no network's output
-DOUBT = 0.1                         # of the atlas's side: a doubt that is drawn white
+DOUBT = 0.1                         # of the UV square's side: a doubt that is drawn white
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
 
 
@@ -36,10 +36,10 @@ def save_epoch_images(run: str | os.PathLike[str], epoch: int, images: Mapping[s
     ValueError, before anything is written, for more than 32 of them or a name that is no plain file name.
     """
     if epoch < 0 or len(images) > MAX_NAMES:
-        raise ValueError(f"{run}: an epoch, from 0 on, has at most {MAX_NAMES} pictures, got {len(images)} of {epoch}")
+        raise ValueError(f"{run}: an epoch, from 0 on, has at most {MAX_NAMES} images, got {len(images)} of {epoch}")
     for name in images:
         if not NAME.fullmatch(name):
-            raise ValueError(f"{run}: a picture's name has 1 to 64 letters, digits, '.', '_', '-' or spaces, "
+            raise ValueError(f"{run}: a image's name has 1 to 64 letters, digits, '.', '_', '-' or spaces, "
                              f"got {name!r}")
     paths = []
     for name, image in images.items():
@@ -53,7 +53,7 @@ def save_epoch_images(run: str | os.PathLike[str], epoch: int, images: Mapping[s
 
 
 class EpochImages:
-    """A hook for the trainer: after an epoch, saves what `pictures()` gives. A picture that fails is logged: it never
+    """A hook for the trainer: after an epoch, saves what `pictures()` gives. A image that fails is logged: it never
     ends a training. `every`: of so many epochs one."""
 
     def __init__(self, run: str | os.PathLike[str], pictures: Callable[[], Mapping[str, np.ndarray]],
@@ -67,17 +67,17 @@ class EpochImages:
             return
         try:
             save_epoch_images(self._run, epoch, self._pictures())
-        except Exception as error:      # cv2's and TensorFlow's errors, too: a picture is not worth a training
-            log.warning("no pictures of epoch %d: %s: %s", epoch, type(error).__name__, error)
+        except Exception as error:      # cv2's and TensorFlow's errors, too: a image is not worth a training
+            log.warning("no images of epoch %d: %s: %s", epoch, type(error).__name__, error)
 
 
 def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[str, np.ndarray]:
-    """Pictures of the first `count` samples of a batch, for any network: those of `epoch_pictures` where it gives
+    """Images of the first `count` samples of a batch, for any network: those of `epoch_pictures` where it gives
     points, of `map_pictures` where it gives maps, of `volume_pictures` where it gives volumes, of `place_pictures`
     where it ends at places.
 
-    batch   (images, truths) as the training's loader gives them: images BGR in [0, 1]; truths (B, N, 3), or a dict with
-            such "points", or a dict of maps (B, H, W, C)
+    batch   (images, targets) as the training's loader gives them: images BGR in [0, 1]; targets (B, N, 3), or a dict
+            with such "points", or a dict of maps (B, H, W, C)
     output  what the network makes of the images: (B, N, 3), a dict with "points", or (B, H, W, C) whose channels are
             the truth's maps (not those in UNSAID), as many as there are, in their order; where uv is one of them, two
             more channels are the log-variance of u and v
@@ -138,7 +138,7 @@ def volume_pictures(images: np.ndarray, logits: np.ndarray, targets: np.ndarray,
     """A row for each sample of a network that gives volumes: the input with the outline of what the prediction fills,
     then the front surface of truth and prediction, lit.
 
-    images (B, S, S, 3) BGR in [0, 1]; logits and truths (B, S, S, D) -> name: (212, 576, 3) uint8 BGR.
+    images (B, S, S, 3) BGR in [0, 1]; logits and targets (B, S, S, D) -> name: (212, 576, 3) uint8 BGR.
     """
     rows = {}
     for image, said, true, name in zip(images, logits, targets, names):
@@ -153,7 +153,7 @@ def epoch_pictures(images: np.ndarray, predictions: np.ndarray, targets: np.ndar
                    ) -> dict[str, np.ndarray]:
     """A row for each sample of a network that gives points: input, truth and prediction from two sides.
 
-    images (B, T, S, S, 3) BGR, uint8 or float in [0, 1] (the last of T is shown); predictions (B, N, 3) and truths
+    images (B, T, S, S, 3) BGR, uint8 or float in [0, 1] (the last of T is shown); predictions (B, N, 3) and targets
     (B, M, 3) in one frame, drawn at the truth's place and scale -> name: (212, 960, 3) uint8 BGR.
     """
     rows = {}
@@ -170,8 +170,8 @@ def place_pictures(images: np.ndarray, predictions: np.ndarray, targets: np.ndar
                    ) -> dict[str, np.ndarray]:
     """A row for each sample of a network that ends at places: the last input, and on it where the face's places lie.
 
-    images (B, T, S, S, 3) BGR; predictions and truths (B, T, K, 2) in sides of the crop -> name: (212, 576, 3) uint8
-    BGR.
+    images (B, T, S, S, 3) BGR; predictions and targets (B, T, K, 2) in normalised coordinates of the crop -> name:
+    (212, 576, 3) uint8 BGR.
     """
     rows = {}
     for photos, found, true, name in zip(images, predictions, targets, names):
@@ -187,7 +187,7 @@ def place_pictures(images: np.ndarray, predictions: np.ndarray, targets: np.ndar
 
 def coefficient_tiles(images: np.ndarray, found: np.ndarray, truth: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """Of one sample of training: the image, the normals of the estimate that the network was given, if any, (S, S, 9)
-    or (S, S, 3) in [0, 1], and those of the target and of its answer, (290,) each -> named pictures (S, S, 3), BGR in
+    or (S, S, 3) in [0, 1], and those of the target and of its answer, (290,) each -> named images (S, S, 3), BGR in
     [0, 1]."""
     unit, size = built_in_unit(), len(images)
     estimate = [("estimate", images[..., :5:-1])] if images.shape[-1] > 3 else []

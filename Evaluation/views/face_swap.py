@@ -1,7 +1,7 @@
 """One photo's face in another photo, by their UV maps (Ronkainen 2017, 4.5.1: named as future work, not tried there).
 
-The first photo's face is laid out in the atlas (inverse texture projection, 3.8.2), what it does not show is taken from
-its other half, its colours are brought to those of the second photo's face, and it is drawn where the second photo
+The first photo's face is laid out in the UV square (inverse texture projection, 3.8.2), what it does not show is taken
+from its other half, its colours are brought to those of the second photo's face, and it is drawn where the second photo
 shows the same places (texture projection, 3.8.1) and nothing stands before them. Shape, pose and expression stay the
 second photo's: only the surface is another's.
 """
@@ -21,12 +21,12 @@ SIZE = 256              # texels a side; a map of 128 px knows no more
 _SHOWN = 0.05           # pixels on a texel from which on it is shown
 _GAP = 5                # texels: what lies between pixels
 _FEW = 64               # texels in common: with fewer each face is described by all of its own
-_SOFT = 1 / 24          # of the atlas's side: width of the seam between what is seen and what is mirrored
+_SOFT = 1 / 24          # of the UV square's side: width of the seam between what is seen and what is mirrored
 _FEATHER = 1 / 20       # of the face's height in the photo: width of its rim
 
 
 class Face(NamedTuple):
-    """photo (H, W, 3) uint8 BGR; uv (H, W, 2) float32, the place of the atlas that a pixel shows, NaN off the face;
+    """photo (H, W, 3) uint8 BGR; uv (H, W, 2) float32, the place of the UV square that a pixel shows, NaN off the face;
     where (H, W) bool, the pixels of the face before which nothing stands, None: all of it."""
 
     photo: np.ndarray
@@ -61,11 +61,11 @@ def swap_face(source: Face, target: Face, size: int = SIZE, colours: str = "lab"
 
 def completed(seen: Unprojected) -> np.ndarray:
     """The texture (n, n, 3) uint8 without gaps: what the photo does not show is the other half's mirror image (u ->
-    1 - u: the atlas is symmetric), and what neither half shows goes on smoothly."""
+    1 - u: the UV square is symmetric), and what neither half shows goes on smoothly."""
     known = seen.weights > _SHOWN
     closed = cv2.morphologyEx(known.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((_GAP, _GAP), np.uint8)) > 0
     colours = push_pull(seen.texture.astype(np.float32), known.astype(np.float32))
-    boundary = np.pad(closed, 1, constant_values=True)       # the atlas's border is no seam
+    boundary = np.pad(closed, 1, constant_values=True)       # the UV square's border is no seam
     far = cv2.distanceTransform(boundary.astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     share = np.clip(far / np.clip(far[:, ::-1], 1e-6, _SOFT * len(known)), 0, 1)    # a soft seam to a better half
     share = np.where(closed[:, ::-1], share, closed)

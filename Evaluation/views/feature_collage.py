@@ -1,4 +1,4 @@
-"""Collages of feature maps: each channel of a layer a small picture (Ronkainen 2017, 4.5.2)."""
+"""Collages of feature maps: each channel of a layer a small image (Ronkainen 2017, 4.5.2)."""
 from __future__ import annotations
 
 import os

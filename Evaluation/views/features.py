@@ -26,7 +26,7 @@ class FeatureViewWriter(ViewFile):
         self.reset()
 
     def reset(self) -> None:
-        """Forget the photos: the next one is another person's."""
+        """Forget the photos: the next one is another subject's."""
         self.picture: np.ndarray | None = None
         self._layers: Mapping[str, np.ndarray] = {}
 
@@ -43,7 +43,7 @@ class FeatureViewWriter(ViewFile):
         return collage_files(self.target(path).with_suffix(""), self._layers)
 
     def write(self, path: Path) -> Path:
-        """The picture, and the layers `beside` it -> the picture's path. ValueError before there is one."""
+        """The image, and the layers `beside` it -> the image's path. ValueError before there is one."""
         written = super().write(path)
         write_collages(written.with_suffix(""), self._layers)
         return written

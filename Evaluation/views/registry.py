@@ -31,7 +31,7 @@ class Viewer(NamedTuple):
     reading: Callable[[], Any]
 
     def draw(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray) -> None:
-        """The view of the last photo: its picture (H, W, 3) uint8 BGR, the box (x, y, w, h) that the network saw, and
+        """The view of the last photo: its image (H, W, 3) uint8 BGR, the box (x, y, w, h) that the network saw, and
         that square, finer (P, P, 3)."""
         self.file.draw_in(whole, box, photo, self.reading())
 

@@ -1,10 +1,10 @@
-"""What a UV map shows: four pictures of a photo and its map (Ronkainen 2017, 3.8).
+"""What a UV map shows: four images of a photo and its map (Ronkainen 2017, 3.8).
 
-A map says for each pixel of the photo which place of the atlas it shows: (H, W, 2) float32 u, v (docs/conventions.md),
-NaN off the face. `lift` makes one from a network's map of a crop. Everything works on the face's box only and is
-written for the processor's vectors; tests/test_uv_views.py has slow twins.
+A map says for each pixel of the photo which place of the UV square it shows: (H, W, 2) float32 u, v
+(docs/conventions.md), NaN off the face. `lift` makes one from a network's map of a crop. Everything works on the face's
+box only and is written for the processor's vectors; tests/test_uv_views.py has slow twins.
 
-The paper's texture projection and grid lines draw on a picture of twice the side and average down, so do these. Its
+The paper's texture projection and grid lines draw on a image of twice the side and average down, so do these. Its
 grid points add each point's share to the three pixels around it; here they are discs at the same place.
 """
 from __future__ import annotations
@@ -21,8 +21,8 @@ WHITE = (255, 255, 255)
 
 
 class Unprojected(NamedTuple):
-    """texture (n, n, 3) uint8 BGR in the atlas's square, 0 where nothing fell; weights (n, n) float32, the pixels that
-    fell on each texel."""
+    """texture (n, n, 3) uint8 BGR in the UV square's square, 0 where nothing fell; weights (n, n) float32, the pixels
+    that fell on each texel."""
 
     texture: np.ndarray
     weights: np.ndarray
@@ -51,7 +51,7 @@ def lift(image: np.ndarray, box: Sequence[int], shape: Sequence[int]) -> np.ndar
 
 def project_texture(photo: np.ndarray, uv: np.ndarray, texture: np.ndarray, where: np.ndarray | None = None,
                     opacity: float = 1.0) -> np.ndarray:
-    """3.8.1: the photo (H, W, 3) uint8 BGR with a texture (h, w, 3) uint8 of the atlas on the face, unlit.
+    """3.8.1: the photo (H, W, 3) uint8 BGR with a texture (h, w, 3) uint8 of the UV square on the face, unlit.
 
     uv     (H, W, 2) float32, NaN off the face; where: (H, W) bool, the pixels to draw on, e.g. those in front of which
            nothing stands; None: the whole face. No face: a copy of the photo. ValueError for shapes that disagree.
@@ -70,7 +70,7 @@ def project_texture(photo: np.ndarray, uv: np.ndarray, texture: np.ndarray, wher
 def grid_lines(photo: np.ndarray, uv: np.ndarray, density: int = 16, width: float = 0.12,
                colour: tuple[int, int, int] = WHITE, where: np.ndarray | None = None, opacity: float = 1.0
                ) -> np.ndarray:
-    """3.8.3: the photo with the lines u = k / density and v = k / density of the atlas on the face; arguments as
+    """3.8.3: the photo with the lines u = k / density and v = k / density of the UV square on the face; arguments as
     `project_texture`. width: of a line, in cells. ValueError for a density below 1."""
     _check_density(density)
 
@@ -84,8 +84,8 @@ def grid_lines(photo: np.ndarray, uv: np.ndarray, density: int = 16, width: floa
 
 
 def unproject(photo: np.ndarray, uv: np.ndarray, size: int = 256, where: np.ndarray | None = None) -> Unprojected:
-    """3.8.2: the face's pixels in the atlas's square of `size` texels a side, each spread over the four texels around
-    its place; arguments as `project_texture`."""
+    """3.8.2: the face's pixels in the UV square's square of `size` texels a side, each spread over the four texels
+    around its place; arguments as `project_texture`."""
     mean = TextureMean(size)
     mean.add(photo, uv, where)
     return mean.texture()
@@ -131,8 +131,8 @@ class TextureMean:
 
 def grid_points(photo: np.ndarray, uv: np.ndarray, density: int = 16, radius: float = 1.5,
                 colour: tuple[int, int, int] = WHITE, where: np.ndarray | None = None) -> np.ndarray:
-    """3.8.4: the photo with a disc at each place (i / density, j / density) of the atlas that it shows; arguments as
-    `project_texture`. radius: px. ValueError for a density below 1."""
+    """3.8.4: the photo with a disc at each place (i / density, j / density) of the UV square that it shows; arguments
+    as `project_texture`. radius: px. ValueError for a density below 1."""
     _check_density(density)
     drawn, face = photo.copy(), _face(photo, uv, where)
     if face is None:

@@ -1,4 +1,4 @@
-"""Pictures of volumes: the surface that a viewer sees, lit, and the volume's outline over the photo."""
+"""Images of volumes: the surface that a viewer sees, lit, and the volume's outline over the photo."""
 from __future__ import annotations
 
 import cv2
