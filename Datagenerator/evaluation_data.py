@@ -27,8 +27,8 @@ _BATCH = 16
 
 def evaluation_config(trained: dict[str, Any], *, images: int | None, image_size: int, points: int, batch_size: int,
                       seed: int, as_published: bool) -> DataConfig:
-    """How subject folders are read to evaluate a model: as in its training, by the run's config.json `trained`, but each
-    subject once; with `as_published` as often as there.
+    """How subject folders are read to evaluate a model: as in its training, by the run's config.json `trained`, but
+    each subject once; with `as_published` as often as there.
 
     images   of a sample; None: as in training
     """
@@ -42,7 +42,7 @@ def evaluation_config(trained: dict[str, Any], *, images: int | None, image_size
 def depths_of(folder: str | Path, size: int, images: int, scaling: str = "unit") -> Batches:
     """Batches (images (B, S, S, 3), {"depth": (B, S, S, 1)}) as a network is trained on, nothing changed: of shards the
     first `images` images of everybody, of photos with depth images those that test; where it is known how many mm
-    a image shows from side to side, "side" says it, too.
+    an image shows from side to side, "side" says it, too.
 
     ValueError for more images than there are, and for a folder that is neither.
     """
@@ -69,7 +69,7 @@ def depths_of(folder: str | Path, size: int, images: int, scaling: str = "unit")
 
 def volumes_of(folder: str | Path, size: int, layers: int, images: int) -> Solids:
     """Batches (images (B, S, S, 3), (volumes (B, S, S, D), faces (B, 16384, 3), landmarks (B, 68, 3))) of everybody's
-    first `images` images in a folder of shards; the face that a image shows, hidden parts too, and its landmarks,
+    first `images` images in a folder of shards; the face that an image shows, hidden parts too, and its landmarks,
     in voxel coordinates. ValueError for what is none, and for more images than there are."""
     shards, model = _with_pictures(folder, images), load_face_model()
     config = VolumeConfig(image_size=size, layers=layers)

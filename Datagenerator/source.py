@@ -169,7 +169,7 @@ def shards_of(settings: RenderOptions) -> dict[str, Any]:
 
 
 class SubjectSet(NamedTuple):
-    """Shards for evaluation: `images(p)` gives subject p's images (T, S, S, 3) uint8 BGR; `count` is T; `truths`
+    """Shards for evaluation: `images(p)` gives subject p's images (T, S, S, 3) uint8 BGR; `count` is T; `targets`
     (P, N, 3) float32 neutral grids in the unit sphere, each brought onto `constant` (N, 3), the mean face, by a
     similarity, as in training; `digest` (hex) of who they are; `seed` of the shards; `in_photo(p, k)`: of subject p's
     image k the face with its expression as an ordered grid (N, 3) float32 mm, head frame, and which of its points the
@@ -230,7 +230,7 @@ def subject_set(folder: str | Path, size: int, points: int) -> SubjectSet:
 
 
 def shown_points(uv: np.ndarray, seen: np.ndarray, side: int) -> np.ndarray:
-    """Which points of an ordered grid of side x side a image shows, (side^2,) bool: uv (S, S, 2), where `seen` (S, S)
+    """Which points of an ordered grid of side x side an image shows, (side^2,) bool: uv (S, S, 2), where `seen` (S, S)
     says that nothing stands before the face. Points between those of neighbouring pixels are shown, too, unless the
     face is so steep there that they lie more than GAP points apart."""
     keypoints = uv[np.asarray(seen) > 0.5].astype(np.float64)

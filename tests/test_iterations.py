@@ -61,7 +61,7 @@ def test_the_table_halves_where_the_network_goes_halfway():
 
 
 def test_no_picture_is_an_error():
-    with pytest.raises(ValueError, match="there is no picture"):
+    with pytest.raises(ValueError, match="at least one image is needed"):
         iteration_table(run, [], "none")
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from Datagenerator.augmentation import occluders
 
-REFERENCE = 128         # lengths in pixels are for a image of this side and grow with it
+REFERENCE = 128         # lengths in pixels are for an image of this side and grow with it
 _NOISE_SD = 24.0        # of the precomputed noise, in grey levels: +-127 is then more than five of them
 _NOISE_LENGTH = 1 << 21
 

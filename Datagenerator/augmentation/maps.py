@@ -1,4 +1,4 @@
-"""Augmentation of a image and the per-pixel maps that belong to it: pure functions (sample, rng) -> sample.
+"""Augmentation of an image and the per-pixel maps that belong to it: pure functions (sample, rng) -> sample.
 
 Ronkainen 2017, section 3.6: quarter turns (off by default, as in the paper's final run), occluders that multiply the
 visible mask, then exposure, gamma, channel shuffle, noise that fades to nothing in training, all in floating point,

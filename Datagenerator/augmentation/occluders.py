@@ -1,6 +1,6 @@
 """Things in front of a face: noise blobs, hand-like blobs, bars (Ronkainen 2017, section 3.6; drawn, not photographed).
 
-Each function returns a `Layer` for `augment.occlude` to lay over a image. Rectangles alone taught Ronkainen's network
+Each function returns a `Layer` for `augment.occlude` to lay over an image. Rectangles alone taught Ronkainen's network
 that obstructions are rectangles; what helped were shapes from one crop coloured by another, independent one. He repeats
 the threshold until the covered share falls into a range: so does `crops`; for `blob` the threshold is the quantile that
 gives the wanted share at once.
@@ -72,7 +72,7 @@ def random_crop(plane: np.ndarray, shape: tuple[int, int], rng: np.random.Genera
 
 
 def blob(shape: tuple[int, int], share: float, rng: np.random.Generator, other: np.ndarray | None = None) -> Layer:
-    """Thresholded smooth noise over `share` in [0, 1] of a image of `shape` (H, W), with an edge that may be soft.
+    """Thresholded smooth noise over `share` in [0, 1] of an image of `shape` (H, W), with an edge that may be soft.
 
     Filled with one colour, with smooth noise, or with a crop of `other` (h, w, 3) uint8, drawn independently of the
     shape.
@@ -99,7 +99,7 @@ def blob(shape: tuple[int, int], share: float, rng: np.random.Generator, other: 
 
 def crops(shape: tuple[int, int], cover: tuple[float, float], rng: np.random.Generator, first: np.ndarray,
           second: np.ndarray, tries: int = 12) -> Layer | None:
-    """One image's crop thresholded, over a share within `cover` of a image of `shape` (H, W), in the colours of an
+    """One image's crop thresholded, over a share within `cover` of an image of `shape` (H, W), in the colours of an
     independent crop of another image; both (h, w, 3) uint8 BGR and turned by any angle, as published.
 
     A channel, a level and a crop are drawn anew until the share (alpha > 1/2) fits; None after `tries` times. The edge

@@ -100,7 +100,7 @@ class LiveSubjects:
     `Dataset.synthesis.shards.Shards` that a ShardSequence or a MapSequence needs. A subject's place is his number, and
     there is no last one. Thread-safe.
 
-    settings  of the rendering; its `people` is no bound
+    settings  of the rendering; its `subjects` is ignored
     held_out  the numbers below stay in memory once they are rendered
     keep      of the others, those who were last asked for stay: so many at most, whatever is asked for
     workers   processes, one thread each
@@ -234,7 +234,7 @@ def open_subjects(config: Rendered, workers: int | None = None) -> tuple[LiveSub
 
 def open_live(config: LiveConfig, workers: int | None = None, model: FaceModel | None = None
               ) -> tuple[LiveSequence, ShardSequence]:
-    """(training, validation), both of one LivePeople of `open_people`, whose `close` ends the processes."""
+    """(training, validation), both of one `LiveSubjects`, whose `close` ends the processes."""
     subjects, held_out = open_subjects(config, workers)
     try:
         targets = targets_on_template(config.points, model or load_face_model())

@@ -57,7 +57,7 @@ class LiveMapSequence(MapSequence):
 
 
 def open_live_maps(config: LiveMapConfig, workers: int | None = None) -> tuple[LiveMapSequence, MapSequence]:
-    """(training, validation), both of one LivePeople of `open_people`, whose `close` ends the processes."""
+    """(training, validation), both of one `LiveSubjects`, whose `close` ends the processes."""
     subjects, held_out = open_subjects(config, workers)
     try:
         return (LiveMapSequence(subjects, np.arange(config.window), config, True),

@@ -162,7 +162,7 @@ def iteration_samples(shards: Shards, size: int, subjects: int, pictures: int = 
 
 
 def stretched(image: np.ndarray, size: int) -> np.ndarray:
-    """A image (P, P, 3) uint8 as the network gets it: (size, size, 3) float32, stretched to [0, 1]."""
+    """An image (P, P, 3) uint8 as the network gets it: (size, size, 3) float32, stretched to [0, 1]."""
     if len(image) != size:
         image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
     return cv2.normalize(image, None, 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)

@@ -177,7 +177,7 @@ class PointSequence(ShardSequence):
 
 
 def mirror(sample: Sample) -> Sample:
-    """A image left for right; its places keep their meaning: column c of the grid becomes column 15 - c."""
+    """An image left for right; its places keep their meaning: column c of the grid becomes column 15 - c."""
     points = sample.points * (-1, 1) + (sample.image.shape[1], 0)
 
     def turned(array: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from Dataset.synthesis.shards import Shards, open_shards
 TARGETS = {"uv": ("uv", "mask", "visible_mask"), "depth": ("depth", "visible_mask")}        # -> the buffers they need
 EXTRAS = {"depth": ("depth",), "landmarks": (), "pose": ()}                         # of uv, likewise
 ASIDES = {"landmarks": (68, 2), "pose": (6,)}       # of these what is no map: its shape
-_STRIP = 1 / 5          # of the side: a narrower strip beside a face does not fill a image
+_STRIP = 1 / 5          # of the side: a narrower strip beside a face does not fill an image
 _JITTER = {"scale": (0.85, 1.2), "shift": 0.08, "rotation": 12.0}       # crop-scale augmentation of uv
 
 
@@ -199,7 +199,7 @@ class MapSequence(PictureSequence):
             found["landmarks"] = there * (keypoints @ linear.T + sample.motion[:, 2]) / self.config.image_size
         if "pose" in self.config.extras:
             rotation = rotation_from_euler(*self._picture("pose", subject, image)[:3].astype(float))[:2]
-            upright = np.diag([1, -1]) @ linear @ np.diag([1, -1])          # rows of a image run down
+            upright = np.diag([1, -1]) @ linear @ np.diag([1, -1])          # rows of an image run down
             found["pose"] = there * (upright / np.sqrt(abs(np.linalg.det(linear))) @ rotation).ravel()
         return found
 
@@ -253,7 +253,7 @@ class MapSequence(PictureSequence):
 
 
 def without_face(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A image (S, S, 3) uint8 BGR like `image` in size without a face: half of them what lies beside the face, above
+    """An image (S, S, 3) uint8 BGR like `image` in size without a face: half of them what lies beside the face, above
     or below it (hair, ears, neck, clothes, background), drawn out; the others, and where nothing is, clutter."""
     size = len(image)
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))

@@ -66,7 +66,7 @@ class VolumeConfig:
 
 
 class Motion(NamedTuple):
-    """What moves a image and its volume: pixels p -> matrix @ p + shift (px), z -> D / 2 + factor (z - D / 2);
+    """What moves an image and its volume: pixels p -> matrix @ p + shift (px), z -> D / 2 + factor (z - D / 2);
     mirrored: the matrix holds a reflection."""
 
     matrix: np.ndarray
@@ -90,7 +90,7 @@ def draw_motion(rng: np.random.Generator, config: VolumeConfig) -> Motion:
 
 
 def move_image(image: np.ndarray, motion: Motion) -> np.ndarray:
-    """A image (S, S, 3), bilinear; its border is continued."""
+    """An image (S, S, 3), bilinear; its border is continued."""
     half = np.array([0.5, 0.5])         # OpenCV puts the first pixel's centre at (0, 0), we at (0.5, 0.5)
     matrix = np.column_stack([motion.matrix, motion.shift + motion.matrix @ half - half])
     return cv2.warpAffine(image, matrix, image.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -164,7 +164,7 @@ class VolumeSequence(PictureSequence):
         return self._stacked(subjects[rows], images[rows], seeds[rows], min(1.0, epoch / self.config.fade_epochs))
 
     def of(self, subjects: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The images `images` (B,) of `people` (B,) as they were rendered, as `batch` gives them. ValueError of a
+        """The images `images` (B,) of `subjects` (B,) as they were rendered, as `batch` gives them. ValueError of a
         sequence for training, which changes them."""
         if self.training:
             raise ValueError("images as they were rendered are of a sequence that is not for training")
@@ -183,12 +183,12 @@ class VolumeSequence(PictureSequence):
         return x, y
 
     def truth(self, subject: int, image: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of a image as it was rendered, at this config's size: the solid's vertices (K, 3) in voxel coordinates, and
+        """Of an image as it was rendered, at this config's size: the solid's vertices (K, 3) in voxel coordinates, and
         the 68 landmarks (68, 2), px."""
         return self._truth(self._faces(np.array([subject]), np.array([image]))[0], subject, image)
 
     def head(self, subject: int, image: int) -> tuple[np.ndarray, Frame]:
-        """Who is in a image, (V, 3) mm in the camera's world, and where the volume stands, as it was rendered."""
+        """Who is in an image, (V, 3) mm in the camera's world, and where the volume stands, as it was rendered."""
         head, _, frame = self._posed(self._faces(np.array([subject]), np.array([image]))[0], subject, image)
         return head, frame
 

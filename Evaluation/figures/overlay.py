@@ -1,6 +1,6 @@
 """Faces drawn over the frames of a video: the shaded surface where a network sees it, the frame shows through it.
 
-Endrawis 2018, section 4, judges his videos by such images. It must cost a few milliseconds, so a face is drawn in a
+Endrawis 2018, section 4, evaluates videos by such images. To cost only a few milliseconds, a face is drawn in a
 small square and enlarged: its shading is smooth, and only its outline grows a little soft.
 """
 from __future__ import annotations

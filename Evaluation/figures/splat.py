@@ -1,7 +1,7 @@
-"""A cloud as a shaded image: every point a small disc in its surface's plane, z-buffered, lit from above the camera.
+"""A point cloud as a shaded image: each point is a disc tangent to its surface, z-buffered, lit from above the camera.
 
 Surfel splatting after Pfister et al. 2000 in a simple two-pass form: depth first, then the blend of what lies in front.
-Seen orthographically. For images of results only, never for training images. Numpy, scipy and OpenCV; no display.
+Seen orthographically. For figures only, not for training images. Numpy, scipy and OpenCV; no display.
 """
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_RADIUS = 12                 # pixels: a sparse cloud shows as dots, not as p
 
 
 class Frame(NamedTuple):
-    """What part of space a image shows: centre (3,), and half the side of the square it spans."""
+    """What part of space an image shows: centre (3,), and half the side of the square it spans."""
 
     centre: np.ndarray
     half: float

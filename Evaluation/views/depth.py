@@ -1,5 +1,5 @@
-"""What became of a depth map, side by side, as the paper's figure 9 shows it (Baby et al. 2020): photo, depth, coloured
-cloud, wireframe, surface."""
+"""A depth map and the surfaces made of it, side by side, as the paper's figure 9 shows it (Baby et al. 2020): photo,
+depth, coloured cloud, wireframe, surface."""
 from __future__ import annotations
 
 from typing import Protocol

@@ -22,7 +22,7 @@ _SHOWN = 0.05           # pixels on a texel from which on it is shown
 _GAP = 5                # texels: what lies between pixels
 _FEW = 64               # texels in common: with fewer each face is described by all of its own
 _SOFT = 1 / 24          # of the UV square's side: width of the seam between what is seen and what is mirrored
-_FEATHER = 1 / 20       # of the face's height in the photo: width of its rim
+_FEATHER = 1 / 20       # of the face's height in the photo: width of its soft boundary
 
 
 class Face(NamedTuple):
@@ -38,10 +38,10 @@ def swap_face(source: Face, target: Face, size: int = SIZE, colours: str = "lab"
               ) -> np.ndarray:
     """The target's photo with the source's face, (H, W, 3) uint8 BGR; off the target's visible face it is unchanged.
 
-    colours  lab: mean and spread of L, a and b of the target's face, over the places that both photos show (Reinhard et
-             al. 2001, in CIE Lab); none: the source's own
-    blend    feather: a soft rim inwards; poisson: the target's light goes on across the rim (Perez et al. 2003), and
-             the face's own level is lost
+    colours  lab: mean and standard deviation of L, a and b of the target's face, over the places that both photos show
+             (Reinhard et al. 2001, in CIE Lab); none: the source's own
+    blend    feather: a soft boundary inwards; poisson: the target's light continues across the boundary (Perez et al.
+             2003), and the face's own level is lost
     ValueError for a photo without a face, an unknown choice, and shapes that disagree.
     """
     for name, value, allowed in (("colours", colours, COLOURS), ("blend", blend, BLENDS)):
@@ -67,16 +67,16 @@ def completed(seen: Unprojected) -> np.ndarray:
     colours = push_pull(seen.texture.astype(np.float32), known.astype(np.float32))
     boundary = np.pad(closed, 1, constant_values=True)       # the UV square's border is no seam
     far = cv2.distanceTransform(boundary.astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    share = np.clip(far / np.clip(far[:, ::-1], 1e-6, _SOFT * len(known)), 0, 1)    # a soft seam to a better half
-    share = np.where(closed[:, ::-1], share, closed)
-    weight = (closed | closed[:, ::-1]).astype(np.float32)
-    mixed = (colours * share[..., None] + colours[:, ::-1] * (1 - share[..., None])).astype(np.float32)
-    return np.rint(np.clip(push_pull(mixed, weight), 0, 255)).astype(np.uint8)
+    weight = np.clip(far / np.clip(far[:, ::-1], 1e-6, _SOFT * len(known)), 0, 1)    # a soft seam to a better half
+    weight = np.where(closed[:, ::-1], weight, closed)
+    known = (closed | closed[:, ::-1]).astype(np.float32)
+    mixed = (colours * weight[..., None] + colours[:, ::-1] * (1 - weight[..., None])).astype(np.float32)
+    return np.rint(np.clip(push_pull(mixed, known), 0, 255)).astype(np.uint8)
 
 
 def matched(texture: np.ndarray, theirs: Unprojected, own: Unprojected) -> np.ndarray:
-    """A texture (n, n, 3) uint8 with the mean and spread of `own` in CIE Lab, both over the texels that `theirs` and
-    `own` show."""
+    """A texture (n, n, 3) uint8 with the mean and standard deviation of `own` in CIE Lab, both over the texels that
+    `theirs` and `own` show."""
     both = (theirs.weights > _SHOWN) & (own.weights > _SHOWN)
     few = both.sum() < _FEW
     one, other = ((seen.texture[seen.weights > _SHOWN] if few else seen.texture[both]) for seen in (theirs, own))
@@ -95,7 +95,7 @@ def _lab(colours: np.ndarray) -> np.ndarray:
 def _feathered(photo: np.ndarray, painted: np.ndarray, shown: np.ndarray) -> np.ndarray:
     inside = shown.astype(np.uint8)
     width = max(1.0, _FEATHER * cv2.boundingRect(inside)[3])
-    if shown.all():         # no rim to measure from
+    if shown.all():         # no boundary to measure from
         return painted
     away = cv2.distanceTransform(inside, cv2.DIST_L2, 5)
     alpha = np.clip(away / width, 0, 1)[..., None]

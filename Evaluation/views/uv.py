@@ -1,11 +1,11 @@
-"""What a UV map shows: four images of a photo and its map (Ronkainen 2017, 3.8).
+"""Four visualisations of a photo and its UV map (Ronkainen 2017, 3.8).
 
-A map says for each pixel of the photo which place of the UV square it shows: (H, W, 2) float32 u, v
-(docs/conventions.md), NaN off the face. `lift` makes one from a network's map of a crop. Everything works on the face's
-box only and is written for the processor's vectors; tests/test_uv_views.py has slow twins.
+A UV map gives the UV that each pixel of the photo shows: (H, W, 2) float32 u, v (docs/conventions.md), NaN off the
+face. `lift` makes one from a network's map of a crop. Everything works on the face's box only and is written for the
+processor's vectors; tests/test_uv_views.py has slow twins.
 
-The paper's texture projection and grid lines draw on a image of twice the side and average down, so do these. Its
-grid points add each point's share to the three pixels around it; here they are discs at the same place.
+As in the paper, texture projection and grid lines are drawn at twice the size and averaged. The paper's grid points add
+weights to the three pixels around a point; here they are discs.
 """
 from __future__ import annotations
 
@@ -144,11 +144,11 @@ def grid_points(photo: np.ndarray, uv: np.ndarray, density: int = 16, radius: fl
     column = np.floor(points[:, 0]).astype(int)[:, None, None] + reach
     row = np.floor(points[:, 1]).astype(int)[:, None, None] + reach[:, None]
     distance = np.hypot(column + 0.5 - points[:, 0, None, None], row + 0.5 - points[:, 1, None, None])
-    share = np.clip(radius + 0.5 - distance, 0, 1)
-    keep = (share > 0) & (row >= 0) & (row < len(photo)) & (column >= 0) & (column < photo.shape[1])
+    coverage = np.clip(radius + 0.5 - distance, 0, 1)
+    keep = (coverage > 0) & (row >= 0) & (row < len(photo)) & (column >= 0) & (column < photo.shape[1])
     cover = np.zeros(photo.shape[:2])
     row, column = np.broadcast_arrays(row, column)
-    np.maximum.at(cover, (row[keep], column[keep]), share[keep])
+    np.maximum.at(cover, (row[keep], column[keep]), coverage[keep])
     some = np.nonzero(cover)
     drawn[some] = np.rint(photo[some] + cover[some][:, None] * (np.array(colour, float) - photo[some]))
     return drawn
@@ -194,17 +194,17 @@ def _painted(photo: np.ndarray, uv: np.ndarray, where: np.ndarray | None, paint,
 
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A map (h, w[, C]) at another size (w, h), bilinear over what is there."""
+    """A map (h, w[, C]) at another size (w, h), bilinear over the known values."""
     if image.dtype == bool:
         return cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
     known = np.isfinite(image if image.ndim == 2 else image[..., 0])
     if known.all():
         return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    share = np.where(share < 0.5, np.float32(np.nan), share)
-    planes = [cv2.resize(np.where(known, plane, np.float32(0)), size, interpolation=cv2.INTER_LINEAR) / share
+    weight = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    weight = np.where(weight < 0.5, np.float32(np.nan), weight)
+    planes = [cv2.resize(np.where(known, plane, np.float32(0)), size, interpolation=cv2.INTER_LINEAR) / weight
               for plane in cv2.split(image)]                # numpy is slow on a last axis of two
-    return planes[0] if image.ndim == 2 else cv2.merge(planes).reshape(*share.shape, -1)
+    return planes[0] if image.ndim == 2 else cv2.merge(planes).reshape(*weight.shape, -1)
 
 
 def _check_density(density: int) -> None:
