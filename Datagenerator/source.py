@@ -41,7 +41,7 @@ LIVE = "live"           # in place of a folder: subjects rendered while the netw
 #: network -> the configs of the generators that feed it from LIVE and from shards
 LIVE_CONFIGS: dict[str, tuple[type, type]] = {"compact": (LiveConfig, ShardConfig), "uvnet": (LiveMapConfig, MapConfig),
                                               "pix2pix": (LiveDepthConfig, DepthConfig)}
-#: network -> the config with all settings of the generators that feed it; `data_config` says which one does
+#: network -> the config with all settings of the generators that feed it; `data_config` chooses one of them
 DATA_CONFIGS: dict[str, type] = {"convlstm": ImagesConfig, "coarse": CoefficientConfig, "vrn": VolumeConfig,
                                  **{name: live for name, (live, _) in LIVE_CONFIGS.items()}}
 
@@ -163,7 +163,7 @@ def _mean_grid() -> np.ndarray:
 
 
 def shards_of(settings: RenderOptions) -> dict[str, Any]:
-    """What tells one folder of shards from another, but for how many subjects it holds: it may grow in training.
+    """The settings that identify a folder of shards, without its number of subjects, which may grow during training.
     Settings from before there was a choice are not mentioned, as in runs of that time."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.written().items() if k != "subjects"}
 
@@ -231,7 +231,7 @@ def subject_set(folder: str | Path, size: int, points: int) -> SubjectSet:
 
 def shown_points(uv: np.ndarray, seen: np.ndarray, side: int) -> np.ndarray:
     """Which points of an ordered grid of side x side an image shows, (side^2,) bool: uv (S, S, 2), where `seen` (S, S)
-    says that nothing stands before the face. Points between those of neighbouring pixels are shown, too, unless the
+    is True where nothing hides the face. Points between those of neighbouring pixels count as shown, too, unless the
     face is so steep there that they lie more than GAP points apart."""
     keypoints = uv[np.asarray(seen) > 0.5].astype(np.float64)
     at = np.stack([(1 - keypoints[:, 1]) * SIZE - 0.5, keypoints[:, 0] * SIZE - 0.5], -1) * ((side - 1) / (SIZE - 1))

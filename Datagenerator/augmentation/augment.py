@@ -1,12 +1,12 @@
-"""Augmentation: pure functions (sample, rng) -> sample, in which image and points move together.
+"""Augmentation: pure functions (sample, rng) -> sample that transform image and points together.
 
 After Ronkainen 2017, section 3.6 (rotation, channel shuffle, exposure, gamma, noise, occluders, then clipping and
-quantising), with what photos have besides: blur, motion, low resolution, JPEG. He turns by multiples of 90 degrees;
-here the jitter of a detector's box is imitated instead, because the network sees crops of a detector that finds
-upright faces. Images stay uint8 from step to step: a step that clips is the last one that could have been undone.
+quantisation), with further degradations of photos: blur, motion blur, low resolution, JPEG. Ronkainen rotates by
+multiples of 90 degrees; here the jitter of a detector's box is simulated instead, because the network's input is the
+crop of a detector of upright faces. Images are uint8 between the steps.
 
-No step mirrors. Points and their order mean the subject's left and right: a mirrored image would need mirrored points
-in another order, which only the representation knows.
+No step mirrors the image: the order of the points distinguishes the subject's left and right, and only the
+representation can reorder them.
 """
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Ranges (low, high) are drawn from evenly; fields named after a step alone are its probability in [0, 1].
+    """Ranges (low, high) are sampled uniformly; a field named after a step is its probability in [0, 1].
 
     `AugmentConfig.off()` changes nothing. Lengths in pixels are for a side of 128 and grow with the image.
     ValueError for a range that is not low <= high or out of its bounds.
@@ -51,7 +51,7 @@ class AugmentConfig:
     blob_cover: tuple[float, float] = (0.05, 0.35)  # fraction of the image under a blob
     hand: float = 0.10
     bar: float = 0.08
-    max_covered: float = 0.45                      # fraction of the image: what would hide more is left out
+    max_covered: float = 0.45                      # fraction of the image: an occluder that would cover more is left out
     exposure: tuple[float, float] = (-0.8, 0.8)     # stops (factors of two in linear light); off (0, 0)
     gain_sd: float = 0.04                           # of each channel's factor about 1; off 0
     gamma: tuple[float, float] = (0.7, 1.45)        # exponent of the value in [0, 1]; off (1, 1)

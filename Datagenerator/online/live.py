@@ -30,11 +30,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rendered:
-    """What a generator's settings say of subjects who are rendered meanwhile, beside its own: a base of
+    """Settings of subjects that are rendered on the fly, in addition to the generator's: a base class of
     `LiveConfig`."""
 
     reuse: int = 8          # batches that each new subject stands in, on average
-    window: int = 256       # subjects that a batch is drawn from; memory holds twice as many, and those held out
+    window: int = 256       # subjects that a batch is drawn from; twice as many, and the held-out ones, are in memory
     images: int = RenderOptions.images          # of each subject; this and the rest as in Dataset.synthesis.shards
     size: int = RenderOptions.size
     yaw: float = RenderOptions.yaw
@@ -196,7 +196,7 @@ class LiveSubjects:
 
 
 def ahead(window: range, held_out: int) -> list[int]:
-    """Whom to render next: a batch's window, half of one more, the subjects held out."""
+    """The subjects to render next: a batch's window, half of the next window, and the held-out subjects."""
     return [*range(window.start, window.stop + len(window) // 2), *range(held_out)]
 
 
@@ -207,14 +207,15 @@ class LiveSequence(ShardSequence):
         return np.asarray(self.config.subjects(epoch, index))
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """As `ShardSequence.batch`; from here on its window is rendered, half of one ahead, and who is held out."""
+        """As `ShardSequence.batch`; requests the rendering of its window, half of the next one, and the held-out
+        subjects."""
         window = self.config.subjects(epoch, index)
         self.shards.prefetch(ahead(window, self.config.validation_subjects))
         return super().batch(epoch, index, shard)
 
 
 def open_subjects(config: Rendered, workers: int | None = None) -> tuple[LiveSubjects, np.ndarray]:
-    """(subjects, numbers of those held out), whose rendering begins at once.
+    """(subjects, numbers of the held-out ones); rendering starts at once.
 
     The subjects held out are those of the lowest numbers, the same as in shards of this seed and these settings.
 

@@ -48,7 +48,8 @@ class LiveMapSequence(MapSequence):
         return drawn._replace(subjects=drawn.subjects + self.config.subjects(epoch, index).start)
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """As `MapSequence.batch`; from here on its window is rendered, half of one ahead, and who is held out."""
+        """As `MapSequence.batch`; requests the rendering of its window, half of the next one, and the held-out
+        subjects."""
         self.shards.prefetch(ahead(self.config.subjects(epoch, index), self.config.validation_subjects))
         others = self.config.augment or self.config.faces_in_picture > 1
         needed = self.draw(epoch, index).subjects[np.asarray(self.rows(index, shard), np.int64), :None if others else 1]

@@ -47,7 +47,7 @@ class CoefficientConfig:
     mean_q: float = 0.25            # fraction of the others whose q is the mean face: the estimate is the truth, shrunk
     start_pose: float = 0.5         # fraction of the others whose q has START_POSE; else random, near the true pose
     augment: bool = True            # Datagenerator/augmentation/augment.py; what it moves, the true pose follows
-    fade_epochs: int = 60           # the noise of augmentation fades to nothing over so many epochs
+    fade_epochs: int = 60           # epochs over which the noise of augmentation fades to zero
     seed: int = 0
 
     def __post_init__(self) -> None:

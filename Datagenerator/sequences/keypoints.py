@@ -35,7 +35,7 @@ class ShardConfig:
     points: int = 2**14             # N of a ground truth
     mirror: bool = True             # half of the subjects left for right
     augment: bool = True            # Datagenerator/augmentation/augment.py
-    fade_epochs: int = 60           # the noise of augmentation fades to nothing over so many epochs
+    fade_epochs: int = 60           # epochs over which the noise of augmentation fades to zero
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class ShardSequence:
         self.targets, self.training = targets, training
 
     def __len__(self) -> int:
-        """Batches of an epoch; of held-out subjects, as many as show each of them about twice."""
+        """Batches of an epoch; for held-out subjects, enough to show each of them about twice."""
         return self.config.batches if self.training else max(1, 2 * len(self.subjects) // self._subjects(4))
 
     def _subjects(self, images: int) -> int:

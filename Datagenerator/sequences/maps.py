@@ -1,5 +1,5 @@
-"""Shards of synthetic subjects -> batches for networks that answer per pixel: `uvnet` (places of the face and masks)
-and `pix2pix` (depth). What a batch holds depends on (seed, epoch, index) alone.
+"""Shards of synthetic subjects -> batches for networks with dense predictions: `uvnet` (UV and masks) and `pix2pix`
+(depth). A batch depends on (seed, epoch, index) alone.
 """
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from Dataset.synthesis.shards import Shards, open_shards
 
 TARGETS = {"uv": ("uv", "mask", "visible_mask"), "depth": ("depth", "visible_mask")}        # -> the buffers they need
 EXTRAS = {"depth": ("depth",), "landmarks": (), "pose": ()}                         # of uv, likewise
-ASIDES = {"landmarks": (68, 2), "pose": (6,)}       # of these what is no map: its shape
-_STRIP = 1 / 5          # of the side: a narrower strip beside a face does not fill an image
+ASIDES = {"landmarks": (68, 2), "pose": (6,)}       # shapes of the extras that are no maps
+_STRIP = 1 / 5          # of the side: a narrower strip beside a face cannot fill an image
 _JITTER = {"scale": (0.85, 1.2), "shift": 0.08, "rotation": 12.0}       # crop-scale augmentation of uv
 
 
@@ -41,15 +41,15 @@ class MapConfig:
     validation_subjects: int = 128    # held out: the subjects of the lowest numbers
     image_size: int = 128           # pixels; images of a multiple of it are averaged down
     scaling: str = "unit"           # of the pixels, Dataset.io.images.scaled; the network's
-    augment: bool = True            # Datagenerator/augmentation/maps.py; of depth what changes no geometry
-    photos: bool = False            # with augment: what photos have besides (map_augment.PHOTOS)
+    augment: bool = True            # Datagenerator/augmentation/maps.py; of depth only steps that keep the geometry
+    photos: bool = False            # with augment: degradations of photos (augmentation/maps.py: PHOTOS)
     occlusion: float = 1.0          # with augment: fraction of the images with an occluder
-    quarters: bool = False          # of uv: turned by 0, 90, 180 or 270 degrees
+    quarters: bool = False          # of uv: rotated by 0, 90, 180 or 270 degrees
     jitter: bool = False            # of uv: scale, shift, rotation; of depth: pix2pix's crop and mirror
     empty: float = 0.1              # fraction of training images without a face
-    faces_in_picture: int = 1       # of uv: up to so many in a training image, the others smaller
-    extras: tuple[str, ...] = ()    # of uv: depth, landmarks, pose beside it, for networks that learn them too
-    fade_epochs: int = 60           # the noise of augmentation fades to nothing over so many epochs
+    faces_in_picture: int = 1       # of uv: at most so many per training image, the others smaller
+    extras: tuple[str, ...] = ()    # of uv: depth, landmarks, pose, as auxiliary targets
+    fade_epochs: int = 60           # epochs over which the noise of augmentation fades to zero
     seed: int = 0
 
     def __post_init__(self) -> None:

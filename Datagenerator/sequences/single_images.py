@@ -11,7 +11,7 @@ from Dataset.synthesis.shards import Shards
 
 
 def divided(shards: Shards, validation_subjects: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places in a folder of (training, held out) subjects: held out are the lowest numbers. By number, not by place: a
+    """Indices in a folder of (training, held out) subjects: the lowest numbers are held out. By number, not by index: a
     folder may grow or lack a shard. ValueError when none are left for either."""
     held = shards.subjects < validation_subjects
     training, held_out = np.flatnonzero(~held), np.flatnonzero(held)
@@ -32,7 +32,7 @@ class PictureSequence:
         self.shards, self.subjects, self.config, self.training = shards, np.asarray(subjects), config, training
 
     def __len__(self) -> int:
-        """Batches of an epoch; of held-out subjects, as many as show each of them about twice."""
+        """Batches of an epoch; for held-out subjects, enough to show each of them about twice."""
         if self.training:
             return self.config.batches
         return max(1, len(self.subjects) * min(2, self.shards.images) // self.config.batch_size)

@@ -136,7 +136,7 @@ class VolumeSequence(PictureSequence):
 
     def __init__(self, shards: Pictures, subjects: np.ndarray, config: VolumeConfig, training: bool,
                  model: FaceModel | None = None) -> None:
-        if config.image_size > shards.size:     # enlarged, they would say no more
+        if config.image_size > shards.size:     # enlarged images would hold no more detail
             raise ValueError(f"{shards.path}: holds images of {shards.size} px, fewer than image_size "
                              f"{config.image_size}; render them with --size {config.image_size}")
         super().__init__(shards, subjects, config, training)
@@ -188,7 +188,7 @@ class VolumeSequence(PictureSequence):
         return self._truth(self._faces(np.array([subject]), np.array([image]))[0], subject, image)
 
     def head(self, subject: int, image: int) -> tuple[np.ndarray, Frame]:
-        """Who is in an image, (V, 3) mm in the camera's world, and where the volume stands, as it was rendered."""
+        """The rendered face of an image, (V, 3) mm in camera coordinates, and the frame of its volume."""
         head, _, frame = self._posed(self._faces(np.array([subject]), np.array([image]))[0], subject, image)
         return head, frame
 
