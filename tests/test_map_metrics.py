@@ -115,5 +115,5 @@ def test_a_table_of_rendered_people(tmp_path):
         assert found[name][0] == value and found[name][2] == 6
     assert found["landmarks"][0] < 0.8 < 4 < found["landmarks"][1]         # % of 64 px
     assert 0.02 < found["uv_l1"][1] and found["mask_iou"][1] < 0.95
-    assert "the truth: 6 pictures" in table.text() and set(DEFINITIONS) == set(MapScores._fields)
+    assert "the truth: 6 images" in table.text() and set(DEFINITIONS) == set(MapScores._fields)
     assert len(score_maps(batches(), lambda images: np.zeros((len(images), 64, 64, 4)))) == 6

@@ -51,7 +51,7 @@ class AugmentConfig:
     blob_cover: tuple[float, float] = (0.05, 0.35)  # fraction of the image under a blob
     hand: float = 0.10
     bar: float = 0.08
-    max_covered: float = 0.45                      # fraction of the image: an occluder that would cover more is left out
+    max_covered: float = 0.45                      # fraction of the image; an occluder beyond it is left out
     exposure: tuple[float, float] = (-0.8, 0.8)     # stops (factors of two in linear light); off (0, 0)
     gain_sd: float = 0.04                           # of each channel's factor about 1; off 0
     gamma: tuple[float, float] = (0.7, 1.45)        # exponent of the value in [0, 1]; off (1, 1)

@@ -120,7 +120,7 @@ def uv_errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     frames, count = truth.shape[:2]
     side = round(count ** 0.5)
     if side * side != count or side < 2:
-        raise ValueError(f"keypoints must be an ordered grid, got {count}")
+        raise ValueError(f"keypoints must be an ordered grid, got {count} points")
     grid = predicted.reshape(frames, side, side, 2)
     down, across = (np.gradient(grid, axis=axis) * (side - 1) for axis in (1, 2))       # px per UV square
     miss = (truth - predicted).reshape(frames, side, side, 2)

@@ -64,13 +64,13 @@ def landmark_uv(model: FaceModel | None = None) -> np.ndarray:
 
 
 def score_map(output: np.ndarray, uv: np.ndarray, mask: np.ndarray, visible_mask: np.ndarray, landmarks: np.ndarray,
-              where: np.ndarray) -> MapScores:
+              marks_uv: np.ndarray) -> MapScores:
     """Score the output for one image.
 
     output      (S, S, C): u, v, mask, visible mask, and from C = 6 on in the last two channels the logarithm of the
                 squared scale of u and v
     uv          (S, S, 2), mask and visible_mask (S, S) bool, landmarks (68, 2) in normalised coordinates: the truth
-    where       of `landmark_uv`
+    marks_uv    of `landmark_uv`
     ValueError for shapes that disagree.
     """
     size = np.shape(mask)
@@ -90,18 +90,18 @@ def score_map(output: np.ndarray, uv: np.ndarray, mask: np.ndarray, visible_mask
         predicted, squared = VARIANCE * np.exp(output[mask][:, -2:]), error ** 2
         calibration = [predicted.mean() / max(squared.mean(), 1e-12), (squared / predicted).mean()]
     return MapScores(np.abs(error).sum(-1).mean(), cells.mean(), np.median(cells), *ious, *calibration,
-                     *_landmarks(output, found, uv, mask, landmarks, where))
+                     *_landmarks(output, found, uv, mask, landmarks, marks_uv))
 
 
 def score_maps(batches: Iterable[Batch], predict: Callable[[np.ndarray], np.ndarray]) -> list[MapScores]:
     """The numbers of every image, in order. predict: images (B, S, S, 3) float32 -> (B, S, S, C)."""
-    where, rows = landmark_uv(), []
+    marks_uv, rows = landmark_uv(), []
     for batch in batches:
         outputs = predict(batch.images)
         maps = (batch.maps[name] for name in ("uv", "mask", "visible_mask"))
         for output, uv, mask, visible_mask, marks in zip(outputs, *maps, batch.landmarks):
             masks = mask[..., 0] > THRESHOLD, visible_mask[..., 0] > THRESHOLD
-            rows.append(score_map(output, uv, *masks, marks, where))
+            rows.append(score_map(output, uv, *masks, marks, marks_uv))
     return rows
 
 
@@ -123,10 +123,10 @@ def mean_map(batches: Iterable[Batch]) -> np.ndarray:
 
 
 def _landmarks(output: np.ndarray, found: np.ndarray, uv: np.ndarray, mask: np.ndarray, landmarks: np.ndarray,
-               where: np.ndarray) -> tuple[float, float]:
+               marks_uv: np.ndarray) -> tuple[float, float]:
     """Mean distance in % of the image's side, and the fraction found."""
-    known = np.isfinite(where).all(-1)
-    ours, true = (locate(np.where(where[..., None], values, np.nan).astype(np.float32), where[known])
+    known = np.isfinite(marks_uv).all(-1)
+    ours, true = (locate(np.where(where[..., None], values, np.nan).astype(np.float32), marks_uv[known])
                   for values, where in ((output[..., :2], found), (uv, mask)))
     shown = np.isfinite(true).all(-1)
     both = shown & np.isfinite(ours).all(-1)
