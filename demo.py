@@ -1,10 +1,10 @@
-"""Photos of one person -> a 3D face:  python demo.py IMAGE... | FOLDER | VIDEO | webcam [--model RUN] [-o demo.ply]
+"""3D face from photos:  python demo.py IMAGE... | FOLDER | VIDEO | webcam [--model RUN] [-o demo.ply]
 
-Finds the face in every picture, reconstructs one face from all of them, photo by photo, and writes it: a mesh with
-colours (a point cloud where the model's points have no order), its 68 landmarks, and a preview, the photo and the face
-from three sides. The ending of --output says how: .ply, .obj (with .mtl and texture) or .glb; --expression and
---surface what. With .mp4 or .avi the faces are drawn into a video, frame by frame, and their numbers written beside it.
---serve opens a web page for the same: photos or the webcam in, a face to turn and to download out.
+Detects the face in every photo, reconstructs one face from all of them, and writes a coloured mesh (or a point cloud
+where the model's points have no order), its 68 landmarks, and a preview of the photo and the face from three views. The
+suffix of --output selects the format: .ply, .obj (with .mtl and texture) or .glb. With .mp4 or .avi the faces are drawn
+into the video, and their numbers are written to an .npz file beside it. --serve opens a web page for photos or the
+webcam.
 """
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from Evaluation.views.demo_output import PhotoOutput
 from Evaluation.views.registry import VIEWS, make_viewer
 from Evaluation.web.serve import ServeConfig, serve
 from Network import from_run
-from Network.commands.demo_options import FRAMES, films, parse
+from Network.commands.demo_options import FRAMES, draws_video, parse
 from Network.config.flags import exit_code
 
-STARTED = time.perf_counter()       # start-up is counted from here
+STARTED = time.perf_counter()       # the start-up time is measured from here
 
 
-def tell(files: Iterable[Path]) -> None:
-    """Print the paths of files that were written."""
+def print_files(files: Iterable[Path]) -> None:
+    """Print the paths of written files."""
     print(*(f"wrote {file.resolve()}" for file in files), sep="\n", end="\n" if files else "")
 
 
 def serve_page(arguments: argparse.Namespace) -> None:
-    """--serve: answer the page's visitors until Ctrl-C."""
+    """--serve: run the web page until Ctrl-C."""
     from Network.commands.answer import Answers
     answers = Answers(arguments.model, arguments.checkpoint)
-    serve(answers, answers.networks, arguments.page, lambda url: print(f"open {url} (Ctrl-C ends it)", flush=True))
+    serve(answers, answers.networks, arguments.page, lambda url: print(f"open {url} (Ctrl-C to stop)", flush=True))
 
 
-def film_faces(arguments: argparse.Namespace) -> None:
-    """--output of .mp4 or .avi: the video with its faces drawn, and their numbers beside it."""
+def draw_video(arguments: argparse.Namespace) -> None:
+    """--output of .mp4 or .avi: draw the faces into the video, and write their numbers beside it."""
     from Evaluation.figures.overlay import Overlay, OverlayConfig
     from Network.commands.results import refuse_overwriting
     from Network.training.loading import DEFAULT_MODEL
@@ -51,11 +51,11 @@ def film_faces(arguments: argparse.Namespace) -> None:
                   draw=Overlay(network.triangles, OverlayConfig(labels=arguments.labels)),
                   faces=MAX_FACES if arguments.faces == "all" else 1, most=arguments.frames or MAX_FRAMES)
     print(report)
-    tell(report.files)
+    print_files(report.files)
 
 
 def reconstruct(arguments: argparse.Namespace) -> None:
-    """Write the face of the photos, and say where the files are."""
+    """Reconstruct the face of the photos, and print the files that were written."""
     from Dataset.io.inputs import example_image, read_inputs
     from Network.commands.demo_faces import FaceWriter
     from Network.commands.results import refuse_overwriting
@@ -82,17 +82,17 @@ def reconstruct(arguments: argparse.Namespace) -> None:
                 continue
             output.show(crop.whole, face.crop.box, face.crop.photo)
             if arguments.each or every:
-                tell(output.write(numbered=arguments.each or len(crops) > 1))
-    tell(output.finish(written=arguments.each or every))
+                print_files(output.write(numbered=arguments.each or len(crops) > 1))
+    print_files(output.finish(written=arguments.each or every))
     if faces.shows_last_only and not (arguments.each or every):
-        logging.warning("--surface shows the last of %d photos; --each writes one of every photo", output.count)
+        logging.warning("--surface shows the last of %d photos; --each writes one for every photo", output.count)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line; None: the process's. -> 0, or SystemExit with code 2 and one line for bad input."""
+    """Run a command line (None: the process's) -> 0; SystemExit with code 2 and one line for bad input."""
     logging.basicConfig(level=logging.WARNING, format="demo.py: %(message)s")
     words = parse(__doc__, ServeConfig, VIEWS, argv)
-    return exit_code("demo.py", serve_page if words.serve else film_faces if films(words) else reconstruct, words)
+    return exit_code("demo.py", serve_page if words.serve else draw_video if draws_video(words) else reconstruct, words)
 
 
 if __name__ == "__main__":

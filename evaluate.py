@@ -1,9 +1,8 @@
-"""Evaluate a model, as the thesis did and beyond:  python evaluate.py BATCH IMAGES DATA MODEL [RESULTS]
+"""Evaluate a model:  python evaluate.py --data FOLDER --model RUN
 
-The same by name: --batch-size --images --data --model --results. `--table 1` prints the network's layers; `--table 2`
-scores both checkpoints of a run folder, beside the thesis's numbers; `--figures FOLDER` draws strips and error maps. On
-shards: --curve, --photos, --maps, --iterations; `--compare` sets all bundled networks side by side, `--aflw2000 FOLDER`
-evaluates landmarks. Every number is printed with its definition.
+As in the thesis:  python evaluate.py BATCH IMAGES DATA MODEL [RESULTS]. On subject folders: one part of the subjects,
+or both checkpoints beside the thesis's numbers (--table 2). On shards: several photos of each subject, or --photos,
+--curve, --maps, --iterations. --compare: all bundled networks. Every number is printed with its definition.
 """
 from __future__ import annotations
 
@@ -20,24 +19,24 @@ from Network.config.flags import exit_code
 
 
 def pixel_table(arguments: argparse.Namespace, predictor, title: str) -> Table:
-    """--maps and --iterations: dense predictions, or coefficients after each pass, beside a constant baseline."""
-    from Datagenerator import evaluation_data as judged
+    """--maps and --iterations: dense predictions beside a constant baseline, or coefficients after each pass."""
+    from Datagenerator import evaluation_data
     from Evaluation.reports.dense import dense_table, iteration_table
-    images = arguments.images or 2
+    where = arguments.data, predictor.size, arguments.images or 2
     if arguments.iterations:
-        return iteration_table(predictor.run_iterations(arguments.iterations),
-                               judged.iteration_samples_of(arguments.data, predictor.size, images), title)
-    return dense_table(lambda kind: judged.dense_truths(kind, arguments.data, predictor.size, images,
-                                                        predictor.input_scaling, predictor.layers), predictor, title)
+        run = predictor.run_iterations(arguments.iterations)
+        return iteration_table(run, evaluation_data.iteration_samples_of(*where), title)
+    return dense_table(lambda kind: evaluation_data.dense_targets(
+        kind, *where, predictor.input_scaling, predictor.layers), predictor, title)
 
 
 def shards_table(arguments: argparse.Namespace) -> Table:
-    """Synthetic subjects: a table of subjects or photos beside the mean face, a curve, or all networks."""
+    """Rendered subjects: a table of subjects or photos beside the mean face, a curve, or all networks."""
     from Datagenerator.source import subject_set
     from Evaluation.reports.compare import compare_on
     from Evaluation.reports.subjects import curve_of_subjects, score_photos, score_subjects
     from Network.commands.compared import systems
-    surface, (model, which) = not arguments.no_surface, (arguments.model, arguments.checkpoint)
+    surface, model, which = not arguments.no_surface, arguments.model, arguments.checkpoint
     if arguments.compare:
         return compare_on(arguments.data, arguments.compare_subjects, lambda margin: systems(margin, model, which),
                           subject_set, arguments.images or 2, surface, tqdm)
@@ -48,12 +47,13 @@ def shards_table(arguments: argparse.Namespace) -> Table:
     title += " (SEEN IN TRAINING: same seed)" if subjects.seed == predictor.config.get("shards", {}).get("seed") else ""
     if arguments.curve:
         return curve_of_subjects(subjects, predictor.prefixes, arguments.orders, arguments.seed, title, tqdm)
-    score, see, count = (score_photos, predictor.photo, 2) if arguments.photos else (score_subjects, predictor.subject, 8)
-    return score(subjects, see, arguments.images or count, title, surface, tqdm)
+    if arguments.photos:
+        return score_photos(subjects, predictor.photo, arguments.images or 2, title, surface, tqdm)
+    return score_subjects(subjects, predictor.subject, arguments.images or 8, title, surface, tqdm)
 
 
 def subjects_table(arguments: argparse.Namespace) -> Table:
-    """Subject folders: the thesis's way, one part of the subjects or both checkpoints on both parts."""
+    """Subject folders, as in the thesis: one part of the subjects, or both checkpoints on both parts."""
     from Datagenerator.evaluation_data import predictions
     from Dataset.sources.subjects import dataset_info
     from Evaluation.evaluate_predictions import score_batches
@@ -66,15 +66,15 @@ def subjects_table(arguments: argparse.Namespace) -> Table:
         draw = FirstSamples(f"{arguments.figures}/{one.source.stem}_{subjects}", ordered) if arguments.figures else None
         found = predictions(one, arguments.data, subjects, draw, images=arguments.images, seed=arguments.seed,
                             batch_size=arguments.batch_size, as_published=arguments.as_published)
-        return score_batches(found, ordered, arguments.as_published, surface=not arguments.no_surface)
+        return score_batches(found, ordered, arguments.as_published, not arguments.no_surface)
     if arguments.table == 2:
         return thesis_table(scores, RunFolder(arguments.model).there(CHECKPOINTS), arguments.data)
-    return score_table(scores(arguments.subjects, arguments.checkpoint),
-                       f"{arguments.model} on the {arguments.subjects} people of {arguments.data}")
+    title = f"{arguments.model} on the {arguments.subjects} subjects of {arguments.data}"
+    return score_table(scores(arguments.subjects, arguments.checkpoint), title)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Print the table that was asked for, and write it where a place is named."""
+    """Print the requested table, and write it to --results."""
     if arguments.table == 1:
         from Network.inspection.flops import describe
         from Network.training.loading import load_model, thesis_model

@@ -1,6 +1,6 @@
 """Subject folders -> batches: the thesis's generator (Thomassen 2022, 4.2.2 and listing B-3).
 
-A sample is T images of one person and that person's one ground truth. Left out: nothing. What differs from the
+A sample is T images of one subject and that subject's one ground truth. Left out: nothing. What differs from the
 listing, and the fields that bring it back, is in docs/deviations.md.
 """
 from __future__ import annotations
@@ -33,7 +33,7 @@ class DataConfig:
 
     images: int = 8                         # T, images of one sample
     batch_size: int = 5                     # B, samples of a batch, over all workers
-    repeats: int = 5                        # times a person's images are shuffled and cut; 1 in the released code
+    repeats: int = 5                        # times a subject's images are shuffled and cut; 1 in the released code
     normalisation: str = "unit_sphere"      # of the ground truth; origin: smallest x, y and z at 0, still millimetres
     image_size: int = 256                   # pixels, square images
     points: int = 2**14                     # N, points of a ground truth
@@ -59,12 +59,12 @@ class SubjectSequence(keras.utils.Sequence):
     """Batches of (X, Y) from subject folders, for `fit` or a loop; `pipeline.make_pipeline` is the fast way to them.
 
     X   (B, T, S, S, 3) float32, BGR, each image alone stretched to [0, 1]
-    Y   (B, N, 3) float32, the ground truth of each sample's person: in the unit sphere, or in mm from its corner
+    Y   (B, N, 3) float32, the ground truth of each sample's subject: in the unit sphere, or in mm from its corner
 
     source   a folder of subject folders, or a list of `Dataset.sources.subjects.Subject`
-    names    only these people, in this order (a split); None: all of them
+    names    only these subjects, in this order (a split); None: all of them
 
-    `subjects` are the people in use, `skipped` the names of those with fewer than T images (the listing drops them
+    `subjects` are the subjects in use, `skipped` the names of those with fewer than T images (the listing drops them
     silently; a warning is logged here). Items are those of `epoch`; `set_epoch` chooses it, in `fit` by
     `keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: sequence.set_epoch(epoch))`.
 
@@ -81,10 +81,10 @@ class SubjectSequence(keras.utils.Sequence):
         self.skipped = tuple(subject.name for subject in subjects if len(subject.images) < config.images)
         if not self.subjects:
             most = max(len(subject.images) for subject in subjects)
-            raise ValueError(f"{where}: a sample takes {config.images} images of one person, the most that any of "
-                             f"{len(subjects)} people has is {most}")
+            raise ValueError(f"{where}: a sample takes {config.images} images of one subject, the most that any of "
+                             f"{len(subjects)} subjects has is {most}")
         if self.skipped:
-            log.warning("%s: %d of %d people have fewer than %d images and are left out: %s", where,
+            log.warning("%s: %d of %d subjects have fewer than %d images and are left out: %s", where,
                         len(self.skipped), len(subjects), config.images, ", ".join(self.skipped))
         self._counts = tuple(len(subject.images) for subject in self.subjects)
         self._first = np.concatenate([[0], np.cumsum(self._counts)])
@@ -110,7 +110,7 @@ class SubjectSequence(keras.utils.Sequence):
         return self.batch(self.epoch, index)
 
     def mean_truth(self) -> np.ndarray:
-        """The mean of the people's ground truths (N, 3) float32: a face where their order is one, else a heap."""
+        """The mean of the subjects' ground targets (N, 3) float32: a face where their order is one, else a heap."""
         return self._targets.mean(axis=0)
 
     def set_epoch(self, epoch: int) -> None:
@@ -142,7 +142,7 @@ class SubjectSequence(keras.utils.Sequence):
                              f"got {self.config.batch_size}")
 
     def names(self, epoch: int, index: int, shard: Shard = Shard()) -> list[str]:
-        """The name of each sample's person in a batch."""
+        """The name of each sample's subject in a batch."""
         chosen = self.groups(epoch).subjects[np.asarray(self.rows(index, shard), np.int64)]
         return [self.subjects[subject].name for subject in chosen]
 
@@ -163,8 +163,8 @@ def _minmax(image: np.ndarray, out: np.ndarray) -> None:
 
 
 def _subjects(source: str | os.PathLike[str] | Iterable[Subject], names: Sequence[str] | None
-            ) -> tuple[list[Subject], str]:
-    """The chosen subjects, and what error messages call the place they come from."""
+              ) -> tuple[list[Subject], str]:
+    """The chosen subjects, and the name of their source for error messages."""
     if isinstance(source, (str, os.PathLike)):
         subjects, where = list_subjects(Path(source)), str(source)
     else:

@@ -1,4 +1,4 @@
-"""Data of which a trained model is judged: the settings of its run, and maps beside pictures."""
+"""Data of which a trained model is evaluated: the settings of its run, and maps beside images."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -18,17 +18,17 @@ from Dataset.sources.depth_pairs import pairs
 from Dataset.sources.subjects import dataset_info
 from Dataset.synthesis.shards import INFO, Shards, open_shards
 
-__all__ = ["dense_truths", "depths_of", "iteration_samples_of", "judged_config", "maps_of", "predictions",
+__all__ = ["dense_targets", "depths_of", "iteration_samples_of", "evaluation_config", "maps_of", "predictions",
            "volumes_of"]
 Batches = Callable[[], Iterator[tuple[np.ndarray, dict[str, Any]]]]
 Solids = Callable[[], Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]]]
 _BATCH = 16
 
 
-def judged_config(trained: dict[str, Any], *, images: int | None, image_size: int, points: int, batch_size: int,
-                  seed: int, as_published: bool) -> DataConfig:
-    """How subject folders are read for a model: as the run's config.json `trained` says they were in training, each
-    person once, or as often as there when the thesis's own way is wanted.
+def evaluation_config(trained: dict[str, Any], *, images: int | None, image_size: int, points: int, batch_size: int,
+                      seed: int, as_published: bool) -> DataConfig:
+    """How subject folders are read to evaluate a model: as in its training, by the run's config.json `trained`, but
+    each subject once; with `as_published` as often as there.
 
     images   of a sample; None: as in training
     """
@@ -41,10 +41,10 @@ def judged_config(trained: dict[str, Any], *, images: int | None, image_size: in
 
 def depths_of(folder: str | Path, size: int, images: int, scaling: str = "unit") -> Batches:
     """Batches (images (B, S, S, 3), {"depth": (B, S, S, 1)}) as a network is trained on, nothing changed: of shards the
-    first `images` pictures of everybody, of photos with depth pictures those that test; where it is known how many mm
-    a picture shows from side to side, "side" says it, too.
+    first `images` images of everybody, of photos with depth images those that test; where it is known how many mm
+    an image shows from side to side, "side" says it, too.
 
-    ValueError for more pictures than there are, and for a folder that is neither.
+    ValueError for more images than there are, and for a folder that is neither.
     """
     if (Path(folder) / INFO).is_file():
         shards = _with_pictures(folder, images)
@@ -69,8 +69,8 @@ def depths_of(folder: str | Path, size: int, images: int, scaling: str = "unit")
 
 def volumes_of(folder: str | Path, size: int, layers: int, images: int) -> Solids:
     """Batches (images (B, S, S, 3), (volumes (B, S, S, D), faces (B, 16384, 3), landmarks (B, 68, 3))) of everybody's
-    first `images` pictures in a folder of shards; the face that a picture shows, hidden parts too, and its landmarks,
-    in voxel coordinates. ValueError for what is none, and for more pictures than there are."""
+    first `images` images in a folder of shards; the face that an image shows, hidden parts too, and its landmarks,
+    in voxel coordinates. ValueError for what is none, and for more images than there are."""
     shards, model = _with_pictures(folder, images), load_face_model()
     config = VolumeConfig(image_size=size, layers=layers)
     sequence = VolumeSequence(shards, np.arange(len(shards)), config, training=False)
@@ -88,22 +88,23 @@ def volumes_of(folder: str | Path, size: int, layers: int, images: int) -> Solid
 
 
 def _with_pictures(folder: str | Path, images: int) -> Shards:
-    """Shards with at least `images` pictures of each person. ValueError for others."""
+    """Shards with at least `images` images of each subject. ValueError for others."""
     shards = open_shards(folder)
     if not 1 <= images <= shards.images:
-        raise ValueError(f"--images must be 1 to {shards.images}, as many as each person has pictures, got {images}")
+        raise ValueError(f"--images must be 1 to {shards.images}, the images of a subject, got {images}")
     return shards
 
 
 def iteration_samples_of(folder: str | Path, size: int, images: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """`iteration_samples` of everybody's first `images` pictures in a folder of shards. ValueError for what is none."""
+    """`iteration_samples` of everybody's first `images` images in a folder of shards. ValueError for what is none."""
     shards = open_shards(folder)
     return iteration_samples(shards, size, len(shards), images)
 
 
-def dense_truths(kind: str, folder: str | Path, size: int, images: int, scaling: str, layers: int) -> Callable[[], Any]:
-    """Batches of network inputs and true `uv` maps, `depth` maps or `volume`s (of so many layers) of everybody's first
-    `images` pictures, as often as it is called. ValueError for another kind, or a folder that has none."""
+def dense_targets(kind: str, folder: str | Path, size: int, images: int, scaling: str, layers: int
+                  ) -> Callable[[], Any]:
+    """Batches of network inputs and true `uv` maps, `depth` maps or `volume`s (of so many layers) of the first
+    `images` images of every subject, at each call. ValueError for another kind, or a folder without shards."""
     if kind == "volume":
         return volumes_of(folder, size, layers, images)
     known = {"uv": maps_of, "depth": depths_of}
@@ -125,10 +126,10 @@ class System(Protocol):
 
 def predictions(system: System, folder: str | Path, subjects: str, draw: Callable[..., None] | None = None, *,
                 images: int | None, batch_size: int, seed: int, as_published: bool) -> Iterator[tuple]:
-    """(predictions (B, N, 3), truths (B, N, 3), names) of one epoch over a part of the people of subject folders, read
-    as `judged_config` has it. draw: called with images, predictions, truths and names."""
-    data = judged_config(system.config, images=images or system.images, image_size=system.size, points=system.points,
-                         batch_size=batch_size, seed=seed, as_published=as_published)
+    """(predictions (B, N, 3), targets (B, N, 3), names) of one epoch over a part of the subjects of subject folders,
+    read as `evaluation_config` has it. draw: called with images, predictions, targets and names."""
+    data = evaluation_config(system.config, images=images or system.images, image_size=system.size,
+                             points=system.points, batch_size=batch_size, seed=seed, as_published=as_published)
     split, margin = (system.config.get(part, {}).get(name, other) for part, name, other in (
         ("settings", "split", "train-test"), ("model", "crop_margin", 1.0)))
     for inputs, targets, names in subject_samples(folder, subjects, split, data, margin):

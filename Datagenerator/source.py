@@ -1,4 +1,4 @@
-"""DATA of a training, subject folders, shards or people rendered meanwhile -> what the training needs of it."""
+"""DATA of a training (subject folders, shards, or subjects rendered on the fly) -> its sequences and settings."""
 from __future__ import annotations
 
 import dataclasses
@@ -37,11 +37,11 @@ class ImagesConfig(DataConfig, PointConfig):
     """All settings of `convlstm`'s data: DataConfig's of subject folders, PointConfig's of shards; for its flags."""
 
 
-LIVE = "live"           # in place of a folder: people rendered while the network trains
+LIVE = "live"           # in place of a folder: subjects rendered while the network trains
 #: network -> the configs of the generators that feed it from LIVE and from shards
 LIVE_CONFIGS: dict[str, tuple[type, type]] = {"compact": (LiveConfig, ShardConfig), "uvnet": (LiveMapConfig, MapConfig),
                                               "pix2pix": (LiveDepthConfig, DepthConfig)}
-#: network -> the config with all settings of the generators that feed it; `data_config` says which one does
+#: network -> the config with all settings of the generators that feed it; `data_config` chooses one of them
 DATA_CONFIGS: dict[str, type] = {"convlstm": ImagesConfig, "coarse": CoefficientConfig, "vrn": VolumeConfig,
                                  **{name: live for name, (live, _) in LIVE_CONFIGS.items()}}
 
@@ -54,7 +54,7 @@ Feed = SubjectSequence | ShardSequence | MapSequence | PairSequence | Coefficien
 
 
 class Source(NamedTuple):
-    """training, validation: sequences for `pipeline.make_pipeline`; template: the training people's mean truth (N, 3),
+    """training, validation: sequences for `pipeline.make_pipeline`; template: the training subjects' mean truth (N, 3),
     of maps, depths and volumes the mean face (SIZE^2, 3) in the unit sphere, of coefficients its 256 places in mm of
     the head frame and their PNCC (256, 6); about: order of the points, who trains and on
     what, for config.json: a resumed run must find the same; model: settings of the network that the data decide; live:
@@ -80,7 +80,7 @@ def data_config(network: str, folder: str | Path, given: Iterable[str]) -> type:
     setting was given that another kind of data has: of LIVE for a folder, of shards for photos with depth."""
     if network not in LIVE_CONFIGS:
         if str(folder) == LIVE:
-            raise ValueError(f"{LIVE}: {', '.join(LIVE_CONFIGS)} train on people rendered meanwhile, not {network}; "
+            raise ValueError(f"{LIVE}: {', '.join(LIVE_CONFIGS)} train on subjects rendered on the fly, not {network}; "
                              f"a folder of this name is ./{LIVE}")
         if DATA_CONFIGS[network] is not ImagesConfig:
             return DATA_CONFIGS[network]
@@ -93,7 +93,7 @@ def data_config(network: str, folder: str | Path, given: Iterable[str]) -> type:
     if network in FOLDER_CONFIGS and not (Path(folder) / INFO).is_file():
         return _narrower(FOLDER_CONFIGS[network], live, given, f"{folder}: {{}} may be set for shards only")
     return _narrower(shards, live, given,
-                     f"{folder}: {{}} may be set for DATA {LIVE} only: these pictures are rendered")
+                     f"{folder}: {{}} may be set for DATA {LIVE} only: these images are rendered")
 
 
 def _narrower(config: type, flags: type, given: Iterable[str], message: str) -> type:
@@ -127,7 +127,7 @@ def open_source(folder: str | Path, split: str,
         about = {"order": "grid", "subjects": {"validation": f"numbers below {data.validation_subjects}"},
                  "shards": shards_of(shards.settings)}
         template = (training.targets.template if isinstance(data, ShardConfig) else
-                    _mean_places() if isinstance(data, CoefficientConfig)
+                    _mean_keypoints() if isinstance(data, CoefficientConfig)
                     else _mean_grid())
         if isinstance(data, CoefficientConfig):     # what its numbers are coefficients of
             about["face_model"] = model_hash(load_face_model())
@@ -135,8 +135,8 @@ def open_source(folder: str | Path, split: str,
     if isinstance(data, PairConfig):
         training, validation = pair_sequences(folder, data)
         subjects = {use: sorted({pair.subject for pair in sequence.pairs})
-                  for use, sequence in (("training", training), ("validation", validation))}
-        side = dataset_info(folder).settings.get("side")    # so that a photo's crop shows as much as these pictures
+                    for use, sequence in (("training", training), ("validation", validation))}
+        side = dataset_info(folder).settings.get("side")    # so that a photo's crop shows as much as these images
         margin = {} if side is None else {"crop_margin": round(RenderOptions.margin * side / RANGE, 2)}
         return Source(training, validation, _mean_grid(), {"order": "grid", "subjects": subjects}, margin)
     if (Path(folder) / INFO).is_file():
@@ -150,7 +150,7 @@ def open_source(folder: str | Path, split: str,
                   {"order": dataset_info(folder).order, "subjects": names}, {})
 
 
-def _mean_places() -> np.ndarray:
+def _mean_keypoints() -> np.ndarray:
     """The mean face's 256 places, mm of the head frame, and their PNCC: (256, 6)."""
     model = load_face_model()
     return coarse_grid(model) @ np.concatenate([model.mean, mean_code(model)], axis=1)
@@ -163,19 +163,19 @@ def _mean_grid() -> np.ndarray:
 
 
 def shards_of(settings: RenderOptions) -> dict[str, Any]:
-    """What tells one folder of shards from another, but for how many people it holds: it may grow in training. Settings
-    from before there was a choice are not mentioned, as in runs of that time."""
+    """The settings that identify a folder of shards, without its number of subjects, which may grow during training.
+    Settings from before there was a choice are not mentioned, as in runs of that time."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.written().items() if k != "subjects"}
 
 
 class SubjectSet(NamedTuple):
-    """Shards to be judged on: `images(p)` gives person p's pictures (T, S, S, 3) uint8 BGR; `count` is T; `truths`
+    """Shards for evaluation: `images(p)` gives subject p's images (T, S, S, 3) uint8 BGR; `count` is T; `targets`
     (P, N, 3) float32 neutral grids in the unit sphere, each brought onto `constant` (N, 3), the mean face, by a
-    similarity, as in training; `digest` (hex) of who they are; `seed` of the shards; `in_photo(p, k)`: of person p's
-    picture k the face with its expression as an ordered grid (N, 3) float32 mm, head frame, and which of its points the
-    picture shows (N,) bool; `turned(p, k)`: from there to the camera's upright frame, (3, 3) float64; `landmarks(p,
-    k)`: where its 68 landmarks lie, hidden ones too, (68, 2) float32 in the picture's sides, and which of them it shows
-    (68,) bool."""
+    similarity, as in training; `digest` (hex) of who they are; `seed` of the shards; `in_photo(p, k)`: of subject p's
+    image k the face with its expression as an ordered grid (N, 3) float32 mm, head frame, and which of its points the
+    image shows (N,) bool; `turned(p, k)`: from there to the camera's upright frame, (3, 3) float64; `landmarks(p,
+    k)`: where its 68 landmarks lie, hidden ones too, (68, 2) float32 in normalised coordinates of the image, and which
+    of them it shows (68,) bool."""
 
     images: Callable[[int], np.ndarray]
     count: int
@@ -189,11 +189,11 @@ class SubjectSet(NamedTuple):
 
 
 def subject_set(folder: str | Path, size: int, points: int) -> SubjectSet:
-    """Everybody in a folder of shards, larger pictures averaged down. ValueError when it is unfinished or its pictures
+    """Everybody in a folder of shards, larger images averaged down. ValueError when it is unfinished or its images
     are smaller than the model's."""
     shards = open_shards(folder)
     if shards.size < size:
-        raise ValueError(f"{folder}: holds pictures of {shards.size} px, the model takes {size}")
+        raise ValueError(f"{folder}: holds images of {shards.size} px, the model takes {size}")
     everybody = np.arange(len(shards))
     identity = shards.gather("identity", everybody)
     model, side = load_face_model(), round(points ** 0.5)
@@ -211,7 +211,7 @@ def subject_set(folder: str | Path, size: int, points: int) -> SubjectSet:
         face = encode(model.shape(identity[subject], expression), side, model).reshape(-1, 3)
         if {"uv", "visible_mask"} <= set(shards.names):
             uv, seen = (shards.gather(name, [subject], [picture])[0] for name in ("uv", "visible_mask"))
-            return face.astype(np.float32), shown_places(uv, seen, side)
+            return face.astype(np.float32), shown_points(uv, seen, side)
         coarse = visible.reshape(GRID, GRID).astype(np.float32)     # a point is shown where most about it is
         seen = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR).ravel() > 0.5
         return face.astype(np.float32), seen
@@ -225,13 +225,13 @@ def subject_set(folder: str | Path, size: int, points: int) -> SubjectSet:
         shown = grid_landmarks(np.repeat(visible[:, None], 3, 1).astype(np.float32), model)[:, 0] > 0.5
         return keypoints / shards.size, shown
     digest = hashlib.sha256(np.ascontiguousarray(identity).tobytes()).hexdigest()
-    return SubjectSet(images, shards.images, targets(identity), constant, digest, shards.settings.seed, in_photo, turned,
-                  landmarks)
+    return SubjectSet(images, shards.images, targets(identity), constant, digest, shards.settings.seed, in_photo,
+                      turned, landmarks)
 
 
-def shown_places(uv: np.ndarray, seen: np.ndarray, side: int) -> np.ndarray:
-    """Which points of an ordered grid of side x side a picture shows, (side^2,) bool: uv (S, S, 2), where `seen` (S, S)
-    says that nothing stands before the face. Points between those of neighbouring pixels are shown, too, unless the
+def shown_points(uv: np.ndarray, seen: np.ndarray, side: int) -> np.ndarray:
+    """Which points of an ordered grid of side x side an image shows, (side^2,) bool: uv (S, S, 2), where `seen` (S, S)
+    is True where nothing hides the face. Points between those of neighbouring pixels count as shown, too, unless the
     face is so steep there that they lie more than GAP points apart."""
     keypoints = uv[np.asarray(seen) > 0.5].astype(np.float64)
     at = np.stack([(1 - keypoints[:, 1]) * SIZE - 0.5, keypoints[:, 0] * SIZE - 0.5], -1) * ((side - 1) / (SIZE - 1))
@@ -246,7 +246,7 @@ def shown_places(uv: np.ndarray, seen: np.ndarray, side: int) -> np.ndarray:
 
 def subject_samples(folder: str | Path, subjects: str, split: str, data: DataConfig, margin: float = 1.0
                     ) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
-    """(images (B, T, S, S, 3), truths (B, N, 3), names) of one epoch over a part of the people of subject folders.
+    """(images (B, T, S, S, 3), targets (B, N, 3), names) of one epoch over a part of the subjects of subject folders.
 
     margin  a network that was trained on grown boxes gets these crops, of the detector's own box, with their rim
             repeated: the face has its size again, what lies beyond the crop is lost
@@ -261,6 +261,6 @@ def _widened(images: np.ndarray, margin: float) -> np.ndarray:
     """(B, T, S, S, 3) float32 with a rim of repeated pixels, scaled back to S."""
     size = images.shape[2]
     boundary = round(size * (margin - 1) / 2)
-    wide = [cv2.copyMakeBorder(image, boundary, boundary, boundary, boundary, cv2.BORDER_REPLICATE) for row in images for image in row]
+    wide = [cv2.copyMakeBorder(image, *[boundary] * 4, cv2.BORDER_REPLICATE) for row in images for image in row]
     small = [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in wide]
     return np.stack(small).reshape(images.shape)

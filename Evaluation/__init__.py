@@ -1,1 +1,1 @@
-"""FROM PREDICTIONS TO NUMBERS AND PICTURES."""
+"""From predictions to numbers, figures and pages."""

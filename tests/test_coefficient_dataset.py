@@ -199,7 +199,7 @@ def test_bad_settings_are_refused(change, what):
 
 
 def test_small_pictures_and_missing_people_are_refused(made):
-    with pytest.raises(ValueError, match="holds pictures of 48 px, fewer than image_size 64"):
+    with pytest.raises(ValueError, match="holds images of 48 px, fewer than image_size 64"):
         CoefficientSequence(made, made.subjects, config(image_size=64), True)
-    with pytest.raises(ValueError, match="0 people to train on"):
+    with pytest.raises(ValueError, match="0 subjects to train on"):
         make_coefficient_sequences(made, config(validation_subjects=8))

@@ -91,7 +91,7 @@ def test_the_mean_face_is_the_first_system(compared):
     assert [row[0] for row in compared.photo.rows] == ["mean face", "perfect", "half", "wrong"]
     assert [row[0] for row in compared.subject.rows] == ["mean face", "perfect", "half", "wrong"]
     mean = dict(zip(compared.subject.columns, compared.subject.rows[0]))
-    assert mean["of the mean face"] == 1 and mean["own to others"] == 1
+    assert mean["ratio to the mean face"] == 1 and mean["genuine/impostor ratio"] == 1
     assert all(math.isnan(mean[name]) for name in ("ms per photo", "parameters", "MB"))
 
 
@@ -100,24 +100,24 @@ def test_the_numbers(compared, subjects):
                       for table in (compared.photo, compared.subject))
     assert photo["perfect"]["error"] < 1e-4 and subject["perfect"]["error"] < 1e-4
     for table in (photo, subject):
-        assert 0.2 < table["half"]["of the mean face"] < 0.9 < 1.0 < table["wrong"]["of the mean face"]
-        assert table["half"]["error"] == pytest.approx(table["half"]["of the mean face"] * table["mean face"]["error"])
-    assert subject["perfect"]["nearest own"] == subject["half"]["nearest own"] == "3 of 3"
-    assert subject["perfect"]["own to others"] < 1e-6 and subject["half"]["own to others"] < 1
+        assert 0.2 < table["half"]["ratio to the mean face"] < 0.9 < 1.0 < table["wrong"]["ratio to the mean face"]
+        assert table["half"]["error"] == pytest.approx(table["half"]["ratio to the mean face"] * table["mean face"]["error"])
+    assert subject["perfect"]["rank-1"] == subject["half"]["rank-1"] == "3 of 3"
+    assert subject["perfect"]["genuine/impostor ratio"] < 1e-6 and subject["half"]["genuine/impostor ratio"] < 1
     side = [math.sqrt(np.prod(np.ptp(subjects.landmarks(p, 0)[0], axis=0))) for p in range(EVERYBODY)]
     assert photo["perfect"]["landmarks"] == pytest.approx(np.mean([1 / s for s in side]))
     assert math.isnan(photo["half"]["landmarks"]) and math.isnan(photo["mean face"]["landmarks"])
     assert photo["half"]["ms per photo"] == pytest.approx(5.0)
     assert subject["half"]["ms per photo"] == pytest.approx(5.0 / IMAGES)
     assert photo["half"]["parameters"] == 1_500_000 and photo["half"]["MB"] == 3.0
-    assert subject["half"]["how photos become a person"] == "as it likes"
+    assert subject["half"]["fusion of the photos"] == "as it likes"
 
 
 def test_the_titles_say_who_saw_the_people(compared):
     for table in (compared.photo, compared.subject):
-        assert "3 people (SHA-256 of their identities 0000000000000000); SEEN IN TRAINING by half" in table.title
+        assert "3 subjects (SHA-256 of their identities 0000000000000000); SEEN IN TRAINING by half" in table.title
     assert compared.photo.title.startswith("This photo's face. made")
-    assert compared.subject.title.endswith("2 photos of each together")
+    assert compared.subject.title.endswith("from all 2 photos of each")
 
 
 def test_a_photos_hidden_part_does_not_count(subjects):
@@ -141,7 +141,7 @@ def test_missed_faces_are_counted(subjects):
     mean, every, some = (dict(zip(found.photo.columns, row)) for row in found.photo.rows)
     assert math.isnan(mean["no face"]) and every["no face"] == 0 and some["no face"] == 2
     assert every["error"] < some["error"] < mean["error"]
-    assert any(note.startswith("no face: photos in which the system sees none") for note in found.photo.notes)
+    assert any(note.startswith("no face: photos in which the system finds none") for note in found.photo.notes)
 
 
 def test_files(compared, tmp_path):
@@ -172,7 +172,7 @@ def test_what_cannot_be_scored_is_said(subjects):
 def test_nothing_to_compare(subjects):
     with pytest.raises(ValueError, match="nothing to compare"):
         compare([], lambda points: subjects, "made")
-    with pytest.raises(ValueError, match="at least two people with 9 pictures"):
+    with pytest.raises(ValueError, match="at least two subjects with 9 images"):
         compare([system(subjects, "a", 1.0)], lambda points: subjects, "made", photos=9)
 
 
@@ -274,7 +274,7 @@ def test_options(capsys):
     for words, rule in ((["--aflw2000", "A"], "needs --model"),
                         (["--compare", "--compare-subjects", "1"], "at least 2"),
                         ([], "--data and --model are needed"), (["--boxes", "mine"], "invalid choice"),
-                        (["--compare", "--fusion", "joint"], "--fusion is for the people of --data"),
+                        (["--compare", "--fusion", "joint"], "--fusion is for the subjects of --data"),
                         (["--compare", "--face-model", "none.mat"], "--face-model: none.mat: no such file")):
         with pytest.raises(SystemExit) as exit_:
             parse("x", words)

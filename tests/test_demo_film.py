@@ -1,4 +1,4 @@
-"""demo.py with an --output of .mp4 or .avi: what the command line refuses, and a film from end to end."""
+"""demo.py with an --output of .mp4 or .avi: what the command line refuses, and a video from end to end."""
 import numpy as np
 import pytest
 
@@ -6,7 +6,7 @@ from Dataset.io.video_files import video_info
 from Dataset.synthesis.video import VideoOptions, make_video
 from Evaluation.views.registry import VIEWS
 from Evaluation.web.serve import ServeConfig
-from Network.commands.demo_options import films, parse
+from Network.commands.demo_options import draws_video, parse
 from tests import forkserver
 
 
@@ -29,14 +29,14 @@ def test_refuses(words, message, capsys):
     assert stopped.value.code == 2 and message in capsys.readouterr().err
 
 
-def test_settings_of_a_film():
+def test_settings_of_a_video():
     words = parse("", ServeConfig, VIEWS, ["a.mp4", "-o", "o.MP4", "--smoothing", "average", "--detect-every", "5"])
-    assert films(words) and (words.film.smoothing, words.film.detect_every, words.frames) == ("average", 5, None)
-    assert not films(parse("", ServeConfig, VIEWS, ["a.mp4"]))
+    assert draws_video(words) and (words.film.smoothing, words.film.detect_every, words.frames) == ("average", 5, None)
+    assert not draws_video(parse("", ServeConfig, VIEWS, ["a.mp4"]))
 
 
 def test_a_video_through_demo(tmp_path):
-    """A made head through the weights in the box: a film as long as the video, a row of numbers for each frame."""
+    """A made head through the bundled weights: a video as long as the video, a row of numbers for each frame."""
     video, out = tmp_path / "in.avi", tmp_path / "out.avi"
     make_video(video, VideoOptions(frames=10, width=320, height=240, seed=5))
     ran = forkserver.run("demo.py", video, "-o", out, "--smoothing", "none", timeout=300)

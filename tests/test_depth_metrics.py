@@ -68,7 +68,7 @@ def test_nothing_in_common_is_nan():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match=r"two maps \(H, W\) of one size are compared, got \(2, 3\) and \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"two maps \(H, W\) of one size are needed, got \(2, 3\) and \(3, 2\)"):
         mae(TRUTH, TRUTH.T)
     with pytest.raises(ValueError, match="got 'scale'"):
         align(TRUTH, TRUTH, "scale")

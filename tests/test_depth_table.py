@@ -45,5 +45,5 @@ def test_mean_depth_by_hand():
     values[:2, 0, 0], values[0, 0, 1] = [[0.5], [0.7]], 0.5         # mm: 800 + 100 (1 - value); one of three beside it
     found = mean_depth([(np.zeros((3, 1, 2, 3)), {"depth": values})])
     np.testing.assert_allclose(found[0], [840, np.nan], atol=1e-3)
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="at least one image"):
         mean_depth([])

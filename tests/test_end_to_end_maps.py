@@ -61,7 +61,7 @@ def test_uvnet_from_shards_to_a_table(shards, tmp_path):
     assert whole.points == packed.points == 128 ** 2 and whole.ordered and whole.images is None
     done = script("evaluate.py", "--data", shards, "--model", tmp_path / "box", "--images", 2, "--no-surface")
     assert done.returncode == 0, done.stderr[-1000:]
-    assert "nearest_own" in done.stdout and "SEEN IN TRAINING" in done.stdout
+    assert "rank_1" in done.stdout and "SEEN IN TRAINING" in done.stdout
 
 
 def test_pix2pix_from_shards_and_from_photos_with_depth(shards, tmp_path):
@@ -108,7 +108,7 @@ def test_vrn_from_shards_to_tables(variant, shards, two, tmp_path, monkeypatch):
 def test_bad_data(shards, tmp_path, capsys):
     write_pair(tmp_path / "texas", 0)
     for data, flags, message in (
-            (shards, [*PIX2PIX, "--batches", "3", "--validation-subjects", "10"], "0 people to train on"),
+            (shards, [*PIX2PIX, "--batches", "3", "--validation-subjects", "10"], "0 subjects to train on"),
             (tmp_path / "texas", [*PIX2PIX, "--batches", "3"], "batches may be set for shards only"),
             (shards, [*UVNET, "--reuse", "2"], "reuse may be set for DATA live only"),
             (tmp_path / "texas", UVNET, "not a folder of shards")):

@@ -38,7 +38,7 @@ def test_convlstm_from_shards_to_tables_of_any_number_of_images(shards, tmp_path
     assert loaded.images is None and loaded.points == 64
     images = np.random.default_rng(0).random((1, 5, 32, 32, 3), np.float32)
     assert not np.allclose(loaded.predict(images), loaded.predict(images[:, :1]))
-    for arguments, words in ((["--images", "1"], "nearest_own"), (["--curve", "--orders", "1"], "SEEN IN TRAINING")):
+    for arguments, words in ((["--images", "1"], "rank_1"), (["--curve", "--orders", "1"], "SEEN IN TRAINING")):
         capsys.readouterr()
         evaluate(parse("", ["--data", str(shards), "--model", str(run), "--no-surface", *arguments]))
         assert words in capsys.readouterr().out

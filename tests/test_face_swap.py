@@ -137,7 +137,7 @@ def test_as_a_view(tmp_path):
         return UVMaps(uv, mask, mask, None)
     viewer, (one, other) = ViewWriter("swap"), (face(1, FIRST), face(2, SECOND))
     np.testing.assert_array_equal(viewer.draw(one.photo, maps(FIRST)), one.photo)
-    with pytest.raises(ValueError, match="--view swap .* name two photos, or one of two people with --faces all"):
+    with pytest.raises(ValueError, match="--view swap .* name two photos, or one of two subjects with --faces all"):
         viewer.write(tmp_path / "a.ply")
     np.testing.assert_array_equal(viewer.draw(other.photo, maps(SECOND)),
                                   swap_face(one._replace(where=np.isfinite(FIRST[..., 0])),

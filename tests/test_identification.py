@@ -41,7 +41,7 @@ def test_what_is_not_finite_knows_nobody():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="at least two people"):
+    with pytest.raises(ValueError, match="at least two subjects"):
         identify(TARGETS[:1], TARGETS[:1])
     with pytest.raises(ValueError, match="got 3 for 6"):
         identify(TARGETS[:3], TARGETS)

@@ -53,15 +53,15 @@ def test_the_table_halves_where_the_network_goes_halfway():
     targets = np.stack([face(k) for k in (1, 2, 3)])
     table = iteration_table(run, [(images[:2], targets[:2]), (images[2:], targets[2:])], "made")
     rows = {name: [row[i] for row in table.rows] for i, name in enumerate(table.columns)}
-    assert rows["passes"] == [0, 1, 2] and "3 pictures" in table.title
-    for name in ("vertices", "vertices, held"):
+    assert rows["passes"] == [0, 1, 2] and "3 images" in table.title
+    for name in ("vertices", "vertices, true pose"):
         np.testing.assert_allclose(rows[name], np.array([1, 0.5, 0.25]) * rows[name][0], rtol=1e-4)
     assert rows["change"][0] is None and rows["change"][1] > rows["change"][2] > 0
     assert table.text() and table.csv().startswith("passes,vertices")
 
 
 def test_no_picture_is_an_error():
-    with pytest.raises(ValueError, match="there is no picture"):
+    with pytest.raises(ValueError, match="at least one image is needed"):
         iteration_table(run, [], "none")
 
 

@@ -151,9 +151,9 @@ def test_a_killed_process_is_an_error_now_and_later():
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"reuse": 0}, "reuse must be at least 1, got 0"), ({"window": 3}, "window must be at least 4, the people of a"),
+    ({"reuse": 0}, "reuse must be at least 1, got 0"), ({"window": 3}, "window must be at least 4, the subjects of a"),
     ({"yaw": 91.0}, "--yaw must be within 0 to 90"), ({"batch_images": 0}, "batch_images must be at least 1"),
-    ({"seed": TEST_SEED}, "seed 9001 makes the people that networks are judged on")])
+    ({"seed": TEST_SEED}, "seed 9001 makes the subjects that networks are evaluated on")])
 def test_bad_config(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(CONFIG, **change)

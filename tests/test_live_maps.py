@@ -138,9 +138,9 @@ def test_defaults_are_those_of_shards_and_of_the_rendering():
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"reuse": 0}, "reuse must be at least 1, got 0"), ({"window": 2}, "window must be at least 3, the people of a"),
+    ({"reuse": 0}, "reuse must be at least 1, got 0"), ({"window": 2}, "window must be at least 3, the subjects of a"),
     ({"size": 8}, "--size must be within 16 to 512"), ({"batch_size": 0}, "batch_size must be within 1 to 4096"),
-    ({"seed": TEST_SEED}, "seed 9001 makes the people that networks are judged on")])
+    ({"seed": TEST_SEED}, "seed 9001 makes the subjects that networks are evaluated on")])
 def test_bad_config(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(CONFIG, **change)

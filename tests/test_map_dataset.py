@@ -87,7 +87,7 @@ def test_workers_parts_are_the_batch(folder):
         rows = slice(2 * index, 2 * index + 2)
         _same(part, (x[rows], {k: v[rows] for k, v in y.items()}))
     training.check_shard(Shard(0, 2, 2))
-    with pytest.raises(ValueError, match="a batch of 4 pictures is too small for 3 workers x 2 replicas"):
+    with pytest.raises(ValueError, match="a batch of 4 images is too small for 3 workers x 2 replicas"):
         training.check_shard(Shard(0, 3, 2))
 
 
@@ -328,7 +328,7 @@ def test_everybodys_maps(folder):
         np.testing.assert_array_equal(masks[row, ..., 0], shards.gather("mask", [subject], [image])[0])
         np.testing.assert_allclose(landmarks[row], shards.gather("landmarks", [subject], [image])[0] / 32, atol=1e-6)
     assert list(batches[0].maps) == ["uv", "mask", "visible_mask", "eroded"]
-    with pytest.raises(ValueError, match="--images must be 1 to 2, as many as each person has pictures, got 3"):
+    with pytest.raises(ValueError, match="--images must be 1 to 2, as many as each subject has images, got 3"):
         next(everybodys_maps(shards, 32, 3))
 
 
@@ -379,5 +379,5 @@ def test_bad_config(change, message):
 
 
 def test_too_few_people(folder):
-    with pytest.raises(ValueError, match="0 people to train on and 6 for validation; validation_people is 9"):
+    with pytest.raises(ValueError, match="0 subjects to train on and 6 for validation; validation_subjects is 9"):
         sequences(folder, dataclasses.replace(PLAIN, validation_subjects=9))

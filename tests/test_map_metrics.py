@@ -10,7 +10,7 @@ from Dataset.representations import points
 from Dataset.representations.uvmap import grid_positions
 from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.shards import make_shards, open_shards
-from Evaluation.metrics.uv_maps import FREEDOM, MapScores, landmark_places, mean_map, score_map, score_maps
+from Evaluation.metrics.uv_maps import FREEDOM, MapScores, landmark_uv, mean_map, score_map, score_maps
 from Evaluation.reports.uv_maps import DEFINITIONS, maps_table
 from Network.losses import points as losses
 
@@ -58,7 +58,7 @@ def test_errors_as_the_loss_takes_them_are_calibrated():
 
 
 def test_landmarks_lie_where_the_atlas_has_them():
-    model, places = load_face_model(), landmark_places()
+    model, places = load_face_model(), landmark_uv()
     known = np.isfinite(places).all(-1)
     assert 64 <= known.sum() <= 68 and known[17:].all()
     grid = points.encode(np.asarray(model.mean, float), model=model)
@@ -95,7 +95,7 @@ def test_the_mean_map():
     np.testing.assert_allclose(found[1, 1], [0.4, 0.6, 2 / 3, 1 / 3], rtol=1e-6)
     np.testing.assert_allclose(found[2, 3], [0.1, 0.9, 1 / 3, 1 / 3], rtol=1e-6)
     np.testing.assert_allclose(found[0, 0], [0.3, 0.7, 0, 0], rtol=1e-6)
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="at least one image"):
         mean_map([])
 
 
@@ -115,5 +115,5 @@ def test_a_table_of_rendered_people(tmp_path):
         assert found[name][0] == value and found[name][2] == 6
     assert found["landmarks"][0] < 0.8 < 4 < found["landmarks"][1]         # % of 64 px
     assert 0.02 < found["uv_l1"][1] and found["mask_iou"][1] < 0.95
-    assert "the truth: 6 pictures" in table.text() and set(DEFINITIONS) == set(MapScores._fields)
+    assert "the truth: 6 images" in table.text() and set(DEFINITIONS) == set(MapScores._fields)
     assert len(score_maps(batches(), lambda images: np.zeros((len(images), 64, 64, 4)))) == 6

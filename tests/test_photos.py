@@ -97,7 +97,7 @@ def test_a_true_depth_map_has_next_to_no_error(profiles):
         assert found.forward < 0.12 and found.reverse < 0.35 and found.chamfer < 0.5 * mean.chamfer
 
 
-def test_shown_places_are_those_whose_pixels_show_them(profiles):
+def test_shown_points_are_those_whose_pixels_show_them(profiles):
     """Against each place's own pixel: it is seen where the atlas has it there, too."""
     subjects, shards = subject_set(profiles, 96, 64 ** 2), open_shards(profiles)
     for p, k in ((0, 0), (1, 1)):

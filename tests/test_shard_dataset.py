@@ -184,7 +184,7 @@ def test_source_and_people(folder):
     np.testing.assert_allclose(subjects.constant, mean, atol=1e-5)
     for truth in subjects.targets:         # in the constant's frame and size: metrics without scale mean something
         assert abs(umeyama(truth, subjects.constant).scale - 1) < 0.01
-    with pytest.raises(ValueError, match="holds pictures of 32 px, the model takes 64"):
+    with pytest.raises(ValueError, match="holds images of 32 px, the model takes 64"):
         subject_set(folder, 64, 256)
     # of coefficients it also says whose they are
     coarse = open_source(folder, "train-test", CoefficientConfig(batch_size=2, validation_subjects=2, image_size=32))
@@ -192,7 +192,7 @@ def test_source_and_people(folder):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"batch_images": 0}, "batch_images must be at least 1"), ({"min_images": 3}, "fewest_images <= most_images")])
+    ({"batch_images": 0}, "batch_images must be at least 1"), ({"min_images": 3}, "min_images <= max_images")])
 def test_bad_config(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(CONFIG, **change)
@@ -223,5 +223,5 @@ def test_no_pose_knows_who_it_is(folder):
 def test_too_few_people(folder):
     with pytest.raises(ValueError, match="too few for a batch"):
         make_sequences(open_shards(folder), dataclasses.replace(CONFIG, validation_subjects=6))
-    with pytest.raises(ValueError, match="most_images is 4"):
+    with pytest.raises(ValueError, match="max_images is 4"):
         make_sequences(open_shards(folder), dataclasses.replace(CONFIG, max_images=4))

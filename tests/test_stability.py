@@ -136,9 +136,9 @@ def test_tables_and_bad_shapes():
     assert text.splitlines()[1] == "none,100.0,0.0,0.0,0.0,,0.0,0.0"
     assert face_size(still()[:2]) == pytest.approx([100, 100])
     assert np.isnan(jitter(np.full((3, 2, 2), np.nan))) and np.isnan(sigma(np.full((3, 2, 2), np.nan)))
-    with pytest.raises(ValueError, match=r"points must be \(T, K, 2\), shown and true, got \(3, 2\) and \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"keypoints must be \(T, K, 2\), predicted and true, got \(3, 2\) and \(3, 2\)"):
         measure(np.zeros((3, 2)), np.zeros((3, 2)))
     with pytest.raises(ValueError, match=r"visible must be \(3, 4\) bool"):
         measure(np.zeros((3, 4, 2)), np.zeros((3, 4, 2)), np.ones((3, 4)))
-    with pytest.raises(ValueError, match="places must be an ordered grid, got 5 points"):
+    with pytest.raises(ValueError, match="keypoints must be an ordered grid, got 5 points"):
         uv_errors(np.zeros((3, 5, 2)), np.zeros((3, 5, 2)))

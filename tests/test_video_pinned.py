@@ -8,7 +8,8 @@ import pytest
 from Dataset.geometry.smoothing import Average, OneEuro, SmoothingConfig, Unwrapped
 from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.video import SyntheticVideo, VideoOptions
-from Evaluation.metrics.curve import MEASURED, _errors
+from Evaluation.metrics.curve import errors
+from Evaluation.metrics.distances import MAX_ALIGNED
 from Evaluation.metrics.stability import lag, measure, uv_errors
 from Network.video.track import EXTENT, TrackConfig, Tracker, box_around
 
@@ -78,11 +79,11 @@ def test_a_curve_looks_at_all_columns_of_the_grid():
     """Errors in all but every 16th column of the 128x128 grid, or in every 16th alone, weigh as their number does."""
     side = 128
     truth = np.random.default_rng(0).normal(0, 1, (side * side, 3))
-    step, column = side * side // MEASURED, np.arange(side * side) % side
+    step, column = side * side // MAX_ALIGNED, np.arange(side * side) % side
     noise = np.random.default_rng(1).normal(0, 0.05, truth.shape)
-    whole = _errors((truth + noise)[None, None], truth)[0, 0]
+    whole = errors((truth + noise)[None, None], truth)[0, 0]
     for where in (column % step != 0, column % step == 0):
-        part = _errors((truth + noise * where[:, None])[None, None], truth)[0, 0]
+        part = errors((truth + noise * where[:, None])[None, None], truth)[0, 0]
         assert part == pytest.approx(where.mean() * whole, rel=0.3), where.mean()
 
 

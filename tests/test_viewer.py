@@ -64,9 +64,9 @@ def test_a_large_picture_is_made_smaller_in_its_shape(tmp_path):
 
 
 @pytest.mark.parametrize("images, message", [
-    ({"../up": flat(1)}, "a picture's name has 1 to 64 letters"), ({"": flat(1)}, "a picture's name"),
-    ({f"n{i}": flat(1) for i in range(33)}, "at most 32 pictures, got 33"),
-    ({"<b>": flat(1)}, "a picture's name")])
+    ({"../up": flat(1)}, "a image's name has 1 to 64 letters"), ({"": flat(1)}, "a image's name"),
+    ({f"n{i}": flat(1) for i in range(33)}, "at most 32 images, got 33"),
+    ({"<b>": flat(1)}, "a image's name")])
 def test_names_and_number_are_bounded_before_anything_is_written(tmp_path, images, message):
     with pytest.raises(ValueError, match=message):
         save_epoch_images(tmp_path, 1, {"good": flat(1), **images} if len(images) == 1 else images)
@@ -80,13 +80,13 @@ def test_the_hook_saves_and_never_ends_a_training(tmp_path, caplog):
     assert sorted(p.name for p in (tmp_path / "epochs").iterdir()) == ["0001", "0002", "0004"]
     with caplog.at_level(logging.WARNING):
         EpochImages(tmp_path, lambda: {"a/b": flat(50)})([{"epoch": 9}])
-    assert "no pictures of epoch 9" in caplog.text and not (tmp_path / "epochs" / "0009").exists()
+    assert "no images of epoch 9" in caplog.text and not (tmp_path / "epochs" / "0009").exists()
     for error in (cv2.error("(-215:Assertion failed)"), RuntimeError("graph execution error"), IndexError("5")):
         def pictures(error=error):
             raise error
         caplog.clear()
         EpochImages(tmp_path, pictures)([{"epoch": 9}])
-        assert f"no pictures of epoch 9: {type(error).__name__}: {error}" in caplog.text
+        assert f"no images of epoch 9: {type(error).__name__}: {error}" in caplog.text
 
 
 def test_epoch_pictures_show_input_truth_and_prediction():
@@ -186,7 +186,7 @@ def test_a_page_too_large_leaves_out_epochs_evenly(run, monkeypatch):
     monkeypatch.setattr(viewer, "MAX_PAGE", int(6.5 * one))
     found = read_run(run)
     assert list(found.epochs) == [1, 3, 5, 7, 9, 11]
-    assert found.notes == ["Of 11 epochs with pictures 6 are on this page, which would be too large with all of them."]
+    assert found.notes == ["Of 11 epochs with images 6 are on this page, which would be too large with all of them."]
     monkeypatch.setattr(viewer, "MAX_PAGE", 10)
     assert list(read_run(run).epochs) == [11]
 
@@ -197,7 +197,7 @@ def test_broken_pictures_are_left_out_and_said(run):
     (run / "epochs" / "notes").mkdir()
     found = read_run(run)
     assert {e: sorted(names) for e, names in found.epochs.items()} == {1: ["anna", "bert"], 2: ["anna"], 3: ["bert"]}
-    assert found.notes == ["2 pictures are broken, too large or too many, and left out."]
+    assert found.notes == ["2 images are broken, too large or too many, and left out."]
     assert page(found)
 
 

@@ -73,7 +73,7 @@ def test_held_out_people_are_not_trained_on(folder):
     assert set(training.subjects) == {2, 3, 4} and set(validation.subjects) == {0, 1}
     assert {p for e in range(4) for p in training.draw(e, 0)[0].ravel()} == {2, 3, 4}
     np.testing.assert_array_equal(validation.batch(0, 0)[0], validation.batch(7, 0)[0])
-    with pytest.raises(ValueError, match="0 people to train on and 5 for validation"):
+    with pytest.raises(ValueError, match="0 subjects to train on and 5 for validation"):
         make_volume_sequences(open_shards(folder), dataclasses.replace(PLAIN, validation_subjects=99))
 
 

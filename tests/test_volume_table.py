@@ -5,7 +5,8 @@ import pytest
 from Datagenerator.evaluation_data import volumes_of
 from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.shards import make_shards
-from Evaluation.reports.volume import landmarks_off, mean_targets, volume_scores, volume_table
+from Evaluation.metrics.landmarks import landmark_nme
+from Evaluation.reports.volume import mean_targets, volume_scores, volume_table
 
 SIZE, LAYERS = 48, 52
 
@@ -65,7 +66,7 @@ def test_by_hand():
     mean, places = mean_targets([(None, (np.stack([volume, half]), None, np.stack([eyes, 3 * eyes])))])
     assert mean[3, 3, 3] == 1 and mean[3, 3, 5] == 0.5 and mean[0, 0, 0] == 0
     np.testing.assert_array_equal(places, 2 * eyes)
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="at least one image"):
         mean_targets([])
 
 
@@ -80,7 +81,7 @@ def test_landmarks_of_networks_that_say_them(folder, monkeypatch):
         return {row[0]: row[1:4] for row in volume_table(batches, lambda images: volumes, "t", marks).rows}
     assert "landmarks" not in rows(None)
     found = rows(lambda images: (flat + [0.03, 0.04] * side) / SIZE)["landmarks"]
-    floor = np.mean([landmarks_off(flat.mean(0), truth) for truth in landmarks])
+    floor = np.mean([landmark_nme(flat.mean(0), truth) for truth in landmarks])
     assert found == pytest.approx([5, floor, 3]) and floor > 5
     torn = flat / SIZE
     torn[0] = np.nan                            # a network without a face there

@@ -1,1 +1,1 @@
-"""Pure functions (sample, generator) -> sample: a picture and its targets change together."""
+"""Pure functions (sample, generator) -> sample: an image and its targets change together."""

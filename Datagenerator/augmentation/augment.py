@@ -1,12 +1,12 @@
-"""Augmentation: pure functions (sample, rng) -> sample, in which picture and points move together.
+"""Augmentation: pure functions (sample, rng) -> sample that transform image and points together.
 
 After Ronkainen 2017, section 3.6 (rotation, channel shuffle, exposure, gamma, noise, occluders, then clipping and
-quantising), with what photos have besides: blur, motion, low resolution, JPEG. He turns by multiples of 90 degrees;
-here the jitter of a detector's box is imitated instead, because the network sees crops of a detector that finds
-upright faces. Pictures stay uint8 from step to step: a step that clips is the last one that could have been undone.
+quantisation), with further degradations of photos: blur, motion blur, low resolution, JPEG. Ronkainen rotates by
+multiples of 90 degrees; here the jitter of a detector's box is simulated instead, because the network's input is the
+crop of a detector of upright faces. Images are uint8 between the steps.
 
-No step mirrors. Points and their order mean the subject's left and right: a mirrored picture would need mirrored points
-in another order, which only the representation knows.
+No step mirrors the image: the order of the points distinguishes the subject's left and right, and only the
+representation can reorder them.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from Datagenerator.augmentation import occluders
 
-REFERENCE = 128         # lengths in pixels are for a picture of this side and grow with it
+REFERENCE = 128         # lengths in pixels are for an image of this side and grow with it
 _NOISE_SD = 24.0        # of the precomputed noise, in grey levels: +-127 is then more than five of them
 _NOISE_LENGTH = 1 << 21
 
@@ -28,7 +28,7 @@ _NOISE_LENGTH = 1 << 21
 class Sample(NamedTuple):
     """image    (S, S, 3) uint8 BGR
     points   (K, 2) float32, pixel coordinates (x, y); the first pixel's centre is (0.5, 0.5); K may be 0
-    visible  (K,) bool, False where the picture does not show the point
+    visible  (K,) bool, False where the image does not show the point
     """
 
     image: np.ndarray
@@ -38,20 +38,20 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Ranges (low, high) are drawn from evenly; fields named after a step alone are its probability in [0, 1].
+    """Ranges (low, high) are sampled uniformly; a field named after a step is its probability in [0, 1].
 
-    `AugmentConfig.off()` changes nothing. Lengths in pixels are for a side of 128 and grow with the picture.
+    `AugmentConfig.off()` changes nothing. Lengths in pixels are for a side of 128 and grow with the image.
     ValueError for a range that is not low <= high or out of its bounds.
     """
 
-    scale: tuple[float, float] = (0.9, 1.12)        # of the picture about its centre; off (1, 1)
+    scale: tuple[float, float] = (0.9, 1.12)        # of the image about its centre; off (1, 1)
     shift: float = 0.07                             # largest, of the side, each axis; off 0
     rotation: float = 12.0                          # largest, degrees; off 0
     blob: float = 0.25                              # occluders: probability of each kind
-    blob_cover: tuple[float, float] = (0.05, 0.35)  # share of the picture under a blob
+    blob_cover: tuple[float, float] = (0.05, 0.35)  # fraction of the image under a blob
     hand: float = 0.10
     bar: float = 0.08
-    max_covered: float = 0.45                      # share of the picture: what would hide more is left out
+    max_covered: float = 0.45                      # fraction of the image; an occluder beyond it is left out
     exposure: tuple[float, float] = (-0.8, 0.8)     # stops (factors of two in linear light); off (0, 0)
     gain_sd: float = 0.04                           # of each channel's factor about 1; off 0
     gamma: tuple[float, float] = (0.7, 1.45)        # exponent of the value in [0, 1]; off (1, 1)
@@ -98,7 +98,7 @@ def augment(sample: Sample, rng: np.random.Generator, config: AugmentConfig = DE
     """All steps in order: jitter, occlude, light, colours, blur, coarsen, jpeg, noise. The input is not changed.
 
     progress  in [0, 1], how much of the training is done: the noise fades with it
-    other     (h, w, 3) uint8 BGR, another picture; its crops fill some of the blobs
+    other     (h, w, 3) uint8 BGR, another image; its crops fill some of the blobs
 
     The same generator state gives the same bytes on one machine, the same choices on every machine. ValueError for
     arrays of another shape or dtype, or for a progress outside [0, 1].
@@ -126,7 +126,7 @@ def _check(sample: Sample, progress: float, other: np.ndarray | None) -> None:
 def jitter(sample: Sample, rng: np.random.Generator, config: AugmentConfig) -> Sample:
     """Scale (even in its logarithm), turn about the centre, shift; image (bilinear) and points by the same map.
 
-    What comes in from outside is the picture's reflection. Points that leave the picture become invisible.
+    What comes in from outside is the image's reflection. Points that leave the image become invisible.
     """
     if config.scale == (1, 1) and config.shift == 0 and config.rotation == 0:
         return sample
@@ -147,9 +147,9 @@ def jitter(sample: Sample, rng: np.random.Generator, config: AugmentConfig) -> S
 
 
 def occlude(sample: Sample, rng: np.random.Generator, config: AugmentConfig, other: np.ndarray | None = None) -> Sample:
-    """Lay at most one blob, hand and bar over the picture, in this order; points under them become invisible.
+    """Lay at most one blob, hand and bar over the image, in this order; points under them become invisible.
 
-    A layer with which more than `most_covered` of the picture would be hidden (alpha > 1/2) is left out.
+    A layer with which more than `most_covered` of the image would be hidden (alpha > 1/2) is left out.
     """
     drawn = rng.random(3) < (config.blob, config.hand, config.bar)
     shape, image, hidden = sample.image.shape[:2], sample.image, None

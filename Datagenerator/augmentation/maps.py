@@ -1,11 +1,11 @@
-"""Augmentation of a picture and the per-pixel maps that belong to it: pure functions (sample, rng) -> sample.
+"""Augmentation of an image and the per-pixel maps that belong to it: pure functions (sample, rng) -> sample.
 
 Ronkainen 2017, section 3.6: quarter turns (off by default, as in the paper's final run), occluders that multiply the
 visible mask, then exposure, gamma, channel shuffle, noise that fades to nothing in training, all in floating point,
 and at last clipping and 8 bits. What photos have besides (contrast, blur, JPEG, ...) are steps of augment.py, off until
 asked for.
 
-No step mirrors: u runs from the subject's right ear to his left one, so a mirrored picture would have to show the
+No step mirrors: u runs from the subject's right ear to his left one, so a mirrored image would have to show the
 other side's places, and a network that saw both could not tell which of them a cheek is.
 """
 from __future__ import annotations
@@ -30,7 +30,7 @@ class MapSample(NamedTuple):
               channels move with them
     mask      (S, S) bool, the face, whatever stands before it
     visible_mask  (S, S) float32 in [0, 1]: how much of the face is seen; 0 where mask is False
-    motion    (2, 3) float64, x, y in px of the picture as it was -> as it is, the first pixel's centre at 0.5
+    motion    (2, 3) float64, x, y in px of the image as it was -> as it is, the first pixel's centre at 0.5
     """
 
     image: np.ndarray
@@ -51,7 +51,7 @@ class MapAugmentConfig(AugmentConfig):
     blob: float = 0.0
     hand: float = 0.0
     bar: float = 0.0
-    max_covered: float = 1.0                       # share of the picture
+    max_covered: float = 1.0                       # fraction of the image
     gain_sd: float = 0.0
     contrast: tuple[float, float] = (1.0, 1.0)
     shuffle: float = 5 / 6                          # into one of the five other orders
@@ -62,8 +62,8 @@ class MapAugmentConfig(AugmentConfig):
     jpeg: float = 0.0
     noise_end: tuple[float, float] = (0.0, 0.0)     # "gradually decreased down to zero" (3.5)
     quarters: float = 0.0                           # turned by 0, 90, 180 or 270 degrees, evenly
-    crops: float = 1.0                              # one picture's shapes in another one's colours
-    crops_cover: tuple[float, float] = (0.2, 0.8)   # share of the picture under them
+    crops: float = 1.0                              # one image's shapes in another one's colours
+    crops_cover: tuple[float, float] = (0.2, 0.8)   # fraction of the image under them
 
     @classmethod
     def off(cls, **changes: Any) -> MapAugmentConfig:
@@ -83,7 +83,7 @@ def augment_maps(sample: MapSample, rng: np.random.Generator, config: MapAugment
     From light on values are floats and may lie beyond 0 to 255 until the end (or a JPEG) clips them.
 
     progress  in [0, 1], how much of the training is done: the noise fades with it
-    others    two other pictures (h, w, 3) uint8 BGR, whose crops hide the face; None: none do
+    others    two other images (h, w, 3) uint8 BGR, whose crops hide the face; None: none do
 
     The same generator state gives the same bytes on one machine, the same choices on every machine. ValueError for
     arrays of another shape or dtype, or for a progress outside [0, 1].
@@ -118,7 +118,7 @@ def turn(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig) 
 
 
 def move(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig) -> MapSample:
-    """Scale, turn and shift the picture (bilinear; its border is repeated) and its maps (the nearest pixel, since a
+    """Scale, turn and shift the image (bilinear; its border is repeated) and its maps (the nearest pixel, since a
     mean of two places is a third one; nothing beyond the border), all by the same map about the centre."""
     if config.scale == (1, 1) and config.shift == 0 and config.rotation == 0:
         return sample
@@ -146,10 +146,10 @@ def _then(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def hide(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig,
          others: tuple[np.ndarray, np.ndarray] | None = None) -> MapSample:
-    """Lay at most one shape of each kind, crops, blob, hand and bar, over the picture, in this order: `visible_mask` is
+    """Lay at most one shape of each kind, crops, blob, hand and bar, over the image, in this order: `visible_mask` is
     multiplied by what shines through; uv and mask stay.
 
-    A layer with which more than `most_covered` of the picture would be hidden (alpha > 1/2) is left out.
+    A layer with which more than `most_covered` of the image would be hidden (alpha > 1/2) is left out.
     """
     drawn = rng.random(4) < (config.crops if others else 0.0, config.blob, config.hand, config.bar)
     shape, image, through = sample.image.shape[:2], sample.image, None
@@ -170,14 +170,14 @@ def hide(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig,
 
 def paste(sample: MapSample, second: MapSample, rng: np.random.Generator,
           scale: tuple[float, float] = (0.3, 0.6)) -> MapSample:
-    """A second face into the picture, smaller and in front: its face with a soft rim of what is around it.
+    """A second face into the image, smaller and in front: its face with a soft rim of what is around it.
 
     It is laid where it hides least of the first one, of eight places tried. Where its mask is, uv and masks are its
     own; its rim belongs to neither.
     """
     size = len(sample.image)
     side = max(2, round(size * rng.uniform(*scale)))
-    # pixel i of the small picture has its centre at (i + 1/2) / side
+    # pixel i of the small image has its centre at (i + 1/2) / side
     pick = np.ix_(*[(2 * np.arange(side) + 1) * size // (2 * side)] * 2)
     uv, mask, visible_mask = second.uv[pick], second.mask[pick], second.visible_mask[pick]
     boundary = 2 * (side // 24) + 3

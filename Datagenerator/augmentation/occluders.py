@@ -1,6 +1,6 @@
 """Things in front of a face: noise blobs, hand-like blobs, bars (Ronkainen 2017, section 3.6; drawn, not photographed).
 
-Each function returns a `Layer` for `augment.occlude` to lay over a picture. Rectangles alone taught Ronkainen's network
+Each function returns a `Layer` for `augment.occlude` to lay over an image. Rectangles alone taught Ronkainen's network
 that obstructions are rectangles; what helped were shapes from one crop coloured by another, independent one. He repeats
 the threshold until the covered share falls into a range: so does `crops`; for `blob` the threshold is the quantile that
 gives the wanted share at once.
@@ -18,7 +18,7 @@ SKIN = (np.array([45.0, 62.0, 100.0]), np.array([178.0, 203.0, 240.0]))      # B
 
 
 class Layer(NamedTuple):
-    """`colour` (H, W, 3) uint8 BGR; `alpha` (H, W) float32 in [0, 1], 1 where the picture is hidden."""
+    """`colour` (H, W, 3) uint8 BGR; `alpha` (H, W) float32 in [0, 1], 1 where the image is hidden."""
 
     colour: np.ndarray
     alpha: np.ndarray
@@ -72,7 +72,7 @@ def random_crop(plane: np.ndarray, shape: tuple[int, int], rng: np.random.Genera
 
 
 def blob(shape: tuple[int, int], share: float, rng: np.random.Generator, other: np.ndarray | None = None) -> Layer:
-    """Thresholded smooth noise over `share` in [0, 1] of a picture of `shape` (H, W), with an edge that may be soft.
+    """Thresholded smooth noise over `share` in [0, 1] of an image of `shape` (H, W), with an edge that may be soft.
 
     Filled with one colour, with smooth noise, or with a crop of `other` (h, w, 3) uint8, drawn independently of the
     shape.
@@ -99,8 +99,8 @@ def blob(shape: tuple[int, int], share: float, rng: np.random.Generator, other: 
 
 def crops(shape: tuple[int, int], cover: tuple[float, float], rng: np.random.Generator, first: np.ndarray,
           second: np.ndarray, tries: int = 12) -> Layer | None:
-    """One picture's crop thresholded, over a share within `cover` of a picture of `shape` (H, W), in the colours of an
-    independent crop of another picture; both (h, w, 3) uint8 BGR and turned by any angle, as published.
+    """One image's crop thresholded, over a share within `cover` of an image of `shape` (H, W), in the colours of an
+    independent crop of another image; both (h, w, 3) uint8 BGR and turned by any angle, as published.
 
     A channel, a level and a crop are drawn anew until the share (alpha > 1/2) fits; None after `tries` times. The edge
     is soft: alpha rises over 4 to 24 grey levels. Crops are magnified, at least twice, so that whole faces are rare.
@@ -118,7 +118,7 @@ def crops(shape: tuple[int, int], cover: tuple[float, float], rng: np.random.Gen
 
 
 def hand(shape: tuple[int, int], rng: np.random.Generator) -> Layer:
-    """A palm and four fingers, rounded capsules in one skin tone, that reach in from the border of the picture."""
+    """A palm and four fingers, rounded capsules in one skin tone, that reach in from the border of the image."""
     height, width = shape
     side = min(shape)
     tone = SKIN[0] + (SKIN[1] - SKIN[0]) * rng.random()
@@ -142,7 +142,7 @@ def hand(shape: tuple[int, int], rng: np.random.Generator) -> Layer:
 
 
 def bar(shape: tuple[int, int], rng: np.random.Generator) -> Layer:
-    """A dark or bright bar across the whole picture at any angle, 4 to 14 % of the side wide, nearly opaque."""
+    """A dark or bright bar across the whole image at any angle, 4 to 14 % of the side wide, nearly opaque."""
     height, width = shape
     dark = rng.random() < 0.5
     tone = rng.uniform(0, 50) if dark else rng.uniform(200, 250)
@@ -157,7 +157,7 @@ def bar(shape: tuple[int, int], rng: np.random.Generator) -> Layer:
 
 def _capsule(colour: np.ndarray, alpha: np.ndarray, start: np.ndarray, end: np.ndarray, thickness: float,
              tone: np.ndarray) -> None:
-    """Draw a round-ended stroke with a darker outline into both pictures."""
+    """Draw a round-ended stroke with a darker outline into both images."""
     wide, ends = max(1, round(thickness)), (_pixel(start), _pixel(end))
     cv2.line(alpha, *ends, 255, wide, cv2.LINE_AA)
     cv2.line(colour, *ends, tuple(np.clip(tone * 0.7, 0, 255)), wide)

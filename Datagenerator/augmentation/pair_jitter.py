@@ -1,4 +1,4 @@
-"""pix2pix's augmentation of a picture and the maps that belong to it: enlarge, crop at random, mirror.
+"""pix2pix's augmentation of an image and the maps that belong to it: enlarge, crop at random, mirror.
 
 Baby et al. 2020, section IV.F; Isola et al. 2017, 6.2: 286x286 from 256x256, a crop of 256x256, half of them mirrored.
 """
@@ -16,7 +16,7 @@ def pair_jitter(image: np.ndarray, *maps: np.ndarray, rng: np.random.Generator, 
 
     image     (H, W, 3) uint8 or float32; bilinear
     maps      (H, W) or (H, W, C) of any dtype: depth, masks; the nearest pixel, so NaN, background and labels stay what
-              they are. Depth is not scaled: a face that fills more of a picture is as deep as before
+              they are. Depth is not scaled: a face that fills more of an image is as deep as before
     enlarged  at least 1; 1 crops nothing
     mirror    half of the samples left to right. Only for maps without a left and a right: depth yes, UV no
 

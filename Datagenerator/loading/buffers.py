@@ -32,7 +32,7 @@ class BufferPool:
 
 
 class _Lease:
-    """Owns a buffer while arrays look at it: NumPy makes it the `base` of the array and of all its views."""
+    """Owns a buffer while arrays use it: NumPy makes it the `base` of the array and of all its views."""
 
     def __init__(self, buffer: np.ndarray, shape: tuple[int, ...], free: collections.deque[np.ndarray]) -> None:
         self._buffer, self._free = buffer, free

@@ -17,8 +17,8 @@ from Dataset.seeding import ORDER, stream
 class Groups(NamedTuple):
     """The groups of one epoch in the order in which they are seen.
 
-    subjects   (G,) int64, index of the person
-    images     (G, T) int64, indices among that person's images, all of one row different
+    subjects   (G,) int64, index of the subject
+    images     (G, T) int64, indices among that subject's images, all of one row different
     """
 
     subjects: np.ndarray
@@ -45,11 +45,11 @@ def group_count(image_counts: Sequence[int], images: int, repeats: int) -> int:
 def epoch_groups(image_counts: Sequence[int], images: int, repeats: int, seed: int, epoch: int) -> Groups:
     """Draw one epoch.
 
-    Each person's images are shuffled and cut into groups of `images`, the remainder left out, `repeats` times over;
+    Each subject's images are shuffled and cut into groups of `images`, the remainder left out, `repeats` times over;
     then all groups are shuffled. (The listing shuffles all groups three to nine times; one uniform shuffle has the
     same distribution.) The same arguments give the same groups on every machine; the arrays are read-only.
 
-    image_counts   one number of images per person, each >= 0
+    image_counts   one number of images per subject, each >= 0
     images         T >= 1
     repeats        5 in the listing, 1 in the released code
     seed, epoch    integers >= 0

@@ -14,7 +14,7 @@ from Dataset.io.images import crop_resize, read_image
 log = logging.getLogger(__name__)
 
 CACHES = ("auto", "uint8", "none")
-#: "auto" takes at most this share of the free memory; a training and a validation set leave a third to the network
+#: "auto" takes at most this fraction of the free memory; a training and a validation set leave a third to the network
 _SHARE = 3
 
 
@@ -26,7 +26,7 @@ class ImageStore:
     limit   bytes; None is a third of the memory that is free now
     resize  scale an image of another size; without it such a file is a ValueError
 
-    `cached` says which it became. The memory is filled as images are first used: nothing is read at construction.
+    `cached` tells which. Images are cached when they are first used: nothing is read at construction.
     """
 
     def __init__(self, paths: Sequence[Path], size: int, resize: bool = False, cache: str = "auto",

@@ -23,7 +23,8 @@ class ThreadPipeline:
         return len(self._numbers)
 
     def __iter__(self) -> Iterator[Batch]:
-        """At most workers + prefetch batches are under way; an epoch that is left early drops those not yet begun."""
+        """At most workers + prefetch batches are in progress; leaving an epoch early drops the batches not yet
+        started."""
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="batches")
         waiting: deque[Future[Batch]] = deque()
         try:

@@ -1,7 +1,7 @@
-"""People rendered while a network trains: the batches of shard_dataset.py without shards, of ever new people.
+"""Subjects rendered while a network trains: the batches of shard_dataset.py without shards, of ever new subjects.
 Datagenerator/online/live_maps.py has those of map_dataset.py.
 
-A batch is drawn from a window of person numbers that moves with (epoch, index), and a person's bytes depend on (seed,
+A batch is drawn from a window of subject numbers that moves with (epoch, index), and a subject's bytes depend on (seed,
 number) alone, so a batch is the same whichever process renders and however often a run is resumed.
 """
 from __future__ import annotations
@@ -24,17 +24,18 @@ from Dataset.representations.targets import targets_on_template
 from Dataset.synthesis.render_workers import render_one
 from Dataset.synthesis.renders import RenderOptions, layout
 
-TEST_SEED = 9001        # of the people that networks are judged on (README.md): nobody trains on them
+TEST_SEED = 9001        # of the subjects that networks are evaluated on (README.md): nobody trains on them
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """What a generator's settings say of people who are rendered meanwhile, beside its own: a base of `LiveConfig`."""
+    """Settings of subjects that are rendered on the fly, in addition to the generator's: a base class of
+    `LiveConfig`."""
 
-    reuse: int = 8          # batches that each new person stands in, on average
-    window: int = 256       # people that a batch is drawn from; memory holds twice as many, and those held out
-    images: int = RenderOptions.images          # of each person; this and the rest as in Dataset.synthesis.shards
+    reuse: int = 8          # batches that each new subject stands in, on average
+    window: int = 256       # subjects that a batch is drawn from; twice as many, and the held-out ones, are in memory
+    images: int = RenderOptions.images          # of each subject; this and the rest as in Dataset.synthesis.shards
     size: int = RenderOptions.size
     yaw: float = RenderOptions.yaw
     pitch: float = RenderOptions.pitch
@@ -53,26 +54,26 @@ class Rendered:
         if self.reuse < 1:
             raise ValueError(f"reuse must be at least 1, got {self.reuse}")
         if self.window < least:
-            raise ValueError(f"window must be at least {least}, the people of a batch, got {self.window}")
+            raise ValueError(f"window must be at least {least}, the subjects of a batch, got {self.window}")
         if self.seed == TEST_SEED:
-            raise ValueError(f"seed {TEST_SEED} makes the people that networks are judged on; take another")
+            raise ValueError(f"seed {TEST_SEED} makes the subjects that networks are evaluated on; take another")
         self.rendering()
 
     def rendering(self, **changed: Any) -> RenderOptions:
-        """What is rendered; the people have no end."""
+        """What is rendered; the subjects have no end."""
         names = {field.name for field in dataclasses.fields(self)}
         return RenderOptions(**{field.name: getattr(self, field.name) for field in dataclasses.fields(RenderOptions)
                                 if field.name in names} | changed)
 
     def subjects(self, epoch: int, index: int) -> range:
-        """The window of a batch: the numbers that may stand in it. It moves as fast as batches use up people, divided
+        """The window of a batch: the numbers that may stand in it. It moves as fast as batches use up subjects, divided
         by `reuse`."""
         subjects, batches = self.uses()
         first = self.validation_subjects + (epoch * self.batches + index) * subjects // (batches * self.reuse)
         return range(first, first + self.window)
 
     def uses(self) -> tuple[int, int]:
-        """(people, batches): how many stand in so many batches, on average."""
+        """(subjects, batches): how many stand in so many batches, on average."""
         raise NotImplementedError
 
     def max_subjects(self) -> int:
@@ -85,20 +86,21 @@ class LiveConfig(Rendered, ShardConfig):
     """Settings of the generator and of what it renders. ValueError for a value out of range."""
 
     def uses(self) -> tuple[int, int]:
-        """A batch shows batch_images // T people, on average over the T that may be drawn."""
+        """A batch shows batch_images // T subjects, on average over the T that may be drawn."""
         counts = [self.batch_images // images for images in range(self.min_images, self.max_images + 1)]
         return sum(counts), len(counts)
 
     def max_subjects(self) -> int:
-        """Of a batch in which each has the fewest pictures."""
+        """Of a batch in which each has the fewest images."""
         return self.batch_images // self.min_images
 
 
 class LiveSubjects:
-    """People rendered by processes when they are asked for or, better, ahead; the part of `Dataset.synthesis.shards.Shards` that
-    a ShardSequence or a MapSequence needs. A person's place is his number, and there is no last one. Thread-safe.
+    """Subjects rendered by processes when they are asked for or, better, ahead; the part of
+    `Dataset.synthesis.shards.Shards` that a ShardSequence or a MapSequence needs. A subject's place is his number, and
+    there is no last one. Thread-safe.
 
-    settings  of the rendering; its `people` is no bound
+    settings  of the rendering; its `subjects` is ignored
     held_out  the numbers below stay in memory once they are rendered
     keep      of the others, those who were last asked for stay: so many at most, whatever is asked for
     workers   processes, one thread each
@@ -120,14 +122,14 @@ class LiveSubjects:
         self._workers = Workers(workers)
 
     def gather(self, name: str, subjects: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
-        """As `Dataset.synthesis.shards.Shards.gather`; waits for people who are not rendered yet. WorkerDied (a RuntimeError)
-        when a process ends."""
+        """As `Dataset.synthesis.shards.Shards.gather`; waits for subjects who are not rendered yet. WorkerDied (a
+        RuntimeError) when a process ends."""
         if name not in self._layout:
             raise ValueError(f"{self.path}: holds {', '.join(self._layout)}, received {name}")
         subjects = np.asarray(subjects, np.int64)
         images = None if images is None else np.asarray(images, np.int64)
         if subjects.size and subjects.min() < 0:
-            raise ValueError(f"{self.path}: people are 0 and above, received {subjects.min()}")
+            raise ValueError(f"{self.path}: subjects are 0 and above, received {subjects.min()}")
         if images is not None and images.size and not 0 <= images.min() <= images.max() < self.images:
             raise ValueError(f"{self.path}: images are 0 to {self.images - 1}, "
                              f"received {images.min()} to {images.max()}")
@@ -152,7 +154,7 @@ class LiveSubjects:
             self._render_ahead()
 
     def close(self) -> None:
-        """End the processes. Whoever still waits for people gets an error."""
+        """End the processes. Whoever still waits for subjects gets an error."""
         with self._lock:        # nobody submits from here on: what is cancelled calls `_done`, which needs the lock
             self._closed = True
             self._ahead.clear()
@@ -194,27 +196,28 @@ class LiveSubjects:
 
 
 def ahead(window: range, held_out: int) -> list[int]:
-    """Whom to render next: a batch's window, half of one more, the people held out."""
+    """The subjects to render next: a batch's window, half of the next window, and the held-out subjects."""
     return [*range(window.start, window.stop + len(window) // 2), *range(held_out)]
 
 
 class LiveSequence(ShardSequence):
-    """A ShardSequence whose people are a window that moves from batch to batch, rendered ahead of it."""
+    """A ShardSequence whose subjects are a window that moves from batch to batch, rendered ahead of it."""
 
     def pool(self, epoch: int, index: int) -> np.ndarray:
         return np.asarray(self.config.subjects(epoch, index))
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """As `ShardSequence.batch`; from here on its window is rendered, half of one ahead, and who is held out."""
+        """As `ShardSequence.batch`; requests the rendering of its window, half of the next one, and the held-out
+        subjects."""
         window = self.config.subjects(epoch, index)
         self.shards.prefetch(ahead(window, self.config.validation_subjects))
         return super().batch(epoch, index, shard)
 
 
 def open_subjects(config: Rendered, workers: int | None = None) -> tuple[LiveSubjects, np.ndarray]:
-    """(people, numbers of those held out), whose rendering begins at once.
+    """(subjects, numbers of the held-out ones); rendering starts at once.
 
-    The people held out are those of the lowest numbers, the same as in shards of this seed and these settings.
+    The subjects held out are those of the lowest numbers, the same as in shards of this seed and these settings.
 
     workers  processes; None: one per core but one
     """
@@ -225,14 +228,14 @@ def open_subjects(config: Rendered, workers: int | None = None) -> tuple[LiveSub
     held_out = np.arange(config.validation_subjects)
     subjects.prefetch(held_out.tolist())
     size = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in layout(settings).values())
-    log.info("live: %d processes render; at most %d people in memory, %.2f GB", workers, keep + len(held_out),
+    log.info("live: %d processes render; at most %d subjects in memory, %.2f GB", workers, keep + len(held_out),
              (keep + len(held_out)) * size / 1e9)
     return subjects, held_out
 
 
 def open_live(config: LiveConfig, workers: int | None = None, model: FaceModel | None = None
               ) -> tuple[LiveSequence, ShardSequence]:
-    """(training, validation), both of one LivePeople of `open_people`, whose `close` ends the processes."""
+    """(training, validation), both of one `LiveSubjects`, whose `close` ends the processes."""
     subjects, held_out = open_subjects(config, workers)
     try:
         targets = targets_on_template(config.points, model or load_face_model())

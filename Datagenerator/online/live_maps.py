@@ -1,4 +1,4 @@
-"""People rendered while a network trains that answers per pixel: the batches of map_dataset.py without shards."""
+"""Subjects rendered while a network trains that answers per pixel: the batches of map_dataset.py without shards."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from Dataset.synthesis.renders import RenderOptions
 @dataclass(frozen=True)
 class LiveMapConfig(Rendered, MapConfig):
     """Settings of the generator and of what it renders, with the buffers that the target needs. ValueError for a value
-    out of range. `reuse` counts the batches that show a person; he lends occluders shapes and colours in more."""
+    out of range. `reuse` counts the batches that show a subject; he lends occluders shapes and colours in more."""
 
     size: int = 0           # 0: image_size
 
     def rendering(self, **changed: Any) -> RenderOptions:
-        """What is rendered; the people have no end."""
+        """What is rendered; the subjects have no end."""
         return super().rendering(size=self.size or self.image_size, buffers=self.needed(), **changed)
 
     def uses(self) -> tuple[int, int]:
-        """A batch shows batch_size people, each in one picture."""
+        """A batch shows batch_size subjects, each in one image."""
         return self.batch_size, 1
 
     def max_subjects(self) -> int:
@@ -34,21 +34,22 @@ class LiveMapConfig(Rendered, MapConfig):
 
 @dataclass(frozen=True)
 class LiveDepthConfig(DepthConfig, LiveMapConfig):
-    """`LiveMapConfig` with the defaults of `DepthConfig`; few people: a batch is one picture, which is large."""
+    """`LiveMapConfig` with the defaults of `DepthConfig`; few subjects: a batch is one image, which is large."""
 
     window: int = 64
 
 
 class LiveMapSequence(MapSequence):
-    """A MapSequence whose people are a window that moves from batch to batch, rendered ahead of it."""
+    """A MapSequence whose subjects are a window that moves from batch to batch, rendered ahead of it."""
 
     def draw(self, epoch: int, index: int) -> Draw:
-        """As `MapSequence.draw`, of the window's people."""
+        """As `MapSequence.draw`, of the window's subjects."""
         drawn = super().draw(epoch, index)      # of places in the window
         return drawn._replace(subjects=drawn.subjects + self.config.subjects(epoch, index).start)
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """As `MapSequence.batch`; from here on its window is rendered, half of one ahead, and who is held out."""
+        """As `MapSequence.batch`; requests the rendering of its window, half of the next one, and the held-out
+        subjects."""
         self.shards.prefetch(ahead(self.config.subjects(epoch, index), self.config.validation_subjects))
         others = self.config.augment or self.config.faces_in_picture > 1
         needed = self.draw(epoch, index).subjects[np.asarray(self.rows(index, shard), np.int64), :None if others else 1]
@@ -57,7 +58,7 @@ class LiveMapSequence(MapSequence):
 
 
 def open_live_maps(config: LiveMapConfig, workers: int | None = None) -> tuple[LiveMapSequence, MapSequence]:
-    """(training, validation), both of one LivePeople of `open_people`, whose `close` ends the processes."""
+    """(training, validation), both of one `LiveSubjects`, whose `close` ends the processes."""
     subjects, held_out = open_subjects(config, workers)
     try:
         return (LiveMapSequence(subjects, np.arange(config.window), config, True),

@@ -1,11 +1,11 @@
-"""Shards of synthetic people -> batches for the `coarse` network: crops, renderings of a wrong estimate, the target.
+"""Shards of synthetic subjects -> batches for the `coarse` network: crops, renderings of a wrong estimate, the target.
 
 Endrawis 2018, 3.1.1: of true coefficients x and random ones q, PNCC and normals are rendered from p x + (1 - p) q, p
 uniform in [0, 1], so that the network learns to correct what an earlier pass left, and the image is cropped
-accordingly: where that perturbed geometry lies (`Dataset.representations.coefficients.crop_at`), as Network/inference/iterate.py
-cuts it by the last pass's. The paper does not say what q is, nor whether the pose is perturbed; here q is another
-person with another expression, and the pose is mixed, too, as a detector's box leaves it open. What a batch holds
-depends on (seed, epoch, index) alone.
+accordingly: where that perturbed geometry lies (`Dataset.representations.coefficients.crop_at`), as
+Network/inference/iterate.py cuts it by the last pass's. The paper does not say what q is, nor whether the pose is
+perturbed; here q is another subject with another expression, and the pose is mixed, too, as a detector's box leaves it
+open. What a batch holds depends on (seed, epoch, index) alone.
 """
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ class CoefficientConfig:
 
     batch_size: int = 64
     batches: int = 250              # of an epoch
-    validation_subjects: int = 128    # held out: the people of the lowest numbers
+    validation_subjects: int = 128    # held out: the subjects of the lowest numbers
     image_size: int = 96            # pixels, at most those of the shards
     feedback: bool = True           # renderings of an estimate, and its crop; False: the image alone, as it was cut
     p_min: float = 0.0              # p is uniform in [p_min, 1]: the paper's 0; 6.3 suggests trying 0.5
-    start: float = 0.25             # share of samples that begin where an iteration begins: mean face, START_POSE
-    mean_q: float = 0.25            # share of the others whose q is the mean face: the truth, shrunk
-    start_pose: float = 0.5         # share of the others whose q has START_POSE; else a random pose about the true one
+    start: float = 0.25             # fraction of samples with the first estimate of an iteration: mean face, START_POSE
+    mean_q: float = 0.25            # fraction of the others whose q is the mean face: the estimate is the truth, shrunk
+    start_pose: float = 0.5         # fraction of the others whose q has START_POSE; else random, near the true pose
     augment: bool = True            # Datagenerator/augmentation/augment.py; what it moves, the true pose follows
-    fade_epochs: int = 60           # the noise of augmentation fades to nothing over so many epochs
+    fade_epochs: int = 60           # epochs over which the noise of augmentation fades to zero
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, most in (("batch_size", 4096), ("batches", 10**6), ("validation_subjects", 10**6), ("image_size", 512),
-                           ("fade_epochs", 10**6)):
+        for name, most in (("batch_size", 4096), ("batches", 10**6), ("validation_subjects", 10**6),
+                           ("image_size", 512), ("fade_epochs", 10**6)):
             if not 1 <= getattr(self, name) <= most:
                 raise ValueError(f"{name} must be within 1 to {most}, got {getattr(self, name)}")
         for name in ("p_min", "start", "mean_q", "start_pose"):
@@ -66,16 +66,17 @@ class CoefficientSequence(PictureSequence):
     """Batches (x, y) of an epoch; `pipeline.make_pipeline` makes them in parallel and ahead.
 
     x   (B, S, S, 9) float32 in [0, 1]: image BGR, cropped where the estimate lies and stretched to [0, 1]; PNCC and
-        normals of the estimate, as `Dataset.representations.pncc.RenderingUnit` draws them; without `feedback` (B, S, S, 3)
+        normals of the estimate, as `Dataset.representations.pncc.RenderingUnit` draws them; without `feedback` (B, S,
+        S, 3)
     y   (B, 290) float32, `Dataset.representations.coefficients`: the target, whose pose in this crop is the weak
         perspective nearest to what the image's camera did
 
-    people: numbers of those in use; training: as the config says, else pictures are not changed and taken in turn.
+    subjects: numbers of those in use; training: as the config says, else images are not changed and taken in turn.
     """
 
     def __init__(self, shards: Pictures, subjects: np.ndarray, config: CoefficientConfig, training: bool) -> None:
         if config.image_size > shards.size:
-            raise ValueError(f"{shards.path}: holds pictures of {shards.size} px, fewer than image_size "
+            raise ValueError(f"{shards.path}: holds images of {shards.size} px, fewer than image_size "
                              f"{config.image_size}")
         super().__init__(shards, subjects, config, training)
         self._unit = built_in_unit()
@@ -90,7 +91,7 @@ class CoefficientSequence(PictureSequence):
         """Batch `index` of an epoch, or one worker's part of it. Depends on its arguments alone; thread-safe."""
         count, size, rows = self.config.batch_size, self.config.image_size, self.rows(index, shard)
         rng = stream(self.config.seed, BATCHES, epoch, index)
-        subjects = rng.choice(self.subjects, (2, count))            # the one, and the other, who is q and lends occluders
+        subjects = rng.choice(self.subjects, (2, count))        # the subject, and q, who lends occluders
         images = rng.integers(self.shards.images, size=(2, count))
         if self.training:
             subjects[0] = rng.choice(self.subjects, count, replace=count > len(self.subjects))
@@ -146,11 +147,11 @@ def perturbed(truth: np.ndarray, other: np.ndarray, rng: np.random.Generator, co
 
 def iteration_samples(shards: Shards, size: int, subjects: int, pictures: int = 2, batch: int = 16
                       ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The first `pictures` of the first `people`, unchanged: batches of pictures (B, S, S, 3) float32, each stretched
-    to [0, 1], and their truths (B, 290). ValueError where there are not so many, or where they are smaller than
+    """The first `pictures` of the first `people`, unchanged: batches of images (B, S, S, 3) float32, each stretched
+    to [0, 1], and their targets (B, 290). ValueError where there are not so many, or where they are smaller than
     `size`."""
     if not (1 <= subjects <= len(shards) and 1 <= pictures <= shards.images and size <= shards.size):
-        raise ValueError(f"{shards.path}: holds {len(shards)} people with {shards.images} pictures of {shards.size} px "
+        raise ValueError(f"{shards.path}: holds {len(shards)} subjects with {shards.images} images of {shards.size} px "
                          f"each, asked for {subjects} with {pictures} of {size} px")
     pairs = np.stack(np.meshgrid(np.arange(subjects), np.arange(pictures), indexing="ij"), -1).reshape(-1, 2)
     for start in range(0, len(pairs), batch):
@@ -161,7 +162,7 @@ def iteration_samples(shards: Shards, size: int, subjects: int, pictures: int = 
 
 
 def stretched(image: np.ndarray, size: int) -> np.ndarray:
-    """A picture (P, P, 3) uint8 as the network gets it: (size, size, 3) float32, stretched to [0, 1]."""
+    """An image (P, P, 3) uint8 as the network gets it: (size, size, 3) float32, stretched to [0, 1]."""
     if len(image) != size:
         image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
     return cv2.normalize(image, None, 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)
@@ -169,6 +170,6 @@ def stretched(image: np.ndarray, size: int) -> np.ndarray:
 
 def make_coefficient_sequences(shards: Shards, config: CoefficientConfig
                                ) -> tuple[CoefficientSequence, CoefficientSequence]:
-    """(training, validation): people of the lowest numbers are held out. ValueError when none are left for either."""
+    """(training, validation): subjects of the lowest numbers are held out. ValueError when none are left for either."""
     training, held_out = divided(shards, config.validation_subjects)
     return CoefficientSequence(shards, training, config, True), CoefficientSequence(shards, held_out, config, False)

@@ -1,4 +1,4 @@
-"""Images with depth pictures (Dataset/sources/depth_pairs.py) -> batches for `pix2pix`, jittered as in the paper."""
+"""Images with depth images (Dataset/sources/depth_pairs.py) -> batches for `pix2pix`, jittered as in the paper."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class PairConfig:
     """Settings of the generator. ValueError for a value out of range."""
 
     batch_size: int = 1         # pix2pix's (Isola et al. 2017, 6.2); the paper gives none
-    image_size: int = 256       # pixels; the pictures must have it
+    image_size: int = 256       # pixels; the images must have it
     jitter: bool = True         # enlarge by 286 / 256 and crop (Baby et al. 2020, IV.F)
     mirror: bool = True         # half of the samples left for right
     scaling: str = "unit"       # of the pixels, Dataset.io.images.scaled; the network's
@@ -38,7 +38,7 @@ class PairSequence:
 
     x   (B, S, S, 3) float32, BGR, in [0, 1] by `Dataset.io.images.scaled`
     y   depth (B, S, S, 1) float32 in [-1, 1]: `Dataset.representations.depth`, 1 nearest, -1 no depth; its range is one
-        side of the picture where the pairs know their millimetres (`Pair.share`)
+        side of the image where the pairs know their millimetres (`Pair.share`)
 
     training: shuffled, jittered and mirrored as the config says, else as they are, in their order. What a batch holds
     depends on (seed, epoch, index) alone. ValueError when there is no pair.
@@ -95,7 +95,7 @@ class PairSequence:
 
 
 def pair_sequences(folder: str, config: PairConfig, split: str | None = None) -> tuple[PairSequence, PairSequence]:
-    """(training, validation) of a folder with depth pictures; split: of `Dataset.sources.depth_pairs.SPLITS`, None: the
+    """(training, validation) of a folder with depth images; split: of `Dataset.sources.depth_pairs.SPLITS`, None: the
     folder's own."""
     return (PairSequence(pairs(folder, "training", split), config, True),
             PairSequence(pairs(folder, "validation", split), config, False))

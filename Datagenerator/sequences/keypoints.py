@@ -1,7 +1,7 @@
-"""Shards of synthetic people -> batches for `compact`: crops, where the face's places lie in them, truth; for
+"""Shards of synthetic subjects -> batches for `compact`: crops, where the face's places lie in them, truth; for
 `convlstm`: crops and the truth alone.
 
-A batch holds people with T pictures each, T drawn anew for every batch, and always about as many pictures, so that its
+A batch holds subjects with T images each, T drawn anew for every batch, and always about as many images, so that its
 cost does not depend on T. What a batch holds depends on (seed, epoch, index) alone.
 """
 from __future__ import annotations
@@ -28,14 +28,14 @@ class ShardConfig:
 
     min_images: int = 1          # T of a batch is drawn evenly from here ...
     max_images: int = 8            # ... to here
-    batch_images: int = 64          # pictures of a batch, all people together, at most
+    batch_images: int = 64          # images of a batch, all subjects together, at most
     batches: int = 250              # of an epoch
-    validation_subjects: int = 128    # held out: the people of the lowest numbers
-    image_size: int = 128           # pixels; pictures of a multiple of it are averaged down
+    validation_subjects: int = 128    # held out: the subjects of the lowest numbers
+    image_size: int = 128           # pixels; images of a multiple of it are averaged down
     points: int = 2**14             # N of a ground truth
-    mirror: bool = True             # half of the people left for right
+    mirror: bool = True             # half of the subjects left for right
     augment: bool = True            # Datagenerator/augmentation/augment.py
-    fade_epochs: int = 60           # the noise of augmentation fades to nothing over so many epochs
+    fade_epochs: int = 60           # epochs over which the noise of augmentation fades to zero
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class ShardConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.min_images <= self.max_images <= self.batch_images:
-            raise ValueError(f"fewest_images <= most_images <= batch_images must hold, got {self.min_images}, "
+            raise ValueError(f"min_images <= max_images <= batch_images must hold, got {self.min_images}, "
                              f"{self.max_images}, {self.batch_images}")
 
 
@@ -53,8 +53,8 @@ class PointConfig(ShardConfig):
 
 
 class Pictures(Protocol):
-    """Where the pictures are: `Dataset.synthesis.shards.Shards`, `Datagenerator.online.live.LivePeople`. path: named in messages;
-    images: of each person; size: px; gather: as `Shards.gather`, thread-safe."""
+    """Where the images are: `Dataset.synthesis.shards.Shards`, `Datagenerator.online.live.LivePeople`. path: named in
+    messages; images: of each subject; size: px; gather: as `Shards.gather`, thread-safe."""
 
     path: object
     images: int
@@ -66,26 +66,28 @@ class Pictures(Protocol):
 class ShardSequence:
     """Batches (x, y) of an epoch; `pipeline.make_pipeline` makes them in parallel and ahead.
 
-    x   (B, T, S, S, 3) float32, BGR, each picture alone stretched to [0, 1]
+    x   (B, T, S, S, 3) float32, BGR, each image alone stretched to [0, 1]
     y   keypoints (B, T, 256, 2) float32 in normalised coordinates, (0, 0) the top left corner; seen (B, T, 256)
         float32, 1 or 0
 
-    people  numbers of the people in use; training: as the config says, else no mirroring, no augmentation, and T takes
+    subjects  numbers of the subjects in use; training: as the config says, else no mirroring, no augmentation, and T
+              takes
             its values in turn
     """
 
     def __init__(self, shards: Pictures, subjects: np.ndarray, config: ShardConfig, targets: Targets, training: bool
                  ) -> None:
         if shards.size % config.image_size:
-            raise ValueError(f"{shards.path}: holds pictures of {shards.size} px, which must be a multiple of "
+            raise ValueError(f"{shards.path}: holds images of {shards.size} px, which must be a multiple of "
                              f"image_size {config.image_size}")
         if shards.images < config.max_images:
-            raise ValueError(f"{shards.path}: holds {shards.images} pictures of each person, "
-                             f"most_images is {config.max_images}")
-        self.shards, self.subjects, self.config, self.targets, self.training = shards, subjects, config, targets, training
+            raise ValueError(f"{shards.path}: holds {shards.images} images of each subject, "
+                             f"max_images is {config.max_images}")
+        self.shards, self.subjects, self.config = shards, subjects, config
+        self.targets, self.training = targets, training
 
     def __len__(self) -> int:
-        """Batches of an epoch; of held-out people, as many as show each of them about twice."""
+        """Batches of an epoch; for held-out subjects, enough to show each of them about twice."""
         return self.config.batches if self.training else max(1, 2 * len(self.subjects) // self._subjects(4))
 
     def _subjects(self, images: int) -> int:
@@ -98,14 +100,14 @@ class ShardSequence:
         return (None, None, size, size, 3), {"keypoints": (None, None, count, 2), "seen": (None, None, count)}
 
     def rows(self, index: int, shard: Shard = Shard()) -> range:
-        """Positions of people in a batch of the most pictures: never empty where there are enough of them."""
+        """Positions of subjects in a batch of the most images: never empty where there are enough of them."""
         return shard_rows(range(self._subjects(self.config.max_images)), shard)
 
     def check_shard(self, shard: Shard) -> None:
-        """ValueError when the smallest batch has no people for a worker."""
+        """ValueError when the smallest batch has no subjects for a worker."""
         if not self.rows(0, shard):
-            raise ValueError(f"a batch of {self.config.max_images} pictures of each person has "
-                             f"{self._subjects(self.config.max_images)} people, too few for {shard.count} workers "
+            raise ValueError(f"a batch of {self.config.max_images} images of each subject has "
+                             f"{self._subjects(self.config.max_images)} subjects, too few for {shard.count} workers "
                              f"x {shard.replicas} replicas")
 
     def pool(self, epoch: int, index: int) -> np.ndarray:
@@ -113,7 +115,7 @@ class ShardSequence:
         return self.subjects
 
     def draw(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
-        """Numbers of a batch's people (B,), of each one's pictures (B, T), and the generator for the rest."""
+        """Numbers of a batch's subjects (B,), of each one's images (B, T), and the generator for the rest."""
         rng = stream(self.config.seed, BATCHES, epoch, index)
         low, high = self.config.min_images, self.config.max_images
         images = int(rng.integers(low, high + 1)) if self.training else low + index % (high + 1 - low)
@@ -136,7 +138,7 @@ class ShardSequence:
         x = np.empty((len(rows), images, size, size, 3), np.float32)
         keypoints = np.empty((len(rows), images, KEYPOINT_SIDE ** 2, 2), np.float32)
         seen = np.empty((len(rows), images, KEYPOINT_SIDE ** 2), np.float32)
-        strangers = rng.choice(self.pool(epoch, index), (count, images))    # whose pictures fill some of the occluders
+        strangers = rng.choice(self.pool(epoch, index), (count, images))    # whose images fill some of the occluders
         subjects, chosen, strangers = subjects[rows], chosen[rows], strangers[rows]
         pictures, points, visible = (self.shards.gather(name, subjects, chosen)
                                      for name in ("images", "image_points", "visible"))
@@ -179,7 +181,7 @@ class PointSequence(ShardSequence):
 
 
 def mirror(sample: Sample) -> Sample:
-    """A picture left for right; its places keep their meaning: column c of the grid becomes column 15 - c."""
+    """An image left for right; its places keep their meaning: column c of the grid becomes column 15 - c."""
     points = sample.points * (-1, 1) + (sample.image.shape[1], 0)
 
     def turned(array: np.ndarray) -> np.ndarray:
@@ -196,12 +198,13 @@ def mirror_grid(points: np.ndarray) -> np.ndarray:
 
 def make_sequences(shards: Shards, config: ShardConfig, model: FaceModel | None = None
                    ) -> tuple[ShardSequence, ShardSequence]:
-    """(training, validation): people of the lowest numbers are held out. ValueError when too few are left to train."""
+    """(training, validation): subjects of the lowest numbers are held out. ValueError when too few are left to
+    train."""
     # by number, not by place: a folder may grow, or lack a shard, and nobody changes sides
     held = shards.subjects < config.validation_subjects
     training, held_out = np.flatnonzero(~held), np.flatnonzero(held)
     if len(training) < config.batch_images // config.min_images or not len(held_out):
-        raise ValueError(f"{shards.path}: {len(training)} people to train on and {len(held_out)} for validation "
+        raise ValueError(f"{shards.path}: {len(training)} subjects to train on and {len(held_out)} for validation "
                          f"are too few for a batch of {config.batch_images // config.min_images}")
     targets = targets_on_template(config.points, model or load_face_model())
     kind = PointSequence if isinstance(config, PointConfig) else ShardSequence

@@ -1,5 +1,5 @@
-"""Shards of synthetic people -> batches for networks that answer per pixel: `uvnet` (places of the face and masks) and
-`pix2pix` (depth). What a batch holds depends on (seed, epoch, index) alone.
+"""Shards of synthetic subjects -> batches for networks with dense predictions: `uvnet` (UV and masks) and `pix2pix`
+(depth). A batch depends on (seed, epoch, index) alone.
 """
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from Dataset.synthesis.shards import Shards, open_shards
 
 TARGETS = {"uv": ("uv", "mask", "visible_mask"), "depth": ("depth", "visible_mask")}        # -> the buffers they need
 EXTRAS = {"depth": ("depth",), "landmarks": (), "pose": ()}                         # of uv, likewise
-ASIDES = {"landmarks": (68, 2), "pose": (6,)}       # of these what is no map: its shape
-_STRIP = 1 / 5          # of the side: a narrower strip beside a face does not fill a picture
+ASIDES = {"landmarks": (68, 2), "pose": (6,)}       # shapes of the extras that are no maps
+_STRIP = 1 / 5          # of the side: a narrower strip beside a face cannot fill an image
 _JITTER = {"scale": (0.85, 1.2), "shift": 0.08, "rotation": 12.0}       # crop-scale augmentation of uv
 
 
@@ -38,25 +38,25 @@ class MapConfig:
     target: str = "uv"              # or depth
     batch_size: int = 40
     batches: int = 250              # of an epoch
-    validation_subjects: int = 128    # held out: the people of the lowest numbers
-    image_size: int = 128           # pixels; pictures of a multiple of it are averaged down
+    validation_subjects: int = 128    # held out: the subjects of the lowest numbers
+    image_size: int = 128           # pixels; images of a multiple of it are averaged down
     scaling: str = "unit"           # of the pixels, Dataset.io.images.scaled; the network's
-    augment: bool = True            # Datagenerator/augmentation/maps.py; of depth what changes no geometry
-    photos: bool = False            # with augment: what photos have besides (map_augment.PHOTOS)
-    occlusion: float = 1.0          # with augment: share of the pictures with an occluder
-    quarters: bool = False          # of uv: turned by 0, 90, 180 or 270 degrees
+    augment: bool = True            # Datagenerator/augmentation/maps.py; of depth only steps that keep the geometry
+    photos: bool = False            # with augment: degradations of photos (augmentation/maps.py: PHOTOS)
+    occlusion: float = 1.0          # with augment: fraction of the images with an occluder
+    quarters: bool = False          # of uv: rotated by 0, 90, 180 or 270 degrees
     jitter: bool = False            # of uv: scale, shift, rotation; of depth: pix2pix's crop and mirror
-    empty: float = 0.1              # share of training pictures without a face
-    faces_in_picture: int = 1       # of uv: up to so many in a training picture, the others smaller
-    extras: tuple[str, ...] = ()    # of uv: depth, landmarks, pose beside it, for networks that learn them too
-    fade_epochs: int = 60           # the noise of augmentation fades to nothing over so many epochs
+    empty: float = 0.1              # fraction of training images without a face
+    faces_in_picture: int = 1       # of uv: at most so many per training image, the others smaller
+    extras: tuple[str, ...] = ()    # of uv: depth, landmarks, pose, as auxiliary targets
+    fade_epochs: int = 60           # epochs over which the noise of augmentation fades to zero
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
             raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {self.target!r}")
-        for name, most in (("batch_size", 4096), ("batches", 10**6), ("validation_subjects", 10**6), ("image_size", 512),
-                           ("faces_in_picture", 4), ("fade_epochs", 10**6)):
+        for name, most in (("batch_size", 4096), ("batches", 10**6), ("validation_subjects", 10**6),
+                           ("image_size", 512), ("faces_in_picture", 4), ("fade_epochs", 10**6)):
             if not 1 <= getattr(self, name) <= most:
                 raise ValueError(f"{name} must be within 1 to {most}, got {getattr(self, name)}")
         for name in ("empty", "occlusion"):
@@ -76,11 +76,11 @@ class MapConfig:
             raise ValueError("extras depth counts from one face's nearest place: faces_in_picture must be 1")
 
     def needed(self) -> tuple[str, ...]:
-        """The buffers that pictures must come with."""
+        """The buffers that images must come with."""
         return TARGETS[self.target] + tuple(name for extra in self.extras for name in EXTRAS[extra])
 
     def steps(self) -> MapAugmentConfig:
-        """What `augment_maps` does to a training picture."""
+        """What `augment_maps` does to a training image."""
         moves = (_JITTER if self.jitter and self.target == "uv" else {}) | {"quarters": float(self.quarters)}
         if not self.augment:
             return MapAugmentConfig.off(**moves)
@@ -100,7 +100,7 @@ class DepthConfig(MapConfig):
 
 
 class Draw(NamedTuple):
-    """Who stands in a batch: people and images (B, K), seeds (B,) of all that is drawn later. Of the K pictures the
+    """Who stands in a batch: subjects and images (B, K), seeds (B,) of all that is drawn later. Of the K images the
     first is shown, two lend occluders their shapes and colours, the rest may be pasted beside it."""
 
     subjects: np.ndarray
@@ -115,16 +115,15 @@ class MapSequence(PictureSequence):
     y   target uv: uv (B, S, S, 2) float32, 0 outside the mask; mask, visible_mask, eroded (B, S, S, 1) float32 in
         [0, 1], as `Dataset.representations.uvmap` has them, visible_mask with what augmentation laid over the face. Of
         extras, depth (B, S, S, 1) float32 as of target depth, but of the face under what augmentation laid over it,
-        too; landmarks (B, 68, 2) in sides of the picture; pose (B, 6), the first two rows of the head's rotation in the
-        camera's upright frame, turned with the picture: the largest face's; 0 without a face
-        target depth: depth (B, S, S, 1) float32 in [-1, 1], `Dataset.representations.depth.encode_depth` of the face
-        that the render shows, -1 elsewhere (hair and glasses before it, too); what augmentation lays over it changes
-        nothing
+        too; landmarks (B, 68, 2) in normalised coordinates of the image; pose (B, 6), the first two rows of the head's
+        rotation in the camera's upright frame, turned with the image: the largest face's; 0 without a face target
+        depth: depth (B, S, S, 1) float32 in [-1, 1], `Dataset.representations.depth.encode_depth` of the face that the
+        render shows, -1 elsewhere (hair and glasses before it, too); what augmentation lays over it changes nothing
 
-    In smaller pictures than the shards', a pixel has the uv and depth of the middle one of its block (of an even number
+    In smaller images than the shards', a pixel has the uv and depth of the middle one of its block (of an even number
     the one right below the middle) and is in a mask where the whole block is.
-    people: numbers of those in use; training: as the config says, else nothing is changed and the pictures are taken
-    in turn, each person's first ones.
+    subjects: numbers of those in use; training: as the config says, else nothing is changed and the images are taken
+    in turn, each subject's first ones.
     """
 
     def __init__(self, shards: Pictures, subjects: np.ndarray, config: MapConfig, training: bool) -> None:
@@ -134,7 +133,7 @@ class MapSequence(PictureSequence):
             raise ValueError(f"{shards.path}: target {config.target} needs the buffers {', '.join(missing)} "
                              f"(python -m Dataset.shards --buffers {','.join(config.needed())})")
         if shards.size % config.image_size:
-            raise ValueError(f"{shards.path}: holds pictures of {shards.size} px, which must be a multiple of "
+            raise ValueError(f"{shards.path}: holds images of {shards.size} px, which must be a multiple of "
                              f"image_size {config.image_size}")
         super().__init__(shards, subjects, config, training)
         self._steps = config.steps()
@@ -164,7 +163,8 @@ class MapSequence(PictureSequence):
         progress = min(1.0, epoch / self.config.fade_epochs)
         make = self._uv if self.config.target == "uv" else self._depth
         for i, row in enumerate(rows):
-            image, maps = make(drawn.subjects[row], drawn.images[row], np.random.default_rng(drawn.seeds[row]), progress)
+            rng = np.random.default_rng(drawn.seeds[row])
+            image, maps = make(drawn.subjects[row], drawn.images[row], rng, progress)
             x[i] = scaled(image, self.config.scaling)
             for name, value in maps.items():
                 y[name][i] = value
@@ -190,7 +190,7 @@ class MapSequence(PictureSequence):
 
     def _extras(self, sample: MapSample, subject: int, image: int) -> dict[str, np.ndarray]:
         found, linear = {}, sample.motion[:, :2]
-        if "depth" in self.config.extras:       # in sides of the picture, behind the nearest place: grows as it does
+        if "depth" in self.config.extras:       # behind the nearest point, in image widths: it scales with the image
             grown, known = np.sqrt(abs(np.linalg.det(linear))), sample.mask & (sample.uv[..., 2] > BACKGROUND)
             found["depth"] = np.where(known, 1 - grown * (1 - sample.uv[..., 2]), BACKGROUND)[..., None].clip(-1, 1)
         there = bool(sample.mask.any())
@@ -199,7 +199,7 @@ class MapSequence(PictureSequence):
             found["landmarks"] = there * (keypoints @ linear.T + sample.motion[:, 2]) / self.config.image_size
         if "pose" in self.config.extras:
             rotation = rotation_from_euler(*self._picture("pose", subject, image)[:3].astype(float))[:2]
-            upright = np.diag([1, -1]) @ linear @ np.diag([1, -1])          # rows of a picture run down
+            upright = np.diag([1, -1]) @ linear @ np.diag([1, -1])          # rows of an image run down
             found["pose"] = there * (upright / np.sqrt(abs(np.linalg.det(linear))) @ rotation).ravel()
         return found
 
@@ -220,7 +220,9 @@ class MapSequence(PictureSequence):
 
     def _augmented(self, sample: MapSample, subjects: np.ndarray, images: np.ndarray, rng: np.random.Generator,
                    progress: float) -> MapSample:
-        others = (self._image(subjects[1], images[1]), self._image(subjects[2], images[2])) if self.config.augment else None
+        others = None
+        if self.config.augment:
+            others = self._image(subjects[1], images[1]), self._image(subjects[2], images[2])
         return augment_maps(sample, rng, self._steps, progress, others)
 
     def _sample(self, subject: int, image: int) -> MapSample:
@@ -246,12 +248,12 @@ class MapSequence(PictureSequence):
         return picture.reshape(size, len(picture) // size, size, -1).all((1, 3))
 
     def _focal(self, subject: int, image: int) -> float:
-        """Of the camera, in pixels of the network's picture."""
+        """Of the camera, in pixels of the network's image."""
         return float(self._picture("camera", subject, image)[0]) * self.config.image_size / self.shards.size
 
 
 def without_face(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A picture (S, S, 3) uint8 BGR like `image` in size without a face: half of them what lies beside the face, above
+    """An image (S, S, 3) uint8 BGR like `image` in size without a face: half of them what lies beside the face, above
     or below it (hair, ears, neck, clothes, background), drawn out; the others, and where nothing is, clutter."""
     size = len(image)
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
@@ -269,13 +271,14 @@ def without_face(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) 
 
 
 def make_map_sequences(shards: Shards, config: MapConfig) -> tuple[MapSequence, MapSequence]:
-    """(training, validation): people of the lowest numbers are held out. ValueError when none are left for either."""
+    """(training, validation): subjects of the lowest numbers are held out. ValueError when none are left for either."""
     training, held_out = divided(shards, config.validation_subjects)
     return MapSequence(shards, training, config, True), MapSequence(shards, held_out, config, False)
 
 
 class MapBatch(NamedTuple):
-    """images and maps: x and y of `MapSequence`, as rendered; landmarks (B, 68, 2) float32, in sides of the picture."""
+    """images and maps: x and y of `MapSequence`, as rendered; landmarks (B, 68, 2) float32, in normalised coordinates
+    of the image."""
 
     images: np.ndarray
     maps: dict[str, np.ndarray]
@@ -290,10 +293,10 @@ def maps_of(folder: str | Path, size: int, images: int, scaling: str = "unit") -
 
 def everybodys_maps(shards: Shards, size: int, images: int, batch: int = 16, scaling: str = "unit"
                     ) -> Iterator[MapBatch]:
-    """Each person's first `images` pictures, at `size` px and scaled as a network's Config says, with their maps, to
-    evaluate it on. ValueError for more pictures than there are, and what `MapSequence` refuses."""
+    """Each subject's first `images` images, at `size` px and scaled as a network's Config says, with their maps, to
+    evaluate it on. ValueError for more images than there are, and what `MapSequence` refuses."""
     if not 1 <= images <= shards.images:
-        raise ValueError(f"--images must be 1 to {shards.images}, as many as each person has pictures, got {images}")
+        raise ValueError(f"--images must be 1 to {shards.images}, as many as each subject has images, got {images}")
     config = MapConfig(image_size=size, batch_size=batch, scaling=scaling, extras=("landmarks",))
     sequence = MapSequence(shards, np.arange(len(shards)), config, training=False)
     for index in range(-(-len(shards) * images // batch)):

@@ -1,7 +1,7 @@
-"""Shards of synthetic people -> batches for the `vrn` network: pictures and the volumes that their faces fill.
+"""Shards of synthetic subjects -> batches for the `vrn` network: images and the volumes that their faces fill.
 
 No buffer is needed: who, which expression, which pose and which camera are in every shard, and the face's solid is
-filled anew for each picture. So a volume is turned, moved and enlarged before it is cut into voxels, not after.
+filled anew for each image. So a volume is turned, moved and enlarged before it is cut into voxels, not after.
 What a batch holds depends on (seed, epoch, index) alone.
 """
 from __future__ import annotations
@@ -35,17 +35,17 @@ class VolumeConfig:
 
     batch_size: int = 1
     batches: int = 250              # of an epoch
-    validation_subjects: int = 128    # held out: the people of the lowest numbers
+    validation_subjects: int = 128    # held out: the subjects of the lowest numbers
     image_size: int = 192           # S, pixels, at most those of the shards: python -m Dataset.shards OUT --size 192
     layers: int = 200               # D, as many as the network's
-    augment: bool = True            # what follows, of training pictures
-    rotation: float = 45.0          # largest, degrees, in the picture's plane
+    augment: bool = True            # what follows, of training images
+    rotation: float = 45.0          # largest, degrees, in the image's plane
     shift: float = 15 / 192         # largest, of the side, each axis
     scale: tuple[float, float] = (0.85, 1.15)
     mirror: float = 0.2             # share left for right
     gain: tuple[float, float] = (0.6, 1.4)      # of each colour channel
-    photos: bool = False            # also what the other networks' pictures get: occluders, light, blur, JPEG, noise
-    empty: float = 0.0              # share of training pictures without a face: an empty volume
+    photos: bool = False            # also what the other networks' images get: occluders, light, blur, JPEG, noise
+    empty: float = 0.0              # fraction of training images without a face: an empty volume
     heat_sigma: float = 1.0         # of the landmarks' Gaussians, cells of 4 pixels
     fade_epochs: int = 60           # the noise of `photos` fades to nothing over so many epochs
     seed: int = 0
@@ -66,7 +66,7 @@ class VolumeConfig:
 
 
 class Motion(NamedTuple):
-    """What moves a picture and its volume: pixels p -> matrix @ p + shift (px), z -> D / 2 + factor (z - D / 2);
+    """What moves an image and its volume: pixels p -> matrix @ p + shift (px), z -> D / 2 + factor (z - D / 2);
     mirrored: the matrix holds a reflection."""
 
     matrix: np.ndarray
@@ -90,7 +90,7 @@ def draw_motion(rng: np.random.Generator, config: VolumeConfig) -> Motion:
 
 
 def move_image(image: np.ndarray, motion: Motion) -> np.ndarray:
-    """A picture (S, S, 3), bilinear; its border is continued."""
+    """An image (S, S, 3), bilinear; its border is continued."""
     half = np.array([0.5, 0.5])         # OpenCV puts the first pixel's centre at (0, 0), we at (0.5, 0.5)
     matrix = np.column_stack([motion.matrix, motion.shift + motion.matrix @ half - half])
     return cv2.warpAffine(image, matrix, image.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -109,14 +109,15 @@ def move_voxels(voxels: np.ndarray, motion: Motion, layers: int) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def mirrored_landmarks(model: FaceModel) -> np.ndarray:
-    """(68,) int64: landmark i of a mirrored picture is landmark mirrored[i] of the one it was; from the mean face,
+    """(68,) int64: landmark i of a mirrored image is landmark mirrored[i] of the one it was; from the mean face,
     which is symmetric."""
     keypoints = model.landmarks(model.mean)
     return np.linalg.norm((keypoints * [-1, 1, 1])[:, None] - keypoints, axis=-1).argmin(1)
 
 
 def heat_maps(keypoints: np.ndarray, size: int, sigma: float) -> np.ndarray:
-    """Gaussians (size, size, K) float32 of height 1 at places (K, 2) in sides of the crop; sigma in cells."""
+    """Gaussians (size, size, K) float32 of height 1 at places (K, 2) in normalised coordinates of the crop; sigma in
+    cells."""
     cells = np.arange(size) + 0.5
     x, y = (np.exp(-((cells - size * np.asarray(keypoints)[:, axis, None]) / sigma) ** 2 / 2) for axis in (0, 1))
     return np.einsum("kr,kc->rck", y, x).astype(np.float32)
@@ -125,18 +126,18 @@ def heat_maps(keypoints: np.ndarray, size: int, sigma: float) -> np.ndarray:
 class VolumeSequence(PictureSequence):
     """Batches (x, y) of an epoch; `pipeline.make_pipeline` makes them in parallel and ahead.
 
-    x   (B, S, S, 3) float32, BGR, each picture alone stretched to [0, 1]
+    x   (B, S, S, 3) float32, BGR, each image alone stretched to [0, 1]
     y   volume (B, S, S, D) float32, 1 inside the face, else 0, as `Dataset.representations.volume` says; heat_maps
         (B, S/4, S/4, 68) float32 in [0, 1]
 
-    people: numbers of those in use; training: as the config says, else nothing is changed and the pictures are taken
-    in turn, each person's first ones. ValueError where the shards' pictures are smaller than the config's.
+    subjects: numbers of those in use; training: as the config says, else nothing is changed and the images are taken
+    in turn, each subject's first ones. ValueError where the shards' images are smaller than the config's.
     """
 
     def __init__(self, shards: Pictures, subjects: np.ndarray, config: VolumeConfig, training: bool,
                  model: FaceModel | None = None) -> None:
-        if config.image_size > shards.size:     # enlarged, they would say no more
-            raise ValueError(f"{shards.path}: holds pictures of {shards.size} px, fewer than image_size "
+        if config.image_size > shards.size:     # enlarged images would hold no more detail
+            raise ValueError(f"{shards.path}: holds images of {shards.size} px, fewer than image_size "
                              f"{config.image_size}; render them with --size {config.image_size}")
         super().__init__(shards, subjects, config, training)
         self.model = load_face_model() if model is None else model
@@ -150,7 +151,7 @@ class VolumeSequence(PictureSequence):
                                        "heat_maps": (None, cells, cells, 68)}
 
     def draw(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """people and images (B, 3) of a batch: the first is shown, two lend occluders their shapes and colours; seeds
+        """subjects and images (B, 3) of a batch: the first is shown, two lend occluders their shapes and colours; seeds
         (B,) of all that is drawn later. Depends on its arguments alone."""
         rng = stream(self.config.seed, BATCHES, epoch, index)
         subjects, images = self._who(rng, index, 3)
@@ -163,11 +164,12 @@ class VolumeSequence(PictureSequence):
         return self._stacked(subjects[rows], images[rows], seeds[rows], min(1.0, epoch / self.config.fade_epochs))
 
     def of(self, subjects: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The pictures `images` (B,) of `people` (B,) as they were rendered, as `batch` gives them. ValueError of a
+        """The images `images` (B,) of `subjects` (B,) as they were rendered, as `batch` gives them. ValueError of a
         sequence for training, which changes them."""
         if self.training:
-            raise ValueError("pictures as they were rendered are of a sequence that is not for training")
-        return self._stacked(np.asarray(subjects)[:, None], np.asarray(images)[:, None], np.zeros(len(subjects), int), 1.0)
+            raise ValueError("images as they were rendered are of a sequence that is not for training")
+        subjects, images = np.asarray(subjects), np.asarray(images)
+        return self._stacked(subjects[:, None], images[:, None], np.zeros(len(subjects), int), 1.0)
 
     def _stacked(self, subjects: np.ndarray, images: np.ndarray, seeds: np.ndarray, progress: float
                  ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -181,17 +183,17 @@ class VolumeSequence(PictureSequence):
         return x, y
 
     def truth(self, subject: int, image: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of a picture as it was rendered, at this config's size: the solid's vertices (K, 3) in voxel coordinates, and
+        """Of an image as it was rendered, at this config's size: the solid's vertices (K, 3) in voxel coordinates, and
         the 68 landmarks (68, 2), px."""
         return self._truth(self._faces(np.array([subject]), np.array([image]))[0], subject, image)
 
     def head(self, subject: int, image: int) -> tuple[np.ndarray, Frame]:
-        """Who is in a picture, (V, 3) mm in the camera's world, and where the volume stands, as it was rendered."""
+        """The rendered face of an image, (V, 3) mm in camera coordinates, and the frame of its volume."""
         head, _, frame = self._posed(self._faces(np.array([subject]), np.array([image]))[0], subject, image)
         return head, frame
 
     def _faces(self, subjects: np.ndarray, images: np.ndarray) -> np.ndarray:
-        """Faces with expression (B, V, 3) float32 mm, head frame, of people (B,) in images (B,): one product for all,
+        """Faces with expression (B, V, 3) float32 mm, head frame, of subjects (B,) in images (B,): one product for all,
         several times as fast as one for each."""
         coefficients = np.concatenate([self.shards.gather("identity", subjects),
                                        self.shards.gather("expression", subjects, images)], axis=1)
@@ -216,8 +218,8 @@ class VolumeSequence(PictureSequence):
         solid = self._matrix @ head
         return head, solid, frame_of(solid, camera, self.config.layers)
 
-    def _made(self, face: np.ndarray, subjects: np.ndarray, images: np.ndarray, rng: np.random.Generator, progress: float
-              ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _made(self, face: np.ndarray, subjects: np.ndarray, images: np.ndarray, rng: np.random.Generator,
+              progress: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         config, triangles = self.config, self._triangles
         image, (voxels, landmarks) = self._image(subjects[0], images[0]), self._truth(face, subjects[0], images[0])
         empty = self.training and rng.random() < config.empty
@@ -248,6 +250,6 @@ class VolumeSequence(PictureSequence):
 
 
 def make_volume_sequences(shards: Shards, config: VolumeConfig) -> tuple[VolumeSequence, VolumeSequence]:
-    """(training, validation): people of the lowest numbers are held out. ValueError when none are left for either."""
+    """(training, validation): subjects of the lowest numbers are held out. ValueError when none are left for either."""
     training, held_out = divided(shards, config.validation_subjects)
     return VolumeSequence(shards, training, config, True), VolumeSequence(shards, held_out, config, False)

@@ -1,1 +1,1 @@
-"""Pictures: plots, splats, wireframes, overlays, the images of an epoch."""
+"""Figures: plots, contact sheets, splats, wireframes, overlays on video."""

@@ -1,6 +1,6 @@
 """Faces drawn over the frames of a video: the shaded surface where a network sees it, the frame shows through it.
 
-Endrawis 2018, section 4, judges his videos by such pictures. It must cost a few milliseconds, so a face is drawn in a
+Endrawis 2018, section 4, evaluates videos by such images. To cost only a few milliseconds, a face is drawn in a
 small square and enlarged: its shading is smooth, and only its outline grows a little soft.
 """
 from __future__ import annotations
@@ -21,7 +21,7 @@ AMBIENT = 0.3
 
 
 class Drawn(NamedTuple):
-    """A square picture of a face: shade (n, n) float32 in [0, 1], 0 where it is not; cover (n, n) float32, 1 where it
+    """A square image of a face: shade (n, n) float32 in [0, 1], 0 where it is not; cover (n, n) float32, 1 where it
     is; left, top, side: the square in px of the frame."""
 
     shade: np.ndarray

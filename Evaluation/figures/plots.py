@@ -1,8 +1,7 @@
 """Figures as PNG files. The only file that knows matplotlib, and only inside its functions.
 
 Figures are made without pyplot: no global state, no display, no backend chosen for the caller. Photos come in as
-OpenCV has them, (H, W, 3) uint8 BGR; matplotlib wants RGB, so the order is turned here. Files are written aside and
-then renamed.
+OpenCV has them, (H, W, 3) uint8 BGR, and are converted to matplotlib's RGB here. Files are written atomically.
 """
 from __future__ import annotations
 
@@ -84,7 +83,7 @@ def plot_strip(images: Sequence[np.ndarray], prediction: np.ndarray, truth: np.n
 
 def plot_error_map(prediction: np.ndarray, truth: np.ndarray, path: str | os.PathLike[str], ordered: bool = False,
                    title: str = "") -> None:
-    """Heat map of the error of every predicted point, from three sides, in % of the ground truth's diagonal.
+    """Heat map of the error of every predicted point, from three views, in % of the ground truth's diagonal.
 
     Aligned by rigid ICP without scale; the error is to the nearest true point, or, with `ordered`, to the point of
     equal index. The colour scale ends at the 98th percentile, which its label says.
@@ -139,7 +138,7 @@ class FirstSamples:
 
 def plot_preview(photos: np.ndarray | Sequence[np.ndarray], points: np.ndarray, colours: np.ndarray | None,
                  triangles: np.ndarray | None, path: str | os.PathLike[str]) -> None:
-    """demo.png: the photo (or up to four) beside the reconstructed face from three sides.
+    """demo.png: the photo (or up to four) beside the reconstructed face from three views.
 
     photos     one (H, W, 3) uint8 BGR image or several
     points     (N, 3) in the head frame; colours (N, 3) uint8 RGB or None; triangles (F, 3) or None
@@ -163,18 +162,18 @@ def plot_preview(photos: np.ndarray | Sequence[np.ndarray], points: np.ndarray, 
 
 
 def plot_comparison(rows: Sequence[Sequence[Any]], path: str | os.PathLike[str]) -> None:
-    """The common table as bars: error of this photo's face, of this person, identification, and time.
+    """The common table as bars: error of this photo's face, of this subject, identification, and time.
 
-    rows: name, error in photos (%), error of people (%), distance from the own person over that from the others, ms per
-    photo, parameters, bytes; the first is the mean face, whose numbers are a line through all bars and which has no
-    time. NaN is not drawn. ValueError when there is no other row.
+    rows: name, error per photo (%), error per subject (%), genuine/impostor distance ratio, ms per photo, parameters,
+    bytes. The first is the mean face, whose numbers are lines through the bars and which has no time. NaN is not drawn.
+    ValueError when there is no other row.
     """
     if len(rows) < 2:
         raise ValueError(f"{path}: want the mean face and at least one system, got {len(rows)} rows")
     floor, systems = rows[0], rows[1:]
     figure = _figure(14.0, 1.7 + 0.5 * len(systems))
     names = [f"{row[0]}\n{row[5] / 1e6:.1f} M, {row[6] / 1e6:.1f} MB" for row in systems]
-    titles = ("this photo's face:\nerror, %", "this person:\nerror, %", "this person:\nown / others",
+    titles = ("this photo's face:\nerror, %", "this subject:\nerror, %", "this subject:\ngenuine / impostor",
               "time:\nms per photo")
     for column, title in enumerate(titles, 1):
         axes = figure.add_subplot(1, 4, column)
@@ -184,10 +183,10 @@ def plot_comparison(rows: Sequence[Sequence[Any]], path: str | os.PathLike[str])
         axes.barh(range(len(systems)), seen, height=0.62,
                   color=["#d1631c" if not timed and value > level else "#1f5fa8" for value in seen])
         most = float(max([*seen, 0.0 if timed else level]))
-        for place, value in enumerate(values):
+        for row, value in enumerate(values):
             inside = value > 0.25 * most
             written = f"{value:.{0 if timed else 3}f}" if np.isfinite(value) else "-"
-            axes.text(value if np.isfinite(value) else 0.0, place, f" {written} ",
+            axes.text(value if np.isfinite(value) else 0.0, row, f" {written} ",
                       va="center", ha="right" if inside else "left", color="white" if inside else "black", fontsize=9)
         if not timed:
             axes.axvline(level, color="#555555", linestyle="--", linewidth=1.2)
@@ -209,7 +208,7 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def _figure(width: float, height: float) -> Any:
-    """A figure of its own, `width` x `height` inches; Agg draws it when it is saved."""
+    """A new figure of `width` x `height` inches; Agg draws it when it is saved."""
     from matplotlib.figure import Figure
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 

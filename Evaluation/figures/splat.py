@@ -1,7 +1,7 @@
-"""A cloud as a shaded picture: every point a small disc in its surface's plane, z-buffered, lit from above the camera.
+"""A point cloud as a shaded image: each point is a disc tangent to its surface, z-buffered, lit from above the camera.
 
 Surfel splatting after Pfister et al. 2000 in a simple two-pass form: depth first, then the blend of what lies in front.
-Seen orthographically. For pictures of results only, never for training images. Numpy, scipy and OpenCV; no display.
+Seen orthographically. For figures only, not for training images. Numpy, scipy and OpenCV; no display.
 """
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_RADIUS = 12                 # pixels: a sparse cloud shows as dots, not as p
 
 
 class Frame(NamedTuple):
-    """What part of space a picture shows: centre (3,), and half the side of the square it spans."""
+    """What part of space an image shows: centre (3,), and half the side of the square it spans."""
 
     centre: np.ndarray
     half: float
@@ -39,7 +39,7 @@ class Frame(NamedTuple):
 
 def render_cloud(points: np.ndarray, yaw: float = 0.0, size: int = 320, colours: np.ndarray | None = None,
                  frame: Frame | None = None, triangles: np.ndarray | None = None, shade: bool = True) -> np.ndarray:
-    """(N, 3) points in the head frame -> (size, size, 3) uint8 BGR picture on white.
+    """(N, 3) points in the head frame -> (size, size, 3) uint8 BGR image on white.
 
     yaw        degrees; 0 is the front, positive turns the face to image right
     colours    (N, 3) uint8 **RGB** (as a Mesh has them), or None for clay
@@ -49,7 +49,7 @@ def render_cloud(points: np.ndarray, yaw: float = 0.0, size: int = 320, colours:
     """
     points = as_points(points, "cloud")
     if size < 8:
-        raise ValueError(f"picture: want a size of at least 8 pixels, got {size}")
+        raise ValueError(f"image: want a size of at least 8 pixels, got {size}")
     frame = Frame.around(points) if frame is None else frame
     bgr = np.tile(np.array(CLAY, np.float64), (len(points), 1)) if colours is None \
         else np.asarray(colours, np.float64)[:, 2::-1]
@@ -111,7 +111,7 @@ def _splat(points: np.ndarray, normals: np.ndarray, spacing: np.ndarray, bgr: np
     x0, y0 = np.floor(column).astype(np.int64), np.floor(row).astype(np.int64)
 
     def discs() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        """Row by row of the discs' pixels: (K,) whose pixel it is, its place in the picture, depth, weight."""
+        """Row by row of the discs' pixels: (K,) whose pixel it is, its place in the image, depth, weight."""
         for dy in range(-reach, reach + 1):
             half = int(np.sqrt(radius * radius - dy * dy))
             dx = np.arange(-half, half + 1)

@@ -1,4 +1,4 @@
-"""A mesh as lines: the second of the paper's three pictures (Baby et al. 2020, section IV.F). OpenCV only, no display.
+"""A mesh as lines: the second of the paper's three images (Baby et al. 2020, section IV.F). OpenCV only, no display.
 """
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ def draw_wireframe(vertices: np.ndarray, triangles: np.ndarray, yaw: float = 0.0
                    frame: Frame | None = None, colours: np.ndarray | None = None) -> np.ndarray:
     """A mesh (V, 3), (F, 3) in the head frame -> (size, size, 3) uint8 BGR: its edges on white, far ones first.
 
-    yaw      degrees, as of `Evaluation.figures.splat.render_cloud`; frame: the part of space shown; None: the mesh's own
+    yaw      degrees, as of `Evaluation.figures.splat.render_cloud`; frame: the part of space shown; None: the mesh's
+             own
     colours  (V, 3) uint8 RGB; an edge has its first vertex's; None: one colour
 
-    Edges nearer than three pixels fill the picture: `Dataset.representations.depth.triangulate` has `every` for that.
-    Triangles that look away hide nothing and are not drawn. Empty: a white picture.
+    Edges nearer than three pixels fill the image: `Dataset.representations.depth.triangulate` has `every` for that.
+    Triangles that look away hide nothing and are not drawn. Empty: a white image.
     """
     vertices, triangles = np.asarray(vertices, np.float64), np.asarray(triangles)
     if size < 8:
-        raise ValueError(f"picture: want a size of at least 8 pixels, got {size}")
+        raise ValueError(f"image: want a size of at least 8 pixels, got {size}")
     picture = np.full((size, size, 3), BACKGROUND, np.uint8)
     if not len(triangles):
         return picture

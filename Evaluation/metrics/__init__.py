@@ -1,1 +1,1 @@
-"""Arrays in, one value a sample out, each with its definition."""
+"""Metrics: arrays in, one number per sample out. No tables, no images."""

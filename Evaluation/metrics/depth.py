@@ -1,11 +1,11 @@
-"""Errors of depth maps: (H, W) predicted and (H, W) true depth -> one value, over the pixels where both have a depth.
+"""Errors of depth maps: (H, W) predicted and (H, W) true depth -> one number, over the pixels where both have a depth.
 
-NaN is "no depth"; where no pixel has both the value is NaN. Depths are positive, both in one unit (mm here). A pixel
-that only one of the two has costs nothing: report `coverage` beside them.
+NaN means "no depth"; the result is NaN where no pixel has both. Depths are positive and in one unit (mm here). A pixel
+that only one map has does not count: report `coverage` as well.
 
-A crop does not tell the distance: maps decoded by a guessed range are compared after `align`, which says what it took
-away. `delta` is the share of pixels whose ratio is below 1.25 (Eigen et al. 2014, section 4.1). It is meant for rooms:
-a face of 0.1 m relief, 0.8 m away, cannot fail it.
+A crop does not determine the distance of the face: maps decoded with an assumed range are compared after `align`, which
+returns what it removed. `delta` is the fraction of pixels whose ratio is below 1.25 (Eigen et al. 2014, section 4.1).
+It is meant for rooms: a face with 0.1 m of relief at 0.8 m always passes.
 """
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from typing import NamedTuple
 import numpy as np
 
 from Evaluation.metrics.distances import Metric
+from Evaluation.metrics.overlap import iou
 
 ALIGNMENTS = ("none", "offset", "offset and scale")
 DELTA = 1.25
 
 
 class Aligned(NamedTuple):
-    """depth (H, W) float64, what was predicted times `scale` plus `offset`."""
+    """depth (H, W) float64: the prediction times `scale` plus `offset`."""
+
     depth: np.ndarray
     scale: float
     offset: float
 
 
 def align(predicted: np.ndarray, truth: np.ndarray, how: str = "offset") -> Aligned:
-    """Take away what a crop does not tell: "offset", the median of truth - predicted; "offset and scale", the least
-    squares line through the common pixels (with fewer than 2, or all of one predicted depth, the offset alone); "none".
-    """
+    """Remove what a crop does not determine. how: "offset", the median of truth - predicted; "offset and scale", the
+    least squares line through the common pixels (the offset alone where fewer than 2 pixels are common or all predicted
+    depths are equal); "none"."""
     if how not in ALIGNMENTS:
         raise ValueError(f"depth: alignment must be one of {', '.join(ALIGNMENTS)}, got {how!r}")
     a, b = _common(predicted, truth)
@@ -55,8 +57,8 @@ def rmse(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 
 def delta(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Share of the pixels with max(predicted / truth, truth / predicted) < 1.25. A predicted depth that alignment made
-    zero or negative has failed; a true one is a ValueError."""
+    """Fraction of the pixels with max(predicted / truth, truth / predicted) < 1.25. A predicted depth of 0 or less, as
+    alignment may make it, does not pass; a true one is a ValueError."""
     a, b = _common(predicted, truth)
     if (b <= 0).any():
         raise ValueError("depth: true depths are positive, received 0 or less")
@@ -66,17 +68,16 @@ def delta(predicted: np.ndarray, truth: np.ndarray) -> float:
 def coverage(predicted: np.ndarray, truth: np.ndarray) -> float:
     """Intersection over union of the pixels that have a depth; NaN where neither map has any."""
     a, b = (np.isfinite(np.asarray(depth, np.float64)) for depth in (predicted, truth))
-    union = np.count_nonzero(a | b)
-    return np.count_nonzero(a & b) / union if union else float("nan")
+    return iou(a, b, empty=float("nan"))
 
 
 DEPTH_METRICS = {
     "mae": Metric("mae", "the maps' unit", "mean |predicted - true depth| over pixels where both have one", mae),
     "rmse": Metric("rmse", "the maps' unit", "root of the mean squared difference over pixels where both have a depth",
                    rmse),
-    "delta": Metric("delta", "share", "pixels with max(predicted / true, true / predicted depth) < 1.25, of those "
+    "delta": Metric("delta", "fraction", "pixels with max(predicted / true, true / predicted depth) < 1.25, of those "
                     "where both have one", delta),
-    "coverage": Metric("coverage", "share", "pixels where both have a depth / pixels where either has", coverage),
+    "coverage": Metric("coverage", "fraction", "pixels where both have a depth / pixels where either has", coverage),
 }
 
 
@@ -89,6 +90,6 @@ def depth_scores(predicted: np.ndarray, truth: np.ndarray, how: str = "offset") 
 def _common(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     predicted, truth = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
     if predicted.ndim != 2 or predicted.shape != truth.shape:
-        raise ValueError(f"depth: two maps (H, W) of one size are compared, got {predicted.shape} and {truth.shape}")
+        raise ValueError(f"depth: two maps (H, W) of one size are needed, got {predicted.shape} and {truth.shape}")
     both = np.isfinite(predicted) & np.isfinite(truth)
     return predicted[both], truth[both]

@@ -1,10 +1,10 @@
-"""Distances between clouds that already share a frame: arrays in, one value per sample out, each with its definition.
+"""Distances between point clouds in one frame: arrays in, one number per sample out, each with its definition.
 
-Alignment is not done here (Evaluation/evaluate_predictions.py does it). All but `mse` are fractions of the ground
-truth's bounding-box diagonal, so they do not depend on the unit.
+Evaluation/evaluate_predictions.py aligns the clouds first. All metrics except `mse` are fractions of the ground truth's
+bounding-box diagonal, so they do not depend on the unit.
 
-`nme` alone rewards collapse: copies of one point that lies on the ground truth score a perfect 0. Never report it
-without `reverse` or `chamfer` beside it.
+`nme` alone rewards collapse: copies of one point that lies on the ground truth score a perfect 0. Always report
+`reverse` or `chamfer` with it.
 """
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from typing import Callable
 import numpy as np
 from scipy.spatial import cKDTree
 
-from Dataset.geometry.transforms import as_points
+from Dataset.geometry.transforms import as_points, umeyama
+
+#: points of an ordered cloud that `similarity_errors` aligns and measures, about
+MAX_ALIGNED = 1024
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,14 @@ def mse(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 
 METRICS = {
-    "nme": Metric("nme", "of the diagonal",
+    "nme": Metric("nme", "fraction of the diagonal",
                   "one way, prediction -> nearest ground truth point; mean over all predicted points / diagonal of the "
                   "ground truth's bounding box", nme),
-    "reverse": Metric("reverse", "of the diagonal",
-                      "the other way, ground truth -> nearest predicted point; mean over all ground truth points / "
+    "reverse": Metric("reverse", "fraction of the diagonal",
+                      "one way, ground truth -> nearest predicted point; mean over all ground truth points / "
                       "diagonal of the ground truth's bounding box", reverse),
-    "chamfer": Metric("chamfer", "of the diagonal", "(nme + reverse) / 2", chamfer),
-    "point_to_point": Metric("point_to_point", "of the diagonal",
+    "chamfer": Metric("chamfer", "fraction of the diagonal", "(nme + reverse) / 2", chamfer),
+    "point_to_point": Metric("point_to_point", "fraction of the diagonal",
                              "between points of equal index; mean / diagonal of the ground truth's bounding box",
                              point_to_point, corresponding=True),
     "mse": Metric("mse", "unit squared", "mean squared difference of coordinates of equal index", mse,
@@ -97,19 +100,29 @@ def per_sample(name: str, predictions: np.ndarray, targets: np.ndarray) -> np.nd
     if name not in METRICS:
         raise ValueError(f"metric: want one of {', '.join(METRICS)}, got {name!r}")
     if len(predictions) != len(targets):
-        raise ValueError(f"{name}: want as many predictions as ground truths, got {len(predictions)} and {len(targets)}")
+        raise ValueError(f"{name}: want as many predictions as ground truths, got {len(predictions)} and "
+                         f"{len(targets)}")
     return np.array([METRICS[name].function(p, t) for p, t in zip(predictions, targets)], np.float64)
 
 
+def similarity_error(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Mean distance between points of equal index, (N, 3) each, after the best similarity; in % of the diagonal of the
+    ground truth's bounding box. Of a large cloud about MAX_ALIGNED points count."""
+    step = max(1, len(truth) // MAX_ALIGNED) | 1        # odd: an even step would take few columns of the ordered grid
+    points, target = (np.asarray(cloud[::step], np.float64) for cloud in (predicted, truth))
+    distances = np.linalg.norm(umeyama(points, target).apply(points) - target, axis=1)
+    return 100 * float(distances.mean()) / float(np.linalg.norm(np.ptp(truth, axis=0)))
+
+
 def interocular_nme(predicted: np.ndarray, truth: np.ndarray, eyes: np.ndarray) -> float:
-    """Mean distance ground truth vertex -> nearest predicted point, over the distance of the outer corners of the eyes
-    in space (Jackson et al. 2017, equation 2). Clouds already aligned; `Evaluation.metrics.volume_nme` does that.
+    """Mean distance ground truth vertex -> nearest predicted point, over the 3D distance between the outer corners of
+    the eyes (Jackson et al. 2017, equation 2). The clouds are aligned; `Evaluation.metrics.volume_nme` does that.
 
     eyes  (2, 3): the ground truth's outer corners of the eyes (landmarks 36 and 45), in its unit
 
-    The paper's x_k and y_k are vertices of two meshes of one topology. A volume has none, so y_k is the prediction's
-    point nearest to x_k; a cloud that is all the ground truth's in other order scores 0. ValueError as the others, and
-    when the corners are no two different finite points.
+    The paper's x_k and y_k are vertices of two meshes of one topology. A volume has no topology, so y_k is the
+    predicted point nearest to x_k: the order of the points does not matter. ValueError as of the other metrics, and
+    unless the corners are two different finite points.
     """
     eyes = np.asarray(eyes, np.float64)
     if eyes.shape != (2, 3) or not np.isfinite(eyes).all() or (eyes[0] == eyes[1]).all():

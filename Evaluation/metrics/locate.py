@@ -1,4 +1,4 @@
-"""Where a UV map shows given points of the atlas: the inverse of a map, to a fraction of a pixel."""
+"""Where a UV map shows given points of the UV square: the inverse of a map, to a fraction of a pixel."""
 from __future__ import annotations
 
 from typing import Iterator
@@ -6,57 +6,56 @@ from typing import Iterator
 import cv2
 import numpy as np
 
-JUMP = 0.1              # of the atlas's side: neighbouring pixels that differ by more show two surfaces
+JUMP = 0.1              # of the UV square's side: neighbouring pixels that differ by more show two surfaces
 _PART = 1 << 19         # pairs that are processed together
 
 
-def locate(uv: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Where a map (H, W, 2) shows places (K, 2) u, v of the atlas: (K, 2) float64 x, y, the first pixel's centre 0.5;
-    NaN for what it does not show.
+def locate(uv: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where a map (H, W, 2) has the UV `wanted` (K, 2): (K, 2) float64 x, y, px, the first pixel's centre 0.5; NaN for
+    UV that the map does not show.
 
-    Four neighbouring pixels are two triangles in the atlas; the one that holds the place says by its barycentric
-    weights where between the pixels it lies. Triangles over a jump of more than JUMP hold nothing. Where noise folds
-    the map, several hold a place: their mean, those turned over counted against, which goes on smoothly when a fold
-    comes or goes.
+    Four neighbouring pixels are two triangles in the UV square. The barycentric weights in the triangle that contains a
+    UV give its position between the pixels. Triangles with a side of more than JUMP are skipped. Where noise folds the
+    map, several triangles contain a UV: the result is their mean, flipped triangles with weight -1, which is continuous
+    when a fold appears or vanishes.
     """
-    uv, places = np.asarray(uv, np.float32), np.asarray(places, np.float64)
-    if uv.ndim != 3 or uv.shape[2] != 2 or places.ndim != 2 or places.shape[1] != 2:
-        raise ValueError(f"locate takes a map (H, W, 2) and places (K, 2), got {uv.shape} and {places.shape}")
-    result = np.full((len(places), 2), np.nan)
-    if len(places) == 0 or min(uv.shape[:2]) < 2:
+    uv, wanted = np.asarray(uv, np.float32), np.asarray(wanted, np.float64)
+    if uv.ndim != 3 or uv.shape[2] != 2 or wanted.ndim != 2 or wanted.shape[1] != 2:
+        raise ValueError(f"locate takes a map (H, W, 2) and uv (K, 2), got {uv.shape} and {wanted.shape}")
+    result = np.full((len(wanted), 2), np.nan)
+    if len(wanted) == 0 or min(uv.shape[:2]) < 2:
         return result
-    found, turns = np.zeros((len(places), 2)), np.zeros(len(places))
-    for row, column, place in _candidates(uv, places):
-        for sign, position, held in _triangles(uv, places, row, column, place):
-            turns += np.bincount(held, sign, len(places))
+    found, turns = np.zeros((len(wanted), 2)), np.zeros(len(wanted))
+    for row, column, number in _candidates(uv, wanted):
+        for sign, position, held in _triangles(uv, wanted, row, column, number):
+            turns += np.bincount(held, sign, len(wanted))
             for axis in range(2):
-                found[:, axis] += np.bincount(held, sign * position[:, axis], len(places))
+                found[:, axis] += np.bincount(held, sign * position[:, axis], len(wanted))
     shown = turns != 0
     result[shown] = found[shown] / turns[shown][:, None]
     return result
 
 
-def _triangles(uv: np.ndarray, places: np.ndarray, row: np.ndarray, column: np.ndarray, place: np.ndarray
+def _triangles(uv: np.ndarray, wanted: np.ndarray, row: np.ndarray, column: np.ndarray, number: np.ndarray
                ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Of pairs (quad's first pixel, place) those that lie in one of the two triangles: which way it is turned, x and y,
-    number of the place."""
+    """The pairs (quad's first pixel, UV) in one of the two triangles: sign of its area, x and y, index of the UV."""
     for corners in (((0, 0), (0, 1), (1, 0)), ((1, 1), (1, 0), (0, 1))):        # (down, right), both turned alike
         a, b, c = (uv[row + down, column + right].astype(np.float64) for down, right in corners)
-        (bx, by), (cx, cy), (px, py) = (b - a).T, (c - a).T, (places[place] - a).T
+        (bx, by), (cx, cy), (px, py) = (b - a).T, (c - a).T, (wanted[number] - a).T
         area = bx * cy - by * cx
         with np.errstate(divide="ignore", invalid="ignore"):
             second, third = (px * cy - py * cx) / area, (bx * py - by * px) / area
             inside = (second >= 0) & (third >= 0) & (second + third <= 1)
         weights = np.stack([1 - second - third, second, third], -1)[inside]
         offsets = weights @ np.array([(right + 0.5, down + 0.5) for down, right in corners])
-        yield np.sign(area[inside]), offsets + np.stack([column[inside], row[inside]], -1), place[inside]
+        yield np.sign(area[inside]), offsets + np.stack([column[inside], row[inside]], -1), number[inside]
 
 
-def _candidates(uv: np.ndarray, places: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Pairs (quad, place) whose boxes meet, in parts of bounded size: row and column of the quad's first pixel, number
-    of the place."""
-    cells = int(np.clip(8 * np.sqrt(len(places)), 8, 512))                      # a side; most hold nothing
-    cell = np.clip((places * cells).astype(np.int64), 0, cells - 1)
+def _candidates(uv: np.ndarray, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Pairs (quad, wanted UV) whose boxes intersect, in parts of bounded size: row and column of the quad's first
+    pixel, index of the UV."""
+    cells = int(np.clip(8 * np.sqrt(len(wanted)), 8, 512))                      # per side; most are empty
+    cell = np.clip((wanted * cells).astype(np.int64), 0, cells - 1)
     counts = np.zeros((cells + 1, cells + 1), np.int32)
     np.add.at(counts, (cell[:, 0] + 1, cell[:, 1] + 1), 1)
     counts = counts.cumsum(0, dtype=np.int32).cumsum(1, dtype=np.int32)
@@ -79,7 +78,7 @@ def _candidates(uv: np.ndarray, places: np.ndarray) -> Iterator[tuple[np.ndarray
         wide, tall = ((a - b)[row, column] + 1 for a, b in ((u1, u0), (v1, v0)))
         which, step = _expanded(wide * tall)                # every cell of a quad's box
         bucket = (u0[row, column][which] + step // tall[which]) * cells + v0[row, column][which] + step % tall[which]
-        pair, step = _expanded(held[bucket])                # every place of a cell
+        pair, step = _expanded(held[bucket])                # every UV of a cell
         which = which[pair]
         yield row[which], column[which], order[starts[bucket[pair]] + step]
 

@@ -1,9 +1,9 @@
-"""How steady a face is over the frames of a video whose truth is known, and how far it trails behind.
+"""Temporal stability of a face over the frames of a video with ground truth: jitter, and lag.
 
-Points are followed on the true face: (T, K, 2) px of the frame, as a network shows them and as they are; NaN in a frame
-in which the face was not found. A length is given in % of the face, sqrt(width x height) of its true points in the
-picture, so that faces of any size compare. Ronkainen 2017 looks at videos frame by frame and gives no such number;
-Endrawis 2018 smooths because boxes and faces shake, and measures nothing.
+The metrics compare predicted and true keypoints, (T, K, 2) px of the frame; NaN in a frame in which the face was not
+found. Lengths are in % of the face's size, sqrt(width x height) of its true keypoints in the frame, so that faces of
+any size compare. Ronkainen 2017 shows videos frame by frame, without such a number; Endrawis 2018 smooths because boxes
+and faces shake, and does not measure it.
 """
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import numpy as np
 from Dataset.representations.points import SIZE
 from Dataset.representations.uvmap import grid_uv
 
-MIN_MOTION = 0.2      # % of the face a frame, RMS: a truth that rests more than that has no delay
-DELAYS = (-2.0, 12.0)   # frames that are tried
+MIN_MOTION = 0.2      # % of the face per frame, RMS: a face that moves less has no lag
+DELAYS = (-2.0, 12.0)   # frames: range of lags that are tried
 _STEP = 0.25
 
 
 class Stability(NamedTuple):
-    """found: share of the frames with points in which the face was found; error: mean distance, %; jitter: mean of how
-    much a point moves from frame to frame beyond its true movement, %; spread: root of the mean squared deviation of a
-    point's error from its own mean over time, %; lag: ms by which the shown points trail, NaN where the truth rests or
-    too little was found; uv_jitter, uv_spread: as jitter and spread, of the place in the atlas that is shown at the
-    true point's pixel, in % of the atlas's side."""
+    """found: fraction of the frames with visible keypoints in which the face was found; error: mean distance, %;
+    jitter: mean frame-to-frame movement of a keypoint beyond its true movement, %; sigma: standard deviation of a
+    keypoint's error over time, %; lag: delay of the predicted keypoints, ms, NaN where the face is still or was found
+    too rarely; uv_jitter, uv_sigma: the same of the UV that is predicted at the true keypoint's pixel, in % of the UV
+    square."""
 
     found: float
     error: float
@@ -35,58 +35,64 @@ class Stability(NamedTuple):
     uv_sigma: float
 
 
-def measure(shown: np.ndarray, truth: np.ndarray, visible: np.ndarray | None = None, rate: float = 30.0,
+def measure(predicted: np.ndarray, truth: np.ndarray, visible: np.ndarray | None = None, rate: float = 30.0,
             uv: np.ndarray | None = None, grid: bool = True) -> Stability:
-    """shown, truth (T, K, 2) px; visible (T, K) bool: what counts, None: all; rate: frames a second; uv (T, K, 2): the
-    place in the atlas that a map shows at the true points' pixels, less the true one; None: from `shown`, which then
-    must be an ordered grid of places (`grid`), else NaN. ValueError for other shapes."""
-    shown, truth = np.asarray(shown, np.float64), np.asarray(truth, np.float64)
-    if shown.shape != truth.shape or truth.ndim != 3 or truth.shape[2] != 2 or not truth.size:
-        raise ValueError(f"points must be (T, K, 2), shown and true, got {shown.shape} and {truth.shape}")
+    """Measure a video.
+
+    predicted, truth  (T, K, 2) px
+    visible  (T, K) bool: the keypoints that count; None: all
+    rate     frames per second
+    uv       (T, K, 2): the UV that a map predicts at the true keypoints' pixels, minus the true UV. None: computed from
+             `predicted` by `uv_errors` where its keypoints are an ordered grid (`grid`), else NaN
+    ValueError for other shapes.
+    """
+    predicted, truth = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
+    if predicted.shape != truth.shape or truth.ndim != 3 or truth.shape[2] != 2 or not truth.size:
+        raise ValueError(f"keypoints must be (T, K, 2), predicted and true, got {predicted.shape} and {truth.shape}")
     visible = np.ones(truth.shape[:2], bool) if visible is None else np.asarray(visible)
     if visible.shape != truth.shape[:2] or visible.dtype != bool:
         raise ValueError(f"visible must be {truth.shape[:2]} bool, got {visible.shape} {visible.dtype}")
-    there, size = visible.any(1), face_size(truth)
-    off = np.where(visible[..., None], shown - truth, np.nan) / size[:, None, None] * 100
+    present, size = visible.any(1), face_size(truth)
+    off = np.where(visible[..., None], predicted - truth, np.nan) / size[:, None, None] * 100
     found = np.isfinite(off).all(-1).any(1)
     if uv is None and grid:
-        uv = uv_errors(shown, truth)
+        uv = uv_errors(predicted, truth)
     in_atlas = np.full_like(off, np.nan) if uv is None else np.where(visible[..., None], uv, np.nan) * 100
-    return Stability(float(found[there].mean()) if there.any() else np.nan, _mean(_length(off)),
-                     jitter(off), sigma(off), lag(shown, truth, visible) / rate * 1e3, jitter(in_atlas),
+    return Stability(float(found[present].mean()) if present.any() else np.nan, _mean(_length(off)),
+                     jitter(off), sigma(off), lag(predicted, truth, visible) / rate * 1e3, jitter(in_atlas),
                      sigma(in_atlas))
 
 
 def face_size(truth: np.ndarray) -> np.ndarray:
-    """sqrt(width x height) of the points (T, K, 2) of each frame: (T,) px."""
+    """sqrt(width x height) of the keypoints (T, K, 2) of each frame: (T,) px."""
     return np.sqrt(np.maximum(np.ptp(truth, axis=1).prod(-1), 1e-12))
 
 
 def jitter(errors: np.ndarray) -> float:
-    """Mean length of the change from frame to frame of errors (T, K, 2), which is the movement beyond the true one;
-    over points that are there in both frames. NaN where there are none."""
+    """Mean length of the frame-to-frame change of errors (T, K, 2), which is the movement beyond the true one; over
+    keypoints that are finite in both frames. NaN where there are none."""
     return _mean(_length(np.diff(errors, axis=0)))
 
 
 def sigma(errors: np.ndarray) -> float:
-    """Root of the mean squared deviation of each point's errors (T, K, 2) from their own mean over time."""
+    """Root of the mean squared deviation of each keypoint's errors (T, K, 2) from their mean over time."""
     count = np.isfinite(errors).sum(0, keepdims=True)
     mean = np.where(np.isfinite(errors), errors, 0).sum(0, keepdims=True) / np.maximum(count, 1)
     return _mean(((errors - mean) ** 2).sum(-1)) ** 0.5
 
 
-def lag(shown: np.ndarray, truth: np.ndarray, visible: np.ndarray | None = None) -> float:
-    """Frames by which (T, K, 2) trail: the delay of the truth that brings both nearest to each other in the least
-    squares sense, each point's mean difference taken away; to a fraction of a frame. NaN where the truth hardly moves,
-    or fewer than 8 frames are known."""
+def lag(predicted: np.ndarray, truth: np.ndarray, visible: np.ndarray | None = None) -> float:
+    """Frames by which predicted keypoints (T, K, 2) are late, to a fraction of a frame: the delay of the truth with the
+    least squared difference, after each keypoint's mean difference is removed. NaN where the face moves less than
+    MIN_MOTION, or was found in fewer than 8 frames."""
     steps = _length(np.diff(truth, axis=0)) / face_size(truth)[1:, None] * 100
     if visible is not None:
-        shown = np.where(visible[..., None], shown, np.nan)
-    known = np.isfinite(shown).all(-1)
+        predicted = np.where(visible[..., None], predicted, np.nan)
+    known = np.isfinite(predicted).all(-1)
     if not np.isfinite(steps).any() or _mean(steps ** 2) ** 0.5 < MIN_MOTION:
         return float("nan")
     delays = np.arange(DELAYS[0], DELAYS[1] + _STEP / 2, _STEP)
-    # frames that every delay can look at, so that all are judged by the same ones
+    # frames that exist for every delay: all delays are compared on the same frames
     first, last = int(np.ceil(DELAYS[1])), len(truth) - int(np.ceil(-DELAYS[0]))
     if last - first < 8 or known[first:last].any(1).sum() < 8:
         return float("nan")
@@ -95,7 +101,7 @@ def lag(shown: np.ndarray, truth: np.ndarray, visible: np.ndarray | None = None)
         at = np.arange(first, last) - delay
         low = np.minimum(np.floor(at).astype(int), len(truth) - 2)
         part = (at - low)[:, None, None]
-        errors = shown[first:last] - ((1 - part) * truth[low] + part * truth[low + 1])
+        errors = predicted[first:last] - ((1 - part) * truth[low] + part * truth[low + 1])
         misses.append(sigma(errors) ** 2)
     best = int(np.argmin(misses))
     if not 0 < best < len(delays) - 1:
@@ -105,37 +111,40 @@ def lag(shown: np.ndarray, truth: np.ndarray, visible: np.ndarray | None = None)
     return float(delays[best] + (_STEP * 0.5 * (before - after) / bend if bend > 0 else 0.0))
 
 
-def uv_errors(shown: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Which place of the atlas is shown at the true points' pixels, less the true place, to first order: (T, K, 2) in
-    the atlas's sides (across, down), of ordered grids of places (T, n * n, 2) px.
+def uv_errors(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The UV that is predicted at the true keypoints' pixels minus the true UV, to first order: (T, K, 2), across and
+    down, of ordered grids of keypoints (T, n * n, 2) px.
 
-    Where the shown grid is seen so flatly that a pixel spans a tenth of the atlas (the outline), NaN.
+    NaN where the predicted surface is so oblique that a pixel spans a tenth of the UV square (the outline).
     """
     frames, count = truth.shape[:2]
     side = round(count ** 0.5)
     if side * side != count or side < 2:
-        raise ValueError(f"places must be an ordered grid, got {count} points")
-    grid = shown.reshape(frames, side, side, 2)
-    down, across = (np.gradient(grid, axis=axis) * (side - 1) for axis in (1, 2))       # px for a whole atlas
-    miss = (truth - shown).reshape(frames, side, side, 2)
+        raise ValueError(f"keypoints must be an ordered grid, got {count} points")
+    grid = predicted.reshape(frames, side, side, 2)
+    down, across = (np.gradient(grid, axis=axis) * (side - 1) for axis in (1, 2))       # px per UV square
+    miss = (truth - predicted).reshape(frames, side, side, 2)
     area = across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]
     u = miss[..., 0] * down[..., 1] - miss[..., 1] * down[..., 0]
     v = across[..., 0] * miss[..., 1] - across[..., 1] * miss[..., 0]
     longest = np.maximum(np.hypot(*np.moveaxis(across, -1, 0)), np.hypot(*np.moveaxis(down, -1, 0)))
-    flat = ~(area > 10 * longest)           # 1 px / (area / longest) is the atlas that a pixel spans
+    flat = ~(area > 10 * longest)           # a pixel spans longest / area of the UV square
     return np.where(flat[..., None], np.nan, np.stack([u, v], -1) / np.where(flat, 1, area)[..., None]
                     ).reshape(frames, count, 2)
 
 
 def sample_map(uv: np.ndarray, box: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """A map (S, S, 2), NaN off the face, of a crop whose square is box (x, y, side) px, at points (K, 2) px of the
-    frame: (K, 2) float64, bilinear; NaN where one of the four pixels around is off the face or the map."""
+    """A UV map (S, S, 2), NaN off the face, sampled at points (K, 2) px of the frame: (K, 2) float64, bilinear; NaN
+    where one of the four neighbouring pixels is off the face or the map.
+
+    box  (x, y, side) px: the square of the frame that the map covers
+    """
     size = len(uv)
-    places = (np.asarray(points, np.float64) - np.asarray(box)[:2]) / box[2] * size - 0.5
-    low = np.floor(places).astype(int)
+    positions = (np.asarray(points, np.float64) - np.asarray(box)[:2]) / box[2] * size - 0.5
+    low = np.floor(positions).astype(int)
     inside = ((low >= 0) & (low < size - 1)).all(-1)
     low = np.where(inside[:, None], low, 0)
-    x, y = (places - low).T[..., None]
+    x, y = (positions - low).T[..., None]
     (left, top), values = low.T, np.asarray(uv, np.float64)
     found = ((1 - x) * (1 - y) * values[top, left] + x * (1 - y) * values[top, left + 1]
              + (1 - x) * y * values[top + 1, left] + x * y * values[top + 1, left + 1])
@@ -143,7 +152,7 @@ def sample_map(uv: np.ndarray, box: np.ndarray, points: np.ndarray) -> np.ndarra
 
 
 def grid_atlas(side: int = 16) -> np.ndarray:
-    """True places u, v (side * side, 2) in the atlas of an ordered grid's points."""
+    """u, v (side * side, 2) of an ordered grid's points."""
     steps = np.arange(side) * (SIZE - 1) / (side - 1)
     return grid_uv(np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2))
 
@@ -153,6 +162,6 @@ def _length(vectors: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> float:
-    """Of what is finite; NaN where nothing is."""
+    """Mean of the finite values; NaN where there is none."""
     values = values[np.isfinite(values)]
     return float(values.mean()) if values.size else float("nan")

@@ -1,10 +1,11 @@
 """Surface distances after a similarity: the strict protocol, which neither a collapsed nor a partial cloud can cheat.
 
-Alignment: scale, rotation and shift (no reflection) by a symmetric trimmed ICP. Nearest neighbours both ways, the worst
-5 % of each way left out, both ways weigh the same in the fit; many starts on few points, the best few go on with more.
-Distance: to the *local surface* of the other cloud. Along its local normal, plus what tangential distance exceeds its
-local point spacing; so two samplings of one surface score near 0, and a hole costs its size. Forward is prediction ->
-ground truth, reverse the other way, Chamfer their mean, all in % of the ground truth's bounding-box diagonal.
+Alignment: scale, rotation and translation (no reflection) by a symmetric trimmed ICP. It uses nearest neighbours in
+both directions, without the worst 5 % of each, at equal weights; many starts on few points, then the best few on more.
+Distance: to the *local surface* of the other cloud, along its local normal, plus the tangential distance beyond its
+local point spacing. Two samplings of one surface score near 0, and a hole costs its size. Forward is prediction ->
+ground truth, reverse is ground truth -> prediction, Chamfer their mean, all in % of the ground truth's bounding-box
+diagonal.
 
 The trimming after Chetverikov et al. 2002 (trimmed ICP). A collapsed or tiny prediction has a large reverse distance.
 """
@@ -19,8 +20,8 @@ from scipy.spatial.transform import Rotation
 from Dataset.geometry.normals import plane_normals
 from Dataset.geometry.transforms import Similarity, as_points, rotation_from_euler, umeyama
 
-TRIM = 0.95             # share of the matches of each direction that the fit listens to
-SCALES = (0.33, 6.0)    # bounds of the scale, relative to the ratio of the clouds' spreads
+TRIM = 0.95             # fraction of the matches of each direction that the fit uses
+SCALES = (0.33, 6.0)    # bounds of the scale, relative to the ratio of the clouds' sizes
 STARTS = ("upright", "all")
 #: (points of the ground truth, iterations, candidates kept): coarse to fine
 STAGES = ((60, 0, 200), (80, 2, 24), (150, 6, 3), (400, 15, 1))
@@ -54,7 +55,7 @@ class SurfaceScores(NamedTuple):
     reverse    mean surface distance ground truth -> prediction (holes cost)
     chamfer    (forward + reverse) / 2: the number to compare
     nearest    the same mean with plain nearest-neighbour distances
-    kept       share of the predicted points inside the crop (1.0 without one)
+    kept       fraction of the predicted points inside the crop (1.0 without one)
     transform  Similarity, prediction -> ground truth
     """
 
@@ -70,10 +71,10 @@ def surface_scores(predicted: np.ndarray, truth: np.ndarray, crop: Crop | None =
                    whole: np.ndarray | None = None) -> SurfaceScores:
     """Align (N, 3) to (M, 3) and measure surface distances both ways.
 
-    whole   (K, 3): a larger surface of which the ground truth is the part that must be found. What is predicted beyond
-            that part is then measured against it, in the alignment and forward: right is right there, too
-    starts  "upright": the prediction stands upright and faces within 60 degrees of where the truth does (all networks
-            here); "all": any rotation, tried when the upright ones do not meet well (several times slower)
+    whole   (K, 3): a larger surface of which `truth` is the part that must be found. Alignment and forward distance
+            then use all of it, so that correct points outside the part do not count as errors
+    starts  "upright": the prediction is upright and its yaw within 60 degrees of the truth's (all networks here);
+            "all": any rotation, tried where no upright one fits well (several times slower)
 
     Deterministic. ValueError for an empty or non-finite cloud, a ground truth without extent, an unknown `starts`.
     """
@@ -127,7 +128,7 @@ def surface_distances(points: np.ndarray, surface: np.ndarray) -> tuple[np.ndarr
 
 
 class _Fit:
-    """The search for the best similarity of one pair; points are taken in a fixed random order, so n are a sample."""
+    """The search for the best similarity of one pair. Points have a fixed random order: the first n are a sample."""
 
     def __init__(self, predicted: np.ndarray, truth: np.ndarray, whole: np.ndarray, crop: Crop | None,
                  diagonal: float):
@@ -142,7 +143,7 @@ class _Fit:
     def run(self, everywhere: bool) -> Similarity:
         centre_p, centre_g = self.p.mean(axis=0), self.g.mean(axis=0)
         sigma_p, sigma_g = (float(np.sqrt(((x - c) ** 2).sum(axis=1).mean()))
-                              for x, c in ((self.p, centre_p), (self.g, centre_g)))
+                            for x, c in ((self.p, centre_p), (self.g, centre_g)))
         if sigma_p <= 1e-12 * max(1.0, float(np.abs(centre_p).max())):      # one point: put it on the nose tip
             return Similarity(1.0, np.eye(3), self.nose - centre_p)
         ratio = sigma_g / sigma_p
@@ -171,7 +172,7 @@ class _Fit:
             ranked = sorted((self.refine(c, n, iterations) for c in candidates), key=lambda x: x[0])
             candidates = []
             for _, found in ranked:
-                # late: one of each basin, or the winners are all the same
+                # in late stages one of each basin: otherwise all candidates would be of the best basin
                 if iterations < 6 or not any(_alike(found, other) for other in candidates):
                     candidates.append(found)
                 if len(candidates) == keep:

@@ -1,8 +1,7 @@
-"""UV maps against the truth of rendered people, pixel by pixel: what `evaluate.py --maps` tells.
+"""UV maps against those of rendered subjects, pixel by pixel: the numbers of `evaluate.py --maps`.
 
-Ronkainen 2017, 3.5, judges by the sum of |du| + |dv| over the face; here it is divided by the face's pixels, so that
-pictures can be compared, and beside it stands what a network would score that does not look: the mean of the true maps
-of the very pictures it is judged on.
+Ronkainen 2017, 3.5, sums |du| + |dv| over the face. Here the sum is divided by the number of the face's pixels, so that
+images compare. The constant baseline is the mean of the true maps of the evaluated images.
 """
 from __future__ import annotations
 
@@ -14,15 +13,16 @@ from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.representations import points
 from Dataset.representations.uvmap import SIZE, grid_uv
 from Evaluation.metrics.locate import locate
+from Evaluation.metrics.overlap import iou
 
 THRESHOLD = 0.5
-FREEDOM = 4.0           # of the Student's t whose squared scale a network calls its variance (Network/losses/points.py)
+FREEDOM = 4.0           # degrees of the Student's t whose squared scale is predicted (Network/losses)
 VARIANCE = FREEDOM / (FREEDOM - 2)      # of such a t of scale 1
 
 
 class Batch(Protocol):
     """images (B, S, S, 3) float32; maps uv (B, S, S, 2), mask and visible_mask (B, S, S, 1); landmarks (B, 68, 2) in
-    sides of the picture."""
+    normalised coordinates."""
 
     images: np.ndarray
     maps: dict[str, np.ndarray]
@@ -30,13 +30,16 @@ class Batch(Protocol):
 
 
 class MapScores(NamedTuple):
-    """One picture's numbers; NaN is "not measured". uv_l1: mean of |du| + |dv| over the true face's pixels, in sides of
-    the atlas; uv_cells: mean distance there, in cells of the 128x128 grid; uv_median: its median; mask_iou,
-    visible_iou: of the masks at 0.5, 1 where both are empty; variance: mean predicted variance, that of the Student's
-    t that the network was trained with, over mean squared error of u and v in the face; surprise: mean of squared error
-    over predicted variance (both 1 where it knows how wrong it is); landmarks: mean distance, per cent of the picture's
-    side, of the landmarks that both maps show; found: share of the landmarks shown by the true map that the predicted
-    one shows."""
+    """The numbers of one image; NaN means "not measured".
+
+    uv_l1      mean of |du| + |dv| over the true face's pixels, u and v in [0, 1]
+    uv_cells   mean distance there, in cells of the 128x128 grid; uv_median: its median
+    mask_iou, visible_iou  of the masks at 0.5; 1 where both are empty
+    variance   mean predicted variance (that of the Student's t of the loss) / mean squared error of u and v in the face
+    surprise   mean of squared error / predicted variance; this and `variance` are 1 for calibrated predictions
+    landmarks  mean distance, % of the image's side, of the landmarks that both maps show
+    found      fraction of the landmarks shown by the true map that the predicted one shows, too
+    """
 
     uv_l1: float
     uv_cells: float
@@ -49,9 +52,9 @@ class MapScores(NamedTuple):
     found: float
 
 
-def landmark_places(model: FaceModel | None = None) -> np.ndarray:
-    """u, v (68, 2) float64 of the landmarks in the atlas; NaN for those that lie off it by more than 2 mm on the mean
-    face (the upper ends of the jaw line)."""
+def landmark_uv(model: FaceModel | None = None) -> np.ndarray:
+    """u, v (68, 2) float64 of the landmarks; NaN for those more than 2 mm off the grid on the mean face (the upper ends
+    of the jaw line)."""
     model = model or load_face_model()
     mean = np.asarray(model.mean, np.float64)
     nearest = points.grid_landmarks(points.encode(mean, model=model), model)
@@ -61,10 +64,15 @@ def landmark_places(model: FaceModel | None = None) -> np.ndarray:
 
 
 def score_map(output: np.ndarray, uv: np.ndarray, mask: np.ndarray, visible_mask: np.ndarray, landmarks: np.ndarray,
-              places: np.ndarray) -> MapScores:
-    """One picture's answer (S, S, C), C from 4 (u, v, mask, visible mask) on, of which from 6 on the last two are the
-    logarithm of the squared scale of u and v; its truth uv (S, S, 2), mask and visible_mask (S, S) bool, landmarks
-    (68, 2) in sides; places: of `landmark_places`. ValueError for shapes that disagree."""
+              marks_uv: np.ndarray) -> MapScores:
+    """Score the output for one image.
+
+    output      (S, S, C): u, v, mask, visible mask, and from C = 6 on in the last two channels the logarithm of the
+                squared scale of u and v
+    uv          (S, S, 2), mask and visible_mask (S, S) bool, landmarks (68, 2) in normalised coordinates: the truth
+    marks_uv    of `landmark_uv`
+    ValueError for shapes that disagree.
+    """
     size = np.shape(mask)
     if np.ndim(output) != 3 or output.shape[2] < 4 or not (output.shape[:2] == size == np.shape(visible_mask)) \
             or np.shape(uv) != (*size, 2):
@@ -72,7 +80,7 @@ def score_map(output: np.ndarray, uv: np.ndarray, mask: np.ndarray, visible_mask
                          f"{size} and {np.shape(visible_mask)}")
     output, nan = np.asarray(output, np.float64), float("nan")
     found = output[..., 2] > THRESHOLD
-    ious = [_iou(mask, found), _iou(visible_mask, found & (output[..., 3] > THRESHOLD))]
+    ious = [iou(mask, found), iou(visible_mask, found & (output[..., 3] > THRESHOLD))]
     if not mask.any():
         return MapScores(nan, nan, nan, *ious, nan, nan, nan, nan)
     error = output[mask][:, :2] - uv[mask]
@@ -82,24 +90,24 @@ def score_map(output: np.ndarray, uv: np.ndarray, mask: np.ndarray, visible_mask
         predicted, squared = VARIANCE * np.exp(output[mask][:, -2:]), error ** 2
         calibration = [predicted.mean() / max(squared.mean(), 1e-12), (squared / predicted).mean()]
     return MapScores(np.abs(error).sum(-1).mean(), cells.mean(), np.median(cells), *ious, *calibration,
-                     *_landmarks(output, found, uv, mask, landmarks, places))
+                     *_landmarks(output, found, uv, mask, landmarks, marks_uv))
 
 
-def score_maps(batches: Iterable[Batch], answers: Callable[[np.ndarray], np.ndarray]) -> list[MapScores]:
-    """Every picture's numbers, in order; answers: images (B, S, S, 3) float32 -> (B, S, S, C)."""
-    places, rows = landmark_places(), []
+def score_maps(batches: Iterable[Batch], predict: Callable[[np.ndarray], np.ndarray]) -> list[MapScores]:
+    """The numbers of every image, in order. predict: images (B, S, S, 3) float32 -> (B, S, S, C)."""
+    marks_uv, rows = landmark_uv(), []
     for batch in batches:
-        outputs = answers(batch.images)
+        outputs = predict(batch.images)
         maps = (batch.maps[name] for name in ("uv", "mask", "visible_mask"))
         for output, uv, mask, visible_mask, marks in zip(outputs, *maps, batch.landmarks):
             masks = mask[..., 0] > THRESHOLD, visible_mask[..., 0] > THRESHOLD
-            rows.append(score_map(output, uv, *masks, marks, places))
+            rows.append(score_map(output, uv, *masks, marks, marks_uv))
     return rows
 
 
 def mean_map(batches: Iterable[Batch]) -> np.ndarray:
-    """What a network that does not look could say (S, S, 4) float32: of each pixel the mean of u and v where the true
-    maps have a face, and how often they have one, and one that nothing hides. ValueError for no pictures."""
+    """The constant baseline (S, S, 4) float32: for each pixel the mean of u and v over the true maps with a face there,
+    and the mean of mask and visible mask. ValueError for no images."""
     total: np.ndarray | None = None
     count = 0
     for batch in batches:
@@ -107,7 +115,7 @@ def mean_map(batches: Iterable[Batch]) -> np.ndarray:
         part = np.concatenate([uv * mask, mask, visible_mask], -1).sum(0)
         total, count = part if total is None else total + part, count + len(mask)
     if total is None:
-        raise ValueError("no pictures to take a mean map of")
+        raise ValueError("a mean map needs at least one image, got none")
     shown = total[..., 2:3]
     middle = total[..., :2].sum((0, 1)) / max(shown.sum(), 1e-12)
     uv = np.where(shown > 0, total[..., :2] / np.maximum(shown, 1e-12), middle)
@@ -115,10 +123,10 @@ def mean_map(batches: Iterable[Batch]) -> np.ndarray:
 
 
 def _landmarks(output: np.ndarray, found: np.ndarray, uv: np.ndarray, mask: np.ndarray, landmarks: np.ndarray,
-               places: np.ndarray) -> tuple[float, float]:
-    """Mean distance in per cent of the picture's side, and the share found."""
-    known = np.isfinite(places).all(-1)
-    ours, true = (locate(np.where(where[..., None], values, np.nan).astype(np.float32), places[known])
+               marks_uv: np.ndarray) -> tuple[float, float]:
+    """Mean distance in % of the image's side, and the fraction found."""
+    known = np.isfinite(marks_uv).all(-1)
+    ours, true = (locate(np.where(where[..., None], values, np.nan).astype(np.float32), marks_uv[known])
                   for values, where in ((output[..., :2], found), (uv, mask)))
     shown = np.isfinite(true).all(-1)
     both = shown & np.isfinite(ours).all(-1)
@@ -126,8 +134,3 @@ def _landmarks(output: np.ndarray, found: np.ndarray, uv: np.ndarray, mask: np.n
         return float("nan"), float("nan")
     away = np.linalg.norm(ours[both] / len(mask) - landmarks[known][both], axis=-1)
     return float(100 * away.mean()) if both.any() else float("nan"), float(both.sum() / shown.sum())
-
-
-def _iou(true: np.ndarray, found: np.ndarray) -> float:
-    either = np.count_nonzero(true | found)
-    return np.count_nonzero(true & found) / either if either else 1.0

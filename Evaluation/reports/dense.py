@@ -15,8 +15,8 @@ __all__ = ["dense_table", "iteration_table"]
 
 
 class Dense(Protocol):
-    """A `Network.inference.base.Predictor`. maps: uv, depth or volume; answers: network inputs (B, S, S, 3) -> its
-    dense predictions; heat_landmarks: () -> inputs -> landmarks (B, 68, 2), or None."""
+    """A `Network.inference.base.Predictor`. maps: uv, depth, volume or None; answers: network inputs (B, S, S, 3) ->
+    its dense predictions; heat_landmarks: () -> inputs -> landmarks (B, 68, 2), or None."""
 
     network: str
     source: Any
@@ -26,8 +26,8 @@ class Dense(Protocol):
 
 
 def dense_table(targets: Callable[[str], Callable[[], Iterable[Any]]], system: Dense, title: str) -> Table:
-    """The table of what `system` predicts. truths: uv, depth or volume -> batches of inputs and truths, called twice.
-    ValueError for a system without dense predictions."""
+    """The table of a system's dense predictions. targets: uv, depth or volume -> a callable that gives batches of
+    inputs and targets, called twice. ValueError for a system without dense predictions."""
     if system.maps is None:
         raise ValueError(f"--maps is for dense predictions; {system.network} ({system.source}) has none")
     batches = targets(system.maps)

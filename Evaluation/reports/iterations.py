@@ -1,6 +1,4 @@
-"""The iterative model judged pass by pass: a table of its error after each, and a picture with one row each (Endrawis
-2018, figure 4).
-"""
+"""The error of an iterative network after each pass (Endrawis 2018, figure 4)."""
 from __future__ import annotations
 
 from typing import Callable, Iterable
@@ -10,19 +8,20 @@ import numpy as np
 from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.geometry.transforms import umeyama
 from Dataset.representations.coefficients import POSE, decode_pose, linear, project
+from Evaluation.metrics.landmarks import landmark_nme
 from Evaluation.reports.tables import Table
 
 COLUMNS = {"vertices": "mean distance of the 4,881 vertices with their expression, head frame, as they are, mm",
-           "aligned": "the same of the ordered grid's 256 places after the best similarity, mm",
-           "landmarks": "mean distance of the 68 landmarks in the crop / square root of their true box's area, %",
-           "angle": "mean angle between true and found rotation, degrees"}
+           "aligned": "the same of the 256 keypoints after the best similarity, mm",
+           "landmarks": "mean distance of the 68 landmarks in the crop / sqrt(w h) of the true ones' bounding box, %",
+           "angle": "mean angle between true and predicted rotation, degrees"}
 
-#: (images (B, S, S, 3), poses to hold (B, 6) or None) -> (n + 1, B, 290): the start, and what each pass gave
+#: (images (B, S, S, 3), fixed poses (B, 6) or None) -> (n + 1, B, 290): the start, then the result of each pass
 Run = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 
 def errors_of(faces: np.ndarray, targets: np.ndarray, model: FaceModel | None = None) -> dict[str, np.ndarray]:
-    """faces and truths (B, 290) -> the COLUMNS, (B,) float64 each."""
+    """Coefficients of predicted and true faces (B, 290) -> the COLUMNS, (B,) float64 each."""
     model = model or load_face_model()
     found: dict[str, list[float]] = {name: [] for name in COLUMNS}
     for face, truth in zip(np.asarray(faces, np.float32), np.asarray(targets, np.float32)):
@@ -31,7 +30,7 @@ def errors_of(faces: np.ndarray, targets: np.ndarray, model: FaceModel | None = 
         a, b = (linear(model, "keypoints")(x).T.astype(float) for x in (face, truth))
         found["aligned"].append(np.linalg.norm(umeyama(a, b).apply(a) - b, axis=1).mean())
         a, b = (project(x, "landmarks", model=model) for x in (face, truth))
-        found["landmarks"].append(100 * np.linalg.norm(a - b, axis=1).mean() / np.sqrt(np.ptp(b, axis=0).prod()))
+        found["landmarks"].append(landmark_nme(a, b))
         turn = decode_pose(face[POSE], 1).rotation @ decode_pose(truth[POSE], 1).rotation.T
         found["angle"].append(np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))))
     return {name: np.array(values) for name, values in found.items()}
@@ -39,9 +38,10 @@ def errors_of(faces: np.ndarray, targets: np.ndarray, model: FaceModel | None = 
 
 def iteration_table(run: Run, samples: Iterable[tuple[np.ndarray, np.ndarray]], title: str,
                     model: FaceModel | None = None) -> Table:
-    """Error after each pass from the mean face on, with the pose free and held at the truth.
+    """Error after each pass, from the mean face on, with the predicted pose and with the true pose.
 
-    run      the iterative model; samples: batches of pictures (B, S, S, 3) float32 in [0, 1] and truths (B, 290)
+    run      the iterative network
+    samples  batches of images (B, S, S, 3) float32 in [0, 1] and true coefficients (B, 290)
     ValueError for no sample.
     """
     sums: dict[str, list[dict[str, np.ndarray]]] = {"free": [], "held": []}
@@ -51,11 +51,11 @@ def iteration_table(run: Run, samples: Iterable[tuple[np.ndarray, np.ndarray]], 
             faces = run(images, poses)
             sums[how].append([errors_of(faces_of_pass, targets, model) for faces_of_pass in faces])
             if how == "free":
-                places = np.array([[project(face, model=model) for face in batch] for batch in faces])
-                moved.append(np.sqrt((np.diff(places, axis=0) ** 2).sum(-1).mean(-1)))
+                keypoints = np.array([[project(face, model=model) for face in batch] for batch in faces])
+                moved.append(np.sqrt((np.diff(keypoints, axis=0) ** 2).sum(-1).mean(-1)))
         count += len(images)
     if not count:
-        raise ValueError(f"{title}: there is no picture")
+        raise ValueError(f"{title}: at least one image is needed, got none")
     changes = np.concatenate(moved, axis=1).mean(1)
     rows = []
     for number in range(len(sums["free"][0])):
@@ -64,7 +64,7 @@ def iteration_table(run: Run, samples: Iterable[tuple[np.ndarray, np.ndarray]], 
             row += [float(np.concatenate([batch[number][name] for batch in sums[how]]).mean()) for name in names]
         rows.append([*row, float(changes[number - 1]) if number else None])
     notes = [f"{name}: {what}" for name, what in COLUMNS.items()]
-    notes += ["held: the pose is the truth in every pass; pass 0 is the mean face without expression",
-              "change: how far a pass moves the 256 places, RMS, sides of the crop"]
-    columns = ["passes", *COLUMNS, "vertices, held", "aligned, held", "change"]
-    return Table(f"{title}: {count} pictures", columns, rows, notes, digits=4)
+    notes += ["true pose: the pose is the true one in every pass; pass 0 is the mean face without expression",
+              "change: RMS movement of the 256 keypoints by a pass, normalised coordinates of the crop"]
+    columns = ["passes", *COLUMNS, "vertices, true pose", "aligned, true pose", "change"]
+    return Table(f"{title}: {count} images", columns, rows, notes, digits=4)

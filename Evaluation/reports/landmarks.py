@@ -1,9 +1,9 @@
-"""68 landmarks in photos against the truth, by how far the head is turned: the field's usual table.
+"""68 landmarks in photos against the ground truth, by yaw: the usual table of face alignment.
 
 NME of Zhu et al. 2016, "Face Alignment Across Large Poses", section 5: the mean distance over the 68 landmarks, divided
-by sqrt(w h) of the true landmarks' bounding box, in %. In 3D the depth counts as well, of both from its own mean, since
-no photo says where along its axis a face is. Bins by the absolute yaw: up to 30, up to 60, and beyond; then the mean
-and the standard deviation over the three, so that the many frontal photos do not decide.
+by sqrt(w h) of the true landmarks' bounding box, in %. In 3D the depth counts as well, relative to its own mean, since
+a photo does not determine the distance of the face. Bins by the absolute yaw: up to 30, up to 60, and beyond; then the
+mean and the standard deviation over the three bins, so that the many frontal photos do not dominate.
 """
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing import Callable, NamedTuple, Sequence
 import numpy as np
 
 from Dataset.sources.aflw2000 import Photo, read_photos
+from Evaluation.metrics.landmarks import box_size, landmark_nme
 from Evaluation.reports.tables import Cell, Table
 
-BINS = ((0.0, 30.0), (30.0, 60.0), (60.0, 90.0))        # degrees; what is turned further is in the last one
+BINS = ((0.0, 30.0), (30.0, 60.0), (60.0, 90.0))        # degrees; a larger yaw is in the last bin
 BOXES = ("detector", "truth")
 GROWN = 1.35            # the true box's larger side, times this, is about a detector's box
 
-#: a photo (H, W, 3) uint8 BGR and a box x, y, w, h to look in, or None -> landmarks (68, 2) or (68, 3) px, or None
+#: a photo (H, W, 3) uint8 BGR and the face's box x, y, w, h, or None -> landmarks (68, 2) or (68, 3) px, or None
 Landmarker = Callable[[np.ndarray, "tuple[int, int, int, int] | None"], "np.ndarray | None"]
 
 
@@ -38,12 +39,11 @@ def landmark_error(found: np.ndarray, truth: np.ndarray) -> LandmarkError:
     if truth.shape != (68, 3) or found.shape not in ((68, 2), (68, 3)) or not np.isfinite(found).all():
         raise ValueError(f"landmarks must be finite, (68, 2) or (68, 3), against (68, 3), received {found.shape} and "
                          f"{truth.shape}")
-    side = math.sqrt(float(np.prod(np.ptp(truth[:, :2], axis=0)))) / 100
-    apart = found[:, :2] - truth[:, :2]
-    flat, solid = float(np.linalg.norm(apart, axis=1).mean() / side), math.nan
+    flat, solid = landmark_nme(found, truth), math.nan
     if found.shape[1] == 3 and np.isfinite(truth).all():
         deep = (found[:, 2] - found[:, 2].mean()) - (truth[:, 2] - truth[:, 2].mean())
-        solid = float(np.hypot(np.linalg.norm(apart, axis=1), deep).mean() / side)
+        apart = np.column_stack([found[:, :2] - truth[:, :2], deep])
+        solid = 100 * float(np.linalg.norm(apart, axis=1).mean()) / box_size(truth)
     return LandmarkError(flat, solid)
 
 
@@ -69,9 +69,9 @@ def landmark_table(photos: Sequence[Photo], landmarker: Landmarker, title: str, 
                    progress: Callable = lambda photos, total: photos) -> Table:
     """NME in 2D and 3D per bin, how many photos each bin has, and in how many of them no face was found.
 
-    boxes  "detector": the landmarker looks for the face; "truth": it is told where, as most published numbers are made
-    A photo that is missed, or whose landmarks are not finite, is in no mean: it is counted. ValueError for no photo, or
-    another word.
+    boxes  "detector": the landmarker detects the face; "truth": it is given the box, as for most published numbers
+    A photo without a detected face, or with landmarks that are not finite, counts as missed and is in no mean.
+    ValueError for no photo, or other `boxes`.
     """
     if not photos or boxes not in BOXES:
         raise ValueError(f"at least one photo is needed, and boxes of {' or '.join(BOXES)}, got {len(photos)} and "
@@ -88,12 +88,12 @@ def landmark_table(photos: Sequence[Photo], landmarker: Landmarker, title: str, 
                               for name, field in (("NME 2D", "flat"), ("NME 3D", "solid"))]
     totals = [len(some) + lost for some, lost in zip(errors, missed)]
     rows += [["photos", *totals, None, None, sum(totals)], ["missed", *missed, None, None, sum(missed)]]
-    where = "where its detector finds it" if boxes == "detector" else "in a box about the true landmarks"
+    where = "as detected" if boxes == "detector" else "in a box around the true landmarks"
     return Table(f"{title}: {len(photos)} photos, the face {where}",
                  ["", *(f"{low:g} to {high:g}" for low, high in BINS), "mean of bins", "std of bins", "all photos"],
                  rows, ["NME: mean distance of the 68 landmarks / sqrt(w h) of the true ones' bounding box, in %; 3D: "
-                        "with depth, each from its own mean; '-': the network or the files say no depth",
-                        "bins by the absolute yaw in degrees, the last with everything beyond; missed photos are in no "
+                        "with depth, each from its own mean; '-': the network or the files have no depth",
+                        "bins by the absolute yaw in degrees, the last with all beyond; missed photos are in no "
                         "mean"], digits=2)
 
 

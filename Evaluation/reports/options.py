@@ -4,41 +4,45 @@ from __future__ import annotations
 import argparse
 
 POSITIONAL = ("batch_size", "images", "data", "model", "results")
-OPTIONS = (("--batch-size", int, 1, "samples of a batch; default 1"),
-           ("--images", int, None, "images of a sample; default the run's, else 8"),
+OPTIONS = (("--batch-size", int, 1, "samples per batch of subject folders; default 1"),
+           ("--images", int, None, "images per sample, or per subject of shards; default the run's, else 8 (2 with "
+                                   "--photos, --maps, --iterations and --compare)"),
            ("--data", str, None, "folder of subject folders, or of shards"),
-           ("--orders", int, 20, "of each person's images, for --curve"),
-           ("--model", str, None, "run folder, .keras or .h5 file"),
+           ("--orders", int, 20, "random orders of each subject's images, for --curve; default 20"),
+           ("--model", str, None, "run folder, .keras or .h5 file, or the name of a bundled network"),
            ("--results", str, None, "write RESULTS.txt, .csv and .md"),
-           ("--checkpoint", str, "best_validation", "which weights of a run folder"),
-           ("--aflw2000", str, None, "folder of 300W-LP or AFLW2000-3D: 68 landmarks by yaw, of --model"),
-           ("--compare-subjects", int, 64, "rendered for --compare where --data names none; kept in the user's cache"),
-           ("--face-model", str, None, "Basel, FLAME or ICT-FaceKit in place of the built-in face (see README)"),
-           ("--iterations", int, 0, "on shards: error after each of so many passes of an iterated network"),
-           ("--seed", int, 0, "of the order of images"), ("--figures", str, None, "folder for strips and error maps"))
-SWITCHES = (("--curve", "of shards: error against the number of images, beside the mean of single-image faces"),
-            ("--photos", "of shards: each of the first --images (default 2) pictures alone, its expression included"),
-            ("--compare", "every network in the box, and --model, on the same people: two tables and a figure"),
-            ("--maps", "of shards: dense predictions for the first --images (default 2) of each"),
-            ("--as-published", "the generator's slip, item 0 of each batch only"),
-            ("--no-surface", "leave the slow surface protocol out"))
+           ("--checkpoint", str, "best_validation", "best_validation (default), best_training or last of a run folder"),
+           ("--aflw2000", str, None, "68 landmarks of --model by yaw, on a folder of 300W-LP or AFLW2000-3D"),
+           ("--compare-subjects", int, 64, "subjects that are rendered for --compare without --data; default 64"),
+           ("--face-model", str, None, "file of a Basel, FLAME or ICT-FaceKit model, in place of the built-in one"),
+           ("--iterations", int, 0, "on shards: error of an iterative network after each of so many passes"),
+           ("--seed", int, 0, "of the order of images; default 0"),
+           ("--figures", str, None, "on subject folders: write a strip and an error map per subject to this folder"))
+SWITCHES = (("--curve", "on shards: error against the number of images, beside the mean of single-image faces"),
+            ("--photos", "on shards: each image alone, with its expression"),
+            ("--compare", "all bundled networks, and --model, on the same subjects: two tables and a figure"),
+            ("--maps", "on shards: dense predictions per pixel or voxel"),
+            ("--as-published", "only item 0 of each batch, as the thesis's code does"),
+            ("--no-surface", "without the surface protocol, which takes most of the time"))
 
 
 def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace:
-    """The thesis's order of arguments, and the same by name. Exits with code 2 for anything else."""
+    """Parse a command line, positional as in the thesis or by name. Exits with code 2 for a bad one."""
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("thesis_order", nargs="*", metavar="BATCH IMAGES DATA MODEL [RESULTS]")
     for name, kind, default, text in OPTIONS:
         parser.add_argument(name, type=kind, default=default, help=text)
-    parser.add_argument("--subjects", choices=("training", "validation", "test"), default="test")
+    parser.add_argument("--subjects", choices=("training", "validation", "test"), default="test",
+                        help="part of the subjects in subject folders; default test")
     for name, text in SWITCHES:
         parser.add_argument(name, action="store_true", help=text)
-    parser.add_argument("--table", type=int, choices=(1, 2))
+    parser.add_argument("--table", type=int, choices=(1, 2),
+                        help="1: the network's layers; 2: both checkpoints of a run beside the thesis's numbers")
     parser.add_argument("--boxes", choices=("detector", "truth"), default="detector",
-                        help="of --aflw2000: who says where the face is; most published numbers have the truth's")
+                        help="of --aflw2000: box of the detector (default) or of the true landmarks, as in most papers")
     parser.add_argument("--fusion", choices=("mean", "joint"), help="of coarse on shards: the mean of the photos' "
-                        "identities (default), or one face fitted to where the photos' faces lie")
+                        "identities (default), or one face fitted jointly to all photos")
     arguments = parser.parse_args(argv)
     words = arguments.thesis_order
     if len(words) not in (0, 4, 5) or not all(word.isdigit() for word in words[:2]):
@@ -56,7 +60,7 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
     if arguments.compare_subjects < 2:
         parser.error(f"--compare-subjects must be at least 2, got {arguments.compare_subjects}")
     if arguments.fusion and (arguments.compare or arguments.aflw2000):
-        parser.error("--fusion is for the people of --data, not for --compare or --aflw2000")
+        parser.error("--fusion is for the subjects of --data, not for --compare or --aflw2000")
     if arguments.aflw2000 and not arguments.model:
         parser.error("--aflw2000 needs --model")
     if not (arguments.table == 1 or arguments.compare or arguments.aflw2000 or arguments.data and arguments.model):

@@ -6,6 +6,6 @@ from Evaluation.reports.tables import Table
 
 
 def stability_table(rows: list[tuple[str, Stability]], title: str = "Temporal stability") -> Table:
-    """A table with a row for each (name, numbers); UV in % of the atlas's side, all else in % of the face."""
-    columns = ("", "found, %", "error, %", "jitter, %", "spread, %", "lag, ms", "UV jitter, %", "UV spread, %")
+    """One row per (name, numbers); UV in % of the UV square, other lengths in % of the face's size."""
+    columns = ("", "found, %", "error, %", "jitter, %", "sigma, %", "lag, ms", "UV jitter, %", "UV sigma, %")
     return Table(title, columns, [(name, 100 * row.found, *row[1:]) for name, row in rows], digits=3)

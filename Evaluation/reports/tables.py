@@ -8,9 +8,13 @@ import os
 from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
+import numpy as np
+
 from Dataset.io.atomic import write_text
 from Evaluation.evaluate_predictions import Results
 
+#: columns of `baseline_rows`
+BASELINE = ("metric", "model", "constant baseline", "images", "definition")
 Cell = str | int | float | tuple | None
 #: Thesis 5.4, Table 2: (data, checkpoint) -> Normalized Mean Error
 THESIS_TABLE_2 = {("train", "train"): 0.0034183635, ("train", "validation"): 0.0150208668,
@@ -23,10 +27,10 @@ _CHECKPOINTS = {"train": "Training Model", "validation": "Validation Model"}
 
 
 class Table(NamedTuple):
-    """A title, column heads, rows of cells (str, int, float, tuple; None and NaN print as "-"), and notes below.
+    """A title, column headings, rows of cells (str, int, float, tuple; None and NaN print as "-"), and notes.
 
-    Floats print with `digits` decimals; CSV has them in full. ValueError from every writer when a row is too short or
-    too long.
+    Floats print with `digits` decimals; CSV has full precision. Every writer raises ValueError when a row has another
+    number of cells than there are columns.
     """
 
     title: str
@@ -46,7 +50,8 @@ class Table(NamedTuple):
         return "\n".join([self.title, rule, lines[0], rule, *lines[1:], rule, *self.notes]) + "\n"
 
     def csv(self) -> str:
-        """RFC 4180 with \\n line ends: heads and rows, full precision, no title and no notes; missing is empty."""
+        """RFC 4180 with \\n line ends: headings and rows, full precision, no title and no notes; missing cells are
+        empty."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         self._check()
@@ -56,7 +61,7 @@ class Table(NamedTuple):
         return out.getvalue()
 
     def markdown(self) -> str:
-        """A GitHub table, aligned in the source too; pipes and line ends in cells are escaped."""
+        """A GitHub table, aligned in the source, too; pipes and line ends in cells are escaped."""
         cells = [[_escape(c) for c in row] for row in [list(self.columns), *self._formatted()]]
         widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(self.columns))]
         right = self._numeric()
@@ -67,7 +72,7 @@ class Table(NamedTuple):
         return "\n".join([f"**{self.title}**", "", lines[0], rule, *lines[1:], *notes]) + "\n"
 
     def write(self, stem: str | os.PathLike[str]) -> list[Path]:
-        """Write STEM.txt, STEM.csv and STEM.md, each aside and then renamed; return the paths."""
+        """Write STEM.txt, STEM.csv and STEM.md, each atomically; return the paths."""
         stem = Path(stem)
         if stem.suffix in (".txt", ".csv", ".md"):      # the thesis's results file has an ending
             stem = stem.with_suffix("")
@@ -89,7 +94,7 @@ class Table(NamedTuple):
                 for row in self.rows]
 
     def _numeric(self) -> list[bool]:
-        """Per column: all cells that are there are numbers."""
+        """Per column: whether all cells that are not missing are numbers."""
         return [any(not _missing(row[i]) for row in self.rows)
                 and all(_missing(row[i]) or (isinstance(row[i], (int, float)) and not isinstance(row[i], bool))
                         for row in self.rows) for i in range(len(self.columns))]
@@ -97,10 +102,10 @@ class Table(NamedTuple):
 
 def table2(results: Mapping[tuple[str, str], Mapping[str, float]], dataset: str,
            definitions: Mapping[str, str] | None = None, notes: Sequence[str] = ()) -> Table:
-    """The thesis's Table 2 beside ours: both checkpoints on training and testing data.
+    """The thesis's Table 2 and our numbers: both checkpoints on training and testing data.
 
-    results      (data "train"|"test", checkpoint "train"|"validation") -> {metric: mean}; "nme" is set beside the
-                 thesis's number, every other metric gets rows of its own; missing pairs print as "-"
+    results      (data "train"|"test", checkpoint "train"|"validation") -> {metric: mean}; "nme" stands next
+                 to the thesis's number, other metrics have rows of their own; missing pairs print as "-"
     dataset      its name, printed in the title: the thesis's numbers are BU-4DFE's
     definitions  metric -> text, printed as notes
     """
@@ -123,12 +128,12 @@ def table2(results: Mapping[tuple[str, str], Mapping[str, float]], dataset: str,
 
 
 def layer_table(rows: Sequence[Sequence[Cell]], columns: Sequence[str], notes: Sequence[str]) -> Table:
-    """Table 1 of the thesis, from the rows that the built network gives."""
-    return Table("Table 1: architecture, read off the network", columns, rows, notes)
+    """Table 1 of the thesis, from the rows that describe the built network."""
+    return Table("Table 1: architecture of the network", columns, rows, notes)
 
 
 def about(results: Mapping[Any, Results]) -> tuple[dict[str, str], list[str]]:
-    """(definitions of the metrics, notes on samples that were skipped) of several cells of a table."""
+    """(definitions of the metrics, notes on skipped samples) of several cells of a table."""
     definitions = next((dict(result.definitions) for result in results.values()), {})
     return definitions, [f"{'/'.join(map(str, key))}: skipped {name}: {reason}"
                          for key, result in results.items() for name, reason in result.skipped]
@@ -142,8 +147,23 @@ def score_table(results: Results, where: str) -> Table:
                  [f"skipped {name}: {reason}" for name, reason in results.skipped], digits=10)
 
 
+def baseline_rows(ours: Sequence[Mapping[str, float]], baseline: Sequence[Mapping[str, float]],
+                  definitions: Mapping[str, str]) -> list[list[Cell]]:
+    """One row per metric of `definitions`: its mean over the images for which the model has it, the constant baseline's
+    mean, over how many images, and the definition. ours, baseline: metric -> number, one mapping per image; NaN means
+    "not measured". A metric that neither has for any image has no row."""
+    rows: list[list[Cell]] = []
+    for name, definition in definitions.items():
+        mine, other = (np.array([scores[name] for scores in part], np.float64) for part in (ours, baseline))
+        known, floor = mine[np.isfinite(mine)], other[np.isfinite(other)]
+        if len(known) or len(floor):
+            rows.append([name, *(float(some.mean()) if len(some) else math.nan for some in (known, floor)), len(known),
+                         definition])
+    return rows
+
+
 def compared_table(results: Results, floor: Results, where: str, notes: Sequence[str] = ()) -> Table:
-    """One row per metric: a model's mean, the constant face's, and their ratio."""
+    """One row per metric: a model's mean, the mean face's, and their ratio."""
     rows: list[list[Cell]] = [[name, float(mean), float(floor.means[name]), float(mean / floor.means[name])
                                if floor.means[name] else math.nan, results.counts[name], results.definitions[name]]
                               for name, mean in results.means.items()]

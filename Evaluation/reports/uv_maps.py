@@ -1,42 +1,36 @@
-"""UV maps evaluated pixel by pixel, beside the mean map of the same images."""
+"""UV maps evaluated pixel by pixel, with the mean map of the same images as the constant baseline."""
 from __future__ import annotations
 
 from typing import Callable, Iterable
 
 import numpy as np
 
-from Evaluation.metrics.uv_maps import Batch, MapScores, mean_map, score_maps
-from Evaluation.reports.tables import Cell, Table
+from Evaluation.metrics.uv_maps import Batch, mean_map, score_maps
+from Evaluation.reports.tables import BASELINE, Table, baseline_rows
 
 DEFINITIONS = {
-    "uv_l1": "mean of |du| + |dv| over the true face's pixels, sides of the atlas (the paper's sum over their number)",
+    "uv_l1": "mean of |du| + |dv| over the true face's pixels, u and v in [0, 1] (the paper's sum / number of pixels)",
     "uv_cells": "mean distance over the true face's pixels, in cells of the 128x128 grid",
     "uv_median": "median of the same",
     "mask_iou": "intersection over union of the face's mask at 0.5",
-    "visible_iou": "the same of the face that nothing hides",
-    "variance": "mean predicted variance (of a Student's t with 4 degrees, twice its squared scale) over mean squared "
+    "visible_iou": "the same of the visible part of the face",
+    "variance": "mean predicted variance (of a Student's t with 4 degrees, twice its squared scale) / mean squared "
                 "error of u and v in the face; 1 is calibrated",
-    "surprise": "mean of squared error over predicted variance; 1 is calibrated",
-    "landmarks": "where the map shows the landmarks' places, % of the picture's side, of those that both maps show",
-    "found": "share of the landmarks on the true map that the predicted one shows"}
+    "surprise": "mean of squared error / predicted variance; 1 is calibrated",
+    "landmarks": "mean distance, % of the image's side, of the landmarks that both maps show",
+    "found": "fraction of the landmarks on the true map that the predicted map shows, too"}
 
 
-def maps_table(batches: Callable[[], Iterable[Batch]], answers: Callable[[np.ndarray], np.ndarray], title: str
+def maps_table(batches: Callable[[], Iterable[Batch]], predict: Callable[[np.ndarray], np.ndarray], title: str
                ) -> Table:
-    """A row for each number: the mean over the pictures that have it, that of the mean map, and over how many pictures;
-    batches: called twice, the same both times."""
-    floor = mean_map(batches())
+    """`baseline_rows` of the UV metrics.
 
-    ours = score_maps(batches(), answers)
-    theirs = score_maps(batches(), lambda images: np.repeat(floor[None], len(images), 0))
-    rows: list[list[Cell]] = []
-    for i, name in enumerate(MapScores._fields):
-        mine, other = (np.array([row[i] for row in table]) for table in (ours, theirs))
-        known = np.isfinite(mine)
-        if known.any():
-            floored = other[np.isfinite(other)]
-            rows.append([name, float(mine[known].mean()), float(floored.mean()) if len(floored) else float("nan"),
-                         int(known.sum()), DEFINITIONS[name]])
-    notes = ["mean map: of each pixel the mean over these very pictures' true maps, the same for every picture"]
-    return Table(f"{title}: {len(ours)} pictures, pixel by pixel", ["metric", "model", "mean map", "pictures",
-                                                                    "definition"], rows, notes)
+    batches  called twice, with the same batches each time
+    predict  images (B, S, S, 3) -> (B, S, S, C), as `Evaluation.metrics.uv_maps.score_map` takes it
+    """
+    floor = mean_map(batches())
+    ours = score_maps(batches(), predict)
+    baseline = score_maps(batches(), lambda images: np.repeat(floor[None], len(images), 0))
+    rows = baseline_rows([scores._asdict() for scores in ours], [scores._asdict() for scores in baseline], DEFINITIONS)
+    return Table(f"{title}: {len(ours)} images, per pixel", BASELINE, rows,
+                 ["constant baseline: for each pixel the mean over the true maps of the evaluated images"])

@@ -1,1 +1,1 @@
-"""What `demo.py --view` draws: what a network sees in a photo."""
+"""The views of `demo.py --view` and the images of an epoch: predictions drawn over photos."""

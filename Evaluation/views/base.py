@@ -1,4 +1,4 @@
-"""The picture of a view, drawn photo by photo and written beside a face."""
+"""The image of a view, drawn photo by photo and written beside a face."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -14,15 +14,15 @@ class ViewFile:
 
     view: str
     picture: np.ndarray | None = None
-    missing = "no view was drawn yet"       # what is said where there is none
+    missing = "no view was drawn yet"       # message where there is none
 
     def draw_in(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray, reading: Any) -> np.ndarray:
-        """`draw` of photo and reading; where a view is drawn into the whole picture (H, W, 3) uint8 BGR, of which the
+        """`draw` of photo and reading; where a view is drawn into the whole image (H, W, 3) uint8 BGR, of which the
         network saw the box (x, y, w, h), that. -> the view."""
         return self.draw(photo, reading)
 
     def draw(self, photo: np.ndarray, reading: Any) -> np.ndarray:
-        """Each view's own."""
+        """Draw one photo; each view implements it."""
         raise NotImplementedError
 
     def require(self) -> None:
@@ -31,15 +31,15 @@ class ViewFile:
             raise ValueError(self.missing)
 
     def target(self, path: Path) -> Path:
-        """Where the view of the face at `path` goes."""
+        """The file of the view of the face at `path`."""
         return path.with_name(f"{path.stem}_{self.view}.png")
 
     def beside(self, path: Path) -> list[Path]:
-        """What `write` writes beside the picture: the view's numbers, where it has some."""
+        """What `write` writes beside the image: the view's numbers, where it has some."""
         return []
 
     def write(self, path: Path) -> Path:
-        """Write the last view beside the face at `path` -> its own path. ValueError before there is one."""
+        """Write the last view beside the face at `path` -> the view's path. ValueError before there is one."""
         self.require()
         write_image(self.target(path), self.picture)
         return self.target(path)

@@ -24,8 +24,8 @@ class Written(Protocol):
 class PhotoOutput:
     """`show` photo by photo, then `write`, or at last `finish`. `count`: photos with a face.
 
-    write    path -> what was written there: the face as it is now
-    viewer   draws what the network sees in each photo, None: nobody
+    write    path -> the written files: writes the current face
+    viewer   draws the prediction for each photo; None: no view
     refuse   path -> None, or ValueError where writing there would replace an input
     """
 
@@ -36,7 +36,7 @@ class PhotoOutput:
         self._photos: deque[np.ndarray] = deque(maxlen=PREVIEWED)
 
     def reset(self, views: bool) -> None:
-        """Another subject's photos follow; views: the view begins anew, too."""
+        """Photos of another subject follow; views: reset the view, too."""
         self._photos.clear()
         if views and self._viewer:
             self._viewer.file.reset()
@@ -49,7 +49,7 @@ class PhotoOutput:
             self._viewer.draw(whole, box, photo)
 
     def write(self, numbered: bool) -> list[Path]:
-        """Write the face as it is now -> the files' paths; numbered: under the photo's number."""
+        """Write the current face -> the files' paths; numbered: with the photo's number in their names."""
         path = self._path
         path = path.with_name(f"{path.stem}_{self.count:02d}{path.suffix}") if numbered else path
         view = self._viewer.file if self._viewer else None
@@ -59,12 +59,12 @@ class PhotoOutput:
         mesh = written.mesh
         plot_preview(list(self._photos), mesh.vertices, mesh.colours, mesh.triangles, preview)
         drawn = []
-        if view and view.picture is not None:       # a swap's first has none
+        if view and view.picture is not None:       # the first photo of a swap has none
             drawn = [view.write(path), *view.beside(path)]
         return [*written.paths, preview, *drawn]
 
     def finish(self, written: bool) -> list[Path]:
-        """The end of the photos -> the files' paths. written: every face was written already; else the one face is
+        """After the last photo -> the files' paths. written: every face is written already; else the one face is
         written now. ValueError where no photo showed a face, or no view was drawn."""
         if not self.count:
             raise ValueError("no face in any of the photos")

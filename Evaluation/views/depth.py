@@ -1,5 +1,5 @@
-"""What became of a depth map, side by side, as the paper's figure 9 shows it (Baby et al. 2020): photo, depth, coloured
-cloud, wireframe, surface."""
+"""A depth map and the surfaces made of it, side by side, as the paper's figure 9 shows it (Baby et al. 2020): photo,
+depth, coloured cloud, wireframe, surface."""
 from __future__ import annotations
 
 from typing import Protocol
@@ -16,7 +16,7 @@ from Evaluation.figures.wireframe import draw_wireframe
 from Evaluation.views.base import ViewFile
 
 VIEWS = ("depth", "cloud", "wireframe", "surface", "strip")
-SPACING = 8         # pixels of the picture between a wireframe's lines: nearer ones would fill it
+SPACING = 8         # pixels of the image between a wireframe's lines: nearer ones would fill it
 YAW = 30.0          # degrees from which cloud, wireframe and surface are seen
 
 
@@ -40,7 +40,7 @@ def depth_strip(image: np.ndarray, depth: np.ndarray, camera: Camera, surface: M
 
 def draw_depth(view: str, image: np.ndarray, depth: np.ndarray, camera: Camera, surface: Mesh | None = None,
                yaw: float = YAW, size: int = 320) -> np.ndarray:
-    """One picture of `depth_strip` (size, size, 3) uint8 BGR, or with view "strip" all of them; a surface is made
+    """One image of `depth_strip` (size, size, 3) uint8 BGR, or with view "strip" all of them; a surface is made
     where none is given. ValueError as there, and for another view."""
     if view not in VIEWS:
         raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
@@ -65,8 +65,8 @@ def draw_depth(view: str, image: np.ndarray, depth: np.ndarray, camera: Camera, 
 
 
 class DepthViewWriter(ViewFile):
-    """`Evaluation.views.uv_photos.ViewWriter` for depth maps: draws one view of each photo's and writes it beside the face
-    as NAME_VIEW.png. ValueError for another view."""
+    """`Evaluation.views.uv_photos.ViewWriter` for depth maps: draws one view of each photo's and writes it beside the
+    face as NAME_VIEW.png. ValueError for another view."""
 
     def __init__(self, view: str) -> None:
         if view not in VIEWS:
@@ -75,7 +75,7 @@ class DepthViewWriter(ViewFile):
         self.reset()
 
     def reset(self) -> None:
-        """Forget the photos: the next one is another person's."""
+        """Forget the photos: the next one is another subject's."""
         self.picture: np.ndarray | None = None
 
     def draw(self, photo: np.ndarray, reading: Reading) -> np.ndarray:

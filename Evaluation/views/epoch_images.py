@@ -1,6 +1,6 @@
-"""The pictures of an epoch, in the run folder: RUN/epochs/NNNN/NAME.jpg, for the page of Evaluation/web/viewer.py.
+"""The images of an epoch, in the run folder: RUN/epochs/NNNN/NAME.jpg, for the page of Evaluation/web/viewer.py.
 
-Any network's: whatever draws them hands over (H, W, 3) uint8 BGR; `batch_pictures` draws what networks here give.
+Of any network: the caller passes (H, W, 3) uint8 BGR; `batch_pictures` draws what networks here give.
 """
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from Evaluation.figures.splat import Frame, render_cloud
 from Evaluation.views.volume import front_picture, outline
 
 log = logging.getLogger(__name__)
-MAX_NAMES, MAX_SIDE = 32, 1024      # pictures of an epoch; pixels
+MAX_NAMES, MAX_SIDE = 32, 1024      # images of an epoch; pixels
 QUALITY = 85                        # of JPEG
 TILE = 192                          # pixels of one view
-UNSAID = ("eroded",)                # of a batch's maps: what weighs the loss and is no network's output
-DOUBT = 0.1                         # of the atlas's side: a doubt that is drawn white
+NOT_PREDICTED = ("eroded",)                # maps of a batch that weight the loss and are no output
+MAX_SIGMA = 0.1                         # of the UV square's side: a standard deviation that is drawn white
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
 
 
@@ -36,10 +36,10 @@ def save_epoch_images(run: str | os.PathLike[str], epoch: int, images: Mapping[s
     ValueError, before anything is written, for more than 32 of them or a name that is no plain file name.
     """
     if epoch < 0 or len(images) > MAX_NAMES:
-        raise ValueError(f"{run}: an epoch, from 0 on, has at most {MAX_NAMES} pictures, got {len(images)} of {epoch}")
+        raise ValueError(f"{run}: an epoch, from 0 on, has at most {MAX_NAMES} images, got {len(images)} of {epoch}")
     for name in images:
         if not NAME.fullmatch(name):
-            raise ValueError(f"{run}: a picture's name has 1 to 64 letters, digits, '.', '_', '-' or spaces, "
+            raise ValueError(f"{run}: an image's name has 1 to 64 letters, digits, '.', '_', '-' or spaces, "
                              f"got {name!r}")
     paths = []
     for name, image in images.items():
@@ -53,7 +53,7 @@ def save_epoch_images(run: str | os.PathLike[str], epoch: int, images: Mapping[s
 
 
 class EpochImages:
-    """A hook for the trainer: after an epoch, saves what `pictures()` gives. A picture that fails is logged: it never
+    """A hook for the trainer: after an epoch, saves what `pictures()` gives. An image that fails is logged: it never
     ends a training. `every`: of so many epochs one."""
 
     def __init__(self, run: str | os.PathLike[str], pictures: Callable[[], Mapping[str, np.ndarray]],
@@ -67,20 +67,20 @@ class EpochImages:
             return
         try:
             save_epoch_images(self._run, epoch, self._pictures())
-        except Exception as error:      # cv2's and TensorFlow's errors, too: a picture is not worth a training
-            log.warning("no pictures of epoch %d: %s: %s", epoch, type(error).__name__, error)
+        except Exception as error:      # cv2's and TensorFlow's errors, too: an image is not worth a training
+            log.warning("no images of epoch %d: %s: %s", epoch, type(error).__name__, error)
 
 
 def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[str, np.ndarray]:
-    """Pictures of the first `count` samples of a batch, for any network: those of `epoch_pictures` where it gives
-    points, of `map_pictures` where it gives maps, of `volume_pictures` where it gives volumes, of `place_pictures`
-    where it ends at places.
+    """Images of the first `count` samples of a batch, for any network: those of `epoch_pictures` where it gives
+    points, of `map_pictures` where it gives maps, of `volume_pictures` where it gives volumes, of `keypoint_pictures`
+    where it gives keypoints.
 
     batch   (images, targets) of the training's loader: images BGR in [0, 1]; targets (B, N, 3), or a dict with
             "keypoints" (B, T, K, 2), or a dict of maps (B, H, W, C)
-    output  of the network for the images: (B, N, 3), a dict with "keypoints", or (B, H, W, C) whose channels are
-            the truth's maps (not those in UNSAID), as many as there are, in their order; where uv is one of them, two
-            more channels are the log-variance of u and v
+    output  of the network for the images: (B, N, 3), a dict with "keypoints", or (B, H, W, C) whose channels are the
+            truth's maps (not those in NOT_PREDICTED), as many as there are, in their order; where uv is one of them,
+            two more channels are the log-variance of u and v
     """
     images, targets = np.asarray(batch[0])[:count], batch[1]
     names = [f"sample {i + 1}" for i in range(len(images))]
@@ -91,27 +91,27 @@ def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[
         logits = np.asarray(output["volume"] if isinstance(output, Mapping) else output)[:count]
         return volume_pictures(images, logits, np.asarray(targets["volume"])[:count], names)
     if isinstance(targets, Mapping) and "keypoints" in targets:
-        return place_pictures(images, *(np.asarray(part["keypoints"])[:count] for part in (output, targets)), names)
+        return keypoint_pictures(images, *(np.asarray(part["keypoints"])[:count] for part in (output, targets)), names)
     if isinstance(targets, Mapping):
         maps, start, output = {}, 0, np.asarray(output)[:count]
         targets = {name: np.asarray(values)[:count] for name, values in targets.items()
-                  if np.ndim(values) == 4 and name not in UNSAID}
+                   if np.ndim(values) == 4 and name not in NOT_PREDICTED}
         for name, values in targets.items():
             if start + values.shape[-1] <= output.shape[-1]:
                 maps[name] = output[..., start:start + values.shape[-1]]
                 start += values.shape[-1]
-        doubts = output[..., start:] if "uv" in maps and output.shape[-1] == start + 2 else None
-        return map_pictures(images, maps, targets, names, doubts)
+        log_variance = output[..., start:] if "uv" in maps and output.shape[-1] == start + 2 else None
+        return map_pictures(images, maps, targets, names, log_variance)
     return epoch_pictures(images, np.asarray(output)[:count], np.asarray(targets)[:count], names)
 
 
 def map_pictures(images: np.ndarray, predictions: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray],
-                 names: Sequence[str], doubts: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """A row for each sample of a network that gives maps: the input, then truth and prediction of each map.
+                 names: Sequence[str], log_variance: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """One row per sample of a network that gives maps: the input, then truth and prediction of each map.
 
     Maps (B, H, W, 1) are grey, (B, H, W, 2) red and green, as in Ronkainen's figures; "depth" from -1 to 1, others from
-    0 to 1; NaN is black. doubts: log-variance (B, H, W, 2) of u and v, drawn last, where the predicted mask is, from
-    black, sure, to white, a standard deviation of DOUBT. -> name: (212, 192 n, 3) uint8 BGR.
+    0 to 1; NaN is black. log_variance: log-variance (B, H, W, 2) of u and v, drawn last, where the predicted mask is,
+    from black, certain, to white, a standard deviation of MAX_SIGMA. -> name: (212, 192 n, 3) uint8 BGR.
     """
     rows = {}
     for i, name in enumerate(names):
@@ -123,35 +123,37 @@ def map_pictures(images: np.ndarray, predictions: Mapping[str, np.ndarray], targ
                 if level.shape[-1] == 2:        # u in red, v in green: BGR
                     level = np.concatenate([np.zeros_like(level[..., :1]), level[..., ::-1]], axis=-1)
                 tiles.append((f"{kind}: {what}", np.repeat(level, 3 // level.shape[-1], axis=-1)))
-        if doubts is not None:
-            sigma = np.sqrt(np.exp(np.clip(doubts[i], -30, 30).astype(np.float64)).mean(-1, keepdims=True)) / DOUBT
+        if log_variance is not None:
+            variance = np.exp(np.clip(log_variance[i], -30, 30).astype(np.float64)).mean(-1, keepdims=True)
+            sigma = np.sqrt(variance) / MAX_SIGMA
             shown = np.clip(predictions["mask"][i], 0, 1) if "mask" in predictions else 1
-            tiles.append(("doubt", np.repeat(np.minimum(sigma, 1) * shown, 3, axis=-1)))
+            tiles.append(("uncertainty", np.repeat(np.minimum(sigma, 1) * shown, 3, axis=-1)))
         rows[name] = contact_row(tiles, TILE)
     return rows
 
 
 def volume_pictures(images: np.ndarray, logits: np.ndarray, targets: np.ndarray, names: Sequence[str]
                     ) -> dict[str, np.ndarray]:
-    """A row for each sample of a network that gives volumes: the input with the outline of what the prediction fills,
+    """One row per sample of a network that gives volumes: the input with the outline of what the prediction fills,
     then the front surface of truth and prediction, lit.
 
-    images (B, S, S, 3) BGR in [0, 1]; logits and truths (B, S, S, D) -> name: (212, 576, 3) uint8 BGR.
+    images (B, S, S, 3) BGR in [0, 1]; logits and targets (B, S, S, D) -> name: (212, 576, 3) uint8 BGR.
     """
     rows = {}
     for image, said, true, name in zip(images, logits, targets, names):
         values = 0.5 * (1 + np.tanh(0.5 * said.astype(np.float32)))     # the sigmoid, without overflow
-        rows[name] = contact_row([("input, outline", outline(image, values)), ("truth", front_picture(true)),
-                           ("prediction", front_picture(values))], TILE)
+        tiles = [("input, outline", outline(image, values)), ("truth", front_picture(true)),
+                 ("prediction", front_picture(values))]
+        rows[name] = contact_row(tiles, TILE)
     return rows
 
 
 def epoch_pictures(images: np.ndarray, predictions: np.ndarray, targets: np.ndarray, names: Sequence[str]
                    ) -> dict[str, np.ndarray]:
-    """A row for each sample of a network that gives points: input, truth and prediction from two sides.
+    """One row per sample of a network that gives points: input, truth and prediction from two sides.
 
-    images (B, T, S, S, 3) BGR, uint8 or float in [0, 1] (the last of T is shown); predictions (B, N, 3) and truths
-    (B, M, 3) in one frame, drawn at the truth's place and scale -> name: (212, 960, 3) uint8 BGR.
+    images (B, T, S, S, 3) BGR, uint8 or float in [0, 1] (the last of T is shown); predictions (B, N, 3) and targets
+    (B, M, 3) in one frame, drawn at the target's position and scale -> name: (212, 960, 3) uint8 BGR.
     """
     rows = {}
     for photos, cloud, truth, name in zip(images, predictions, targets, names):
@@ -163,12 +165,12 @@ def epoch_pictures(images: np.ndarray, predictions: np.ndarray, targets: np.ndar
     return rows
 
 
-def place_pictures(images: np.ndarray, predictions: np.ndarray, targets: np.ndarray, names: Sequence[str]
-                   ) -> dict[str, np.ndarray]:
-    """A row for each sample of a network that ends at places: the last input, and on it where the face's places lie.
+def keypoint_pictures(images: np.ndarray, predictions: np.ndarray, targets: np.ndarray, names: Sequence[str]
+                      ) -> dict[str, np.ndarray]:
+    """One row per sample of a network that gives keypoints: the last input, and the keypoints drawn on it.
 
-    images (B, T, S, S, 3) BGR; predictions and truths (B, T, K, 2) in sides of the crop -> name: (212, 576, 3) uint8
-    BGR.
+    images (B, T, S, S, 3) BGR; predictions and targets (B, T, K, 2) in normalised coordinates of the crop -> name:
+    (212, 576, 3) uint8 BGR.
     """
     rows = {}
     for photos, found, true, name in zip(images, predictions, targets, names):
@@ -184,7 +186,7 @@ def place_pictures(images: np.ndarray, predictions: np.ndarray, targets: np.ndar
 
 def coefficient_tiles(images: np.ndarray, found: np.ndarray, truth: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """Of one sample of training: the image, the normals of the estimate that the network was given, if any, (S, S, 9)
-    or (S, S, 3) in [0, 1], and those of the target and of its answer, (290,) each -> named pictures (S, S, 3), BGR in
+    or (S, S, 3) in [0, 1], and those of the target and of its answer, (290,) each -> named images (S, S, 3), BGR in
     [0, 1]."""
     unit, size = built_in_unit(), len(images)
     estimate = [("estimate", images[..., :5:-1])] if images.shape[-1] > 3 else []

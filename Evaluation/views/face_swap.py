@@ -1,7 +1,7 @@
 """One photo's face in another photo, by their UV maps (Ronkainen 2017, 4.5.1: named as future work, not tried there).
 
-The first photo's face is laid out in the atlas (inverse texture projection, 3.8.2), what it does not show is taken from
-its other half, its colours are brought to those of the second photo's face, and it is drawn where the second photo
+The first photo's face is laid out in the UV square (inverse texture projection, 3.8.2), what it does not show is taken
+from its other half, its colours are brought to those of the second photo's face, and it is drawn where the second photo
 shows the same places (texture projection, 3.8.1) and nothing stands before them. Shape, pose and expression stay the
 second photo's: only the surface is another's.
 """
@@ -21,12 +21,12 @@ SIZE = 256              # texels a side; a map of 128 px knows no more
 _SHOWN = 0.05           # pixels on a texel from which on it is shown
 _GAP = 5                # texels: what lies between pixels
 _FEW = 64               # texels in common: with fewer each face is described by all of its own
-_SOFT = 1 / 24          # of the atlas's side: width of the seam between what is seen and what is mirrored
-_FEATHER = 1 / 20       # of the face's height in the photo: width of its rim
+_SOFT = 1 / 24          # of the UV square's side: width of the seam between what is seen and what is mirrored
+_FEATHER = 1 / 20       # of the face's height in the photo: width of its soft boundary
 
 
 class Face(NamedTuple):
-    """photo (H, W, 3) uint8 BGR; uv (H, W, 2) float32, the place of the atlas that a pixel shows, NaN off the face;
+    """photo (H, W, 3) uint8 BGR; uv (H, W, 2) float32, the place of the UV square that a pixel shows, NaN off the face;
     where (H, W) bool, the pixels of the face before which nothing stands, None: all of it."""
 
     photo: np.ndarray
@@ -38,10 +38,10 @@ def swap_face(source: Face, target: Face, size: int = SIZE, colours: str = "lab"
               ) -> np.ndarray:
     """The target's photo with the source's face, (H, W, 3) uint8 BGR; off the target's visible face it is unchanged.
 
-    colours  lab: mean and spread of L, a and b of the target's face, over the places that both photos show (Reinhard et
-             al. 2001, in CIE Lab); none: the source's own
-    blend    feather: a soft rim inwards; poisson: the target's light goes on across the rim (Perez et al. 2003), and
-             the face's own level is lost
+    colours  lab: mean and standard deviation of L, a and b of the target's face, over the places that both photos show
+             (Reinhard et al. 2001, in CIE Lab); none: the source's own
+    blend    feather: a soft boundary inwards; poisson: the target's light continues across the boundary (Perez et al.
+             2003), and the face's own level is lost
     ValueError for a photo without a face, an unknown choice, and shapes that disagree.
     """
     for name, value, allowed in (("colours", colours, COLOURS), ("blend", blend, BLENDS)):
@@ -61,22 +61,22 @@ def swap_face(source: Face, target: Face, size: int = SIZE, colours: str = "lab"
 
 def completed(seen: Unprojected) -> np.ndarray:
     """The texture (n, n, 3) uint8 without gaps: what the photo does not show is the other half's mirror image (u ->
-    1 - u: the atlas is symmetric), and what neither half shows goes on smoothly."""
+    1 - u: the UV square is symmetric), and what neither half shows goes on smoothly."""
     known = seen.weights > _SHOWN
     closed = cv2.morphologyEx(known.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((_GAP, _GAP), np.uint8)) > 0
     colours = push_pull(seen.texture.astype(np.float32), known.astype(np.float32))
-    boundary = np.pad(closed, 1, constant_values=True)       # the atlas's border is no seam
+    boundary = np.pad(closed, 1, constant_values=True)       # the UV square's border is no seam
     far = cv2.distanceTransform(boundary.astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    share = np.clip(far / np.clip(far[:, ::-1], 1e-6, _SOFT * len(known)), 0, 1)    # a soft seam to a better half
-    share = np.where(closed[:, ::-1], share, closed)
-    weight = (closed | closed[:, ::-1]).astype(np.float32)
-    mixed = (colours * share[..., None] + colours[:, ::-1] * (1 - share[..., None])).astype(np.float32)
-    return np.rint(np.clip(push_pull(mixed, weight), 0, 255)).astype(np.uint8)
+    weight = np.clip(far / np.clip(far[:, ::-1], 1e-6, _SOFT * len(known)), 0, 1)    # a soft seam to a better half
+    weight = np.where(closed[:, ::-1], weight, closed)
+    known = (closed | closed[:, ::-1]).astype(np.float32)
+    mixed = (colours * weight[..., None] + colours[:, ::-1] * (1 - weight[..., None])).astype(np.float32)
+    return np.rint(np.clip(push_pull(mixed, known), 0, 255)).astype(np.uint8)
 
 
 def matched(texture: np.ndarray, theirs: Unprojected, own: Unprojected) -> np.ndarray:
-    """A texture (n, n, 3) uint8 with the mean and spread of `own` in CIE Lab, both over the texels that `theirs` and
-    `own` show."""
+    """A texture (n, n, 3) uint8 with the mean and standard deviation of `own` in CIE Lab, both over the texels that
+    `theirs` and `own` show."""
     both = (theirs.weights > _SHOWN) & (own.weights > _SHOWN)
     few = both.sum() < _FEW
     one, other = ((seen.texture[seen.weights > _SHOWN] if few else seen.texture[both]) for seen in (theirs, own))
@@ -95,7 +95,7 @@ def _lab(colours: np.ndarray) -> np.ndarray:
 def _feathered(photo: np.ndarray, painted: np.ndarray, shown: np.ndarray) -> np.ndarray:
     inside = shown.astype(np.uint8)
     width = max(1.0, _FEATHER * cv2.boundingRect(inside)[3])
-    if shown.all():         # no rim to measure from
+    if shown.all():         # no boundary to measure from
         return painted
     away = cv2.distanceTransform(inside, cv2.DIST_L2, 5)
     alpha = np.clip(away / width, 0, 1)[..., None]
@@ -104,8 +104,9 @@ def _feathered(photo: np.ndarray, painted: np.ndarray, shown: np.ndarray) -> np.
 
 def _poisson(photo: np.ndarray, painted: np.ndarray, shown: np.ndarray) -> np.ndarray:
     boundary = 4                 # OpenCV solves within the mask's box, and needs pixels around it
-    wide, face = (cv2.copyMakeBorder(image, boundary, boundary, boundary, boundary, cv2.BORDER_REPLICATE) for image in (photo, painted))
-    mask = cv2.copyMakeBorder(255 * shown.astype(np.uint8), boundary, boundary, boundary, boundary, cv2.BORDER_CONSTANT)
+    sides = [boundary] * 4
+    wide, face = (cv2.copyMakeBorder(image, *sides, cv2.BORDER_REPLICATE) for image in (photo, painted))
+    mask = cv2.copyMakeBorder(255 * shown.astype(np.uint8), *sides, cv2.BORDER_CONSTANT)
     x, y, w, h = cv2.boundingRect(mask)
-    mixed = cv2.seamlessClone(face, wide, mask, (x + w // 2, y + h // 2), cv2.NORMAL_CLONE)[boundary:-boundary, boundary:-boundary]
-    return np.where(shown[..., None], mixed, photo)
+    mixed = cv2.seamlessClone(face, wide, mask, (x + w // 2, y + h // 2), cv2.NORMAL_CLONE)
+    return np.where(shown[..., None], mixed[boundary:-boundary, boundary:-boundary], photo)

@@ -1,4 +1,4 @@
-"""Collages of feature maps: each channel of a layer a small picture (Ronkainen 2017, 4.5.2)."""
+"""Collages of feature maps: each channel of a layer a small image (Ronkainen 2017, 4.5.2)."""
 from __future__ import annotations
 
 import os
@@ -13,16 +13,17 @@ from Dataset.io.images import write_image
 from Evaluation.figures.sheet import caption
 
 MAX_SIDE = 2048        # pixels of a collage
-MAX_CHANNELS = 144     # of a layer; of more, those that vary most
-TILE = (24, 128)        # least and most pixels of one channel's side
+MAX_CHANNELS = 144     # of a layer; of more channels, those with the largest standard deviation
+TILE = (24, 128)        # smallest and largest side of a channel, px
 _GAP, _CAPTION = 2, 22
 _PALETTE = cv2.COLORMAP_VIRIDIS
 
 
 def collage(maps: np.ndarray, title: str = "", most: int = MAX_CHANNELS) -> np.ndarray:
-    """Feature maps (h, w, C) floats -> (H, W, 3) uint8 BGR, at most MOST_SIDE a side: channels row by row in their
-    order, each stretched from its own smallest to its largest value, dark to bright; a constant one is dark, and so is
-    what is not finite. Of more than `most` channels those are shown that vary most. ValueError for another shape."""
+    """Feature maps (h, w, C) floats -> (H, W, 3) uint8 BGR, at most MAX_SIDE px per side: channels row by row in their
+    order, each scaled from its minimum to its maximum, dark to bright; constant channels and values that are not finite
+    are dark. Of more than `most` channels, those with the largest standard deviation are shown. ValueError for another
+    shape."""
     maps = np.asarray(maps)
     if maps.ndim != 3 or 0 in maps.shape or most < 1:
         raise ValueError(f"feature maps must be (h, w, C) with values, got {maps.shape}, and at least 1 of them shown")
@@ -58,8 +59,8 @@ def collage_files(folder: str | os.PathLike[str], names: Iterable[str]) -> list[
 
 
 def write_collages(folder: str | os.PathLike[str], layers: Mapping[str, np.ndarray]) -> list[Path]:
-    """`collage_files` of each layer's feature maps (h, w, C), each aside and then renamed -> their paths. ValueError,
-    before anything is written, for a layer whose maps are none."""
+    """`collage_files` of each layer's feature maps (h, w, C), each atomically -> their paths. ValueError, before
+    anything is written, for a layer without feature maps."""
     pictures = {name: collage(maps, name) for name, maps in layers.items()}
     paths = collage_files(folder, pictures)
     for path, picture in zip(paths, pictures.values()):

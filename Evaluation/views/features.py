@@ -1,4 +1,4 @@
-"""What `demo.py --view features` draws: what each layer gives for the last photo (Ronkainen 2017, 4.5.2)."""
+"""`demo.py --view features`: the feature maps of each layer for the last photo (Ronkainen 2017, 4.5.2)."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,27 +13,26 @@ VIEWS = ("features",)
 
 
 class FeatureViewWriter(ViewFile):
-    """NAME_features.png is the collage of the network's last layer, its answer; in the folder NAME_features lie those
-    of all layers, NN_LAYER.png. ValueError for another view.
+    """NAME_features.png is the collage of the last layer, the output; the folder NAME_features holds those of all
+    layers, NN_LAYER.png. ValueError for another view.
 
-    look  the square that the network saw, finer, (P, P, 3) uint8 BGR -> layer -> feature maps (h, w, C), in order
+    maps_of  the square that the network saw, finer, (P, P, 3) uint8 BGR -> layer -> feature maps (h, w, C), in order
     """
 
-    def __init__(self, view: str, look: Callable[[np.ndarray], Mapping[str, np.ndarray]]) -> None:
+    def __init__(self, view: str, maps_of: Callable[[np.ndarray], Mapping[str, np.ndarray]]) -> None:
         if view not in VIEWS:
             raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
-        self.view, self._look = view, look
+        self.view, self._maps_of = view, maps_of
         self.reset()
 
     def reset(self) -> None:
-        """Forget the photos: the next one is another person's."""
+        """Forget the photos: the next one is another subject's."""
         self.picture: np.ndarray | None = None
         self._layers: Mapping[str, np.ndarray] = {}
 
     def draw(self, photo: np.ndarray, reading: Any) -> np.ndarray:
-        """photo (P, P, 3) uint8 BGR -> the last layer's collage, uint8 BGR; kept to `write`. What the network answers
-        is not asked for."""
-        self._layers = self._look(photo)
+        """photo (P, P, 3) uint8 BGR -> the last layer's collage, uint8 BGR; kept for `write`. `reading` is not used."""
+        self._layers = self._maps_of(photo)
         last = list(self._layers)[-1]
         self.picture = collage(self._layers[last], last)
         return self.picture
@@ -43,7 +42,7 @@ class FeatureViewWriter(ViewFile):
         return collage_files(self.target(path).with_suffix(""), self._layers)
 
     def write(self, path: Path) -> Path:
-        """The picture, and the layers `beside` it -> the picture's path. ValueError before there is one."""
+        """The image, and the layers `beside` it -> the image's path. ValueError before there is one."""
         written = super().write(path)
         write_collages(written.with_suffix(""), self._layers)
         return written

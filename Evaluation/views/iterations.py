@@ -19,13 +19,13 @@ TILE = 200              # px of an image of `iteration_picture`
 
 
 class CoarseViewWriter(ViewFile):
-    """`Evaluation.views.uv_photos.ViewWriter` for coefficients: draws one view of each photo and writes it beside the face
-    as NAME_VIEW.png; "detail" also its numbers, as NAME_detail.npz. ValueError for another view.
+    """`Evaluation.views.uv_photos.ViewWriter` for coefficients: draws one view of each photo and writes it beside the
+    face as NAME_VIEW.png; "detail" also its numbers, as NAME_detail.npz. ValueError for another view.
 
     NAME_detail.npz: of a square of 256 px, float32, NaN off the face: normals and coarse_normals, those before,
     (256, 256, 3), x right, y up, z to the camera; relief (256, 256) mm, how much nearer the viewer; albedo, shading
-    (256, 256) of linear luminance; light (9,), `Dataset.rendering.shading.sh_basis`; box (4,): which square of the picture it is,
-    x, y, w, h px.
+    (256, 256) of linear luminance; light (9,), `Dataset.rendering.shading.sh_basis`; box (4,): which square of the
+    image it is, x, y, w, h px.
     """
 
     def __init__(self, view: str, unit: RenderingUnit | None = None) -> None:
@@ -35,14 +35,14 @@ class CoarseViewWriter(ViewFile):
         self.reset()
 
     def reset(self) -> None:
-        """Forget the photos: the next one is another person's."""
+        """Forget the photos: the next one is another subject's."""
         self.picture: np.ndarray | None = None
         self._detail: Detail | None = None
         self._box = (0, 0, 0, 0)
 
     def draw_in(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray, faces: np.ndarray
                 ) -> np.ndarray:
-        """`draw`; the box of the whole picture stands in the numbers."""
+        """`draw`; the box of the whole image stands in the numbers."""
         self._box = box
         return self.draw(photo, faces)
 
@@ -51,7 +51,7 @@ class CoarseViewWriter(ViewFile):
         return [self.target(path).with_suffix(".npz")] if self._detail is not None else []
 
     def write(self, path: Path) -> Path:
-        """The picture, and `beside` it the numbers -> the picture's path. ValueError before there is one."""
+        """The image, and `beside` it the numbers -> the image's path. ValueError before there is one."""
         written = super().write(path)
         for file in self.beside(path):
             arrays = numbers(self._detail, self._box)

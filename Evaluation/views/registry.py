@@ -1,4 +1,4 @@
-"""What `demo.py --view` draws, by what a system has."""
+"""The views of `demo.py --view`, by system."""
 from __future__ import annotations
 
 from typing import Any, Callable, Mapping, NamedTuple, Protocol, Sequence
@@ -13,7 +13,7 @@ VIEWS = (*feature_views.VIEWS, *uv_pictures.VIEWS, *depth_views.VIEWS, *coarse_v
 
 
 class Seen(Protocol):
-    """A system that was shown a photo: a `Network.inference.base.Predictor`. views: those that it can be drawn in."""
+    """A `Network.inference.base.Predictor` after a photo. views: the views that it supports."""
 
     network: str
     source: Any
@@ -25,19 +25,19 @@ class Seen(Protocol):
 
 
 class Viewer(NamedTuple):
-    """file: draws the view and writes it; reading: what it draws of the last photo."""
+    """file: draws the view and writes it; reading: returns the prediction for the last photo."""
 
     file: ViewFile
     reading: Callable[[], Any]
 
     def draw(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray) -> None:
-        """The view of the last photo: its picture (H, W, 3) uint8 BGR, the box (x, y, w, h) that the network saw, and
+        """The view of the last photo: its image (H, W, 3) uint8 BGR, the box (x, y, w, h) that the network saw, and
         that square, finer (P, P, 3)."""
         self.file.draw_in(whole, box, photo, self.reading())
 
 
 def make_viewer(view: str, system: Seen) -> Viewer:
-    """Who draws a view of a system's photos. ValueError where the system has no such view."""
+    """The viewer of a system's photos. ValueError where the system has no such view."""
     if view not in system.views:
         raise ValueError(f"--view {view} is not of {system.network} ({system.source}), which has "
                          f"{', '.join(system.views) or 'none'}")

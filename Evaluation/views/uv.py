@@ -1,11 +1,11 @@
-"""What a UV map shows: four pictures of a photo and its map (Ronkainen 2017, 3.8).
+"""Four visualisations of a photo and its UV map (Ronkainen 2017, 3.8).
 
-A map says for each pixel of the photo which place of the atlas it shows: (H, W, 2) float32 u, v (docs/conventions.md),
-NaN off the face. `lift` makes one from a network's map of a crop. Everything works on the face's box only and is
-written for the processor's vectors; tests/test_uv_views.py has slow twins.
+A UV map gives the UV that each pixel of the photo shows: (H, W, 2) float32 u, v (docs/conventions.md), NaN off the
+face. `lift` makes one from a network's map of a crop. Everything works on the face's box only and is written for the
+processor's vectors; tests/test_uv_views.py has slow twins.
 
-The paper's texture projection and grid lines draw on a picture of twice the side and average down, so do these. Its
-grid points add each point's share to the three pixels around it; here they are discs at the same place.
+As in the paper, texture projection and grid lines are drawn at twice the size and averaged. The paper's grid points add
+weights to the three pixels around a point; here they are discs.
 """
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import numpy as np
 
 from Evaluation.metrics.locate import locate
 
-MAX_BYTES = 1 << 26       # pixels of a lifted box
+MAX_PIXELS = 1 << 26       # pixels of a lifted box
 WHITE = (255, 255, 255)
 
 
 class Unprojected(NamedTuple):
-    """texture (n, n, 3) uint8 BGR in the atlas's square, 0 where nothing fell; weights (n, n) float32, the pixels that
-    fell on each texel."""
+    """texture (n, n, 3) uint8 BGR in the UV square's square, 0 where nothing fell; weights (n, n) float32, the pixels
+    that fell on each texel."""
 
     texture: np.ndarray
     weights: np.ndarray
@@ -38,8 +38,9 @@ def lift(image: np.ndarray, box: Sequence[int], shape: Sequence[int]) -> np.ndar
     """
     image, (x, y, w, h), (height, width) = np.asarray(image), map(int, box), shape[:2]
     image = image if image.dtype == bool else image.astype(np.float32)
-    if image.ndim not in (2, 3) or image.size == 0 or w < 1 or h < 1 or w * h > MAX_BYTES:
-        raise ValueError(f"lift takes a map (S, S[, C]) and a box of 1 to {MAX_BYTES} px, got {image.shape} and {w}x{h}")
+    if image.ndim not in (2, 3) or image.size == 0 or w < 1 or h < 1 or w * h > MAX_PIXELS:
+        raise ValueError(f"lift takes a map (S, S[, C]) and a box of 1 to {MAX_PIXELS} px, got {image.shape} and "
+                         f"{w}x{h}")
     whole = np.full((height, width, *image.shape[2:]), False if image.dtype == bool else np.nan, image.dtype)
     left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
     if left < right and top < bottom:
@@ -50,7 +51,7 @@ def lift(image: np.ndarray, box: Sequence[int], shape: Sequence[int]) -> np.ndar
 
 def project_texture(photo: np.ndarray, uv: np.ndarray, texture: np.ndarray, where: np.ndarray | None = None,
                     opacity: float = 1.0) -> np.ndarray:
-    """3.8.1: the photo (H, W, 3) uint8 BGR with a texture (h, w, 3) uint8 of the atlas on the face, unlit.
+    """3.8.1: the photo (H, W, 3) uint8 BGR with a texture (h, w, 3) uint8 of the UV square on the face, unlit.
 
     uv     (H, W, 2) float32, NaN off the face; where: (H, W) bool, the pixels to draw on, e.g. those in front of which
            nothing stands; None: the whole face. No face: a copy of the photo. ValueError for shapes that disagree.
@@ -69,7 +70,7 @@ def project_texture(photo: np.ndarray, uv: np.ndarray, texture: np.ndarray, wher
 def grid_lines(photo: np.ndarray, uv: np.ndarray, density: int = 16, width: float = 0.12,
                colour: tuple[int, int, int] = WHITE, where: np.ndarray | None = None, opacity: float = 1.0
                ) -> np.ndarray:
-    """3.8.3: the photo with the lines u = k / density and v = k / density of the atlas on the face; arguments as
+    """3.8.3: the photo with the lines u = k / density and v = k / density of the UV square on the face; arguments as
     `project_texture`. width: of a line, in cells. ValueError for a density below 1."""
     _check_density(density)
 
@@ -83,8 +84,8 @@ def grid_lines(photo: np.ndarray, uv: np.ndarray, density: int = 16, width: floa
 
 
 def unproject(photo: np.ndarray, uv: np.ndarray, size: int = 256, where: np.ndarray | None = None) -> Unprojected:
-    """3.8.2: the face's pixels in the atlas's square of `size` texels a side, each spread over the four texels around
-    its place; arguments as `project_texture`."""
+    """3.8.2: the face's pixels in the UV square's square of `size` texels a side, each spread over the four texels
+    around its place; arguments as `project_texture`."""
     mean = TextureMean(size)
     mean.add(photo, uv, where)
     return mean.texture()
@@ -130,8 +131,8 @@ class TextureMean:
 
 def grid_points(photo: np.ndarray, uv: np.ndarray, density: int = 16, radius: float = 1.5,
                 colour: tuple[int, int, int] = WHITE, where: np.ndarray | None = None) -> np.ndarray:
-    """3.8.4: the photo with a disc at each place (i / density, j / density) of the atlas that it shows; arguments as
-    `project_texture`. radius: px. ValueError for a density below 1."""
+    """3.8.4: the photo with a disc at each place (i / density, j / density) of the UV square that it shows; arguments
+    as `project_texture`. radius: px. ValueError for a density below 1."""
     _check_density(density)
     drawn, face = photo.copy(), _face(photo, uv, where)
     if face is None:
@@ -143,11 +144,11 @@ def grid_points(photo: np.ndarray, uv: np.ndarray, density: int = 16, radius: fl
     column = np.floor(points[:, 0]).astype(int)[:, None, None] + reach
     row = np.floor(points[:, 1]).astype(int)[:, None, None] + reach[:, None]
     distance = np.hypot(column + 0.5 - points[:, 0, None, None], row + 0.5 - points[:, 1, None, None])
-    share = np.clip(radius + 0.5 - distance, 0, 1)
-    keep = (share > 0) & (row >= 0) & (row < len(photo)) & (column >= 0) & (column < photo.shape[1])
+    coverage = np.clip(radius + 0.5 - distance, 0, 1)
+    keep = (coverage > 0) & (row >= 0) & (row < len(photo)) & (column >= 0) & (column < photo.shape[1])
     cover = np.zeros(photo.shape[:2])
     row, column = np.broadcast_arrays(row, column)
-    np.maximum.at(cover, (row[keep], column[keep]), share[keep])
+    np.maximum.at(cover, (row[keep], column[keep]), coverage[keep])
     some = np.nonzero(cover)
     drawn[some] = np.rint(photo[some] + cover[some][:, None] * (np.array(colour, float) - photo[some]))
     return drawn
@@ -193,17 +194,17 @@ def _painted(photo: np.ndarray, uv: np.ndarray, where: np.ndarray | None, paint,
 
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A map (h, w[, C]) at another size (w, h), bilinear over what is there."""
+    """A map (h, w[, C]) at another size (w, h), bilinear over the known values."""
     if image.dtype == bool:
         return cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
     known = np.isfinite(image if image.ndim == 2 else image[..., 0])
     if known.all():
         return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    share = np.where(share < 0.5, np.float32(np.nan), share)
-    planes = [cv2.resize(np.where(known, plane, np.float32(0)), size, interpolation=cv2.INTER_LINEAR) / share
+    weight = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    weight = np.where(weight < 0.5, np.float32(np.nan), weight)
+    planes = [cv2.resize(np.where(known, plane, np.float32(0)), size, interpolation=cv2.INTER_LINEAR) / weight
               for plane in cv2.split(image)]                # numpy is slow on a last axis of two
-    return planes[0] if image.ndim == 2 else cv2.merge(planes).reshape(*share.shape, -1)
+    return planes[0] if image.ndim == 2 else cv2.merge(planes).reshape(*weight.shape, -1)
 
 
 def _check_density(density: int) -> None:

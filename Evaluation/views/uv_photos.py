@@ -32,7 +32,7 @@ def checkered(size: int = TEXTURE, squares: int = SQUARES) -> np.ndarray:
 
 class ViewWriter(ViewFile):
     """Draws one view of each photo's map and writes it beside the face as NAME_VIEW.png. "inverse" is the mean of all
-    photos so far, "swap" the first face in the last one's place, the whole picture. ValueError for another view."""
+    photos so far, "swap" the first face in the last one's place, the whole image. ValueError for another view."""
 
     def __init__(self, view: str) -> None:
         if view not in VIEWS:
@@ -40,11 +40,11 @@ class ViewWriter(ViewFile):
         self.view, self._texture = view, checkered()
         if view == "swap":
             self.missing = ("--view swap puts the first photo's face into the others: name two photos, or one of two "
-                            "people with --faces all")
+                            "subjects with --faces all")
         self.reset()
 
     def reset(self) -> None:
-        """Forget the photos: the next one is another person's."""
+        """Forget the photos: the next one is another subject's."""
         self.picture: np.ndarray | None = None
         self._mean = TextureMean(TEXTURE)
         self._first: Face | None = None
@@ -66,7 +66,7 @@ class ViewWriter(ViewFile):
         return self.picture
 
     def draw_in(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray, maps: Maps) -> np.ndarray:
-        """As `ViewFile.draw_in`: a swap is drawn into the whole picture."""
+        """As `ViewFile.draw_in`: a swap is drawn into the whole image."""
         return self._swap(whole, box, maps) if self.view == "swap" else self.draw(photo, maps)
 
     def _swap(self, whole: np.ndarray, box: tuple[int, int, int, int], maps: Maps) -> np.ndarray:
@@ -76,7 +76,7 @@ class ViewWriter(ViewFile):
         inside = (x - left, y - top, width, height)
         face = Face(part, *(lift(values, inside, part.shape) for values in (maps.uv, maps.visible_mask)))
         if self._first is None:
-            self._first = face._replace(photo=part.copy())  # not the whole picture, which may be large
+            self._first = face._replace(photo=part.copy())  # not the whole image, which may be large
             return whole
         self.picture = whole.copy()
         self.picture[top:y + height, left:x + width] = swap_face(self._first, face)

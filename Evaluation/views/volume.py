@@ -1,4 +1,4 @@
-"""Pictures of volumes: the surface that a viewer sees, lit, and the volume's outline over the photo."""
+"""Images of volumes: the surface that a viewer sees, lit, and the volume's outline over the photo."""
 from __future__ import annotations
 
 import cv2
@@ -13,13 +13,13 @@ LIGHT = np.array([-0.35, -0.45, 0.82])      # x right, y down, z to the viewer; 
 
 def front_picture(values: np.ndarray) -> np.ndarray:
     """The front surface of a volume (S, S, D), sigmoid values, lit from the upper left: (S, S, 3) uint8 BGR; black
-    where there is none."""
+    off the surface."""
     z = front(values)
     seen = np.isfinite(z)
     flat = np.where(seen, z, 0.0)
-    # a mean over the neighbours that are there: voxels are steps, and what lies beside the face is no depth
-    share = np.maximum(cv2.GaussianBlur(seen.astype(np.float64), (0, 0), 1.0), 1e-6)
-    smooth = cv2.GaussianBlur(flat, (0, 0), 1.0) / share
+    # a mean over the neighbours on the face: voxels are steps
+    weight = np.maximum(cv2.GaussianBlur(seen.astype(np.float64), (0, 0), 1.0), 1e-6)
+    smooth = cv2.GaussianBlur(flat, (0, 0), 1.0) / weight
     down, across = np.gradient(smooth)
     normal = np.stack([across, down, np.ones_like(z)], -1)
     # z grows away from the viewer: where it grows to the right, the surface turns to the right

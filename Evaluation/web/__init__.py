@@ -1,1 +1,1 @@
-"""The page that turns photos into a face, and the page of a run."""
+"""Two web pages: a face from photos (`demo.py --serve`), and a training run."""

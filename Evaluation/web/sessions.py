@@ -1,5 +1,5 @@
-"""What the page of Evaluation/web/serve.py keeps of its visitors: in memory, each under a token nobody can guess, for as
-long as the page is open. Nothing is written to a disk."""
+"""What the page of Evaluation/web/serve.py keeps of its visitors: in memory, each under a token nobody can guess, for
+as long as the page is open. Nothing is written to a disk."""
 from __future__ import annotations
 
 import secrets

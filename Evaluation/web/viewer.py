@@ -1,8 +1,8 @@
 """One page for a run, after Ronkainen 2017, 3.9:  python -m Evaluation.web.viewer RUN [-o RUN/index.html]
 
-A summary, the resolved parameters, the curves of history.csv with exact values, and the pictures of every epoch under
-sliders, in one HTML file that opens from the disk and asks no other machine for anything. Pictures lie in the run as
-RUN/epochs/NNNN/NAME.jpg, whatever the network is. Unlike the paper's page, ours holds the pictures, so that it can be
+A summary, the resolved parameters, the curves of history.csv with exact values, and the images of every epoch under
+sliders, in one HTML file that opens from the disk and asks no other machine for anything. Images lie in the run as
+RUN/epochs/NNNN/NAME.jpg, whatever the network is. Unlike the paper's page, ours holds the images, so that it can be
 sent to somebody; a browser parses those of an epoch when a slider comes to rest on it.
 """
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAX_CONFIG, MAX_HISTORY = 2**20, 16 * 2**20     # bytes
 
 class Run(NamedTuple):
     """What a page shows. `history` has one row an epoch, one float or None for each of `columns`; `epochs` maps an
-    epoch's number to its pictures by name; `notes` says what was left out."""
+    epoch's number to its images by name; `notes` says what was left out."""
 
     name: str
     config: dict[str, Any]
@@ -48,7 +48,7 @@ class Run(NamedTuple):
 
 def read_run(folder: str | os.PathLike[str]) -> Run:
     """What there is of a run. ValueError, naming the file and the rule, when it is no run folder or holds a config or a
-    history that is none; pictures that are broken or too large are left out and noted."""
+    history that is none; images that are broken or too large are left out and noted."""
     folder = Path(folder)
     text = _text(folder / "config.json", MAX_CONFIG)
     if text is None:
@@ -112,14 +112,14 @@ def _pictures(folder: Path) -> tuple[dict[int, dict[str, Path]], list[str]]:
             bad += len(files) - len(good)
             if good:
                 found[int(place.name)] = good
-    notes = [f"{bad} pictures are broken, too large or too many, and left out."] if bad else []
+    notes = [f"{bad} images are broken, too large or too many, and left out."] if bad else []
     size = {epoch: sum(4 * (p.stat().st_size + 2) // 3 for p in names.values()) for epoch, names in found.items()}
     kept, count = sorted(found), len(found)
     while sum(size[epoch] for epoch in kept) > MAX_PAGE and count > 1:
         count = min(count - 1, max(1, int(count * MAX_PAGE / sum(size[epoch] for epoch in kept))))
         kept = [sorted(found)[-1 - i * (len(found) - 1) // max(1, count - 1)] for i in range(count)][::-1]
     if len(kept) < len(found):
-        notes.append(f"Of {len(found)} epochs with pictures {len(kept)} are on this page, which would be too large "
+        notes.append(f"Of {len(found)} epochs with images {len(kept)} are on this page, which would be too large "
                      "with all of them.")
     return {epoch: found[epoch] for epoch in kept}, notes
 

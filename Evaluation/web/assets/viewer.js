@@ -1,8 +1,8 @@
 "use strict";
-/* A run's page: curves with exact values, and the pictures of every epoch, parsed only when their epoch is looked at.
+/* A run's page: curves with exact values, and the images of every epoch, parsed only when their epoch is shown.
    Everything from the run is put in with textContent: nothing in it is ever read as HTML. */
 (() => {
-  const REST = 120;       // ms a slider must rest before its picture is loaded (Ronkainen 2017, 3.9)
+  const REST = 120;       // ms a slider must rest before its image is loaded (Ronkainen 2017, 3.9)
   const at = id => document.getElementById(id);
   const run = JSON.parse(at("run").textContent);
   const svgNode = (name, attributes, text) => {
@@ -97,7 +97,7 @@
   };
 
   const charts = { loss: null, metric: null };
-  let number = null;      // of the epoch whose picture is shown
+  let number = null;      // of the epoch whose image is shown
   const rest = () => epochs.indexOf(number);
   const named = new Map([["loss", "training"], ["val_loss", "validation"]]);
   const draw = () => {
@@ -123,7 +123,7 @@
     });
   }
 
-  /* The pictures. */
+  /* The images. */
   const epoch = at("epoch"), sample = at("sample"), pictures = run.epochs.length > 0 && run.names.length > 0;
   let timer = 0;
   const load = () => {
@@ -132,7 +132,7 @@
     if (found) at("picture").src = "data:image/jpeg;base64," + found;
     else at("picture").removeAttribute("src");
     at("picture").alt = `${name} after epoch ${number}`;
-    at("caption").textContent = found ? at("picture").alt : `no picture ${name} after epoch ${number}`;
+    at("caption").textContent = found ? at("picture").alt : `no image ${name} after epoch ${number}`;
   };
   const show = (e, s, wait = 0) => {
     if (!pictures) return;
@@ -158,7 +158,7 @@
     show(run.epochs.length - 1, 0);
   } else {
     at("pictures").replaceChildren();
-    add(at("pictures"), "p", "This run has no pictures of its epochs (RUN/epochs/NNNN/NAME.jpg).", "hint");
+    add(at("pictures"), "p", "This run has no images of its epochs (RUN/epochs/NNNN/NAME.jpg).", "hint");
   }
   const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], Home: [-1e9, 0], End: [1e9, 0] };
   document.addEventListener("keydown", event => {
