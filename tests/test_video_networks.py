@@ -47,7 +47,7 @@ def _near(video, frames, within):
         size = np.sqrt(np.ptp(truth.landmarks, axis=0).prod())
         miss = np.linalg.norm(face.landmarks[17:] - truth.landmarks[17:], axis=1)
         assert miss.mean() < within * size
-        places = np.linalg.norm(face.places - truth.places, axis=1)[truth.visible]
+        places = np.linalg.norm(face.keypoints - truth.keypoints, axis=1)[truth.visible]
         assert places.mean() < within * size
         assert np.abs(face.pose[:3] - truth.pose[:3]).max() < 6 and face.pose.shape == (6,)
         assert face.vertices[:, 2].max() - face.vertices[:, 2].min() > size
@@ -81,7 +81,7 @@ def test_a_perfect_iteration_gives_the_faces_place_in_every_frame(video):
         def __call__(self, cut, state):
             truth, = video.truth(cut.frame, hidden=False)
             self.answer = encode(video.identities, truth.expression[None],
-                                 (truth.places[None] - cut.box[:2]) / cut.box[2], 1.0)
+                                 (truth.keypoints[None] - cut.box[:2]) / cut.box[2], 1.0)
             self.passes.append(0)
             return super().__call__(cut, state)
 
@@ -102,7 +102,7 @@ def test_one_answer_that_is_not_finite_is_no_face_and_ends_no_film(video):
 
     def predict(inputs):
         predict.passes += 1
-        answer = encode(video.identities, truth.expression[None], (truth.places[None] - network.box[:2])
+        answer = encode(video.identities, truth.expression[None], (truth.keypoints[None] - network.box[:2])
                         / network.box[2], 1.0)
         return answer * np.float32(np.nan if predict.passes == 6 else 1)
     predict.passes = 0
