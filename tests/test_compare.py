@@ -101,7 +101,8 @@ def test_the_numbers(compared, subjects):
     assert photo["perfect"]["error"] < 1e-4 and subject["perfect"]["error"] < 1e-4
     for table in (photo, subject):
         assert 0.2 < table["half"]["ratio to the mean face"] < 0.9 < 1.0 < table["wrong"]["ratio to the mean face"]
-        assert table["half"]["error"] == pytest.approx(table["half"]["ratio to the mean face"] * table["mean face"]["error"])
+        ratio = table["half"]["ratio to the mean face"]
+        assert table["half"]["error"] == pytest.approx(ratio * table["mean face"]["error"])
     assert subject["perfect"]["rank-1"] == subject["half"]["rank-1"] == "3 of 3"
     assert subject["perfect"]["genuine/impostor ratio"] < 1e-6 and subject["half"]["genuine/impostor ratio"] < 1
     side = [math.sqrt(np.prod(np.ptp(subjects.landmarks(p, 0)[0], axis=0))) for p in range(EVERYBODY)]

@@ -1,4 +1,4 @@
-"""Shards -> train.py in two stages -> Network.export.pack -> evaluate.py and demo.py: how `compact` is made."""
+"""Shards -> train.py in two stages -> Network.export.pack -> Network.readout.fit -> evaluate.py, demo.py: `compact`."""
 import csv
 import json
 import shutil
@@ -13,6 +13,7 @@ from Dataset.io.landmark_files import read_landmarks
 from Dataset.io.mesh_io import read_mesh
 from Dataset.synthesis.shards import main as make_shards
 from Network.export import pack
+from Network.readout import fit
 from tests.commands import command
 
 SMALL = ["--encoder-filters", "8,8,12,16", "--encoder-blocks", "0,0,1,1", "--pyramid-filters", "12", "--appearance",
@@ -61,7 +62,7 @@ def test_layers_are_transferred_and_frozen(first, frozen):
 
 @pytest.fixture(scope="module")
 def packed(shards, first):
-    """A weight folder, trained in two stages."""
+    """A weight folder, trained in two stages, with its read-out."""
     runs = shards.parent
     second = command(train.main, shards, "--preset", "compact", "--run", runs / "second", "--warm-start", first, *SMALL,
                      *DATA)
@@ -69,6 +70,10 @@ def packed(shards, first):
     assert "initial weights of" in second.stderr
     done = command(pack.main, runs / "second", "-o", runs / "packed")
     assert done.returncode == 0 and "float16 moves a point by at most" in done.stdout, done.stderr[-1000:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "HELD_OUT", 4)           # of 20 subjects
+        done = command(fit.main, runs / "packed", shards)
+    assert done.returncode == 0 and "16 subjects" in done.stdout, done.stderr[-1000:]
     return runs / "packed"
 
 

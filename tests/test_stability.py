@@ -136,7 +136,7 @@ def test_tables_and_bad_shapes():
     assert text.splitlines()[1] == "none,100.0,0.0,0.0,0.0,,0.0,0.0"
     assert face_size(still()[:2]) == pytest.approx([100, 100])
     assert np.isnan(jitter(np.full((3, 2, 2), np.nan))) and np.isnan(sigma(np.full((3, 2, 2), np.nan)))
-    with pytest.raises(ValueError, match=r"keypoints must be \(T, K, 2\), predicted and true, got \(3, 2\) and \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"keypoints must be \(T, K, 2\), predicted and true, got \(3, 2\) and"):
         measure(np.zeros((3, 2)), np.zeros((3, 2)))
     with pytest.raises(ValueError, match=r"visible must be \(3, 4\) bool"):
         measure(np.zeros((3, 4, 2)), np.zeros((3, 4, 2)), np.ones((3, 4)))
