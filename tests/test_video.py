@@ -47,11 +47,11 @@ def test_an_oracle_is_followed_to_its_places_and_keeps_its_state(talking):
     assert len(calls) == 1          # what says how sure it is need not be checked
     assert len(results(talking, Oracle(talking, sure=False))[1]) == 3
     for n, (face,) in enumerate(found):
-        np.testing.assert_allclose(face.places, network.targets(n)[0].places, atol=1e-6)
+        np.testing.assert_allclose(face.keypoints, network.targets(n)[0].keypoints, atol=1e-6)
         np.testing.assert_allclose(face.landmarks, network.targets(n)[0].landmarks, atol=1e-6)
         np.testing.assert_allclose(face.coefficients, network.targets(n)[0].expression)
     assert network.states == [None, *range(1, 41)]          # two looks at the first frame, one at each other
-    assert all(0.8 < np.ptp(f[0].answer.places, axis=0).max() < 1.05 for f in found)        # cut as in training
+    assert all(0.8 < np.ptp(f[0].answer.keypoints, axis=0).max() < 1.05 for f in found)        # cut as in training
 
 
 def test_filters_and_tracks_have_the_configs_parameters():
@@ -65,7 +65,7 @@ def test_smoothing_calms_noise(talking, context):
     shake = {}
     for way in ("none", "average", "one-euro"):
         found, _ = results(still, Oracle(still, noise=0.02), VideoConfig(way, cutoff=1.0, beta=0.0))
-        places = np.stack([faces[0].places for faces in found])
+        places = np.stack([faces[0].keypoints for faces in found])
         shake[way] = np.abs(np.diff(places[10:], axis=0)).mean()
     assert shake["average"] == pytest.approx(shake["none"] / 2, rel=0.1)        # of independent errors, steps halve
     assert shake["one-euro"] < 0.3 * shake["none"]
@@ -77,7 +77,7 @@ def test_two_people_and_one_who_leaves_and_comes_back(context):
     network = Oracle(video)
     found, _ = results(video, network, faces=4)
     inside = np.array([network.targets(n)[0].inside for n in range(150)])
-    who = [{face.track: int(np.argmin([np.abs(face.places - t.places).max() for t in network.targets(n)]))
+    who = [{face.track: int(np.argmin([np.abs(face.keypoints - t.keypoints).max() for t in network.targets(n)]))
             for face in faces} for n, faces in enumerate(found)]
     stays = next(track for track, subject in who[0].items() if subject == 1)
     leaves = next(track for track, subject in who[0].items() if subject == 0)
@@ -112,7 +112,7 @@ def test_a_face_that_the_network_denies_is_none(talking):
 def mark(frame, faces):
     out = frame.copy()
     for face in faces:
-        x, y = np.rint(face.places.mean(0)).astype(int)
+        x, y = np.rint(face.keypoints.mean(0)).astype(int)
         out[y - 5:y + 6, x - 5:x + 6] = (0, 0, 255)
     return out
 
@@ -126,7 +126,7 @@ def test_a_film_and_its_numbers(tmp_path, talking):
     assert sorted((tmp_path / "new").iterdir()) == list(report.files)
     frames = list(read_video(report.files[0]))
     assert len(frames) == 12
-    x, y = np.rint(network.targets(7)[0].places.mean(0)).astype(int)
+    x, y = np.rint(network.targets(7)[0].keypoints.mean(0)).astype(int)
     blue, _, red = frames[7].image[y, x].astype(int)
     assert red > 150 and blue < 80
     with np.load(report.files[1], allow_pickle=False) as numbers:
