@@ -1,5 +1,5 @@
-"""Network/video/video.py, film.py, Dataset/io/live_frames.py: networks that know the truth, films that are read back, a camera
-that is made of a list."""
+"""Network/video/video.py, film.py, Dataset/io/live_frames.py: networks that know the truth, films that are read back, a
+camera that is made of a list."""
 import signal
 import subprocess
 import sys
