@@ -181,7 +181,7 @@ def test_people_with_too_few_images_are_named(folder, caplog):
     with caplog.at_level(logging.WARNING):
         sequence = SubjectSequence(folder, config(images=8, batch_size=2))
     assert sequence.skipped == ("P00", "P02") and [p.name for p in sequence.subjects] == ["P01", "P03"]
-    assert caplog.messages == [f"{folder}: 2 of 4 people have fewer than 8 images and are left out: P00, P02"]
+    assert caplog.messages == [f"{folder}: 2 of 4 subjects have fewer than 8 images and are left out: P00, P02"]
 
 
 def test_resize_is_asked_for(folder):

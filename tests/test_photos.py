@@ -168,7 +168,7 @@ def test_landmarks_are_scored_beside_their_mean_places(folder):
     found = rows(subjects, lambda image: subjects.constant, sees_one, surface=False)
     wanted = sum(100 * np.linalg.norm(mean - truth[pk], axis=1).mean() / side(*pk) for pk in truth if pk != (0, 1)) / 4
     assert found["landmarks"][1] == pytest.approx(wanted) and found["landmarks"][4] == 1
-    assert "stands in for the 3 in which the model sees no face" in found["landmarks"][5]
+    assert "replaces the 3 in which the model finds no face" in found["landmarks"][5]
     assert "landmarks" not in rows(subjects, lambda image: subjects.constant, surface=False)
 
 
@@ -178,7 +178,7 @@ def test_an_answer_that_is_not_finite_is_skipped_and_its_landmarks_count_as_none
     marks = with_photo(subjects, lambda p, k: subjects.landmarks(p, k)[0] * (np.nan if (p, k) == (1, 0) else 1))
     found = rows(subjects, points, marks, surface=False)
     assert found["chamfer"][4] == 3 and "1 skipped" in found["chamfer"][5] and found["chamfer"][1] > 0
-    assert found["landmarks"][4] == 3 and "stands in for the 1 in which" in found["landmarks"][5]
+    assert found["landmarks"][4] == 3 and "replaces the 1 in which" in found["landmarks"][5]
 
 
 def test_milliseconds_are_the_median(folder):

@@ -64,9 +64,9 @@ def test_a_large_picture_is_made_smaller_in_its_shape(tmp_path):
 
 
 @pytest.mark.parametrize("images, message", [
-    ({"../up": flat(1)}, "a image's name has 1 to 64 letters"), ({"": flat(1)}, "a image's name"),
+    ({"../up": flat(1)}, "an image's name has 1 to 64 letters"), ({"": flat(1)}, "an image's name"),
     ({f"n{i}": flat(1) for i in range(33)}, "at most 32 images, got 33"),
-    ({"<b>": flat(1)}, "a image's name")])
+    ({"<b>": flat(1)}, "an image's name")])
 def test_names_and_number_are_bounded_before_anything_is_written(tmp_path, images, message):
     with pytest.raises(ValueError, match=message):
         save_epoch_images(tmp_path, 1, {"good": flat(1), **images} if len(images) == 1 else images)
