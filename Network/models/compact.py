@@ -4,7 +4,7 @@ A plain residual encoder (He et al. 2016), a pyramid and heat maps (Sun et al. 2
 locate a 16x16 grid of points of the face in each image, hidden points included. Refinement stages correct them in
 canonical coordinates (Network/layers/keypoints.py, Network/layers/canonical.py). The face of one or of several images
 follows from the keypoints in closed form: Network/readout/. An earlier version had a ConvLSTM over the images and a
-learnt head behind them; the closed form has the smaller error without (docs/measured/readout.md).
+learnt head behind them; the closed form has the smaller error without (docs/results.md).
 """
 from __future__ import annotations
 

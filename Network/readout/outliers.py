@@ -15,10 +15,10 @@ import numpy as np
 SIDE, BLOCK = 16, 3
 MAX_OUT = 0.5           # of the keypoints at most are taken out
 #: mean square in standard deviations: of a keypoint alone that is nowhere near, of a block, of a keypoint alone. Of the
-#: keypoints of 1,024 synthetic validation photos none exceeds the last two (docs/measured/readout.md)
+#: keypoints of 1,024 synthetic validation photos none exceeds the last two (docs/results.md)
 LIMITS = (400.0, 14.0, 45.0)
 #: mean square of a whole field in standard deviations, above which its keypoints are noisy: 2.98 at most on
-#: 1,024 synthetic validation photos (docs/measured/compact.md)
+#: 1,024 synthetic validation photos (docs/results.md)
 MISFIT = 3.0
 VARIANCES = np.geomspace(1e-3, 1e4, 71)        # of the noise that are tried, squared units of the field
 AFFINE = 25.0           # variance of affine changes of the field: which camera it was measured with must not matter
