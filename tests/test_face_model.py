@@ -231,11 +231,11 @@ def _raw():
 
 
 def test_broken_files_are_named(tmp_path):
-    with pytest.raises(ValueError, match="none.npz: must be a face model"):
+    with pytest.raises(ValueError, match="none.npz: holds no face model"):
         load_face_model(tmp_path / "none.npz")
     path = tmp_path / "text.npz"
     path.write_text("not a zip")
-    with pytest.raises(ValueError, match="text.npz: must be a face model"):
+    with pytest.raises(ValueError, match="text.npz: holds no face model"):
         load_face_model(path)
     raw = _raw()
     cases = {"lacks.npz": ({k: v for k, v in raw.items() if k != "quads"}, "found no quads"),

@@ -125,7 +125,7 @@ def test_folders_that_are_no_runs(tmp_path):
     with pytest.raises(ValueError, match="is no run folder: config.json is missing"):
         load_model(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="config.json: is not readable JSON"):
+    with pytest.raises(ValueError, match="config.json: is no JSON"):
         load_model(tmp_path)
     for text in ("{}", "[1]", '{"network": "convlstm"}'):
         (tmp_path / "config.json").write_text(text)

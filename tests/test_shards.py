@@ -152,7 +152,7 @@ def test_bad_folders_get_one_clear_line(copy, tmp_path):
     with pytest.raises(ValueError, match="settings are none of this version .*--size must be within"):
         open_shards(write(settings={**info["settings"], "size": 10**9}))
     (copy / "shards.json").write_text("{")
-    with pytest.raises(ValueError, match="shards.json: not a description of shards"):
+    with pytest.raises(ValueError, match="shards.json: is no JSON"):
         open_shards(copy)
     write(complete=False)
     with pytest.raises(ValueError, match="unfinished"):

@@ -102,7 +102,7 @@ def test_bad_info_is_refused(tmp_path):
         with pytest.raises(ValueError, match=f"dataset.json: .*{rule}"):
             dataset_info(tmp_path)
     (tmp_path / "dataset.json").write_text("{")
-    with pytest.raises(ValueError, match="dataset.json: must be JSON"):
+    with pytest.raises(ValueError, match="dataset.json: is no JSON"):
         dataset_info(tmp_path)
 
 

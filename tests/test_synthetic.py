@@ -189,7 +189,7 @@ def test_bad_sidecars(tiny, tmp_path):
     with pytest.raises(ValueError, match="sidecar.npz: no such sidecar"):
         synthetic.load_sidecar(tmp_path)
     (tmp_path / "sidecar.npz").write_bytes(b"PK no")
-    with pytest.raises(ValueError, match="not a sidecar of a synthetic subject"):
+    with pytest.raises(ValueError, match="holds no sidecar of a synthetic subject"):
         synthetic.load_sidecar(tmp_path)
     np.savez(tmp_path / "sidecar.npz", version=np.array(99))
     with pytest.raises(ValueError, match="version 3 is needed, received 99"):

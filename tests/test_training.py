@@ -305,7 +305,7 @@ def test_half_a_state_is_refused(tmp_path):
     run.run.save_state(run.step.model, run.step.optimizer, Progress())
     state = tmp_path / "state.npz"
     state.write_bytes(state.read_bytes()[:500])
-    with pytest.raises(ValueError, match="state.npz: is no state of this program"):
+    with pytest.raises(ValueError, match="state.npz: holds no state of this program"):
         run.run.load_state(run.step.model, run.step.optimizer)
 
 

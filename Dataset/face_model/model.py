@@ -10,7 +10,6 @@ scaled by the standard deviations, so that they are orthogonal, not orthonormal.
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from Dataset.face_model.adopted import BUILT_IN, find_adopted
 from Dataset.geometry.edges import edges
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.subdivision import Subdivision, subdivision, triangulate
+from Dataset.io.npz_files import read_npz
 
 #: environment variable: the face model of this process and its child processes, instead of the built-in one
 VARIABLE = "FACES3D_FACE_MODEL"
@@ -197,11 +197,7 @@ def _load(path: Path, _: int) -> FaceModel:
 
 
 def _read(path: Path) -> FaceModel:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            raw = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path}: must be a face model (npz), received {type(error).__name__}: {error}") from error
+    raw = read_npz(path, what="face model")
     _validate(path, raw)
     names = [str(n) for n in raw["mask_names"]]
     step = np.float32(raw["step"])

@@ -12,9 +12,11 @@ import numpy as np
 MAX_BYTES = 1 << 30
 
 
-def read_npz(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
+def read_npz(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES, what: str = "arrays that can be read"
+             ) -> dict[str, np.ndarray]:
     """Name -> array of all arrays in an .npz file. No pickles.
 
+    what  the file should hold, for the message
     ValueError, one line that names the file: missing, no .npz, damaged, arrays of objects, or arrays whose headers or
     archive entries promise more than `max_bytes` together, or more than their entry holds.
     """
@@ -33,7 +35,7 @@ def read_npz(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[s
     except (OSError, KeyError, EOFError, ValueError, TypeError, NotImplementedError, RuntimeError, SyntaxError,
             OverflowError, MemoryError, RecursionError, tokenize.TokenError, zlib.error, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ValueError(f"{path}: holds no arrays that can be read ({reason})") from None
+        raise ValueError(f"{path}: holds no {what} ({reason})") from None
 
 
 def _array(file: zipfile.ZipExtFile, entry: zipfile.ZipInfo) -> np.ndarray:

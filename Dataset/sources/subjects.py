@@ -22,6 +22,7 @@ import numpy as np
 
 from Dataset.io.atomic import write_text
 from Dataset.io.images import IMAGE_SUFFIXES, image_size
+from Dataset.io.json_files import read_json
 from Dataset.io.mesh_io import read_points
 from Dataset.io.mesh_readers.ply import vertex_count
 
@@ -228,15 +229,7 @@ def dataset_info(folder: str | os.PathLike[str]) -> DatasetInfo:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: must be JSON, {error}") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: must be a JSON object, got a {type(data).__name__}")
-    return data
+    return read_json(path) if path.is_file() else None
 
 
 def _default_split(folder: Path, names: list[str]) -> Split:

@@ -30,6 +30,7 @@ from Dataset.io.atomic import folder_lock, write_text
 from Dataset.io.command import one_line
 from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import write_image
+from Dataset.io.json_files import read_json
 from Dataset.io.workers import run_jobs
 from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import BUFFERS, TEXTURES, RenderOptions, layout, render_subject
@@ -260,11 +261,8 @@ def _read_info(path: Path) -> dict[str, Any] | None:
     file = path / INFO
     if not file.is_file():
         return None
-    try:
-        data = json.loads(file.read_text(encoding="utf-8")) if file.stat().st_size < 1 << 20 else None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file}: not a description of shards ({' '.join(str(error).split())[:120]})") from None
-    if not isinstance(data, dict) or not isinstance(data.get("complete"), bool):
+    data = read_json(file)
+    if not isinstance(data.get("complete"), bool):
         raise ValueError(f"{file}: not a description of shards")
     if data.get("version") != VERSION:
         raise ValueError(f"{file}: version {VERSION} is needed, received {data.get('version')}")

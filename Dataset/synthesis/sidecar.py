@@ -5,7 +5,6 @@ UV, landmarks or volume in the crop's pixels; ``rerender`` gives the image itsel
 """
 import hashlib
 import os
-import zipfile
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ import numpy as np
 from Dataset.face_model.model import FaceModel
 from Dataset.geometry.camera import FLIP, Camera
 from Dataset.io.atomic import write_atomic
+from Dataset.io.npz_files import read_npz
 from Dataset.sources.subjects import SIDECAR
 from Dataset.synthesis.scene import RenderContext, SceneSubject, View, pose_vertices
 from Dataset.synthesis.skin import Appearance
@@ -71,12 +71,11 @@ def load_sidecar(path: str | os.PathLike[str]) -> Sidecar:
     path = path / SIDECAR if path.is_dir() else path
     if not path.is_file():
         raise ValueError(f"{path}: no such sidecar")
+    data = read_npz(path, what="sidecar of a synthetic subject")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            data = {key: archive[key] for key in archive.files}
         version = int(data["version"])
-    except (OSError, KeyError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a sidecar of a synthetic subject ({error})") from None
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"{path}: holds no sidecar of a synthetic subject ({error})") from None
     if version != VERSION:
         raise ValueError(f"{path}: a sidecar of version {VERSION} is needed, received {version}")
     try:

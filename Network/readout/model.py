@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.io.atomic import write_atomic
+from Dataset.io.npz_files import read_npz
 from Dataset.representations.coefficients import EXPRESSION, IDENTITY, SHAPE
 from Dataset.synthesis.sidecar import model_hash
 from Network.readout.canonical import CAMERA, KEYPOINTS
@@ -90,15 +90,11 @@ def read_keypoint_model(source: str | Path, face_model: FaceModel | None = None)
     path = (Path(source) if Path(source).is_dir() else Path(source).parent) / FILE
     if not path.is_file():
         raise ValueError(f"{path.parent}: holds no {FILE}; run  python -m Network.readout.fit {path.parent} SHARDS")
+    stored = read_npz(path, MAX_BYTES, "keypoint model")
     try:
-        with zipfile.ZipFile(path) as archive:          # before anything is unpacked
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > MAX_BYTES:
-            raise ValueError(f"unpacks to {size} bytes")
-        with np.load(path, allow_pickle=False) as stored:
-            version, face, weights = int(stored["version"]), str(stored["face"]), str(stored["weights"])
-            found = {name: stored[name] for name in shapes_of(0)}
-    except (OSError, KeyError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        version, face, weights = int(stored["version"]), str(stored["face"]), str(stored["weights"])
+        found = {name: stored[name] for name in shapes_of(0)}
+    except (KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: holds no keypoint model ({error})") from None
     if version != VERSION:
         raise ValueError(f"{path}: version {VERSION} is needed, received {version}")

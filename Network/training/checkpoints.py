@@ -20,7 +20,6 @@ import dataclasses
 import io
 import json
 import platform
-import zipfile
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -30,10 +29,13 @@ import keras
 import numpy as np
 
 from Dataset.io.atomic import atomic_path, remove_leftovers, write_text
+from Dataset.io.json_files import parse_json, read_json
+from Dataset.io.npz_files import read_npz
 from Network.config.flags import check_sizes, from_dict
 from Network.models.registry import get_network
 from Network.training.named_weights import copy_weights, fill, fill_model, named_slots, named_variables, named_weights
 
+MAX_STATE = 1 << 34     # bytes that a checkpoint may unpack to
 CHECKPOINTS = ("best_validation", "best_training", "last")
 MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes")     # by a resumed run
 LATER = ("face_model",)     # of the data's description: older runs lack it and can be resumed
@@ -107,14 +109,12 @@ class RunFolder:
     def config(self) -> dict[str, Any]:
         """The resolved settings. ValueError when there is no readable config.json."""
         path = self.path / "config.json"
-        try:
-            config = json.loads(path.read_text())
-        except FileNotFoundError:
-            raise ValueError(f"{self.path}: is no run folder: config.json is missing") from None
-        except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-            raise ValueError(f"{path}: is not readable JSON: {error}") from None
-        if not isinstance(config, dict) or not isinstance(config.get("network"), str) \
-                or not isinstance(config.get("model"), dict):
+        if not path.exists():
+            raise ValueError(f"{self.path}: is no run folder: config.json is missing")
+        config = read_json(path)
+        parts = [config.get(part, {}) for part in ("model", "settings", "train", "data")]
+        if not isinstance(config.get("network"), str) or "model" not in config \
+                or not all(isinstance(part, dict) for part in parts):
             raise ValueError(f"{path}: is no config of this program: it must name a network and hold its model")
         return config
 
@@ -178,12 +178,9 @@ class RunFolder:
         """Fill a model, by name, from checkpoint `name`, which may hold more. ValueError when it can't be read, or
         lacks a weight."""
         path = self._weights_of(name)
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {key.removeprefix("model/"): stored[key] for key in stored.files
-                          if name != "last" or key.startswith("model/")}
-        except (zipfile.BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
-            raise ValueError(f"{path}: holds no weights of this program ({str(error).splitlines()[0]})") from None
+        arrays = {key.removeprefix("model/"): array
+                  for key, array in read_npz(path, MAX_STATE, "weights of this program").items()
+                  if name != "last" or key.startswith("model/")}
         fill_model(model, arrays, str(path))
 
     def save_state(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, progress: Progress) -> None:
@@ -207,12 +204,13 @@ class RunFolder:
             self.config()
             return Progress()
         variables = _variables(model, optimizer)
+        arrays = read_npz(path, MAX_STATE, "state of this program")
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {key: stored[key] for key in stored.files}
-            progress = Progress(**json.loads(str(arrays.pop("progress"))))
-        except (zipfile.BadZipFile, EOFError, KeyError, OSError, TypeError) as error:
-            raise ValueError(f"{path}: is no state of this program: {error}") from None
+            progress = Progress(**parse_json(str(arrays.pop("progress")), f"{path}: progress"))
+            if not isinstance(progress.history, list) or not all(isinstance(row, dict) for row in progress.history):
+                raise TypeError("the history must be a list of rows")
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path}: holds no state of this program ({error})") from None
         fill(variables, arrays, str(path))
         self.write_history(progress.history)
         return progress

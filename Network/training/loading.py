@@ -17,6 +17,7 @@ import h5py
 import keras
 import numpy as np
 
+from Dataset.io.npz_files import read_npz
 from Dataset.representations.points import SIZE
 from Network.models.registry import NETWORKS, get_network
 from Network.training.checkpoints import CHECKPOINTS, RunFolder, model_from_config
@@ -102,15 +103,10 @@ def digest(text: str) -> str:
 
 def read_weights(path: Path, model: keras.Model) -> None:
     """Fill a model from weights.npz. ValueError, naming the file, when it is none, or not of the config beside it."""
+    weights = read_npz(path, 8 * model.count_params() + 2**20, "weights of this program")
     try:
-        with zipfile.ZipFile(path) as archive:      # before anything is unpacked
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > 8 * model.count_params() + 2**20:
-            raise ValueError(f"unpacks to {size} bytes")
-        with np.load(path, allow_pickle=False) as stored:
-            version, config = int(stored["version"]), str(stored["config"])
-            weights = {name: stored[name] for name in stored.files if name not in ("version", "config")}
-    except (OSError, KeyError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        version, config = int(weights.pop("version")), str(weights.pop("config"))
+    except (KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: holds no weights of this program ({error})") from None
     if version != WEIGHTS_VERSION:
         raise ValueError(f"{path}: weights of version {WEIGHTS_VERSION} are needed, received {version}")
@@ -125,13 +121,8 @@ def weights_digest(folder: str | Path) -> str:
     It does not depend on how the file is compressed. ValueError when there is no weights.npz that can be read.
     """
     path, hashed = Path(folder) / WEIGHTS, hashlib.sha256()
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            for name in sorted(stored.files):
-                array = stored[name]
-                hashed.update(f"{name} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
-    except (OSError, KeyError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: holds no weights of this program ({error})") from None
+    for name, array in sorted(read_npz(path, what="weights of this program").items()):
+        hashed.update(f"{name} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
     return hashed.hexdigest()
 
 
