@@ -98,7 +98,7 @@ def test_evaluate_in_the_thesis_order_and_by_name(run, subjects, tmp_path):
 
 
 def test_make_demo_evaluates_the_test_subjects_and_both_checkpoints(chain, run):
-    """Its third command with the surface protocol, on few subjects; its fourth on the first sample of each batch of 8."""
+    """Its third command with the surface protocol, on few subjects; its fourth on one sample of each batch of 8."""
     run_command(chain[2], "--subjects", "validation")
     stem = Path(chain[2][-1])
     assert {row["metric"] for row in csv.DictReader(stem.with_suffix(".csv").open())} > {"nme", "chamfer"}
