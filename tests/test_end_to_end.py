@@ -98,12 +98,12 @@ def test_evaluate_in_the_thesis_order_and_by_name(run, subjects, tmp_path):
 
 
 def test_make_demo_evaluates_the_test_subjects_and_both_checkpoints(chain, run):
-    """Its third command with the surface protocol, on few subjects, and its fourth."""
+    """Its third command with the surface protocol, on few subjects; its fourth on one sample of each batch of 8."""
     run_command(chain[2], "--subjects", "validation")
     stem = Path(chain[2][-1])
     assert {row["metric"] for row in csv.DictReader(stem.with_suffix(".csv").open())} > {"nme", "chamfer"}
     assert stem.with_suffix(".txt").stat().st_size and stem.with_suffix(".md").stat().st_size
-    done = run_command(chain[3])
+    done = run_command(chain[3], "--as-published", "--batch-size", 8)
     assert "Training Model" in done.stdout and "Validation Model" in done.stdout
     assert Path(chain[3][-1]).with_suffix(".csv").stat().st_size
 
@@ -218,7 +218,7 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(words, message, run, sub
 
 
 def test_bad_input_of_a_process_is_one_line_and_no_traceback(tmp_path):
-    for words in (("train.py", "nowhere", "--run", tmp_path / "run"), ("evaluate.py", "1", "2", "nowhere", "none"),
+    for words in (("train.py", "nowhere", "--run", tmp_path / "run"), ("evaluate.py", "1", "2", "nowhere", "nowhere"),
                   ("demo.py", "nowhere.jpg", "-o", tmp_path / "out.ply")):
         done = script(*words)
         assert done.returncode == 2 and "Traceback" not in done.stderr
