@@ -54,4 +54,4 @@ def test_coarse_from_shards_to_a_table_of_its_passes(feedback, shards, tmp_path,
     assert len(list((run / "epochs" / "0001").iterdir())) == 4
     capsys.readouterr()
     evaluate(parse("", ["--data", str(shards), "--model", str(run), "--iterations", "2", "--images", "1"]))
-    assert "aligned, held" in capsys.readouterr().out
+    assert "aligned, true pose" in capsys.readouterr().out

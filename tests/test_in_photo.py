@@ -92,7 +92,7 @@ def test_compact_says_what_it_predicts():
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
     points, landmarks, _ = predictor.photo(image)
     np.testing.assert_array_equal(points, predictor.face.photo_points)
-    assert points.shape == (64, 3) and landmarks.shape == (68, 2) and np.isfinite(landmarks).all()
+    assert points.shape == (16384, 3) and landmarks.shape == (68, 2) and np.isfinite(landmarks).all()
 
 
 def test_a_model_of_several_images_sees_one_several_times():

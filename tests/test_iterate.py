@@ -143,7 +143,7 @@ def test_a_video_is_followed_with_one_pass_a_frame_across_crops():
     # the head stands still: in its own crop the estimate is drawn as it was
     np.testing.assert_allclose(network.seen[2][..., 3:], network.seen[1][..., 3:], atol=2e-2)
     np.testing.assert_allclose(second.landmarks * 220 + moved[:2], first.landmarks * 200 + box[:2], atol=1e-3)
-    assert second.places.shape == (256, 2) and second.box == moved
+    assert second.keypoints.shape == (256, 2) and second.box == moved
 
 
 def off(points: np.ndarray, identity: np.ndarray) -> float:

@@ -140,7 +140,7 @@ def test_a_photo_gives_no_colour_to_what_lies_off_it():
     """A face that hangs over the photo's right border by a third: what is off it has no weight, and takes no colour."""
     points = face()
     view = view_of(points, places(points, 0.35))
-    outside = ((view.place <= 0) | (view.place >= 1)).any(1)
+    outside = ((view.position <= 0) | (view.position >= 1)).any(1)
     assert 0.1 < outside.mean() < 0.6 and (view.weight[outside] == 0).all() and view.weight.max() > 0.5
 
 
@@ -166,7 +166,7 @@ def test_what_lies_behind_the_nose_is_not_painted():
     points = face()
     turned = points @ rotation_from_euler(50).T
     view = view_of(points, _turned_places(points, 50))
-    cell = np.floor(view.place * 24).astype(int) @ (1, 1000)
+    cell = np.floor(view.position * 24).astype(int) @ (1, 1000)
     nearest = {key: turned[cell == key, 2].max() for key in np.unique(cell)}
     behind = turned[:, 2] < np.array([nearest[key] for key in cell]) - 0.3
     facing = grid_normals(points) @ rotation_from_euler(50)[2] > 0.3

@@ -96,7 +96,7 @@ def test_gather_is_that_of_shards(live, shards):
     empty = live[0].shards.gather("images", [], np.zeros((0, 2), int))
     assert empty.shape == (0, 2, 32, 32, 3) and empty.dtype == np.uint8
     for name, subjects, images, message in (("voxels", [0], None, "live: holds images, .* received voxels"),
-                                            ("pose", [-1], None, "live: people are 0 and above, received -1"),
+                                            ("pose", [-1], None, "live: subjects are 0 and above, received -1"),
                                             ("pose", [0], [2], "live: images are 0 to 1, received 2 to 2")):
         with pytest.raises(ValueError, match=message):
             live[0].shards.gather(name, subjects, images)
@@ -161,7 +161,7 @@ def test_bad_config(change, message):
 
 def test_pictures_that_do_not_suit_the_network_end_the_processes():
     before = set(multiprocessing.active_children())
-    with pytest.raises(ValueError, match="live: holds pictures of 32 px, which must be a multiple of image_size 24"):
+    with pytest.raises(ValueError, match="live: holds images of 32 px, which must be a multiple of image_size 24"):
         open_live(dataclasses.replace(CONFIG, image_size=24), 1)
     with pytest.raises(ValueError, match="workers must be within 1 to 256, got 0"):
         open_live(CONFIG, 0)
@@ -185,7 +185,7 @@ def test_source(shards):
     assert data_config("compact", "faces", {"batches": 2}) is ShardConfig
     with pytest.raises(ValueError, match="faces: reuse, yaw may be set for DATA live only"):
         data_config("compact", "faces", {"yaw": 2.0, "reuse": 2})
-    with pytest.raises(ValueError, match="live: compact, .* train on people rendered meanwhile, not convlstm"):
+    with pytest.raises(ValueError, match="live: compact, .* train on subjects rendered on the fly, not convlstm"):
         data_config("convlstm", "live", {})
     with pytest.raises(ValueError, match="--workers render for DATA live only"):
         open_source(shards.path, "train-test", ShardConfig(**_fields(ShardConfig)), 2)

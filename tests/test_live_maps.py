@@ -148,7 +148,7 @@ def test_bad_config(change, message):
 
 def test_pictures_that_do_not_suit_the_network_end_the_processes():
     before = set(multiprocessing.active_children())
-    with pytest.raises(ValueError, match="live: holds pictures of 48 px, which must be a multiple of image_size 32"):
+    with pytest.raises(ValueError, match="live: holds images of 48 px, which must be a multiple of image_size 32"):
         open_live_maps(dataclasses.replace(CONFIG, size=48), 1)
     assert set(multiprocessing.active_children()) == before
 

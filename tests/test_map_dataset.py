@@ -348,7 +348,7 @@ def test_source(folder):
         assert source.about["subjects"] == {"validation": "numbers below 2"} and source.about["shards"]["seed"] == 5
         assert source.model == {"crop_margin": 1.15} and source.template.shape == (128 * 128, 3)
         assert source.training.training and not source.validation.training
-    with pytest.raises(ValueError, match="live: .* train on people rendered meanwhile, not convlstm"):
+    with pytest.raises(ValueError, match="live: .* train on subjects rendered on the fly, not convlstm"):
         data_config("convlstm", "live", ())
 
 

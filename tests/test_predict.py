@@ -58,7 +58,7 @@ def test_pictures_without_a_face(caplog):
     with caplog.at_level(logging.WARNING):
         faces = list(faces_of([BLANK, example_image()], predictor().crops))
     assert len(faces) == 1 and "blank.png: no face found; skipped" in caplog.text
-    with pytest.raises(ValueError, match="takes one picture"):
+    with pytest.raises(ValueError, match="takes one photo"):
         list(faces_of([example_image(), BLANK], predictor().crops, every_face=True))
 
 

@@ -51,12 +51,12 @@ def test_bad_settings(field, value):
         TrainConfig(**{field: value})
 
 
-PLATEAU = TrainConfig(epochs=5, learning_rate=1e-2, schedule="plateau", plateau_epochs=2, choose_by="uv")
+PLATEAU = TrainConfig(epochs=5, learning_rate=1e-2, schedule="plateau", plateau_epochs=2)
 
 
 def test_plateau_is_derived_from_the_history():
     """Ronkainen 2017, 3.5: 1e-4, then, once improvements had tapered off, 1e-5 for good."""
-    config = TrainConfig(schedule="plateau", plateau_epochs=2, choose_by="uv")
+    config = TrainConfig(schedule="plateau", plateau_epochs=2)
     uv = [5.0, 4.0, 4.0, 4.5, 1.0, 0.5]                 # epochs 3 and 4 are no better
     history = [{"loss": -float(i), "val_loss": -float(i), "val_uv": value} for i, value in enumerate(uv)]
     rates = [learning_rate(config, epoch, history[:epoch]) for epoch in range(7)]
@@ -123,6 +123,8 @@ def test_cosine_and_warm_up_epoch_by_epoch():
 
 class ScriptedStep:
     """Plays given losses, so that the rule alone is tested."""
+
+    workers = 1
 
     def __init__(self, training, validation):
         self.model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
@@ -349,7 +351,7 @@ if not resume and moment == "in_epoch":
             die()
         return train(batches)
     run.step.train = dying
-if not resume: run.run.start({"network": "test"})
+if not resume: run.run.start({"network": "test", "model": {}})
 run.fit(resume=resume)
 """
 

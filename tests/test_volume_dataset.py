@@ -94,7 +94,7 @@ def test_the_volume_is_the_renders(folder):
     half = sequences(folder, dataclasses.replace(PLAIN, image_size=16, layers=18))[1]
     np.testing.assert_allclose(half.truth(1, 1)[0], voxels / 2, atol=1e-6)
     assert half.batch(0, 0)[0].shape == (4, 16, 16, 3)
-    with pytest.raises(ValueError, match="subjects: holds pictures of 32 px, fewer than image_size 64; .* --size 64$"):
+    with pytest.raises(ValueError, match="subjects: holds images of 32 px, fewer than image_size 64; .* --size 64$"):
         sequences(folder, dataclasses.replace(PLAIN, image_size=64, layers=72))
 
 

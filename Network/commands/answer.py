@@ -57,8 +57,8 @@ class Answers:
         if name not in self._models:
             raise ValueError(f"network must be one of {', '.join(self._models)}, got {name!r}")
         if name not in self._predictors:
-            loaded = load_model(self._models[name], self._checkpoint)
-            self._predictors[name] = predictor_of(loaded._replace(source=Path(name)))     # no visitor reads our paths
+            self._predictors[name] = predictor_of(load_model(self._models[name], self._checkpoint))
+            self._predictors[name].source = Path(name)          # in messages: no visitor reads our paths
         return self._predictors[name]
 
     def __call__(self, images: Sequence[np.ndarray], name: str) -> Answer:
