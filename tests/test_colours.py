@@ -64,4 +64,4 @@ def test_nothing_seen_is_none_and_holes_are_filled():
     assert coat.rgb() is None and coat.image() is None
     coat.add(np.full((50, 50, 3), 90, np.uint8), view_of(face, _places(face, yaw=70)))
     assert abs(coat.rgb().astype(int) - 90).max() <= 2          # one colour seen: the rest is continued with it
-    assert coat.texture().shape == (256, 256, 3)
+    assert coat.image().shape == (256, 256, 3)

@@ -56,7 +56,7 @@ PLATEAU = TrainConfig(epochs=5, learning_rate=1e-2, schedule="plateau", plateau_
 
 def test_plateau_is_derived_from_the_history():
     """Ronkainen 2017, 3.5: 1e-4, then, once improvements had tapered off, 1e-5 for good."""
-    config = TrainConfig(schedule="plateau", plateau_epochs=2)
+    config = TrainConfig(schedule="plateau", plateau_epochs=2, choose_by="uv")
     uv = [5.0, 4.0, 4.0, 4.5, 1.0, 0.5]                 # epochs 3 and 4 are no better
     history = [{"loss": -float(i), "val_loss": -float(i), "val_uv": value} for i, value in enumerate(uv)]
     rates = [learning_rate(config, epoch, history[:epoch]) for epoch in range(7)]
