@@ -97,7 +97,8 @@ def test_bad_info_is_refused(tmp_path):
     good = {"version": 1, "points": 5}
     for data, rule in (({**good, "version": 2}, "reads version 1, got 2"),
                        ({**good, "pionts": 5}, "unknown key 'pionts'"),
-                       ({**good, "points": "many"}, "points must be of type int, got 'many'"), ([], "must hold a JSON object, received list")):
+                       ({**good, "points": "many"}, "points must be of type int, got 'many'"),
+                       ([], "must hold a JSON object, received list")):
         (tmp_path / "dataset.json").write_text(json.dumps(data))
         with pytest.raises(ValueError, match=f"dataset.json: .*{rule}"):
             dataset_info(tmp_path)
