@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Sequence
 
 import numpy as np
 
 from Dataset.io.video_files import Moment
 from Dataset.synthesis.video import FaceTruth, SyntheticVideo
-from Network.video.track import square, to_crop
+from Network.video.track import square
 from Network.video.video import Cut, FaceAnswer
 
 
@@ -15,6 +16,13 @@ from Network.video.video import Cut, FaceAnswer
 def targets(video: SyntheticVideo, frame: int) -> list[FaceTruth]:
     """Of a frame, found once."""
     return video.truth(frame, hidden=False)
+
+
+def to_crop(keypoints: np.ndarray, box: Sequence[float]) -> np.ndarray:
+    """Undoes `Network.video.track.to_frame`: px of the frame -> sides of the crop (..., 2 or 3)."""
+    moved = np.array(keypoints, np.float64)
+    moved[..., :2] -= np.asarray(box[:2])
+    return moved / box[2]
 
 
 class Oracle:

@@ -5,8 +5,9 @@ import pytest
 from Dataset.geometry.smoothing import SmoothingConfig
 from Dataset.synthesis.video import SyntheticVideo, VideoOptions
 from Network.video import track as module
-from Network.video.track import (EXTENT, TrackConfig, Tracker, box_around, cascade_faces, overlaps, square, to_crop,
+from Network.video.track import (EXTENT, TrackConfig, Tracker, box_around, cascade_faces, overlaps, square,
                                  to_frame)
+from tests.films import to_crop
 
 IMAGE = np.zeros((200, 300, 3), np.uint8)
 LATTICE = np.stack(np.meshgrid(np.linspace(0, 1, 16), np.linspace(0, 1, 16)), -1).reshape(-1, 2)

@@ -7,7 +7,6 @@ from typing import Sequence
 import keras
 import numpy as np
 
-from Dataset.io.images import crop_resize, scaled
 
 MAX_LAYERS = 64
 MAX_VALUES = 1 << 26           # of all feature maps together: 256 MB
@@ -16,7 +15,7 @@ MAX_VALUES = 1 << 26           # of all feature maps together: 256 MB
 def layer_names(model: keras.Model, beginnings: Sequence[str] = ()) -> list[str]:
     """Names of a model's layers whose output is feature maps (B, h, w, C), in their order: those whose name begins with
     one of `beginnings`; () is all convolutions. ValueError for a beginning that names none, and for more than
-    MOST_LAYERS."""
+    MAX_LAYERS."""
     maps = [layer for layer in model.layers if len(getattr(layer.output, "shape", ())) == 4
             and not isinstance(layer, keras.layers.InputLayer)]
     for beginning in beginnings:
@@ -35,7 +34,7 @@ def layer_names(model: keras.Model, beginnings: Sequence[str] = ()) -> list[str]
 
 def feature_maps(model: keras.Model, image: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Name -> feature maps (h, w, C) float32 of one image (S, S, 3) float32 in [0, 1]. ValueError for an unknown layer,
-    one without feature maps, and for more than MOST_VALUES in all."""
+    one without feature maps, and for more than MAX_VALUES in all."""
     known = {layer.name: layer for layer in model.layers}
     unknown = [name for name in names if len(getattr(getattr(known.get(name), "output", None), "shape", ())) != 4]
     if unknown or not names:
@@ -47,11 +46,3 @@ def feature_maps(model: keras.Model, image: np.ndarray, names: Sequence[str]) ->
     found = found if isinstance(found, (list, tuple)) else [found]
     return {name: np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(maps, "float32")))[0]
             for name, maps in zip(names, found)}
-
-
-def photo_features(model: keras.Model, photo: np.ndarray, scaling: str = "unit") -> dict[str, np.ndarray]:
-    """`feature_maps` of all convolutions for the square that the network sees, or that square finer: (P, P, 3) uint8
-    BGR, scaled as by the network's Config (`Dataset.io.images.scaled`)."""
-    size = model.input_shape[1]
-    small = photo if len(photo) == size else crop_resize(photo, (0, 0, len(photo), len(photo)), size, "area")
-    return feature_maps(model, scaled(small, scaling), layer_names(model))

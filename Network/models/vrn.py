@@ -1,11 +1,12 @@
 """The `vrn` network: one image -> which voxels the face fills, by stacked hourglasses and 2D convolutions alone.
 
 Source: Jackson et al. 2017, "Large pose 3D face reconstruction from a single image via direct volumetric CNN
-regression", as the seed reviews it: two stacked hourglasses of residual modules with 256 features, an image of
-192x192 -> a volume of 192x192x200, whose layers are the channels; `guided` by 68 heat maps of landmarks that are
-stacked with the image, or `multitask`, which regresses them beside the volume. Equation (1): Network/losses/volume.py.
+regression", as reviewed by Lopez Caceres and Mauricio Condori 2018: two stacked hourglasses of residual modules with
+256 features, an image of 192x192 -> a volume of 192x192x200, whose layers are the channels; `guided` by 68 heat maps of
+landmarks that are stacked with the image, or `multitask`, which regresses them beside the volume. Equation (1):
+Network/losses/volume.py.
 
-The seed does not describe stem, depth and head. Here: 7x7 at stride 2, modules and a max-pooling to 48x48 (Newell et
+The review does not describe stem, depth and head. Here: 7x7 at stride 2, modules and a max-pooling to 48x48 (Newell et
 al. 2016, 3.1), hourglasses down to 3x3, one upsampling with a module, and a transposed convolution (2x2, stride 2) to
 the image's size. Multitask forks after the first hourglass. Left out: intermediate supervision. docs/deviations.md
 lists these choices.
@@ -31,7 +32,7 @@ _FILLED = 0.1           # fraction of the voxels that a face fills: what a new n
 
 @dataclass(frozen=True)
 class Config:
-    """Every setting of the network; the defaults are the paper's, where the seed has them. ValueError for values that
+    """Every setting of the network; the defaults are the paper's, where the review has them. ValueError for values that
     make none."""
 
     variant: str = "plain"                      # guided, multitask: with landmarks

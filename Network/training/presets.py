@@ -29,7 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train": {"epochs": 40, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000},
         "data": {"image_size": 64, "points": 1024, "batch_images": 128, "batches": 320},
     },
-    # the bundled network: trained on shards of synthetic subjects (python -m Dataset.synthesis.shards)
+    # the bundled network: trained on shards of synthetic subjects (python -m Dataset.shards)
     "compact": {
         "network": "compact",
         "settings": {},
@@ -62,7 +62,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train": {"epochs": 40, "learning_rate": 5e-4, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "l1"},
     },
-    # Jackson et al. 2017 as the seed reviews it; it gives neither the batch nor the number of epochs
+    # Jackson et al. 2017; its review (CITATION.cff) gives neither the batch nor the number of epochs
     "vrn": {
         "network": "vrn", "settings": {"optimizer": "rmsprop"}, "model": {}, "data": {},
         "train": {"epochs": 80, "schedule": "drop", "patience": 80, "choose_by": "volume"},
@@ -75,7 +75,7 @@ PRESETS: dict[str, dict[str, Any]] = {
                   "choose_by": "volume"},
     },
     # Endrawis 2018, 3.1.3: Adam, the rate lowered where the loss stays, an early stop; rate and sizes are not given.
-    # Shards of at least 200 px: python -m Dataset.synthesis.shards OUT --size 200
+    # Shards of at least 200 px: python -m Dataset.shards OUT --size 200
     "coarse": {
         "network": "coarse", "settings": {}, "model": {}, "data": {"image_size": 200},
         "train": {"epochs": 60, "schedule": "plateau", "plateau_epochs": 3, "plateau_beta1": 0.9, "patience": 10},

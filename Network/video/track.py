@@ -281,13 +281,6 @@ def to_frame(keypoints: np.ndarray, box: Sequence[float]) -> np.ndarray:
     return scaled
 
 
-def to_crop(keypoints: np.ndarray, box: Sequence[float]) -> np.ndarray:
-    """Undoes :func:`to_frame`."""
-    moved = np.array(keypoints, np.float64)
-    moved[..., :2] -= np.asarray(box[:2])
-    return moved / box[2]
-
-
 def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Intersection over union of boxes (N, 3) and (M, 3): (N, M) in [0, 1]."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])

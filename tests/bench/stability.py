@@ -42,10 +42,10 @@ def sample(frames: list[VideoFrame], network: Any, config: VideoConfig) -> dict[
         truth = frame.faces[0]
         face = next(iter(runner(frame)), None)
         mapped = face is not None and face.answer.uv is not None
-        rows["shown"].append(nothing if face is None else face.places)
-        rows["truth"].append(truth.places)
+        rows["shown"].append(nothing if face is None else face.keypoints)
+        rows["truth"].append(truth.keypoints)
         rows["visible"].append(truth.visible)
-        rows["uv"].append(sample_map(face.answer.uv, face.box, truth.places) - grid_atlas() if mapped else nothing)
+        rows["uv"].append(sample_map(face.answer.uv, face.box, truth.keypoints) - grid_atlas() if mapped else nothing)
         rows["unit"].append(np.nan if face is None else face.box[2])
         rows["time"].append(frame.time)
     return {name: np.array(values) for name, values in rows.items()}
