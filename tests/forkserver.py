@@ -50,7 +50,7 @@ def run(*words: object, timeout: float | None = None, check: bool = False, **mor
     """As subprocess.run([python, *words], capture_output=True, text=True), in the repository's root unless there is a
     `cwd`. TimeoutExpired after `timeout` seconds, CalledProcessError with `check`; bytes with text=False."""
     process = Popen(*words, stdout=PIPE, stderr=PIPE, **more)
-    stdout, stderr = process.communicate(timeout)
+    stdout, stderr = process.communicate(timeout=timeout)
     done = subprocess.CompletedProcess([sys.executable, *map(str, words)], process.returncode, stdout, stderr)
     if check:
         done.check_returncode()
