@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 MAX_TYPICALITY = 2.5        # the bound of plausible faces: beyond it the estimate is shrunk
 NOISES = (0.01, 0.1, 1.0)   # variances, squared units of the offsets (UNITS): a pixel of 128 px is about 0.1
 MAX_OUTLIERS = 1 / 3        # of the keypoints: where more are off, all of them are noisy
-_LEAST_VARIANCE = 0.05      # beside e^log_variance, of a keypoint as the pose sees it
+_MIN_VARIANCE = 0.05      # beside e^log_variance, of a keypoint as the pose sees it
 
 
 class FaceKeypoints(NamedTuple):
@@ -162,7 +162,7 @@ def _estimate(model: KeypointModel, face: FaceKeypoints, keypoints: np.ndarray, 
     seen = observe(keypoints, face.template)
     sums, yaw = sums_of(seen, log_variance, noise=noise), float(yaw_of(seen))
     coefficients = read_photo(model, sums, yaw)
-    weights = 1 / (_LEAST_VARIANCE + np.exp(np.clip(log_variance, -8.0, 6.0)))
+    weights = 1 / (_MIN_VARIANCE + np.exp(np.clip(log_variance, -8.0, 6.0)))
     pose = fitted_pose(face.keypoints(coefficients), keypoints, weights)
     return Estimate(coefficients, keypoints, pose, sums, yaw, inliers, noise)
 
