@@ -2,7 +2,8 @@
 
 The images are decoded by OpenCV inside the pipeline, not by `tf.io.decode_jpeg`. With `dct_method="INTEGER_ACCURATE"`
 TensorFlow gives the same pixels (tested), but it knows nothing of EXIF, its minimum and maximum cost as much again as
-the decoding, and measured side by side it was slower than this (tests/bench/generators.py, docs/results.md).
+the decoding, and measured side by side it was slower than this (tests/bench/generators.py,
+docs/archive/2026-11.md).
 """
 from __future__ import annotations
 

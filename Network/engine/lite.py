@@ -1,5 +1,6 @@
 """A network by TFLite's kernels (XNNPACK), in the process that loaded it: for images that come one by one, as in
-a video. TensorFlow's graph takes twice the processor time for them (docs/results.md), but starts at once."""
+a video. TensorFlow's graph takes twice the processor time for them
+(docs/archive/2026-11.md), but starts at once."""
 from __future__ import annotations
 
 import logging

@@ -24,7 +24,7 @@ from Network.video.video import Cut, FaceAnswer
 
 MIN_PIXELS = 150        # of a face, of 128x128: with fewer the photo shows none
 #: a photo's fit takes four fifths of what all 200 components, 4 steps and every second pixel take, and to a network's
-#: maps errs as much (docs/results.md)
+#: maps errs as much; measured on the maps of a hybrid, not of this network (docs/archive/2026-11.md)
 STRIDE = 3              # of the pixels that are fitted
 FIT = FitOptions(components=80, iterations=3)
 RANGE = 4.0             # a pixel's area in the atlas is limited to within this factor of the face's median

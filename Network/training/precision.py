@@ -1,7 +1,7 @@
 """Which precision a training computes in: bfloat16 where the hardware multiplies it, else float32.
 
 A CPU without bfloat16 instructions emulates them: a step of the thesis's network then takes four times as long as in
-float32 (docs/results.md). No Keras here: each backend's step tests its GPUs.
+float32 (docs/archive/2026-11.md). No Keras here: each backend's step tests its GPUs.
 """
 from __future__ import annotations
 

@@ -101,7 +101,8 @@ class GradientStep:
     model      built inside `strategy.scope()`; `model(x, training=...)` -> (B, ...) float32
     optimizer  a keras optimizer, made inside the same scope; with float16 a keras LossScaleOptimizer
     loss       one value per sample
-    jit        compile the step by XLA. For GPUs: on CPUs it compiled for minutes and ran slower (docs/results.md)
+    jit        compile the step by XLA. For GPUs: on CPUs it compiled for minutes and ran slower
+                    (docs/archive/2026-11.md)
     strategy   from `make_strategy`
     """
 
