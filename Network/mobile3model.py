@@ -92,10 +92,11 @@ class Config:
                          f"{self.image_size}, got {self.points}")
 
 
-#: SIS = Config() The same network, small enough for minutes on two cores: 64 pixels, 32x32 points, and a shape head
-#: that starts at the mean of the ordered grid, which transposed convolutions alone learn slowly
-#: (docs/archive/2026-11.md). Group normalisation: behind the ConvLSTMs the features vary little about a mean that moves
-#: with every update, and moving statistics that lag behind it spoilt the predictions
+THESIS = Config()
+#: The same network, small enough for minutes on two cores: 64 pixels, 32x32 points, and a shape head that starts at the
+#: mean of the ordered grid, which transposed convolutions alone learn slowly (docs/archive/2026-11.md). Group
+#: normalisation: behind the ConvLSTMs the features vary little about a mean that moves with every update, and moving
+#: statistics that lag behind it spoilt the predictions
 QUICK = Config(image_size=64, points=1024, batch_norm="group", lstm_filters=(16, 24, 48), lstm_strides=(2, 2, 2),
                block_filters=(16, 48, 64), block_expansion=(1, 4, 4), link_filters=(64,),
                decoder_filters=(64, 64, 48, 32, 16, 8), shape_head=64)
