@@ -43,13 +43,13 @@ def draw_video(arguments: argparse.Namespace) -> None:
     from Evaluation.figures.overlay import Overlay, OverlayConfig
     from Network.commands.results import refuse_overwriting
     from Network.training.loading import DEFAULT_MODEL
-    from Network.video.film import MAX_FRAMES, film
+    from Network.video.process import MAX_FRAMES, process_video
     from Network.video.track import MAX_FACES
     refuse_overwriting(Path(arguments.output), arguments.inputs)
     network = from_run(arguments.model or DEFAULT_MODEL, arguments.checkpoint).follower()
-    report = film(arguments.inputs[0], network, arguments.output, arguments.film, begun=STARTED,
-                  draw=Overlay(network.triangles, OverlayConfig(labels=arguments.labels)),
-                  faces=MAX_FACES if arguments.faces == "all" else 1, most=arguments.frames or MAX_FRAMES)
+    report = process_video(arguments.inputs[0], network, arguments.output, arguments.video, begun=STARTED,
+                           draw=Overlay(network.triangles, OverlayConfig(labels=arguments.labels)),
+                           faces=MAX_FACES if arguments.faces == "all" else 1, limit=arguments.frames or MAX_FRAMES)
     print(report)
     print_files(report.files)
 

@@ -26,7 +26,7 @@ def train(arguments: argparse.Namespace) -> str:
     from Datagenerator.source import data_config, open_source
     from Dataset.face_model.model import use_face_model
     from Evaluation.figures.plots import plot_losses
-    from Evaluation.views.epoch_images import EpochImages, batch_pictures
+    from Evaluation.views.epoch_images import EpochImages, sample_images
     from Network.config.flags import from_dict
     from Network.training import step as gradient
     from Network.training.checkpoints import RunFolder, model_from_config, predicting_model
@@ -61,7 +61,7 @@ def train(arguments: argparse.Namespace) -> str:
         run.predicting = predicting_model(config)
         board, batch = gradient.summary_writer(run.path), next(iter(make_pipeline(source.validation, 0, 0)))
         predicts = network.predicting_part(model)
-        images = EpochImages(run.path, lambda: batch_pictures(batch, predicts(batch[0], training=False)))
+        images = EpochImages(run.path, lambda: sample_images(batch, predicts(batch[0], training=False)))
         history = Trainer(
             step, run, from_dict(TrainConfig, config["train"]), steps_per_epoch=len(source.training),
             training=lambda epoch, start: make_pipeline(

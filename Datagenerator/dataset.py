@@ -80,9 +80,9 @@ class SubjectSequence(keras.utils.Sequence):
         self.subjects = [subject for subject in subjects if len(subject.images) >= config.images]
         self.skipped = tuple(subject.name for subject in subjects if len(subject.images) < config.images)
         if not self.subjects:
-            most = max(len(subject.images) for subject in subjects)
+            limit = max(len(subject.images) for subject in subjects)
             raise ValueError(f"{where}: a sample takes {config.images} images of one subject, the most that any of "
-                             f"{len(subjects)} subjects has is {most}")
+                             f"{len(subjects)} subjects has is {limit}")
         if self.skipped:
             log.warning("%s: %d of %d subjects have fewer than %d images and are left out: %s", where,
                         len(self.skipped), len(subjects), config.images, ", ".join(self.skipped))
@@ -109,7 +109,7 @@ class SubjectSequence(keras.utils.Sequence):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self.batch(self.epoch, index)
 
-    def mean_truth(self) -> np.ndarray:
+    def mean_target(self) -> np.ndarray:
         """The mean of the subjects' ground targets (N, 3) float32: a face where their order is one, else a heap."""
         return self._targets.mean(axis=0)
 

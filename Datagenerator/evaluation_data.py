@@ -47,7 +47,7 @@ def depths_of(folder: str | Path, size: int, images: int, scaling: str = "unit")
     ValueError for more images than there are, and for a folder that is neither.
     """
     if (Path(folder) / INFO).is_file():
-        shards = _with_pictures(folder, images)
+        shards = _with_images(folder, images)
         sequence: Any = MapSequence(shards, np.arange(len(shards)),
                                     DepthConfig(image_size=size, batch_size=_BATCH, jitter=False, scaling=scaling),
                                     training=False)
@@ -71,23 +71,23 @@ def volumes_of(folder: str | Path, size: int, layers: int, images: int) -> Solid
     """Batches (images (B, S, S, 3), (volumes (B, S, S, D), faces (B, 16384, 3), landmarks (B, 68, 3))) of everybody's
     first `images` images in a folder of shards; the face that an image shows, hidden parts too, and its landmarks,
     in voxel coordinates. ValueError for what is none, and for more images than there are."""
-    shards, model = _with_pictures(folder, images), load_face_model()
+    shards, model = _with_images(folder, images), load_face_model()
     config = VolumeConfig(image_size=size, layers=layers)
     sequence = VolumeSequence(shards, np.arange(len(shards)), config, training=False)
 
     def batches() -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
-        for picture in range(images):
+        for image in range(images):
             for first in range(0, len(shards), _BATCH):
                 subjects = np.arange(first, min(first + _BATCH, len(shards)))
-                x, y = sequence.of(subjects, np.full(len(subjects), picture))
-                heads = [sequence.head(subject, picture) for subject in subjects]
+                x, y = sequence.of(subjects, np.full(len(subjects), image))
+                heads = [sequence.head(subject, image) for subject in subjects]
                 faces = [frame.voxels(points.encode(head, model=model).reshape(-1, 3)) for head, frame in heads]
                 landmarks = [frame.voxels(model.landmarks(head)) for head, frame in heads]
                 yield x, (y["volume"], np.stack(faces), np.stack(landmarks))
     return batches
 
 
-def _with_pictures(folder: str | Path, images: int) -> Shards:
+def _with_images(folder: str | Path, images: int) -> Shards:
     """Shards with at least `images` images of each subject. ValueError for others."""
     shards = open_shards(folder)
     if not 1 <= images <= shards.images:

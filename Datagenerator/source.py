@@ -146,7 +146,7 @@ def open_source(folder: str | Path, split: str,
     validation = SubjectSequence(groups["validation"], dataclasses.replace(data, seed=data.seed + 1,
                                                                            as_published=False))
     names = {use: [subject.name for subject in group] for use, group in groups.items()}
-    return Source(training, validation, training.mean_truth(),
+    return Source(training, validation, training.mean_target(),
                   {"order": dataset_info(folder).order, "subjects": names}, {})
 
 
@@ -201,26 +201,26 @@ def subject_set(folder: str | Path, size: int, points: int) -> SubjectSet:
     constant = targets.make_template(np.zeros_like(identity[:1]))
 
     def images(subject: int) -> np.ndarray:
-        pictures = shards.gather("images", [subject])[0]
-        if pictures.shape[1] == size:
-            return pictures
-        return np.stack([cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in pictures])
+        images = shards.gather("images", [subject])[0]
+        if images.shape[1] == size:
+            return images
+        return np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in images])
 
-    def in_photo(subject: int, picture: int) -> tuple[np.ndarray, np.ndarray]:
-        expression, visible = (shards.gather(name, [subject], [picture])[0] for name in ("expression", "visible"))
+    def in_photo(subject: int, image: int) -> tuple[np.ndarray, np.ndarray]:
+        expression, visible = (shards.gather(name, [subject], [image])[0] for name in ("expression", "visible"))
         face = encode(model.shape(identity[subject], expression), side, model).reshape(-1, 3)
         if {"uv", "visible_mask"} <= set(shards.names):
-            uv, seen = (shards.gather(name, [subject], [picture])[0] for name in ("uv", "visible_mask"))
+            uv, seen = (shards.gather(name, [subject], [image])[0] for name in ("uv", "visible_mask"))
             return face.astype(np.float32), shown_points(uv, seen, side)
         coarse = visible.reshape(GRID, GRID).astype(np.float32)     # a point is shown where most about it is
         seen = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR).ravel() > 0.5
         return face.astype(np.float32), seen
 
-    def turned(subject: int, picture: int) -> np.ndarray:
-        return rotation_from_euler(*shards.gather("pose", [subject], [picture])[0][:3].astype(float))
+    def turned(subject: int, image: int) -> np.ndarray:
+        return rotation_from_euler(*shards.gather("pose", [subject], [image])[0][:3].astype(float))
 
-    def landmarks(subject: int, picture: int) -> tuple[np.ndarray, np.ndarray]:
-        keypoints, visible = (shards.gather(name, [subject], [picture])[0] for name in ("landmarks", "visible"))
+    def landmarks(subject: int, image: int) -> tuple[np.ndarray, np.ndarray]:
+        keypoints, visible = (shards.gather(name, [subject], [image])[0] for name in ("landmarks", "visible"))
         # a landmark is shown where most about it is; the two of the jaw that the grid leaves out go with its rim
         shown = grid_landmarks(np.repeat(visible[:, None], 3, 1).astype(np.float32), model)[:, 0] > 0.5
         return keypoints / shards.size, shown

@@ -1,7 +1,7 @@
-"""Pictures that say what they show: bright and dark fields, so that a target can be held against the pixels it names.
+"""Images that say what they show: bright and dark fields, so that a target can be held against the pixels it names.
 
 A field is bright or dark by a code that has no left-right symmetry, and is far larger than what blur, noise and JPEG
-spoil: brightness survives all augmentation, a target that did not move with its picture does not.
+spoil: brightness survives all augmentation, a target that did not move with its image does not.
 """
 import numpy as np
 
@@ -15,7 +15,7 @@ INNER = np.outer(*[np.isin(_STEP % FIELDS, (1, 2))] * 2).ravel()
 
 
 def grid_code(mirrored: bool = False) -> np.ndarray:
-    """(256,) bool: whether each point of the 16x16 grid lies on a bright field; mirrored: of a mirrored picture, in
+    """(256,) bool: whether each point of the 16x16 grid lies on a bright field; mirrored: of a mirrored image, in
     which point (r, c) is what (r, 15 - c) was."""
     code = np.kron(CODE, np.ones((SIDE // FIELDS,) * 2, bool))
     return (code[:, ::-1] if mirrored else code).ravel()
@@ -31,7 +31,7 @@ def field_of(across: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def painted(across: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Where each pixel (S, S) lies in the coded square, beyond [0, 1] off it -> (S, S, 3) uint8 grey picture."""
+    """Where each pixel (S, S) lies in the coded square, beyond [0, 1] off it -> (S, S, 3) uint8 grey image."""
     bright, _ = field_of(across, down)
     inside = (across > 0) & (across < 1) & (down > 0) & (down < 1)
     return np.repeat(np.where(inside, np.where(bright, BRIGHT, DARK), BETWEEN)[..., None], 3, -1).astype(np.uint8)
@@ -50,7 +50,7 @@ def pixels(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     return image[row, column]
 
 
-class Pictures:
+class ImageSource:
     """A stand-in for shards: `arrays` of (people, ...) or (people, images, ...), by name."""
 
     path, names = "made", ("uv", "mask", "visible_mask", "depth")

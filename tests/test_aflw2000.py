@@ -119,13 +119,13 @@ def test_the_detector_is_asked_or_told(made):
     turned = grid_landmarks(grid) @ rotation_from_euler(30, 5, 0).T
     seen = np.column_stack([0.5 + 0.4 * turned[:, 0], 0.5 - 0.4 * turned[:, 1]])
     crop = Crop(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8), (20, 30, 200, 200), "p", "frontal")
-    found = Face(grid.astype(np.float32), crop, landmarks=seen).picture_landmarks
+    found = Face(grid.astype(np.float32), crop, landmarks=seen).image_landmarks
     np.testing.assert_allclose(found[:, :2], seen * 200 + [20, 30])
     np.testing.assert_allclose(found[:, 2], 80 * turned[:, 2], atol=0.05)
     for broken in (Face(grid.astype(np.float32), crop, landmarks=seen * np.nan),
                    Face(grid.astype(np.float32) * np.nan, crop, landmarks=seen)):
-        assert broken.picture_landmarks.shape == (68, 3) and np.isnan(broken.picture_landmarks).all()
-    assert Face(grid.astype(np.float32), crop).picture_landmarks is None
+        assert broken.image_landmarks.shape == (68, 3) and np.isnan(broken.image_landmarks).all()
+    assert Face(grid.astype(np.float32), crop).image_landmarks is None
 
 
 def test_the_network_in_the_box_finds_them(made):

@@ -99,7 +99,7 @@ def test_visible_is_false_exactly_under_the_layer(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["blob", "hand", "bar"])
 def test_covered_points_are_those_whose_pixels_changed(kind):
-    """A slow look at the picture: where a point's pixel is as before it is visible, where it is far from it is not."""
+    """A slow look at the image: where a point's pixel is as before it is visible, where it is far from it is not."""
     hidden = 0
     for seed in range(40):
         before = sample(seed=seed)
@@ -109,7 +109,7 @@ def test_covered_points_are_those_whose_pixels_changed(kind):
         for (x, y), visible in zip(before.points, after.visible):
             change = np.abs(after.image[int(y), int(x)].astype(int) - 128).max()
             if change == 0:
-                hidden += not visible       # a fill that happens to be the picture's own grey
+                hidden += not visible       # a fill that happens to be the image's own grey
             elif visible:
                 assert change <= 66         # alpha of at most a half
         assert np.mean(after.visible) > 0.4

@@ -1,4 +1,4 @@
-"""Augmentation by numbers: grey of BGR, blur that grows with the picture, and pictures that are not square."""
+"""Augmentation by numbers: grey of BGR, blur that grows with the image, and images that are not square."""
 import cv2
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_motion_blur_is_as_long_in_any_size_of_picture(size, length):
 @pytest.mark.parametrize("shape", [WIDE, TALL])
 def test_jitter_of_pictures_that_are_not_square(shape):
     """A dot stays under its point, the middle stays in the middle, shifts are shares of each side, and a point is seen
-    as long as it is in the picture."""
+    as long as it is in the image."""
     height, width = shape
     y, x = np.mgrid[:height, :width] + 0.5
     place = np.array([[width * 0.6, height * 0.4]], np.float32)
@@ -128,7 +128,7 @@ def test_a_gain_below_nothing_is_black():
 
 
 def test_strips_beside_a_face_are_cut_within_the_picture():
-    """A strip as high as the picture beside a face in its left part: what is drawn out is of that strip, and from all
+    """A strip as high as the image beside a face in its left part: what is drawn out is of that strip, and from all
     of its height."""
     image = np.zeros((60, 60, 3), np.uint8)
     image[..., 1] = np.arange(60)[:, None]

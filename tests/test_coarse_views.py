@@ -6,7 +6,7 @@ import pytest
 from Dataset.fitting.shape_from_shading import front_of_face, refine
 from Dataset.io.images import read_image
 from Dataset.representations.coefficients import mean_face, project
-from Evaluation.views.iterations import CoarseViewWriter, iteration_picture
+from Evaluation.views.iterations import CoarseViewWriter, iteration_image
 
 PASSES = np.stack([mean_face(), mean_face(np.array([0.3, 0, 0, 0, 0, -0.1]))])
 PHOTO = np.random.default_rng(0).integers(60, 200, (300, 300, 3), np.uint8)
@@ -17,12 +17,12 @@ def test_the_passes_are_drawn_and_written_beside_the_face(tmp_path):
     with pytest.raises(ValueError, match="no view was drawn"):
         writer.write(tmp_path / "me.ply")
     drawn = writer.draw(PHOTO, PASSES)
-    np.testing.assert_array_equal(drawn, iteration_picture(PHOTO, PASSES))
+    np.testing.assert_array_equal(drawn, iteration_image(PHOTO, PASSES))
     path = writer.write(tmp_path / "me.ply")
     assert path == tmp_path / "me_iterations.png"
     np.testing.assert_array_equal(read_image(path), drawn)
     writer.reset()
-    assert writer.picture is None
+    assert writer.image is None
 
 
 def test_detail_is_drawn_of_the_last_pass():

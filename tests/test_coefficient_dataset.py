@@ -1,4 +1,4 @@
-"""Batches for the coarse network: what is drawn, that truth and pictures belong together, determinism, bad input."""
+"""Batches for the coarse network: what is drawn, that truth and images belong together, determinism, bad input."""
 import dataclasses
 
 import numpy as np
@@ -15,7 +15,7 @@ PLAIN = CoefficientConfig(batch_size=6, batches=3, validation_subjects=3, image_
 
 
 class Made:
-    """People whose pictures are their own PNCC, seen in weak perspective: pictures say the truth."""
+    """People whose images are their own PNCC, seen in weak perspective: images say the truth."""
 
     path, images, size = "made", 2, 48
 
@@ -49,8 +49,8 @@ def made() -> Made:
 
 
 def apart_where_shown(image: np.ndarray, target: np.ndarray, truth: np.ndarray) -> float:
-    """Mean difference between a crop of a picture of PNCC and the PNCC of its target, where the crop shows the picture:
-    beyond it the border is continued. target: `truth` of the whole picture in that crop."""
+    """Mean difference between a crop of an image of PNCC and the PNCC of its target, where the crop shows the image:
+    beyond it the border is continued. target: `truth` of the whole image in that crop."""
     side = np.exp(truth[287] - target[287])
     corner = truth[288:290] + 0.5 - side * (target[288:290] + 0.5)
     size = len(image)
@@ -70,7 +70,7 @@ def test_the_truth_is_that_of_the_picture(made):
             apart = np.abs(made.truth - truth)[..., c.SHAPE].max(-1)
             subject, picture = np.unravel_index(apart.argmin(), apart.shape)
             assert apart.min() < 5e-4 and subject in subjects
-            # the picture is PNCC: in the crop, too, it equals the PNCC drawn from the target
+            # the image is PNCC: in the crop, too, it equals the PNCC drawn from the target
             assert apart_where_shown(image, truth, made.truth[subject, picture]) < 0.03
 
 

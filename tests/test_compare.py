@@ -43,7 +43,7 @@ class Made(NamedTuple):
     points: int = SIDE * SIDE
     parameters: int = 1_500_000
     size: int = 3_000_000
-    together: str = "as it likes"
+    fusion: str = "as it likes"
     seed: int | None = 0
     side: int = 32
 
@@ -58,7 +58,7 @@ def subjects():
 
     def landmarks(subject, picture):
         return 0.5 + 0.4 * grid_landmarks(grids[subject], model)[:, :2], np.ones(68, bool)
-    # a picture is its person's number
+    # an image is its person's number
     return SubjectSet(lambda p: np.full((IMAGES, 4, 4, 3), p / 10, np.float32), IMAGES, np.stack(grids), mean, "0" * 64,
                       lambda p, k: (100 * grids[p], seen), landmarks)
 
@@ -227,7 +227,7 @@ def test_pictures_for_a_network_of_another_input():
 
 
 def test_landmarks_come_back_into_the_picture(tmp_path):
-    """A network that wants to see half as much as the pictures show."""
+    """A network that wants to see half as much as the images show."""
     from Network.commands.compared import System, resized
     from Network.inference.base import PhotoAnswer
 
@@ -244,7 +244,7 @@ def test_landmarks_come_back_into_the_picture(tmp_path):
     one, pictures = System("x", Half(), 0.5), np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
     _, marks, seen = one.read(pictures[0])
     np.testing.assert_allclose(marks, [[0.25, 0.25], [0.5, 0.5], [0.75, 0.75]])
-    assert seen and one.together == "its states" and one.side == 8 and (one.subject(pictures) == 1).all()
+    assert seen and one.fusion == "its states" and one.side == 8 and (one.subject(pictures) == 1).all()
     for image, picture in zip(one.predictor.seen, pictures[[0, 0, 1]]):
         np.testing.assert_array_equal(image, resized(picture, 8, 0.5))
         np.testing.assert_array_equal(image, picture[4:12, 4:12])

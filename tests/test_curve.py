@@ -17,7 +17,7 @@ def _noise(subject, image):
 
 
 def _images(subject):
-    """A "picture" is its person's and its own number."""
+    """A "image" is its person's and its own number."""
     return np.stack([np.full((2, 2, 3), 10 * subject + k, np.float32) for k in range(IMAGES)])
 
 
@@ -32,13 +32,13 @@ def _averaging(images):
 def test_a_memory_that_averages_is_the_mean_of_singles():
     targets = _targets()
     curve = error_curve(_averaging, _images, targets, targets.mean(0), orders=5, seed=3)
-    np.testing.assert_allclose(curve.memory, curve.singles, rtol=1e-9)
-    assert (np.diff(curve.memory.mean(0)) < 0).all()        # noise averages out
-    np.testing.assert_allclose(curve.memory[:, 3], curve.memory[:, 0] / 2, rtol=0.2)    # as 1 / sqrt(images)
+    np.testing.assert_allclose(curve.recurrent, curve.singles, rtol=1e-9)
+    assert (np.diff(curve.recurrent.mean(0)) < 0).all()        # noise averages out
+    np.testing.assert_allclose(curve.recurrent[:, 3], curve.recurrent[:, 0] / 2, rtol=0.2)    # as 1 / sqrt(images)
     # all orders end with the same four images: one number, whatever the seed
     again = error_curve(_averaging, _images, targets, targets.mean(0), orders=2, seed=9)
-    np.testing.assert_allclose(again.memory[:, 3], curve.memory[:, 3], rtol=1e-9)
-    assert not np.allclose(again.memory[:, 0], curve.memory[:, 0])
+    np.testing.assert_allclose(again.recurrent[:, 3], curve.recurrent[:, 3], rtol=1e-9)
+    assert not np.allclose(again.recurrent[:, 0], curve.recurrent[:, 0])
 
 
 def test_errors_by_hand():
@@ -47,7 +47,7 @@ def test_errors_by_hand():
     constant = targets[0]
     curve = error_curve(lambda images: np.broadcast_to(constant, (len(images), POINTS, 3)), _images, targets,
                         constant, orders=2)
-    np.testing.assert_allclose(curve.memory, np.repeat(curve.floor[:, None], IMAGES, 1), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(curve.recurrent, np.repeat(curve.floor[:, None], IMAGES, 1), rtol=1e-12, atol=1e-12)
     assert curve.floor[0] == pytest.approx(0, abs=1e-10) and curve.floor[1] > 1
     table = curve_table(curve, "t")
     assert table.columns == COLUMNS and len(table.rows) == IMAGES

@@ -23,7 +23,7 @@ def write_ply(path, points):
 
 
 def write_subjects(root, counts=COUNTS, size=SIZE, points=POINTS):
-    """Subject folders P00, P01, ...: pictures of blocks and noise; the ground truths are away from the origin."""
+    """Subject folders P00, P01, ...: images of blocks and noise; the ground truths are away from the origin."""
     rng = np.random.default_rng(0)
     for subject, count in enumerate(counts):
         folder = root / f"P{subject:02d}"
@@ -215,7 +215,7 @@ def test_unknown_people(folder):
 
 def test_broken_files_are_named(tmp_path):
     write_subjects(tmp_path, counts=(3,))
-    (tmp_path / "P00" / "001.jpg").write_bytes(b"not a picture")
+    (tmp_path / "P00" / "001.jpg").write_bytes(b"not an image")
     sequence = SubjectSequence(tmp_path, config(batch_size=1))
     with pytest.raises(ValueError, match=r"P00/001\.jpg: "):
         sequence[0]

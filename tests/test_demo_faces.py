@@ -35,7 +35,7 @@ SIZE = 128
 
 
 class Made:
-    """Two pictures of a person, files of them, and what true networks would say of them."""
+    """Two images of a person, files of them, and what true networks would say of them."""
 
     def __init__(self, folder):
         options = RenderOptions(subjects=1, images=2, size=SIZE, seed=31, yaw=20, pitch=8, roll=8, detect=0, clutter=0,
@@ -185,7 +185,7 @@ def test_how_the_head_is_turned_where_only_keypoints_are_known(made, tmp_path):
     assert found["scale"] is found["x"] is found["y"] is found["typicality"] is None and found["photo"] == "photo 1"
     write_result(tmp_path / "face.ply", face._replace(typicality=0.71049))
     assert json.loads((tmp_path / "face_pose.json").read_text())["typicality"] == 0.71
-    with pytest.raises(ValueError, match="would overwrite one of the pictures, face_pose.json"):
+    with pytest.raises(ValueError, match="would overwrite one of the images, face_pose.json"):
         refuse_overwriting(tmp_path / "face.ply", [tmp_path / "face_pose.json"])
 
 

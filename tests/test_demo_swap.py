@@ -1,4 +1,4 @@
-"""demo.py --view swap: two photos, photo by photo, two people in one photo; drawn into the whole picture."""
+"""demo.py --view swap: two photos, photo by photo, two people in one photo; drawn into the whole image."""
 import cv2
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def run(made, tmp_path, monkeypatch):
 
 
 def scene(made, *faces) -> np.ndarray:
-    """A grey picture with the made photos number `faces` in BOXES."""
+    """A grey image with the made photos number `faces` in BOXES."""
     picture = np.full((200, 320, 3), 90, np.uint8)
     for face, (x, y, w, h) in zip(faces, BOXES):
         picture[y:y + h, x:x + w] = made.images[face]
@@ -93,7 +93,7 @@ def test_one_face_is_not_enough(made, run, tmp_path):
 
 
 def test_a_face_at_the_photos_border(made, run, tmp_path):
-    """What hangs over is no part of the picture."""
+    """What hangs over is no part of the image."""
     whole = scene(made, 1)
     x, y, w, h = BOXES[0]
     cut = whole[y + 14:, x + 16:]

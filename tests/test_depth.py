@@ -198,5 +198,5 @@ def test_bad_input():
         decode_depth(np.zeros((4, 4, 3)))
     with pytest.raises(ValueError, match=r"a depth image is \(S, S\) uint8, received \(4, 4, 3\) uint8"):
         from_image(np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(ValueError, match="share, the depth range of an image's levels, is positive, received 0"):
+    with pytest.raises(ValueError, match="depth_range, of an image's levels, is positive, received 0"):
         from_image(np.zeros((4, 4), np.uint8), 0)

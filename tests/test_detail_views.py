@@ -1,8 +1,8 @@
-"""The picture of before and after."""
+"""The image of before and after."""
 import numpy as np
 
 from Dataset.fitting.shape_from_shading import Detail
-from Evaluation.views.detail import detail_picture
+from Evaluation.views.detail import detail_image
 
 
 def test_before_and_after_stand_side_by_side():
@@ -12,7 +12,7 @@ def test_before_and_after_stand_side_by_side():
     blank = np.where(mask, 1.0, np.nan)
     detail = Detail(mask, tilted, flat, blank, blank, blank, np.zeros(9))
     photo = np.full((16, 16, 3), 77, np.uint8)
-    row = detail_picture(photo, detail)
+    row = detail_image(photo, detail)
     assert row.shape == (276, 5 * 256, 3) and (row[148, 128] == 77).all()
     tiles = [row[20:, 256 * k:256 * (k + 1)] for k in range(5)]
     assert (tiles[1][0, 0] == 255).all() and (tiles[3][0, 0] == 0).all()
@@ -21,4 +21,4 @@ def test_before_and_after_stand_side_by_side():
     assert tiles[2][128, 128, 0] > tiles[1][128, 128, 0]
     np.testing.assert_array_equal(tiles[3][128, 128], [255, 128, 128])
     np.testing.assert_array_equal(tiles[4][128, 128], [230, 128, 51])
-    assert detail_picture(photo, detail, flat).shape == (276, 7 * 256, 3)
+    assert detail_image(photo, detail, flat).shape == (276, 7 * 256, 3)

@@ -195,7 +195,7 @@ def test_two_workers_train_as_one(subjects, tmp_path):
     (("demo.py", "{noface}", "--model", "{empty}"), "a model is a run folder, a .keras or an .h5 file"),
     (("demo.py", "{noface}", "--model", "{run}", "--box", "900,900,5,5"), "does not lie on the photo"),
     (("demo.py", "{noface}", "--model", "{run}", "-o", "x.stl"), "must end in .ply, .obj, .glb"),
-    (("demo.py", "{noface}", "--model", "{run}", "-o", "{tmp}/grey.ply"), "would overwrite one of the pictures"),
+    (("demo.py", "{noface}", "--model", "{run}", "-o", "{tmp}/grey.ply"), "would overwrite one of the images"),
     (("evaluate.py", "--data", "{subjects}", "--model", "nowhere", "--table", "2"), "nowhere: is no run folder"),
     (("demo.py",), "name a photo, a folder, a video or webcam")])
 def test_bad_input_is_one_clear_line_and_leaves_nothing(words, message, run, subjects, tmp_path):

@@ -125,7 +125,7 @@ def test_no_output_replaces_a_picture(shards, packed, tmp_path):
     for words in ([photos / "her_01.png", photos / "her_02.png", "--each", "-o", photos / "her.ply"],
                   [photos, "-o", photos / "her_02.obj"]):
         done = command(demo.main, *words, "--model", packed, "--box", "0,0,100,100")
-        assert done.returncode == 2 and "would overwrite one of the pictures" in done.stderr
+        assert done.returncode == 2 and "would overwrite one of the images" in done.stderr
         assert {path: path.read_bytes() for path in photos.iterdir()} == before
 
 

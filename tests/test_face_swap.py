@@ -143,7 +143,7 @@ def test_as_a_view(tmp_path):
                                   swap_face(one._replace(where=np.isfinite(FIRST[..., 0])),
                                             other._replace(where=np.isfinite(SECOND[..., 0]))))
     path = viewer.write(tmp_path / "a.ply")
-    assert path.name == "a_swap.png" and (cv2.imread(str(path)) == viewer.picture).all()
+    assert path.name == "a_swap.png" and (cv2.imread(str(path)) == viewer.image).all()
     viewer.reset()
     viewer.draw(one.photo, maps(FIRST))
-    assert viewer.picture is None
+    assert viewer.image is None

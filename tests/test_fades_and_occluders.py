@@ -1,5 +1,5 @@
-"""What training changes with time and borrows from other pictures: each generator hands on its progress and another
-picture, and each step uses them."""
+"""What training changes with time and borrows from other images: each generator hands on its progress and another
+image, and each step uses them."""
 import dataclasses
 
 import numpy as np
@@ -15,7 +15,7 @@ from Datagenerator.sequences.keypoints import ShardConfig, ShardSequence
 from Datagenerator.sequences.maps import DepthConfig, MapConfig, MapSequence
 from Datagenerator.sequences.volumes import VolumeConfig, VolumeSequence
 from Dataset.representations.coefficients import mean_face, project
-from tests.coded import Pictures
+from tests.coded import ImageSource
 
 S, SUBJECTS = 32, 6
 GREY = np.full((64, 64, 3), 128, np.uint8)
@@ -40,19 +40,20 @@ def test_noise_fades_to_nothing_through_all_steps(progress, sigma):
         assert image.astype(float).std() == pytest.approx(sigma, rel=0.05)
 
 
-def source() -> Pictures:
-    """Everybody's picture is one grey level of his own: 20, 40, ... 120."""
+def source() -> ImageSource:
+    """Everybody's image is one grey level of his own: 20, 40, ... 120."""
     images = np.zeros((SUBJECTS, 2, S, S, 3), np.uint8) + np.arange(20, 140, 20, dtype=np.uint8).reshape(-1, 1, 1, 1, 1)
-    images[:, :, 0, 0] = 255                # not quite flat: each picture is stretched by its range
+    images[:, :, 0, 0] = 255                # not quite flat: each image is stretched by its range
     both = (SUBJECTS, 2)
     places = project(mean_face(np.zeros(6, np.float32)), "keypoints", S).astype(np.float32)
-    return Pictures(images=images, identity=np.zeros((SUBJECTS, 200), np.float32),
-                    image_points=np.broadcast_to(places, (*both, 256, 2)).copy(), visible=np.ones((*both, 256), bool),
-                    expression=np.zeros((*both, 84), np.float32), pose=np.zeros((*both, 6), np.float32),
-                    camera=np.broadcast_to(np.array([90, 16, 16, 700], np.float32), (*both, 4)).copy(),
-                    landmarks=np.full((*both, 68, 2), 16, np.float32), mask=np.ones((*both, S, S), bool),
-                    visible_mask=np.ones((*both, S, S), bool), uv=np.zeros((*both, S, S, 2), np.float16),
-                    depth=np.full((*both, S, S), 700, np.float32))
+    return ImageSource(images=images, identity=np.zeros((SUBJECTS, 200), np.float32),
+                       image_points=np.broadcast_to(places, (*both, 256, 2)).copy(),
+                       visible=np.ones((*both, 256), bool),
+                       expression=np.zeros((*both, 84), np.float32), pose=np.zeros((*both, 6), np.float32),
+                       camera=np.broadcast_to(np.array([90, 16, 16, 700], np.float32), (*both, 4)).copy(),
+                       landmarks=np.full((*both, 68, 2), 16, np.float32), mask=np.ones((*both, S, S), bool),
+                       visible_mask=np.ones((*both, S, S), bool), uv=np.zeros((*both, S, S, 2), np.float16),
+                       depth=np.full((*both, S, S), 700, np.float32))
 
 
 def sequences() -> list[tuple]:
@@ -93,7 +94,7 @@ def test_generators_hand_on_progress_and_pictures_of_others(which, monkeypatch):
             levels.append(int(np.median(other)))
     own = [int(np.median(image)) for image, _, others in given for _ in (others if isinstance(others, tuple) else "1")]
     assert len(set(levels)) >= 4 and set(levels) <= set(range(20, 140, 20))         # of anybody
-    assert np.mean(np.array(levels) == own) < 0.5 or which == 3     # a volume's picture may have been made brighter
+    assert np.mean(np.array(levels) == own) < 0.5 or which == 3     # a volume's image may have been made brighter
 
 
 def test_blobs_are_filled_with_the_other_picture():
@@ -150,7 +151,7 @@ def test_half_seen_through_two_layers_is_seen_a_quarter(monkeypatch):
 
 
 def test_too_much_counts_all_layers_together(monkeypatch):
-    """Each of two bars hides 31 % of the picture; with at most 40 % the second is left out."""
+    """Each of two bars hides 31 % of the image; with at most 40 % the second is left out."""
     monkeypatch.setattr(occluders, "hand", lambda shape, rng: layer(np.s_[:20], np.s_[:]))
     monkeypatch.setattr(occluders, "bar", lambda shape, rng: layer(np.s_[40:60], np.s_[:]))
     config = dict(hand=1.0, bar=1.0, max_covered=0.4)

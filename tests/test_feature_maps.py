@@ -70,8 +70,8 @@ def test_a_collage_is_bounded():
         picture = collage(rng.normal(size=shape).astype(np.float32))
         assert max(picture.shape[:2]) <= MAX_SIDE, (shape, picture.shape)
     quiet = rng.normal(size=(8, 8, 30)) * (np.arange(30) % 3 == 1)
-    few = collage(quiet, most=10)                       # the ten that vary, in their order
-    np.testing.assert_array_equal(few[22:], collage(quiet[..., 1::3], most=10)[22:])
+    few = collage(quiet, limit=10)                       # the ten that vary, in their order
+    np.testing.assert_array_equal(few[22:], collage(quiet[..., 1::3], limit=10)[22:])
     odd = quiet.copy()
     odd[0, 0, 1], odd[:, :, 4] = np.inf, np.nan
     assert collage(odd).shape == collage(quiet).shape

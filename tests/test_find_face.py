@@ -1,4 +1,4 @@
-"""Whole pictures with the networks in the box: the detector errs, the network finds the face; two faces in one picture.
+"""Whole images with the networks in the box: the detector errs, the network finds the face; two faces in one image.
 """
 import logging
 
@@ -19,7 +19,7 @@ NETWORKS = tuple(bundled_models())
 
 @pytest.fixture(scope="module")
 def filmed():
-    """One head, small and off the middle of a picture of 400x300, and two heads side by side in one of 560x320, before
+    """One head, small and off the middle of an image of 400x300, and two heads side by side in one of 560x320, before
     clutter, with their truth."""
     alone = VideoOptions(kind="still", seed=7, width=400, height=300, head=0.55, clutter=0.7, yaw=60, subjects=1)
     two = VideoOptions(kind="still", seed=21, width=560, height=320, head=0.62, clutter=0.5, subjects=2)
@@ -37,7 +37,7 @@ def stream(request):
 
 def error(face: Face, truth: np.ndarray) -> float:
     """Mean distance of the landmarks, of sqrt(w h) of the true ones' box."""
-    found = face.picture_landmarks[:, :2]
+    found = face.image_landmarks[:, :2]
     return float(np.linalg.norm(found - truth, axis=1).mean() / np.sqrt(np.prod(np.ptp(truth, axis=0))))
 
 

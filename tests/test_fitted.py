@@ -46,7 +46,7 @@ def off(points: np.ndarray, identity: np.ndarray) -> float:
 
 
 def fake(outputs: np.ndarray, network: str = "uvnet") -> Loaded:
-    """A loaded network that says outputs[i] of a picture whose first pixel, of 255, is i; the rest is 0 and 255."""
+    """A loaded network that says outputs[i] of an image whose first pixel, of 255, is i; the rest is 0 and 255."""
     import tensorflow as tf
 
     table = tf.constant(outputs)

@@ -20,7 +20,7 @@ from tests.test_pix2pix import TINY, pictures
 
 
 def batches(count: int, size: int = 2, side: int = 32, seed: int = 0) -> list:
-    """(pictures, {"depth": ...}) of a ball before a wall, lit by its depth; the wall is -1."""
+    """(images, {"depth": ...}) of a ball before a wall, lit by its depth; the wall is -1."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side] / (side - 1)
     made = []
@@ -48,11 +48,11 @@ def sigmoid_cross_entropy(logits, label):
 def test_losses_by_hand():
     rng = np.random.default_rng(3)
     real, made = (rng.normal(0, 3, (4, 5, 5, 1)).astype(np.float32) for _ in range(2))
-    np.testing.assert_allclose(gan_losses.fooling(made), sigmoid_cross_entropy(made, 1), rtol=1e-5)
-    np.testing.assert_allclose(gan_losses.telling_apart(real, made),
+    np.testing.assert_allclose(gan_losses.generator_loss(made), sigmoid_cross_entropy(made, 1), rtol=1e-5)
+    np.testing.assert_allclose(gan_losses.discriminator_loss(real, made),
                                sigmoid_cross_entropy(real, 1) + sigmoid_cross_entropy(made, 0), rtol=1e-5)
-    np.testing.assert_allclose(gan_losses.fooling(np.zeros((1, 2, 2, 1))), [np.log(2)], rtol=1e-6)
-    np.testing.assert_allclose(gan_losses.fooling(np.full((1, 2, 2, 1), -1e4)), [1e4])        # from logits: no infinity
+    np.testing.assert_allclose(gan_losses.generator_loss(np.zeros((1, 2, 2, 1))), [np.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(gan_losses.generator_loss(np.full((1, 2, 2, 1), -1e4)), [1e4])    # no infinity
     truth, depth = (rng.uniform(-1, 1, (4, 6, 6, 1)).astype(np.float32) for _ in range(2))
     truth[:, :2] = -1
     truth[3] = -1                               # no face at all
@@ -113,8 +113,9 @@ def test_evaluate(change, names):
         np.testing.assert_array_equal(ours, same)
     assert all(value.shape == (3,) and value.dtype == np.float32 for value in found.values())
     outputs = step.model({"images": images, "depth": truth["depth"]}, training=False)
-    np.testing.assert_allclose(found["adversarial"], gan_losses.fooling(outputs["generated"]), rtol=1e-5)
-    np.testing.assert_allclose(found["discriminator"], gan_losses.telling_apart(outputs["real"], outputs["generated"]),
+    np.testing.assert_allclose(found["adversarial"], gan_losses.generator_loss(outputs["generated"]), rtol=1e-5)
+    np.testing.assert_allclose(found["discriminator"],
+                               gan_losses.discriminator_loss(outputs["real"], outputs["generated"]),
                                rtol=1e-5)
     np.testing.assert_allclose(found["l1"], np.abs(outputs["depth"] - truth["depth"]).mean((1, 2, 3)), rtol=1e-5)
     apart = gan_losses.distance(truth["depth"], outputs["depth"], *names)

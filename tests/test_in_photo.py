@@ -64,7 +64,7 @@ def test_depth_gives_points_and_no_landmarks(subject):
 
 def test_a_volume_gives_the_surface_that_the_camera_sees_and_landmarks():
     """All of it lies on the true face, and nothing of the cone behind it is there; the fit to it says where the
-    landmarks lie in the picture."""
+    landmarks lie in the image."""
     head = MODEL.shape(MODEL.sample_identity(np.random.default_rng(6)))
     closed = solid(head, MODEL)
     camera = look_at_face(64, 800.0, 4.2 * 64)

@@ -181,7 +181,7 @@ def test_a_profile_counts_less_than_a_frontal_photo():
 
 
 def fake(faces: np.ndarray) -> Loaded:
-    """A loaded network that says faces[i] of a picture whose first pixel, of 255, is i."""
+    """A loaded network that says faces[i] of an image whose first pixel, of 255, is i."""
     import tensorflow as tf
 
     table = tf.constant(faces)
@@ -286,7 +286,7 @@ def test_an_answer_that_is_not_finite_costs_its_photo_alone():
     np.testing.assert_allclose(points, neutral(np.zeros(200)), atol=1e-6)
     stream.reset()
     stream.add(crop(0))
-    pose = np.degrees(faces[0, c.POSE][:3])         # the crop is the picture
+    pose = np.degrees(faces[0, c.POSE][:3])         # the crop is the image
     np.testing.assert_allclose(stream.face.pose_numbers[:3], pose, atol=1e-3)
     np.testing.assert_allclose(stream.face.pose_numbers[4:], (faces[0, c.POSE][4:] + 0.5) * SIZE, atol=1e-3)
     with pytest.raises(NoFace, match="photo 1: the network must give finite"):

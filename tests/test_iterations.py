@@ -5,7 +5,7 @@ import pytest
 from Dataset.representations import coefficients as c
 from Evaluation.reports.iterations import errors_of, iteration_table
 from Evaluation.views.epoch_images import coefficient_tiles
-from Evaluation.views.iterations import iteration_picture
+from Evaluation.views.iterations import iteration_image
 
 
 def face(seed: int) -> np.ndarray:
@@ -39,7 +39,7 @@ def test_errors_by_hand():
 
 
 def run(images: np.ndarray, poses: np.ndarray | None) -> np.ndarray:
-    """Two passes, each half of the way to the truth, which the pictures' first pixel names."""
+    """Two passes, each half of the way to the truth, which the images' first pixel names."""
     targets = np.stack([face(int(round(float(x)))) for x in images[:, 0, 0, 0]])
     faces = [np.stack([c.mean_face(None if poses is None else poses[i]) for i in range(len(images))])]
     for _ in range(2):
@@ -67,12 +67,12 @@ def test_no_picture_is_an_error():
 
 def test_the_picture_has_a_row_for_each_face():
     photo = np.full((50, 50, 3), 90, np.uint8)
-    picture = iteration_picture(photo, np.stack([c.mean_face(), face(1)]))
-    assert picture.shape == (440, 1000, 3) and picture.dtype == np.uint8
-    assert (picture[20:220, :200] == 90).all() and (picture[20, 800] == 90).all()       # the photo, and beside the face
-    middle = picture[20 + 100, 200 + 100]
+    image = iteration_image(photo, np.stack([c.mean_face(), face(1)]))
+    assert image.shape == (440, 1000, 3) and image.dtype == np.uint8
+    assert (image[20:220, :200] == 90).all() and (image[20, 800] == 90).all()       # the photo, and beside the face
+    middle = image[20 + 100, 200 + 100]
     assert middle[0] > middle[1] and middle[0] > middle[2]              # PNCC: the nose is foremost, z is blue
-    assert np.abs(picture[20:220, 200:].astype(int) - picture[240:440, 200:]).mean() > 1
+    assert np.abs(image[20:220, 200:].astype(int) - image[240:440, 200:]).mean() > 1
 
 
 def test_a_training_sample_is_drawn_with_its_estimate_truth_and_answer():

@@ -221,7 +221,7 @@ def test_top_level_is_the_users():
 
 
 def test_pictures_of_the_pages_are_tracked():
-    """An ignored picture is there for whoever made it, and for nobody else."""
+    """An ignored image is there for whoever made it, and for nobody else."""
     files = tracked()
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text()):

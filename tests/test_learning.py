@@ -33,7 +33,7 @@ def run(commands, subjects) -> Path:
 def errors(run: Path, subjects: Path, shuffled: bool = False) -> np.ndarray:
     """Mean squared error of each sample of people who neither trained nor chose the checkpoint.
 
-    `shuffled`: each with another person's pictures.
+    `shuffled`: each with another person's images.
     """
     loaded = load_model(run)
     sequence = SubjectSequence(subjects_of(subjects, "train-validation-test")["test"],
@@ -51,7 +51,7 @@ def errors(run: Path, subjects: Path, shuffled: bool = False) -> np.ndarray:
 def test_unseen_people_beat_the_mean_face_and_their_own_pictures_matter(run, subjects):
     split = subjects_of(subjects, "train-validation-test")
     data = DataConfig(images=2, image_size=64, points=1024)
-    mean = SubjectSequence(split["training"], data).mean_truth()
+    mean = SubjectSequence(split["training"], data).mean_target()
     targets = SubjectSequence(split["test"], data)._targets
     baseline = ((targets - mean) ** 2).mean()
     own, others = errors(run, subjects).mean(), errors(run, subjects, shuffled=True).mean()

@@ -47,7 +47,7 @@ def _same(a, b):
 
 
 def test_the_window_moves_as_fast_as_people_are_used_up():
-    config = LiveConfig(reuse=8, window=256)        # 64 pictures, T 1 to 8: 172 people in 8 batches
+    config = LiveConfig(reuse=8, window=256)        # 64 images, T 1 to 8: 172 people in 8 batches
     assert config.subjects(0, 0) == range(128, 384)
     assert config.subjects(0, 8).start == 128 + 172 // 8 and config.subjects(0, 64).start == 128 + 172
     assert config.subjects(2, 3) == config.subjects(0, 2 * config.batches + 3)
@@ -69,7 +69,7 @@ def test_each_new_person_stands_in_about_as_many_batches_as_asked():
 
 
 class _Moving(ShardSequence):
-    """The people of live batches, wherever their pictures are."""
+    """The people of live batches, wherever their images are."""
 
     def pool(self, epoch, index):
         return np.asarray(self.config.subjects(epoch, index))

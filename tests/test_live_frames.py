@@ -57,8 +57,8 @@ def test_a_camera_is_released_after_the_read_that_is_under_way(camera, monkeypat
 
 def test_a_camera_that_was_read_is_released_once(camera):
     camera.go.set()
-    with webcam(most=3) as live:
-        assert [moment.image.shape for moment in live] == [(4, 4, 3)] * 3
+    with webcam(limit=3) as live:
+        assert [frame.image.shape for frame in live] == [(4, 4, 3)] * 3
     assert camera.released == 1 and not camera.released_in_a_read
 
 

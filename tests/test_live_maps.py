@@ -19,7 +19,7 @@ from Dataset.synthesis.shards import make_shards, open_shards
 from tests import forkserver
 
 CONFIG = LiveMapConfig(batch_size=3, batches=4, validation_subjects=2, image_size=32, seed=6, reuse=2, window=5,
-                       images=2, detect=0.0, faces_in_picture=2, empty=0.3)
+                       images=2, detect=0.0, faces_in_image=2, empty=0.3)
 DEPTH = LiveDepthConfig(batch_size=2, batches=4, validation_subjects=2, image_size=32, seed=6, reuse=2, window=5,
                         images=2, detect=0.0, empty=0.5)
 
@@ -47,7 +47,7 @@ def same(a, b):
 
 
 class Moving(MapSequence):
-    """The slow twin: the people of live batches, drawn from the window itself, wherever their pictures are."""
+    """The slow twin: the people of live batches, drawn from the window itself, wherever their images are."""
 
     def draw(self, epoch, index):
         self.subjects = np.asarray(self.config.subjects(epoch, index))

@@ -1,4 +1,4 @@
-"""Datagenerator/augmentation/maps.py and occluders.crops: picture and maps move together, seeds decide all."""
+"""Datagenerator/augmentation/maps.py and occluders.crops: image and maps move together, seeds decide all."""
 import cv2
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ OFF = MapAugmentConfig.off()
 
 
 def sample(size: int = 64, seed: int = 0) -> MapSample:
-    """A disc of face whose colours are its uv, on a dark ground: what a pixel shows can be read off the picture."""
+    """A disc of face whose colours are its uv, on a dark ground: what a pixel shows can be read off the image."""
     y, x = np.mgrid[:size, :size] + 0.5
     mask = np.hypot(x - 0.55 * size, y - 0.45 * size) < 0.3 * size
     uv = np.stack([x, size - y], -1) / size
@@ -97,7 +97,7 @@ def test_more_channels_move_with_uv():
 
 
 def test_contrast_is_one_of_the_steps():
-    """As the outlook asks (4.5.1): about mid-grey, of the picture alone."""
+    """As the outlook asks (4.5.1): about mid-grey, of the image alone."""
     before = sample()
     after = augment_maps(before, np.random.default_rng(0), MapAugmentConfig.off(contrast=(0.5, 0.5)))
     np.testing.assert_allclose(after.image, 127.5 + 0.5 * (before.image.astype(float) - 127.5), atol=1)
@@ -149,7 +149,7 @@ def test_maps_move_with_their_pixels(change):
 
 
 def test_hidden_is_what_was_laid_over():
-    """Where the picture changed much the face counts as hidden; where it did not change it is seen."""
+    """Where the image changed much the face counts as hidden; where it did not change it is seen."""
     config, before = MapAugmentConfig.off(crops=1.0), sample()
     covered = 0
     for seed in range(12):
@@ -162,7 +162,7 @@ def test_hidden_is_what_was_laid_over():
         covered += (after.visible_mask < before.visible_mask).any()
     assert covered >= 10
     untouched = hide(before, np.random.default_rng(0), config, None)
-    np.testing.assert_array_equal(untouched.image, before.image)        # no other pictures, no crops
+    np.testing.assert_array_equal(untouched.image, before.image)        # no other images, no crops
 
 
 def test_too_much_is_left_out():

@@ -45,7 +45,7 @@ EXTRAS = ("depth", "landmarks", "pose")
 
 
 @pytest.mark.parametrize("config", [PLAIN, DEPTH, dataclasses.replace(
-    PLAIN, jitter=True, quarters=True, empty=0.3, faces_in_picture=3), dataclasses.replace(
+    PLAIN, jitter=True, quarters=True, empty=0.3, faces_in_image=3), dataclasses.replace(
     PLAIN, jitter=True, quarters=True, empty=0.3, extras=EXTRAS)])
 def test_shapes_ranges_and_what_belongs_together(folder, config):
     training, validation = sequences(folder, config)
@@ -68,7 +68,7 @@ def test_shapes_ranges_and_what_belongs_together(folder, config):
 
 
 def test_a_batch_depends_on_seed_epoch_and_index_alone(folder):
-    config = dataclasses.replace(PLAIN, faces_in_picture=2, jitter=True, empty=0.3)
+    config = dataclasses.replace(PLAIN, faces_in_image=2, jitter=True, empty=0.3)
     training = sequences(folder, config)[0]
     _same(training.batch(1, 2), sequences(folder, config)[0].batch(1, 2))
     with ThreadPoolExecutor(3) as pool:         # as the pipeline calls it
@@ -113,7 +113,7 @@ def test_held_out_pictures_are_as_they_were_rendered(folder):
 
 
 def test_exposure_reaches_the_network(folder):
-    """A darker picture is darker in the batch; min-max, which other networks take, cancels the exposure."""
+    """A darker image is darker in the batch; min-max, which other networks take, cancels the exposure."""
     shards = Repainted(open_shards(folder), lambda image, *_: image // 2)
     dark, plain = (MapSequence(one, np.arange(6), PLAIN, False).batch(0, 0)[0] for one in (shards, shards.shards))
     np.testing.assert_allclose(dark, plain / 2, atol=0.51 / 255)
@@ -124,7 +124,7 @@ def test_exposure_reaches_the_network(folder):
 
 
 class Repainted:
-    """Shards whose pictures are painted by `paint(image, shards, person, picture)`."""
+    """Shards whose images are painted by `paint(image, shards, person, image)`."""
 
     def __init__(self, shards, paint):
         self.shards, self.paint = shards, paint
@@ -151,7 +151,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("photos", [False, True])
 def test_picture_and_maps_agree_after_all_augmentation(folder, photos):
-    """The picture shows u and v: where the face is visible they rise with two of the channels as with the maps,
+    """The image shows u and v: where the face is visible they rise with two of the channels as with the maps,
     whatever moved, hid, lit or reordered them."""
     config = dataclasses.replace(PLAIN, batch_size=12, jitter=True, quarters=True, photos=photos, occlusion=0.5)
     sequence = MapSequence(Repainted(open_shards(folder), paint_uv), np.arange(6), config, True)
@@ -169,7 +169,7 @@ def test_picture_and_maps_agree_after_all_augmentation(folder, photos):
 
 
 def test_picture_and_depth_agree_when_mirrored(folder):
-    """The picture shows the depth; enlarged and cut, half of them mirrored, it is that of the target."""
+    """The image shows the depth; enlarged and cut, half of them mirrored, it is that of the target."""
     def paint(image, shards, subject, number):
         depth, seen, camera = (shards.gather(name, [subject], [number])[0]
                                for name in ("depth", "visible_mask", "camera"))
@@ -191,7 +191,7 @@ def test_picture_and_depth_agree_when_mirrored(folder):
 
 
 def test_noise_fades_to_nothing(folder):
-    """At the end of the fade the same pictures differ by nothing but what the other steps drew."""
+    """At the end of the fade the same images differ by nothing but what the other steps drew."""
     config = dataclasses.replace(PLAIN, fade_epochs=4, occlusion=0.0)
     steps = config.steps()
     assert steps.noise[1] > 0 and steps.noise_end == (0, 0) and dataclasses.replace(config, photos=True).steps(
@@ -214,7 +214,7 @@ def test_depth_is_the_visible_faces(folder):
 
 
 def test_smaller_pictures(folder):
-    """Pictures are averaged, maps keep one pixel of four, masks need all of them."""
+    """Images are averaged, maps keep one pixel of four, masks need all of them."""
     whole, small = (sequences(folder, dataclasses.replace(PLAIN, image_size=size))[1].batch(0, 0) for size in (32, 16))
     mask = whole[1]["mask"].reshape(4, 16, 2, 16, 2, 1).min((2, 4))
     np.testing.assert_array_equal(small[1]["mask"], mask)
@@ -229,7 +229,7 @@ def test_smaller_pictures(folder):
 
 
 def test_share_without_a_face(folder):
-    x, y = sequences(folder, dataclasses.replace(PLAIN, empty=1.0, faces_in_picture=2))[0].batch(0, 0)
+    x, y = sequences(folder, dataclasses.replace(PLAIN, empty=1.0, faces_in_image=2))[0].batch(0, 0)
     assert not any(value.any() for value in y.values()) and x.std() > 0.01
     x, y = sequences(folder, dataclasses.replace(DEPTH, empty=1.0))[0].batch(0, 0)
     assert (y["depth"] == -1).all()
@@ -285,7 +285,7 @@ def test_landmarks_and_pose_turn_with_the_picture(folder, config):
                                            shards.gather("expression", [subject], [image])[0]))
         rows = y["pose"][i].reshape(2, 3).astype(float)
         np.testing.assert_allclose(rows @ rows.T, np.eye(2), atol=1e-6)
-        seen = (head - head.mean(0)) @ (rows * [[1], [-1]]).T                   # rows of a picture run down
+        seen = (head - head.mean(0)) @ (rows * [[1], [-1]]).T                   # rows of an image run down
         found = y["landmarks"][i] - y["landmarks"][i].mean(0)
         scale = (seen * found).sum() / (seen ** 2).sum()
         assert scale > 0 and np.abs(scale * seen - found).mean() < 0.12 * found.std(), i
@@ -299,14 +299,14 @@ def test_landmarks_and_pose_turn_with_the_picture(folder, config):
 
 
 def test_depth_grows_with_the_face(folder, monkeypatch):
-    """A face enlarged by 1.2 is 1.2 times as deep, in sides of the picture."""
+    """A face enlarged by 1.2 is 1.2 times as deep, in sides of the image."""
     from Datagenerator.sequences import maps as map_dataset
     still = dataclasses.replace(PLAIN, augment=False, extras=("depth",))
     before = sequences(folder, still)[0].batch(0, 0)[1]["depth"][..., 0]
     monkeypatch.setattr(map_dataset, "_JITTER", {"scale": (1.2, 1.2)})
     after = sequences(folder, dataclasses.replace(still, jitter=True))[0].batch(0, 0)[1]["depth"][..., 0]
     for one, other in zip(before, after):
-        inner = one[3:-3, 3:-3][one[3:-3, 3:-3] > -1]       # what stays in the picture
+        inner = one[3:-3, 3:-3][one[3:-3, 3:-3] > -1]       # what stays in the image
         shown = other[other > -1]
         assert shown.max() == pytest.approx(1 - 1.2 * (1 - inner.max()), abs=0.03)
         assert np.median(shown) == pytest.approx(1 - 1.2 * (1 - np.median(inner)), abs=0.05)
@@ -368,11 +368,11 @@ def test_shards_without_the_buffers(tmp_path):
     ({"scaling": "z"}, "scaling must be one of unit, minmax, got 'z'"), ({"occlusion": 2}, "occlusion must be within"),
     ({"target": "normals"}, "target must be one of uv, depth, got 'normals'"),
     ({"batch_size": 0}, "batch_size must be within 1 to 4096, got 0"), ({"empty": 1.5}, "empty must be within 0 to 1"),
-    ({"faces_in_picture": 9}, "faces_in_picture must be within 1 to 4"), ({"seed": -1}, "seed must be at least 0"),
-    ({"target": "depth", "quarters": True}, "quarters and faces_in_picture are for target uv"),
+    ({"faces_in_image": 9}, "faces_in_image must be within 1 to 4"), ({"seed": -1}, "seed must be at least 0"),
+    ({"target": "depth", "quarters": True}, "quarters and faces_in_image are for target uv"),
     ({"extras": ("hat",)}, "extras must be some of depth, landmarks, pose, once each, for target uv, got hat for uv"),
     ({"extras": ("pose", "pose")}, "once each"), ({"target": "depth", "extras": ("pose",)}, "got pose for depth"),
-    ({"extras": ("depth",), "faces_in_picture": 2}, "extras depth .* faces_in_picture must be 1")])
+    ({"extras": ("depth",), "faces_in_image": 2}, "extras depth .* faces_in_image must be 1")])
 def test_bad_config(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(PLAIN, **change)

@@ -73,7 +73,7 @@ def test_landmarks_are_read_off_the_map():
     """Places of the atlas a map shows at known pixels; the prediction is shifted by a pixel and hides the left half."""
     uv, mask = disc(64)
     places = np.full((68, 2), np.nan)
-    places[:3] = [[0.5, 0.5], [0.3, 0.6], [0.99, 0.99]]         # the last is nowhere in the picture
+    places[:3] = [[0.5, 0.5], [0.3, 0.6], [0.99, 0.99]]         # the last is nowhere in the image
     landmarks = np.zeros((68, 2))
     landmarks[:3] = np.stack([places[:3, 0], 1 - places[:3, 1]], -1)
     perfect = np.dstack([uv, mask, mask])
@@ -88,7 +88,7 @@ def test_landmarks_are_read_off_the_map():
 
 
 def test_the_mean_map():
-    """Mean over the pictures that have a face at a pixel, the overall mean where none has one."""
+    """Mean over the images that have a face at a pixel, the overall mean where none has one."""
     outputs = np.zeros((3, 4, 4, 4))
     outputs[0, 1, 1], outputs[1, 1, 1], outputs[2, 2, 3] = (0.2, 0.4, 1, 0), (0.6, 0.8, 1, 1), (0.1, 0.9, 1, 1)
     found = mean_map([batch(outputs[:2]), batch(outputs[2:])])

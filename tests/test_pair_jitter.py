@@ -1,4 +1,4 @@
-"""A picture and its maps under pix2pix's jitter, against a pixel-by-pixel twin."""
+"""An image and its maps under pix2pix's jitter, against a pixel-by-pixel twin."""
 import numpy as np
 import pytest
 

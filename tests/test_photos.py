@@ -1,4 +1,4 @@
-"""This photo's face: what the picture shows is judged, with its expression; what it hides does not count."""
+"""This photo's face: what the image shows is judged, with its expression; what it hides does not count."""
 import hashlib
 
 import numpy as np
@@ -31,7 +31,7 @@ def rows(subjects, predict, landmarks=lambda image: None, **options):
 
 
 def with_photo(subjects: SubjectSet, face) -> tuple:
-    """A `predict` that knows which picture it is given, and answers face(p, k)."""
+    """A `predict` that knows which image it is given, and answers face(p, k)."""
     known = {hashlib.sha256(image.tobytes()).digest(): (p, k) for p in range(len(subjects.targets))
              for k, image in enumerate(subjects.images(p))}
     return lambda image: face(*known[hashlib.sha256(image.tobytes()).digest()])
@@ -74,7 +74,7 @@ def test_points_without_an_order(folder):
 
 @pytest.fixture(scope="module")
 def profiles(tmp_path_factory):
-    """Pictures with buffers; two of the four heads are turned by more than 35 degrees."""
+    """Images with buffers; two of the four heads are turned by more than 35 degrees."""
     out = tmp_path_factory.mktemp("profiles") / "faces"
     buffers = ("uv", "visible_mask", "depth")
     make_shards(out, RenderOptions(subjects=2, images=2, size=96, seed=2, detect=0, buffers=buffers))

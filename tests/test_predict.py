@@ -63,7 +63,7 @@ def test_pictures_without_a_face(caplog):
 
 
 def test_pictures_are_read_one_by_one():
-    """The second picture is not asked for before the first one's face is taken: a stream holds one at a time."""
+    """The second image is not asked for before the first one's face is taken: a stream holds one at a time."""
     asked = []
 
     def source():
@@ -143,4 +143,4 @@ def test_a_badly_cut_face_is_recrop_about_its_places():
     assert recrop(again, moved) is None                                      # lies well now
     assert recrop(crop_._replace(whole=None), corners) is None               # nothing to cut from
     assert recrop(crop_, corners - 2).box == (50 - 25, 50 - 25, 50, 50)     # by half its side at most
-    assert recrop(crop_._replace(box=(-60, 50, 100, 100)), corners - 2) is None      # no longer on the picture
+    assert recrop(crop_._replace(box=(-60, 50, 100, 100)), corners - 2) is None      # no longer on the image

@@ -304,7 +304,7 @@ def test_only_so_many_visits_and_connections(fake):
 
 def test_visits_expire_by_themselves():
     now = [0.0]
-    sessions = Sessions(most=2, idle=10, longest=25, clock=lambda: now[0])
+    sessions = Sessions(limit=2, idle=10, longest=25, clock=lambda: now[0])
     one, two = sessions.open(), sessions.open()
     assert sessions.open() is None and one != two
     assert sessions.keep(one, {"a": b"1"}) and sessions.file(one, "a") == b"1"

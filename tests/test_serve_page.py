@@ -63,7 +63,7 @@ def test_in_chromium_from_upload_to_download(tmp_path):
             before = sorted(home.rglob("*"))
             driver.get(url)
             wait(driver, "document.getElementById('network').value === 'compact'")
-            # the webcam (Chromium's test picture) shows no face: words
+            # the webcam (Chromium's test image) shows no face: words
             driver.find_element("id", "webcam").click()
             wait(driver, "document.getElementById('video').videoWidth > 0")
             driver.find_element("id", "snap").click()

@@ -211,7 +211,7 @@ def test_a_missing_shard_moves_nobody_to_the_other_side(tmp_path):
 
 
 def test_no_pose_knows_who_it_is(folder):
-    """Streams of random numbers: a person's and each of the pictures' are different ones (zeros pad seeds)."""
+    """Streams of random numbers: a person's and each of the images' are different ones (zeros pad seeds)."""
     shards = open_shards(folder)
     identity = shards.gather("identity", np.arange(8))
     for image in range(2):

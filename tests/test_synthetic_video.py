@@ -16,7 +16,7 @@ from Dataset.representations.points import SIZE
 from Dataset.representations.uvmap import grid_positions
 from Dataset.synthesis.renders import coarse_grid
 from Dataset.synthesis.scene import RenderContext, pose_vertices
-from Dataset.synthesis.video import SyntheticVideo, VideoOptions, main, make_video, truth_arrays
+from Dataset.synthesis.video import SyntheticVideo, VideoOptions, main, make_video, ground_truth_arrays
 
 SMALL = {"width": 160, "height": 120, "head": 0.7, "frames": 20, "rate": 10.0}
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,7 +98,7 @@ def test_moving_is_smooth_and_the_first_person_comes_back(context):
     options = VideoOptions(**{**SMALL, "frames": 60, "rate": 30.0}, subjects=2, leave=True, seed=5)
     video = SyntheticVideo(options, context)
     targets = [video.truth(n) for n in range(0, 60, 3)]
-    arrays = truth_arrays(targets)
+    arrays = ground_truth_arrays(targets)
     assert arrays["keypoints"].shape == (20, 2, 256, 2) and arrays["visible"].dtype == bool
     inside = arrays["inside"][:, 0]
     assert inside[0] == 1 and inside[-1] == 1 and (inside == 0).sum() >= 2
@@ -140,7 +140,7 @@ def test_a_video_file_and_its_truth(tmp_path, moving, monkeypatch):
         np.testing.assert_allclose(truth["landmarks"][2, 0], video.truth(2)[0].landmarks, atol=1e-3)
         assert truth["identity"].shape == (1, 200)
     assert sorted(p.name for p in out.parent.iterdir()) == ["v.mp4", "v.npz"]
-    assert len(list(read_video(out, most=2))) == 2
+    assert len(list(read_video(out, limit=2))) == 2
 
 
 def test_bad_options_end_in_one_line(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Each generator: after all augmentation picture and target still agree. Project the target, look at the pixel."""
+"""Each generator: after all augmentation image and target still agree. Project the target, look at the pixel."""
 import dataclasses
 
 import numpy as np
@@ -16,7 +16,7 @@ from Dataset.face_model.model import load_face_model
 from Dataset.representations import coefficients as c
 from Dataset.representations.volume import fill
 from Dataset.sources.depth_pairs import Pair
-from tests.coded import (BETWEEN, BRIGHT, CODE, DARK, FIELDS, INNER, Pictures, field_of, grid_code, painted, pixels,
+from tests.coded import (BETWEEN, BRIGHT, CODE, DARK, FIELDS, INNER, ImageSource, field_of, grid_code, painted, pixels,
                          told_apart)
 
 S = 128
@@ -31,24 +31,24 @@ def repeated(array: np.ndarray, subjects: int = 5, images: int = 2) -> np.ndarra
     return np.broadcast_to(array, (subjects, images, *array.shape)).copy()
 
 
-def grid_pictures(reach: float = 0.0) -> Pictures:
-    """People whose 16x16 grid lies over the picture, and beyond its right side by `reach` px."""
+def grid_pictures(reach: float = 0.0) -> ImageSource:
+    """People whose 16x16 grid lies over the image, and beyond its right side by `reach` px."""
     low, high = np.array([LOW, LOW]), np.array([HIGH + reach, HIGH])
     points = low + LATTICE * (high - low)
     margin = (high - low) / 30          # the coded square ends half a grid step beyond the outermost points
     across, down = ((v - l + m) / (h - l + 2 * m) for v, l, h, m in zip((X, Y), low, high, margin))
-    return Pictures(images=repeated(painted(across, down)), image_points=repeated(points.astype(np.float32)),
-                    visible=repeated(np.ones(256, bool)), identity=np.zeros((5, 200), np.float32))
+    return ImageSource(images=repeated(painted(across, down)), image_points=repeated(points.astype(np.float32)),
+                       visible=repeated(np.ones(256, bool)), identity=np.zeros((5, 200), np.float32))
 
 
-def grid_sequence(source: Pictures, training: bool = True, kind: type = ShardSequence, **changes) -> ShardSequence:
+def grid_sequence(source: ImageSource, training: bool = True, kind: type = ShardSequence, **changes) -> ShardSequence:
     config = ShardConfig(max_images=2, batch_images=8, validation_subjects=1, points=256, **changes)
     return kind(source, source.subjects, config, lambda identity: np.stack([FACE] * len(identity)), training)
 
 
 @pytest.mark.parametrize("size", [128, 64])
 def test_keypoints_lie_on_their_pixels(size):
-    """Mirrored or not: the face says which, its keypoints are in the order of the face, its picture shows them."""
+    """Mirrored or not: the face says which, its keypoints are in the order of the face, its image shows them."""
     source, shares, which = grid_pictures(), [], []
     shown = np.arange(256) % 16 > 1             # the subject's right rim is hidden
     source.arrays["visible"][:] = shown
@@ -71,7 +71,7 @@ def test_keypoints_lie_on_their_pixels(size):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_keypoints_off_the_picture_are_not_seen(training):
-    """The right fifth of the grid lies off the picture, though the source calls it visible."""
+    """The right fifth of the grid lies off the image, though the source calls it visible."""
     sequence = grid_sequence(grid_pictures(reach=30.0), training, augment=False)
     for index in range(2):
         _, y = sequence.batch(0, index)
@@ -80,10 +80,10 @@ def test_keypoints_off_the_picture_are_not_seen(training):
         np.testing.assert_array_equal(y["seen"] > 0, ~outside)
 
 
-FACE_BOX = (12.0, 8.0, 104.0, 112.0)            # x, y, width, height px of the coded face in the maps' pictures
+FACE_BOX = (12.0, 8.0, 104.0, 112.0)            # x, y, width, height px of the coded face in the maps' images
 
 
-def map_pictures() -> Pictures:
+def map_images() -> ImageSource:
     """A flat coded face whose uv is its own square, with landmarks, a depth of two levels and a pose."""
     x, y, width, height = FACE_BOX
     across, down = (X - x) / width, (Y - y) / height
@@ -92,11 +92,11 @@ def map_pictures() -> Pictures:
     uv = np.where(mask[..., None], np.stack([across, 1 - down], -1), np.nan).astype(np.float16)
     depth = np.where(mask, np.where(bright, 700.0, 730.0), np.nan).astype(np.float32)
     marks = np.random.default_rng(7).uniform((0.05, 0.05), (0.95, 0.95), (68, 2)) * (width, height) + (x, y)
-    return Pictures(images=repeated(painted(across, down)), uv=repeated(uv), mask=repeated(mask),
-                    visible_mask=repeated(mask), depth=repeated(depth), landmarks=repeated(marks.astype(np.float32)),
-                    pose=repeated(np.zeros(6, np.float32)),
-                    camera=repeated(np.array([700.0, S / 2, S / 2, 700], np.float32)),
-                    identity=np.zeros((5, 200), np.float32))
+    return ImageSource(images=repeated(painted(across, down)), uv=repeated(uv), mask=repeated(mask),
+                       visible_mask=repeated(mask), depth=repeated(depth), landmarks=repeated(marks.astype(np.float32)),
+                       pose=repeated(np.zeros(6, np.float32)),
+                       camera=repeated(np.array([700.0, S / 2, S / 2, 700], np.float32)),
+                       identity=np.zeros((5, 200), np.float32))
 
 
 UV = MapConfig(batch_size=6, validation_subjects=1, image_size=64, empty=0.0)
@@ -105,9 +105,9 @@ UV = MapConfig(batch_size=6, validation_subjects=1, image_size=64, empty=0.0)
 @pytest.mark.parametrize("config", [
     UV, dataclasses.replace(UV, jitter=True, quarters=True), dataclasses.replace(UV, image_size=128, jitter=True),
     dataclasses.replace(UV, jitter=True, quarters=True, extras=("depth", "landmarks", "pose")),
-    dataclasses.replace(UV, image_size=128, augment=False, faces_in_picture=2)], ids=range(5))
+    dataclasses.replace(UV, image_size=128, augment=False, faces_in_image=2)], ids=range(5))
 def test_the_uv_map_names_what_its_pixels_show(config):
-    source, shares, turned = map_pictures(), [], []
+    source, shares, turned = map_images(), [], []
     sequence, size = MapSequence(source, source.subjects, config, True), config.image_size
     x0, y0, width, height = FACE_BOX
     for index in range(3):
@@ -116,7 +116,7 @@ def test_the_uv_map_names_what_its_pixels_show(config):
             uv, seen = y["uv"][i], (y["mask"][i, ..., 0] > 0) & (y["visible_mask"][i, ..., 0] > 0.9)
             bright, deep = field_of(uv[..., 0], 1 - uv[..., 1])
             used = seen & deep
-            if used.sum() < 100:            # a crop of another picture may hide nearly all
+            if used.sum() < 100:            # a crop of another image may hide nearly all
                 continue
             shares.append(told_apart(image[used], bright[used]))
             turned.append(np.ptp(uv[..., 0][seen].reshape(-1)) > 0 and abs(np.corrcoef(
@@ -130,11 +130,11 @@ def test_the_uv_map_names_what_its_pixels_show(config):
                 assert there.sum() > 10 and np.abs(named - true).max() < 2.5 / (size * width / S), i
                 known = seen & (y["depth"][i, ..., 0] > -1)
                 assert told_apart(y["depth"][i, ..., 0][known & deep], bright[known & deep]) == 1
-                rows = y["pose"][i].reshape(2, 3)       # it looks straight ahead: columns turn with the picture
+                rows = y["pose"][i].reshape(2, 3)       # it looks straight ahead: columns turn with the image
                 column = np.polyfit(np.nonzero(seen)[1] * rows[0, 0] - np.nonzero(seen)[0] * rows[1, 0],
                                     uv[..., 0][seen], 1)[0]
                 assert column > 0
-    assert len(shares) > 12 and np.mean(shares) > (0.9 if config.faces_in_picture > 1 else 0.97), sorted(shares)[:9]
+    assert len(shares) > 12 and np.mean(shares) > (0.9 if config.faces_in_image > 1 else 0.97), sorted(shares)[:9]
     assert np.any(turned) == config.quarters
 
 
@@ -147,9 +147,9 @@ def bright_side(near: np.ndarray) -> str:
 @pytest.mark.parametrize("jitter, augment", [(True, False), (True, True), (False, True), (False, False)])
 def test_depth_lies_under_its_pixels_and_has_the_size_of_the_picture(jitter, augment, monkeypatch):
     """Near fields are bright. 30 mm behind the nearest place, seen at 700 mm: 30 f / 700 px deep in f px of focal
-    length, which grows as the picture is enlarged."""
-    monkeypatch.setattr(occluders, "crops", lambda *_: None)        # they change the picture, not its depth
-    source, size, sides, shares = map_pictures(), 64, set(), []
+    length, which grows as the image is enlarged."""
+    monkeypatch.setattr(occluders, "crops", lambda *_: None)        # they change the image, not its depth
+    source, size, sides, shares = map_images(), 64, set(), []
     depth_there = source.arrays["depth"]
     depth_there[np.isnan(depth_there)] = 760        # a wall behind the face, which is none of it
     config = DepthConfig(batch_size=6, validation_subjects=1, image_size=size, jitter=jitter, augment=augment)
@@ -189,7 +189,7 @@ def test_pairs_stay_pairs_and_grow_deeper_as_they_are_enlarged(monkeypatch):
 VOLUME = VolumeConfig(batch_size=3, validation_subjects=1, image_size=64, layers=64, empty=0.0)
 
 
-class Solids(Pictures):
+class Solids(ImageSource):
     """A turned head: its silhouette grey, the right eye's six landmarks white, the left's black, nothing else."""
 
     def __init__(self) -> None:
@@ -221,7 +221,7 @@ class Solids(Pictures):
 @pytest.mark.parametrize("mirror, photos, size", [(0.0, False, 64), (1.0, False, 64), (1.0, True, 64),
                                                   (1.0, False, 48)])
 def test_the_volume_fills_the_silhouette_and_landmarks_know_left_from_right(mirror, photos, size, monkeypatch):
-    """Landmarks 36 to 41 are the subject's right eye: in a mirrored picture, what was the left one, which is black."""
+    """Landmarks 36 to 41 are the subject's right eye: in a mirrored image, what was the left one, which is black."""
     monkeypatch.setattr(occluders, "crops", lambda *_: None)        # they may hide both eyes
     source = Solids()
     config = dataclasses.replace(VOLUME, mirror=mirror, photos=photos, rotation=25.0, image_size=size, layers=size)
@@ -246,15 +246,15 @@ def test_the_volume_fills_the_silhouette_and_landmarks_know_left_from_right(mirr
 
 
 def test_coefficients_project_onto_their_pixels():
-    """The decoded pose of the target puts the 16x16 grid where the augmented picture shows it."""
+    """The decoded pose of the target puts the 16x16 grid where the augmented image shows it."""
     truth = c.mean_face(np.array([0.1, 0.05, 0.1, -0.1, 0.01, 0.0], np.float32))
     points = c.project(truth, "keypoints", S)
     near = cKDTree(points).query(np.stack([X, Y], -1).reshape(-1, 2))
     code = np.where(grid_code(), BRIGHT, DARK)[near[1]]
     image = np.where(near[0] < 6, code, BETWEEN).astype(np.uint8).reshape(S, S, 1).repeat(3, -1)
-    source = Pictures(images=repeated(image), image_points=repeated(points.astype(np.float32)),
-                      visible=repeated(np.ones(256, bool)), identity=np.zeros((5, 200), np.float32),
-                      expression=repeated(np.zeros(84, np.float32)))
+    source = ImageSource(images=repeated(image), image_points=repeated(points.astype(np.float32)),
+                         visible=repeated(np.ones(256, bool)), identity=np.zeros((5, 200), np.float32),
+                         expression=repeated(np.zeros(84, np.float32)))
     config = CoefficientConfig(batch_size=6, validation_subjects=1, image_size=64)
     sequence, shares = CoefficientSequence(source, source.subjects, config, True), []
     for index in range(2):

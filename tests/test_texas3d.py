@@ -62,7 +62,7 @@ def test_pictures_are_shrunk_and_the_truth_lies_on_the_face(square, made, tmp_pa
     if square == "squeezed":
         out = tmp_path / "out"
         assert main([str(source), str(out), *FLAGS, "--square", "squeezed"]) == 0
-        assert not {"side", "share"} & set(dataset_info(out).settings)
+        assert not {"side", "depth_range"} & set(dataset_info(out).settings)
     portrait = read_image(source / "Made_003_0000_Portrait.png")
     levels = read_depth_image(source / "Made_003_0000_Range.png")
     if square == "padded":          # 100 x 150 px: 25 columns on either side
@@ -148,7 +148,7 @@ def test_refusals_are_listed(made, tmp_path, capsys, caplog):
     for ending in ("Portrait", "Range"):
         shutil.copy(source / f"Made_006_0000_{ending}.png", source / f"Made_6_0000_{ending}.png")
         write_image(source / f"Made_007_0000_{ending}.png", np.full((75, 50), 9, np.uint8))
-    (source / "Made_008_0000_Portrait.png").write_bytes(b"no picture")
+    (source / "Made_008_0000_Portrait.png").write_bytes(b"no image")
     (source / "Made_008_0000_Range.png").write_bytes(b"")
     (source / "sheet.png").write_bytes(b"x")
     (source / "readme.txt").write_text("of no concern")
@@ -257,8 +257,8 @@ def test_sequence(made):
     x, y = validation.batch(0, 0)
     image, levels = read_pair(validation.pairs[1])
     np.testing.assert_array_equal(x[1], scaled(image, "unit"))
-    share = 255 * LEVEL / 240                                           # 100 x 150 pixels of 1.6 mm, made square
-    wanted = np.where(levels > 0, 1 - share * (2 - levels / 127.5), -1)
+    depth_range = 255 * LEVEL / 240                                           # 100 x 150 pixels of 1.6 mm, made square
+    wanted = np.where(levels > 0, 1 - depth_range * (2 - levels / 127.5), -1)
     np.testing.assert_allclose(y["depth"][1, ..., 0], wanted, atol=1e-6)
     assert x.shape[1:] == training.shapes[0][1:] and y["depth"].shape[1:] == training.shapes[1]["depth"][1:]
     assert x.dtype == y["depth"].dtype == np.float32 and len(training) == -(-len(training.pairs) // 4)

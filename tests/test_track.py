@@ -7,7 +7,7 @@ from Dataset.synthesis.video import SyntheticVideo, VideoOptions
 from Network.video import track as module
 from Network.video.track import (EXTENT, TrackConfig, Tracker, box_around, cascade_faces, overlaps, square,
                                  to_frame)
-from tests.films import to_crop
+from tests.video_stubs import to_crop
 
 IMAGE = np.zeros((200, 300, 3), np.uint8)
 LATTICE = np.stack(np.meshgrid(np.linspace(0, 1, 16), np.linspace(0, 1, 16)), -1).reshape(-1, 2)
@@ -67,7 +67,7 @@ def test_boxes_are_averaged_as_in_the_paper():
 @pytest.mark.parametrize("places, confidence, reason", [
     (face(60, 40), 0.1, "the network sees no face"), (face(60, 40), np.nan, "the network sees no face"),
     (np.full((256, 2), np.nan), 0.9, "its places are not finite"), (face(60, 40, 10), 0.9, "its size is no face's"),
-    (face(110, 40), 0.9, "jumped"), (face(30, 10, 130), 0.9, "jumped"), (face(-50, 40), 0.9, "left the picture")])
+    (face(110, 40), 0.9, "jumped"), (face(30, 10, 130), 0.9, "jumped"), (face(-50, 40), 0.9, "left the image")])
 def test_what_loses_a_face(places, confidence, reason):
     tracker = Tracker(TrackConfig(detect_every=100), Detector())
     start = face(-20, 40) if reason.startswith("left") else face(60, 40)
@@ -237,4 +237,5 @@ def test_geometry_of_boxes():
 def test_constants_are_those_of_single_photos():
     from Dataset.detection import candidates
     from Network.inference import photos  # Keras, which the module itself does not need
-    assert (photos.EXTENT, candidates.QUICK_LOOK, candidates.SURE) == (EXTENT, module.QUICK_SIDE, module.RELIABLE)
+    assert photos.EXTENT == EXTENT
+    assert (candidates.QUICK_SIZE, candidates.RELIABLE_STAGES) == (module.QUICK_SIDE, module.RELIABLE)

@@ -163,7 +163,7 @@ def test_how_the_last_kernels_begin(initializer):
 @pytest.mark.parametrize("config", [dataclasses.replace(TINY, first_features=8), UNET,
                                     dataclasses.replace(OUTLOOK, auxiliary_features=32)])
 def test_learns(config):
-    """A picture of its own coordinates: the error of u and v falls to a fraction; where the disc lies is learned."""
+    """An image of its own coordinates: the error of u and v falls to a fraction; where the disc lies is learned."""
     keras.utils.set_random_seed(4)
     truth = sample(np.random.default_rng(4), 16, 8)
     centre = truth["uv"].sum((1, 2)) / truth["mask"].sum((1, 2))

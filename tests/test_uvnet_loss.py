@@ -69,7 +69,7 @@ def test_loss_by_hand():
 
 
 def test_landmarks_and_pose_by_hand():
-    """Pinned: ten times 136 differences of 0.25, twenty times 6 of 0.5; nothing of a picture without a face."""
+    """Pinned: ten times 136 differences of 0.25, twenty times 6 of 0.5; nothing of an image without a face."""
     truth = sample(np.random.default_rng(0), 8)
     truth |= {"landmarks": np.full((2, 68, 2), 0.5, np.float32), "pose": np.zeros((2, 6), np.float32)}
     truth["mask"][1] = 0

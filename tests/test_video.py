@@ -1,5 +1,5 @@
-"""Network/video/video.py, film.py, Dataset/io/live_frames.py: networks that know the truth, videos read back, a camera
-that is made of a list."""
+"""Network/video/video.py, process.py, Dataset/io/live_frames.py: networks that know the truth, videos read back, a
+camera that is made of a list."""
 import signal
 import subprocess
 import sys
@@ -13,12 +13,12 @@ import pytest
 
 from Dataset.geometry.smoothing import SmoothingConfig
 from Dataset.io.live_frames import Live, paced
-from Dataset.io.video_files import Moment, read_video, write_video
+from Dataset.io.video_files import VideoFrame, read_video, write_video
 from Dataset.synthesis.video import SyntheticVideo, VideoOptions
-from Network.video.film import Rows, film
+from Network.video.process import Rows, process_video
 from Network.video.track import TrackConfig
 from Network.video.video import Cut, FaceVideo, VideoConfig, cut_box
-from tests.films import Clock, Oracle, blank, detector
+from tests.video_stubs import Clock, Oracle, blank, detector
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"width": 160, "height": 120, "head": 0.5}
@@ -37,7 +37,7 @@ def talking(context):
 def results(video, network, config=VideoConfig(smoothing="none"), faces=1):
     clock, calls = Clock(blank(video)), []
     runner = FaceVideo(network, config, faces, detector(video, lambda: clock.frame, calls))
-    return [runner(moment) for moment in clock], calls
+    return [runner(frame) for frame in clock], calls
 
 
 def test_an_oracle_is_followed_to_its_places_and_keeps_its_state(talking):
@@ -92,13 +92,13 @@ def test_two_people_and_one_who_leaves_and_comes_back(context):
 def test_the_cut_is_the_square_of_the_frame():
     image = np.zeros((40, 60, 3), np.uint8)
     image[10:20, 30:40] = 200
-    cut = cut_box(Moment(3, 0.1, image), np.array([29.6, 10.2, 10.3]), 10)
+    cut = cut_box(VideoFrame(3, 0.1, image), np.array([29.6, 10.2, 10.3]), 10)
     np.testing.assert_array_equal(cut.box, (30, 10, 10))
     assert (cut.image == 200).all() and (cut.frame, cut.time) == (3, 0.1)
-    assert cut_box(Moment(0, 0, image), np.array([50.0, 5, 5]), 10).image.shape == (10, 10, 3)     # wider than high
-    assert cut_box(Moment(0, 0, image), np.array([5.0, 50, 5]), 10) is None
-    assert cut_box(Moment(0, 0, image), np.array([60.0, 0, 5]), 10) is None
-    assert cut_box(Moment(0, 0, image), np.array([0.0, 0, 1000]), 10) is None
+    assert cut_box(VideoFrame(0, 0, image), np.array([50.0, 5, 5]), 10).image.shape == (10, 10, 3)     # wider than high
+    assert cut_box(VideoFrame(0, 0, image), np.array([5.0, 50, 5]), 10) is None
+    assert cut_box(VideoFrame(0, 0, image), np.array([60.0, 0, 5]), 10) is None
+    assert cut_box(VideoFrame(0, 0, image), np.array([0.0, 0, 1000]), 10) is None
 
 
 def test_a_face_that_the_network_denies_is_none(talking):
@@ -117,10 +117,10 @@ def mark(frame, faces):
     return out
 
 
-def test_a_film_and_its_numbers(tmp_path, talking):
+def test_a_video_and_its_numbers(tmp_path, talking):
     clock, network = Clock(blank(talking)), Oracle(talking)
-    report = film(clock, network, tmp_path / "new" / "out.mp4", VideoConfig("none"), draw=mark, most=12,
-                  detect=detector(talking, lambda: clock.frame))
+    report = process_video(clock, network, tmp_path / "new" / "out.mp4", VideoConfig("none"), draw=mark, limit=12,
+                           detect=detector(talking, lambda: clock.frame))
     assert (report.frames, report.with_face, report.faces, report.dropped) == (12, 12, 1, 0)
     assert [p.name for p in report.files] == ["out.mp4", "out.npz"]
     assert sorted((tmp_path / "new").iterdir()) == list(report.files)
@@ -149,29 +149,30 @@ def test_from_file_to_file_with_the_real_detector(tmp_path, context):
         for n in range(6):
             write(video.frame(n).image)
     with pytest.raises(ValueError, match="in.avi: is the video that is read"):
-        film(tmp_path / "in.avi", Oracle(video), tmp_path / "in.avi", draw=mark)
-    report = film(tmp_path / "in.avi", Oracle(video), tmp_path / "out.avi", VideoConfig("none"), draw=mark)
+        process_video(tmp_path / "in.avi", Oracle(video), tmp_path / "in.avi", draw=mark)
+    report = process_video(tmp_path / "in.avi", Oracle(video), tmp_path / "out.avi", VideoConfig("none"), draw=mark)
     assert report.with_face == 6 and report.detections == 1
     assert report.ms["detect"] > 0 and report.ms["write"] > 0
 
 
 def test_without_a_face_nothing_is_written(tmp_path, talking):
     with pytest.raises(ValueError, match="video: no face in any of its 40 frames"):
-        film(blank(talking), Oracle(talking), tmp_path / "out.mp4", draw=mark, detect=lambda *_: [])
+        process_video(blank(talking), Oracle(talking), tmp_path / "out.mp4", draw=mark, detect=lambda *_: [])
     with pytest.raises(ValueError, match="out.gif: a video must end in .mp4, .avi"):
-        film(blank(talking), Oracle(talking), tmp_path / "out.gif", draw=mark)
+        process_video(blank(talking), Oracle(talking), tmp_path / "out.gif", draw=mark)
     with pytest.raises(ValueError, match="gone.mp4: no such file"):
-        film(tmp_path / "gone.mp4", Oracle(talking), tmp_path / "out.mp4", draw=mark)
+        process_video(tmp_path / "gone.mp4", Oracle(talking), tmp_path / "out.mp4", draw=mark)
     assert not list(tmp_path.iterdir())
 
 
-def test_what_drawing_raises_ends_the_film(tmp_path, talking):
+def test_what_drawing_raises_ends_the_video(tmp_path, talking):
     clock = Clock(blank(talking))
 
     def broken(frame, faces):
         raise OSError("no paint")
     with pytest.raises(OSError, match="no paint"):
-        film(clock, Oracle(talking), tmp_path / "out.mp4", draw=broken, detect=detector(talking, lambda: clock.frame))
+        process_video(clock, Oracle(talking), tmp_path / "out.mp4", draw=broken,
+                      detect=detector(talking, lambda: clock.frame))
     assert not list(tmp_path.iterdir())
 
 
@@ -215,22 +216,23 @@ def test_a_slow_network_drops_frames_of_a_camera_but_none_of_a_file(tmp_path, co
             time.sleep(0.03)
             return super().__call__(cut._replace(frame=0), state)
     for source, dropped in ((blank(video), False), (paced(blank(video)), True)):
-        report = film(source, Slow(video), tmp_path / "out.mp4", VideoConfig("none"), draw=mark,
-                      detect=detector(video, lambda: 0))
+        report = process_video(source, Slow(video), tmp_path / "out.mp4", VideoConfig("none"), draw=mark,
+                               detect=detector(video, lambda: 0))
         assert (report.dropped > 0) == dropped and report.frames + report.dropped == 30
 
 
-def test_a_killed_film_leaves_no_half_file(tmp_path):
-    code = ("import sys, numpy as np\nfrom Network.video.film import film\nfrom Network.video.video import FaceAnswer\n"
-            "from Dataset.io.video_files import Moment\nfrom types import SimpleNamespace\n"
+def test_a_killed_video_leaves_no_half_file(tmp_path):
+    code = ("import sys, numpy as np\nfrom Network.video.process import process_video\n"
+            "from Network.video.video import FaceAnswer\n"
+            "from Dataset.io.video_files import VideoFrame\nfrom types import SimpleNamespace\n"
             "class Same:\n    size, margin, triangles, rendering = 8, 1.0, None, 0.0\n"
             "    def __call__(self, cut, state):\n"
             "        steps = np.linspace(0.1, 0.9, 16)\n"
             "        return FaceAnswer(np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2), 0.9)\n"
-            "def moments():\n"
+            "def frames():\n"
             "    for n in range(100000):\n        n == 30 and print('going', flush=True)\n"
-            "        yield Moment(n, n / 30, np.zeros((120, 160, 3), np.uint8))\n"
-            "film(moments(), Same(), sys.argv[1], draw=lambda f, _: f, detect=lambda *_: [(40, 30, 60, 60)])\n")
+            "        yield VideoFrame(n, n / 30, np.zeros((120, 160, 3), np.uint8))\n"
+            "process_video(frames(), Same(), sys.argv[1], draw=lambda f, _: f, detect=lambda *_: [(40, 30, 60, 60)])\n")
     child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out.mp4")], cwd=ROOT, stdout=subprocess.PIPE)
     assert child.stdout.readline() == b"going\n"
     time.sleep(0.1)
@@ -249,4 +251,4 @@ def test_bad_settings():
         VideoConfig(first_passes=0)
     with pytest.raises(ValueError, match=r"frame 7: must be \(H, W, 3\) uint8, got \(4, 4\) uint8"):
         network = SimpleNamespace(size=8, margin=1.0, triangles=None, rendering=0.0)
-        FaceVideo(network)(Moment(7, 0.0, np.zeros((4, 4), np.uint8)))
+        FaceVideo(network)(VideoFrame(7, 0.0, np.zeros((4, 4), np.uint8)))

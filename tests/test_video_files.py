@@ -16,7 +16,7 @@ def test_all_frames_are_there(tmp_path, ending):
     with write_video(tmp_path / f"x{ending}", 48, 32) as write:
         for frame in FRAMES:
             write(frame)
-    found = [moment.image.mean() for moment in read_video(tmp_path / f"x{ending}")]
+    found = [frame.image.mean() for frame in read_video(tmp_path / f"x{ending}")]
     np.testing.assert_allclose(found, [20 * n for n in range(9)], atol=6)
 
 

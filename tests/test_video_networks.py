@@ -10,7 +10,7 @@ from Network.inference import coarse, uvnet
 from Network.inference.iterate import WHOLE, Iterated
 from Network.inference.rendered import face_triangles
 from Network.video.video import FaceVideo, VideoConfig
-from tests.films import Clock, blank, detector
+from tests.video_stubs import Clock, blank, detector
 
 RAW = VideoConfig(smoothing="none", detect_every=1000)
 
@@ -24,7 +24,7 @@ def followed(video, network, frames=12):
     clock = Clock(blank(video)[:frames])
     runner = FaceVideo(network, RAW, 1, detector(video, lambda: clock.frame))
     network.clock = clock
-    return [runner(moment) for moment in clock]
+    return [runner(frame) for frame in clock]
 
 
 class Maps(uvnet.Follower):
@@ -97,7 +97,7 @@ def test_a_perfect_iteration_gives_the_faces_place_in_every_frame(video):
     assert found[7][0].pose[3] == pytest.approx(video.camera.focal / 700, rel=0.15)
 
 
-def test_one_answer_that_is_not_finite_is_no_face_and_ends_no_film(video):
+def test_one_answer_that_is_not_finite_is_no_face_and_ends_no_video(video):
     truth, = video.truth(0, hidden=False)
 
     def predict(inputs):
@@ -112,9 +112,9 @@ def test_one_answer_that_is_not_finite_is_no_face_and_ends_no_film(video):
             self.box = cut.box
             return super().__call__(cut, state)
     network = Torn(Uncropped(predict, 64, iterations=3), minmax, 1.3)
-    still = [moment._replace(number=0, time=n / 30) for n, moment in enumerate(blank(video))]
+    still = [frame._replace(number=0, time=n / 30) for n, frame in enumerate(blank(video))]
     runner = FaceVideo(network, RAW, 1, detector(video, lambda: 0))
-    found = [bool(runner(moment)) for moment in still[:6]]
+    found = [bool(runner(frame)) for frame in still[:6]]
     assert found.count(False) == 1 and found[0] and found[-1]       # lost in one frame, found again in the next
     assert runner.times.seconds["render"] > 0 and runner.times.seconds["network"] > 0       # told apart
     network._follow.iterated.predict = lambda inputs: np.zeros((1, 7))

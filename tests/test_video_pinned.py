@@ -174,7 +174,7 @@ def test_unsure_faces_are_lost_and_forgotten_in_time():
 
 
 def test_keypoints_off_a_wide_frame_are_not_visible():
-    """While the first person leaves: every visible place lies in the picture; `inside` is their share. In a wide frame
+    """While the first person leaves: every visible place lies in the image; `inside` is their share. In a wide frame
     a face at its far end is inside."""
     options = VideoOptions(width=240, height=120, head=0.7, frames=200, rate=100.0, leave=True, noise=0.0, seed=3)
     video, shares = SyntheticVideo(options, render_context()), {}

@@ -1,4 +1,4 @@
-"""Evaluation/web/viewer.py and epoch_images.py: a run as one page; its pictures bounded, its words never code."""
+"""Evaluation/web/viewer.py and epoch_images.py: a run as one page; its images bounded, its words never code."""
 import base64
 import hashlib
 import html
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from Evaluation.views.epoch_images import TILE, EpochImages, batch_pictures, epoch_pictures, save_epoch_images
+from Evaluation.views.epoch_images import TILE, EpochImages, sample_images, point_images, save_epoch_images
 from Evaluation.web import viewer
 from Evaluation.web.viewer import main, page, read_run, summary, write_page
 from tests.browser import browser, console, wait
@@ -93,21 +93,21 @@ def test_epoch_pictures_show_input_truth_and_prediction():
     truth = face(900)
     images = np.stack([[flat(0, (40, 40)), flat(200, (40, 40))]] * 2)
     flatter = truth * (1.0, 1.0, 0.3)
-    rows = epoch_pictures(images, np.stack([truth, flatter]), np.stack([truth, truth]), ["same", "flat"])
+    rows = point_images(images, np.stack([truth, flatter]), np.stack([truth, truth]), ["same", "flat"])
     assert rows["same"].shape == (TILE + 20, 5 * TILE, 3) and rows["same"].dtype == np.uint8
     for name, equal in (("same", True), ("flat", False)):
         tiles = np.split(rows[name][20:], 5, axis=1)
         assert (tiles[0] == 200).all()                      # the last photo
         assert (tiles[3] == tiles[4]).all() == equal        # truth and prediction from three-quarter
         assert (tiles[1] != tiles[3]).any()                 # two sides
-    tuned = epoch_pictures(images[:1].astype(np.float32) / 255, truth[None], truth[None], ["same"])
+    tuned = point_images(images[:1].astype(np.float32) / 255, truth[None], truth[None], ["same"])
     np.testing.assert_array_equal(tuned["same"], rows["same"])
 
 
 def test_pictures_of_a_batch_of_points():
     truth = face(400)
     images, targets = np.zeros((3, 2, 8, 8, 3), np.float32), np.stack([truth] * 3)
-    plain = batch_pictures((images, targets), targets, count=2)
+    plain = sample_images((images, targets), targets, count=2)
     assert list(plain) == ["sample 1", "sample 2"]
 
 
@@ -116,7 +116,7 @@ def test_pictures_of_maps_take_the_channels_in_the_truths_order():
     uv[:, :, :4] = np.nan
     targets = {"uv": uv, "mask": np.ones((1, 8, 8, 1)), "eroded": np.ones((1, 8, 8, 1))}
     output = np.zeros((1, 8, 8, 3)) + (0.2, 0.6, 2.0)
-    row, = batch_pictures((np.full((1, 8, 8, 3), 0.5), targets), output).values()
+    row, = sample_images((np.full((1, 8, 8, 3), 0.5), targets), output).values()
     middles = [tile[TILE // 2, TILE * 3 // 4].tolist() for tile in np.split(row[20:], row.shape[1] // TILE, axis=1)]
     # input; u, v as red, green: truth, prediction; mask: the same (cut off at 1); no channel is left for eroded
     assert middles == [[128] * 3, [0, 102, 255], [0, 153, 51], [255] * 3, [255] * 3]
@@ -126,12 +126,12 @@ def test_pictures_of_maps_take_the_channels_in_the_truths_order():
     six[:, :, :4, 2] = 0
     more = {"uv": uv, "mask": targets["mask"], "visible_mask": targets["mask"], "landmarks": np.zeros((1, 68, 2)),
             "eroded": targets["mask"]}
-    wide, = batch_pictures((np.zeros((1, 8, 8, 3)), more), six).values()
+    wide, = sample_images((np.zeros((1, 8, 8, 3)), more), six).values()
     assert wide.shape[1] == 8 * TILE                                        # input, three pairs, the doubt
     doubt = wide[20 + TILE // 2, 7 * TILE:]
     assert doubt[TILE * 3 // 4].tolist() == [51] * 3 and doubt[TILE // 4].tolist() == [0] * 3
-    depth, = batch_pictures((np.zeros((1, 8, 8, 3)), {"depth": np.full((1, 8, 8, 1), -1.0)}),
-                            np.zeros((1, 8, 8, 1))).values()
+    depth, = sample_images((np.zeros((1, 8, 8, 3)), {"depth": np.full((1, 8, 8, 1), -1.0)}),
+                           np.zeros((1, 8, 8, 1))).values()
     assert depth[100, TILE + 50].tolist() == [0] * 3 and depth[100, 2 * TILE + 50].tolist() == [128] * 3
 
 
@@ -227,11 +227,11 @@ def test_in_chromium_the_slider_moves_and_the_picture_changes(run, tmp_path):
     main([str(run)])
     with browser(tmp_path) as driver:
         driver.get((run / "index.html").as_uri())
-        wait(driver, "document.getElementById('picture').naturalWidth === 32")
+        wait(driver, "document.getElementById('image').naturalWidth === 32")
 
         def shown() -> bytes:
             wait(driver, "document.getElementById('picture').complete")
-            source = driver.execute_script("return document.getElementById('picture').src")
+            source = driver.execute_script("return document.getElementById('image').src")
             return base64.b64decode(source.split(",")[1])
 
         def picture(epoch: int, name: str) -> bytes:
@@ -241,7 +241,7 @@ def test_in_chromium_the_slider_moves_and_the_picture_changes(run, tmp_path):
             wait(driver, "document.getElementById('caption').textContent === arguments[0]", text)
         caption("anna after epoch 3")
         assert shown() == picture(3, "anna")
-        # while a slider moves nothing is loaded; when it rests the picture comes
+        # while a slider moves nothing is loaded; when it rests the image comes
         now = driver.execute_script(
             "const e = document.getElementById('epoch'); e.value = 0; e.dispatchEvent(new Event('input'));"
             "return ['epoch-label', 'caption'].map(id => document.getElementById(id).textContent)")
@@ -250,7 +250,7 @@ def test_in_chromium_the_slider_moves_and_the_picture_changes(run, tmp_path):
         assert shown() == picture(1, "anna")
         driver.find_element("id", "epoch").send_keys("\ue014")              # right arrow on the slider itself
         caption("anna after epoch 2")
-        driver.find_element("id", "pictures").send_keys("\ue015")           # down, with the pictures in focus
+        driver.find_element("id", "pictures").send_keys("\ue015")           # down, with the images in focus
         caption("bert after epoch 2")
         assert shown() == picture(2, "bert")
         driver.find_element("tag name", "body").send_keys("\ue014")         # right, anywhere
@@ -289,7 +289,7 @@ def test_a_network_that_ends_at_places_is_drawn_too():
     rng = np.random.default_rng(0)
     images, targets = rng.random((2, 3, 32, 32, 3), np.float32), {"keypoints": np.full((2, 3, 4, 2), 0.5)}
     output = {"keypoints": np.array([[0.25, 0.75]] * 4, np.float32) * np.ones((2, 3, 4, 2), np.float32)}
-    rows = batch_pictures((images, targets), output)
+    rows = sample_images((images, targets), output)
     assert sorted(rows) == ["sample 1", "sample 2"] and rows["sample 1"].dtype == np.uint8
     side = rows["sample 1"].shape[1] // 3
     top = len(rows["sample 1"]) - side

@@ -1,4 +1,4 @@
-"""Shards -> pictures and volumes: who is in them, and that both move together (the slow way: move the camera)."""
+"""Shards -> images and volumes: who is in them, and that both move together (the slow way: move the camera)."""
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
@@ -149,7 +149,7 @@ def test_motions_stay_in_the_papers_range():
     np.testing.assert_allclose([abs(np.linalg.det(m.matrix)) for m in motions], np.square(factors))
     centre = np.array([m.matrix @ [96, 96] + m.shift - 96 for m in motions])
     assert 14.5 < np.abs(centre).max() <= 15
-    for mirrored in (False, True):          # where the x axis of the picture (of the mirrored one) goes
+    for mirrored in (False, True):          # where the x axis of the image (of the mirrored one) goes
         angle = np.degrees([np.arctan2(*(m.matrix @ [-1 if mirrored else 1, 0])[::-1]) for m in motions
                             if m.mirrored == mirrored])
         assert -45 <= angle.min() < -43.5 and 43.5 < angle.max() <= 45 and abs(angle.mean()) < 4

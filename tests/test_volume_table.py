@@ -71,7 +71,7 @@ def test_by_hand():
 
 
 def test_landmarks_of_networks_that_say_them(folder, monkeypatch):
-    monkeypatch.setattr("Evaluation.reports.volume.volume_nme", lambda *clouds: 0.0)      # most of a picture's time
+    monkeypatch.setattr("Evaluation.reports.volume.volume_nme", lambda *clouds: 0.0)      # most of an image's time
     batches = volumes_of(folder, SIZE, LAYERS, 1)
     (images, (volumes, _, landmarks)), = batches()
     flat = landmarks[..., :2]

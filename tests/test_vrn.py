@@ -165,7 +165,7 @@ def test_loss_by_hand_and_at_the_ends():
     assert volume_and_landmarks({"volume": truth}, {"volume": logits}).keys() == {"volume"}
     empty = volume_and_landmarks({"volume": truth[:1], "heat_maps": 0 * maps},
                                  {"volume": logits[:1], "heat_maps": maps})["heat_maps"]
-    np.testing.assert_allclose(empty, 1.5 * HEAT_WEIGHT, rtol=1e-6)     # a picture without a face
+    np.testing.assert_allclose(empty, 1.5 * HEAT_WEIGHT, rtol=1e-6)     # an image without a face
     with pytest.raises(ValueError, match=r"volume: truth and prediction must have one shape, got \(3, 1, 1, 2\)"):
         volume_and_landmarks({"volume": truth}, {"volume": logits[:1]})
 

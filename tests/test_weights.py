@@ -19,8 +19,8 @@ from Network.inference.registry import from_run
 from Network.training.loading import DEFAULT_MODEL, WEIGHTS, bundled_models, load_model
 
 SUBJECTS, IMAGES, SEED = 8, 4, 31337
-FEW = 4                             # people, and two pictures of each, whom each network is asked about
-SEEN = 6                            # people, a picture of each, of whom the surfaces are judged
+FEW = 4                             # people, and two images of each, whom each network is asked about
+SEEN = 6                            # people, an image of each, of whom the surfaces are judged
 SMALL = 8_000_000                   # bytes of a weight folder
 #: largest ratio to the mean face's error, on so few subjects: of the subject's face from two photos, and of a photo's
 #: face (measured: 0.724)
@@ -31,7 +31,7 @@ BUNDLED = bundled_models()
 
 @pytest.fixture(scope="module")
 def subjects():
-    """(pictures (P, T, 128, 128, 3) uint8, truths (P, 16384, 3), mean face (16384, 3))."""
+    """(images (P, T, 128, 128, 3) uint8, truths (P, 16384, 3), mean face (16384, 3))."""
     options, model = RenderOptions(subjects=SUBJECTS, images=IMAGES, seed=SEED, detect=0.0), load_face_model()
     context = RenderContext(model, threads=1)
     subjects = [render_subject(p, options, context) for p in range(SUBJECTS)]
@@ -48,7 +48,7 @@ def distance(face: np.ndarray, truth: np.ndarray) -> float:
 
 
 def nothing() -> list[np.ndarray]:
-    """Pictures (128, 128, 3) uint8 without a face: all of one colour, and sky above a field."""
+    """Images (128, 128, 3) uint8 without a face: all of one colour, and sky above a field."""
     rows, columns = np.mgrid[:128, :128] / 128
     far = rows[..., None] < 0.5 + 0.06 * np.sin(9 * columns[..., None])
     field = np.where(far, [235, 190, 150] + 50 * rows[..., None], [60, 140, 90] - 40 * rows[..., None])
@@ -87,7 +87,7 @@ def test_a_stranger_is_no_farther_than_the_mean_face(system, subjects):
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
-    """People whose pictures say what they show."""
+    """People whose images say what they show."""
     folder = tmp_path_factory.mktemp("seen") / "faces"
     make_shards(folder, RenderOptions(subjects=SEEN, images=1, seed=SEED, detect=0.0, buffers=("uv", "visible_mask")))
     return subject_set(folder, 128, 16384)
@@ -121,5 +121,5 @@ def test_a_stranger_is_known_the_better_the_more_photos(name, most, subjects):
     assert (BUNDLED[name] / WEIGHTS).stat().st_size <= 16 * 2**20 and loaded.model.count_params() <= most
     assert loaded.image_size == 128
     curve = error_curve(predictor.prefixes, lambda p: images[p], targets, mean, orders=2)
-    assert curve.memory[:, 3].mean() < 0.75 * curve.floor.mean()
-    assert curve.memory[:, 3].mean() < curve.memory[:, 0].mean()
+    assert curve.recurrent[:, 3].mean() < 0.75 * curve.floor.mean()
+    assert curve.recurrent[:, 3].mean() < curve.recurrent[:, 0].mean()

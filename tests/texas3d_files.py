@@ -48,6 +48,6 @@ def write_pair(folder: Path, subject: int, number: int = 0) -> str:
 
 
 def write_database(folder: Path, subjects: int = 6, pictures: int = 2) -> list[str]:
-    """Pairs of subjects 001, 002 ...; the k-th has `pictures` + k % 2 of them."""
+    """Pairs of subjects 001, 002 ...; the k-th has `images` + k % 2 of them."""
     return [write_pair(folder, subject, number) for subject in range(1, subjects + 1)
             for number in range(pictures + subject % 2)]

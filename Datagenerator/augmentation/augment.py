@@ -75,11 +75,11 @@ class AugmentConfig:
                   "jpeg_quality": (1, 100), "noise": (0, 127), "noise_end": (0, 127), "shift": (0, 1),
                   "rotation": (0, 180), "gain_sd": (0, 1)}
         for field in dataclasses.fields(self):
-            value, (least, most) = getattr(self, field.name), bounds.get(field.name, (0, 1))
+            value, (minimum, limit) = getattr(self, field.name), bounds.get(field.name, (0, 1))
             numbers = value if isinstance(field.default, tuple) else (value, value)
-            if len(numbers) != 2 or not least <= numbers[0] <= numbers[1] <= most:
+            if len(numbers) != 2 or not minimum <= numbers[0] <= numbers[1] <= limit:
                 what = "low <= high" if isinstance(field.default, tuple) else "a number"
-                raise ValueError(f"{field.name}: must be {what} within {least} to {most}, got {value!r}")
+                raise ValueError(f"{field.name}: must be {what} within {minimum} to {limit}, got {value!r}")
 
     @classmethod
     def off(cls, **changes: object) -> AugmentConfig:

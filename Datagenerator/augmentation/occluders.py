@@ -71,7 +71,7 @@ def random_crop(plane: np.ndarray, shape: tuple[int, int], rng: np.random.Genera
                           borderMode=cv2.BORDER_REFLECT_101)
 
 
-def blob(shape: tuple[int, int], share: float, rng: np.random.Generator, other: np.ndarray | None = None) -> Layer:
+def blob(shape: tuple[int, int], fraction: float, rng: np.random.Generator, other: np.ndarray | None = None) -> Layer:
     """Thresholded smooth noise over `share` in [0, 1] of an image of `shape` (H, W), with an edge that may be soft.
 
     Filled with one colour, with smooth noise, or with a crop of `other` (h, w, 3) uint8, drawn independently of the
@@ -81,10 +81,10 @@ def blob(shape: tuple[int, int], share: float, rng: np.random.Generator, other: 
     values = random_crop(shape_plane(), shape, rng, (side / 160, side / 40))
     edge = rng.uniform(2.0, 12.0)       # alpha goes from 0 to 1 over 1 / edge of the noise's standard deviation
     sample = values[::2, ::2].ravel()
-    rank = min(int((1 - share) * sample.size), sample.size - 1)
+    rank = min(int((1 - fraction) * sample.size), sample.size - 1)
     threshold = np.partition(sample, rank)[rank]
     alpha = np.clip((values - threshold) * np.float32(edge * side / 128) + np.float32(0.5), 0, 1)
-    if share <= 0:
+    if fraction <= 0:
         alpha[:] = 0
     fill = rng.integers(2 if other is None else 3)
     if fill == 0:
@@ -110,8 +110,8 @@ def crops(shape: tuple[int, int], cover: tuple[float, float], rng: np.random.Gen
         channel = cv2.extractChannel(first, int(rng.integers(3)))
         values = random_crop(channel, shape, rng, (2 * fits, 5 * fits))
         level, width, above = rng.uniform(30, 225), rng.uniform(4, 24), rng.random() < 0.5
-        share = np.count_nonzero(values > level) / values.size
-        if cover[0] <= (share if above else 1 - share) <= cover[1]:
+        fraction = np.count_nonzero(values > level) / values.size
+        if cover[0] <= (fraction if above else 1 - fraction) <= cover[1]:
             rise = (values - np.float32(level)) * np.float32((1 if above else -1) / width)
             return Layer(random_crop(second, shape, rng, (2 * fits, 5 * fits)), np.clip(rise + np.float32(0.5), 0, 1))
     return None

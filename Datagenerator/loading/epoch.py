@@ -56,9 +56,10 @@ def epoch_groups(image_counts: Sequence[int], images: int, repeats: int, seed: i
 
     ValueError when a number is out of its range.
     """
-    for name, value, least in (("images", images, 1), ("repeats", repeats, 1), ("seed", seed, 0), ("epoch", epoch, 0)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    for name, value, minimum in (("images", images, 1), ("repeats", repeats, 1), ("seed", seed, 0),
+                                 ("epoch", epoch, 0)):
+        if value < minimum:
+            raise ValueError(f"{name} must be at least {minimum}, got {value}")
     return _drawn(tuple(int(count) for count in image_counts), images, repeats, seed, epoch)
 
 

@@ -50,11 +50,11 @@ class Rendered:
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        least = self.max_subjects()
+        minimum = self.max_subjects()
         if self.reuse < 1:
             raise ValueError(f"reuse must be at least 1, got {self.reuse}")
-        if self.window < least:
-            raise ValueError(f"window must be at least {least}, the subjects of a batch, got {self.window}")
+        if self.window < minimum:
+            raise ValueError(f"window must be at least {minimum}, the subjects of a batch, got {self.window}")
         if self.seed == TEST_SEED:
             raise ValueError(f"seed {TEST_SEED} makes the subjects that networks are evaluated on; take another")
         self.rendering()
@@ -117,7 +117,7 @@ class LiveSubjects:
         self._held: dict[int, Future] = {}
         self._ahead: deque[int] = deque()
         self._closed = False
-        self._under_way, self._most = 0, 2 * workers        # few: whoever is asked for waits for no more than these
+        self._under_way, self._limit = 0, 2 * workers        # few: whoever is asked for waits for no more than these
         self._lock = threading.RLock()
         self._workers = Workers(workers)
 
@@ -186,7 +186,7 @@ class LiveSubjects:
             self._render_ahead()
 
     def _render_ahead(self) -> None:
-        while self._ahead and self._under_way < self._most:
+        while self._ahead and self._under_way < self._limit:
             number = self._ahead.popleft()
             if number not in self._shelf(number):
                 try:

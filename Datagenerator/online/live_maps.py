@@ -51,7 +51,7 @@ class LiveMapSequence(MapSequence):
         """As `MapSequence.batch`; requests the rendering of its window, half of the next one, and the held-out
         subjects."""
         self.shards.prefetch(ahead(self.config.subjects(epoch, index), self.config.validation_subjects))
-        others = self.config.augment or self.config.faces_in_picture > 1
+        others = self.config.augment or self.config.faces_in_image > 1
         needed = self.draw(epoch, index).subjects[np.asarray(self.rows(index, shard), np.int64), :None if others else 1]
         self.shards.gather("identity", np.unique(needed))       # asked for together, not one after the other
         return super().batch(epoch, index, shard)

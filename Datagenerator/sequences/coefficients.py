@@ -17,8 +17,8 @@ import numpy as np
 
 from Datagenerator.augmentation.augment import DEFAULT, Sample, augment
 from Datagenerator.loading.epoch import Shard
-from Datagenerator.sequences.keypoints import Pictures
-from Datagenerator.sequences.single_images import PictureSequence, divided
+from Datagenerator.sequences.keypoints import ImageSource
+from Datagenerator.sequences.single_images import ImageSequence, divided
 from Dataset.io.images import crop_resample, minmax
 from Dataset.representations.coefficients import (COUNT, EXPRESSION, IDENTITY, POSE, START_POSE, crop_at, encode,
                                                   mean_face, recropped)
@@ -51,10 +51,10 @@ class CoefficientConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, most in (("batch_size", 4096), ("batches", 10**6), ("validation_subjects", 10**6),
-                           ("image_size", 512), ("fade_epochs", 10**6)):
-            if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must be within 1 to {most}, got {getattr(self, name)}")
+        for name, limit in (("batch_size", 4096), ("batches", 10**6), ("validation_subjects", 10**6),
+                            ("image_size", 512), ("fade_epochs", 10**6)):
+            if not 1 <= getattr(self, name) <= limit:
+                raise ValueError(f"{name} must be within 1 to {limit}, got {getattr(self, name)}")
         for name in ("p_min", "start", "mean_q", "start_pose"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be within 0 to 1, got {getattr(self, name)}")
@@ -62,7 +62,7 @@ class CoefficientConfig:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
 
 
-class CoefficientSequence(PictureSequence):
+class CoefficientSequence(ImageSequence):
     """Batches (x, y) of an epoch; `pipeline.make_pipeline` makes them in parallel and ahead.
 
     x   (B, S, S, 9) float32 in [0, 1]: image BGR, cropped where the estimate lies and stretched to [0, 1]; PNCC and
@@ -74,7 +74,7 @@ class CoefficientSequence(PictureSequence):
     subjects: numbers of those in use; training: as the config says, else images are not changed and taken in turn.
     """
 
-    def __init__(self, shards: Pictures, subjects: np.ndarray, config: CoefficientConfig, training: bool) -> None:
+    def __init__(self, shards: ImageSource, subjects: np.ndarray, config: CoefficientConfig, training: bool) -> None:
         if config.image_size > shards.size:
             raise ValueError(f"{shards.path}: holds images of {shards.size} px, fewer than image_size "
                              f"{config.image_size}")
@@ -102,8 +102,8 @@ class CoefficientSequence(PictureSequence):
         seeds = rng.integers(2**63, size=count)
         subjects, images, seeds = subjects[:, rows], images[:, rows], seeds[rows]
         samples = self._samples(subjects, images, seeds, min(1.0, epoch / self.config.fade_epochs))
-        identity, expression = ([self.shards.gather(name, who, *which) for who, which in zip(subjects, pictures)]
-                                for name, pictures in (("identity", ((), ())), ("expression", images[:, None])))
+        identity, expression = ([self.shards.gather(name, who, *which) for who, which in zip(subjects, indices)]
+                                for name, indices in (("identity", ((), ())), ("expression", images[:, None])))
         points = np.stack([sample.points for sample in samples])
         target = encode(identity[0], expression[0], points, self.shards.size, self._unit.model)
         if not self.config.feedback:
@@ -121,9 +121,8 @@ class CoefficientSequence(PictureSequence):
 
     def _samples(self, subjects: np.ndarray, images: np.ndarray, seeds: np.ndarray, progress: float) -> list[Sample]:
         """The shards' images (P, P, 3) uint8, augmented, with where the 16x16 grid lies in them, (256, 2) px."""
-        pictures, points, visible = (self.shards.gather(name, subjects[0], images[0])
-                                     for name in ("images", "image_points", "visible"))
-        samples = [Sample(*sample) for sample in zip(pictures, points, visible)]
+        samples = [Sample(*sample) for sample in zip(*(self.shards.gather(name, subjects[0], images[0])
+                                                       for name in ("images", "image_points", "visible")))]
         if not (self.config.augment and self.training):
             return samples
         others = self.shards.gather("images", subjects[1], images[1])
@@ -145,15 +144,15 @@ def perturbed(truth: np.ndarray, other: np.ndarray, rng: np.random.Generator, co
     return p * truth + (1 - p) * q
 
 
-def iteration_samples(shards: Shards, size: int, subjects: int, pictures: int = 2, batch: int = 16
+def iteration_samples(shards: Shards, size: int, subjects: int, images: int = 2, batch: int = 16
                       ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The first `pictures` of the first `people`, unchanged: batches of images (B, S, S, 3) float32, each stretched
+    """The first `images` of the first `people`, unchanged: batches of images (B, S, S, 3) float32, each stretched
     to [0, 1], and their targets (B, 290). ValueError where there are not so many, or where they are smaller than
     `size`."""
-    if not (1 <= subjects <= len(shards) and 1 <= pictures <= shards.images and size <= shards.size):
+    if not (1 <= subjects <= len(shards) and 1 <= images <= shards.images and size <= shards.size):
         raise ValueError(f"{shards.path}: holds {len(shards)} subjects with {shards.images} images of {shards.size} px "
-                         f"each, asked for {subjects} with {pictures} of {size} px")
-    pairs = np.stack(np.meshgrid(np.arange(subjects), np.arange(pictures), indexing="ij"), -1).reshape(-1, 2)
+                         f"each, asked for {subjects} with {images} of {size} px")
+    pairs = np.stack(np.meshgrid(np.arange(subjects), np.arange(images), indexing="ij"), -1).reshape(-1, 2)
     for start in range(0, len(pairs), batch):
         who, which = pairs[start:start + batch].T
         images = np.stack([stretched(image, size) for image in shards.gather("images", who, which)])

@@ -26,9 +26,9 @@ class PairConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("image_size", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name, minimum in (("batch_size", 1), ("image_size", 1), ("seed", 0)):
+            if getattr(self, name) < minimum:
+                raise ValueError(f"{name} must be at least {minimum}, got {getattr(self, name)}")
         if self.scaling not in SCALINGS:
             raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {self.scaling!r}")
 
@@ -38,7 +38,7 @@ class PairSequence:
 
     x   (B, S, S, 3) float32, BGR, in [0, 1] by `Dataset.io.images.scaled`
     y   depth (B, S, S, 1) float32 in [-1, 1]: `Dataset.representations.depth`, 1 nearest, -1 no depth; its range is one
-        side of the image where the pairs know their millimetres (`Pair.share`)
+        side of the image where the pairs know their millimetres (`Pair.depth_range`)
 
     training: shuffled, jittered and mirrored as the config says, else as they are, in their order. What a batch holds
     depends on (seed, epoch, index) alone. ValueError when there is no pair.
@@ -90,7 +90,8 @@ class PairSequence:
                 rng = stream(self.config.seed, BATCHES, epoch, row)
                 image, levels = pair_jitter(image, levels, rng=rng, mirror=self.config.mirror, enlarged=enlarged)
             x[i] = scaled(image, self.config.scaling)
-            depth[i] = from_image(levels, pair.share and pair.share * enlarged)   # deeper, in sides of what is shown
+            # deeper, in sides of what is shown
+            depth[i] = from_image(levels, pair.depth_range and pair.depth_range * enlarged)
         return x, {"depth": depth}
 
 

@@ -52,7 +52,7 @@ class PointConfig(ShardConfig):
     """Settings of `PointSequence`."""
 
 
-class Pictures(Protocol):
+class ImageSource(Protocol):
     """Where the images are: `Dataset.synthesis.shards.Shards`, `Datagenerator.online.live.LivePeople`. path: named in
     messages; images: of each subject; size: px; gather: as `Shards.gather`, thread-safe."""
 
@@ -75,7 +75,7 @@ class ShardSequence:
             its values in turn
     """
 
-    def __init__(self, shards: Pictures, subjects: np.ndarray, config: ShardConfig, targets: Targets, training: bool
+    def __init__(self, shards: ImageSource, subjects: np.ndarray, config: ShardConfig, targets: Targets, training: bool
                  ) -> None:
         if shards.size % config.image_size:
             raise ValueError(f"{shards.path}: holds images of {shards.size} px, which must be a multiple of "
@@ -140,14 +140,14 @@ class ShardSequence:
         seen = np.empty((len(rows), images, KEYPOINT_SIDE ** 2), np.float32)
         strangers = rng.choice(self.pool(epoch, index), (count, images))    # whose images fill some of the occluders
         subjects, chosen, strangers = subjects[rows], chosen[rows], strangers[rows]
-        pictures, points, visible = (self.shards.gather(name, subjects, chosen)
-                                     for name in ("images", "image_points", "visible"))
+        pixels, points, visible = (self.shards.gather(name, subjects, chosen)
+                                   for name in ("images", "image_points", "visible"))
         others = [self.shards.gather("images", row, np.zeros(images, np.int64)) for row in strangers
                   ] if self.training and self.config.augment else []
         progress = min(1.0, epoch / self.config.fade_epochs)
         for i, row in enumerate(rows):
             for j in range(images):
-                sample = Sample(pictures[i, j], points[i, j], visible[i, j])
+                sample = Sample(pixels[i, j], points[i, j], visible[i, j])
                 if mirrored[row]:
                     sample = mirror(sample)
                 if self.training and self.config.augment:

@@ -13,8 +13,8 @@ import numpy as np
 from Datagenerator.augmentation.maps import PHOTOS, MapAugmentConfig, MapSample, augment_maps, paste
 from Datagenerator.augmentation.pair_jitter import ENLARGED, pair_jitter
 from Datagenerator.loading.epoch import Shard
-from Datagenerator.sequences.keypoints import Pictures
-from Datagenerator.sequences.single_images import PictureSequence, divided
+from Datagenerator.sequences.keypoints import ImageSource
+from Datagenerator.sequences.single_images import ImageSequence, divided
 from Dataset.geometry.transforms import rotation_from_euler
 from Dataset.io.images import SCALINGS, scaled
 from Dataset.rendering.shading import to_bgr8
@@ -47,7 +47,7 @@ class MapConfig:
     quarters: bool = False          # of uv: rotated by 0, 90, 180 or 270 degrees
     jitter: bool = False            # of uv: scale, shift, rotation; of depth: pix2pix's crop and mirror
     empty: float = 0.1              # fraction of training images without a face
-    faces_in_picture: int = 1       # of uv: at most so many per training image, the others smaller
+    faces_in_image: int = 1       # of uv: at most so many per training image, the others smaller
     extras: tuple[str, ...] = ()    # of uv: depth, landmarks, pose, as auxiliary targets
     fade_epochs: int = 60           # epochs over which the noise of augmentation fades to zero
     seed: int = 0
@@ -55,10 +55,10 @@ class MapConfig:
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
             raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {self.target!r}")
-        for name, most in (("batch_size", 4096), ("batches", 10**6), ("validation_subjects", 10**6),
-                           ("image_size", 512), ("faces_in_picture", 4), ("fade_epochs", 10**6)):
-            if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must be within 1 to {most}, got {getattr(self, name)}")
+        for name, limit in (("batch_size", 4096), ("batches", 10**6), ("validation_subjects", 10**6),
+                            ("image_size", 512), ("faces_in_image", 4), ("fade_epochs", 10**6)):
+            if not 1 <= getattr(self, name) <= limit:
+                raise ValueError(f"{name} must be within 1 to {limit}, got {getattr(self, name)}")
         for name in ("empty", "occlusion"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be within 0 to 1, got {getattr(self, name)}")
@@ -66,14 +66,14 @@ class MapConfig:
             raise ValueError(f"scaling must be one of {', '.join(SCALINGS)}, got {self.scaling!r}")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
-        if self.target == "depth" and (self.quarters or self.faces_in_picture > 1):
-            raise ValueError("quarters and faces_in_picture are for target uv")
+        if self.target == "depth" and (self.quarters or self.faces_in_image > 1):
+            raise ValueError("quarters and faces_in_image are for target uv")
         unknown = [name for name in self.extras if name not in EXTRAS]
         if unknown or len(set(self.extras)) != len(self.extras) or self.extras and self.target != "uv":
             raise ValueError(f"extras must be some of {', '.join(EXTRAS)}, once each, for target uv, "
                              f"got {', '.join(self.extras)} for {self.target}")
-        if "depth" in self.extras and self.faces_in_picture > 1:
-            raise ValueError("extras depth counts from one face's nearest place: faces_in_picture must be 1")
+        if "depth" in self.extras and self.faces_in_image > 1:
+            raise ValueError("extras depth counts from one face's nearest place: faces_in_image must be 1")
 
     def needed(self) -> tuple[str, ...]:
         """The buffers that images must come with."""
@@ -108,7 +108,7 @@ class Draw(NamedTuple):
     seeds: np.ndarray
 
 
-class MapSequence(PictureSequence):
+class MapSequence(ImageSequence):
     """Batches (x, y) of an epoch; `pipeline.make_pipeline` makes them in parallel and ahead.
 
     x   (B, S, S, 3) float32, BGR, in [0, 1] by `Dataset.io.images.scaled`
@@ -126,7 +126,7 @@ class MapSequence(PictureSequence):
     in turn, each subject's first ones.
     """
 
-    def __init__(self, shards: Pictures, subjects: np.ndarray, config: MapConfig, training: bool) -> None:
+    def __init__(self, shards: ImageSource, subjects: np.ndarray, config: MapConfig, training: bool) -> None:
         names = getattr(shards, "names", ())
         missing = [name for name in config.needed() if name not in names]
         if missing:
@@ -151,7 +151,7 @@ class MapSequence(PictureSequence):
     def draw(self, epoch: int, index: int) -> Draw:
         """Depends on its arguments alone."""
         rng = stream(self.config.seed, BATCHES, epoch, index)
-        subjects, images = self._who(rng, index, self.config.faces_in_picture + 2)
+        subjects, images = self._who(rng, index, self.config.faces_in_image + 2)
         return Draw(subjects, images, rng.integers(2**63, size=self.config.batch_size))
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -180,7 +180,7 @@ class MapSequence(PictureSequence):
                 sample = MapSample(without_face(sample.image, sample.mask, rng), np.zeros_like(sample.uv),
                                    blank.astype(bool), blank)
             else:
-                for extra in range(rng.integers(self.config.faces_in_picture)):
+                for extra in range(rng.integers(self.config.faces_in_image)):
                     sample = paste(sample, self._sample(subjects[3 + extra], images[3 + extra]), rng)
             sample = self._augmented(sample, subjects, images, rng, progress)
         mask = sample.mask[..., None]
@@ -195,10 +195,10 @@ class MapSequence(PictureSequence):
             found["depth"] = np.where(known, 1 - grown * (1 - sample.uv[..., 2]), BACKGROUND)[..., None].clip(-1, 1)
         there = bool(sample.mask.any())
         if "landmarks" in self.config.extras:
-            keypoints = self._picture("landmarks", subject, image) * (self.config.image_size / self.shards.size)
+            keypoints = self._gathered("landmarks", subject, image) * (self.config.image_size / self.shards.size)
             found["landmarks"] = there * (keypoints @ linear.T + sample.motion[:, 2]) / self.config.image_size
         if "pose" in self.config.extras:
-            rotation = rotation_from_euler(*self._picture("pose", subject, image)[:3].astype(float))[:2]
+            rotation = rotation_from_euler(*self._gathered("pose", subject, image)[:3].astype(float))[:2]
             upright = np.diag([1, -1]) @ linear @ np.diag([1, -1])          # rows of an image run down
             found["pose"] = there * (upright / np.sqrt(abs(np.linalg.det(linear))) @ rotation).ravel()
         return found
@@ -232,24 +232,24 @@ class MapSequence(PictureSequence):
             uv = np.concatenate([uv.astype(np.float32), depth], -1)
         return MapSample(self._image(subject, image), uv, self._mask("mask", subject, image), seen.astype(np.float32))
 
-    def _picture(self, name: str, subject: int, image: int) -> np.ndarray:
+    def _gathered(self, name: str, subject: int, image: int) -> np.ndarray:
         return self.shards.gather(name, np.array([subject]), np.array([image]))[0]
 
     def _image(self, subject: int, image: int) -> np.ndarray:
-        picture, size = self._picture("images", subject, image), self.config.image_size
-        return picture if len(picture) == size else cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+        pixels, size = self._gathered("images", subject, image), self.config.image_size
+        return pixels if len(pixels) == size else cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
 
     def _middle(self, name: str, subject: int, image: int) -> np.ndarray:
-        picture, block = self._picture(name, subject, image), self.shards.size // self.config.image_size
-        return picture[block // 2::block, block // 2::block]
+        pixels, block = self._gathered(name, subject, image), self.shards.size // self.config.image_size
+        return pixels[block // 2::block, block // 2::block]
 
     def _mask(self, name: str, subject: int, image: int) -> np.ndarray:
-        picture, size = self._picture(name, subject, image), self.config.image_size
-        return picture.reshape(size, len(picture) // size, size, -1).all((1, 3))
+        pixels, size = self._gathered(name, subject, image), self.config.image_size
+        return pixels.reshape(size, len(pixels) // size, size, -1).all((1, 3))
 
     def _focal(self, subject: int, image: int) -> float:
         """Of the camera, in pixels of the network's image."""
-        return float(self._picture("camera", subject, image)[0]) * self.config.image_size / self.shards.size
+        return float(self._gathered("camera", subject, image)[0]) * self.config.image_size / self.shards.size
 
 
 def without_face(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:

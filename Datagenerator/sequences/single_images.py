@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from Datagenerator.loading.epoch import Shard, shard_rows
-from Datagenerator.sequences.keypoints import Pictures
+from Datagenerator.sequences.keypoints import ImageSource
 from Dataset.synthesis.shards import Shards
 
 
@@ -21,14 +21,14 @@ def divided(shards: Shards, validation_subjects: int) -> tuple[np.ndarray, np.nd
     return training, held_out
 
 
-class PictureSequence:
+class ImageSequence:
     """Of `batch_size` images a batch, each of another subject where there are enough; `pipeline.make_pipeline` makes
     the batches of what derives from it.
 
     config   with `batch_size` and `batches`; subjects: numbers of those in use
     """
 
-    def __init__(self, shards: Pictures, subjects: np.ndarray, config: Any, training: bool) -> None:
+    def __init__(self, shards: ImageSource, subjects: np.ndarray, config: Any, training: bool) -> None:
         self.shards, self.subjects, self.config, self.training = shards, np.asarray(subjects), config, training
 
     def __len__(self) -> int:

@@ -15,9 +15,9 @@ import numpy as np
 
 from Datagenerator.augmentation.maps import MAPS, MapSample, augment_maps
 from Datagenerator.loading.epoch import Shard
-from Datagenerator.sequences.keypoints import Pictures
+from Datagenerator.sequences.keypoints import ImageSource
 from Datagenerator.sequences.maps import without_face
-from Datagenerator.sequences.single_images import PictureSequence, divided
+from Datagenerator.sequences.single_images import ImageSequence, divided
 from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.geometry.camera import look_at_face
 from Dataset.representations.coefficients import linear
@@ -51,16 +51,16 @@ class VolumeConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least, most in (("batch_size", 1, 4096), ("batches", 1, 10**6), ("validation_subjects", 1, 10**6),
-                                  ("image_size", 16, 512), ("layers", 8, 512), ("rotation", 0, 180), ("shift", 0, 1),
-                                  ("mirror", 0, 1), ("empty", 0, 1), ("heat_sigma", 0.1, 20), ("seed", 0, 2**63 - 1),
-                                  ("fade_epochs", 1, 10**6)):
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must be within {least} to {most}, got {getattr(self, name)}")
-        for name, most in (("scale", 10), ("gain", 10)):
+        for name, minimum, limit in (("batch_size", 1, 4096), ("batches", 1, 10**6), ("validation_subjects", 1, 10**6),
+                                     ("image_size", 16, 512), ("layers", 8, 512), ("rotation", 0, 180), ("shift", 0, 1),
+                                     ("mirror", 0, 1), ("empty", 0, 1), ("heat_sigma", 0.1, 20), ("seed", 0, 2**63 - 1),
+                                     ("fade_epochs", 1, 10**6)):
+            if not minimum <= getattr(self, name) <= limit:
+                raise ValueError(f"{name} must be within {minimum} to {limit}, got {getattr(self, name)}")
+        for name, limit in (("scale", 10), ("gain", 10)):
             low, high = getattr(self, name) if len(getattr(self, name)) == 2 else (0, 0)
-            if not 0 < low <= high <= most:
-                raise ValueError(f"{name} must be low, high within 0 to {most}, got {getattr(self, name)}")
+            if not 0 < low <= high <= limit:
+                raise ValueError(f"{name} must be low, high within 0 to {limit}, got {getattr(self, name)}")
         if self.image_size % CELL:
             raise ValueError(f"image_size must be a multiple of {CELL}, got {self.image_size}")
 
@@ -123,7 +123,7 @@ def heat_maps(keypoints: np.ndarray, size: int, sigma: float) -> np.ndarray:
     return np.einsum("kr,kc->rck", y, x).astype(np.float32)
 
 
-class VolumeSequence(PictureSequence):
+class VolumeSequence(ImageSequence):
     """Batches (x, y) of an epoch; `pipeline.make_pipeline` makes them in parallel and ahead.
 
     x   (B, S, S, 3) float32, BGR, each image alone stretched to [0, 1]
@@ -134,7 +134,7 @@ class VolumeSequence(PictureSequence):
     in turn, each subject's first ones. ValueError where the shards' images are smaller than the config's.
     """
 
-    def __init__(self, shards: Pictures, subjects: np.ndarray, config: VolumeConfig, training: bool,
+    def __init__(self, shards: ImageSource, subjects: np.ndarray, config: VolumeConfig, training: bool,
                  model: FaceModel | None = None) -> None:
         if config.image_size > shards.size:     # enlarged images would hold no more detail
             raise ValueError(f"{shards.path}: holds images of {shards.size} px, fewer than image_size "
@@ -244,9 +244,9 @@ class VolumeSequence(PictureSequence):
         return image, volume, maps
 
     def _image(self, subject: int, image: int) -> np.ndarray:
-        picture = self.shards.gather("images", np.array([subject]), np.array([image]))[0]
+        pixels = self.shards.gather("images", np.array([subject]), np.array([image]))[0]
         size = self.config.image_size
-        return picture if len(picture) == size else cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+        return pixels if len(pixels) == size else cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def make_volume_sequences(shards: Shards, config: VolumeConfig) -> tuple[VolumeSequence, VolumeSequence]:

@@ -13,8 +13,8 @@ import numpy as np
 from Dataset.detection.cascades import STAGES, Detection, detect_faces
 from Dataset.io.images import Box
 
-QUICK_LOOK, SURE = 320, 2   # pixels, stages: the most reliable stages on a small image first, then the whole chain
-SURE_PASSES = tuple(one.name for stage in STAGES[:SURE] for one in stage)
+QUICK_SIZE, RELIABLE_STAGES = 320, 2   # pixels, stages: the most reliable ones on a small image first, then all
+RELIABLE_PASSES = tuple(one.name for stage in STAGES[:RELIABLE_STAGES] for one in stage)
 PROPOSAL = "proposal"
 # Sides of the squares, as fractions of the image's shorter side, and the overlap of neighbours, of their side.
 # `compact`, its crop re-cropped up to three times, came to the face from 201 of 202 random squares of 0.8 to 2 times
@@ -38,7 +38,7 @@ def find(image: np.ndarray, every_face: bool = False, quick: bool = False) -> li
     `quick`, by the whole chain if these find nothing; every_face: by all stages."""
     if every_face:
         return detect_faces(image, every_stage=True)
-    found = detect_faces(image, max_side=QUICK_LOOK, stages=STAGES[:SURE])
+    found = detect_faces(image, max_side=QUICK_SIZE, stages=STAGES[:RELIABLE_STAGES])
     return found if found or quick else detect_faces(image)
 
 

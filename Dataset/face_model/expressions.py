@@ -33,7 +33,7 @@ GROUPS: dict[str, tuple[float, tuple[str | tuple[str, str], ...]]] = {
         "mouth-protusion", "mouth-pursing", "mouth-retraction", "mouth-upward-retraction")),
     "neck": (0.1, ("neck-platysma",)),
 }
-TOGETHER = 0.8
+BILATERAL = 0.8
 SIGMAS = 3.0           # standard deviations at weight 1, of signed expressions
 
 
@@ -65,7 +65,7 @@ def sample_expression(names: tuple[str, ...], rng: np.random.Generator, strength
         weight = rng.uniform(0.2, 1.0)
         if isinstance(unit, str):
             weights[positions[unit]] = weight
-        elif group == "gaze" or rng.random() < TOGETHER:
+        elif group == "gaze" or rng.random() < BILATERAL:
             weights[positions[unit[0]]] = weight
             weights[positions[unit[1]]] = weight * (1.0 if group == "gaze" else rng.uniform(0.85, 1.0))
         else:

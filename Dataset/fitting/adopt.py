@@ -125,13 +125,13 @@ def adopt(raw: RawModel) -> Adopted:
 def expression_basis(raw: RawModel, expression: np.ndarray, own: FaceModel) -> tuple[np.ndarray, tuple[str, ...]]:
     """A file's expressions (M, V, 3) on our vertices -> basis vectors for weights in [0, 1], at most as many as the
     built-in has, and their names."""
-    most = len(own.expression)
+    limit = len(own.expression)
     if not len(expression):
         return own.expression, own.expression_names
     if not raw.signed:
-        return expression[:most], raw.expression_names[:most]
-    half = expression[:most // 2] * SIGMAS
-    names = raw.expression_names[:most // 2]
+        return expression[:limit], raw.expression_names[:limit]
+    half = expression[:limit // 2] * SIGMAS
+    names = raw.expression_names[:limit // 2]
     return np.concatenate([half, -half]), (*(f"{name}+" for name in names), *(f"{name}-" for name in names))
 
 
@@ -176,8 +176,8 @@ def _measured(raw: RawModel, model: FaceModel, position: Similarity, positions: 
         error = np.linalg.norm(position.apply(raw.landmarks) - model.landmarks(model.mean), axis=1)
         marks = float(error[CONTOUR:].mean())
     return Report(float(distance.mean()), float(np.quantile(distance, 0.95)), float(np.mean(apart)),
-                  float(np.quantile(apart, 0.95)), _share(raw.identity, kept),
-                  1.0 if borrowed else _share(raw.expression, count),
+                  float(np.quantile(apart, 0.95)), _explained(raw.identity, kept),
+                  1.0 if borrowed else _explained(raw.expression, count),
                   float(trusted.sum() / _closed(model).sum()), marks, borrowed)
 
 
@@ -187,16 +187,16 @@ def _closed(model: FaceModel) -> np.ndarray:
     return ~binary_dilation(~grid_is_skin(model), iterations=BESIDE).ravel()
 
 
-def weights_of(expression: np.ndarray, signed: bool, most: int = 84) -> np.ndarray:
+def weights_of(expression: np.ndarray, signed: bool, limit: int = 84) -> np.ndarray:
     """The file's expression coefficients -> our weights: of a signed model (standard deviations, clipped to SIGMAS)
     both directions, (2 M',), M' = min(M, most / 2) of each; of any other the first `most`, unchanged."""
     if not signed:
-        return np.asarray(expression, float)[:most]
-    there = np.clip(np.asarray(expression, float)[:most // 2] / SIGMAS, -1, 1)
+        return np.asarray(expression, float)[:limit]
+    there = np.clip(np.asarray(expression, float)[:limit // 2] / SIGMAS, -1, 1)
     return np.concatenate([np.maximum(there, 0), np.maximum(-there, 0)])
 
 
-def _share(basis: np.ndarray, kept: int) -> float:
+def _explained(basis: np.ndarray, kept: int) -> float:
     """Fraction of the squared lengths that the first `kept` basis vectors have."""
     squares = np.einsum("kvc,kvc->k", basis, basis, dtype=float)
     return float(squares[:kept].sum() / squares.sum()) if squares.sum() else 1.0

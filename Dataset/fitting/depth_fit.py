@@ -70,7 +70,7 @@ def _sized(pose: Similarity, surface: ScanSurface, model: FaceModel) -> Similari
     for sigma in np.geomspace(15.0, 5.0, ROUNDS):
         position = pose.apply(grid)
         found = surface.nearest(position)
-        share = np.where(found.boundary, 0.02, 1.0) / (1 + (found.distance / sigma) ** 2) ** 2
-        pose = umeyama(position, found.points, share + 1e-9).compose(pose)
+        fraction = np.where(found.boundary, 0.02, 1.0) / (1 + (found.distance / sigma) ** 2) ** 2
+        pose = umeyama(position, found.points, fraction + 1e-9).compose(pose)
         pose = Similarity(float(np.clip(pose.scale, *SIZES)), pose.rotation, pose.translation)
     return pose

@@ -150,10 +150,10 @@ class PhotoFit:
                            for values in (self.miss, points))
         # with the robust weights, so that outliers are ignored: variance of a cell's pairs, and their residuals
         variance, left = total / summed(trust * self.weights), summed(trust * self.kept) / total
-        share = options.correlated if options.correlation else 0.0
-        alike = share * np.exp(-self._apart / max(options.correlation, 1e-9))
+        fraction = options.correlated if options.correlation else 0.0
+        alike = fraction * np.exp(-self._apart / max(options.correlation, 1e-9))
         covariance = alike * np.sqrt(np.outer(variance, variance))
-        alone = (1 - share) / total + share * variance * (1 / left - 1)
+        alone = (1 - fraction) / total + fraction * variance * (1 / left - 1)
         covariance[np.diag_indices(count)] += alone + options.noise_floor ** 2
         by_point, by_pose = self.pose.jacobian(positions)
         rows = by_point.astype(np.float32) @ self._rows             # (C, 2, N)

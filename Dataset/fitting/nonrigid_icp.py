@@ -118,10 +118,10 @@ def deform(surface: ScanSurface, start: np.ndarray, skin: np.ndarray, model: Fac
         for _ in range(rounds):
             points = start + moved
             found = surface.nearest(points)
-            share = area * skin * pair_weights(points, vertex_normals(points, grid_triangles()), found, sigma)
+            fraction = area * skin * pair_weights(points, vertex_normals(points, grid_triangles()), found, sigma)
             along = np.einsum("ni,ni->n", found.normals, found.points - points)
             wanted = moved + along[:, None] * found.normals
-            moved = solve(energy + sparse.diags(share + HOLD), share[:, None] * wanted)
+            moved = solve(energy + sparse.diags(fraction + HOLD), fraction[:, None] * wanted)
     return start + moved
 
 

@@ -34,7 +34,7 @@ HOPELESS = 10.0             # mm: if the scan is farther from the aligned mean f
 SCHEDULE = ((12.0, 0, 3), (8.0, 20, 5), (5.0, 80, 6), (3.0, 200, 8), (2.0, 200, 8))
 # Starts without landmarks: yaw, pitch in degrees.
 TURNS = ((0, -30), (0, 30), *((yaw, pitch) for yaw in (0, -20, 20) for pitch in (0, -15, 15)))
-TIP_SHARE = 0.002           # of the vertices, the foremost ones: their median is the nose tip
+TIP_FRACTION = 0.002           # of the vertices, the foremost ones: their median is the nose tip
 
 
 class Landmarks(NamedTuple):
@@ -123,13 +123,13 @@ def start_from_tip(surface: ScanSurface, model: FaceModel) -> Similarity:
     for yaw, pitch in TURNS:
         rotation = rotation_from_euler(yaw, pitch)
         ahead = np.einsum("ij,j->i", surface.vertices, rotation[:, 2])
-        foremost = surface.vertices[np.argsort(ahead, kind="stable")[-max(1, round(TIP_SHARE * len(ahead))):]]
+        foremost = surface.vertices[np.argsort(ahead, kind="stable")[-max(1, round(TIP_FRACTION * len(ahead))):]]
         pose = Similarity(1.0, rotation, np.median(foremost, 0) - rotation @ tip)
         for sigma in (20.0, 15.0, 12.0, 10.0, 8.0, 8.0, 6.0, 6.0):
             points = pose.apply(bases.mean[every])
             found = surface.nearest(points)
-            share = np.where(found.boundary, 0.05, 1.0) / (1 + (found.distance / sigma)**2)**2
-            pose = umeyama(points, found.points, share + 1e-9, with_scale=False).compose(pose)
+            fraction = np.where(found.boundary, 0.05, 1.0) / (1 + (found.distance / sigma)**2)**2
+            pose = umeyama(points, found.points, fraction + 1e-9, with_scale=False).compose(pose)
         error = np.minimum(surface.nearest(pose.apply(bases.mean[every])).distance, 15.0).mean()
         if error < best_error - 1e-6:
             best, best_error = pose, error
@@ -142,8 +142,8 @@ def _round(surface: ScanSurface, bases: _Bases, pose: Similarity, weights: np.nd
     of one pair, in pairs."""
     points = pose.apply(_shape(bases, weights))
     found = surface.nearest(points)
-    share = pair_weights(points, vertex_normals(points, bases.triangles), found, sigma) * bases.solid
-    rows = np.flatnonzero(share)
+    fraction = pair_weights(points, vertex_normals(points, bases.triangles), found, sigma) * bases.solid
+    rows = np.flatnonzero(fraction)
     centre = pose.translation
     arm, normal = points[rows] - centre, found.normals[rows]
     # d(point) = turn x arm + shift + grow * arm + scale R (basis . change)
@@ -156,7 +156,7 @@ def _round(surface: ScanSurface, bases: _Bases, pose: Similarity, weights: np.nd
     current = np.concatenate([np.zeros(6), [np.log(pose.scale)], weights[active]])
     prior = np.concatenate([np.full(6, 1e-6), [SCALE_SIGMA**-2],
                             np.where(active < count, 1.0, EXPRESSION_SIGMA**-2)])
-    scaled = jacobian * (share[rows, None] * (each / DATA_SIGMA**2)).astype(np.float32)
+    scaled = jacobian * (fraction[rows, None] * (each / DATA_SIGMA**2)).astype(np.float32)
     system = (scaled.T @ jacobian).astype(float) + np.diag(prior)
     right = (scaled.T @ gap).astype(float) - prior * current
     if landmarks is not None and len(landmarks.index):

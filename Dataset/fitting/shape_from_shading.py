@@ -160,9 +160,10 @@ def _slopes(mask: np.ndarray) -> tuple[sparse.csr_matrix, sparse.csr_matrix, spa
 
     def along(ahead: np.ndarray, behind: np.ndarray) -> sparse.csr_matrix:
         a, b = np.where(ahead >= 0, ahead, own), np.where(behind >= 0, behind, own)
-        share = 1 / np.maximum((ahead >= 0).astype(float) + (behind >= 0), 1)
+        fraction = 1 / np.maximum((ahead >= 0).astype(float) + (behind >= 0), 1)
         rows = np.concatenate([own, own])
-        return sparse.csr_matrix((np.concatenate([share, -share]), (rows, np.concatenate([a, b]))), (len(own),) * 2)
+        values = np.concatenate([fraction, -fraction])
+        return sparse.csr_matrix((values, (rows, np.concatenate([a, b]))), (len(own),) * 2)
     rows, columns = [], []
     for other in (right, left, up, down):
         rows.append(own[other >= 0])

@@ -80,14 +80,14 @@ def _start(surface: np.ndarray, model: FaceModel) -> Similarity:
     middle, aim = face.mean(0), surface.mean(0)
     radius = [float(np.sqrt(((x - x.mean(0)) ** 2).sum(1).mean())) for x in (face, surface)]
     scale = float(np.clip(radius[1] / radius[0], *SIZES))
-    best, least = Similarity.identity(), np.inf
+    best, minimum = Similarity.identity(), np.inf
     for yaw, roll in TURNS:
         rotation = rotation_from_euler(yaw, 0, roll)
         pose = _closer(Similarity(scale, rotation, aim - scale * rotation @ middle), face, tree, ROUNDS)
         placed = pose.apply(face)
         error = (tree.query(placed)[0].mean() + cKDTree(placed).query(surface)[0].mean()) / pose.scale
-        if error < least - 1e-6:
-            best, least = pose, error
+        if error < minimum - 1e-6:
+            best, minimum = pose, error
     return _closer(best, face, tree, LAST)
 
 

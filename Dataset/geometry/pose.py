@@ -66,8 +66,8 @@ def weak_perspective(points: np.ndarray, pixels: np.ndarray, weights: np.ndarray
     rng = np.random.default_rng(0)
     some = np.flatnonzero(weights)
     if len(some) > SCORED:      # drawn in proportion to the weights
-        share = np.sqrt(weights[some])
-        some = rng.choice(some, SCORED, replace=False, p=share / share.sum())
+        fraction = np.sqrt(weights[some])
+        some = rng.choice(some, SCORED, replace=False, p=fraction / fraction.sum())
     points, pixels, weights = points[some], pixels[some], weights[some]
     draws = rng.integers(len(some), size=(SAMPLES, OF))
     rotations, scales, translations = fit_weak_perspective(points[draws], pixels[draws], np.ones(draws.shape))

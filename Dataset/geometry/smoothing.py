@@ -139,8 +139,8 @@ class OneEuro:
         # the paper's listing takes the difference from the last filtered value
         speed = (values - before) / (step * unit)
         speed = np.where(new | ~np.isfinite(speed), 0.0, speed)
-        speed = self._speed + _share(step, self.derivative_cutoff) * (speed - self._speed)
-        smooth = before + _share(step, self.cutoff + self.beta * np.abs(speed)) * (values - before)
+        speed = self._speed + _smoothing_factor(step, self.derivative_cutoff) * (speed - self._speed)
+        smooth = before + _smoothing_factor(step, self.cutoff + self.beta * np.abs(speed)) * (values - before)
         self._time, self._value = time, smooth
         self._speed = np.where(np.isfinite(smooth), speed, 0.0)
         return smooth.copy()
@@ -175,7 +175,7 @@ class Unwrapped:
         return np.where(round_, self._periods * np.rint(values / np.where(round_, self._periods, 1)), 0)
 
 
-def _share(step: float, cutoff: Any) -> Any:
+def _smoothing_factor(step: float, cutoff: Any) -> Any:
     """Weight of a new value: equations of the exponential mean with time constant 1 / (2 pi cutoff)."""
     turn = 2 * np.pi * cutoff * step
     return turn / (turn + 1)

@@ -13,10 +13,10 @@ def fit_weak_perspective(points: np.ndarray, pixels: np.ndarray, weights: np.nda
     camera frame (x right, y up, z to the camera), scales (N,) pixels per unit of the points, translations (N, 2).
     The rotation is not determined by coplanar points. Not robust: `Dataset.geometry.pose.weak_perspective` is.
     """
-    share = weights / weights.sum(-1, keepdims=True)
-    centre, middle = (np.einsum("nk,nkc->nc", share, x) for x in (points, pixels))
+    fraction = weights / weights.sum(-1, keepdims=True)
+    centre, middle = (np.einsum("nk,nkc->nc", fraction, x) for x in (points, pixels))
     a, b = points - centre[:, None], (pixels - middle[:, None]) * [1.0, -1.0]
-    weighted = a * share[..., None]
+    weighted = a * fraction[..., None]
     normal, right = (np.einsum("nkc,nkd->ncd", weighted, x) for x in (a, b))
     # a draw may be coplanar: a small multiple of its variance keeps the system solvable
     normal += 1e-6 * (np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-9) * np.eye(3)

@@ -9,7 +9,7 @@ from typing import Callable, Iterable, Iterator
 import cv2
 import numpy as np
 
-from Dataset.io.video_files import MAX_FRAMES, Moment
+from Dataset.io.video_files import MAX_FRAMES, VideoFrame
 
 RATE = 30.0         # asked of a camera, frames a second
 
@@ -25,28 +25,28 @@ class Live:
     `dropped` counts the frames that were skipped so far. `close()` ends the thread.
     """
 
-    def __init__(self, read: Callable[[], np.ndarray | None], most: int = MAX_FRAMES,
+    def __init__(self, read: Callable[[], np.ndarray | None], limit: int = MAX_FRAMES,
                  release: Callable[[], None] = lambda: None) -> None:
-        self._read, self._most, self._release = read, most, release
+        self._read, self._limit, self._release = read, limit, release
         self._condition = threading.Condition()
-        self._newest: Moment | None = None
+        self._newest: VideoFrame | None = None
         self._error: BaseException | None = None
         self._done, self.dropped = False, 0
         self._thread = threading.Thread(target=self._run, daemon=True, name="camera")
 
-    def __iter__(self) -> Iterator[Moment]:
+    def __iter__(self) -> Iterator[VideoFrame]:
         self._thread.start()
         given = 0
-        while given < self._most:
+        while given < self._limit:
             with self._condition:
                 self._condition.wait_for(lambda: self._newest is not None or self._done)
-                moment, self._newest = self._newest, None
-                if moment is None:
+                frame, self._newest = self._newest, None
+                if frame is None:
                     if self._error is not None:
                         raise self._error
                     return
             given += 1
-            yield moment
+            yield frame
 
     def close(self) -> None:
         """Stop reading. Waits up to 2 s for a pending read; the device is released when it returns."""
@@ -67,7 +67,7 @@ class Live:
                     break
                 with self._condition:
                     self.dropped += self._newest is not None
-                    self._newest = Moment(number, time.monotonic() - begun, image)
+                    self._newest = VideoFrame(number, time.monotonic() - begun, image)
                     self._condition.notify_all()
                 number += 1
         except BaseException as error:      # raised again by the iterator
@@ -80,7 +80,7 @@ class Live:
 
 
 @contextmanager
-def webcam(device: int = 0, width: int = 640, height: int = 480, most: int = MAX_FRAMES) -> Iterator[Live]:
+def webcam(device: int = 0, width: int = 640, height: int = 480, limit: int = MAX_FRAMES) -> Iterator[Live]:
     """`with webcam() as live`. ValueError when there is none, or it gives no image."""
     capture = cv2.VideoCapture(device)
     if not capture.isOpened():
@@ -95,21 +95,21 @@ def webcam(device: int = 0, width: int = 640, height: int = 480, most: int = MAX
         if not good:
             raise ValueError(f"webcam {device}: gave no image")
         return image
-    live = Live(read, most, capture.release)
+    live = Live(read, limit, capture.release)
     try:
         yield live
     finally:
         live.close()
 
 
-def paced(moments: Iterable[Moment], most: int = MAX_FRAMES) -> Live:
+def paced(frames: Iterable[VideoFrame], limit: int = MAX_FRAMES) -> Live:
     """The frames of a file at their time stamps, as a camera would give them."""
-    source, begun = iter(moments), time.monotonic()
+    source, begun = iter(frames), time.monotonic()
 
     def read() -> np.ndarray | None:
-        moment = next(source, None)
-        if moment is None:
+        frame = next(source, None)
+        if frame is None:
             return None
-        time.sleep(max(0.0, begun + moment.time - time.monotonic()))
-        return moment.image
-    return Live(read, most)
+        time.sleep(max(0.0, begun + frame.time - time.monotonic()))
+        return frame.image
+    return Live(read, limit)

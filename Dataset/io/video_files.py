@@ -18,7 +18,7 @@ MAX_FRAME = 4096 * 2304                         # px
 MAX_FRAMES = 216_000                            # two hours at 30 a second
 
 
-class Moment(NamedTuple):
+class VideoFrame(NamedTuple):
     """A frame of a video: number from 0; time, s, which grows; image (H, W, 3) uint8 BGR."""
 
     number: int
@@ -41,24 +41,24 @@ def video_info(path: str | os.PathLike[str]) -> VideoInfo:
         return info
 
 
-def read_video(path: str | os.PathLike[str], most: int = MAX_FRAMES) -> Iterator[Moment]:
+def read_video(path: str | os.PathLike[str], limit: int = MAX_FRAMES) -> Iterator[VideoFrame]:
     """Every frame, at most `most`, one in memory at a time. ValueError, naming the file, when it is no video, holds no
     frame, or frames that are too large."""
     with _opened(path) as (capture, info):
         last, number = -1.0, 0
-        while number < most:
+        while number < limit:
             good, image = capture.read()
             if not good:
                 break
             time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
             if not time > last:         # the first frame's 0 passes; some containers know no times
                 time = max(number / info.rate, last + 0.5 / info.rate)
-            yield Moment(number, time, image)
+            yield VideoFrame(number, time, image)
             last, number = time, number + 1
         if number == 0:
             raise ValueError(f"{path}: holds no frame that OpenCV can decode")
-        if number == most and capture.grab():
-            log.warning("%s: only its first %d frames are read", path, most)
+        if number == limit and capture.grab():
+            log.warning("%s: only its first %d frames are read", path, limit)
 
 
 @contextmanager

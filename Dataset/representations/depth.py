@@ -159,21 +159,20 @@ def to_image(values: np.ndarray) -> np.ndarray:
     return np.rint((np.clip(np.nan_to_num(values, nan=BACKGROUND), -1, 1) + 1) / 2 * LEVELS).astype(np.uint8)
 
 
-def from_image(image: np.ndarray, share: float | None = None) -> np.ndarray:
+def from_image(image: np.ndarray, depth_range: float | None = None) -> np.ndarray:
     """An 8-bit image (S, S), 255 nearest, 0 no depth, as values (S, S, 1) float32 in [-1, 1].
 
-    share  the depth range of the 255 levels, as a fraction of the range of values (one side of the crop); None: 1.
-           Depths beyond the range are clipped to the smallest value above -1 that 8 bits hold. ValueError for one that
-           is not positive.
+    depth_range  of the 255 levels, as a fraction of the range of values (one side of the crop); None: 1. Depths beyond
+                 it are clipped to the smallest value above -1 that 8 bits hold. ValueError when it is not positive.
     """
     image = np.asarray(image)
     if image.ndim != 2 or image.dtype != np.uint8:
         raise ValueError(f"depth: a depth image is (S, S) uint8, received {image.shape} {image.dtype}")
-    if share is not None and not share > 0:
-        raise ValueError(f"depth: share, the depth range of an image's levels, is positive, received {share}")
+    if depth_range is not None and not depth_range > 0:
+        raise ValueError(f"depth: depth_range, of an image's levels, is positive, received {depth_range}")
     values = image.astype(np.float32) * (2 / LEVELS) - 1
-    if share is not None:
-        values = np.where(image > 0, np.maximum(1 - share * (1 - values), -1 + 2 / LEVELS), BACKGROUND)
+    if depth_range is not None:
+        values = np.where(image > 0, np.maximum(1 - depth_range * (1 - values), -1 + 2 / LEVELS), BACKGROUND)
     return values.astype(np.float32)[..., None]
 
 

@@ -142,8 +142,8 @@ def decode(uv: UVMap | np.ndarray, mask: np.ndarray | None = None, weights: np.n
     row, column = np.nonzero(mask[start::stride, start::stride])
     row, column = row * stride + start, column * stride + start
     grid = np.clip(grid_positions(uv[row, column]), 0, SIZE - 1)
-    share = np.ones(len(row)) if weights is None else np.asarray(weights)[row, column].astype(np.float64)
-    return Correspondences(grid, np.stack([column, row], -1) + 0.5, share, len(mask))
+    fraction = np.ones(len(row)) if weights is None else np.asarray(weights)[row, column].astype(np.float64)
+    return Correspondences(grid, np.stack([column, row], -1) + 0.5, fraction, len(mask))
 
 
 @lru_cache(maxsize=2)

@@ -226,15 +226,15 @@ def load_volume(path: str | os.PathLike[str]) -> np.ndarray:
     return unpack(packed, layers)
 
 
-def _entry(archive: zipfile.ZipFile, name: str, kind: type, most: int) -> np.ndarray:
+def _entry(archive: zipfile.ZipFile, name: str, kind: type, limit: int) -> np.ndarray:
     """One array of a .npz, of this dtype and at most so many bytes, whatever its header says."""
     with archive.open(f"{name}.npy") as file:
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError(f"{name} is written in another way than ours")
         shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
         size = math.prod(shape) * dtype.itemsize
-        if dtype != kind or by_columns or not 0 < size <= most:
-            raise ValueError(f"{name} must be {np.dtype(kind)} of at most {most} bytes, received {shape} {dtype}")
+        if dtype != kind or by_columns or not 0 < size <= limit:
+            raise ValueError(f"{name} must be {np.dtype(kind)} of at most {limit} bytes, received {shape} {dtype}")
         return np.frombuffer(file.read(size), dtype).reshape(shape)
 
 
@@ -295,8 +295,8 @@ def front(values: np.ndarray) -> np.ndarray:
     rows = np.ogrid[:values.shape[0], :values.shape[1]]
     here = values[rows[0], rows[1], first].astype(np.float64)
     before = values[rows[0], rows[1], np.maximum(first - 1, 0)].astype(np.float64)
-    share = (here - LEVEL) / np.maximum(here - before, 1e-12)
-    return np.where(inside.any(-1), np.where(first == 0, 0.0, first + 0.5 - share), np.nan)
+    fraction = (here - LEVEL) / np.maximum(here - before, 1e-12)
+    return np.where(inside.any(-1), np.where(first == 0, 0.0, first + 0.5 - fraction), np.nan)
 
 
 def front_depth(values: np.ndarray, frame: Frame | None = None) -> np.ndarray:

@@ -144,8 +144,8 @@ def _lines(loop: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return ends, rest[upper], rest[~upper]
 
 
-def _along(line: list[np.ndarray], shares: tuple[float, ...]) -> np.ndarray:
+def _along(line: list[np.ndarray], fractions: tuple[float, ...]) -> np.ndarray:
     """Points at these fractions of a line's length, (len(shares), 3)."""
     line = np.array(line)
     length = np.append(0, np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1)))
-    return np.stack([np.interp(np.asarray(shares) * length[-1], length, column) for column in line.T], 1)
+    return np.stack([np.interp(np.asarray(fractions) * length[-1], length, column) for column in line.T], 1)

@@ -23,7 +23,7 @@ from Dataset.sources.bu4dfe_grid import ordered_truth, write_record
 
 EXPRESSIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise")
 THUMBNAIL = 64              # pixels: motion is compared at this size
-TIP_SHARE = 0.002           # the nose tip is the median of the foremost vertices, this fraction of all
+TIP_FRACTION = 0.002           # the nose tip is the median of the foremost vertices, this fraction of all
 TIP_RADIUS = 25.0          # mm within which four of five of them must lie
 # Where the nose tip must lie in the face box of a frontal image, as fractions of its width and height.
 TIP_X, TIP_Y = (0.2, 0.8), (0.25, 0.9)
@@ -68,9 +68,9 @@ class Options:
             raise ValueError(f"--points in grid order must be 64, 256, 1024, 4096 or 16384, got {self.points}")
         if self.order == "grid" and (self.sampling != "uniform" or self.crop_mm):
             raise ValueError("--sampling and --crop-mm draw points at random; they do nothing with --order grid")
-        for name, least in (("points", 1), ("size", 1), ("crop_mm", 0), ("neutral_window", 0), ("seed", 0)):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}")
+        for name, minimum in (("points", 1), ("size", 1), ("crop_mm", 0), ("neutral_window", 0), ("seed", 0)):
+            if not getattr(self, name) >= minimum:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least {minimum}, got {getattr(self, name)}")
         if self.seed > MAX_SEED:
             raise ValueError(f"--seed must be at most {MAX_SEED}, got {self.seed}")
 
@@ -174,15 +174,15 @@ def check_axes(path: Path, scan: Mesh, box: Box, image_shape: tuple[int, int]) -
         if not grows > MIN_CORRELATION:
             raise WrongAxes(f"{path}: texture {texture} must grow with vertex {name} (+x image right, +y up), "
                             f"their correlation is {grows:.2f}")
-    foremost = np.argsort(vertices[:, 2])[-max(1, round(TIP_SHARE * len(vertices))):]
+    foremost = np.argsort(vertices[:, 2])[-max(1, round(TIP_FRACTION * len(vertices))):]
     tip = np.median(vertices[foremost], axis=0)
     height, width = image_shape
     x, y = np.median(uv[foremost], axis=0) * (width, -height) + (0, height)
-    share_x, share_y = (x - box[0]) / box[2], (y - box[1]) / box[3]
+    fraction_x, fraction_y = (x - box[0]) / box[2], (y - box[1]) / box[3]
     # They must also lie close together: of a scan that faces away, the foremost points are both ends of its boundary,
     # whose median lies in the middle of the face.
     apart = np.quantile(np.linalg.norm(vertices[foremost] - tip, axis=1), 0.8)
-    if not (TIP_X[0] <= share_x <= TIP_X[1] and TIP_Y[0] <= share_y <= TIP_Y[1] and apart <= TIP_RADIUS):
+    if not (TIP_X[0] <= fraction_x <= TIP_X[1] and TIP_Y[0] <= fraction_y <= TIP_Y[1] and apart <= TIP_RADIUS):
         raise WrongAxes(f"{path}: the foremost points must be the nose tip, together in the middle of the face {box}; "
                         f"they are about pixel ({x:.0f}, {y:.0f}), {apart:.0f} mm apart. Name another frame with "
                         "--neutral, or --exclude the subject")

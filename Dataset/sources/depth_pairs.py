@@ -23,13 +23,13 @@ MAX_PIXELS = 4_000_000
 
 
 class Pair(NamedTuple):
-    """One image with its depth image; share: the depth range of the 255 levels, as a fraction of the side of the image;
-    None: not known, so that the levels span the range of a network's output."""
+    """One image with its depth image; depth_range: of the 255 levels, as a fraction of the side of the image; None: not
+    known, so that the levels span the range of a network's output."""
 
     subject: str
     image: Path
     depth: Path
-    share: float | None = None
+    depth_range: float | None = None
 
 
 def pairs(folder: str | os.PathLike[str], use: str = "training", split: str | None = None) -> list[Pair]:
@@ -48,12 +48,12 @@ def pairs(folder: str | os.PathLike[str], use: str = "training", split: str | No
     everybody = list_subjects(folder)
     if not any(subject.depths for subject in everybody):
         raise ValueError(f"{folder}: holds no depth images beside its images")
-    share = info.settings.get("share")
+    depth_range = info.settings.get("depth_range")
     if split == "subject":
         # choosing a checkpoint on the test subjects would bias the test
         apart = (read_split(folder) or Split([], [], [])).validation
-        return _pairs(subjects_of(folder, "train-validation-test" if apart else "train-test")[use], share)
-    every = _pairs(everybody, share)
+        return _pairs(subjects_of(folder, "train-validation-test" if apart else "train-test")[use], depth_range)
+    every = _pairs(everybody, depth_range)
     if len(every) < 2:
         raise ValueError(f"{folder}: a split needs at least 2 pairs, this has {len(every)}")
     tested = published_test(len(every), info.seed)
@@ -88,6 +88,6 @@ def read_depth_image(path: str | os.PathLike[str]) -> np.ndarray:
     return np.ascontiguousarray(image[..., 0])
 
 
-def _pairs(subjects: list[Subject], share: float | None) -> list[Pair]:
-    return [Pair(subject.name, image, depth, share) for subject in subjects
+def _pairs(subjects: list[Subject], depth_range: float | None) -> list[Pair]:
+    return [Pair(subject.name, image, depth, depth_range) for subject in subjects
             for image, depth in zip(subject.images, subject.depths)]

@@ -78,10 +78,10 @@ class Options:
                 raise ValueError(f"--{name} must be {' or '.join(words)}, got {getattr(self, name)!r}")
 
     def scale(self, size: tuple[int, int]) -> dict[str, float]:
-        """The scale in dataset.json of images that were `size` (width, height) px: side, the width in mm; share, the
-        depth range of the 255 levels as a fraction of it. Empty for squeezed images, which have no single scale."""
+        """The scale in dataset.json of images that were `size` (width, height) px: side, the width in mm; depth_range,
+        of the 255 levels, as a fraction of it. Empty for squeezed images, which have no single scale."""
         side = max(size) * self.pixel
-        return {"side": side, "share": LEVELS * self.level / side} if self.square == "padded" else {}
+        return {"side": side, "depth_range": LEVELS * self.level / side} if self.square == "padded" else {}
 
 
 class Row(NamedTuple):
@@ -228,9 +228,9 @@ def resize_levels(levels: np.ndarray, size: int) -> np.ndarray:
     """A range image (H, W) uint8 -> (size, size) uint8: each pixel the mean of the face's levels under it; 0 where
     less than half of it is face. A plain resize would mix levels at the face's border with the 0 of the background."""
     face = (levels > 0).astype(np.float32)
-    total, share = (cv2.resize(a, (size, size), interpolation=cv2.INTER_AREA) for a in (levels * face, face))
-    mean = np.rint(total / np.maximum(share, 1e-6))
-    return np.where(share >= 0.5, np.clip(mean, 1, 255), 0).astype(np.uint8)
+    total, cover = (cv2.resize(a, (size, size), interpolation=cv2.INTER_AREA) for a in (levels * face, face))
+    mean = np.rint(total / np.maximum(cover, 1e-6))
+    return np.where(cover >= 0.5, np.clip(mean, 1, 255), 0).astype(np.uint8)
 
 
 def surface_points(levels: np.ndarray, options: Options, rng: np.random.Generator) -> np.ndarray:

@@ -72,8 +72,8 @@ def make_glasses(landmarks: np.ndarray, kind: int, rng: np.random.Generator) -> 
     tint = np.array([0.015, 0.017, 0.02]) * rng.uniform(0.4, 4) * (1 + rng.normal(0, 0.15, 3))
     for (v, _, is_lens), start in zip(parts, starts):
         if is_lens:         # darker above
-            share = np.clip((v[:, 1] - middle[1]) / half_height * 0.4 + 0.5, 0, 1)[:, None]
-            colours[start:start + len(v)] = tint * (1.8 - 1.3 * share)
+            fraction = np.clip((v[:, 1] - middle[1]) / half_height * 0.4 + 0.5, 0, 1)[:, None]
+            colours[start:start + len(v)] = tint * (1.8 - 1.3 * fraction)
     return Glasses(vertices, triangles, lens, vertex_normals(vertices, triangles), np.maximum(colours, 0.003))
 
 

@@ -111,16 +111,16 @@ def unroll(images: SkinImages, chart: Chart, model: FaceModel, ears: np.ndarray)
     return Skins(tone, melanin, images.age, images.female, detail, columns)
 
 
-def sample_base(skins: Skins, appearance: Appearance, share: float) -> Base | None:
-    """The photographed base of a subject's skin, for a fraction ``share`` in [0, 1] of the subjects; None for the
+def sample_base(skins: Skins, appearance: Appearance, fraction: float) -> Base | None:
+    """The photographed base of a subject's skin, for a fraction ``fraction`` in [0, 1] of the subjects; None for the
     others, whose skin is procedural.
 
-    Drawn from the seed of the appearance alone: nothing else of the subject changes, and a larger share keeps the
+    Drawn from the seed of the appearance alone: nothing else of the subject changes, and a larger fraction keeps the
     choice for other subjects. The images are drawn by similarity in tone, age and sex (estimated from beard and
     stubble).
     """
     rng = np.random.default_rng([appearance.seed, 3])
-    if rng.random() >= share:
+    if rng.random() >= fraction:
         return None
     man = bool(appearance.beard or appearance.stubble)
     tone, age = (skins.melanin - appearance.melanin) / 0.18, (skins.age - appearance.age) / 0.45
@@ -133,10 +133,10 @@ def sample_base(skins: Skins, appearance: Appearance, share: float) -> Base | No
     seen = skins.tone[first] ** (1 - mix) * skins.tone[second] ** mix
     lighter = np.log((seen @ LUMINANCE) / (own @ LUMINANCE))        # half of it, since the photographs contain light
     tone = own * np.exp(towards * (np.log(seen / own) - 0.5 * lighter))
-    shares = np.float32(strength * (1 - mix)), np.float32(strength * mix)
+    fractions = np.float32(strength * (1 - mix)), np.float32(strength * mix)
     one, other = (skins.detail[k][..., ::-1] if m else skins.detail[k] for k, m in zip((first, second), mirrored))
-    gain = one * shares[0]
-    gain += other * shares[1]
+    gain = one * fractions[0]
+    gain += other * fractions[1]
     np.exp(gain, out=gain)
     return Base(tone, gain, skins.columns)
 

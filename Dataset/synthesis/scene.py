@@ -23,7 +23,7 @@ from Dataset.synthesis.glasses import CLEAR, DARK, NONE, Glasses, make_glasses
 from Dataset.synthesis.hair_and_clothes import CLOTH, EYE, FRAME, HAIR, LENS, MOUTH, SKIN, SOCKET, TEETH, TONGUE
 
 VIEW = 144              # side of the detector's image, px
-_HEAD_SHARE = 0.56      # of it that a head of 230 mm spans
+_HEAD_FRACTION = 0.56      # of it that a head of 230 mm spans
 _WRAP = np.array([0.06, 0.12, 0.28], np.float32)     # red light scatters farthest under skin
 _SPLIT = 4              # rays for a pixel on an edge
 
@@ -64,7 +64,7 @@ def sample_view(rng: np.random.Generator, expression: np.ndarray, limits: Range 
     near-white light, a plain background; :func:`roughen` adds variation."""
     angles = rng.uniform(-1, 1, 3) * limits if angles is None else np.asarray(angles, np.float64)
     distance = float(np.exp(rng.uniform(np.log(400), np.log(1600))))
-    focal = _HEAD_SHARE * VIEW * distance / 230 * rng.uniform(0.92, 1.08)
+    focal = _HEAD_FRACTION * VIEW * distance / 230 * rng.uniform(0.92, 1.08)
     shift = np.array([*rng.uniform(-8, 8, 2), 0])
     azimuth, height = np.radians(rng.uniform(-75, 75)), np.radians(rng.uniform(-5, 60))
     direction = np.array([np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height)])

@@ -241,8 +241,8 @@ def main(argv: list[str] | None = None) -> int:
     sources = make_dataset(arguments.out, Options(**options), arguments.workers,
                            lambda results, total: tqdm(results, total=total, unit="subject", disable=None))
     total = sum(sources.values())
-    shares = ", ".join(f"{name} {100 * count / total:.0f} %" for name, count in sources.items())
-    print(f"{arguments.out}: {options['subjects']} subjects, {total} images; boxes: {shares}")
+    fractions = ", ".join(f"{name} {100 * count / total:.0f} %" for name, count in sources.items())
+    print(f"{arguments.out}: {options['subjects']} subjects, {total} images; boxes: {fractions}")
     return 0
 
 

@@ -78,7 +78,7 @@ class VideoOptions:
             raise ValueError("--leave needs --kind moving")
 
 
-class FaceTruth(NamedTuple):
+class FaceGroundTruth(NamedTuple):
     """One subject in one frame. subject: number; pose (6,) float32, as in :class:`Dataset.synthesis.scene.View`;
     expression (84,) float32; vertices (V, 3) float64 mm of the model in the camera's world; keypoints (256, 2),
     landmarks (68, 2) float64 px of the frame (x, y; first pixel's centre 0.5), also off the image and hidden; visible
@@ -101,7 +101,7 @@ class VideoFrame(NamedTuple):
     number: int
     time: float
     image: np.ndarray
-    faces: list[FaceTruth]
+    faces: list[FaceGroundTruth]
 
 
 class SyntheticVideo:
@@ -123,7 +123,7 @@ class SyntheticVideo:
         self._appearances = [sample_appearance(rng) for rng in rngs]
         self._actors: dict[int, SceneSubject] = {}
         self._motions = [_Motion(o, subject, model.expression_names) for subject in range(o.subjects)]
-        self._still: tuple[np.ndarray, list[FaceTruth]] | None = None
+        self._still: tuple[np.ndarray, list[FaceGroundTruth]] | None = None
 
     def __len__(self) -> int:
         return self.options.frames
@@ -149,7 +149,7 @@ class SyntheticVideo:
             image += np.float32(o.noise) * rng.standard_normal(rendered.shape, np.float32)
         return VideoFrame(number, number / o.rate, np.clip(np.rint(image), 0, 255).astype(np.uint8), faces)
 
-    def truth(self, number: int, hidden: bool = True) -> list[FaceTruth]:
+    def truth(self, number: int, hidden: bool = True) -> list[FaceGroundTruth]:
         """The ground truth of a frame without rendering it. hidden: test which keypoints are hidden; else all in the
         image count as visible, which takes a tenth of the time."""
         time = 0.0 if self.options.kind == "still" else number / self.options.rate
@@ -160,7 +160,7 @@ class SyntheticVideo:
         return [self._seen(subject, view, pose_vertices(model.shape(identity, view.expression), view.pose))
                 for subject, (view, identity) in enumerate(zip(views, self.identities))]
 
-    def uv(self, face: FaceTruth, box: tuple[float, float, float], size: int) -> uvmap.UVMap:
+    def uv(self, face: FaceGroundTruth, box: tuple[float, float, float], size: int) -> uvmap.UVMap:
         """The true UV map of a crop: box x, y, side in px of the frame; size of the crop, px."""
         x, y, side = box
         return uvmap.encode(face.vertices, self.camera.crop((x, y, side, side), size), None, self.context.model,
@@ -183,7 +183,7 @@ class SyntheticVideo:
             self._actors[subject] = SceneSubject(self.context, self.identities[subject], self._appearances[subject])
         return self._actors[subject]
 
-    def _scene(self, time: float) -> tuple[np.ndarray, list[FaceTruth]]:
+    def _scene(self, time: float) -> tuple[np.ndarray, list[FaceGroundTruth]]:
         """The image (height, width, 3) float32 in [0, 255] without noise, and the truth."""
         image = shading.to_bgr8(self.background).astype(np.float32)
         shots = self._shots(time)
@@ -209,7 +209,7 @@ class SyntheticVideo:
         covered = cv2.dilate((hits.triangle >= 0).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
         image[top:bottom, left:right][covered] = drawn[covered]
 
-    def _seen(self, subject: int, view: View, vertices: np.ndarray, posed: PosedScene | None = None) -> FaceTruth:
+    def _seen(self, subject: int, view: View, vertices: np.ndarray, posed: PosedScene | None = None) -> FaceGroundTruth:
         """vertices: the model's first; posed: None to ignore occlusion."""
         model = self.context.model
         vertices = vertices[:len(model.mean)]
@@ -217,8 +217,8 @@ class SyntheticVideo:
         keypoints, landmarks = (np.stack(self.camera.project(x)[:2], -1) for x in (points, model.landmarks(vertices)))
         inside = ((keypoints >= 0) & (keypoints < (self.camera.width, self.camera.height))).all(-1)
         seen = inside if posed is None else inside & visible(posed.scene, self.camera, points)
-        return FaceTruth(subject, view.pose, view.expression, vertices, keypoints, landmarks, seen,
-                         float(inside.mean()))
+        return FaceGroundTruth(subject, view.pose, view.expression, vertices, keypoints, landmarks, seen,
+                               float(inside.mean()))
 
 
 class _Motion:
@@ -263,8 +263,8 @@ class _Motion:
         """0: at its place, 1: out of the image."""
         if not self._options.leave or self._subject:
             return 0.0
-        share = time * self._options.rate / self._options.frames
-        return float(np.interp(share, _OUT, (0, 1, 1, 0)))
+        fraction = time * self._options.rate / self._options.frames
+        return float(np.interp(fraction, _OUT, (0, 1, 1, 0)))
 
     def _speech(self, time: float, syllable: float, mouth: float, smile: float, brow: float) -> np.ndarray:
         """Weights (84,): the jaw follows syllables, lips are rounded or stretched, lids blink."""
@@ -294,7 +294,7 @@ def _to_view(camera: Camera) -> np.ndarray:
     return np.column_stack([scale * np.eye(2), VIEW / 2 - scale * half + 0.5 * scale - 0.5])
 
 
-def truth_arrays(frames: list[list[FaceTruth]]) -> dict[str, np.ndarray]:
+def ground_truth_arrays(frames: list[list[FaceGroundTruth]]) -> dict[str, np.ndarray]:
     """The truth of T frames of P subjects as arrays: pose (T, P, 6), expression (T, P, 84), keypoints (T, P, 256, 2),
     landmarks (T, P, 68, 2) float32; visible (T, P, 256) bool; inside (T, P) float32."""
     names = ("pose", "expression", "keypoints", "landmarks", "visible", "inside")
@@ -303,14 +303,15 @@ def truth_arrays(frames: list[list[FaceTruth]]) -> dict[str, np.ndarray]:
 
 
 def make_video(out: str | Path, options: VideoOptions, progress=iter) -> tuple[Path, Path]:
-    """Write a video and, beside it, OUT.npz: `truth_arrays`, time (T,) s and identity (P, 200). -> both paths."""
+    """Write a video and, beside it, OUT.npz: `ground_truth_arrays`, time (T,) s, identity (P, 200). -> both paths."""
     out, targets = Path(out), []
     video = SyntheticVideo(options)
     with write_video(out, options.width, options.height, options.rate) as write:
         for frame in progress(video):
             write(frame.image)
             targets.append(frame.faces)
-    arrays = {**truth_arrays(targets), "time": np.arange(len(video)) / options.rate, "identity": video.identities}
+    arrays = {**ground_truth_arrays(targets), "time": np.arange(len(video)) / options.rate,
+              "identity": video.identities}
     beside = out.with_suffix(".npz")
     write_atomic(beside, lambda path: np.savez_compressed(path, **arrays))
     return out, beside

@@ -101,11 +101,11 @@ class Shaded:
         length = np.sqrt(np.einsum("ij,ij->i", normals, normals))
         shade = lambert(normals / np.maximum(length, 1e-12)[:, None], LIGHT, AMBIENT)
         seen = rasterise(found, size)
-        picture, cover = np.zeros((2, size * size), np.float32)
+        drawn, cover = np.zeros((2, size * size), np.float32)
         corners = self._triangles[:, seen.triangle]
-        picture[seen.pixel] = sum(shade[corners[k]] * seen.weights[:, k] for k in range(3))
+        drawn[seen.pixel] = sum(shade[corners[k]] * seen.weights[:, k] for k in range(3))
         cover[seen.pixel] = 1
-        return Drawn(picture.reshape(size, size), cover.reshape(size, size), float(low[0]), float(low[1]), side)
+        return Drawn(drawn.reshape(size, size), cover.reshape(size, size), float(low[0]), float(low[1]), side)
 
 
 def blend(frame: np.ndarray, drawn: Drawn, colour: Sequence[int], opacity: float) -> None:
@@ -134,10 +134,10 @@ def blend(frame: np.ndarray, drawn: Drawn, colour: Sequence[int], opacity: float
     part[:] = cv2.convertScaleAbs(cv2.merge(layers))
 
 
-def draw_net(frame: np.ndarray, places: np.ndarray, colour: Sequence[int]) -> None:
+def draw_net(frame: np.ndarray, keypoints: np.ndarray, colour: Sequence[int]) -> None:
     """The lines of a square grid of places (n * n, 2) px, in place."""
-    side = round(len(places) ** 0.5)
-    grid = np.rint(np.clip(places, -4096, 8192) * 8 - 4).astype(np.int32).reshape(side, side, 1, 2)
+    side = round(len(keypoints) ** 0.5)
+    grid = np.rint(np.clip(keypoints, -4096, 8192) * 8 - 4).astype(np.int32).reshape(side, side, 1, 2)
     lines = [*grid, *np.ascontiguousarray(grid.transpose(1, 0, 2, 3))]
     cv2.polylines(frame, lines, False, tuple(colour), 1, cv2.LINE_AA, shift=3)
 

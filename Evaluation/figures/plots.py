@@ -76,8 +76,8 @@ def plot_strip(images: Sequence[np.ndarray], prediction: np.ndarray, truth: np.n
     views = [("prediction", prediction, yaw) for yaw in (FRONT, THREE_QUARTER)]
     views += [("ground truth", truth, yaw) for yaw in (FRONT, THREE_QUARTER)]
     for i, (name, cloud, yaw) in enumerate(views):
-        picture = render_cloud(cloud, yaw, PIXELS, frame=frame)
-        _show(below.add_subplot(1, 4, i + 1), picture[..., ::-1], name if yaw == FRONT else "")
+        image = render_cloud(cloud, yaw, PIXELS, frame=frame)
+        _show(below.add_subplot(1, 4, i + 1), image[..., ::-1], name if yaw == FRONT else "")
     _save(figure, path)
 
 
@@ -156,8 +156,8 @@ def plot_preview(photos: np.ndarray | Sequence[np.ndarray], points: np.ndarray, 
     for i, image in enumerate(images):
         _show(left.add_subplot(-(-len(images) // columns), columns, i + 1), image, "photo" if len(images) == 1 else "")
     for i, (name, yaw) in enumerate(VIEWS.items()):
-        picture = render_cloud(points, yaw, PIXELS, colours, frame, triangles)
-        _show(right.add_subplot(1, 3, i + 1), picture[..., ::-1], name)
+        image = render_cloud(points, yaw, PIXELS, colours, frame, triangles)
+        _show(right.add_subplot(1, 3, i + 1), image[..., ::-1], name)
     _save(figure, path)
 
 
@@ -182,16 +182,16 @@ def plot_comparison(rows: Sequence[Sequence[Any]], path: str | os.PathLike[str])
         timed = column == len(titles)
         axes.barh(range(len(systems)), seen, height=0.62,
                   color=["#d1631c" if not timed and value > level else "#1f5fa8" for value in seen])
-        most = float(max([*seen, 0.0 if timed else level]))
+        limit = float(max([*seen, 0.0 if timed else level]))
         for row, value in enumerate(values):
-            inside = value > 0.25 * most
+            inside = value > 0.25 * limit
             written = f"{value:.{0 if timed else 3}f}" if np.isfinite(value) else "-"
             axes.text(value if np.isfinite(value) else 0.0, row, f" {written} ",
                       va="center", ha="right" if inside else "left", color="white" if inside else "black", fontsize=9)
         if not timed:
             axes.axvline(level, color="#555555", linestyle="--", linewidth=1.2)
             axes.set_title(f"- - {floor[0]} {level:.3f}", fontsize=9, color="#555555", loc="right")
-        axes.set(xlim=(0, 1.08 * most or 1), ylim=(len(systems) - 0.5, -0.5), xlabel=title)
+        axes.set(xlim=(0, 1.08 * limit or 1), ylim=(len(systems) - 0.5, -0.5), xlabel=title)
         axes.set_yticks(range(len(systems)), names if column == 1 else [""] * len(systems))
         axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)

@@ -133,8 +133,8 @@ def _splat(points: np.ndarray, normals: np.ndarray, spacing: np.ndarray, bgr: np
         weight += np.bincount(pixel[front], w[front], side * side)
         for channel in range(3):
             total[channel] += np.bincount(pixel[front], w[front] * bgr[which[front], channel], side * side)
-    picture = np.tile(np.array(BACKGROUND, np.float64), (side * side, 1))
+    image = np.tile(np.array(BACKGROUND, np.float64), (side * side, 1))
     hit = weight > 0
-    picture[hit] = (total[:, hit] / weight[hit]).T
-    picture = np.clip(np.round(picture), 0, 255).astype(np.uint8).reshape(side, side, 3)
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+    image[hit] = (total[:, hit] / weight[hit]).T
+    image = np.clip(np.round(image), 0, 255).astype(np.uint8).reshape(side, side, 3)
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)

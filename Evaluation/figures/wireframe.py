@@ -27,9 +27,9 @@ def draw_wireframe(vertices: np.ndarray, triangles: np.ndarray, yaw: float = 0.0
     vertices, triangles = np.asarray(vertices, np.float64), np.asarray(triangles)
     if size < 8:
         raise ValueError(f"image: want a size of at least 8 pixels, got {size}")
-    picture = np.full((size, size, 3), BACKGROUND, np.uint8)
+    image = np.full((size, size, 3), BACKGROUND, np.uint8)
     if not len(triangles):
-        return picture
+        return image
     frame = Frame.around(vertices) if frame is None else frame
     seen = (vertices - frame.centre) @ rotation_from_euler(yaw=yaw).T
     places = size / 2 + size / (2 * frame.half) * seen[:, :2] * (1, -1)
@@ -38,7 +38,7 @@ def draw_wireframe(vertices: np.ndarray, triangles: np.ndarray, yaw: float = 0.0
     points = np.rint((places - 0.5) * 2 ** _SUB).astype(np.int32)
     for triangle in triangles:
         corner = points[triangle][None]
-        cv2.fillPoly(picture, corner, BACKGROUND, cv2.LINE_8, _SUB)
+        cv2.fillPoly(image, corner, BACKGROUND, cv2.LINE_8, _SUB)
         line = LINE if colours is None else tuple(int(c) for c in colours[triangle[0]][::-1])
-        cv2.polylines(picture, corner, True, line, 1, cv2.LINE_AA, _SUB)
-    return picture
+        cv2.polylines(image, corner, True, line, 1, cv2.LINE_AA, _SUB)
+    return image

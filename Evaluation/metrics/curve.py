@@ -21,7 +21,7 @@ class Curve(NamedTuple):
     floor            (P,): of the constant face
     """
 
-    memory: np.ndarray
+    recurrent: np.ndarray
     singles: np.ndarray
     floor: np.ndarray
 
@@ -36,7 +36,7 @@ def error_curve(prefixes: Callable[[np.ndarray], np.ndarray], images: Callable[[
     targets   (P, N, 3), points in the network's order; constant (N, 3): the constant baseline
     orders    random orders of each subject's images, drawn from `seed`
     """
-    memory, singles, floor = [], [], []
+    recurrent, singles, floor = [], [], []
     for subject in progress(range(len(targets)), total=len(targets)):
         photos, target = images(subject), targets[subject]
         rng = np.random.default_rng((seed, subject))
@@ -44,10 +44,10 @@ def error_curve(prefixes: Callable[[np.ndarray], np.ndarray], images: Callable[[
         faces = np.stack([prefixes(photos[order]) for order in chosen])                 # (orders, T, N, 3)
         alone = np.stack([prefixes(photos[t:t + 1])[0] for t in range(len(photos))])    # (T, N, 3)
         means = np.cumsum(alone[chosen], axis=1) / np.arange(1, len(photos) + 1)[:, None, None]
-        memory.append(errors(faces, target).mean(0))
+        recurrent.append(errors(faces, target).mean(0))
         singles.append(errors(means, target).mean(0))
         floor.append(similarity_error(constant, target))
-    return Curve(np.stack(memory), np.stack(singles), np.array(floor))
+    return Curve(np.stack(recurrent), np.stack(singles), np.array(floor))
 
 
 def errors(faces: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -44,7 +44,7 @@ class System(Protocol):
     points: int
     parameters: int
     size: int
-    together: str
+    fusion: str
     seed: int | None
     side: int
 
@@ -56,7 +56,7 @@ class _Mean(NamedTuple):
     points: int
     parameters: int = 0
     size: int = 0
-    together: str = "the same face for every subject"
+    fusion: str = "the same face for every subject"
     seed: int | None = None
     side: int = 0
 
@@ -158,9 +158,9 @@ def compare(systems: Sequence[System], subjects: Callable[[int], SubjectSet], ti
     seeds = [system.name for system in systems if system.seed == getattr(everybody, "seed", None) is not None]
     where = (f"{title}: {len(everybody.targets)} subjects (SHA-256 of their identities {everybody.digest[:16]})"
              + (f"; SEEN IN TRAINING by {', '.join(seeds)}" if seeds else ""))
-    alone, together = f"from one photo, {photos} of each", f"from all {everybody.count} photos of each"
+    alone, fusion = f"from one photo, {photos} of each", f"from all {everybody.count} photos of each"
     return Comparison(photo_table(scores, f"This photo's face. {where}, {alone}", surface),
-                      subject_table(scores, f"This subject. {where}, {together}", surface), scores)
+                      subject_table(scores, f"This subject. {where}, {fusion}", surface), scores)
 
 
 def score(system: System, subjects: SubjectSet, photos: int, surface: bool, progress: Callable,
@@ -215,7 +215,7 @@ def photo_table(scores: Sequence[Score], title: str, surface: bool) -> Table:
                  [*_notes(scores, [score.photo for score in scores], surface),
                   "no face: photos in which the system finds none; they count with the mean face, and with each "
                   "landmark's mean position over all photos",
-                  "landmarks: mean distance of the 68 in the picture, hidden ones too / sqrt(w h) of the true ones' "
+                  "landmarks: mean distance of the 68 in the image, hidden ones too / sqrt(w h) of the true ones' "
                   "bounding box, in %; '-': it has none"], digits=3)
 
 
@@ -223,7 +223,7 @@ def subject_table(scores: Sequence[Score], title: str, surface: bool) -> Table:
     """The second table."""
     floor = error(scores[0].subject)
     rows: list[list[Cell]] = [[*_named(score, floor, score.subject), score.own, f"{score.nearest} of {score.subjects}",
-                               *_cost(score, score.subject_ms), score.system.together] for score in scores]
+                               *_cost(score, score.subject_ms), score.system.fusion] for score in scores]
     return Table(title, ["system", "error", "ratio to the mean face", "reverse", "genuine/impostor ratio",
                          "rank-1", "ms per photo", "parameters", "MB", "fusion of the photos"], rows,
                  [*_notes(scores, [score.subject for score in scores], surface),

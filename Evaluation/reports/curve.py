@@ -10,9 +10,9 @@ COLUMNS = ("images", "network", "mean of singles", "difference", "low", "high", 
 def curve_table(curve: Curve, title: str) -> Table:
     """One row per number of images. The difference is network minus mean of singles: below 0 the network is better."""
     rows = []
-    for t in range(curve.memory.shape[1]):
-        mean, low, high = interval(curve.memory[:, t] - curve.singles[:, t])
-        rows.append((t + 1, float(curve.memory[:, t].mean()), float(curve.singles[:, t].mean()), mean, low, high,
+    for t in range(curve.recurrent.shape[1]):
+        mean, low, high = interval(curve.recurrent[:, t] - curve.singles[:, t])
+        rows.append((t + 1, float(curve.recurrent[:, t].mean()), float(curve.singles[:, t].mean()), mean, low, high,
                      float(curve.floor.mean())))
     note = (f"mean distance, point to point after a similarity, % of the ground truth's diagonal; "
             f"{len(curve.floor)} subjects; low, high: 95 % bootstrap interval of the difference over subjects")

@@ -10,10 +10,10 @@ from Dataset.io.images import write_image
 
 
 class ViewFile:
-    """`picture` (H, W, 3) uint8 BGR is the view as it stands; None before there is one."""
+    """`image` (H, W, 3) uint8 BGR is the view as it stands; None before there is one."""
 
     view: str
-    picture: np.ndarray | None = None
+    image: np.ndarray | None = None
     missing = "no view was drawn yet"       # message where there is none
 
     def draw_in(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray, reading: Any) -> np.ndarray:
@@ -27,7 +27,7 @@ class ViewFile:
 
     def require(self) -> None:
         """ValueError where no view was drawn."""
-        if self.picture is None:
+        if self.image is None:
             raise ValueError(self.missing)
 
     def target(self, path: Path) -> Path:
@@ -41,5 +41,5 @@ class ViewFile:
     def write(self, path: Path) -> Path:
         """Write the last view beside the face at `path` -> the view's path. ValueError before there is one."""
         self.require()
-        write_image(self.target(path), self.picture)
+        write_image(self.target(path), self.image)
         return self.target(path)

@@ -59,7 +59,7 @@ class PhotoOutput:
         mesh = written.mesh
         plot_preview(list(self._photos), mesh.vertices, mesh.colours, mesh.triangles, preview)
         drawn = []
-        if view and view.picture is not None:       # the first photo of a swap has none
+        if view and view.image is not None:       # the first photo of a swap has none
             drawn = [view.write(path), *view.beside(path)]
         return [*written.paths, preview, *drawn]
 

@@ -76,18 +76,18 @@ class DepthViewWriter(ViewFile):
 
     def reset(self) -> None:
         """Forget the photos: the next one is another subject's."""
-        self.picture: np.ndarray | None = None
+        self.image: np.ndarray | None = None
 
     def draw(self, photo: np.ndarray, reading: Reading) -> np.ndarray:
         """photo (P, P, 3) uint8 BGR, the square that the network saw, finer; a strip shows it -> the view, uint8 BGR;
         kept to `write`."""
         size = 320 if self.view == "strip" else 512
-        self.picture = draw_depth(self.view, reading.image, reading.depth, reading.camera, size=size)
+        self.image = draw_depth(self.view, reading.image, reading.depth, reading.camera, size=size)
         if self.view == "strip":
-            self.picture[:, :size] = _flat(photo, size)
-        return self.picture
+            self.image[:, :size] = _flat(photo, size)
+        return self.image
 
 
-def _flat(picture: np.ndarray, size: int) -> np.ndarray:
-    smaller = len(picture) > size
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+def _flat(image: np.ndarray, size: int) -> np.ndarray:
+    smaller = len(image) > size
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)

@@ -10,7 +10,7 @@ TILE = 256              # pixels
 LAMP = np.array([-0.6, 0.45, 0.66])     # from the side, which shows relief
 
 
-def detail_picture(photo: np.ndarray, detail: Detail, truth: np.ndarray | None = None) -> np.ndarray:
+def detail_image(photo: np.ndarray, detail: Detail, truth: np.ndarray | None = None) -> np.ndarray:
     """The photo (S, S, 3) uint8 BGR, the face lit from the side before and after, its normals before and after, and
     where they are known the true ones, (S, S, 3): (276, 256 n, 3) uint8 BGR."""
     shown = [("before", detail.coarse), ("after", detail.normals)] + ([] if truth is None else [("true", truth)])

@@ -1,6 +1,6 @@
 """The images of an epoch, in the run folder: RUN/epochs/NNNN/NAME.jpg, for the page of Evaluation/web/viewer.py.
 
-Of any network: the caller passes (H, W, 3) uint8 BGR; `batch_pictures` draws what networks here give.
+Of any network: the caller passes (H, W, 3) uint8 BGR; `sample_images` draws what networks here give.
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from Dataset.io.images import write_image
 from Dataset.representations.pncc import built_in_unit
 from Evaluation.figures.sheet import contact_row, to_uint8
 from Evaluation.figures.splat import Frame, render_cloud
-from Evaluation.views.volume import front_picture, outline
+from Evaluation.views.volume import front_image, outline
 
 log = logging.getLogger(__name__)
 MAX_NAMES, MAX_SIDE = 32, 1024      # images of an epoch; pixels
@@ -53,12 +53,12 @@ def save_epoch_images(run: str | os.PathLike[str], epoch: int, images: Mapping[s
 
 
 class EpochImages:
-    """A hook for the trainer: after an epoch, saves what `pictures()` gives. An image that fails is logged: it never
+    """A hook for the trainer: after an epoch, saves what `images()` gives. An image that fails is logged: it never
     ends a training. `every`: of so many epochs one."""
 
-    def __init__(self, run: str | os.PathLike[str], pictures: Callable[[], Mapping[str, np.ndarray]],
+    def __init__(self, run: str | os.PathLike[str], images: Callable[[], Mapping[str, np.ndarray]],
                  every: int = 1) -> None:
-        self._run, self._pictures, self._every = run, pictures, every
+        self._run, self._image_files, self._every = run, images, every
 
     def __call__(self, history: Sequence[Mapping[str, Any]]) -> None:
         """history: one mapping per finished epoch, the last one's "epoch" names the folder."""
@@ -66,14 +66,14 @@ class EpochImages:
         if epoch % self._every and epoch != 1:
             return
         try:
-            save_epoch_images(self._run, epoch, self._pictures())
+            save_epoch_images(self._run, epoch, self._image_files())
         except Exception as error:      # cv2's and TensorFlow's errors, too: an image is not worth a training
             log.warning("no images of epoch %d: %s: %s", epoch, type(error).__name__, error)
 
 
-def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[str, np.ndarray]:
-    """Images of the first `count` samples of a batch, for any network: those of `epoch_pictures` where it gives
-    points, of `map_pictures` where it gives maps, of `volume_pictures` where it gives volumes, of `keypoint_pictures`
+def sample_images(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[str, np.ndarray]:
+    """Images of the first `count` samples of a batch, for any network: those of `point_images` where it gives
+    points, of `map_images` where it gives maps, of `volume_images` where it gives volumes, of `keypoint_images`
     where it gives keypoints.
 
     batch   (images, targets) of the training's loader: images BGR in [0, 1]; targets (B, N, 3), or a dict with
@@ -89,9 +89,9 @@ def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[
         return {name: contact_row(coefficient_tiles(*parts), TILE) for name, *parts in pairs}
     if isinstance(targets, Mapping) and "volume" in targets:
         logits = np.asarray(output["volume"] if isinstance(output, Mapping) else output)[:count]
-        return volume_pictures(images, logits, np.asarray(targets["volume"])[:count], names)
+        return volume_images(images, logits, np.asarray(targets["volume"])[:count], names)
     if isinstance(targets, Mapping) and "keypoints" in targets:
-        return keypoint_pictures(images, *(np.asarray(part["keypoints"])[:count] for part in (output, targets)), names)
+        return keypoint_images(images, *(np.asarray(part["keypoints"])[:count] for part in (output, targets)), names)
     if isinstance(targets, Mapping):
         maps, start, output = {}, 0, np.asarray(output)[:count]
         targets = {name: np.asarray(values)[:count] for name, values in targets.items()
@@ -101,12 +101,12 @@ def batch_pictures(batch: tuple[Any, Any], output: Any, count: int = 4) -> dict[
                 maps[name] = output[..., start:start + values.shape[-1]]
                 start += values.shape[-1]
         log_variance = output[..., start:] if "uv" in maps and output.shape[-1] == start + 2 else None
-        return map_pictures(images, maps, targets, names, log_variance)
-    return epoch_pictures(images, np.asarray(output)[:count], np.asarray(targets)[:count], names)
+        return map_images(images, maps, targets, names, log_variance)
+    return point_images(images, np.asarray(output)[:count], np.asarray(targets)[:count], names)
 
 
-def map_pictures(images: np.ndarray, predictions: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray],
-                 names: Sequence[str], log_variance: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def map_images(images: np.ndarray, predictions: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray],
+               names: Sequence[str], log_variance: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """One row per sample of a network that gives maps: the input, then truth and prediction of each map.
 
     Maps (B, H, W, 1) are grey, (B, H, W, 2) red and green, as in Ronkainen's figures; "depth" from -1 to 1, others from
@@ -132,8 +132,8 @@ def map_pictures(images: np.ndarray, predictions: Mapping[str, np.ndarray], targ
     return rows
 
 
-def volume_pictures(images: np.ndarray, logits: np.ndarray, targets: np.ndarray, names: Sequence[str]
-                    ) -> dict[str, np.ndarray]:
+def volume_images(images: np.ndarray, logits: np.ndarray, targets: np.ndarray, names: Sequence[str]
+                  ) -> dict[str, np.ndarray]:
     """One row per sample of a network that gives volumes: the input with the outline of what the prediction fills,
     then the front surface of truth and prediction, lit.
 
@@ -142,14 +142,14 @@ def volume_pictures(images: np.ndarray, logits: np.ndarray, targets: np.ndarray,
     rows = {}
     for image, said, true, name in zip(images, logits, targets, names):
         values = 0.5 * (1 + np.tanh(0.5 * said.astype(np.float32)))     # the sigmoid, without overflow
-        tiles = [("input, outline", outline(image, values)), ("truth", front_picture(true)),
-                 ("prediction", front_picture(values))]
+        tiles = [("input, outline", outline(image, values)), ("truth", front_image(true)),
+                 ("prediction", front_image(values))]
         rows[name] = contact_row(tiles, TILE)
     return rows
 
 
-def epoch_pictures(images: np.ndarray, predictions: np.ndarray, targets: np.ndarray, names: Sequence[str]
-                   ) -> dict[str, np.ndarray]:
+def point_images(images: np.ndarray, predictions: np.ndarray, targets: np.ndarray, names: Sequence[str]
+                 ) -> dict[str, np.ndarray]:
     """One row per sample of a network that gives points: input, truth and prediction from two sides.
 
     images (B, T, S, S, 3) BGR, uint8 or float in [0, 1] (the last of T is shown); predictions (B, N, 3) and targets
@@ -165,8 +165,8 @@ def epoch_pictures(images: np.ndarray, predictions: np.ndarray, targets: np.ndar
     return rows
 
 
-def keypoint_pictures(images: np.ndarray, predictions: np.ndarray, targets: np.ndarray, names: Sequence[str]
-                      ) -> dict[str, np.ndarray]:
+def keypoint_images(images: np.ndarray, predictions: np.ndarray, targets: np.ndarray, names: Sequence[str]
+                    ) -> dict[str, np.ndarray]:
     """One row per sample of a network that gives keypoints: the last input, and the keypoints drawn on it.
 
     images (B, T, S, S, 3) BGR; predictions and targets (B, T, K, 2) in normalised coordinates of the crop -> name:

@@ -27,15 +27,15 @@ class FeatureViewWriter(ViewFile):
 
     def reset(self) -> None:
         """Forget the photos: the next one is another subject's."""
-        self.picture: np.ndarray | None = None
+        self.image: np.ndarray | None = None
         self._layers: Mapping[str, np.ndarray] = {}
 
     def draw(self, photo: np.ndarray, reading: Any) -> np.ndarray:
         """photo (P, P, 3) uint8 BGR -> the last layer's collage, uint8 BGR; kept for `write`. `reading` is not used."""
         self._layers = self._maps_of(photo)
         last = list(self._layers)[-1]
-        self.picture = collage(self._layers[last], last)
-        return self.picture
+        self.image = collage(self._layers[last], last)
+        return self.image
 
     def beside(self, path: Path) -> list[Path]:
         """Every layer's collage."""

@@ -11,11 +11,11 @@ from Dataset.io.atomic import write_atomic
 from Dataset.representations.pncc import RenderingUnit, built_in_unit
 from Evaluation.figures.sheet import contact_row
 from Evaluation.views.base import ViewFile
-from Evaluation.views.detail import detail_picture
+from Evaluation.views.detail import detail_image
 
 VIEWS = ("iterations", "detail")
 DETAIL = 256            # px: side in which relief is sought
-TILE = 200              # px of an image of `iteration_picture`
+TILE = 200              # px of an image of `iteration_image`
 
 
 class CoarseViewWriter(ViewFile):
@@ -36,7 +36,7 @@ class CoarseViewWriter(ViewFile):
 
     def reset(self) -> None:
         """Forget the photos: the next one is another subject's."""
-        self.picture: np.ndarray | None = None
+        self.image: np.ndarray | None = None
         self._detail: Detail | None = None
         self._box = (0, 0, 0, 0)
 
@@ -63,13 +63,13 @@ class CoarseViewWriter(ViewFile):
         coefficients of the start and of each pass over it, or one face alone -> the view, uint8 BGR; kept to `write`.
         """
         if self.view == "iterations":
-            self.picture = iteration_picture(photo, faces, self._unit)
+            self.image = iteration_image(photo, faces, self._unit)
         else:
             small = cv2.resize(photo, (DETAIL, DETAIL), interpolation=cv2.INTER_AREA)
             face = faces[-1]
             self._detail = refine(small, face, front_of_face(face, DETAIL))
-            self.picture = detail_picture(small, self._detail)
-        return self.picture
+            self.image = detail_image(small, self._detail)
+        return self.image
 
 
 def numbers(detail: Detail, box: tuple[int, int, int, int]) -> dict[str, np.ndarray]:
@@ -79,7 +79,7 @@ def numbers(detail: Detail, box: tuple[int, int, int, int]) -> dict[str, np.ndar
     return {**{name: np.asarray(values, np.float32) for name, values in found.items()}, "box": np.array(box, np.int64)}
 
 
-def iteration_picture(photo: np.ndarray, faces: np.ndarray, unit: RenderingUnit | None = None) -> np.ndarray:
+def iteration_image(photo: np.ndarray, faces: np.ndarray, unit: RenderingUnit | None = None) -> np.ndarray:
     """One row per face (n, 290), the start first: the photo (P, P, 3) uint8 BGR, PNCC and normals that are the next
     pass's inputs, the face shaded, and on the photo -> (n * 220, 1000, 3) uint8 BGR."""
     unit = unit or built_in_unit()

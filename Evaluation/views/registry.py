@@ -6,10 +6,10 @@ from typing import Any, Callable, Mapping, NamedTuple, Protocol, Sequence
 import numpy as np
 
 from Evaluation.views import (depth as depth_views, features as feature_views, iterations as coarse_views,
-                              uv_photos as uv_pictures)
+                              uv_photos as uv_views)
 from Evaluation.views.base import ViewFile
 
-VIEWS = (*feature_views.VIEWS, *uv_pictures.VIEWS, *depth_views.VIEWS, *coarse_views.VIEWS)
+VIEWS = (*feature_views.VIEWS, *uv_views.VIEWS, *depth_views.VIEWS, *coarse_views.VIEWS)
 
 
 class Seen(Protocol):
@@ -18,7 +18,7 @@ class Seen(Protocol):
     network: str
     source: Any
     views: Sequence[str]
-    uv_map: Callable[[], uv_pictures.Maps]
+    uv_map: Callable[[], uv_views.Maps]
     depth_map: Callable[[], depth_views.Reading]
     passes: Callable[[], np.ndarray]
     feature_maps: Callable[[np.ndarray], Mapping[str, np.ndarray]]
@@ -43,8 +43,8 @@ def make_viewer(view: str, system: Seen) -> Viewer:
                          f"{', '.join(system.views) or 'none'}")
     if view in feature_views.VIEWS:
         return Viewer(feature_views.FeatureViewWriter(view, system.feature_maps), lambda: None)
-    if view in uv_pictures.VIEWS:
-        return Viewer(uv_pictures.ViewWriter(view), system.uv_map)
+    if view in uv_views.VIEWS:
+        return Viewer(uv_views.ViewWriter(view), system.uv_map)
     if view in depth_views.VIEWS:
         return Viewer(depth_views.DepthViewWriter(view), system.depth_map)
     return Viewer(coarse_views.CoarseViewWriter(view), system.passes)

@@ -45,7 +45,7 @@ class ViewWriter(ViewFile):
 
     def reset(self) -> None:
         """Forget the photos: the next one is another subject's."""
-        self.picture: np.ndarray | None = None
+        self.image: np.ndarray | None = None
         self._mean = TextureMean(TEXTURE)
         self._first: Face | None = None
 
@@ -58,12 +58,12 @@ class ViewWriter(ViewFile):
         uv, where = lift(maps.uv, box, photo.shape), lift(maps.visible_mask, box, photo.shape)
         if self.view == "inverse":
             self._mean.add(photo, uv, where)
-            self.picture = self._mean.texture().texture
+            self.image = self._mean.texture().texture
         elif self.view == "texture":
-            self.picture = project_texture(photo, uv, self._texture, where, opacity=0.7)
+            self.image = project_texture(photo, uv, self._texture, where, opacity=0.7)
         else:
-            self.picture = (grid_lines if self.view == "lines" else grid_points)(photo, uv, where=where)
-        return self.picture
+            self.image = (grid_lines if self.view == "lines" else grid_points)(photo, uv, where=where)
+        return self.image
 
     def draw_in(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray, maps: Maps) -> np.ndarray:
         """As `ViewFile.draw_in`: a swap is drawn into the whole image."""
@@ -78,6 +78,6 @@ class ViewWriter(ViewFile):
         if self._first is None:
             self._first = face._replace(photo=part.copy())  # not the whole image, which may be large
             return whole
-        self.picture = whole.copy()
-        self.picture[top:y + height, left:x + width] = swap_face(self._first, face)
-        return self.picture
+        self.image = whole.copy()
+        self.image[top:y + height, left:x + width] = swap_face(self._first, face)
+        return self.image

@@ -11,7 +11,7 @@ from Evaluation.figures.sheet import to_uint8
 LIGHT = np.array([-0.35, -0.45, 0.82])      # x right, y down, z to the viewer; from the upper left
 
 
-def front_picture(values: np.ndarray) -> np.ndarray:
+def front_image(values: np.ndarray) -> np.ndarray:
     """The front surface of a volume (S, S, D), sigmoid values, lit from the upper left: (S, S, 3) uint8 BGR; black
     off the surface."""
     z = front(values)

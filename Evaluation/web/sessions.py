@@ -23,8 +23,8 @@ class Sessions:
     False or None.
     """
 
-    def __init__(self, most: int, idle: float, longest: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most, self._idle, self._longest, self._clock = most, idle, longest, clock
+    def __init__(self, limit: int, idle: float, longest: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit, self._idle, self._longest, self._clock = limit, idle, longest, clock
         self._lock = threading.Lock()
         self._sessions: dict[str, _Visit] = {}
 
@@ -37,7 +37,7 @@ class Sessions:
         """A new visit's token (256 random bits); None when there are `most` already."""
         self.expire()
         with self._lock:
-            if len(self._sessions) >= self._most:
+            if len(self._sessions) >= self._limit:
                 return None
             token, now = secrets.token_urlsafe(32), self._clock()
             self._sessions[token] = _Visit(now, now)

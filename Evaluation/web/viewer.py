@@ -29,7 +29,7 @@ from Dataset.io.images import image_size
 from Evaluation.views.epoch_images import MAX_NAMES, NAME
 
 ASSETS = Path(__file__).parent / "assets"
-MAX_PICTURE, MAX_PAGE = 2**20, 48 * 2**20   # bytes of one; of all in a page, as base64: above it, every n-th epoch
+MAX_IMAGE, MAX_PAGE = 2**20, 48 * 2**20   # bytes of one; of all in a page, as base64: above it, every n-th epoch
 MAX_CONFIG, MAX_HISTORY = 2**20, 16 * 2**20     # bytes
 
 
@@ -61,7 +61,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     if not isinstance(config, dict):
         raise ValueError(f"{folder / 'config.json'}: must hold an object, holds {type(config).__name__}")
     columns, history = _history(folder / "history.csv")
-    epochs, notes = _pictures(folder / "epochs")
+    epochs, notes = _image_files(folder / "epochs")
     return Run(folder.resolve().name, config, columns, history, _weights(folder / "state.npz"), epochs, notes)
 
 
@@ -101,17 +101,17 @@ def _history(path: Path) -> tuple[list[str], list[list[float | None]]]:
     return rows[0], values
 
 
-def _pictures(folder: Path) -> tuple[dict[int, dict[str, Path]], list[str]]:
+def _image_files(folder: Path) -> tuple[dict[int, dict[str, Path]], list[str]]:
     """Epoch -> name -> file, bounded in number and bytes; and what was left out, in words."""
     found: dict[int, dict[str, Path]] = {}
     bad = 0
-    for place in sorted(folder.glob("*")) if folder.is_dir() else ():
-        if re.fullmatch(r"[0-9]{4,7}", place.name) and place.is_dir():
-            files = sorted(p for p in place.glob("*.jpg") if NAME.fullmatch(p.stem))
-            good = {p.stem: p for p in files[:MAX_NAMES] if _is_picture(p)}
+    for entry in sorted(folder.glob("*")) if folder.is_dir() else ():
+        if re.fullmatch(r"[0-9]{4,7}", entry.name) and entry.is_dir():
+            files = sorted(p for p in entry.glob("*.jpg") if NAME.fullmatch(p.stem))
+            good = {p.stem: p for p in files[:MAX_NAMES] if _is_image(p)}
             bad += len(files) - len(good)
             if good:
-                found[int(place.name)] = good
+                found[int(entry.name)] = good
     notes = [f"{bad} images are broken, too large or too many, and left out."] if bad else []
     size = {epoch: sum(4 * (p.stat().st_size + 2) // 3 for p in names.values()) for epoch, names in found.items()}
     kept, count = sorted(found), len(found)
@@ -124,10 +124,10 @@ def _pictures(folder: Path) -> tuple[dict[int, dict[str, Path]], list[str]]:
     return {epoch: found[epoch] for epoch in kept}, notes
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
-            return file.read(2) == b"\xff\xd8" and path.stat().st_size <= MAX_PICTURE and max(image_size(path)) < 2**15
+            return file.read(2) == b"\xff\xd8" and path.stat().st_size <= MAX_IMAGE and max(image_size(path)) < 2**15
     except (OSError, ValueError):
         return False
 
@@ -168,8 +168,8 @@ def summary(run: Run) -> list[tuple[str, str]]:
             facts.append((label, f"{sum(last) / len(last):.6g}"))
     best = min(column("val_loss"), default=None)
     if best is not None:
-        place = next(i for i, row in enumerate(run.history) if row[run.columns.index("val_loss")] == best)
-        number = run.history[place][run.columns.index("epoch")] if "epoch" in run.columns else place + 1
+        entry = next(i for i, row in enumerate(run.history) if row[run.columns.index("val_loss")] == best)
+        number = run.history[entry][run.columns.index("epoch")] if "epoch" in run.columns else entry + 1
         facts.append(("Best validation loss", f"{best:.6g} (epoch {number:.0f})"))
     return facts
 
@@ -193,22 +193,22 @@ def page(run: Run) -> str:
     """The page as text. Only our own script and style may run in it: its policy names them by their hash."""
     style, script, template = ((ASSETS / f"viewer.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
     chosen = run.config.get("train") if isinstance(run.config.get("train"), dict) else {}
-    names = sorted({name for pictures in run.epochs.values() for name in pictures})
+    names = sorted({name for images in run.epochs.values() for name in images})
     data = {"summary": summary(run), "config": run.config, "columns": run.columns, "history": run.history,
             "metric": f"val_{chosen.get('choose_by', '')}", "names": names, "epochs": list(run.epochs),
             "notes": run.notes}
-    pictures = (in_script({name: base64.b64encode(path.read_bytes()).decode("ascii") for name, path in files.items()})
-                for files in run.epochs.values())
+    images = (in_script({name: base64.b64encode(path.read_bytes()).decode("ascii") for name, path in files.items()})
+              for files in run.epochs.values())
 
     def source(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
     parts = {
         "title": html.escape(run.name), "style": style, "script": script, "run": in_script(data),
         "epochs": "\n".join(f'<script type="application/json" id="epoch-{i}">{text}</script>'
-                            for i, text in enumerate(pictures)),
+                            for i, text in enumerate(images)),
         "policy": html.escape(f"default-src 'none'; img-src data:; style-src {source(style)}; "
                               f"script-src {source(script)}; base-uri 'none'; form-action 'none'", quote=True)}
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], template)       # one pass: data is never a template
+    return re.sub(r"\{\{(\w+)\}\}", lambda entry: parts[entry[1]], template)       # one pass: data is never a template
 
 
 def write_page(folder: str | os.PathLike[str], output: str | os.PathLike[str] | None = None) -> Path:

@@ -34,7 +34,7 @@ class System(NamedTuple):
         return file_bytes(self.predictor.source)
 
     @property
-    def together(self) -> str:
+    def fusion(self) -> str:
         """How the photos of a subject become one face."""
         return self.predictor.fusion
 
@@ -53,7 +53,7 @@ class System(NamedTuple):
         return self.predictor.config
 
     def read(self, image: np.ndarray) -> PhotoAnswer:
-        """A picture (S, S, 3) uint8 BGR, of any side -> the face in it, its landmarks in the picture's normalised
+        """An image (S, S, 3) uint8 BGR, of any side -> the face in it, its landmarks in the image's normalised
         coordinates or None, and whether a face is found."""
         answer = self.predictor.photo(resized(image, self.side, self.factor))
         if answer.landmarks is None:
@@ -61,13 +61,13 @@ class System(NamedTuple):
         return answer._replace(landmarks=0.5 + (answer.landmarks - 0.5) * self.factor)
 
     def subject(self, images: np.ndarray) -> np.ndarray:
-        """Pictures (T, S, S, 3) uint8 BGR of one subject -> the neutral face (N, 3), unit sphere."""
+        """Images (T, S, S, 3) uint8 BGR of one subject -> the neutral face (N, 3), unit sphere."""
         return self.predictor.subject([resized(image, self.side, self.factor) for image in images])
 
 
 def systems(margin: float, more: str | Path | None = None, checkpoint: str = "best_validation") -> list[System]:
     """The bundled networks, then a run folder or model file, if one is named, with its `checkpoint`; margin: of the
-    pictures' box, which one that was trained with another sees cut or widened. ValueError, naming the file, for one
+    images' box, which one that was trained with another sees cut or widened. ValueError, naming the file, for one
     that cannot be loaded."""
     found = dict(bundled_models())
     if more is not None and model_path(more) not in found.values():
@@ -78,7 +78,7 @@ def systems(margin: float, more: str | Path | None = None, checkpoint: str = "be
 
 
 def resized(image: np.ndarray, side: int, factor: float = 1.0) -> np.ndarray:
-    """A picture (S, S, 3) uint8 as a network of another input sees it, (side, side, 3) uint8: `factor` times as much
+    """An image (S, S, 3) uint8 as a network of another input sees it, (side, side, 3) uint8: `factor` times as much
     about its middle, the border repeated where it has no more."""
     size = len(image)
     boundary = round(size * (factor - 1) / 2)

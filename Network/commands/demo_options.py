@@ -77,7 +77,7 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
     try:
         if arguments.face_model:
             use_face_model(arguments.face_model)
-        arguments.page, arguments.film = from_dict(page, typed), from_dict(VideoConfig, typed_video)
+        arguments.page, arguments.video = from_dict(page, typed), from_dict(VideoConfig, typed_video)
     except ValueError as error:
         parser.error(str(error))
     return arguments
@@ -88,7 +88,7 @@ def draws_video(arguments: argparse.Namespace) -> bool:
     return Path(arguments.output).suffix.lower() in VIDEO_ENDINGS
 
 
-def _refusals(arguments: argparse.Namespace, page: dict[str, Any], film: dict[str, Any]) -> Iterator[tuple[Any, str]]:
+def _refusals(arguments: argparse.Namespace, page: dict[str, Any], video: dict[str, Any]) -> Iterator[tuple[Any, str]]:
     """Pairs (is refused, message); the first refusal is printed."""
     ending, drawn = Path(arguments.output).suffix.lower(), draws_video(arguments)
     yield page and not arguments.serve, f"--{_flag(page)} belongs to --serve"
@@ -98,8 +98,8 @@ def _refusals(arguments: argparse.Namespace, page: dict[str, Any], film: dict[st
            "name a photo, a folder, a video or webcam, or try --example or --serve")
     yield (ending not in (*ENDINGS, *VIDEO_ENDINGS),
            f"--output must end in {', '.join((*ENDINGS, *VIDEO_ENDINGS))}, got {arguments.output}")
-    yield (film or arguments.labels) and not drawn, (f"--{_flag(film) if film else 'labels'} belongs to an --output of "
-                                                     f"{' or '.join(VIDEO_ENDINGS)}")
+    yield (video or arguments.labels) and not drawn, (f"--{_flag(video) if video else 'labels'} belongs to an --output "
+                                                      f"of {' or '.join(VIDEO_ENDINGS)}")
     yield arguments.frames is not None and arguments.frames < 1, f"--frames must be at least 1, got {arguments.frames}"
     yield (drawn and (len(arguments.inputs) != 1 or arguments.example or arguments.serve),
            f"an --output of {' or '.join(VIDEO_ENDINGS)} takes one video, or webcam")

@@ -67,7 +67,7 @@ def refuse_overwriting(path: Path, inputs: Iterable[str | Path]) -> None:
         mine |= {name.resolve()} | {file.resolve() for file in inside if file.suffix.lower() in IMAGE_SUFFIXES}
     clash = sorted(mine & {file.resolve() for file in written_files(path)})
     if clash:
-        raise ValueError(f"{path}: would overwrite one of the pictures, {clash[0].name}; name another --output")
+        raise ValueError(f"{path}: would overwrite one of the images, {clash[0].name}; name another --output")
 
 
 def face_mesh(face: Face, expression: bool = False) -> Mesh:

@@ -68,7 +68,7 @@ class Face(NamedTuple):
         return np.append(pose_numbers(turned, self.crop.box, 1)[:3], [np.nan] * 3)
 
     @property
-    def picture_landmarks(self) -> np.ndarray | None:
+    def image_landmarks(self) -> np.ndarray | None:
         """(68, 3) float64: the landmarks in px of the photo, and their depth, px towards the camera, by the weak
         perspective fitted to the face's own landmarks. All NaN where any is not finite; None where the system has none.
         """
@@ -145,9 +145,9 @@ class Predictor(ABC):
         self._clear()
 
     # --- photos ---------------------------------------------------------------------------------------------------
-    def crops(self, picture: NamedImage, *, box: Box | None = None, every_face: bool = False) -> list[Crop]:
+    def crops(self, photo: NamedImage, *, box: Box | None = None, every_face: bool = False) -> list[Crop]:
         """`photos.crop_faces` as this network wants them."""
-        return crop_faces(picture, self.size, box=box, every_face=every_face, margin=self.margin,
+        return crop_faces(photo, self.size, box=box, every_face=every_face, margin=self.margin,
                           estimate=self.finds_faces_itself)
 
     def add(self, image: Crop | NamedImage | np.ndarray) -> Face:
@@ -170,14 +170,14 @@ class Predictor(ABC):
         self._forget()
 
     def landmarks_in(self, image: np.ndarray, box: Box | None = None) -> np.ndarray | None:
-        """A single photo (H, W, 3) uint8 BGR, and a box in it, None for the detector's -> `Face.picture_landmarks`;
+        """A single photo (H, W, 3) uint8 BGR, and a box in it, None for the detector's -> `Face.image_landmarks`;
         None where no face is found. Resets. ValueError for a system without landmarks."""
         if not self.has_landmarks:
             raise ValueError(f"{self.source}: {self.network} has no landmarks in a photo")
         self.reset()
         try:
             crops = self.crops(NamedImage("photo", image), box=box)
-            return self.add(crops[0]).picture_landmarks if crops else None
+            return self.add(crops[0]).image_landmarks if crops else None
         except NoFace:
             return None
 
@@ -309,13 +309,13 @@ class Predictor(ABC):
     def _crop_of(self, image: Crop | NamedImage | np.ndarray) -> Crop:
         if isinstance(image, Crop):
             return image
-        picture = image if isinstance(image, NamedImage) else NamedImage("photo", np.asarray(image))
-        if picture.image.ndim != 3 or picture.image.shape[2] != 3 or picture.image.dtype != np.uint8:
-            raise ValueError(f"{picture.name}: must be (H, W, 3) uint8 BGR, got {picture.image.shape} "
-                             f"{picture.image.dtype}")
-        found = self.crops(picture)
+        photo = image if isinstance(image, NamedImage) else NamedImage("photo", np.asarray(image))
+        if photo.image.ndim != 3 or photo.image.shape[2] != 3 or photo.image.dtype != np.uint8:
+            raise ValueError(f"{photo.name}: must be (H, W, 3) uint8 BGR, got {photo.image.shape} "
+                             f"{photo.image.dtype}")
+        found = self.crops(photo)
         if not found:
-            raise NoFace(f"{picture.name}: no face found")
+            raise NoFace(f"{photo.name}: no face found")
         return found[0]
 
     def _paint(self, face: Face, answer: Any) -> Texture | None:

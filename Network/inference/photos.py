@@ -7,7 +7,7 @@ from typing import Callable, Generic, Iterable, Iterator, NamedTuple, TypeVar
 
 import numpy as np
 
-from Dataset.detection.candidates import SURE_PASSES, candidates, find, grown
+from Dataset.detection.candidates import RELIABLE_PASSES, candidates, find, grown
 from Dataset.io.images import Box, crop_resize
 from Dataset.io.inputs import NamedImage
 
@@ -74,10 +74,10 @@ def cut(image: np.ndarray, box: Box, size: int, name: str, pass_name: str) -> Cr
     """The crop of a box (x, y, w, h) of an image (H, W, 3) uint8 BGR; pixels outside repeat the border."""
     photo = crop_resize(image, box, min(max(box[2:]), MAX_PREVIEW), "area")
     return Crop(crop_resize(image, box, size, "area"), photo, box, name, pass_name, image,
-                reliable=pass_name in (*SURE_PASSES, BY_HAND))
+                reliable=pass_name in (*RELIABLE_PASSES, BY_HAND))
 
 
-def crop_faces(picture: NamedImage, size: int, *, box: Box | None = None, every_face: bool = False, margin: float = 1.0,
+def crop_faces(photo: NamedImage, size: int, *, box: Box | None = None, every_face: bool = False, margin: float = 1.0,
                estimate: bool = False) -> list[Crop]:
     """The largest face (or every face, largest first) of an image as crops of `size` px; [] when none is found.
 
@@ -86,9 +86,9 @@ def crop_faces(picture: NamedImage, size: int, *, box: Box | None = None, every_
     estimate  for a network that scores crops: the first proposal, where the reliable stages of the detector find none
     ValueError when the box does not lie on the image.
     """
-    name, image = picture
+    name, image = photo
     if box is not None:
-        return [cut(image, grown(_square(box, picture), margin), size, name, BY_HAND)]
+        return [cut(image, grown(_square(box, photo), margin), size, name, BY_HAND)]
     found = find(image, every_face, quick=estimate)
     if every_face and found:
         return [cut(image, grown(one.box, margin), size, name, one.pass_name) for one in found]
@@ -107,15 +107,15 @@ def faces_of(source: Iterable[NamedImage], crops_of: Callable[[NamedImage], list
     An image without a face is skipped with a warning. ValueError when none has a face.
     """
     empty, given = [], 0
-    for number, picture in enumerate(source):
+    for number, photo in enumerate(source):
         if every_face and number:
             raise ValueError("--faces all takes one photo: identities across several are unknown")
-        crops = crops_of(picture)
+        crops = crops_of(photo)
         if crops:
             given += 1
             yield crops
         else:
-            empty.append(picture.name)
+            empty.append(photo.name)
     if given:           # else the error below names them
         for name in empty:
             log.warning("%s: no face found; skipped", name)
@@ -190,11 +190,11 @@ def recrop(crop: Crop, keypoints: np.ndarray) -> Crop | None:
     return cut(crop.whole, box, len(crop.image), crop.source, crop.pass_name)
 
 
-def _square(box: Box, picture: NamedImage) -> Box:
+def _square(box: Box, photo: NamedImage) -> Box:
     """A square about the same centre: the network was trained on undistorted faces. ValueError as `crop_faces`."""
     x, y, w, h = box
-    height, width = picture.image.shape[:2]
+    height, width = photo.image.shape[:2]
     if not (1 <= w <= 2 * width and 1 <= h <= 2 * height and -w < x < width and -h < y < height):
-        raise ValueError(f"{picture.name}: box {x},{y},{w},{h} does not lie on the photo of {width}x{height} pixels")
+        raise ValueError(f"{photo.name}: box {x},{y},{w},{h} does not lie on the photo of {width}x{height} pixels")
     side = max(w, h)
     return x - (side - w) // 2, y - (side - h) // 2, side, side

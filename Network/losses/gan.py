@@ -14,7 +14,7 @@ from Network.losses.points import _check
 BACKGROUND = -1.0           # of the depth map: the farthest
 
 
-def fooling(generated: Any) -> Any:
+def generator_loss(generated: Any) -> Any:
     """Equation 1, the first term of 4: cross-entropy of the discriminator's logits for generated depth against ones.
 
     generated  (B, P, P, 1) logits; returns (B,), mean over the patches
@@ -22,7 +22,7 @@ def fooling(generated: Any) -> Any:
     return _mean(ops.softplus(-ops.cast(generated, "float32")))
 
 
-def telling_apart(real: Any, generated: Any) -> Any:
+def discriminator_loss(real: Any, generated: Any) -> Any:
     """Equations 2 and 6: cross-entropy of the logits for real depth against ones plus that for generated against zeros.
 
     real, generated  (B, P, P, 1) logits; returns (B,), mean over the patches. (pix2pix halves it; to Adam it is one.)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from Network.losses.gan import distance, fooling, telling_apart
+from Network.losses.gan import distance, generator_loss, discriminator_loss
 from Network.training.batches import Batch
 from Network.training.optimizers import TwoOptimizers
 from Network.training.settings import Settings
@@ -82,8 +82,8 @@ class GanStep:
             return {"loss": config.distance_weight * distance(depth, made, config.distance, config.masked),
                     "l1": distance(depth, made)}
         found = self.model({"images": images, "depth": depth}, training=training)
-        parts = {"adversarial": fooling(found["generated"]), "l1": distance(depth, found["depth"]),
-                 "discriminator": telling_apart(found["real"], found["generated"])}
+        parts = {"adversarial": generator_loss(found["generated"]), "l1": distance(depth, found["depth"]),
+                 "discriminator": discriminator_loss(found["real"], found["generated"])}
         apart = distance(depth, found["depth"], config.distance, config.masked)
         return {"loss": config.adversarial_weight * parts["adversarial"] + config.distance_weight * apart, **parts}
 

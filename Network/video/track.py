@@ -26,7 +26,7 @@ NEAR_SIDE, AROUND = 120, 0.3                    # px of a search near a face; it
 SEARCH_EVERY = 3        # frames, while a lost face may come back and others are followed, or one was missed
 MIN_SIDE = 16.0       # px: smaller faces are not followed
 GREW, MOVED = 2.0, 0.6  # a box that changes by more from frame to frame, in its sides, has lost its face
-IN_PICTURE = 0.3        # fraction of a face's keypoints in the frame, below which it has left
+MIN_IN_FRAME = 0.3        # fraction of a face's keypoints in the frame, below which it has left
 SAME = 0.2              # intersection over union of a find and a track from which they are one face
 TWICE = 0.6             # of two tracks from which they follow one face
 _LIMITS = {"detect_every": (1, 10_000), "faces": (1, MAX_FACES), "confidence": (0, 1), "patience": (1, 1000),
@@ -166,8 +166,8 @@ class Tracker:
         box, (height, width) = box_around(keypoints), self._shape
         if not MIN_SIDE <= box[2] <= 2 * max(height, width):
             return "its size is no face's"
-        if ((keypoints >= 0) & (keypoints < (width, height))).all(-1).mean() < IN_PICTURE:
-            return "left the picture"
+        if ((keypoints >= 0) & (keypoints < (width, height))).all(-1).mean() < MIN_IN_FRAME:
+            return "left the image"
         shift = np.abs(box[:2] + box[2] / 2 - track.box[:2] - track.box[2] / 2).max()
         if not (1 / GREW <= box[2] / track.box[2] <= GREW and shift <= MOVED * track.box[2]):
             return "jumped"
@@ -217,7 +217,7 @@ class Tracker:
 
 
 def cascade_faces(image: np.ndarray, thorough: bool, near: np.ndarray | None = None) -> list[Sequence[float]]:
-    """OpenCV's cascades on a picture shrunk to 320 px: the surest stages, or, thorough, the whole chain. Near a face:
+    """OpenCV's cascades on an image shrunk to 320 px: the surest stages, or, thorough, the whole chain. Near a face:
     its surroundings shrunk to 120 px."""
     side = QUICK_SIDE if near is None else NEAR_SIDE
 
@@ -236,7 +236,7 @@ def dlib_boxes(image: np.ndarray, thorough: bool, near: np.ndarray | None = None
 
 def _about(image: np.ndarray, near: np.ndarray | None, search: Callable[[np.ndarray], list[Detection]]
            ) -> list[Sequence[float]]:
-    """What `search` finds in a picture, or in the surroundings of `near`, as boxes of the whole."""
+    """What `search` finds in an image, or in the surroundings of `near`, as boxes of the whole."""
     left = top = 0
     if near is not None:
         height, width = image.shape[:2]
@@ -253,7 +253,7 @@ def make_detector(name: str) -> Detector:
     if name not in DETECTORS:
         raise ValueError(f"video_detector must be one of {', '.join(DETECTORS)}, got {name!r}")
     if name == "dlib":
-        load_dlib()             # now, not in the middle of a film
+        load_dlib()             # now, not in the middle of a video
     return DETECTORS[name]
 
 

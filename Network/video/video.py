@@ -14,7 +14,7 @@ import numpy as np
 
 from Dataset.geometry.smoothing import WAYS, Filter, SmoothingConfig
 from Dataset.io.images import crop_resize
-from Dataset.io.video_files import Moment
+from Dataset.io.video_files import VideoFrame
 from Network.video.track import Detector, Track, TrackConfig, Tracker, make_detector, to_frame
 
 STAGES = ("read", "detect", "crop", "render", "network", "smooth", "draw", "write")
@@ -144,42 +144,42 @@ class FaceVideo:
         self.tracker = Tracker(config.tracks(faces), detect or make_detector(config.video_detector), network.margin)
         self._filters: dict[int, tuple[int, dict[str, Filter]]] = {}
 
-    def __call__(self, moment: Moment) -> list[FaceResult]:
-        image = moment.image
+    def __call__(self, frame: VideoFrame) -> list[FaceResult]:
+        image = frame.image
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"frame {moment.number}: must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+            raise ValueError(f"frame {frame.number}: must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
         with self.times("detect"):
-            tracks = self.tracker.begin(image, moment.number, moment.time)
+            tracks = self.tracker.begin(image, frame.number, frame.time)
         results = []
         for track in tracks:
-            result = self._result(track, moment)
+            result = self._result(track, frame)
             if result is not None:
                 results.append(result)
-        self.tracker.settle(moment.time)
+        self.tracker.settle(frame.time)
         self._filters = {n: kept for n, kept in self._filters.items() if n in {t.number for t in self.tracker.tracks}}
         followed = {track.number for track in self.tracker.tracks}
         return [result for result in results if result.track in followed]
 
-    def _result(self, track: Track, moment: Moment) -> FaceResult | None:
+    def _result(self, track: Track, frame: VideoFrame) -> FaceResult | None:
         """One track in one frame; None when its face is lost."""
         passes = 1 if track.age else self.config.first_passes
         for number in range(passes):
             with self.times("crop"):
-                cut = cut_box(moment, track.box, self.network.size)
+                cut = cut_box(frame, track.box, self.network.size)
             if cut is None:
-                self.tracker.lose(track, "left the picture", moment.time)
+                self.tracker.lose(track, "left the image", frame.time)
                 return None
             answer = self._answer(cut, track.state)
             keypoints = to_frame(answer.keypoints, cut.box)
             if number + 1 < passes:         # re-cropped by the next pass
-                there = self.tracker.aim(track, keypoints, answer.confidence, moment.time)
+                there = self.tracker.aim(track, keypoints, answer.confidence, frame.time)
             else:
-                there = self.tracker.update(track, keypoints, answer.confidence, moment.time)
+                there = self.tracker.update(track, keypoints, answer.confidence, frame.time)
             if not there:
                 return None
             track.state = answer.state
         with self.times("smooth"):
-            return self._smoothed(track, cut, answer, keypoints, moment.time)
+            return self._smoothed(track, cut, answer, keypoints, frame.time)
 
     def _answer(self, cut: Cut, state: Any) -> FaceAnswer:
         """The network's output; the time that it renders is counted apart."""
@@ -211,11 +211,11 @@ class FaceVideo:
         return FaceResult(track.number, cut.box, confidence=answer.confidence, answer=answer, **smooth)
 
 
-def cut_box(moment: Moment, box: np.ndarray, size: int) -> Cut | None:
+def cut_box(frame: VideoFrame, box: np.ndarray, size: int) -> Cut | None:
     """The square cut out of a frame, to whole pixels, border repeated; None when it misses the frame."""
     x, y, side = round(float(box[0])), round(float(box[1])), max(1, round(float(box[2])))
-    height, width = moment.image.shape[:2]
+    height, width = frame.image.shape[:2]
     if x >= width or y >= height or x + side <= 0 or y + side <= 0 or side > 4 * max(width, height):
         return None
-    image = crop_resize(moment.image, (x, y, side, side), size, "area")
-    return Cut(image, np.array([x, y, side], np.float64), moment.number, moment.time)
+    image = crop_resize(frame.image, (x, y, side, side), size, "area")
+    return Cut(image, np.array([x, y, side], np.float64), frame.number, frame.time)

@@ -1,4 +1,4 @@
-"""Time of augmentation beside JPEG encoding and decoding of the same picture:
+"""Time of augmentation beside JPEG encoding and decoding of the same image:
 
     python -m tests.bench.augment [--rounds 7]
 

@@ -1,9 +1,9 @@
 """What detail from shading gains, on rendered faces whose relief is known:
 
-    python -m tests.bench.detail [--seeds 100 107] [--size 192] [--picture detail.jpg]
+    python -m tests.bench.detail [--seeds 100 107] [--size 192] [--image detail.jpg]
 
 Faces of tests/relief.py: real skin textures, lamps and skies, waves of 6 to 14 mm and 0.35 mm RMS. Mean angle to the
-true normals before and after, in how many pictures it fell, and processor seconds of a picture: from the true coarse
+true normals before and after, in how many images it fell, and processor seconds of an image: from the true coarse
 face, and from one whose identity is 0.5 standard deviations off (normal, each component). Then what is taken for relief
 on the same faces without any, with the weight by tint and without. The settings were chosen on seeds 0 to 5.
 """
@@ -20,7 +20,7 @@ from Dataset.fitting.shape_from_shading import Detail, DetailOptions, refine
 from Dataset.io.images import write_image
 from Dataset.representations.coefficients import IDENTITY
 from Dataset.synthesis.scene import RenderContext
-from Evaluation.views.detail import detail_picture
+from Evaluation.views.detail import detail_image
 from tests.relief import Relief, angle, picture
 
 OFF = 0.5               # standard deviations of a wrong identity
@@ -63,8 +63,8 @@ def main(argv: list[str] | None = None) -> None:
             found = find(true, seed)
             seconds.append(time.process_time() - begun)
             angles.append([angle(normals, true.normals, found.mask) for normals in (found.coarse, found.normals)])
-            if arguments.picture and seed == seeds[0] and way == next(iter(WAYS)):
-                write_image(arguments.picture, detail_picture(true.image, found, true.normals))
+            if arguments.image and seed == seeds[0] and way == next(iter(WAYS)):
+                write_image(arguments.image, detail_image(true.image, found, true.normals))
         before, after = np.array(angles).T
         share = f"{after.mean() / before.mean():.3f}" if before.mean() > 0.5 else "-"
         print(way, f"{before.mean():.2f}", f"{after.mean():.2f}", share, f"{(after < before).sum()} of {len(seeds)}",

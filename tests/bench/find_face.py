@@ -1,9 +1,9 @@
 """How often a face in a whole photo is found, at what cost, and what separates crops of it from others:
 
-    OMP_NUM_THREADS=1 python -m tests.bench.find_face MODEL [--pictures 200] [--seed 202] [--empty 50] [--doubts]
+    OMP_NUM_THREADS=1 python -m tests.bench.find_face MODEL [--images 200] [--seed 202] [--empty 50] [--doubts]
 
-Own renders: one head in a cluttered picture of 240 to 640 px, of 0.22 to 0.75 of its height, anywhere in it, yaw up to
-60 degrees. A face is found where the 68 landmarks err by less than RIGHT of sqrt(w h). Then as many pictures of clutter
+Own renders: one head in a cluttered image of 240 to 640 px, of 0.22 to 0.75 of its height, anywhere in it, yaw up to
+60 degrees. A face is found where the 68 landmarks err by less than RIGHT of sqrt(w h). Then as many images of clutter
 alone as --empty says, in which there is none. With --doubts, also the score of crops near the face and at random,
 re-cropped as a Predictor does; so, on seed 101, FACE and NO_FACE of Network/inference/compact.py and
 Network/inference/coarse.py were chosen. MODEL is named as demo.py's.
@@ -35,7 +35,7 @@ from Network.inference.photos import NoFace
 RIGHT = 0.08
 # yaw, pitch, roll, degrees: largest, and standard deviations of the half that is near the front
 LIMITS, FRONTAL = np.array([60.0, 25.0, 30.0]), (25.0, 10.0, 10.0)
-HALF_HEAD = 110.0       # mm: the head's middle stays so far from the picture's border
+HALF_HEAD = 110.0       # mm: the head's middle stays so far from the image's border
 
 
 class Scene(NamedTuple):
@@ -100,7 +100,7 @@ def measure(stream: Predictor, pictures: int, seed: int, doubts: bool) -> None:
     def error(crop: Any) -> float:
         stream.reset()
         try:
-            return landmark_error(stream.add(crop).picture_landmarks, scene.landmarks).flat / 100
+            return landmark_error(stream.add(crop).image_landmarks, scene.landmarks).flat / 100
         except NoFace:
             return np.inf
     for number, scene in enumerate(scenes(pictures, seed, render_context())):
@@ -124,7 +124,7 @@ def measure(stream: Predictor, pictures: int, seed: int, doubts: bool) -> None:
                 (right if off < RIGHT else wrong).append(doubt)
     errors, spent, passes = np.array(errors), 1000 * np.array(spent), np.array(passes)
     given = errors[np.isfinite(errors)]
-    print(f"{pictures} pictures of seed {seed}: found {100 * (errors < RIGHT).mean():.1f} %, no face said in "
+    print(f"{pictures} images of seed {seed}: found {100 * (errors < RIGHT).mean():.1f} %, no face said in "
           f"{np.isinf(errors).sum()}; landmarks of the others {100 * given.mean():.2f} % (median "
           f"{100 * np.median(given):.2f}); processor time {np.median(spent):.0f} ms (median), {spent.mean():.0f} "
           f"(mean); network passes: {(passes == 1).sum()} images with one, mean {passes.mean():.2f}, "
@@ -140,7 +140,7 @@ def measure(stream: Predictor, pictures: int, seed: int, doubts: bool) -> None:
 
 
 def without_anybody(stream: Predictor, pictures: int, seed: int) -> None:
-    """In how many pictures of clutter the network sees a face, and what it costs to look everywhere."""
+    """In how many images of clutter the network sees a face, and what it costs to look everywhere."""
     seen, spent = 0, []
     for number in range(pictures):
         rng = np.random.default_rng([seed, number, 8])
@@ -153,7 +153,7 @@ def without_anybody(stream: Predictor, pictures: int, seed: int) -> None:
                 stream.add(crop)
                 seen += 1
         spent.append(1000 * (time.process_time() - begun))
-    print(f"{pictures} pictures of 400x300 px without anybody: a face in {seen}; {np.median(spent):.0f} ms (median)")
+    print(f"{pictures} images of 400x300 px without anybody: a face in {seen}; {np.median(spent):.0f} ms (median)")
 
 
 def main() -> None:

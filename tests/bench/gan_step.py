@@ -64,10 +64,10 @@ def main() -> None:
     for name, rows in times.items():
         wall, cpu = np.median(rows, axis=0)
         count = 1 if name == "pix2pix" else PICTURES
-        print(f"{name:16} {count / wall:6.1f} pictures/s, best {count / min(rows)[0]:6.1f};"
+        print(f"{name:16} {count / wall:6.1f} images/s, best {count / min(rows)[0]:6.1f};"
               f" {count / cpu:6.1f} per CPU second")
     ratios = sorted(a[1] / b[1] for a, b in zip(times["compact"], times["pix2pix-small"]))
-    print(f"pix2pix-small trains {ratios[len(ratios) // 2]:.2f} times as many pictures per CPU second as compact "
+    print(f"pix2pix-small trains {ratios[len(ratios) // 2]:.2f} times as many images per CPU second as compact "
           f"(median of {len(ratios)} rounds; {ratios[0]:.2f} to {ratios[-1]:.2f})")
 
 

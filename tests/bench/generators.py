@@ -24,7 +24,7 @@ from tests.bench.generator_port import GeneratorPort
 
 
 def write_folder(root: Path, subjects: int, images: int, size: int = 256) -> None:
-    """Soft random pictures with fine noise: about the bytes, and so the decoding time, of a photographed face."""
+    """Soft random images with fine noise: about the bytes, and so the decoding time, of a photographed face."""
     rng = np.random.default_rng(0)
     for subject in range(subjects):
         folder = root / f"P{subject:02d}"
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--subjects", type=int, default=6)
     parser.add_argument("--images", type=int, default=40, help="images per person")
-    parser.add_argument("--folder", help="an existing folder of subject folders instead of made-up pictures")
+    parser.add_argument("--folder", help="an existing folder of subject folders instead of made-up images")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or temporary

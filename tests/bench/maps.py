@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python -m tests.bench.maps SHARDS [--rounds 7] [--busy 0.5]
 
 SHARDS holds the buffers uv, mask, visible_mask and depth. Ways run in turn, batch by batch, in one run and on one
-thread; the ratio to the baseline of processor time a picture is what counts. --busy: seconds of other work on each core
-with every batch of 40, in place of a training step; 0.4 to 0.7 are 100 to 60 pictures/s.
+thread; the ratio to the baseline of processor time an image is what counts. --busy: seconds of other work on each core
+with every batch of 40, in place of a training step; 0.4 to 0.7 are 100 to 60 images/s.
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PICTURES = 40
 def race(shards: Shards, rounds: int) -> None:
     held = {"validation_subjects": 4, "image_size": min(128, shards.size)}
     maps = {"uv, nothing changed": MapConfig(augment=False, empty=0.0, **held), "uv, default": MapConfig(**held),
-            "uv, all options": MapConfig(jitter=True, quarters=True, faces_in_picture=3, **held),
+            "uv, all options": MapConfig(jitter=True, quarters=True, faces_in_image=3, **held),
             "depth, as published": DepthConfig(batch_size=PICTURES, **held),
             "depth, augmented": DepthConfig(batch_size=PICTURES, augment=True, empty=0.1, **held)}
     images = min(4, shards.images)
@@ -43,7 +43,7 @@ def race(shards: Shards, rounds: int) -> None:
                 spent[name].append((time.process_time() - begun) / count * PICTURES * 1e3)
     base = np.median(spent["compact (baseline)"])
     for name, times in spent.items():
-        print(f"{name:20s} {np.median(times):5.0f} ms of processor time for {PICTURES} pictures, "
+        print(f"{name:20s} {np.median(times):5.0f} ms of processor time for {PICTURES} images, "
               f"{np.median(times) / base:.2f} of the baseline")
 
 

@@ -24,7 +24,7 @@ SUBJECTS, IMAGES = 16, 4
 
 
 def make_step(normalisation: type[keras.layers.Layer]) -> Callable[[], object]:
-    """Forward, backward and Adam's update on made-up pictures."""
+    """Forward, backward and Adam's update on made-up images."""
     compact.BatchNormalization = normalisation
     try:
         model = compact.build_training(compact.COMPACT)

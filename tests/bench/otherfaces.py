@@ -55,7 +55,7 @@ def predict_subject(folder: Path, out: Path, predictor: Predictor) -> list[float
             continue
         spent.append(time.process_time() - begun)
         if face.landmarks is not None:
-            np.save(out / path.with_suffix(".npy").name, face.picture_landmarks)
+            np.save(out / path.with_suffix(".npy").name, face.image_landmarks)
     predictor.reset()
     if face is not None:
         write_mesh(out / "subject.ply", face_mesh(face)._replace(uv=None, colours=None))

@@ -4,10 +4,10 @@ Haar cascade finds the face.
     OMP_NUM_THREADS=1 python -m tests.bench.render [--subjects 6] [--images 8] [--size 128] [--rounds 3]
     OMP_NUM_THREADS=1 python -m tests.bench.render --haar 320 [--first 0]
 
-Samples/s of one process, interleaved in one run. The baseline `make_subject` frames every picture with the detector
+Samples/s of one process, interleaved in one run. The baseline `make_subject` frames every image with the detector
 and writes JPEGs and no buffers; shards keep all buffers, the maps (uv, mask, visible_mask) or none. --haar renders N
-pictures, of people FIRST and up, with |yaw|, |pitch| < 15 degrees and everything else random but for glasses; and 200
-pictures of clutter without anybody.
+images, of people FIRST and up, with |yaw|, |pitch| < 15 degrees and everything else random but for glasses; and 200
+images of clutter without anybody.
 """
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from Dataset.synthesis.renders import BUFFERS, MAPS, RenderOptions, render_subje
 from Dataset.synthesis.scene import RenderContext, SceneSubject, roughen, sample_view, view_camera
 from Dataset.synthesis.skin import sample_appearance
 
-CLUTTER = 200           # pictures without a face
+CLUTTER = 200           # images without a face
 
 
 def race(subjects: int, images: int, size: int, rounds: int) -> None:
@@ -80,13 +80,13 @@ def haar(count: int, first: int, context: RenderContext) -> None:
             begun = time.process_time()
             seen[name] += bool(way(picture))
             spent[name].append(time.process_time() - begun)
-    print(f"{CLUTTER} pictures of 640x640 px without a face: " + "; ".join(
+    print(f"{CLUTTER} images of 640x640 px without a face: " + "; ".join(
         f"{name} sees one in {seen[name]}, {1000 * np.median(spent[name]):.0f} ms" for name in ways))
 
 
 def frontal_renders(subjects: Iterable[int], context: RenderContext, roll: float, smooth: bool = True
                     ) -> Iterator[tuple[np.ndarray, tuple[float, ...]]]:
-    """One picture (144, 144, 3) of each person with |yaw|, |pitch| < 15 degrees, all else but glasses as
+    """One image (144, 144, 3) of each person with |yaw|, |pitch| < 15 degrees, all else but glasses as
     `Dataset.synthesis.shards` draws it, and the box (x, y, w, w) that a detector should give."""
     options = RenderOptions(yaw=15, pitch=15, roll=roll)
     for number in subjects:

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 taskset -c 0 python -m tests.bench.rendering_unit [--rounds 15]
 
 All draw the same face in turn in one run; medians of processor time and the ratio to the ray caster. The painter draws
-six flat channels in two pictures, far to near.
+six flat channels in two images, far to near.
 """
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """What following, cutting, smoothing, drawing and writing cost a frame, and what the network may take for 30 frames/s:
 
-    OMP_NUM_THREADS=1 python -m tests.bench.video [--frames 90] [--rounds 3] [--film MODEL ...]
-    python -m tests.bench.video --rounds 0 --film compact uvnet runs/coarse
+    OMP_NUM_THREADS=1 python -m tests.bench.video [--frames 90] [--rounds 3] [--model MODEL ...]
+    python -m tests.bench.video --rounds 0 --model compact uvnet runs/coarse
 
 A rendered head at 640x480, turning and talking, from an .mp4 file; the network knows the truth and costs next to
-nothing, but gives the model's 4,881 vertices. Ways run in turn, frame by frame of one film each, in one run; processor
+nothing, but gives the model's 4,881 vertices. Ways run in turn, frame by frame of one video each, in one run; processor
 time of the whole process and its ratio to the first way's: OpenCV's detector in every frame. dlib's, the paper's, is
-among the ways where it is installed. --rounds 0: none of this. --film: then once with a network for real (a name in the
-box, or a run folder), end to end, by the clock: start-up, frames/s, and ms of each stage a frame.
+among the ways where it is installed. --rounds 0: none of this. --model: then once with a network for real (bundled, or
+a run folder), end to end, by the clock: start-up, frames/s, and ms of each stage a frame.
 """
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from Dataset.rendering.raycast import Scene
 from Dataset.synthesis.video import SyntheticVideo, VideoOptions, make_video
 from Evaluation.figures.overlay import Drawn, Overlay, Shaded
 from Network.inference.rendered import face_triangles
-from Network.video.film import film
+from Network.video.process import process_video
 from Network.video.track import Detector, make_detector
 from Network.video.video import STAGES, Cut, FaceVideo, VideoConfig
-from tests.films import Oracle
+from tests.video_stubs import Oracle
 
 
 class Way(NamedTuple):
@@ -104,12 +104,12 @@ def race(path: Path, network: Known, rounds: int) -> None:
             writer = cv2.VideoWriter(str(path.with_name("out.mp4")), cv2.VideoWriter_fourcc(*"mp4v"), 30, (640, 480))
             while True:
                 with times("read"):
-                    moment = next(source, None)
-                if moment is None:
+                    frame = next(source, None)
+                if frame is None:
                     break
-                faces, frames = runner(moment), frames + 1
+                faces, frames = runner(frame), frames + 1
                 with times("draw"):
-                    image = overlay(moment.image, faces)
+                    image = overlay(frame.image, faces)
                 with times("write"):
                     writer.write(image)
             writer.release()
@@ -162,9 +162,9 @@ def painters(video: SyntheticVideo, network: Known, rounds: int = 15) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=90)
-    parser.add_argument("--rounds", type=int, default=3, help="of the race; 0: only --film")
+    parser.add_argument("--rounds", type=int, default=3, help="of the race; 0: only --model")
     parser.add_argument("--seed", type=int, default=100)
-    parser.add_argument("--film", nargs="*", default=[], metavar="MODEL")
+    parser.add_argument("--model", nargs="*", default=[], metavar="MODEL")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING)
     cv2.setNumThreads(1)
@@ -177,12 +177,12 @@ def main(argv: list[str] | None = None) -> None:
             race(path, network, arguments.rounds)
             painters(video, network)
         cv2.setNumThreads(-1)
-        for model in arguments.film:
+        for model in arguments.model:
             from Network import from_run
             from Network.training.loading import DEFAULT_MODEL
             begun = time.perf_counter()
             real = from_run(DEFAULT_MODEL if model == "box" else model).follower()
-            report = film(path, real, Path(folder) / "film.mp4", draw=Overlay(real.triangles), begun=begun)
+            report = process_video(path, real, Path(folder) / "video.mp4", draw=Overlay(real.triangles), begun=begun)
             print(f"{Path(model).name}: {report}")
 
 

@@ -24,7 +24,7 @@ import numpy as np  # noqa: E402
 
 RUNS = {"float32": ("float32", False), "bfloat16": ("mixed_bfloat16", False), "float32+remat": ("float32", True),
         "bfloat16+remat": ("mixed_bfloat16", True)}
-USUAL = {"paper": 1, "small": 16}       # size -> pictures of a step
+USUAL = {"paper": 1, "small": 16}       # size -> images of a step
 VARIANTS = ("plain", "guided", "multitask")
 
 
@@ -93,7 +93,7 @@ def parameters() -> None:
 
 def costs(sizes: list[str], variants: list[str], runs: list[str], steps: int, batch: int) -> None:
     """Each run in a process of its own, so that its peak is its own."""
-    print("size | variant | run | pictures | GiB at the peak | processor s a step | memory, time of the first run")
+    print("size | variant | run | images | GiB at the peak | processor s a step | memory, time of the first run")
     for size in sizes:
         for variant in variants:
             first: tuple[float, float] | None = None
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--variants", choices=VARIANTS, nargs="+", default=["plain"])
     parser.add_argument("--runs", choices=RUNS, nargs="*", default=list(RUNS))
     parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=0, help="pictures of a step; default 1 (paper), 16 (small)")
+    parser.add_argument("--batch", type=int, default=0, help="images of a step; default 1 (paper), 16 (small)")
     parser.add_argument("--repeats", type=int, default=15, help="of each way to fill a solid; 0: none")
     parser.add_argument("--parameters", action="store_true", help="only the table of parameters")
     parser.add_argument("--one", choices=RUNS, help=argparse.SUPPRESS)

@@ -38,10 +38,10 @@ def build_grid(faces: list[np.ndarray], head: Head, landmarks: list[np.ndarray])
     rows, columns = np.divmod(np.arange(SIZE * SIZE), SIZE)
     wanted = np.stack([columns, SIZE - 1 - rows], 1) / (SIZE - 1)
     found, weights = locate(wanted, square, cut[0])
-    positions, shares = merge(cut, found, weights)
-    surfaces = [(v[positions] * shares[..., None]).sum(1).reshape(SIZE, SIZE, 3) for v in shapes]
+    positions, fractions = merge(cut, found, weights)
+    surfaces = [(v[positions] * fractions[..., None]).sum(1).reshape(SIZE, SIZE, 3) for v in shapes]
     return {"grid_vertices": positions.reshape(SIZE, SIZE, 3).astype(np.int32),
-            "grid_weights": shares.reshape(SIZE, SIZE, 3).astype(np.float32),
+            "grid_weights": fractions.reshape(SIZE, SIZE, 3).astype(np.float32),
             "grid_landmarks": nearest_position(np.concatenate(landmarks, 1), np.concatenate(surfaces, 2))}
 
 
@@ -122,8 +122,8 @@ def clip(triangles: np.ndarray, field: np.ndarray) -> tuple[np.ndarray, np.ndarr
     used, result = np.unique(result, return_inverse=True)
     pairs = pairs[used]
     a, b = field[pairs].T
-    share = np.where(pairs[:, 0] == pairs[:, 1], 1.0, b / np.where(a == b, 1, b - a))
-    return result.reshape(-1, 3), pairs, np.stack([share, 1 - share], 1)
+    fraction = np.where(pairs[:, 0] == pairs[:, 1], 1.0, b / np.where(a == b, 1, b - a))
+    return result.reshape(-1, 3), pairs, np.stack([fraction, 1 - fraction], 1)
 
 
 def flatten(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -190,7 +190,7 @@ def stretch(points: np.ndarray, square: np.ndarray, triangles: np.ndarray) -> np
 
 def locate(wanted: np.ndarray, square: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each point (N, 2) of a regular grid the triangle it lies in, (N,), and its weights there, (N, 3)."""
-    best, found, shares = np.full(len(wanted), -np.inf), np.zeros(len(wanted), int), np.zeros((len(wanted), 3))
+    best, found, fractions = np.full(len(wanted), -np.inf), np.zeros(len(wanted), int), np.zeros((len(wanted), 3))
     for number, (a, b, c) in enumerate(square[triangles]):
         low, high = np.minimum(np.minimum(a, b), c) - 1e-9, np.maximum(np.maximum(a, b), c) + 1e-9
         left, right = np.ceil(low[0] * (SIZE - 1)), np.floor(high[0] * (SIZE - 1))
@@ -203,23 +203,24 @@ def locate(wanted: np.ndarray, square: np.ndarray, triangles: np.ndarray) -> tup
         second, third = np.linalg.solve(np.stack([b - a, c - a], 1), (wanted[positions] - a).T)
         weights = np.stack([1 - second - third, second, third], 1)
         better = weights.min(1) > best[positions]
-        best[positions[better]], found[positions[better]], shares[positions[better]] = (
+        best[positions[better]], found[positions[better]], fractions[positions[better]] = (
             weights.min(1)[better], number, weights[better])
     if best.min() < -1e-6:
         raise ValueError(f"each grid point must lie in a triangle, {int((best < -1e-6).sum())} do not")
-    shares = np.maximum(shares, 0)
-    return found, shares / shares.sum(1, keepdims=True)
+    fractions = np.maximum(fractions, 0)
+    return found, fractions / fractions.sum(1, keepdims=True)
 
 
 def merge(cut: tuple[np.ndarray, np.ndarray, np.ndarray], found: np.ndarray, weights: np.ndarray
           ) -> tuple[np.ndarray, np.ndarray]:
     """Points in the cut mesh's triangles as three old vertices (N, 3) and their weights (N, 3): each cut triangle lies
     within an old one."""
-    triangles, pairs, shares = cut
+    triangles, pairs, fractions = cut
     positions, values = np.zeros((len(found), 3), int), np.zeros((len(found), 3))
     for n, (corners, weight) in enumerate(zip(triangles[found], weights)):
         total: dict[int, float] = {}
-        for vertex, value in zip(pairs[corners].ravel().tolist(), (shares[corners] * weight[:, None]).ravel().tolist()):
+        for vertex, value in zip(pairs[corners].ravel().tolist(),
+                                 (fractions[corners] * weight[:, None]).ravel().tolist()):
             total[vertex] = total.get(vertex, 0.0) + value
         heavy = sorted(total, key=lambda v: (-total[v], v))[:3]
         positions[n, :] = heavy + heavy[:1] * (3 - len(heavy))

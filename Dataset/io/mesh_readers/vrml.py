@@ -48,8 +48,8 @@ def _parsed(text: str) -> Mesh:
         triangles.append(faces + sum(map(len, vertices)))
         vertices.append(points)
         uvs.append(uv)
-    together = None if any(uv is None for uv in uvs) else np.concatenate(uvs)
-    return Mesh(np.concatenate(vertices), np.concatenate(triangles), together)
+    all_uv = None if any(uv is None for uv in uvs) else np.concatenate(uvs)
+    return Mesh(np.concatenate(vertices), np.concatenate(triangles), all_uv)
 
 
 def _bodies(text: str, node: str) -> list[str]:

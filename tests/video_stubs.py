@@ -6,14 +6,14 @@ from typing import Sequence
 
 import numpy as np
 
-from Dataset.io.video_files import Moment
-from Dataset.synthesis.video import FaceTruth, SyntheticVideo
+from Dataset.io.video_files import VideoFrame
+from Dataset.synthesis.video import FaceGroundTruth, SyntheticVideo
 from Network.video.track import square
 from Network.video.video import Cut, FaceAnswer
 
 
 @lru_cache(maxsize=1024)
-def targets(video: SyntheticVideo, frame: int) -> list[FaceTruth]:
+def targets(video: SyntheticVideo, frame: int) -> list[FaceGroundTruth]:
     """Of a frame, found once."""
     return video.truth(frame, hidden=False)
 
@@ -37,7 +37,7 @@ class Oracle:
         self.triangles = video.context.model.triangles if vertices else None
         self.states: list = []
 
-    def targets(self, frame: int) -> list[FaceTruth]:
+    def targets(self, frame: int) -> list[FaceGroundTruth]:
         return targets(self.video, frame)
 
     def __call__(self, cut: Cut, state) -> FaceAnswer:
@@ -62,7 +62,7 @@ class Oracle:
 
 
 def detector(video: SyntheticVideo, frame_of, calls: list | None = None):
-    """A detector that sees every face that lies in the picture; frame_of() -> the number of the frame."""
+    """A detector that sees every face that lies in the image; frame_of() -> the number of the frame."""
     def detect(image: np.ndarray, thorough: bool, near: np.ndarray | None):
         if calls is not None:
             calls.append(thorough)
@@ -76,10 +76,10 @@ def detector(video: SyntheticVideo, frame_of, calls: list | None = None):
     return detect
 
 
-def blank(video: SyntheticVideo) -> list[Moment]:
-    """The frames of a video without its pictures, for networks and detectors that do not look."""
+def blank(video: SyntheticVideo) -> list[VideoFrame]:
+    """The frames of a video without its images, for networks and detectors that do not look."""
     image = np.zeros((video.options.height, video.options.width, 3), np.uint8)
-    return [Moment(n, n / video.options.rate, image) for n in range(len(video))]
+    return [VideoFrame(n, n / video.options.rate, image) for n in range(len(video))]
 
 
 class Clock:

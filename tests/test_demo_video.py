@@ -31,7 +31,8 @@ def test_refuses(words, message, capsys):
 
 def test_settings_of_a_video():
     words = parse("", ServeConfig, VIEWS, ["a.mp4", "-o", "o.MP4", "--smoothing", "average", "--detect-every", "5"])
-    assert draws_video(words) and (words.film.smoothing, words.film.detect_every, words.frames) == ("average", 5, None)
+    assert draws_video(words)
+    assert (words.video.smoothing, words.video.detect_every, words.frames) == ("average", 5, None)
     assert not draws_video(parse("", ServeConfig, VIEWS, ["a.mp4"]))
 
 

@@ -14,7 +14,7 @@ from Dataset.geometry.blas import one_thread
 from Dataset.io.atomic import write_atomic
 from Dataset.io.inputs import WEBCAM
 from Dataset.io.live_frames import RATE, Live, webcam
-from Dataset.io.video_files import CODECS, MAX_FRAMES, Moment, read_video, video_info, write_video
+from Dataset.io.video_files import CODECS, MAX_FRAMES, VideoFrame, read_video, video_info, write_video
 from Network.video.track import Detector
 from Network.video.video import STAGES, FaceNetwork, FaceResult, FaceVideo, VideoConfig
 
@@ -51,11 +51,11 @@ class Report(NamedTuple):
                 f"{self.detections} times")
 
 
-def film(source: str | Path | Live | Iterable[Moment], network: FaceNetwork, out: str | Path,
-         config: VideoConfig = VideoConfig(), *, draw: Draw, faces: int = 1, most: int = MAX_FRAMES,
-         detect: Detector | None = None, begun: float | None = None) -> Report:
+def process_video(source: str | Path | Live | Iterable[VideoFrame], network: FaceNetwork, out: str | Path,
+                  config: VideoConfig = VideoConfig(), *, draw: Draw, faces: int = 1, limit: int = MAX_FRAMES,
+                  detect: Detector | None = None, begun: float | None = None) -> Report:
     """Follow the faces of a video and write it with them drawn (`out`, .mp4 or .avi), and OUT.npz with a row for each
-    face in each frame (`Rows`). Ctrl-C ends a camera's film; of a file's nothing is kept.
+    face in each frame (`Rows`). Ctrl-C ends a camera's video; of a file's nothing is kept.
 
     source   a video file, "webcam", or frames
     begun    time.perf_counter() when the program began, for the report
@@ -66,26 +66,26 @@ def film(source: str | Path | Live | Iterable[Moment], network: FaceNetwork, out
         raise ValueError(f"{out}: a video must end in {', '.join(CODECS)}")
     if isinstance(source, (str, Path)) and Path(source).resolve() in (out.resolve(), out.with_suffix(".npz").resolve()):
         raise ValueError(f"{out}: is the video that is read; name another --output")
-    if not 1 <= most <= MAX_FRAMES:
-        raise ValueError(f"a video may have 1 to {MAX_FRAMES} frames, got {most}")
+    if not 1 <= limit <= MAX_FRAMES:
+        raise ValueError(f"a video may have 1 to {MAX_FRAMES} frames, got {limit}")
     with ExitStack() as stack:
         # BLAS's second thread would wait for work where the other core draws and writes
         stack.enter_context(one_thread())
-        moments, rate = _opened(source, most, stack)
-        live = isinstance(moments, Live)
+        stream, rate = _opened(source, limit, stack)
+        live = isinstance(stream, Live)
         video, rows = FaceVideo(network, config, faces, detect), Rows()
         frames = with_face = 0
         started = ended = time.perf_counter()
         writer = None
         try:
-            for shown, found in _watched(moments, video, _is_file(source)):
+            for shown, found in _watched(stream, video, _is_file(source)):
                 if writer is None:
                     started = time.perf_counter()
                     writer = stack.enter_context(_Writer(out, shown, rate, live, draw, video))
                 frames, with_face = frames + 1, with_face + bool(found)
                 rows.add(shown, found)
                 writer.put(shown, found)
-                if frames == most:
+                if frames == limit:
                     break
         except KeyboardInterrupt:
             if not live or writer is None:
@@ -97,7 +97,7 @@ def film(source: str | Path | Live | Iterable[Moment], network: FaceNetwork, out
             raise ValueError(f"{source if isinstance(source, (str, Path)) else 'video'}: no face in any of its "
                              f"{frames} frames")
         ms = {name: 1e3 * video.times.seconds[name] / frames for name in STAGES}
-        dropped = moments.dropped if live else 0
+        dropped = stream.dropped if live else 0
         report = Report(frames, with_face, len(set(rows.numbers)), dropped, started - begun, ended - started, ms,
                         video.tracker.detections, (out, out.with_suffix(".npz")))
         rows.write(report.files[1], rate, frames, dropped)
@@ -117,11 +117,11 @@ class Rows:
         """Of the tracks, row by row."""
         return [row[1] for row in self._rows]
 
-    def add(self, moment: Moment, faces: list[FaceResult]) -> None:
+    def add(self, frame: VideoFrame, faces: list[FaceResult]) -> None:
         for face in faces:
             kept = [None if value is None else np.asarray(value, np.float32)
                     for value in (face.landmarks, face.pose, face.coefficients)]
-            self._rows.append((moment.number, face.track, moment.time, face.box,
+            self._rows.append((frame.number, face.track, frame.time, face.box,
                                np.nan if face.confidence is None else face.confidence, *kept))
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -146,15 +146,15 @@ class Rows:
         write_atomic(path, lambda temporary: np.savez_compressed(temporary, **arrays))
 
 
-def _opened(source: Any, most: int, stack: ExitStack) -> tuple[Iterable[Moment], float]:
-    """Frames, and how many a second the film shall have."""
+def _opened(source: Any, limit: int, stack: ExitStack) -> tuple[Iterable[VideoFrame], float]:
+    """Frames, and how many a second the video shall have."""
     if isinstance(source, Live):
         stack.callback(source.close)
         return source, RATE
     if str(source) == WEBCAM:
-        return stack.enter_context(webcam(most=most)), RATE
+        return stack.enter_context(webcam(limit=limit)), RATE
     if isinstance(source, (str, Path)):
-        return read_video(source, most), min(max(video_info(source).rate, 1.0), 240.0)
+        return read_video(source, limit), min(max(video_info(source).rate, 1.0), 240.0)
     return source, RATE
 
 
@@ -162,31 +162,32 @@ def _is_file(source: Any) -> bool:
     return isinstance(source, (str, Path)) and str(source) != WEBCAM
 
 
-def _watched(moments: Iterable[Moment], video: FaceVideo, ahead: bool) -> Iterator[tuple[Moment, list[FaceResult]]]:
+def _watched(frames: Iterable[VideoFrame], video: FaceVideo, ahead: bool
+             ) -> Iterator[tuple[VideoFrame, list[FaceResult]]]:
     """ahead: read the next frame while this one is looked at, as befits a file: a camera's next one is not there yet,
     and would be an old one by then."""
-    source = iter(moments)
+    source = iter(frames)
     with ThreadPoolExecutor(1, "read") as reader:
         following = reader.submit(next, source, None) if ahead else None
         while True:
             with video.times("read"):
-                moment = next(source, None) if following is None else following.result()
-            if moment is None:
+                frame = next(source, None) if following is None else following.result()
+            if frame is None:
                 return
             if ahead:
                 following = reader.submit(next, source, None)
-            yield moment, video(moment)
+            yield frame, video(frame)
 
 
 class _Writer:
     """Draws and writes on a thread of its own, one frame behind. A camera's frames are written as often as their time
-    asks for, so that the film runs as fast as life."""
+    asks for, so that the video runs in real time."""
 
-    def __init__(self, out: Path, first: Moment, rate: float, live: bool, draw: Draw, video: FaceVideo) -> None:
+    def __init__(self, out: Path, first: VideoFrame, rate: float, live: bool, draw: Draw, video: FaceVideo) -> None:
         height, width = first.image.shape[:2]
         self._file = write_video(out, width, height, rate)
         self._rate, self._live, self._draw, self._times = rate, live, draw, video.times
-        self._pool = ThreadPoolExecutor(1, "film")
+        self._pool = ThreadPoolExecutor(1, "video")
         self._last: Future | None = None
         self._count, self._begun = 0, first.time
 
@@ -198,9 +199,9 @@ class _Writer:
         self._pool.shutdown()
         return self._file.__exit__(*error)
 
-    def put(self, moment: Moment, faces: list[FaceResult]) -> None:
+    def put(self, frame: VideoFrame, faces: list[FaceResult]) -> None:
         self.finish()
-        self._last = self._pool.submit(self._one, moment, faces)
+        self._last = self._pool.submit(self._one, frame, faces)
 
     def finish(self) -> None:
         """Wait for what is under way; what it raised is raised here."""
@@ -208,10 +209,10 @@ class _Writer:
             last, self._last = self._last, None
             last.result()
 
-    def _one(self, moment: Moment, faces: list[FaceResult]) -> None:
+    def _one(self, frame: VideoFrame, faces: list[FaceResult]) -> None:
         with self._times("draw"):
-            image = self._draw(moment.image, faces)
-        times = 1 if not self._live else int((moment.time - self._begun) * self._rate) + 1 - self._count
+            image = self._draw(frame.image, faces)
+        times = 1 if not self._live else int((frame.time - self._begun) * self._rate) + 1 - self._count
         with self._times("write"):
             for _ in range(times):
                 self._write(image)
