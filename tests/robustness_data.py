@@ -17,10 +17,12 @@ def main(folder: str) -> None:
     from Dataset.io.images import minmax
     from Dataset.synthesis.shards import open_shards
     from Network.readout.finder import keypoint_finder
+    from Network.readout.mirrored import both_ways
     from Network.training.loading import DEFAULT_MODEL
     shards = open_shards(folder)
     photos = shards.gather("images", np.arange(SUBJECTS))[:, :PHOTOS]
-    found = keypoint_finder(DEFAULT_MODEL)(np.stack([minmax(one) for one in photos.reshape(-1, *photos.shape[2:])]))
+    find = both_ways(keypoint_finder(DEFAULT_MODEL))
+    found = find(np.stack([minmax(one) for one in photos.reshape(-1, *photos.shape[2:])]))
     keypoints, log_variance = (one.reshape(SUBJECTS, PHOTOS, *one.shape[1:]).astype(np.float16) for one in found)
     np.savez_compressed(FILE, keypoints=keypoints, log_variance=log_variance,
                         identity=shards.gather("identity", np.arange(SUBJECTS)))

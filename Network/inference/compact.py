@@ -15,6 +15,7 @@ from Network.inference.base import Face, Predictor, grid_of, mean_face
 from Network.inference.photos import Crop, NoFace, Scored, recropped
 from Network.inference.readings import DepthReading, Rendering, UVReading
 from Network.inference.rendered import coefficients_of, face_triangles, render, rendered_volume
+from Network.readout.mirrored import averaged, mirrored
 from Network.readout.model import read_keypoint_model
 from Network.readout.subject import PhotoEstimate, SubjectReadout
 from Network.training.loading import Loaded
@@ -64,8 +65,13 @@ class CompactPredictor(Predictor):
         """The read-out of another subject."""
         return SubjectReadout(self._keypoint_model)
 
+    def find_both_ways(self, inputs: np.ndarray, found: Found | None = None) -> Found:
+        """A network input (S, S, 3) float32, and what was found in it, if known -> the mean with its mirror image, for
+        which the read-out is learnt. NoFace as `find`."""
+        return Found(*averaged(*(found or self.find(inputs)), *self.find(mirrored(inputs))))
+
     def find(self, inputs: np.ndarray) -> Found:
-        """A network input (S, S, 3) float32. NoFace where any number is not finite."""
+        """A network input (S, S, 3) float32 alone. NoFace where any number is not finite."""
         output = self._run(ops.convert_to_tensor(inputs[None, None]))
         found = Found(*(np.asarray(output[name], np.float32)[0, 0] for name in ("keypoints", "log_variance")))
         if not all(np.isfinite(values).all() for values in found):
@@ -75,6 +81,7 @@ class CompactPredictor(Predictor):
     def _look(self, crop: Crop) -> Scored[Found]:
         try:
             crop, found = recropped(crop, lambda one: self.find(self._scaled(one.image)), lambda one: one.keypoints)
+            found = self.find_both_ways(self._scaled(crop.image), found)
         except NoFace as error:
             raise NoFace(f"{crop.source}: {error}") from None
         return Scored(crop, found, (NO_FACE - float(np.mean(found.log_variance))) / (NO_FACE - FACE))
@@ -104,7 +111,7 @@ class CompactPredictor(Predictor):
         readout, model, seen = self.new_readout(), load_face_model(), 0
         for photo in photos:
             try:
-                readout.add(*self.find(photo))
+                readout.add(*self.find_both_ways(photo))
                 seen += 1
             except (NoFace, NotFittable):
                 continue
@@ -159,7 +166,7 @@ class Follower:
     def __call__(self, cut: Cut, state: SubjectReadout | None) -> FaceAnswer:
         readout = self._predictor.new_readout() if state is None else state
         try:
-            found = self._predictor.find(self._predictor.inputs([cut.image])[0])
+            found = self._predictor.find_both_ways(self._predictor.inputs([cut.image])[0])
             estimate = readout.add(*found)
         except (NoFace, NotFittable):
             return FaceAnswer(np.full((256, 2), np.nan), 0.0)

@@ -1,9 +1,9 @@
 """The read-out's model, learnt from synthetic subjects:  python -m Network.readout.fit RUN SHARDS [--cache FOLDER]
 
 RUN, a run or weight folder of `compact`, gets keypoint_model.npz. Its network finds the keypoints in every image of
-SHARDS (about 10 ms each); how identity and expression move them is least squares over the training subjects, and
-Bayes' rule gives the maps (Network/readout/gaussian.py). The subjects of the lowest numbers are held out and choose
-the regularisation. --cache keeps the keypoints, a file a shard, so that a second call goes on where one was stopped.
+SHARDS, each way round (about 20 ms); how identity and expression move them is least squares over the training
+subjects, and Bayes' rule gives the maps (Network/readout/gaussian.py). The subjects of the lowest numbers are held out
+and choose the regularisation. --cache keeps the keypoints, a file a shard, so that a second call goes on where one was stopped.
 """
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from Network.readout.estimate import FaceKeypoints, face_keypoints, yaw_of, yaw_
 from Network.readout.gaussian import LinearGaussian, Moments, Prior, apply, learn, moments_of, posterior, total
 from Network.readout.model import (YAWS, KeypointModel, file_hash, read_keypoint_model, weights_file,
                                    write_keypoint_model)
+from Network.readout.mirrored import both_ways
 from Network.readout.outliers import precision_of
 
 Keypoints = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -63,7 +64,7 @@ def parts_of(shards: Shards, find: Keypoints, cache: Path | None = None,
     for first in progress(range(0, len(shards), CHUNK), total=-(-len(shards) // CHUNK)):
         rows = np.arange(first, min(first + CHUNK, len(shards)))
         numbers = shards.subjects[rows]
-        file = cache / f"keypoints_{numbers[0]}_{numbers[-1]}.npz" if cache else None
+        file = cache / f"averaged_{numbers[0]}_{numbers[-1]}.npz" if cache else None
         if file is not None and file.is_file():
             with np.load(file, allow_pickle=False) as stored:
                 found = stored["keypoints"], stored["log_variance"]
@@ -202,7 +203,7 @@ def fit_run(run: Path, shards: Shards, cache: Path | None = None, subjects: int 
     no subject is left on either side of the held-out numbers, or RUN is no run or weight folder of `compact`."""
     from Network.readout.finder import keypoint_finder
     weights = file_hash(weights_file(run))
-    parts = list(parts_of(shards, keypoint_finder(run), cache, progress))
+    parts = list(parts_of(shards, both_ways(keypoint_finder(run)), cache, progress))
     all_subjects = Part(*(np.concatenate(column) for column in zip(*parts))) if parts else None
     inside = np.flatnonzero(shards.subjects < HELD_OUT)
     outside = np.flatnonzero(shards.subjects >= HELD_OUT)[:subjects or None]
