@@ -3,7 +3,8 @@
 RUN, a run or weight folder of `compact`, gets keypoint_model.npz. Its network finds the keypoints in every image of
 SHARDS, each way round (about 20 ms); how identity and expression move them is least squares over the training
 subjects, and Bayes' rule gives the maps (Network/readout/gaussian.py). The subjects of the lowest numbers are held out
-and choose the regularisation. --cache keeps the keypoints, a file a shard, so that a second call goes on where one was stopped.
+and choose the regularisation. --cache keeps the keypoints, a file a shard, so that a second call goes on where one was
+stopped.
 """
 from __future__ import annotations
 
