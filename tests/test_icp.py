@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.spatial import cKDTree
 
+from Dataset.geometry.nearest import NearestTracker
 from Dataset.geometry.transforms import Similarity, rotation_from_euler
-from Evaluation.icp import NearestTracker, icp
+from Evaluation.icp import icp
 from tests.bench import evaluation_port as port
 from tests.clouds import face
 

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from Dataset.blas import one_thread
 from Dataset.errors import NotFittable
 from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.fitting.scan_fit import COARSE, Fit, fit_model, start_from_tip
-from Dataset.geometry.blas import one_thread
 from Dataset.geometry.camera import Camera
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.scan_surface import ScanSurface

@@ -14,9 +14,9 @@ from typing import NamedTuple, Sequence
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from Dataset.blas import one_thread
 from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.fitting.multi_view_system import NEAREST, OWN, FitOptions, PhotoFit, bases_of
-from Dataset.geometry.blas import one_thread
 from Dataset.geometry.pose import Pose
 from Dataset.representations.correspondences import Correspondences, checked, from_landmarks
 

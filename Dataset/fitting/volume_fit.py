@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
+from Dataset.blas import one_thread
 from Dataset.errors import NotFittable
 from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.fitting.scan_fit import COARSE as FITTED, fit_model
-from Dataset.geometry.blas import one_thread
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.scan_surface import ScanSurface
 from Dataset.geometry.transforms import Similarity, rotation_from_euler, umeyama

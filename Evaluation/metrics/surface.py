@@ -17,6 +17,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from Dataset.geometry.nearest import NearestTracker
 from Dataset.geometry.normals import plane_normals
 from Dataset.geometry.transforms import Similarity, as_points, rotation_from_euler, umeyama
 
@@ -26,6 +27,7 @@ STARTS = ("upright", "all")
 #: (points of the ground truth, iterations, candidates kept): coarse to fine
 STAGES = ((60, 0, 200), (80, 2, 24), (150, 6, 3), (400, 15, 1))
 FINE = ((1500, 60), (5000, 40))
+FEW = 6                 # iterations: with more, neighbours are tracked instead of looked up
 
 
 class Crop(NamedTuple):
@@ -116,14 +118,13 @@ def surface_distances(points: np.ndarray, surface: np.ndarray) -> tuple[np.ndarr
     if k < 6:
         plain = tree.query(points)[0]
         return plain, plain
-    distance, neighbours = tree.query(surface, k)
-    normals = plane_normals(surface, neighbours)
-    spacing = distance[:, min(6, k - 1)]
     plain, index = tree.query(points, 3)
+    used, place = np.unique(index, return_inverse=True)     # samples that are nearest to no point are not needed
+    distance, neighbours = tree.query(surface[used], k)
     offset = points[:, None] - surface[index]
-    along = np.abs(np.einsum("nki,nki->nk", offset, normals[index]))
+    along = np.abs(np.einsum("nki,nki->nk", offset, plane_normals(surface, neighbours)[place.reshape(index.shape)]))
     across = np.sqrt(np.clip(plain ** 2 - along ** 2, 0, None))
-    beyond = np.clip(across - spacing[index], 0, None)
+    beyond = np.clip(across - distance[place, min(6, k - 1)].reshape(index.shape), 0, None)
     return np.sqrt(along ** 2 + beyond ** 2).min(axis=1), plain[:, 0]
 
 
@@ -192,15 +193,18 @@ class _Fit:
         tree_w, tree_p, p = self._trees[n]
         g = self.g[:n]
         error = np.inf
+        # of many iterations most move the points a little only
+        to_p, to_w = ((NearestTracker(tree.data, 1, tree) for tree in (tree_p, tree_w)) if iterations > FEW else
+                      (tree_p, tree_w))
         for k in range(iterations + 1):
             moved = transform.apply(p)
             inside = np.ones(len(p), bool) if self.crop is None else self.crop.inside(moved)
             # the truth is brought into the prediction's frame, so that its tree is built once
-            back, back_index = tree_p.query(transform.inverse().apply(g))
-            back *= transform.scale
+            back, back_index = to_p.query(transform.inverse().apply(g))
+            back = back * transform.scale
             enough = inside.sum() >= max(8, 0.02 * len(p))
             if enough:
-                there, there_index = tree_w.query(moved[inside])
+                there, there_index = (found[inside] for found in to_w.query(moved))
             error = 0.5 * (back.mean() + (there.mean() if enough else self.crop.radius if self.crop else np.inf))
             if k == iterations:
                 break

@@ -10,7 +10,7 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple
 
 import numpy as np
 
-from Dataset.geometry.blas import one_thread
+from Dataset.blas import one_thread
 from Dataset.io.atomic import write_atomic
 from Dataset.io.inputs import WEBCAM
 from Dataset.io.live_frames import RATE, Live, webcam
