@@ -43,6 +43,7 @@ class Made(NamedTuple):
     points: int = SIDE * SIDE
     parameters: int = 1_500_000
     size: int = 3_000_000
+    training: Any = {"samples": 150_000, "cpu_hours": 4.0}
     fusion: str = "as it likes"
     seed: int | None = 0
     side: int = 32
@@ -110,7 +111,9 @@ def test_the_numbers(compared, subjects):
     assert math.isnan(photo["half"]["landmarks"]) and math.isnan(photo["mean face"]["landmarks"])
     assert photo["half"]["ms per photo"] == pytest.approx(5.0)
     assert subject["half"]["ms per photo"] == pytest.approx(5.0 / IMAGES)
-    assert photo["half"]["parameters"] == 1_500_000 and photo["half"]["MB"] == 3.0
+    for table in (photo, subject):
+        assert [table["half"][name] for name in ("parameters", "MB", "samples", "CPU-hours")] == [1.5e6, 3, 150_000, 4]
+        assert all(math.isnan(table["mean face"][name]) for name in ("samples", "CPU-hours"))
     assert subject["half"]["fusion of the photos"] == "as it likes"
 
 

@@ -12,7 +12,8 @@ import os
 import time
 from functools import cache
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple, Protocol, Sequence
+from types import MappingProxyType
+from typing import Callable, Iterator, Mapping, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
@@ -35,8 +36,8 @@ MEAN_FACE = "mean face"
 class System(Protocol):
     """read: an image (S, S, 3) uint8 BGR -> points (N, 3) or (M, 3) of its face, landmarks (68, 2) in normalised
     coordinates or None, and whether a face is found; subject: images (T, S, S, 3) -> one face (N, 3); points: N;
-    parameters; size: bytes; together: how a subject's images are fused; seed: of its training subjects; side: of its
-    input, px."""
+    parameters; size: bytes; training: "samples" and "cpu_hours", as far as known; fusion: of a subject's images;
+    seed: of its training subjects; side: of its input, px."""
 
     name: str
     read: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None, bool]]
@@ -44,6 +45,7 @@ class System(Protocol):
     points: int
     parameters: int
     size: int
+    training: Mapping[str, float]
     fusion: str
     seed: int | None
     side: int
@@ -56,6 +58,7 @@ class _Mean(NamedTuple):
     points: int
     parameters: int = 0
     size: int = 0
+    training: Mapping[str, float] = MappingProxyType({})
     fusion: str = "the same face for every subject"
     seed: int | None = None
     side: int = 0
@@ -211,7 +214,7 @@ def photo_table(scores: Sequence[Score], title: str, surface: bool) -> Table:
                                score.missed if score.system.parameters else math.nan,
                                score.landmarks, *_cost(score, score.photo_ms)] for score in scores]
     return Table(title, ["system", "error", "ratio to the mean face", "reverse", "no face", "landmarks", "ms per photo",
-                         "parameters", "MB"], rows,
+                         "parameters", "MB", "samples", "CPU-hours"], rows,
                  [*_notes(scores, [score.photo for score in scores], surface),
                   "no face: photos in which the system finds none; they count with the mean face, and with each "
                   "landmark's mean position over all photos",
@@ -225,7 +228,8 @@ def subject_table(scores: Sequence[Score], title: str, surface: bool) -> Table:
     rows: list[list[Cell]] = [[*_named(score, floor, score.subject), score.own, f"{score.nearest} of {score.subjects}",
                                *_cost(score, score.subject_ms), score.system.fusion] for score in scores]
     return Table(title, ["system", "error", "ratio to the mean face", "reverse", "genuine/impostor ratio",
-                         "rank-1", "ms per photo", "parameters", "MB", "fusion of the photos"], rows,
+                         "rank-1", "ms per photo", "parameters", "MB", "samples", "CPU-hours",
+                         "fusion of the photos"], rows,
                  [*_notes(scores, [score.subject for score in scores], surface),
                   "genuine/impostor ratio: mean distance from the own ground truth / from the others', 1 for a "
                   "constant face; rank-1: how many faces are nearest to their own subject; both point to point after a "
@@ -240,8 +244,9 @@ def _named(score: Score, floor: float, results: Results) -> list[Cell]:
 def _cost(score: Score, milliseconds: float) -> list[Cell]:
     """Time, parameters and size; missing for the mean face."""
     if not score.system.parameters:
-        return [math.nan, math.nan, math.nan]
-    return [milliseconds, score.system.parameters, score.system.size / 1e6]
+        return [math.nan] * 5
+    return [milliseconds, score.system.parameters, score.system.size / 1e6,
+            *(score.system.training.get(name, math.nan) for name in ("samples", "cpu_hours"))]
 
 
 def _notes(scores: Sequence[Score], results: Sequence[Results], surface: bool) -> list[str]:
@@ -252,5 +257,6 @@ def _notes(scores: Sequence[Score], results: Sequence[Results], surface: bool) -
                f"{found.skipped[0][1]}" for score, found in zip(scores, results) if found.skipped]
     return [f"error: {DEFINITIONS[name]}{scale}; {name} of evaluate.py",
             "reverse: mean distance ground truth -> nearest predicted point after rigid ICP, in % of the diagonal",
-            f"ms per photo: from the crop to the face, median, {cores()} cores; MB: the files of the network",
+            f"ms per photo: from the crop to the face, median, {cores()} cores; MB: the files of the network; samples, "
+            "CPU-hours: of its training",
             *skipped]

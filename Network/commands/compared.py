@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from Network.export.pack import trained
 from Network.inference.base import PhotoAnswer, Predictor
 from Network.inference.registry import from_run
 from Network.training.loading import bundled_models, model_path
@@ -32,6 +33,11 @@ class System(NamedTuple):
     def size(self) -> int:
         """Bytes of its files."""
         return file_bytes(self.predictor.source)
+
+    @property
+    def training(self) -> dict[str, float]:
+        """Samples and cpu_hours of its training, as far as known (Network/export/pack.py)."""
+        return trained(self.predictor.loaded)
 
     @property
     def fusion(self) -> str:

@@ -9,6 +9,7 @@ FOLDER.
 from __future__ import annotations
 
 import argparse
+import csv
 import io
 import json
 import sys
@@ -19,6 +20,7 @@ import numpy as np
 from Dataset.face_model.model import load_face_model
 from Dataset.io.atomic import write_atomic, write_text
 from Dataset.io.images import minmax
+from Dataset.io.json_files import read_json
 from Dataset.representations.depth import THRESHOLD
 from Dataset.synthesis.renders import RenderOptions, render_subject
 from Dataset.synthesis.scene import RenderContext
@@ -55,6 +57,7 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
     if error > MAX_MOVED:
         raise ValueError(f"{loaded.source}: float16 moves a point by {error:.2e}, at most {MAX_MOVED:g} is allowed")
     kept = {name: loaded.config[name] for name in KEPT if name in loaded.config}
+    kept["training"] = trained(loaded)
     if kept.get("settings", {}).get("warm_start"):      # its name, without the path on this machine
         kept["settings"] = {**kept["settings"], "warm_start": Path(kept["settings"]["warm_start"]).name}
     config = json.dumps(kept, indent=1) + "\n"
@@ -67,6 +70,24 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
     write_text(folder / "config.json", config)
     write_atomic(folder / WEIGHTS, lambda temporary: temporary.write_bytes(data.getvalue()))
     return error
+
+
+def trained(loaded: Loaded) -> dict[str, float]:
+    """What the weights have cost: samples seen and cpu_hours, of the run (its history.csv) and of the weight folder
+    that it started from; a run that is packed already has them in its config. Empty where neither is known."""
+    if "training" in loaded.config:
+        return loaded.config["training"]
+    total = {"samples": 0, "cpu_hours": 0.0}
+    initial = loaded.config.get("settings", {}).get("warm_start", "")
+    if initial and (Path(initial) / "config.json").is_file():
+        total.update(read_json(Path(initial) / "config.json").get("training", {}))
+    history = (loaded.source if loaded.source.is_dir() else loaded.source.parent) / "history.csv"
+    if not history.is_file():
+        return {}
+    with history.open(newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    return {"samples": total["samples"] + int(last["samples"]),
+            "cpu_hours": round(total["cpu_hours"] + float(last["cpu_seconds"]) / 3600, 2)}
 
 
 def rounding_error(loaded: Loaded, half: dict[str, np.ndarray], images: np.ndarray) -> float:
