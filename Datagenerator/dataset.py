@@ -68,7 +68,7 @@ class SubjectSequence(keras.utils.Sequence):
     silently; a warning is logged here). Items are those of `epoch`; `set_epoch` chooses it, in `fit` by
     `keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: sequence.set_epoch(epoch))`.
 
-    ValueError, one line: no subjects, an unknown name, nobody with T images, fewer groups than the batch needs, a
+    ValueError, one line: no subjects, an unknown name, no subject with T images, fewer groups than the batch needs, a
     ground truth of another number of points; when a batch is read, an image that is broken or of another size.
     """
 
@@ -158,7 +158,7 @@ class SubjectSequence(keras.utils.Sequence):
 
 
 def _minmax(image: np.ndarray, out: np.ndarray) -> None:
-    """`Dataset.io.images.minmax` into a place of a batch, bit for bit, without two copies of the image on the way."""
+    """`Dataset.io.images.minmax` into a row of a batch, bit for bit, without two copies of the image on the way."""
     cv2.normalize(image, out, 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)
 
 

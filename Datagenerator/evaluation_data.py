@@ -41,7 +41,7 @@ def evaluation_config(trained: dict[str, Any], *, images: int | None, image_size
 
 def depths_of(folder: str | Path, size: int, images: int, scaling: str = "unit") -> Batches:
     """Batches (images (B, S, S, 3), {"depth": (B, S, S, 1)}) as a network is trained on, nothing changed: of shards the
-    first `images` images of everybody, of photos with depth images those that test; where it is known how many mm
+    first `images` images of each subject, of photos with depth images those that test; where it is known how many mm
     an image shows from side to side, "side" says it, too.
 
     ValueError for more images than there are, and for a folder that is neither.
@@ -68,7 +68,7 @@ def depths_of(folder: str | Path, size: int, images: int, scaling: str = "unit")
 
 
 def volumes_of(folder: str | Path, size: int, layers: int, images: int) -> Solids:
-    """Batches (images (B, S, S, 3), (volumes (B, S, S, D), faces (B, 16384, 3), landmarks (B, 68, 3))) of everybody's
+    """Batches (images (B, S, S, 3), (volumes (B, S, S, D), faces (B, 16384, 3), landmarks (B, 68, 3))) of all subjects'
     first `images` images in a folder of shards; the face that an image shows, hidden parts too, and its landmarks,
     in voxel coordinates. ValueError for what is none, and for more images than there are."""
     shards, model = _with_images(folder, images), load_face_model()
@@ -96,7 +96,7 @@ def _with_images(folder: str | Path, images: int) -> Shards:
 
 
 def iteration_samples_of(folder: str | Path, size: int, images: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """`iteration_samples` of everybody's first `images` images in a folder of shards. ValueError for what is none."""
+    """`iteration_samples` of the subjects' first `images` images in a folder of shards. ValueError for what is none."""
     shards = open_shards(folder)
     return iteration_samples(shards, size, len(shards), images)
 

@@ -55,7 +55,7 @@ Feed = SubjectSequence | ShardSequence | MapSequence | PairSequence | Coefficien
 
 class Source(NamedTuple):
     """training, validation: sequences for `pipeline.make_pipeline`; template: the training subjects' mean truth (N, 3),
-    of maps, depths and volumes the mean face (SIZE^2, 3) in the unit sphere, of coefficients its 256 places in mm of
+    of maps, depths and volumes the mean face (SIZE^2, 3) in the unit sphere, of coefficients its 256 keypoints in mm of
     the head frame and their PNCC (256, 6); about: order of the points, who trains and on
     what, for config.json: a resumed run must find the same; model: settings of the network that the data decide; live:
     whose processes the end of a `with` ends."""
@@ -151,7 +151,7 @@ def open_source(folder: str | Path, split: str,
 
 
 def _mean_keypoints() -> np.ndarray:
-    """The mean face's 256 places, mm of the head frame, and their PNCC: (256, 6)."""
+    """The mean face's 256 keypoints, mm of the head frame, and their PNCC: (256, 6)."""
     model = load_face_model()
     return coarse_grid(model) @ np.concatenate([model.mean, mean_code(model)], axis=1)
 
@@ -189,13 +189,13 @@ class SubjectSet(NamedTuple):
 
 
 def subject_set(folder: str | Path, size: int, points: int) -> SubjectSet:
-    """Everybody in a folder of shards, larger images averaged down. ValueError when it is unfinished or its images
+    """All subjects of a folder of shards, larger images averaged down. ValueError when it is unfinished or its images
     are smaller than the model's."""
     shards = open_shards(folder)
     if shards.size < size:
         raise ValueError(f"{folder}: holds images of {shards.size} px, the model takes {size}")
-    everybody = np.arange(len(shards))
-    identity = shards.gather("identity", everybody)
+    everyone = np.arange(len(shards))
+    identity = shards.gather("identity", everyone)
     model, side = load_face_model(), round(points ** 0.5)
     targets = Targets(model, points)
     constant = targets.make_template(np.zeros_like(identity[:1]))

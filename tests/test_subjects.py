@@ -127,7 +127,7 @@ def test_split_counts_can_be_given():
     split = split_by_subject(PEOPLE96, 5, test=3, validation=0)
     assert [len(split.training), len(split.validation), len(split.test)] == [93, 0, 3]
     for names, counts, rule in ((["A"], {}, "at least 2 different names, got 1"), (["A", "A"], {}, "with 1 different"),
-                                (["A", "B"], {"test": 2}, "leave nobody")):
+                                (["A", "B"], {"test": 2}, "leave none")):
         with pytest.raises(ValueError, match=rule):
             split_by_subject(names, 0, **counts)
 

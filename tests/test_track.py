@@ -66,7 +66,7 @@ def test_boxes_are_averaged_as_in_the_paper():
 
 @pytest.mark.parametrize("places, confidence, reason", [
     (face(60, 40), 0.1, "the network sees no face"), (face(60, 40), np.nan, "the network sees no face"),
-    (np.full((256, 2), np.nan), 0.9, "its places are not finite"), (face(60, 40, 10), 0.9, "its size is no face's"),
+    (np.full((256, 2), np.nan), 0.9, "its keypoints are not finite"), (face(60, 40, 10), 0.9, "its size is no face's"),
     (face(110, 40), 0.9, "jumped"), (face(30, 10, 130), 0.9, "jumped"), (face(-50, 40), 0.9, "left the image")])
 def test_what_loses_a_face(places, confidence, reason):
     tracker = Tracker(TrackConfig(detect_every=100), Detector())

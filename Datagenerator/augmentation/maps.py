@@ -6,7 +6,7 @@ and at last clipping and 8 bits. What photos have besides (contrast, blur, JPEG,
 asked for.
 
 No step mirrors: u runs from the subject's right ear to his left one, so a mirrored image would have to show the
-other side's places, and a network that saw both could not tell which of them a cheek is.
+other side's UV, and a network that saw both could not tell which of them a cheek is.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STILL.flags.writeable = False
 
 class MapSample(NamedTuple):
     """image     (S, S, 3) uint8 BGR
-    uv        (S, S, 2) float16 or float32, places on the face's texture square; any value where mask is False; more
+    uv        (S, S, 2) float16 or float32, positions on the face's texture square; any value where mask is False; more
               channels move with them
     mask      (S, S) bool, the face, whatever stands before it
     visible_mask  (S, S) float32 in [0, 1]: how much of the face is seen; 0 where mask is False
@@ -73,7 +73,7 @@ class MapAugmentConfig(AugmentConfig):
 
 MAPS = MapAugmentConfig()
 _PHOTOS = ("gain_sd", "contrast", "shuffle", "grey", "blur", "motion", "coarse", "jpeg")
-#: what photos have besides the paper's steps, as strong as in augment.py; channels change places in few of them
+#: what photos have besides the paper's steps, as strong as in augment.py; channels are swapped in few of them
 PHOTOS = {name: getattr(AugmentConfig(), name) for name in _PHOTOS}
 
 
@@ -107,7 +107,7 @@ def augment_maps(sample: MapSample, rng: np.random.Generator, config: MapAugment
 
 
 def turn(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig) -> MapSample:
-    """By 0, 90, 180 or 270 degrees counter-clockwise, each as likely: exact, no pixel is lost. The places that pixels
+    """By 0, 90, 180 or 270 degrees counter-clockwise, each as likely: exact, no pixel is lost. The UV that pixels
     show stay what they are."""
     if rng.random() >= config.quarters:
         return sample
@@ -119,7 +119,7 @@ def turn(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig) 
 
 def move(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig) -> MapSample:
     """Scale, turn and shift the image (bilinear; its border is repeated) and its maps (the nearest pixel, since a
-    mean of two places is a third one; nothing beyond the border), all by the same map about the centre."""
+    mean of two positions is a third one; nothing beyond the border), all by the same map about the centre."""
     if config.scale == (1, 1) and config.shift == 0 and config.rotation == 0:
         return sample
     size = len(sample.image)
@@ -172,7 +172,7 @@ def paste(sample: MapSample, second: MapSample, rng: np.random.Generator,
           scale: tuple[float, float] = (0.3, 0.6)) -> MapSample:
     """A second face into the image, smaller and in front: its face with a soft rim of what is around it.
 
-    It is laid where it hides least of the first one, of eight places tried. Where its mask is, uv and masks are its
+    It is laid where it hides least of the first one, of eight positions tried. Where its mask is, uv and masks are its
     own; its rim belongs to neither.
     """
     size = len(sample.image)

@@ -14,7 +14,7 @@ class BufferPool:
     """`empty(shape)` -> a float32 array of at most `floats` values, contents undefined; thread-safe.
 
     Its memory comes back to the pool when the array, all views of it and all tensors on it are gone, so a batch
-    that somebody keeps is never written over. At most `keep` unused buffers are kept.
+    that a caller keeps is never written over. At most `keep` unused buffers are kept.
     """
 
     def __init__(self, floats: int, keep: int = 8) -> None:

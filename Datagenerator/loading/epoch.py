@@ -98,7 +98,7 @@ def batch_count(groups: int, batch_size: int, drop_last: bool = False) -> int:
 def shard_rows(rows: range, shard: Shard) -> range:
     """One worker's part of a batch: equal parts for all, because replicas add up gradients of equal weight.
 
-    What is left over when a (last) batch does not divide by count*replicas is seen by nobody: fewer than
+    What is left over when a (last) batch does not divide by count*replicas is not seen: fewer than
     count*replicas groups of an epoch. The parts may be empty.
     """
     part = len(rows) // (shard.count * shard.replicas) * shard.replicas

@@ -11,7 +11,7 @@ Batch = tuple[Any, Any]
 class ThreadPipeline:
     """Iterate it for load(start), ..., load(stop - 1) in this order; again for them again.
 
-    load      batch number -> (x, y), called by several threads at a time. Its error stands at its batch's place
+    load      batch number -> (x, y), called by several threads at a time. Its error is raised where its batch is due
     workers   batches made at a time
     prefetch  finished batches that wait for the trainer
     """

@@ -24,7 +24,7 @@ from Dataset.representations.targets import targets_on_template
 from Dataset.synthesis.render_workers import render_one
 from Dataset.synthesis.renders import RenderOptions, layout
 
-TEST_SEED = 9001        # of the subjects that networks are evaluated on (README.md): nobody trains on them
+TEST_SEED = 9001        # of the subjects that networks are evaluated on (README.md): none of them is trained on
 log = logging.getLogger(__name__)
 
 
@@ -97,7 +97,7 @@ class LiveConfig(Rendered, ShardConfig):
 
 class LiveSubjects:
     """Subjects rendered by processes when they are asked for or, better, ahead; the part of
-    `Dataset.synthesis.shards.Shards` that a ShardSequence or a MapSequence needs. A subject's place is his number, and
+    `Dataset.synthesis.shards.Shards` that a ShardSequence or a MapSequence needs. Its number is its position, and
     there is no last one. Thread-safe.
 
     settings  of the rendering; its `subjects` is ignored
@@ -117,7 +117,7 @@ class LiveSubjects:
         self._held: dict[int, Future] = {}
         self._ahead: deque[int] = deque()
         self._closed = False
-        self._under_way, self._limit = 0, 2 * workers        # few: whoever is asked for waits for no more than these
+        self._under_way, self._limit = 0, 2 * workers        # few: who is asked for waits for these alone
         self._lock = threading.RLock()
         self._workers = Workers(workers)
 
@@ -154,8 +154,8 @@ class LiveSubjects:
             self._render_ahead()
 
     def close(self) -> None:
-        """End the processes. Whoever still waits for subjects gets an error."""
-        with self._lock:        # nobody submits from here on: what is cancelled calls `_done`, which needs the lock
+        """End the processes. A caller that still waits for subjects gets an error."""
+        with self._lock:        # no more submits: what is cancelled calls `_done`, which needs the lock
             self._closed = True
             self._ahead.clear()
         self._workers.close()

@@ -44,7 +44,7 @@ class LiveMapSequence(MapSequence):
 
     def draw(self, epoch: int, index: int) -> Draw:
         """As `MapSequence.draw`, of the window's subjects."""
-        drawn = super().draw(epoch, index)      # of places in the window
+        drawn = super().draw(epoch, index)      # of positions in the window
         return drawn._replace(subjects=drawn.subjects + self.config.subjects(epoch, index).start)
 
     def batch(self, epoch: int, index: int, shard: Shard = Shard()) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -26,7 +26,7 @@ from Dataset.representations.pncc import CHANNELS, built_in_unit
 from Dataset.seeding import BATCHES, stream
 from Dataset.synthesis.shards import Shards
 
-#: standard deviations of a wrong pose at p = 0: yaw, pitch, roll (radians), ln of the scale, places (sides)
+#: standard deviations of a wrong pose at p = 0: yaw, pitch, roll (radians), ln of the scale, position (sides)
 POSE_NOISE = np.array([0.35, 0.2, 0.2, 0.1, 0.06, 0.06], np.float32)
 
 
@@ -146,7 +146,7 @@ def perturbed(truth: np.ndarray, other: np.ndarray, rng: np.random.Generator, co
 
 def iteration_samples(shards: Shards, size: int, subjects: int, images: int = 2, batch: int = 16
                       ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The first `images` of the first `people`, unchanged: batches of images (B, S, S, 3) float32, each stretched
+    """The first `images` of the first `subjects`, unchanged: batches of images (B, S, S, 3) float32, each stretched
     to [0, 1], and their targets (B, 290). ValueError where there are not so many, or where they are smaller than
     `size`."""
     if not (1 <= subjects <= len(shards) and 1 <= images <= shards.images and size <= shards.size):

@@ -1,4 +1,4 @@
-"""Shards of synthetic subjects -> batches for `compact`: crops, where the face's places lie in them, truth; for
+"""Shards of synthetic subjects -> batches for `compact`: crops, their keypoints, targets; for
 `convlstm`: crops and the truth alone.
 
 A batch holds subjects with T images each, T drawn anew for every batch, and always about as many images, so that its
@@ -19,7 +19,7 @@ from Dataset.representations.targets import Targets, targets_on_template
 from Dataset.seeding import BATCHES, stream
 from Dataset.synthesis.shards import Shards
 
-KEYPOINT_SIDE = 16                     # side of the grid of places
+KEYPOINT_SIDE = 16                     # side of the grid of keypoints
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class ShardSequence:
                              f"x {shard.replicas} replicas")
 
     def pool(self, epoch: int, index: int) -> np.ndarray:
-        """Who may stand in a batch: everybody in use. `Datagenerator.online.live` moves on from batch to batch."""
+        """The subjects that a batch may hold: all in use. `Datagenerator.online.live` moves on from batch to batch."""
         return self.subjects
 
     def draw(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
@@ -181,7 +181,7 @@ class PointSequence(ShardSequence):
 
 
 def mirror(sample: Sample) -> Sample:
-    """An image left for right; its places keep their meaning: column c of the grid becomes column 15 - c."""
+    """An image left for right; its keypoints keep their meaning: column c of the grid becomes column 15 - c."""
     points = sample.points * (-1, 1) + (sample.image.shape[1], 0)
 
     def turned(array: np.ndarray) -> np.ndarray:
@@ -200,7 +200,7 @@ def make_sequences(shards: Shards, config: ShardConfig, model: FaceModel | None 
                    ) -> tuple[ShardSequence, ShardSequence]:
     """(training, validation): subjects of the lowest numbers are held out. ValueError when too few are left to
     train."""
-    # by number, not by place: a folder may grow, or lack a shard, and nobody changes sides
+    # by number, not by position: a folder may grow, or lack a shard, and no subject changes sides
     held = shards.subjects < config.validation_subjects
     training, held_out = np.flatnonzero(~held), np.flatnonzero(held)
     if len(training) < config.batch_images // config.min_images or not len(held_out):

@@ -73,7 +73,7 @@ class MapConfig:
             raise ValueError(f"extras must be some of {', '.join(EXTRAS)}, once each, for target uv, "
                              f"got {', '.join(self.extras)} for {self.target}")
         if "depth" in self.extras and self.faces_in_image > 1:
-            raise ValueError("extras depth counts from one face's nearest place: faces_in_image must be 1")
+            raise ValueError("extras depth counts from one face's nearest point: faces_in_image must be 1")
 
     def needed(self) -> tuple[str, ...]:
         """The buffers that images must come with."""

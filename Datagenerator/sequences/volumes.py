@@ -116,7 +116,7 @@ def mirrored_landmarks(model: FaceModel) -> np.ndarray:
 
 
 def heat_maps(keypoints: np.ndarray, size: int, sigma: float) -> np.ndarray:
-    """Gaussians (size, size, K) float32 of height 1 at places (K, 2) in normalised coordinates of the crop; sigma in
+    """Gaussians (size, size, K) float32 of height 1 at points (K, 2) in normalised coordinates of the crop; sigma in
     cells."""
     cells = np.arange(size) + 0.5
     x, y = (np.exp(-((cells - size * np.asarray(keypoints)[:, axis, None]) / sigma) ** 2 / 2) for axis in (0, 1))

@@ -159,7 +159,7 @@ def split_by_subject(names: list[str], seed: int, test: int | None = None, valid
     if validation is None:
         validation = min(max(1, round(len(subjects) * THESIS_VALIDATION / THESIS_SUBJECTS)), len(subjects) - test - 1)
     if test < 0 or validation < 0 or test + validation >= len(subjects):
-        raise ValueError(f"of {len(subjects)} subjects, {test} for test and {validation} for validation leave nobody")
+        raise ValueError(f"of {len(subjects)} subjects, {test} for test and {validation} for validation leave none")
     shuffled = [subjects[i] for i in np.random.default_rng(seed).permutation(len(subjects))]
     return Split(sorted(shuffled[test + validation:]), sorted(shuffled[test:test + validation]),
                  sorted(shuffled[:test]), seed)

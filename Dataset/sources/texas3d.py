@@ -252,7 +252,7 @@ def _split(out: Path, subjects: list[str], options: Options) -> None:
     held = min(options.held_out, max(1, len(subjects) // 3))
     if held < options.held_out:
         log.warning("%s: of %d subjects %d test, not %d", out, len(subjects), held, options.held_out)
-    # as many for validation, on whom a checkpoint is chosen; fewer where else nobody would train
+    # as many for validation, on which a checkpoint is chosen; fewer where else none would train
     write_split(out, split_by_subject(subjects, options.seed, held, min(held, len(subjects) - held - 1)))
 
 

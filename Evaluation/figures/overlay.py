@@ -50,7 +50,7 @@ class Overlay:
     """`frame = overlay(frame, faces)`: a copy of (H, W, 3) uint8 BGR with every face on it.
 
     faces: with attributes `vertices` (V, 3) float, x, y px of the frame (y down) and z to the viewer in px, or None;
-    `places` (256, 2) px, drawn as a net where there are no vertices; `track` int; `box` (x, y, side) px.
+    `keypoints` (256, 2) px, drawn as a net where there are no vertices; `track` int; `box` (x, y, side) px.
     triangles: (F, 3) int of the vertices, counter-clockwise from outside; None for networks that give none.
     paint: (vertices, size of the square, px) -> `Drawn`; None: `Shaded` with Dataset/rendering/rasterise.py.
     """

@@ -111,7 +111,7 @@ def _splat(points: np.ndarray, normals: np.ndarray, spacing: np.ndarray, bgr: np
     x0, y0 = np.floor(column).astype(np.int64), np.floor(row).astype(np.int64)
 
     def discs() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        """Row by row of the discs' pixels: (K,) whose pixel it is, its place in the image, depth, weight."""
+        """Row by row of the discs' pixels: (K,) whose pixel it is, its position in the image, depth, weight."""
         for dy in range(-reach, reach + 1):
             half = int(np.sqrt(radius * radius - dy * dy))
             dx = np.arange(-half, half + 1)

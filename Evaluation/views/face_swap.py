@@ -2,7 +2,7 @@
 
 The first photo's face is laid out in the UV square (inverse texture projection, 3.8.2), what it does not show is taken
 from its other half, its colours are brought to those of the second photo's face, and it is drawn where the second photo
-shows the same places (texture projection, 3.8.1) and nothing stands before them. Shape, pose and expression stay the
+shows the same UV (texture projection, 3.8.1) and nothing stands before them. Shape, pose and expression stay the
 second photo's: only the surface is another's.
 """
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FEATHER = 1 / 20       # of the face's height in the photo: width of its soft b
 
 
 class Face(NamedTuple):
-    """photo (H, W, 3) uint8 BGR; uv (H, W, 2) float32, the place of the UV square that a pixel shows, NaN off the face;
+    """photo (H, W, 3) uint8 BGR; uv (H, W, 2) float32, what a pixel shows of the UV square, NaN off the face;
     where (H, W) bool, the pixels of the face before which nothing stands, None: all of it."""
 
     photo: np.ndarray
@@ -38,7 +38,7 @@ def swap_face(source: Face, target: Face, size: int = SIZE, colours: str = "lab"
               ) -> np.ndarray:
     """The target's photo with the source's face, (H, W, 3) uint8 BGR; off the target's visible face it is unchanged.
 
-    colours  lab: mean and standard deviation of L, a and b of the target's face, over the places that both photos show
+    colours  lab: mean and standard deviation of L, a and b of the target's face, over the UV that both photos show
              (Reinhard et al. 2001, in CIE Lab); none: the source's own
     blend    feather: a soft boundary inwards; poisson: the target's light continues across the boundary (Perez et al.
              2003), and the face's own level is lost

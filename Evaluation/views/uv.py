@@ -85,7 +85,7 @@ def grid_lines(photo: np.ndarray, uv: np.ndarray, density: int = 16, width: floa
 
 def unproject(photo: np.ndarray, uv: np.ndarray, size: int = 256, where: np.ndarray | None = None) -> Unprojected:
     """3.8.2: the face's pixels in the UV square's square of `size` texels a side, each spread over the four texels
-    around its place; arguments as `project_texture`."""
+    around its position; arguments as `project_texture`."""
     mean = TextureMean(size)
     mean.add(photo, uv, where)
     return mean.texture()
@@ -93,7 +93,7 @@ def unproject(photo: np.ndarray, uv: np.ndarray, size: int = 256, where: np.ndar
 
 class TextureMean:
     """Running mean of the inverse projections of a video's frames: the mean colour of all that fell on a texel, so that
-    a frame counts by the pixels in which it shows the place."""
+    a frame counts by the pixels in which it shows it."""
 
     def __init__(self, size: int = 256) -> None:
         """ValueError for a size below 2 or above 8192."""
@@ -131,7 +131,7 @@ class TextureMean:
 
 def grid_points(photo: np.ndarray, uv: np.ndarray, density: int = 16, radius: float = 1.5,
                 colour: tuple[int, int, int] = WHITE, where: np.ndarray | None = None) -> np.ndarray:
-    """3.8.4: the photo with a disc at each place (i / density, j / density) of the UV square that it shows; arguments
+    """3.8.4: the photo with a disc at each point (i / density, j / density) of the UV square that it shows; arguments
     as `project_texture`. radius: px. ValueError for a density below 1."""
     _check_density(density)
     drawn, face = photo.copy(), _face(photo, uv, where)

@@ -22,7 +22,7 @@ class Maps(Protocol):
 
 
 def checkered(size: int = TEXTURE, squares: int = SQUARES) -> np.ndarray:
-    """A texture (size, size, 3) uint8 BGR whose places can be told apart: squares, red to the right, green upwards."""
+    """A texture (size, size, 3) uint8 BGR whose points differ: squares, red to the right, green upwards."""
     steps = (np.arange(size) + 0.5) / size
     dark = (np.floor(steps * squares)[:, None] + np.floor(steps * squares)) % 2
     ramp = np.broadcast_to(steps, (size, size))

@@ -9,6 +9,7 @@ import numpy as np
 
 from Dataset.face_model.model import FaceModel
 from Dataset.geometry.pose import Pose
+from Dataset.geometry.weak_perspective import fit_weak_perspective
 from Dataset.representations.coefficients import EXPRESSION, IDENTITY, SHAPE, linear
 from Dataset.representations.points import grid_landmarks
 from Network.readout.canonical import UNITS, Observation, Sums, Template, features_of, observe, sums_of, template_of
@@ -168,15 +169,10 @@ def _estimate(model: KeypointModel, face: FaceKeypoints, keypoints: np.ndarray, 
 
 
 def fitted_pose(points: np.ndarray, keypoints: np.ndarray, weights: np.ndarray) -> Pose:
-    """Weak perspective by weighted least squares and the polar factor: points (K, 3) mm -> keypoints (K, 2) sides."""
-    fraction = (weights / weights.sum())[:, None]
-    centre, middle = (fraction * points).sum(0), (fraction * keypoints).sum(0)
-    a, b = points - centre, (keypoints - middle) * [1.0, -1.0]
-    affine = np.linalg.solve((fraction * a).T @ a, (fraction * a).T @ b).T
-    left, values, right = np.linalg.svd(affine, full_matrices=False)
-    rows, scale = left @ right, max(float(values.mean()), 1e-9)
-    rotation = np.concatenate([rows, np.cross(rows[0], rows[1])[None]])
-    return Pose(rotation, scale, middle - scale * (rows @ centre) * [1.0, -1.0])
+    """The pose that shows points (K, 3) mm at keypoints (K, 2), crop sides, by weighted least squares; weights (K,)."""
+    rotation, scale, translation = (found[0] for found in
+                                    fit_weak_perspective(points[None], keypoints[None], weights[None]))
+    return Pose(rotation, float(scale), translation)
 
 
 def landmarks_in_crop(face: FaceKeypoints, coefficients: np.ndarray, pose: Pose, cleaned: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from typing import Any, Callable, Iterator, NamedTuple
 import numpy as np
 
 from Dataset.face_model.model import load_face_model
+from Dataset.geometry.transforms import umeyama
 from Dataset.io.atomic import write_atomic
 from Dataset.io.images import minmax
 from Dataset.representations.coefficients import IDENTITY, SHAPE
@@ -141,9 +142,8 @@ def expression_prior(parts: list[Part]) -> Prior:
     return Prior(mean, covariance)
 
 
-def similarity_error(found: np.ndarray, truth: np.ndarray) -> float:
+def squared_error(found: np.ndarray, truth: np.ndarray) -> float:
     """Mean squared distance of point sets (M, K, 3) to (M, K, 3) after the similarity that brings each nearest."""
-    from Dataset.geometry.transforms import umeyama
     return float(np.mean([np.square(umeyama(a, b).apply(a) - b).sum(-1).mean() for a, b in zip(found, truth)]))
 
 
@@ -178,19 +178,19 @@ def fit(training: list[Part], held: Part, weights: str) -> tuple[KeypointModel, 
     def photo_coefficients(maps: list[np.ndarray]) -> np.ndarray:
         return sum(weights_of_yaw[:, i:i + 1] * apply(found, flat) for i, found in enumerate(maps))
     photo, precisions, ridge = choose(photo_models, prior,
-                                      lambda maps: similarity_error(faces(photo_coefficients(maps)), shown))
+                                      lambda maps: squared_error(faces(photo_coefficients(maps)), shown))
     best = photo_coefficients(photo)
     about = {"subjects": sums.subjects, "ridge": {"photo": ridge},
-             "photo": similarity_error(faces(best), shown) / similarity_error(faces(0 * best), shown), "subject": {}}
-    floor = similarity_error(np.broadcast_to(face.mean, neutral.shape), neutral)
+             "photo": squared_error(faces(best), shown) / squared_error(faces(0 * best), shown), "subject": {}}
+    floor = squared_error(np.broadcast_to(face.mean, neutral.shape), neutral)
     subject = []
     for count, moments in sums.subject.items():
         observed = joined(photos, count)
         maps, _, ridge = choose([learn(moments, alone, sums.subjects)], alone,
-                                lambda maps: similarity_error(faces(apply(maps[0], observed)), neutral))
+                                lambda maps: squared_error(faces(apply(maps[0], observed)), neutral))
         subject.append(maps[0])
         about["ridge"][count] = ridge
-        about["subject"][count] = similarity_error(faces(apply(maps[0], observed)), neutral) / floor
+        about["subject"][count] = squared_error(faces(apply(maps[0], observed)), neutral) / floor
     conditional = [-np.linalg.solve(p[IDENTITY.stop:, IDENTITY.stop:], p[IDENTITY.stop:, IDENTITY]).T
                    for p in precisions]
     model = KeypointModel(np.stack(subject), np.array(list(sums.subject)), np.stack(photo), np.stack(conditional),

@@ -1,7 +1,7 @@
 """Faces tracked over the frames of a video: the box of the next crop, and the identity of the tracks.
 
 The detector runs only every so many frames, and when a face was lost; in between a face's box comes from where the
-network saw its places in the last frame (Endrawis 2018, 2.5, takes the last frame's geometry the same way, but runs the
+network saw the keypoints last (Endrawis 2018, 2.5, takes the last frame's geometry the same way, but runs the
 detector in every frame). Boxes jitter, so they are smoothed, as there (3.2).
 
 A box here is (x, y, side): float64 px of the frame, a square that may hang over its edge. Places are (K, 2), x and y.
@@ -162,7 +162,7 @@ class Tracker:
         if confidence is not None and not confidence >= self.config.confidence:
             return "the network sees no face"
         if not np.isfinite(keypoints).all():
-            return "its places are not finite"
+            return "its keypoints are not finite"
         box, (height, width) = box_around(keypoints), self._shape
         if not MIN_SIDE <= box[2] <= 2 * max(height, width):
             return "its size is no face's"
@@ -217,7 +217,7 @@ class Tracker:
 
 
 def cascade_faces(image: np.ndarray, thorough: bool, near: np.ndarray | None = None) -> list[Sequence[float]]:
-    """OpenCV's cascades on an image shrunk to 320 px: the surest stages, or, thorough, the whole chain. Near a face:
+    """OpenCV's cascades on an image shrunk to 320 px: the reliable stages, or, thorough, the whole chain. Near a face:
     its surroundings shrunk to 120 px."""
     side = QUICK_SIDE if near is None else NEAR_SIDE
 

@@ -35,7 +35,7 @@ class Cut(NamedTuple):
 class FaceAnswer(NamedTuple):
     """What a network says of one crop; None: nothing.
 
-    places        (256, 2) float, a 16x16 grid of the face in sides of the crop
+    keypoints     (256, 2) float, a 16x16 grid of the face in sides of the crop
     confidence    that there is a face, in [0, 1]
     landmarks     (68, 2) float, normalised coordinates of the crop
     vertices      (V, 3) float: x, y in normalised coordinates of the crop, y down, z to the viewer in the same unit
