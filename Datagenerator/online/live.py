@@ -97,7 +97,7 @@ class LiveConfig(Rendered, ShardConfig):
 
 class LiveSubjects:
     """Subjects rendered by processes when they are asked for or, better, ahead; the part of
-    `Dataset.synthesis.shards.Shards` that a ShardSequence or a MapSequence needs. Its number is its position, and
+    `Dataset.synthesis.shards.Shards` that a ShardSequence or a MapSequence needs. Numbers are positions, and
     there is no last one. Thread-safe.
 
     settings  of the rendering; its `subjects` is ignored
