@@ -57,7 +57,7 @@ def train(arguments: argparse.Namespace) -> str:
             freeze(model, settings.freeze)
             step = gradient.make_step(config, model, settings, strategy)
         if not resumed and step.worker == 0:
-            run.start({**config, **source.about, "data_folder": arguments.data_folder})
+            run.start({**config, **source.about, "data_folder": arguments.data_folder}, model)
         run.predicting = predicting_model(config)
         board, batch = gradient.summary_writer(run.path), next(iter(make_pipeline(source.validation, 0, 0)))
         predicts = network.predicting_part(model)

@@ -5,10 +5,10 @@ import keras
 import numpy as np
 import pytest
 
-from Network.export.pack import main, pack, rounding_error, surface_moved
+from Network.export.pack import main, pack, rounding_error, surface_moved, trained
 from Network.models import compact
 from Network.training.loading import WEIGHTS, load_model
-from Network.training.named_weights import named_weights
+from Network.training.named_weights import named_weights, weights_hash
 from tests.test_compact import TINY
 from tests.test_streaming import _loaded
 
@@ -145,3 +145,26 @@ def test_how_far_a_surface_moves():
     more = logits.copy()
     more[:, 4:10, 4:16, 20] = 5         # a voxel more on half of the rays: 2 / 20 of the unit sphere
     assert surface_moved(logits, more) == pytest.approx(0.05)
+
+
+def test_what_the_training_cost(folder, tmp_path):
+    """The last row of history.csv, and what the initial weights had cost before; packed, it is kept."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "history.csv").write_text("epoch,samples,cpu_seconds\n1,500,900.0\n2,1000,1800.0\n")
+    loaded = folder[0]._replace(source=run / "best_validation.keras")
+    assert trained(loaded) == {"samples": 1000, "cpu_hours": 0.5}
+    pack(loaded, tmp_path / "first", IMAGES)
+    assert trained(load_model(tmp_path / "first")) == {"samples": 1000, "cpu_hours": 0.5}
+    later = loaded._replace(config={**loaded.config, "settings": {"warm_start": str(tmp_path / "first")}})
+    assert trained(later) == {"samples": 2000, "cpu_hours": 1.0}
+    assert trained(loaded._replace(source=tmp_path / "elsewhere.keras")) == {}
+
+
+def test_the_hash_of_weights(folder):
+    model = folder[0].model
+    before = weights_hash(model)
+    assert before == weights_hash(model) and len(before) == 64
+    kernel = next(weight for weight in model.weights if weight.path.endswith("kernel"))
+    kernel.assign(np.asarray(kernel) + np.eye(*kernel.shape[-2:], dtype=np.float32)[None, None] * 1e-6)
+    assert weights_hash(model) != before

@@ -31,7 +31,8 @@ from Network.training.loading import WEIGHTS, WEIGHTS_VERSION, Loaded, digest, l
 from Network.training.named_weights import fill, named_weights
 
 #: of config.json
-KEPT = ("network", "preset", "model", "order", "shards", "face_model", "train", "settings", "versions")
+KEPT = ("network", "preset", "model", "order", "shards", "face_model", "train", "settings",
+        "initial_weights", "versions")
 MAX_BYTES = 16 * 2**20    # bytes
 MAX_MOVED = 2e-3       # unit sphere: 0.2 mm
 FLIPPED = 0.01          # of a face's pixels

@@ -33,7 +33,8 @@ from Dataset.io.json_files import parse_json, read_json
 from Dataset.io.npz_files import read_npz
 from Network.config.flags import check_sizes, from_dict
 from Network.models.registry import get_network
-from Network.training.named_weights import copy_weights, fill, fill_model, named_slots, named_variables, named_weights
+from Network.training.named_weights import (copy_weights, fill, fill_model, named_slots, named_variables, named_weights,
+                                            weights_hash)
 
 MAX_STATE = 1 << 34     # bytes that a checkpoint may unpack to
 CHECKPOINTS = ("best_validation", "best_training", "last")
@@ -100,11 +101,13 @@ class RunFolder:
     def __init__(self, path: str | Path, predicting: keras.Model | None = None) -> None:
         self.path, self.predicting = Path(path), predicting
 
-    def start(self, config: dict[str, Any]) -> None:
-        """Start a run: write config.json. ValueError when the folder already holds a run."""
+    def start(self, config: dict[str, Any], model: keras.Model | None = None) -> None:
+        """Start a run: write config.json, with the hash of the model's initial weights. ValueError when the folder
+        already holds a run."""
         if (self.path / "config.json").exists():
             raise ValueError(f"{self.path}: holds a run already; go on with --resume, or name another --run folder")
-        write_text(self.path / "config.json", json.dumps({**config, "versions": versions()}, indent=1) + "\n")
+        more = {"versions": versions()} | ({} if model is None else {"initial_weights": weights_hash(model)})
+        write_text(self.path / "config.json", json.dumps({**config, **more}, indent=1) + "\n")
 
     def config(self) -> dict[str, Any]:
         """The resolved settings. ValueError when there is no readable config.json."""

@@ -6,6 +6,7 @@ Files hold arrays by these names, so the order of layers may change, and a chang
 """
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Iterable, Mapping
 
 import keras
@@ -39,6 +40,14 @@ def named_weights(model: keras.Model) -> dict[str, keras.Variable]:
     """`named_variables` without the seeds of random layers: what `model.get_weights` gives, by name."""
     kept = {id(weight) for weight in model.weights}
     return {name: variable for name, variable in named_variables(model).items() if id(variable) in kept}
+
+
+def weights_hash(model: keras.Model) -> str:
+    """SHA-256 (hex) of all weights of a model, float32, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(named_weights(model).items()):
+        digest.update(name.encode() + np.asarray(weight, np.float32).tobytes())
+    return digest.hexdigest()
 
 
 def named_slots(model: keras.Model, optimizer: Any) -> dict[str, keras.Variable]:
