@@ -19,11 +19,11 @@ import numpy as np
 
 from Dataset.face_model.model import load_face_model
 from Dataset.io.atomic import write_atomic
+from Dataset.io.command import one_line
 from Dataset.io.images import minmax
 from Dataset.representations.coefficients import POSE, encode, linear, mean_face
 from Dataset.representations.pncc import built_in_unit
 from Dataset.synthesis.shards import Shards, open_shards
-from Network.config.flags import exit_code
 from Network.engine.lite import converter_of, missing_operations, runner
 from Network.inference.iterate import Iterated
 
@@ -158,12 +158,16 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(arguments: argparse.Namespace) -> None:
+@one_line("Network.export.quantise")
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit code 2 and one line for bad input."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments = parse(argv)
     for report in quantise(arguments.run, arguments.data, arguments.output, arguments.images):
         print(f"{arguments.output}_{report.form}.tflite: {report.size / 1e6:.2f} MB, {report.ms:.2f} ms a pass on one "
               f"thread; one pass: {report.once}; {PASSES} passes: {report.iterated}")
+    return 0
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    sys.exit(exit_code("Network.export.quantise", main, parse()))
+    sys.exit(main())

@@ -18,11 +18,11 @@ import numpy as np
 from Dataset.face_model.model import load_face_model
 from Dataset.geometry.transforms import umeyama
 from Dataset.io.atomic import write_atomic
+from Dataset.io.command import one_line
 from Dataset.io.images import minmax
 from Dataset.representations.coefficients import IDENTITY, SHAPE
 from Dataset.synthesis.shards import Shards, open_shards
 from Dataset.synthesis.sidecar import model_hash
-from Network.config.flags import exit_code
 from Network.readout.canonical import Sums, features_of, observe, sums_of
 from Network.readout.estimate import FaceKeypoints, face_keypoints, yaw_of, yaw_weights
 from Network.readout.gaussian import LinearGaussian, Moments, Prior, apply, learn, moments_of, posterior, total
@@ -217,6 +217,7 @@ def fit_run(run: Path, shards: Shards, cache: Path | None = None, subjects: int 
     return about
 
 
+@one_line("Network.readout.fit")
 def main(argv: list[str] | None = None) -> int:
     from tqdm import tqdm
 
@@ -226,16 +227,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("shards", metavar="SHARDS", type=Path)
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="of keypoints that were found before")
     parser.add_argument("--subjects", type=int, default=0, metavar="N", help="of the training subjects; 0: all (0)")
-
-    def work(arguments: argparse.Namespace) -> None:
-        if arguments.subjects < 0:
-            raise ValueError(f"--subjects must be at least 0, got {arguments.subjects}")
-        about = fit_run(arguments.run, open_shards(arguments.shards, partial=True), arguments.cache,
-                        arguments.subjects, lambda items, total: tqdm(items, total=total, disable=None))
-        print(f"{arguments.run}: {about['subjects']} subjects, ridges {about['ridge']}; squared error of held-out "
-              f"subjects, ratio to the mean face: photo {about['photo']:.3f}, subject "
-              + ", ".join(f"{count} photos {error:.3f}" for count, error in about["subject"].items()))
-    return exit_code("python -m Network.readout.fit", work, parser.parse_args(argv))
+    arguments = parser.parse_args(argv)
+    if arguments.subjects < 0:
+        raise ValueError(f"--subjects must be at least 0, got {arguments.subjects}")
+    about = fit_run(arguments.run, open_shards(arguments.shards, partial=True), arguments.cache,
+                    arguments.subjects, lambda items, total: tqdm(items, total=total, disable=None))
+    print(f"{arguments.run}: {about['subjects']} subjects, ridges {about['ridge']}; squared error of held-out "
+          f"subjects, ratio to the mean face: photo {about['photo']:.3f}, subject "
+          + ", ".join(f"{count} photos {error:.3f}" for count, error in about["subject"].items()))
+    return 0
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ import numpy as np
 from Dataset.io.atomic import atomic_path, remove_leftovers, write_text
 from Dataset.io.json_files import parse_json, read_json
 from Dataset.io.npz_files import read_npz
-from Network.config.flags import check_sizes, from_dict
+from Network.config.flags import from_dict
+from Network.models.limits import check_cost
 from Network.models.registry import get_network
 from Network.training.named_weights import copy_weights, fill, fill_model, named_slots, named_variables, named_weights
 
@@ -235,8 +236,8 @@ def model_from_config(config: dict[str, Any], replicas: int = 1, training: bool 
     try:
         network = get_network(config["network"])
         model = from_dict(network.config, config["model"])
-        check_sizes(model)
         build = network.build_training if training else network.build
+        check_cost(build, model, network.presets.values())
         return build(dataclasses.replace(model, batch_norm_replicas=replicas))
     except (KeyError, TypeError) as error:
         raise ValueError(f"config.json: not a config of this program: {error}") from None
