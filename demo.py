@@ -28,7 +28,7 @@ STARTED = time.perf_counter()       # the start-up time is measured from here
 
 def print_files(files: Iterable[Path]) -> None:
     """Print the paths of written files."""
-    print(*(f"wrote {file.resolve()}" for file in files), sep="\n", end="\n" if files else "")
+    print(*(f"wrote {file.absolute()}" for file in files), sep="\n", end="\n" if files else "")
 
 
 def serve_page(arguments: argparse.Namespace) -> None:

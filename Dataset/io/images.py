@@ -83,6 +83,28 @@ def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXEL
     return image
 
 
+def as_photo(image: np.ndarray, name: str = "image", max_pixels: float = MAX_PIXELS) -> np.ndarray:
+    """An array of a caller -> (H, W, 3) uint8 BGR. Grey, (H, W) or (H, W, 1), is repeated to three channels; floats in
+    [0, 1] are multiplied by 255. ValueError, with the rule, for anything else: another shape, no pixel, more than
+    `max_pixels`, other integers, floats beyond [0, 1] or NaN, and what is no array."""
+    rule = f"{name}: an image must be (H, W, 3) or grey (H, W), uint8 from 0 to 255 or floats from 0 to 1"
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 and image.dtype.kind != "f":
+        raise ValueError(f"{rule}, received {getattr(image, 'dtype', type(image).__name__)}")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3) or not image.size:
+        raise ValueError(f"{rule}, received shape {image.shape}")
+    if image.shape[0] * image.shape[1] > max_pixels:
+        raise ValueError(f"{name}: an image may have at most {max_pixels / 1e6:g} megapixels, this has "
+                         f"{image.shape[1]}x{image.shape[0]}")
+    if image.dtype != np.uint8:
+        low, high = float(image.min()), float(image.max())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"{rule}, received floats from {low:g} to {high:g}")
+        image = np.rint(np.asarray(image, np.float32) * 255).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+
+
 def _decode(header: Image.Image, data: bytes, name: str) -> np.ndarray | None:
     has_alpha = header.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in header.info
     end = _ENDS.get(header.format or "")

@@ -16,7 +16,8 @@ MAX_SIZE, MAX_ITEMS, MAX_REPEATS = 2**16, 64, 64       # of whole numbers: point
 REPEATS = ("blocks", "repeats", "depth", "levels", "hourglasses", "refinements", "iterations", "convolutions")
 #: of fields that may be larger, or must be smaller
 MAXIMA = {"image_size": 4096, "size": 4096, "epochs": 10**6, "patience": 10**6, "batches": 10**6,
-          "fade_epochs": 10**6, "validation_subjects": 10**6, "points": 2**20, "max_steps": 10**12, "cache_limit": 2**63 - 1}
+          "fade_epochs": 10**6, "validation_subjects": 10**6, "points": 2**20, "max_steps": 10**12,
+          "cache_limit": 2**63 - 1}
 MAX_SEED = 2**63 - 1
 #: stands for "not given", so that a value on the command line is distinguished from the preset's
 NOT_GIVEN = argparse.SUPPRESS

@@ -254,7 +254,7 @@ def _publish(made: Path, target: Path) -> None:
     if made.is_file():
         write_atomic(target, lambda temporary: shutil.copyfile(made, temporary))
         return
-    target = target.resolve()       # a link to a folder stays a link
+    target = Path(os.path.realpath(target))         # a link to a folder stays a link
     target.parent.mkdir(parents=True, exist_ok=True)
     new, old = (target.parent / f"{TEMPORARY}{uuid.uuid4().hex[:12]}-{target.name}" for _ in range(2))
     try:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from Dataset.face_model.model import load_face_model
-from Dataset.io.atomic import write_atomic, write_text
+from Dataset.io.atomic import all_or_none, write_atomic, write_text
 from Dataset.io.command import one_line
 from Dataset.io.images import minmax
 from Dataset.io.json_files import read_json
@@ -67,8 +67,9 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
     if data.tell() > MAX_BYTES:
         raise ValueError(f"{loaded.source}: takes {data.tell()} bytes, at most {MAX_BYTES} are bundled")
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.json", config)
-    write_atomic(folder / WEIGHTS, lambda temporary: temporary.write_bytes(data.getvalue()))
+    with all_or_none():
+        write_text(folder / "config.json", config)
+        write_atomic(folder / WEIGHTS, lambda temporary: temporary.write_bytes(data.getvalue()))
     return error
 
 

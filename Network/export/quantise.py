@@ -28,6 +28,7 @@ from Network.engine.lite import converter_of, missing_operations, runner
 from Network.inference.iterate import Iterated
 
 FORMS = ("float", "int8")
+MAX_IMAGES = 10_000
 TIMED = 30          # passes whose median is reported
 PASSES = 3          # of the iteration, from the mean face
 
@@ -163,6 +164,8 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 2 and one line for bad input."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = parse(argv)
+    if not 1 <= arguments.images <= MAX_IMAGES:
+        raise ValueError(f"--images must be within 1 to {MAX_IMAGES}, got {arguments.images}")
     for report in quantise(arguments.run, arguments.data, arguments.output, arguments.images):
         print(f"{arguments.output}_{report.form}.tflite: {report.size / 1e6:.2f} MB, {report.ms:.2f} ms a pass on one "
               f"thread; one pass: {report.once}; {PASSES} passes: {report.iterated}")
