@@ -59,6 +59,8 @@ def as_points(points: np.ndarray, name: str = "points") -> np.ndarray:
         raise ValueError(f"{name}: want an (N, 3) array, got shape {points.shape}")
     if len(points) == 0:
         raise ValueError(f"{name}: want at least one point, got none")
+    if points.dtype.kind not in "fiu":
+        raise ValueError(f"{name}: want numbers, got {points.dtype}")
     points = points.astype(np.float64, copy=False)
     if not np.isfinite(points).all():
         bad = np.count_nonzero(~np.isfinite(points).all(axis=1))

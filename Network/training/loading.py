@@ -94,9 +94,8 @@ def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
         model = readers[path.suffix](path, config)
     except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError, EOFError, AttributeError, IndexError,
             RuntimeError) as error:
-        if str(error).startswith(f"{path}: "):
-            raise ValueError(str(error)) from None
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = reason.removeprefix(f"{path}: ").removeprefix("is no model of this project: ")
         raise ValueError(f"{path}: is no model of this project: {reason}") from None
     return _loaded(model, config, path)
 

@@ -39,8 +39,12 @@ def uv_per_vertex(count: int, triangles: np.ndarray, corners: np.ndarray) -> np.
     return uv
 
 
-def numbers(words: Sequence[str] | Sequence[bytes], kind: type, what: str) -> np.ndarray:
-    """Words -> an array of a kind. ValueError names the first that is no such number."""
+def numbers(words: Sequence[str], kind: type, what: str) -> np.ndarray:
+    """Words -> an array of a kind. ValueError names the first that is no such number; 1_0 and digits of other
+    scripts are some to Python alone."""
+    strange = next((word for word in words if "_" in word or not word.isascii()), None)
+    if strange is not None:
+        raise ValueError(f"{what} must be numbers, received {str(strange)[:20]!r}")
     try:
         return np.array(words, kind)
     except (ValueError, OverflowError):
