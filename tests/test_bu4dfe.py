@@ -195,7 +195,7 @@ def test_other_settings_are_refused(converted, tmp_path, capsys):
     shutil.copytree(converted[0], out)
     for flags, rule in ((["--points", "256"], "points 512, now it is 256"), (["--sampling", "fps"], "sampling 'unif"),
                         (["--seed", "1"], "seed 0, now"), (["--exclude", "F001"], "exclude "),
-                        (["--size", "32"], "image_size 64"), (["--seed", str(2**32)], "must be within 0 to 4294967295")):
+                        (["--size", "32"], "image_size 64"), (["--seed", str(2**32)], "within 0 to 4294967295")):
         assert main([str(shared_raw()), str(out), *FLAGS, *flags]) == 2
         error = capsys.readouterr().err
         assert rule in error and error.count("\n") == 1, error
