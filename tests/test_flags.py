@@ -129,7 +129,7 @@ def test_a_resumed_run_keeps_its_config(tmp_path):
     ({"batch_size": True}, "batch_size must be a whole number, got True"),
     ({"batch_size": "9" * 99}, "batch_size must be a whole number, got '9+\\.\\.\\."),
     ({"batch_size": 10**5000}, "batch_size must be at most 65536, got a number of 16610 bits"),
-    ({"batch_size": -10**9}, "batch_size must be at most 65536, got 1000000000"),
+    ({"batch_size": -10**9}, "batch_size must be at least -65536, got -1000000000"),
     ({"rate": float("nan")}, "rate must be a finite number, got nan"), ({"rate": [1.0]}, "rate must be a finite"),
     ({"squeeze": 1}, "squeeze must be true or false, got 1"), ({"name": None}, "name must be text, got None"),
     ({"images": "8"}, "images must be a whole number or null, got '8'"),

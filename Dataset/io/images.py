@@ -102,7 +102,7 @@ def as_photo(image: np.ndarray, name: str = "image", max_pixels: float = MAX_PIX
         if not (low >= 0 and high <= 1):
             raise ValueError(f"{rule}, received floats from {low:g} to {high:g}")
         image = np.rint(np.asarray(image, np.float32) * 255).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+    return np.ascontiguousarray(image if image.shape[2] == 3 else np.repeat(image, 3, axis=2))
 
 
 def _decode(header: Image.Image, data: bytes, name: str) -> np.ndarray | None:

@@ -85,9 +85,10 @@ def check_sizes(values: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} must have at most {MAX_ITEMS} values, got {len(items)}")
         limit = MAX_SEED if name.endswith("seed") else MAXIMA.get(
             name, MAX_REPEATS if name.endswith(REPEATS) else MAX_SIZE)
-        largest = max((abs(item) for item in items if isinstance(item, int)), default=0)
-        if largest > limit:
-            raise ValueError(f"{name} must be at most {limit}, got {_shortened(largest)}")
+        largest = max((item for item in items if isinstance(item, int)), key=abs, default=0)
+        if abs(largest) > limit:
+            rule = f"at most {limit}" if largest > 0 else f"at least {-limit}"
+            raise ValueError(f"{name} must be {rule}, got {_shortened(largest)}")
 
 
 def check_types(config: type, values: Mapping[str, Any]) -> None:

@@ -52,6 +52,7 @@ def check_archive(path: Path, alone: bool) -> None:
 
 def _check_config(config: dict[str, Any], weights: int) -> None:
     """weights: bytes of their file."""
+    config = {**config, "compile_config": None}     # not read: nothing is trained
     _check_classes(config)
     parameters, outputs = cost_of(lambda: keras.saving.deserialize_keras_object(config, safe_mode=True))
     if outputs > MAX_OUTPUTS or parameters > MAX_PARAMETERS:
@@ -83,4 +84,4 @@ def _is_known(part: dict[str, Any]) -> bool:
     return (name == "__keras_tensor__" or registered.startswith(OWN)
             or module == "keras.layers" and name not in REFUSED
             or module in _PLAIN or (module, name) == ("keras", "DTypePolicy")
-            or module.startswith("keras.") and name in _MODELS)
+            or module.split(".")[0] == "keras" and name in _MODELS)

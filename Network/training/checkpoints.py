@@ -274,7 +274,7 @@ def model_from_config(config: dict[str, Any], replicas: int = 1, training: bool 
         raise
     except Exception as error:      # Keras and TensorFlow have types of their own for sizes that make no network
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"config.json: not a config of this program: {reason}") from None
+        raise ValueError(f"config.json: not a config of this program: {reason}") from error
 
 
 def predicting_model(config: dict[str, Any]) -> keras.Model:

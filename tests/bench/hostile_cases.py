@@ -208,6 +208,8 @@ def in_copy(folder: Path, change: Callable[[Path], Any], named: str = "") -> Cal
 
 
 def models(rng: np.random.Generator, count: int, folder: Path) -> Iterator[Case]:
+    with contextlib.suppress(LookupError):
+        find(*MODEL)            # imported here, not in each child
     config = json.loads((bundled() / "config.json").read_text())
     for k in range(count):
         key = sorted(config["model"])[int(rng.integers(len(config["model"])))]

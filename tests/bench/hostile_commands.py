@@ -20,6 +20,13 @@ BIG, SQUARED = str(10**20), "\u00b2"        # the second is a digit, and no numb
 NUMBERS = (BIG, "-1", "0", "nan", "inf", SQUARED, "9" * 5000, "1e999", "")
 
 
+def loaded(*modules: str) -> None:
+    """Import what there is of some modules, so that the children of this process need not do it again and again."""
+    for module in modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+
+
 def ended(module: str, words: list[str], whole: Callable[[], str] = lambda: "") -> str:
     """A command line's end. whole: says what is left on the disk, of a command that refused."""
     try:
@@ -47,13 +54,14 @@ def ended(module: str, words: list[str], whole: Callable[[], str] = lambda: "") 
 
 def flags(rng: np.random.Generator, count: int, folder: Path) -> Iterator[Case]:
     def case(kind: str, module: str, *words: str) -> Case:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)
+        loaded(module)
         return f"flags: {kind}", lambda: ended(module, list(words))
     none = str(folder / "none.jpg")
+    loaded("Datagenerator.loading.pipeline", "Datagenerator.source", "Evaluation.views.epoch_images",
+           "Network.training.step", "Network.training.tf_step", "Network.training.trainer", "Network.training.loading")
     for flag in ("frames", "iterations", "box", "window", "cutoff", "beta", "detect-every", "first-passes",
                  "confidence", "remember", "port"):
-        for number in NUMBERS[:max(2, count // 6)]:
+        for number in [n for n in NUMBERS if flag != "port" or n != "0"][:max(2, count // 6)]:     # 0: serves
             out = ("-o", str(folder / "a.mp4")) if flag not in ("iterations", "box", "port", "frames") else ()
             yield case("demo.py", "demo", "--serve" if flag == "port" else none, f"--{flag}", number, *out)
     for flag in ("images", "batch-size", "orders", "compare-subjects", "iterations", "seed", "table"):
@@ -70,10 +78,10 @@ def flags(rng: np.random.Generator, count: int, folder: Path) -> Iterator[Case]:
             for value in (*NUMBERS[:max(1, count // 10)], *lists[:max(1, count // 20)]):
                 yield case("train.py", "train", str(folder), "--preset", preset, "--run", str(folder / "run"),
                            f"--{name}={value}")
-    for module, names in (("Dataset.synthetic", "subjects images size points yaw expression quality seed workers"),
-                          ("Dataset.shards", "subjects images size seed margin detect clutter workers buffers"),
+    for module, names in (("Dataset.synthetic", "subjects images size points yaw expression quality seed"),
+                          ("Dataset.shards", "subjects images size seed margin detect clutter buffers"),
                           ("Dataset.synthetic_video", "frames rate width height subjects seed head noise"),
-                          ("Dataset.bu4dfe", "points size crop-mm neutral-window seed workers"),
+                          ("Dataset.bu4dfe", "points size crop-mm neutral-window seed"),
                           ("Dataset.texas3d", "size seed points held-out pixel level")):
         given = [str(folder / "none")] if module in ("Dataset.bu4dfe", "Dataset.texas3d") else []
         for name in names.split():
@@ -101,6 +109,7 @@ def settings(rng: np.random.Generator, count: int) -> Iterator[Case]:
         except ValueError as error:
             return refusal(error)
         return "fine"
+    loaded("Network.training.presets", "Network.presets", "Network.training.checkpoints", "Network.checkpoints")
     large = (1, 64, 512, 4096, 60000, 10**6, 10**9, [60000] * 8, [64] * 64, 10**20)
     for _ in range(count):
         preset, field = presets[int(rng.integers(len(presets)))], int(rng.integers(100))
@@ -127,6 +136,7 @@ def outputs(rng: np.random.Generator, count: int, folder: Path) -> Iterator[Case
         ("train", "run", lambda out: [str(folder), "--run", out], False),
         ("Dataset.adopt", "face.npz", lambda out: [out, "-o", out], True)]
     for module, name, words, whole in commands[:max(3, count)]:
+        loaded(module)
         for situation in ("loop", "under a file", "a folder", "read-only", "full"):
             yield f"output: {situation}", lambda m=module, n=name, w=words, s=situation, t=whole: _written(
                 folder, m, n, w, s, t)
@@ -179,6 +189,7 @@ def arguments(rng: np.random.Generator, count: int, folder: Path) -> Iterator[Ca
     images = [None, "x", 3, np.zeros((0, 5, 3), np.uint8), np.zeros((5, 5), np.int64), face[..., :2], face * np.nan,
               face.astype(np.float32), face[None], face.astype(np.uint16), np.full(face.shape, np.inf), [1, 2],
               np.zeros((90, 80, 4), np.uint8), np.array(None), -face.astype(float) / 255]
+    loaded("Network.inference.registry", "Network.inference.compact", "Network.predict")
     for chunk in (images[:8], images[8:])[:1 + (count > 10)]:
         yield "arguments: Predictor", lambda c=chunk: _predictor(c)
 

@@ -55,7 +55,10 @@ def read_basel_2017(path: str | Path) -> RawModel:
     ValueError, naming the file, for anything else, and for parts that lie in other files."""
     path = Path(path)
     check_size(path)
-    check_hdf5(path, MAX_UNPACKED, links=True)       # those on the way to an array are refused below
+    try:
+        check_hdf5(path, MAX_UNPACKED, links=True)      # those on the way to an array are refused below
+    except ValueError as error:
+        raise _broken(path, error) from None
     try:
         with h5py.File(path, "r") as file:
             there = [name for name in (*_SHAPE, *_EXPRESSION) if isinstance(_node(file, path, name), h5py.Dataset)]
@@ -96,5 +99,5 @@ def _node(file: h5py.File, path: Path, name: str) -> object:
 
 
 def _broken(path: Path, error: Exception) -> ValueError:
-    text = " ".join(str(error).split())[:120]
+    text = " ".join(str(error).split()).removeprefix(f"{path}: ")[:120]
     return ValueError(f"{path}: no face model that can be read ({type(error).__name__}: {text})")
