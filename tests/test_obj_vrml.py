@@ -107,6 +107,8 @@ def test_vrml_polygons_and_two_shapes(tmp_path):
     (shape(POINTS + "coordIndex [ 0 1 2 -1 ] texCoord T { point [ 0 0 0 0 0 0 ] } texCoordIndex [ 0 1 -1 ]"),
      "faces of"),
     (HEAD + "Transform { scale 2 2 2 children [ " + shape(POINTS)[len(HEAD):] + " ] }", "Transform is not read"),
+    (HEAD + '"' + '\\"' * 200_000, "no IndexedFaceSet"),        # a text that is not closed is read once
+    (shape(POINTS.replace("1 1 0", "1 1_0 0") + "coordIndex [ 0 1 2 -1 ]"), "coord must be numbers, received '1_0'"),
     (shape("coord USE A coordIndex [ 0 1 2 -1 ]"), "USE is not read")])
 def test_damaged_vrml_is_refused(tmp_path, text, rule):
     (tmp_path / "m.wrl").write_text(text)
@@ -186,3 +188,14 @@ def test_fans_against_a_loop():
         np.testing.assert_array_equal(corners, slow)
         np.testing.assert_array_equal(triangles, flat[corners])
     assert fans([], 3)[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize("word", ["1_0", "\u0663", "1,5", "nan", "1e308", "0x1"])
+@pytest.mark.parametrize("name, text", [
+    ("m.obj", "v 0 0 0\nv 1 0 0\nv 0 {} 0\nf 1 2 3\n"),
+    ("m.ply", "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\n"
+              "end_header\n0 0 0\n0 {} 0\n")])
+def test_words_that_only_python_takes_for_numbers_are_refused(tmp_path, name, text, word):
+    (tmp_path / name).write_text(text.format(word), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"{name}: "):
+        read_mesh(tmp_path / name)

@@ -16,7 +16,7 @@ from typing import Literal, Sequence
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from Dataset.io.atomic import write_atomic
 
@@ -70,7 +70,9 @@ def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXEL
         except Image.DecompressionBombError:
             raise ValueError(f"{name}: an image may have at most {max_pixels / 1e6:g} megapixels, this has "
                              "several times more") from None
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        except MemoryError:
+            raise
+        except Exception:           # Pillow's readers raise what a damaged file makes them: struct.error, KeyError ...
             raise ValueError(f"{name}: must be an image ({READ}), it is none of these or is broken "
                              f"({len(data)} bytes)") from None
     width, height = header.size
@@ -113,8 +115,11 @@ def _decode(header: Image.Image, data: bytes, name: str) -> np.ndarray | None:
             return _on_white(header)
         if end is None or end not in data[-_TAIL:]:
             header.load()
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{name}: the image is cut off or broken ({error})") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise ValueError(f"{name}: the image is cut off or broken ({reason})") from None
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
@@ -136,7 +141,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             warnings.simplefilter("ignore")         # before the file is opened: that is when Pillow warns
             with Image.open(path, formats=_formats()) as header:
                 return header.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:
         raise ValueError(f"{path}: must be an image whose header can be read") from None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
@@ -92,8 +91,9 @@ def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
         raise ValueError(f"{path}: a model is a run folder, a .keras or an .h5 file")
     try:
         model = readers[path.suffix](path, config)
-    except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError, EOFError, AttributeError, IndexError,
-            RuntimeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:      # zipfile, h5py, Keras and TensorFlow have types of their own for what is damaged
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         reason = reason.removeprefix(f"{path}: ").removeprefix("is no model of this project: ")
         raise ValueError(f"{path}: is no model of this project: {reason}") from None
