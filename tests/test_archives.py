@@ -1,4 +1,4 @@
-"""Dataset/io/archives and Network/models/archive.py: what containers promise is refused before it is unpacked."""
+"""Dataset/io/archives and Network/config/archive.py: what containers promise is refused before it is unpacked."""
 import io
 import json
 import zipfile
@@ -12,7 +12,7 @@ import scipy.io
 from Dataset.io.archives.hdf5 import check_hdf5
 from Dataset.io.archives.mat import check_mat
 from Dataset.io.archives.zips import check_zip, read_entry
-from Network.models.archive import check_archive
+from Network.config.archive import check_archive
 from tests.bench import hostile_files as made
 
 SIZE = 1 << 20

@@ -7,7 +7,7 @@ import pytest
 from keras.src.backend.common import global_state
 
 from Network.config.flags import add_flags, check_sizes, from_dict, given
-from Network.models.limits import cost_of
+from Network.config.limits import cost_of
 from Network.training.checkpoints import RunFolder, model_from_config
 from Network.training.presets import PRESETS, resolve
 from Network.training.settings import Settings

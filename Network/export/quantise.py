@@ -18,7 +18,7 @@ from typing import Any, Callable, Iterable, NamedTuple
 import numpy as np
 
 from Dataset.face_model.model import load_face_model
-from Dataset.io.atomic import write_atomic
+from Dataset.io.atomic import all_or_none, write_atomic
 from Dataset.io.command import one_line
 from Dataset.io.images import minmax
 from Dataset.representations.coefficients import POSE, encode, linear, mean_face
@@ -141,11 +141,12 @@ def quantise(run: str | Path, data: str | Path, output: str | Path = "coarse", i
     ranges, test = (calibration(shards, loaded.image_size, images, first) for first in (images, 0))
     answers = (np.concatenate([np.asarray(predict(x[None])) for x in test.x]), iterated_faces(predict, test.x))
     reports = []
-    for form in FORMS:
-        content = convert(loaded.model, form, ranges.x)
-        target = Path(f"{output}_{form}.tflite")
-        write_atomic(target, lambda part, content=content: Path(part).write_bytes(content))
-        reports.append(measured(form, content, test, answers))
+    with all_or_none():
+        for form in FORMS:
+            content = convert(loaded.model, form, ranges.x)
+            target = Path(f"{output}_{form}.tflite")
+            write_atomic(target, lambda part, content=content: Path(part).write_bytes(content))
+            reports.append(measured(form, content, test, answers))
     return reports
 
 

@@ -32,7 +32,7 @@ from Dataset.io.atomic import atomic_path, remove_leftovers, write_text
 from Dataset.io.json_files import parse_json, read_json
 from Dataset.io.npz_files import read_npz
 from Network.config.flags import from_dict
-from Network.models.limits import check_cost
+from Network.config.limits import check_cost
 from Network.models.registry import get_network
 from Network.training.named_weights import copy_weights, fill, fill_model, named_slots, named_variables, named_weights
 from Network.training.settings import Settings, TrainConfig

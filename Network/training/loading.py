@@ -19,7 +19,7 @@ import numpy as np
 from Dataset.io.archives.hdf5 import check_hdf5
 from Dataset.io.npz_files import read_npz
 from Dataset.representations.points import SIZE
-from Network.models.archive import MAX_BYTES, check_archive
+from Network.config.archive import MAX_BYTES, check_archive
 from Network.models.registry import NETWORKS, get_network
 from Network.training.checkpoints import CHECKPOINTS, RunFolder, model_from_config
 from Network.training.named_weights import fill, named_weights

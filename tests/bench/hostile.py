@@ -135,9 +135,10 @@ def run_against(commit: str, words: list[str]) -> dict[str, dict[str, int]]:
         try:
             bench = tree / "tests" / "bench"
             bench.mkdir(parents=True, exist_ok=True)
-            for name in ("hostile", "hostile_cases", "hostile_files"):
+            for name in ("hostile", "hostile_cases", "hostile_commands", "hostile_files"):
                 (bench / f"{name}.py").write_text((Path(__file__).parent / f"{name}.py").read_text())
-            (bench / "__init__.py").touch()
+            for package in (bench.parent, bench):
+                (package / "__init__.py").touch()
             out = Path(folder) / "ends.json"
             subprocess.run([sys.executable, "-m", "tests.bench.hostile", *words, "--json", out], cwd=tree,
                            env={**os.environ, "PYTHONPATH": str(tree)}, check=False, stdout=subprocess.DEVNULL)

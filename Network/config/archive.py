@@ -15,7 +15,7 @@ import keras
 from Dataset.io.archives.hdf5 import check_hdf5
 from Dataset.io.archives.zips import check_zip, read_entry
 from Dataset.io.json_files import parse_json
-from Network.models.limits import MAX_OUTPUTS, MAX_PARAMETERS, cost_of
+from Network.config.limits import MAX_OUTPUTS, MAX_PARAMETERS, cost_of
 
 MAX_BYTES = 1 << 32             # of all entries
 MAX_CONFIG = 4 << 20            # bytes
@@ -31,7 +31,7 @@ _MODELS = ("Functional", "Sequential", "Model")
 def check_archive(path: Path, alone: bool) -> None:
     """ValueError, naming the file: no such archive, entries beyond the three of a network, sizes beyond MAX_BYTES or
     beyond what the file has; of one that is read `alone`, without a config.json of this program beside it, also classes
-    other than Keras's own layers and this program's, and a network above the limits of `Network.models.limits` or with
+    other than Keras's own layers and this program's, and a network above the limits of `Network.config.limits` or with
     more weights than the file."""
     try:
         with zipfile.ZipFile(path) as archive:
