@@ -62,11 +62,12 @@ def video_frames(path: Path, frames: int) -> Iterator[NamedImage]:
             raise ValueError(f"{path}: is no video that OpenCV can read")
         if width * height > MAX_PIXELS:
             raise ValueError(f"{path}: frames of {width}x{height} pixels are more than {MAX_PIXELS / 1e6:g} megapixels")
-        # some containers have no length, and some a wrong one: the first frames are taken
-        every = not 0 < total <= MAX_FRAMES or frames >= total
+        # some containers have no length: the first frames are taken
+        frames = min(frames, MAX_FRAMES)
+        every = total <= 0 or frames >= total
         wanted = set() if every else {int(i) for i in np.linspace(0, total - 1, frames)}
         given = 0
-        for index in range(min(frames, MAX_FRAMES) if every else max(wanted) + 1):
+        for index in range(frames if every else max(wanted) + 1):
             if not capture.grab():
                 break
             if every or index in wanted:

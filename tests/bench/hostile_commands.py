@@ -31,7 +31,7 @@ def ended(module: str, words: list[str], whole: Callable[[], str] = lambda: "") 
     """A command line's end. whole: says what is left on the disk, of a command that refused."""
     try:
         main = importlib.import_module(module).main
-    except ImportError:
+    except (ImportError, AttributeError):
         return "absent"
     out, err = io.StringIO(), io.StringIO()
     sys.argv = [module, *words]
