@@ -34,7 +34,7 @@ from typing import Callable, Iterator, NamedTuple
 
 ENDS = ("clear", "fine", "traceback", "signal", "hang", "wrong")
 BAD, ABSENT = ENDS[2:], "absent"       # of a commit that has no such thing
-SECONDS, WAIT = 60, 900             # of a case: processor time, s; wall-clock time, s, which a busy machine makes long
+SECONDS, WAIT = 20, 900             # of a case: processor time, s; wall-clock time, s, which a busy machine makes long
 MEMORY, PEAK = 8 << 30, 1 << 30     # bytes of address space, bytes in use
 Case = tuple[str, Callable[[], str]]
 
