@@ -199,3 +199,10 @@ def test_words_that_only_python_takes_for_numbers_are_refused(tmp_path, name, te
     (tmp_path / name).write_text(text.format(word), encoding="utf-8")
     with pytest.raises(ValueError, match=f"{name}: "):
         read_mesh(tmp_path / name)
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "1_0", "x"])
+def test_texture_coordinates_must_be_finite_numbers(tmp_path, word):
+    (tmp_path / "m.obj").write_text(f"v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 {word}\nvt 0 1\nf 1/1 2/2 3/3\n")
+    with pytest.raises(ValueError, match=f"m.obj: .*vt must be (finite )?numbers, received '{word}'"):
+        read_mesh(tmp_path / "m.obj")

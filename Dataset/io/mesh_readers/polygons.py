@@ -46,7 +46,7 @@ def numbers(words: Sequence[str], kind: type, what: str) -> np.ndarray:
     if strange is not None:
         raise ValueError(f"{what} must be numbers, received {str(strange)[:20]!r}")
     try:
-        return np.array(words, kind)
+        found = np.array(words, kind)
     except (ValueError, OverflowError):
         for word in words:
             try:
@@ -54,3 +54,6 @@ def numbers(words: Sequence[str], kind: type, what: str) -> np.ndarray:
             except (ValueError, OverflowError):
                 raise ValueError(f"{what} must be numbers, received {str(word)[:20]!r}") from None
         raise
+    if not np.isfinite(found).all():
+        raise ValueError(f"{what} must be finite numbers, received {words[int(np.argmin(np.isfinite(found)))][:20]!r}")
+    return found
