@@ -21,10 +21,10 @@ from Dataset.io.npz_files import read_npz
     ("", "is no JSON"), ('{"a": 1', "is no JSON"), ("9" * 10_000, "is no JSON|object")])
 def test_bad_json_is_one_line(tmp_path, text, rule):
     (tmp_path / "x.json").write_text(text)
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(ValueError, match=f"x.json: .*({rule})") as error:
         read_json(tmp_path / "x.json")
-    assert "\n" not in str(error.value) and time.monotonic() - begun < 5
+    assert "\n" not in str(error.value) and time.process_time() - begun < 5
 
 
 def test_json_files_are_bounded_and_named(tmp_path):

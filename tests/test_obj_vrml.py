@@ -141,12 +141,12 @@ def test_damaged_obj_is_refused(tmp_path, text, rule):
     ("faces.obj", "v 0 0 0\nf " + "1 " * 500_000), ("slashes.obj", "v 0 0 0\nf " + "/" * 500_000)])
 def test_work_is_bounded(tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    begun = time.monotonic()
+    begun = time.process_time()
     try:
         read_mesh(tmp_path / name)
     except ValueError:
         pass
-    assert time.monotonic() - begun < SECONDS
+    assert time.process_time() - begun < SECONDS
 
 
 def test_mutants_are_refused_or_whole(tmp_path, sheet):
