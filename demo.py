@@ -16,19 +16,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Iterable
 
+from Dataset.io.command import one_line
 from Evaluation.views.demo_output import PhotoOutput
 from Evaluation.views.registry import VIEWS, make_viewer
 from Evaluation.web.serve import ServeConfig, serve
 from Network import from_run
 from Network.commands.demo_options import FRAMES, draws_video, parse
-from Network.config.flags import exit_code
 
 STARTED = time.perf_counter()       # the start-up time is measured from here
 
 
 def print_files(files: Iterable[Path]) -> None:
     """Print the paths of written files."""
-    print(*(f"wrote {file.resolve()}" for file in files), sep="\n", end="\n" if files else "")
+    print(*(f"wrote {file.absolute()}" for file in files), sep="\n", end="\n" if files else "")
 
 
 def serve_page(arguments: argparse.Namespace) -> None:
@@ -88,11 +88,12 @@ def reconstruct(arguments: argparse.Namespace) -> None:
         logging.warning("--surface shows the last of %d photos; --each writes one for every photo", output.count)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a command line (None: the process's) -> 0; SystemExit with code 2 and one line for bad input."""
+@one_line("demo.py")
+def main(argv: list[str] | None = None) -> None:
+    """Run a command line (None: the process's) -> 0, or 2 after one line for bad input."""
     logging.basicConfig(level=logging.WARNING, format="demo.py: %(message)s")
     words = parse(__doc__, ServeConfig, VIEWS, argv)
-    return exit_code("demo.py", serve_page if words.serve else draw_video if draws_video(words) else reconstruct, words)
+    (serve_page if words.serve else draw_video if draws_video(words) else reconstruct)(words)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from Dataset.io.command import one_line
 from Evaluation.reports.options import parse
 from Evaluation.reports.tables import CHECKPOINTS, Table, layer_table, score_table, thesis_table
 from Network import from_run
-from Network.config.flags import exit_code
 
 
 def pixel_table(arguments: argparse.Namespace, predictor, title: str) -> Table:
@@ -90,9 +90,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
     print(table.text(), *(f"wrote {path}" for path in written), sep="\n")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a command line, None: the process's -> 0; SystemExit with code 2 for bad input."""
-    return exit_code("evaluate.py", evaluate, parse(__doc__, argv))
+@one_line("evaluate.py")
+def main(argv: list[str] | None = None) -> None:
+    """Run a command line, None: the process's -> 0, or 2 after one line for bad input."""
+    evaluate(parse(__doc__, argv))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from Dataset.io import atomic
-from Dataset.io.atomic import atomic_path, folder_lock, remove_leftovers, write_text
+from Dataset.io.atomic import TEMPORARY, all_or_none, atomic_path, folder_lock, remove_leftovers, write_text
 
 
 def names(folder):
@@ -110,3 +110,36 @@ def test_where_there_are_no_locks_the_work_goes_on(tmp_path, monkeypatch, caplog
     with folder_lock(tmp_path):
         ran.append("Windows")
     assert ran == ["no lock", "Windows"]
+
+
+def test_files_of_one_answer_appear_together(tmp_path):
+    (tmp_path / "a").write_text("old")
+    with all_or_none():
+        write_text(tmp_path / "a", "1")
+        with all_or_none():
+            write_text(tmp_path / "sub" / "b", "2")
+        assert (tmp_path / "a").read_text() == "old" and not (tmp_path / "sub" / "b").exists()
+    assert (tmp_path / "a").read_text() == "1" and (tmp_path / "sub" / "b").read_text() == "2"
+    assert not [path for path in tmp_path.rglob(f"{TEMPORARY}*")]
+
+
+@pytest.mark.parametrize("fault", [ValueError("no face"), OSError("full"), KeyboardInterrupt()])
+def test_none_appears_where_one_cannot_be_written(tmp_path, fault):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(type(fault)):
+        with all_or_none():
+            write_text(tmp_path / "a", "1")
+            write_text(tmp_path / "b", "2")
+            raise fault
+    assert (tmp_path / "a").read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["a"]
+    write_text(tmp_path / "a", "alone again")
+    assert (tmp_path / "a").read_text() == "alone again"
+
+
+def test_a_folder_in_the_place_of_a_file_stops_all(tmp_path):
+    (tmp_path / "b").mkdir()
+    with pytest.raises(IsADirectoryError, match=f"{tmp_path / 'b'}"):
+        with all_or_none():
+            write_text(tmp_path / "a", "1")
+            write_text(tmp_path / "b", "2")
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]

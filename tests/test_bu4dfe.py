@@ -195,7 +195,7 @@ def test_other_settings_are_refused(converted, tmp_path, capsys):
     shutil.copytree(converted[0], out)
     for flags, rule in ((["--points", "256"], "points 512, now it is 256"), (["--sampling", "fps"], "sampling 'unif"),
                         (["--seed", "1"], "seed 0, now"), (["--exclude", "F001"], "exclude "),
-                        (["--size", "32"], "image_size 64"), (["--seed", str(2**32)], "must be at most 4294967295")):
+                        (["--size", "32"], "image_size 64"), (["--seed", str(2**32)], "within 0 to 4294967295")):
         assert main([str(shared_raw()), str(out), *FLAGS, *flags]) == 2
         error = capsys.readouterr().err
         assert rule in error and error.count("\n") == 1, error
@@ -267,8 +267,8 @@ def test_bad_input_is_one_line_and_exit_code_2(raw, tmp_path, capsys):
                        ([str(tmp_path / "full"), out], "must hold subject folders F001 ... M043, it has thesis.tex"),
                        ([str(tmp_path / "empty"), out], "it has nothing"),
                        ([str(raw), str(tmp_path / "full")], "must be new, empty, or begun by this program"),
-                       ([str(raw), out, "--points", "0"], "--points must be at least 1, got 0"),
-                       ([str(raw), out, "--crop-mm", "nan"], "--crop-mm must be at least 0, got nan"),
+                       ([str(raw), out, "--points", "0"], "--points must be within 1 to 1048576, got 0"),
+                       ([str(raw), out, "--crop-mm", "nan"], "--crop-mm must be within 0 to 1000000.0, got nan"),
                        ([str(raw), out, "--workers", "0"], "--workers must be at least 1, got 0"),
                        ([str(raw), out, "--exclude", "F009"], "F009 is not there"),
                        ([str(raw), out, "--neutral", str(tmp_path / "m.csv")], "m.csv: the CSV .* cannot be read"),

@@ -1,10 +1,13 @@
 """Flags from dataclasses, presets, and what a resumed run may change."""
 import argparse
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass
 
+import keras
 import pytest
+from keras.src.backend.common import global_state
 
 from Network.config.flags import add_flags, check_sizes, from_dict, given
+from Network.config.limits import cost_of
 from Network.training.checkpoints import RunFolder, model_from_config
 from Network.training.presets import PRESETS, resolve
 from Network.training.settings import Settings
@@ -59,9 +62,8 @@ def test_from_dict():
     ({"block_repeats": (1, 65)}, "block_repeats must be at most 64, got 65"),
     ({"layers": (1,) * 65}, "layers must have at most 64 values, got 65")])
 def test_sizes_have_a_maximum(values, message):
-    config = make_dataclass("Config", [(name, tuple) for name in values], frozen=True)(**values)
     with pytest.raises(ValueError, match=f"^{message}$"):
-        check_sizes(config)
+        check_sizes(values)
 
 
 def test_a_networks_config_is_checked_before_it_is_built():
@@ -120,3 +122,45 @@ def test_a_resumed_run_keeps_its_config(tmp_path):
     with pytest.raises(ValueError,
                        match="was started with learning_rate = .*, not 0.5; a resumed run can change epochs"):
         run.resumed({"train": {"learning_rate": 0.5}})
+
+
+@pytest.mark.parametrize("values, message", [
+    ({"batch_size": 2.0}, "batch_size must be a whole number, got 2.0"),
+    ({"batch_size": True}, "batch_size must be a whole number, got True"),
+    ({"batch_size": "9" * 99}, "batch_size must be a whole number, got '9+\\.\\.\\."),
+    ({"batch_size": 10**5000}, "batch_size must be at most 65536, got a number of 16610 bits"),
+    ({"batch_size": -10**9}, "batch_size must be at least -65536, got -1000000000"),
+    ({"rate": float("nan")}, "rate must be a finite number, got nan"), ({"rate": [1.0]}, "rate must be a finite"),
+    ({"squeeze": 1}, "squeeze must be true or false, got 1"), ({"name": None}, "name must be text, got None"),
+    ({"images": "8"}, "images must be a whole number or null, got '8'"),
+    ({"filters": 3}, "filters must be a list, each a whole number, got 3"),
+    ({"filters": [1, [2]]}, r"filters must be a list, each a whole number, got \(1, \[2\]\)"),
+    ({"filters": [1] * 65}, "filters must have at most 64 values")])
+def test_wrong_types_and_sizes_of_a_json_are_one_line(values, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        from_dict(Example, values)
+    assert from_dict(Example, {"rate": 1, "images": None, "filters": []}) == Example(rate=1, filters=())
+
+
+@pytest.mark.parametrize("preset, values, message", [
+    ("vrn", {"features": 65536, "hourglasses": 8}, "may have at most 268435456 parameters, this one would have"),
+    ("vrn", {"depth": 60}, "image_size must be a multiple of"),
+    ("uvnet", {"growth": 1e9}, "at most 268435456"), ("compact", {"image_size": 65536}, "be at most 4096, got 65536"),
+    ("compact", {"image_size": 4096}, "numbers between its layers"),
+    ("thesis", {"images": 60000}, "numbers between its layers")])
+def test_fields_that_are_large_together_are_counted_before_memory_is_taken(preset, values, message):
+    config = resolve(preset, {})
+    with pytest.raises(ValueError, match=message):
+        model_from_config({**config, "model": {**config["model"], **values}})
+    kept = global_state.get_global_attribute("uninitialized_variables")
+    assert not kept
+
+
+def test_a_model_is_counted_without_weights():
+    def build():
+        image = keras.Input((4, 4, 3))
+        inner = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Conv2D(1, 1)])
+        return keras.Model(image, inner(keras.layers.Conv2D(2, 3, padding="same")(image)))
+    assert cost_of(build) == (3 * 3 * 3 * 2 + 2 + 3, 4 * 4 * 3 + 4 * 4 * 2 + 4 * 4)
+    assert cost_of(lambda: keras.Sequential([keras.Input((10**6,)), keras.layers.Dense(10**8)])) == (
+        10**14 + 10**8, 10**8)

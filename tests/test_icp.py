@@ -88,3 +88,15 @@ def test_bad_input():
         icp(face(10).T, face(10))
     with pytest.raises(ValueError, match="max_iterations >= 1 and tolerance >= 0, got 0 and 0.0001"):
         icp(face(10), face(10), max_iterations=0)
+
+
+@pytest.mark.parametrize("bad, message", [
+    (np.full((9, 3), 1e308), "coordinates of at most 1e\\+100, got 1e\\+308"), (None, "array"), ("x", "array"),
+    (np.zeros((0, 3)), "at least one point"), (np.full((9, 3), np.nan), "finite coordinates"),
+    (np.array([["x"] * 3]), "numbers"), (np.array([[{}] * 3]), "numbers")])
+def test_clouds_that_are_none_are_refused(bad, message):
+    cloud = np.random.default_rng(0).normal(size=(9, 3))
+    for pair in ((bad, cloud), (cloud, bad)):
+        with pytest.raises(ValueError, match=message):
+            icp(*pair)
+    assert icp(cloud * 1e90, cloud * 1e90).distances.max() < 1e80

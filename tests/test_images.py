@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from Dataset.io.images import crop, crop_resize, decode_image, image_size, minmax, read_image, write_image
+from Dataset.io.images import (as_photo, crop, crop_resize, decode_image, image_size, minmax, read_image,
+                               write_image)
 
 
 @pytest.fixture
@@ -192,3 +193,26 @@ def test_minmax_stretches_over_all_channels():
     published = np.zeros((1, 2, 3), np.float32)
     cv2.normalize(image.astype(np.float32), published, 0, 1, cv2.NORM_MINMAX)
     assert np.array_equal(stretched, published)
+
+
+def test_arrays_of_callers_become_photos():
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    for one in (grey, grey[..., None], (grey / 255).astype(np.float32), grey[..., None] / 255.0):
+        photo = as_photo(one)
+        assert photo.shape == (3, 4, 3) and photo.dtype == np.uint8 and photo.flags.c_contiguous
+        np.testing.assert_array_equal(photo, np.repeat(grey[..., None], 3, axis=2))
+    colours = np.random.default_rng(0).integers(0, 256, (3, 4, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(as_photo(colours), colours)
+
+
+@pytest.mark.parametrize("image, received", [
+    (None, "NoneType"), ("x", "str"), ([[1]], "list"), (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
+    (np.zeros((3, 4, 4), np.uint8), r"shape \(3, 4, 4\)"), (np.zeros((3, 4), np.uint16), "uint16"),
+    (np.zeros((3, 4), bool), "bool"), (np.full((3, 4), np.nan), "floats from nan to nan"),
+    (np.array([[0.0, 255.0]]), "floats from 0 to 255"), (np.array([[-0.1, 1.0]]), "floats from -0.1 to 1"),
+    (np.array(["x"]), "<U1"), (np.zeros((2, 3, 4, 3), np.uint8), r"shape \(2, 3, 4, 3\)")])
+def test_other_arrays_are_refused_with_the_rule(image, received):
+    with pytest.raises(ValueError, match=f"^me: an image must be .* floats from 0 to 1, received {received}$"):
+        as_photo(image, "me")
+    with pytest.raises(ValueError, match="me: an image may have at most 1e-05 megapixels, this has 4x3"):
+        as_photo(np.zeros((3, 4), np.uint8), "me", 10)

@@ -107,6 +107,8 @@ def test_vrml_polygons_and_two_shapes(tmp_path):
     (shape(POINTS + "coordIndex [ 0 1 2 -1 ] texCoord T { point [ 0 0 0 0 0 0 ] } texCoordIndex [ 0 1 -1 ]"),
      "faces of"),
     (HEAD + "Transform { scale 2 2 2 children [ " + shape(POINTS)[len(HEAD):] + " ] }", "Transform is not read"),
+    (HEAD + '"' + '\\"' * 200_000, "no IndexedFaceSet"),        # a text that is not closed is read once
+    (shape(POINTS.replace("1 1 0", "1 1_0 0") + "coordIndex [ 0 1 2 -1 ]"), "coord must be numbers, received '1_0'"),
     (shape("coord USE A coordIndex [ 0 1 2 -1 ]"), "USE is not read")])
 def test_damaged_vrml_is_refused(tmp_path, text, rule):
     (tmp_path / "m.wrl").write_text(text)
@@ -139,12 +141,12 @@ def test_damaged_obj_is_refused(tmp_path, text, rule):
     ("faces.obj", "v 0 0 0\nf " + "1 " * 500_000), ("slashes.obj", "v 0 0 0\nf " + "/" * 500_000)])
 def test_work_is_bounded(tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    begun = time.monotonic()
+    begun = time.process_time()
     try:
         read_mesh(tmp_path / name)
     except ValueError:
         pass
-    assert time.monotonic() - begun < SECONDS
+    assert time.process_time() - begun < SECONDS
 
 
 def test_mutants_are_refused_or_whole(tmp_path, sheet):
@@ -186,3 +188,21 @@ def test_fans_against_a_loop():
         np.testing.assert_array_equal(corners, slow)
         np.testing.assert_array_equal(triangles, flat[corners])
     assert fans([], 3)[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize("word", ["1_0", "\u0663", "1,5", "nan", "1e308", "0x1"])
+@pytest.mark.parametrize("name, text", [
+    ("m.obj", "v 0 0 0\nv 1 0 0\nv 0 {} 0\nf 1 2 3\n"),
+    ("m.ply", "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\n"
+              "end_header\n0 0 0\n0 {} 0\n")])
+def test_words_that_only_python_takes_for_numbers_are_refused(tmp_path, name, text, word):
+    (tmp_path / name).write_text(text.format(word), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"{name}: "):
+        read_mesh(tmp_path / name)
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "1_0", "x"])
+def test_texture_coordinates_must_be_finite_numbers(tmp_path, word):
+    (tmp_path / "m.obj").write_text(f"v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 {word}\nvt 0 1\nf 1/1 2/2 3/3\n")
+    with pytest.raises(ValueError, match=f"m.obj: .*vt must be (finite )?numbers, received '{word}'"):
+        read_mesh(tmp_path / "m.obj")

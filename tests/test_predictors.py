@@ -222,3 +222,18 @@ def test_compact_answers_everything_of_the_example_photo():
     assert np.hypot(nose[0] - nearest[1], nose[1] - nearest[0]) < 12
     np.testing.assert_allclose(decode_pose(predictor.passes()[-1][POSE], 1).rotation, face.pose.rotation, atol=1e-5)
     assert face.texture.rgb().shape == (16384, 3)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_is_no_image_is_refused_and_changes_nothing(predictors, name):
+    predictor = predictors[name]
+    predictor.reset()
+    crop = np.random.default_rng(0).integers(0, 256, (predictor.size, predictor.size, 3)).astype(np.uint8)
+    before = predictor.face, predictor.count
+    for bad in (None, "x", np.zeros((0, 5, 3), np.uint8), crop.astype(np.float32), crop * np.nan, crop[None]):
+        for call in (predictor.add, lambda one: predictor.subject([crop, one]), predictor.photo, predictor.predict):
+            with pytest.raises(ValueError) as error:
+                call(bad)
+            assert not isinstance(error.value, NoFace) and (predictor.face, predictor.count) == before
+    with pytest.raises(ValueError, match="crop must be"):
+        predictor.add(square_crop(crop, predictor.size)._replace(image=crop[..., :2]))

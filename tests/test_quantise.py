@@ -10,8 +10,7 @@ from Dataset.face_model.model import load_face_model
 from Dataset.representations import coefficients as c
 from Dataset.representations.coefficients import linear
 from Network.engine.lite import runner
-from Network.export.quantise import (PASSES, Inputs, calibration, convert, iterated_faces, main, measured, parse,
-                                     quantise)
+from Network.export.quantise import (PASSES, Inputs, calibration, convert, iterated_faces, main, measured, quantise)
 from Network.inference.iterate import Iterated
 from Network.models import coarse
 from Network.training.checkpoints import RunFolder
@@ -97,7 +96,7 @@ def test_the_command_writes_and_measures_both_forms(model, tmp_path, monkeypatch
     run.start({"network": "coarse", "model": dataclasses.asdict(CONFIG), "order": "grid"})
     run.save_weights(model, "best_validation")
     monkeypatch.setattr("Network.export.quantise.open_shards", lambda path, partial: Made())
-    main(parse([str(run.path), "--data", "made", "--images", "3", "-o", str(tmp_path / "out")]))
+    assert main([str(run.path), "--data", "made", "--images", "3", "-o", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in said] == [f"{tmp_path}/out_{form}.tflite" for form in ("float", "int8")]
     assert all("one pass: geometry" in line and "3 passes: geometry" in line for line in said)

@@ -35,8 +35,11 @@ def test_video_frames_are_evenly_spaced(video):
         assert abs(int(picture.image.mean()) - (20 + 20 * index)) <= 2
 
 
-def test_a_short_video_gives_what_it_has(video):
-    assert len(list(read_inputs([video], frames=50))) == 10
+@pytest.mark.parametrize("frames", [10, 50, 10**9, 10**20])
+def test_a_short_video_gives_what_it_has(video, frames):
+    """No memory is taken for frames that are not there."""
+    found = list(read_inputs([video], frames=frames))
+    assert len(found) == 10 and found[9].name.endswith("#9")
 
 
 @pytest.mark.parametrize("name, content, message", [

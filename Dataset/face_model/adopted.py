@@ -5,10 +5,9 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from pathlib import Path
 
-import numpy as np
+from Dataset.io.npz_files import read_npz
 
 BUILT_IN = Path(__file__).parent / "assets" / "face.npz"
 ENDING = ".adopted.npz"
@@ -30,11 +29,9 @@ def find_adopted(path: str | Path) -> Path:
         raise ValueError(f"{path}: not a face model of this program (.npz), and no {beside.name} beside it; "
                          f"run python -m Dataset.adopt {path}")
     try:
-        with np.load(beside, allow_pickle=False) as stored:
-            same = "adopted" in stored.files and str(stored["adopted"]) == mark
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{beside}: cannot be read ({type(error).__name__}: {error}); "
-                         f"run python -m Dataset.adopt {path}") from error
+        same = str(read_npz(beside, what="adopted face model", names=("adopted",)).get("adopted")) == mark
+    except ValueError as error:
+        raise ValueError(f"{error}; run python -m Dataset.adopt {path}") from None
     if not same:
         raise ValueError(f"{beside}: made of another file than {path}, or by another version; "
                          f"run python -m Dataset.adopt {path}")

@@ -186,7 +186,7 @@ def use_face_model(path: str | Path | None) -> FaceModel:
     does; the default then stays as it was."""
     found = load_face_model(path)
     if path is not None:
-        os.environ[VARIABLE] = str(Path(path).resolve())
+        os.environ[VARIABLE] = os.path.realpath(path)
     return found
 
 

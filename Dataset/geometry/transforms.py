@@ -48,17 +48,25 @@ class Similarity(NamedTuple):
         return matrix
 
 
+MAX_COORDINATE = 1e100
+
+
 def as_points(points: np.ndarray, name: str = "points") -> np.ndarray:
-    """(N, 3) float64 view or copy of a cloud; ValueError unless it is (N, 3) with N >= 1 and finite throughout."""
+    """(N, 3) float64 view or copy of a cloud; ValueError unless it is (N, 3) with N >= 1, finite throughout, and no
+    coordinate is above MAX_COORDINATE, whose square is a number."""
     points = np.asarray(points)
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"{name}: want an (N, 3) array, got shape {points.shape}")
     if len(points) == 0:
         raise ValueError(f"{name}: want at least one point, got none")
+    if points.dtype.kind not in "fiu":
+        raise ValueError(f"{name}: want numbers, got {points.dtype}")
     points = points.astype(np.float64, copy=False)
     if not np.isfinite(points).all():
         bad = np.count_nonzero(~np.isfinite(points).all(axis=1))
         raise ValueError(f"{name}: want finite coordinates, got NaN or infinity in {bad} of {len(points)} points")
+    if np.abs(points).max() > MAX_COORDINATE:
+        raise ValueError(f"{name}: want coordinates of at most {MAX_COORDINATE:g}, got {np.abs(points).max():g}")
     return points
 
 

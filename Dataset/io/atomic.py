@@ -5,10 +5,12 @@ leaving a file under its new name without its bytes.
 """
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import uuid
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -19,6 +21,8 @@ except ImportError:         # Windows
 
 log = logging.getLogger(__name__)
 TEMPORARY = ".tmp-"     # names that begin with this are leftovers of a killed writer: readers skip them
+#: (temporary, path) of the files of the surrounding `all_or_none`, in the order of their renames
+_waiting: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("waiting", default=None)
 
 
 @contextmanager
@@ -37,11 +41,45 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         if not temporary.is_file():
             raise OSError(f"{path}: nothing was written")
         _flush(temporary)
+        waiting = _waiting.get()
+        if waiting is not None:
+            waiting.append((temporary, path))
+            return
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     _flush(path.parent)
+
+
+@contextmanager
+def all_or_none() -> Iterator[None]:
+    """The files that this thread writes by `atomic_path` in the body appear together when it ends, in the order in
+    which they were written; none of them appears when it raises. They cannot be read back before.
+
+    Within another `all_or_none` the outer one decides. A process killed between two renames leaves whole files, of
+    which the last may still be the old ones. OSError, before any rename, where a folder has the name of a file.
+    """
+    if _waiting.get() is not None:
+        yield
+        return
+    waiting: list[tuple[Path, Path]] = []
+    token = _waiting.set(waiting)
+    try:
+        yield
+        for _, path in waiting:
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        for temporary, path in waiting:
+            os.replace(temporary, path)
+    except BaseException:
+        for temporary, _ in waiting:
+            temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        _waiting.reset(token)
+    for folder in {path.parent for _, path in waiting}:
+        _flush(folder)
 
 
 def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Literal, Sequence
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from Dataset.io.atomic import write_atomic
 
@@ -70,7 +70,9 @@ def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXEL
         except Image.DecompressionBombError:
             raise ValueError(f"{name}: an image may have at most {max_pixels / 1e6:g} megapixels, this has "
                              "several times more") from None
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        except MemoryError:
+            raise
+        except Exception:           # Pillow's readers raise what a damaged file makes them: struct.error, KeyError ...
             raise ValueError(f"{name}: must be an image ({READ}), it is none of these or is broken "
                              f"({len(data)} bytes)") from None
     width, height = header.size
@@ -83,6 +85,28 @@ def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXEL
     return image
 
 
+def as_photo(image: np.ndarray, name: str = "image", max_pixels: float = MAX_PIXELS) -> np.ndarray:
+    """An array of a caller -> (H, W, 3) uint8 BGR. Grey, (H, W) or (H, W, 1), is repeated to three channels; floats in
+    [0, 1] are multiplied by 255. ValueError, with the rule, for anything else: another shape, no pixel, more than
+    `max_pixels`, other integers, floats beyond [0, 1] or NaN, and what is no array."""
+    rule = f"{name}: an image must be (H, W, 3) or grey (H, W), uint8 from 0 to 255 or floats from 0 to 1"
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 and image.dtype.kind != "f":
+        raise ValueError(f"{rule}, received {getattr(image, 'dtype', type(image).__name__)}")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3) or not image.size:
+        raise ValueError(f"{rule}, received shape {image.shape}")
+    if image.shape[0] * image.shape[1] > max_pixels:
+        raise ValueError(f"{name}: an image may have at most {max_pixels / 1e6:g} megapixels, this has "
+                         f"{image.shape[1]}x{image.shape[0]}")
+    if image.dtype != np.uint8:
+        low, high = float(image.min()), float(image.max())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"{rule}, received floats from {low:g} to {high:g}")
+        image = np.rint(np.asarray(image, np.float32) * 255).astype(np.uint8)
+    return np.ascontiguousarray(image if image.shape[2] == 3 else np.repeat(image, 3, axis=2))
+
+
 def _decode(header: Image.Image, data: bytes, name: str) -> np.ndarray | None:
     has_alpha = header.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in header.info
     end = _ENDS.get(header.format or "")
@@ -91,8 +115,11 @@ def _decode(header: Image.Image, data: bytes, name: str) -> np.ndarray | None:
             return _on_white(header)
         if end is None or end not in data[-_TAIL:]:
             header.load()
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{name}: the image is cut off or broken ({error})") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise ValueError(f"{name}: the image is cut off or broken ({reason})") from None
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
@@ -114,7 +141,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             warnings.simplefilter("ignore")         # before the file is opened: that is when Pillow warns
             with Image.open(path, formats=_formats()) as header:
                 return header.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:
         raise ValueError(f"{path}: must be an image whose header can be read") from None
 
 

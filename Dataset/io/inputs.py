@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from Dataset.io.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
+from Dataset.io.video_files import MAX_FRAMES
 
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 WEBCAM = "webcam"
@@ -22,8 +23,8 @@ class NamedImage(NamedTuple):
 
 
 def read_inputs(inputs: Iterable[str | os.PathLike[str]], frames: int = 8) -> Iterator[NamedImage]:
-    """Every photo named or in a named folder (sorted by name), and `frames` frames, evenly spaced, of every video or
-    of about two seconds of the webcam. One image is in memory at a time.
+    """Every photo named or in a named folder (sorted by name), and `frames` frames, evenly spaced, of every video (all
+    of one that has fewer) or of about two seconds of the webcam. One image is in memory at a time.
 
     ValueError, with the file's name, for an input that cannot be read; nothing is skipped silently.
     """
@@ -62,12 +63,14 @@ def video_frames(path: Path, frames: int) -> Iterator[NamedImage]:
         if width * height > MAX_PIXELS:
             raise ValueError(f"{path}: frames of {width}x{height} pixels are more than {MAX_PIXELS / 1e6:g} megapixels")
         # some containers have no length: the first frames are taken
-        wanted = {int(i) for i in np.linspace(0, max(total - 1, 0), frames)} if total > 0 else set(range(frames))
+        frames = min(frames, MAX_FRAMES)
+        every = total <= 0 or frames >= total
+        wanted = set() if every else {int(i) for i in np.linspace(0, total - 1, frames)}
         given = 0
-        for index in range(max(wanted) + 1):
+        for index in range(frames if every else max(wanted) + 1):
             if not capture.grab():
                 break
-            if index in wanted:
+            if every or index in wanted:
                 good, image = capture.retrieve()
                 if good:
                     given += 1

@@ -5,13 +5,13 @@ the mesh that they belong to.
 """
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import numpy as np
 
 from Dataset.io.atomic import write_text
+from Dataset.io.json_files import parse_json
 
 COUNT = 68
 ORDER = "Multi-PIE 68"
@@ -46,9 +46,9 @@ def read_landmarks(path: str | os.PathLike[str]) -> np.ndarray:
         raise ValueError(f"{path}: a landmark file has at most {MAX_BYTES} bytes, this has {path.stat().st_size}")
     try:
         text = path.read_text("utf-8")
-        rows = _pts_rows(text) if path.suffix.lower() == ".pts" else json.loads(text)["points"]
+        rows = _pts_rows(text) if path.suffix.lower() == ".pts" else parse_json(text, path.name)["points"]
         points = np.array([[float(value) for value in row] for row in rows])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise ValueError(f"{path}: must hold {COUNT} landmarks ({type(error).__name__}: "
                          f"{' '.join(str(error).split())[:80]})") from None
     if points.shape != (COUNT, 3) or not np.isfinite(points).all():
@@ -61,6 +61,8 @@ def _pts_rows(text: str) -> list[list[str]]:
     body, end, _ = rest.partition("}")
     if not head.startswith("version:") or not end:
         raise ValueError("a .pts file begins with 'version:' and has its rows between { and }")
+    if "_" in body or not body.isascii():       # Python takes 1_0 and digits of other scripts for numbers
+        raise ValueError("its rows must be numbers")
     return [line.split() for line in body.splitlines() if line.strip()]
 
 

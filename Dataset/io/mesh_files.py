@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
@@ -16,9 +15,10 @@ import numpy as np
 
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.normals import vertex_normals
-from Dataset.io.atomic import atomic_path
+from Dataset.io.atomic import all_or_none, write_atomic
 
 WRITABLE = (".ply", ".obj", ".glb")
+MAX_COORDINATE = 1e30       # in any unit: squares and cubes of it are numbers, and float32 holds it
 
 
 def mesh_files(path: Path, mesh: Mesh, normals: np.ndarray | None, texture: np.ndarray | None) -> dict[Path, bytes]:
@@ -58,16 +58,20 @@ def write_files(files: dict[Path, bytes]) -> None:
 
     A process killed between two renames leaves whole files, of which the last may still be the old one.
     """
-    with ExitStack() as stack:      # it leaves in reverse: the last file entered is renamed first
-        for path, data in reversed(files.items()):
-            stack.enter_context(atomic_path(path)).write_bytes(data)
+    with all_or_none():
+        for path, data in files.items():
+            write_atomic(path, lambda temporary, data=data: temporary.write_bytes(data))
 
 
 def check_geometry(path: str | os.PathLike[str], mesh: Mesh) -> None:
-    """ValueError, naming the file, for coordinates that are not finite or triangles of vertices that are not there."""
+    """ValueError, naming the file, for coordinates that are not finite or above MAX_COORDINATE, or triangles of
+    vertices that are not there."""
     if not np.isfinite(mesh.vertices).all():
         raise ValueError(f"{path}: all coordinates must be finite, "
                          f"{np.sum(~np.isfinite(mesh.vertices).all(1))} vertices are not")
+    largest = np.abs(mesh.vertices).max(initial=0)
+    if largest > MAX_COORDINATE:
+        raise ValueError(f"{path}: all coordinates must be at most {MAX_COORDINATE:g}, received {largest:g}")
     if mesh.triangles.size and not 0 <= mesh.triangles.min() <= mesh.triangles.max() < len(mesh.vertices):
         raise ValueError(f"{path}: triangles must name vertices 0 to {len(mesh.vertices) - 1}, "
                          f"found {mesh.triangles.min()} to {mesh.triangles.max()}")

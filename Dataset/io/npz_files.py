@@ -6,15 +6,18 @@ import tokenize
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Collection
 
 import numpy as np
+
+from Dataset.io.archives.zips import check_zip
 
 MAX_BYTES = 1 << 30
 
 
-def read_npz(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES, what: str = "arrays that can be read"
-             ) -> dict[str, np.ndarray]:
-    """Name -> array of all arrays in an .npz file. No pickles.
+def read_npz(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES, what: str = "arrays that can be read",
+             names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Name -> array of all arrays in an .npz file, or of those of `names` that it has. No pickles.
 
     what  the file should hold, for the message
     ValueError, one line that names the file: missing, no .npz, damaged, arrays of objects, or arrays whose headers or
@@ -23,10 +26,9 @@ def read_npz(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES, what: str
     path = Path(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
-            size = sum(entry.file_size for entry in entries)
-            if size > max_bytes:
-                raise ValueError(f"unpacks to {size} bytes, at most {max_bytes} are allowed")
+            check_zip(archive, max_bytes)
+            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")
+                       and (names is None or entry.filename.removesuffix(".npy") in names)]
             found = {}
             for entry in entries:
                 with archive.open(entry) as file:
@@ -34,7 +36,7 @@ def read_npz(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES, what: str
             return found
     except (OSError, KeyError, EOFError, ValueError, TypeError, NotImplementedError, RuntimeError, SyntaxError,
             OverflowError, MemoryError, RecursionError, tokenize.TokenError, zlib.error, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160] or type(error).__name__
         raise ValueError(f"{path}: holds no {what} ({reason})") from None
 
 

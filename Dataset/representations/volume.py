@@ -15,10 +15,7 @@ between nose and far cheek), which filling from the first hit to the last would 
 """
 from __future__ import annotations
 
-import math
 import os
-import zipfile
-import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +29,7 @@ from Dataset.face_model.model import FaceModel
 from Dataset.geometry.camera import Camera, look_at_face
 from Dataset.geometry.mesh import Mesh
 from Dataset.io.atomic import write_atomic
+from Dataset.io.npz_files import read_npz
 from Dataset.representations import points
 
 SIZE, LAYERS = 192, 200         # the paper's
@@ -213,29 +211,18 @@ def save_volume(path: str | os.PathLike[str], volume: np.ndarray) -> None:
 def load_volume(path: str | os.PathLike[str]) -> np.ndarray:
     """What `save_volume` wrote: (S, S, D) bool. The size is checked against MAX_BYTES before anything is unpacked.
     ValueError, naming the file, for anything else."""
+    stored = read_npz(path, MAX_BYTES + 1024, "packed volume", ("packed", "layers"))
     try:
-        with zipfile.ZipFile(path) as archive:
-            layers = int(_entry(archive, "layers", np.int64, 8).reshape(()))
-            packed = _entry(archive, "packed", np.uint8, MAX_BYTES)
+        packed, layers = stored["packed"], stored["layers"]
+        if packed.dtype != np.uint8 or layers.dtype != np.int64 or layers.size != 1:
+            raise ValueError(f"packed uint8 and layers int64 are needed, received {packed.dtype} and {layers.dtype}")
+        layers = int(layers.reshape(()))
         if packed.ndim != 3 or packed.shape[2] != -(-layers // 8):
             raise ValueError(f"{layers} layers, packed as {packed.shape}")
         _check_size(*packed.shape[:2], layers)
-    except (OSError, KeyError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError,
-            RuntimeError) as error:
+    except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: holds no packed volume ({' '.join(str(error).split())[:160]})") from None
     return unpack(packed, layers)
-
-
-def _entry(archive: zipfile.ZipFile, name: str, kind: type, limit: int) -> np.ndarray:
-    """One array of a .npz, of this dtype and at most so many bytes, whatever its header says."""
-    with archive.open(f"{name}.npy") as file:
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError(f"{name} is written in another way than ours")
-        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
-        size = math.prod(shape) * dtype.itemsize
-        if dtype != kind or by_columns or not 0 < size <= limit:
-            raise ValueError(f"{name} must be {np.dtype(kind)} of at most {limit} bytes, received {shape} {dtype}")
-        return np.frombuffer(file.read(size), dtype).reshape(shape)
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:

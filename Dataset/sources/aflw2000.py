@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.io
 
+from Dataset.io.archives.mat import check_mat
 from Dataset.io.images import read_image
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ def read_photo(path: Path) -> Photo:
     if file.stat().st_size > MAX_BYTES:
         raise ValueError(f"{file}: a landmark file has at most {MAX_BYTES} bytes, this has {file.stat().st_size}")
     try:
+        check_mat(file, 4 * MAX_BYTES)
         shapes = {name: shape for name, shape, _ in scipy.io.whosmat(file) if name in _NAMES}
         if any(np.prod(shape, dtype=float) > 1e6 for shape in shapes.values()):
             raise ValueError("arrays that large are no landmarks")

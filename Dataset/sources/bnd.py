@@ -62,6 +62,8 @@ def read_bnd(path: str | os.PathLike[str]) -> np.ndarray:
         if len(row) != 4:
             raise ValueError(f"{path}, row {number}: must be `index x y z`, got {len(row)} columns")
     try:
+        if "_" in text:         # Python takes 1_0 for a number
+            raise ValueError("received '_'")
         values = np.array(rows, np.float64)
     except ValueError as error:
         raise ValueError(f"{path}: landmarks must be numbers, {error}") from None

@@ -10,6 +10,7 @@ from pathlib import Path
 from Dataset.sources.bu4dfe_subject import EXPRESSIONS
 
 log = logging.getLogger(__name__)
+MAX_CSV = 1 << 20       # bytes
 NAME = re.compile(r"[FM]\d{3}")
 EXPECTED = tuple([f"F{i:03d}" for i in range(1, 59)] + [f"M{i:03d}" for i in range(1, 44)])
 Neutral = dict[str, tuple[str, str]]
@@ -35,14 +36,16 @@ def find_subject_folders(raw: Path, exclude: tuple[str, ...] = ()) -> list[Path]
 def read_neutral(path: Path) -> Neutral:
     """Read the CSV of neutral frames: columns subject,expression,frame -> {subject: (expression, frame)}."""
     try:
+        if path.stat().st_size > MAX_CSV:
+            raise ValueError(f"more than {MAX_CSV} bytes")
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"{path}: the CSV of neutral frames cannot be read ({error})") from None
     neutral: Neutral = {}
     for line, row in enumerate(rows, start=2):
         values = [(row.get(key) or "").strip() for key in ("subject", "expression", "frame")]
         subject, expression, frame = values
-        if not NAME.fullmatch(subject) or expression not in EXPRESSIONS or not frame.isdecimal():
+        if not NAME.fullmatch(subject) or expression not in EXPRESSIONS or not re.fullmatch("[0-9]{1,9}", frame):
             raise ValueError(f"{path}, line {line}: must be subject,expression,frame (F001,{EXPRESSIONS[0]},000), got "
                              f"{','.join(values)}")
         if subject in neutral:

@@ -68,11 +68,11 @@ class Options:
             raise ValueError(f"--points in grid order must be 64, 256, 1024, 4096 or 16384, got {self.points}")
         if self.order == "grid" and (self.sampling != "uniform" or self.crop_mm):
             raise ValueError("--sampling and --crop-mm draw points at random; they do nothing with --order grid")
-        for name, minimum in (("points", 1), ("size", 1), ("crop_mm", 0), ("neutral_window", 0), ("seed", 0)):
-            if not getattr(self, name) >= minimum:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least {minimum}, got {getattr(self, name)}")
-        if self.seed > MAX_SEED:
-            raise ValueError(f"--seed must be at most {MAX_SEED}, got {self.seed}")
+        for name, minimum, limit in (("points", 1, 2**20), ("size", 1, 4096), ("crop_mm", 0, 1e6),
+                                     ("neutral_window", 0, 10**6), ("seed", 0, MAX_SEED)):
+            if not minimum <= getattr(self, name) <= limit:
+                raise ValueError(f"--{name.replace('_', '-')} must be within {minimum} to {limit}, "
+                                 f"got {getattr(self, name)}")
 
     @property
     def grid(self) -> int:

@@ -183,7 +183,10 @@ def read_split(folder: str | os.PathLike[str]) -> Split | None:
     twice = sorted(name for name, times in count.items() if times > 1)
     if twice:
         raise ValueError(f"{path}: each subject may be in one list only, {', '.join(twice[:5])} is not")
-    return Split(*lists, seed=int(data.get("seed", 0)))
+    seed = data.get("seed", 0)
+    if type(seed) is not int:
+        raise ValueError(f"{path}: seed must be a whole number, got {str(seed)[:40]!r}")
+    return Split(*lists, seed=seed)
 
 
 def write_dataset_info(folder: str | os.PathLike[str], info: DatasetInfo) -> None:

@@ -8,8 +8,6 @@ beard, freckles and hair are procedural: the images have no brows, and their sha
 """
 from __future__ import annotations
 
-import zipfile
-import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +16,7 @@ import cv2
 import numpy as np
 
 from Dataset.face_model.model import FaceModel
+from Dataset.io.npz_files import read_npz
 from Dataset.rendering.raycast import Scene
 from Dataset.rendering.shading import GAMMA, LUMINANCE
 from Dataset.synthesis.chart import HEIGHT, WIDTH, Chart
@@ -61,14 +60,7 @@ def load_skins(path: str | Path | None = None) -> SkinImages:
     ValueError, naming the file, when it is missing, no npz of this kind, too large, or its arrays do not fit together.
     """
     path = BUILT_IN if path is None else Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            _check_sizes(path, archive.zip)
-            raw = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise ValueError(f"{path}: must be skins (npz), received {type(error).__name__}: {error}") from error
+    raw = read_npz(path, MAX_BYTES, "skins")
     missing = [name for name in ("names", "png", "shape", "window", "age", "female") if name not in raw]
     if missing:
         raise ValueError(f"{path}: skins must hold {', '.join(missing)}, found none")
@@ -139,13 +131,6 @@ def sample_base(skins: Skins, appearance: Appearance, fraction: float) -> Base |
     gain += other * fractions[1]
     np.exp(gain, out=gain)
     return Base(tone, gain, skins.columns)
-
-
-def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
-    """Check the sizes before anything is unpacked."""
-    total = sum(member.file_size for member in archive.infolist())
-    if total > MAX_BYTES:
-        raise ValueError(f"{path}: skins must unpack to at most {MAX_BYTES} bytes, received {total}")
 
 
 def _decode(path: Path, png: np.ndarray, shape: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ import numpy as np
 
 from Dataset.face_model.model import load_face_model
 from Dataset.geometry.camera import FLIP, Camera
-from Dataset.io.atomic import write_atomic
+from Dataset.io.atomic import all_or_none, write_atomic
 from Dataset.io.command import one_line
 from Dataset.io.video_files import MAX_FRAME, MAX_FRAMES, write_video
 from Dataset.rendering import shading
@@ -306,14 +306,15 @@ def make_video(out: str | Path, options: VideoOptions, progress=iter) -> tuple[P
     """Write a video and, beside it, OUT.npz: `ground_truth_arrays`, time (T,) s, identity (P, 200). -> both paths."""
     out, targets = Path(out), []
     video = SyntheticVideo(options)
-    with write_video(out, options.width, options.height, options.rate) as write:
-        for frame in progress(video):
-            write(frame.image)
-            targets.append(frame.faces)
-    arrays = {**ground_truth_arrays(targets), "time": np.arange(len(video)) / options.rate,
-              "identity": video.identities}
     beside = out.with_suffix(".npz")
-    write_atomic(beside, lambda path: np.savez_compressed(path, **arrays))
+    with all_or_none():
+        with write_video(out, options.width, options.height, options.rate) as write:
+            for frame in progress(video):
+                write(frame.image)
+                targets.append(frame.faces)
+        arrays = {**ground_truth_arrays(targets), "time": np.arange(len(video)) / options.rate,
+                  "identity": video.identities}
+        write_atomic(beside, lambda path: np.savez_compressed(path, **arrays))
     return out, beside
 
 

@@ -18,6 +18,7 @@ from typing import Callable, Iterator, Mapping, NamedTuple, Protocol, Sequence
 import numpy as np
 
 from Dataset.face_model.model import BUILT_IN, load_face_model
+from Dataset.io.atomic import all_or_none
 from Dataset.io.workers import cores
 from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.shards import make_shards, open_shards
@@ -97,11 +98,12 @@ class Comparison(NamedTuple):
         """STEM_photo and STEM_subject as .txt, .csv and .md, and STEM.png -> the paths."""
         stem = Path(stem)
         stem = stem.with_suffix("") if stem.suffix in (".txt", ".csv", ".md", ".png") else stem
-        paths = [path for kind in ("photo", "subject")
-                 for path in getattr(self, kind).write(stem.with_name(f"{stem.name}_{kind}"))]
         figure = stem.with_name(f"{stem.name}.png")
-        plot_comparison([[score.system.name, error(score.photo), error(score.subject), score.own, score.photo_ms,
-                          score.system.parameters, score.system.size] for score in self.scores], figure)
+        with all_or_none():
+            paths = [path for kind in ("photo", "subject")
+                     for path in getattr(self, kind).write(stem.with_name(f"{stem.name}_{kind}"))]
+            plot_comparison([[score.system.name, error(score.photo), error(score.subject), score.own, score.photo_ms,
+                              score.system.parameters, score.system.size] for score in self.scores], figure)
         return [*paths, figure]
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import argparse
 
+from Dataset.seeding import MAX_SEED
+
 POSITIONAL = ("batch_size", "images", "data", "model", "results")
 OPTIONS = (("--batch-size", int, 1, "samples per batch of subject folders; default 1"),
            ("--images", int, None, "images per sample, or per subject of shards; default the run's, else 8 (2 with "
@@ -18,6 +20,8 @@ OPTIONS = (("--batch-size", int, 1, "samples per batch of subject folders; defau
            ("--iterations", int, 0, "on shards: error of an iterative network after each of so many passes"),
            ("--seed", int, 0, "of the order of images; default 0"),
            ("--figures", str, None, "on subject folders: write a strip and an error map per subject to this folder"))
+LIMITS = {"batch_size": (1, 4096), "images": (1, 1000), "orders": (1, 10_000), "compare_subjects": (2, 100_000),
+          "iterations": (0, 1000), "seed": (0, MAX_SEED)}
 SWITCHES = (("--curve", "on shards: error against the number of images, beside the mean of single-image faces"),
             ("--photos", "on shards: each image alone, with its expression"),
             ("--compare", "all bundled networks, and --model, on the same subjects: two tables and a figure"),
@@ -45,20 +49,20 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
                         "identities (default), or one face fitted jointly to all photos")
     arguments = parser.parse_args(argv)
     words = arguments.thesis_order
-    if len(words) not in (0, 4, 5) or not all(word.isdigit() for word in words[:2]):
+    if len(words) not in (0, 4, 5) or not all(word.isascii() and word.isdigit() for word in words[:2]):
         parser.error("in the thesis's order: BATCH IMAGES DATA MODEL [RESULTS], the first two whole numbers")
     for name, word in zip(POSITIONAL, words):
         setattr(arguments, name, int(word) if name in POSITIONAL[:2] else word)
-    if arguments.images is not None and arguments.images < 1:
-        parser.error(f"--images must be at least 1, got {arguments.images}")
+    for name, (least, most) in LIMITS.items():
+        value = getattr(arguments, name)
+        if value is not None and not least <= value <= most:
+            parser.error(f"--{name.replace('_', '-')} must be within {least} to {most}, got {value}")
     if arguments.face_model:
         from Dataset.face_model.model import use_face_model
         try:
             use_face_model(arguments.face_model)
         except ValueError as error:
             parser.error(f"--face-model: {error}")
-    if arguments.compare_subjects < 2:
-        parser.error(f"--compare-subjects must be at least 2, got {arguments.compare_subjects}")
     if arguments.fusion and (arguments.compare or arguments.aflw2000):
         parser.error("--fusion is for the subjects of --data, not for --compare or --aflw2000")
     if arguments.aflw2000 and not arguments.model:

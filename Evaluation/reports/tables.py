@@ -10,7 +10,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from Dataset.io.atomic import write_text
+from Dataset.io.atomic import all_or_none, write_text
 from Evaluation.evaluate_predictions import Results
 
 #: columns of `baseline_rows`
@@ -72,14 +72,15 @@ class Table(NamedTuple):
         return "\n".join([f"**{self.title}**", "", lines[0], rule, *lines[1:], *notes]) + "\n"
 
     def write(self, stem: str | os.PathLike[str]) -> list[Path]:
-        """Write STEM.txt, STEM.csv and STEM.md, each atomically; return the paths."""
+        """Write STEM.txt, STEM.csv and STEM.md, which appear together; return the paths."""
         stem = Path(stem)
         if stem.suffix in (".txt", ".csv", ".md"):      # the thesis's results file has an ending
             stem = stem.with_suffix("")
         contents = {".txt": self.text(), ".csv": self.csv(), ".md": self.markdown()}
         paths = [stem.with_name(stem.name + ending) for ending in contents]
-        for path, content in zip(paths, contents.values()):
-            write_text(path, content)
+        with all_or_none():
+            for path, content in zip(paths, contents.values()):
+                write_text(path, content)
         return paths
 
     def _check(self) -> None:

@@ -8,6 +8,7 @@ from typing import Callable, Protocol, Sequence
 import numpy as np
 
 from Dataset.geometry.mesh import Mesh
+from Dataset.io.atomic import all_or_none
 from Evaluation.figures.plots import plot_preview
 from Evaluation.views.registry import Viewer
 
@@ -49,18 +50,20 @@ class PhotoOutput:
             self._viewer.draw(whole, box, photo)
 
     def write(self, numbered: bool) -> list[Path]:
-        """Write the current face -> the files' paths; numbered: with the photo's number in their names."""
+        """Write the current face -> the files' paths, which appear together; numbered: with the photo's number in their
+        names."""
         path = self._path
         path = path.with_name(f"{path.stem}_{self.count:02d}{path.suffix}") if numbered else path
         view = self._viewer.file if self._viewer else None
         for target in (path, *([view.target(path)] if view else [])):
             self._refuse(target)
-        written, preview = self._write(path), path.with_suffix(".png")
-        mesh = written.mesh
-        plot_preview(list(self._photos), mesh.vertices, mesh.colours, mesh.triangles, preview)
-        drawn = []
-        if view and view.image is not None:       # the first photo of a swap has none
-            drawn = [view.write(path), *view.beside(path)]
+        with all_or_none():
+            written, preview = self._write(path), path.with_suffix(".png")
+            mesh = written.mesh
+            plot_preview(list(self._photos), mesh.vertices, mesh.colours, mesh.triangles, preview)
+            drawn = []
+            if view and view.image is not None:       # the first photo of a swap has none
+                drawn = [view.write(path), *view.beside(path)]
         return [*written.paths, preview, *drawn]
 
     def finish(self, written: bool) -> list[Path]:

@@ -17,7 +17,9 @@ import math
 import os
 import re
 import sys
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +28,7 @@ import numpy as np
 from Dataset.io.atomic import write_text
 from Dataset.io.command import one_line
 from Dataset.io.images import image_size
+from Dataset.io.json_files import parse_json
 from Evaluation.views.epoch_images import MAX_NAMES, NAME
 
 ASSETS = Path(__file__).parent / "assets"
@@ -53,16 +56,11 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     text = _text(folder / "config.json", MAX_CONFIG)
     if text is None:
         raise ValueError(f"{folder}: is no run folder: config.json is missing")
-    try:
-        config = json.loads(text)
-        in_script(config)       # whatever is nested too deep to be written
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{folder / 'config.json'}: is not readable JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{folder / 'config.json'}: must hold an object, holds {type(config).__name__}")
+    config = parse_json(text, str(folder / "config.json"))
     columns, history = _history(folder / "history.csv")
     epochs, notes = _image_files(folder / "epochs")
-    return Run(folder.resolve().name, config, columns, history, _weights(folder / "state.npz"), epochs, notes)
+    name = os.path.basename(os.path.realpath(folder))
+    return Run(name, config, columns, history, _weights(folder / "state.npz"), epochs, notes)
 
 
 def _text(path: Path, limit: int) -> str | None:
@@ -142,7 +140,8 @@ def _weights(path: Path) -> int | None:
                     with archive.open(name) as file:
                         np.lib.format.read_magic(file)
                         count += math.prod(np.lib.format.read_array_header_1_0(file)[0])
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, SyntaxError, tokenize.TokenError,
+            zlib.error, zipfile.BadZipFile):
         return None
     return count
 
@@ -226,7 +225,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run", metavar="RUN", help="run folder")
     parser.add_argument("-o", "--output", metavar="FILE", help="default RUN/index.html")
     arguments = parser.parse_args(argv)
-    print(f"wrote {write_page(arguments.run, arguments.output).resolve()}")
+    print(f"wrote {os.path.realpath(write_page(arguments.run, arguments.output))}")
     return 0
 
 

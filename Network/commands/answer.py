@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from pathlib import Path
 from typing import NamedTuple, Sequence
@@ -39,7 +40,7 @@ class Answers:
     def __init__(self, model: str | Path | None = None, checkpoint: str = "best_validation") -> None:
         self._checkpoint, self._models = checkpoint, {}
         if model is not None:
-            self._models[Path(model).resolve().name] = model_path(model)
+            self._models[os.path.basename(os.path.realpath(model))] = model_path(model)
         for name, path in bundled_models().items():
             self._models.setdefault(name, path)
         self._predictors: dict[str, Predictor] = {}

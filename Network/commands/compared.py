@@ -1,6 +1,7 @@
 """Every bundled network, as `evaluate.py --compare` evaluates them: the same images for all."""
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,7 +78,7 @@ def systems(margin: float, more: str | Path | None = None, checkpoint: str = "be
     that cannot be loaded."""
     found = dict(bundled_models())
     if more is not None and model_path(more) not in found.values():
-        name = Path(more).resolve().name
+        name = Path(os.path.realpath(more)).name
         found[name if name not in found else f"{name} (named)"] = Path(more)
     predictors = {name: from_run(path, checkpoint) for name, path in found.items()}
     return [System(name, predictor, predictor.margin / margin) for name, predictor in predictors.items()]

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Iterator, Sequence
 
 from Dataset.face_model.model import use_face_model
+from Dataset.io.images import MAX_PIXELS
+from Dataset.io.video_files import MAX_FRAMES
 from Network.config.flags import add_flags, from_dict, given
 from Network.video.video import VideoConfig
 
@@ -24,6 +26,7 @@ def box_of(text: str) -> tuple[int, int, int, int]:
 
 
 VIDEO_ENDINGS = (".mp4", ".avi")
+MAX_PASSES = 1000       # of an iterated network
 FRAMES = 8              # of a video or the webcam, where one face is made of them
 
 
@@ -100,7 +103,9 @@ def _refusals(arguments: argparse.Namespace, page: dict[str, Any], video: dict[s
            f"--output must end in {', '.join((*ENDINGS, *VIDEO_ENDINGS))}, got {arguments.output}")
     yield (video or arguments.labels) and not drawn, (f"--{_flag(video) if video else 'labels'} belongs to an --output "
                                                       f"of {' or '.join(VIDEO_ENDINGS)}")
-    yield arguments.frames is not None and arguments.frames < 1, f"--frames must be at least 1, got {arguments.frames}"
+    yield (arguments.frames is not None and not 1 <= arguments.frames <= MAX_FRAMES,
+           f"--frames must be within 1 to {MAX_FRAMES}, got {arguments.frames}")
+    yield arguments.box and max(map(abs, arguments.box)) > MAX_PIXELS, "--box must lie on the photo, in pixels"
     yield (drawn and (len(arguments.inputs) != 1 or arguments.example or arguments.serve),
            f"an --output of {' or '.join(VIDEO_ENDINGS)} takes one video, or webcam")
     for name in ("each", "box", "expression", "view", "iterations", "fusion"):
@@ -114,7 +119,8 @@ def _refusals(arguments: argparse.Namespace, page: dict[str, Any], video: dict[s
            "--surface points is a cloud, which a .glb does not hold; write a .ply or an .obj")
     yield (arguments.each and arguments.faces == "all",
            "--each is for one subject, --faces all reconstructs every face of an image separately")
-    yield arguments.iterations < 0, f"--iterations must not be negative, got {arguments.iterations}"
+    yield (not 0 <= arguments.iterations <= MAX_PASSES,
+           f"--iterations must be within 0 to {MAX_PASSES}, got {arguments.iterations}")
 
 
 def _flag(typed: dict[str, Any]) -> str:

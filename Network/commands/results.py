@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import math
+from os.path import realpath         # Path.resolve raises RuntimeError in a loop of links
 from pathlib import Path
 from typing import Iterable, NamedTuple
 
@@ -64,10 +65,10 @@ def refuse_overwriting(path: Path, inputs: Iterable[str | Path]) -> None:
     mine = set()
     for name in map(Path, inputs):
         inside = name.iterdir() if name.is_dir() else ()
-        mine |= {name.resolve()} | {file.resolve() for file in inside if file.suffix.lower() in IMAGE_SUFFIXES}
-    clash = sorted(mine & {file.resolve() for file in written_files(path)})
+        mine |= {realpath(name)} | {realpath(file) for file in inside if file.suffix.lower() in IMAGE_SUFFIXES}
+    clash = sorted(mine & {realpath(file) for file in written_files(path)})
     if clash:
-        raise ValueError(f"{path}: would overwrite one of the images, {clash[0].name}; name another --output")
+        raise ValueError(f"{path}: would overwrite one of the images, {Path(clash[0]).name}; name another --output")
 
 
 def face_mesh(face: Face, expression: bool = False) -> Mesh:

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 
+from Dataset.io.json_files import read_json
 from Network.config.declared import declared, explained
 from Network.config.flags import add_flags, given
 from Network.models.registry import NETWORKS
@@ -32,13 +32,13 @@ def chosen_preset(argv: list[str] | None) -> str:
     if not (known.resume and config.is_file()):
         return preset
     try:
-        own = json.loads(config.read_text())["preset"]
-    except (ValueError, KeyError, TypeError):       # the error is reported where it is read
+        own = read_json(config)["preset"]
+    except (ValueError, KeyError):      # the error is reported where it is read
         return preset
     if known.preset and known.preset != own:
         raise ValueError(f"{config.parent}: was started with --preset {own}, not {known.preset}; --resume goes on with "
                          "its own")
-    return own if own in presets else preset
+    return own if isinstance(own, str) and own in presets else preset
 
 
 def parse(argv: list[str] | None, description: str, data_configs: dict[str, type]) -> argparse.Namespace:

@@ -1,1 +1,1 @@
-"""Frozen dataclasses as command-line flags."""
+"""Frozen dataclasses as command-line flags, and what they may ask for."""

@@ -9,13 +9,16 @@ import dataclasses
 import types
 import typing
 from types import MappingProxyType
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
-from Dataset.io.command import run_command
-
-MAX_SIZE, MAX_ITEMS, MAX_REPEATS = 2**16, 64, 64       # of a network's numbers: points, pixels, filters
+MAX_SIZE, MAX_ITEMS, MAX_REPEATS = 2**16, 64, 64       # of whole numbers: points, pixels, filters, images, epochs
 #: ends of the names of numbers of blocks
 REPEATS = ("blocks", "repeats", "depth", "levels", "hourglasses", "refinements", "iterations", "convolutions")
+#: of fields that may be larger, or must be smaller
+MAXIMA = {"image_size": 4096, "size": 4096, "epochs": 10**6, "patience": 10**6, "batches": 10**6,
+          "fade_epochs": 10**6, "validation_subjects": 10**6, "points": 2**20, "max_steps": 10**12,
+          "cache_limit": 2**63 - 1}
+MAX_SEED = 2**63 - 1
 #: stands for "not given", so that a value on the command line is distinguished from the preset's
 NOT_GIVEN = argparse.SUPPRESS
 
@@ -73,32 +76,69 @@ def given(arguments: argparse.Namespace, config: type) -> dict[str, Any]:
     return {name: value for name, value in vars(arguments).items() if name in names}
 
 
-def check_sizes(config: Any) -> None:
-    """ValueError for a network that no machine builds: a whole number above MAX_SIZE, more than MAX_ITEMS of a tuple,
-    more than MAX_REPEATS repeats of a block. `config`: a network's Config."""
-    for field in dataclasses.fields(config):
-        if field.name.endswith("seed"):
-            continue
-        value = getattr(config, field.name)
-        values = value if isinstance(value, tuple) else (value,)
-        if len(values) > MAX_ITEMS:
-            raise ValueError(f"{field.name} must have at most {MAX_ITEMS} values, got {len(values)}")
-        limit = MAX_REPEATS if field.name.endswith(REPEATS) else MAX_SIZE
-        largest = max((v for v in values if isinstance(v, int)), default=0)
-        if largest > limit:
-            raise ValueError(f"{field.name} must be at most {limit}, got {largest}")
+def check_sizes(values: Mapping[str, Any]) -> None:
+    """ValueError for numbers that no machine has room for, before anything is made of them: a whole number above
+    MAX_SIZE, more than MAX_ITEMS of a tuple, more than MAX_REPEATS repeats of a block. `values`: field -> value."""
+    for name, value in values.items():
+        items = value if isinstance(value, tuple) else (value,)
+        if len(items) > MAX_ITEMS:
+            raise ValueError(f"{name} must have at most {MAX_ITEMS} values, got {len(items)}")
+        limit = MAX_SEED if name.endswith("seed") else MAXIMA.get(
+            name, MAX_REPEATS if name.endswith(REPEATS) else MAX_SIZE)
+        largest = max((item for item in items if isinstance(item, int)), key=abs, default=0)
+        if abs(largest) > limit:
+            rule = f"at most {limit}" if largest > 0 else f"at least {-limit}"
+            raise ValueError(f"{name} must be {rule}, got {_shortened(largest)}")
+
+
+def check_types(config: type, values: Mapping[str, Any]) -> None:
+    """ValueError for a value that is not of its field's type, and for NaN and infinity. A whole number is a float."""
+    hints = typing.get_type_hints(config)
+    for name, value in values.items():
+        if not _is_of(value, hints[name]):
+            raise ValueError(f"{name} must be {_named(hints[name])}, got {_shortened(value)}")
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return any(_is_of(value, argument) for argument in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is_of(item, arguments[0]) for item in value)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _named(hint: Any) -> str:
+    """A field's type in words."""
+    arguments = [a for a in typing.get_args(hint) if a is not Ellipsis]
+    if typing.get_origin(hint) is tuple:
+        return f"a list, each {_named(arguments[0])}"
+    if arguments:
+        return " or ".join(dict.fromkeys(_named(a) for a in arguments))
+    return {int: "a whole number", float: "a finite number", str: "text", bool: "true or false",
+            type(None): "null"}.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _shortened(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > 200:     # Python refuses to write more than 4300 digits
+        return f"a number of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) < 60 else f"{text[:60]}..."
 
 
 def from_dict(config: type, values: dict[str, Any]) -> Any:
-    """A dataclass from a dict as JSON gives it: lists become tuples. ValueError names an unknown setting."""
+    """A dataclass from a dict as JSON gives it: lists become tuples. ValueError names an unknown setting, a value of
+    another type (`check_types`) and one that is too large (`check_sizes`)."""
     names = {field.name for field in dataclasses.fields(config)}
     unknown = sorted(set(values) - names)
     if unknown:
         raise ValueError(f"unknown setting {', '.join(unknown)}; {config.__module__}.{config.__name__} has "
                          f"{', '.join(sorted(names))}")
-    return config(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
-
-
-def exit_code(script: str, function: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> int:
-    """Run a script's work: 0, or 2 after one line on standard error (`Dataset.io.command.run_command`)."""
-    return run_command(script, lambda: function(arguments))
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    check_types(config, values)
+    check_sizes(values)
+    return config(**values)

@@ -25,7 +25,7 @@ from typing import Any, Callable, NamedTuple, Sequence
 import numpy as np
 
 from Dataset.io.atomic import TEMPORARY, write_atomic
-from Network.config.flags import exit_code
+from Dataset.io.command import one_line
 from Network.engine.exported import (KEY, SAVEDMODEL_JSON, SIGNATURE, TFLITE_JSON, TFLITE_SUM, VERSION, Exported,
                                      Metadata, open_exported)
 
@@ -254,7 +254,7 @@ def _publish(made: Path, target: Path) -> None:
     if made.is_file():
         write_atomic(target, lambda temporary: shutil.copyfile(made, temporary))
         return
-    target = target.resolve()       # a link to a folder stays a link
+    target = Path(os.path.realpath(target))         # a link to a folder stays a link
     target.parent.mkdir(parents=True, exist_ok=True)
     new, old = (target.parent / f"{TEMPORARY}{uuid.uuid4().hex[:12]}-{target.name}" for _ in range(2))
     try:
@@ -284,18 +284,18 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@one_line("Network.export.export")
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 2 and one line for bad input and for a file that differs from Keras."""
     logging.basicConfig(level=logging.WARNING, format="Network.export.export: %(message)s")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for name in ("tensorflow", "absl", "tf2onnx"):      # warnings about their own deprecated interfaces
         logging.getLogger(name).setLevel(logging.ERROR)
-
-    def work(arguments: argparse.Namespace) -> None:
-        report = export(arguments.run, arguments.format, arguments.output, arguments.checkpoint)
-        print(f"wrote {report.path}: {report.size / 1e6:.2f} MB, {report.ms:.2f} ms a step (median of {TIMED}), "
-              f"within {report.difference:.1e} of Keras over {IMAGES} images")
-    return exit_code("Network.export.export", work, parse(argv))
+    arguments = parse(argv)
+    report = export(arguments.run, arguments.format, arguments.output, arguments.checkpoint)
+    print(f"wrote {report.path}: {report.size / 1e6:.2f} MB, {report.ms:.2f} ms a step (median of {TIMED}), "
+          f"within {report.difference:.1e} of Keras over {IMAGES} images")
+    return 0
 
 
 if __name__ == "__main__":

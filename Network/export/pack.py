@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from Dataset.face_model.model import load_face_model
-from Dataset.io.atomic import write_atomic, write_text
+from Dataset.io.atomic import all_or_none, write_atomic, write_text
+from Dataset.io.command import one_line
 from Dataset.io.images import minmax
 from Dataset.io.json_files import read_json
 from Dataset.representations.depth import THRESHOLD
 from Dataset.synthesis.renders import RenderOptions, render_subject
 from Dataset.synthesis.scene import RenderContext
-from Network.config.flags import exit_code
 from Network.inference.registry import predictor_class, predictor_of
 from Network.training.checkpoints import CHECKPOINTS, model_from_config
 from Network.training.loading import WEIGHTS, WEIGHTS_VERSION, Loaded, digest, load_model
@@ -68,8 +68,9 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
     if data.tell() > MAX_BYTES:
         raise ValueError(f"{loaded.source}: takes {data.tell()} bytes, at most {MAX_BYTES} are bundled")
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.json", config)
-    write_atomic(folder / WEIGHTS, lambda temporary: temporary.write_bytes(data.getvalue()))
+    with all_or_none():
+        write_text(folder / "config.json", config)
+        write_atomic(folder / WEIGHTS, lambda temporary: temporary.write_bytes(data.getvalue()))
     return error
 
 
@@ -134,6 +135,7 @@ def _renders(size: int) -> np.ndarray:
     return np.stack([[minmax(image) for image in render_subject(p, options, context)["images"]] for p in range(2)])
 
 
+@one_line("Network.export.pack")
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m Network.export.pack", description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -141,14 +143,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="default: ./NETWORK")
     parser.add_argument("--overwrite", action="store_true", help="replace a packed model in FOLDER")
     parser.add_argument("--checkpoint", choices=CHECKPOINTS, default="best_validation")
-
-    def work(arguments: argparse.Namespace) -> None:
-        loaded = load_model(arguments.run, arguments.checkpoint)
-        folder = arguments.output or Path(loaded.config.get("network", "model"))
-        error = pack(loaded, folder, overwrite=arguments.overwrite)
-        size = (folder / WEIGHTS).stat().st_size
-        print(f"{folder / WEIGHTS}: {size / 2**20:.2f} MiB; float16 moves a point by at most {error:.2e}")
-    return exit_code("python -m Network.export.pack", work, parser.parse_args(argv))
+    arguments = parser.parse_args(argv)
+    loaded = load_model(arguments.run, arguments.checkpoint)
+    folder = arguments.output or Path(loaded.config.get("network", "model"))
+    error = pack(loaded, folder, overwrite=arguments.overwrite)
+    size = (folder / WEIGHTS).stat().st_size
+    print(f"{folder / WEIGHTS}: {size / 2**20:.2f} MiB; float16 moves a point by at most {error:.2e}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -18,16 +18,17 @@ from typing import Any, Callable, Iterable, NamedTuple
 import numpy as np
 
 from Dataset.face_model.model import load_face_model
-from Dataset.io.atomic import write_atomic
+from Dataset.io.atomic import all_or_none, write_atomic
+from Dataset.io.command import one_line
 from Dataset.io.images import minmax
 from Dataset.representations.coefficients import POSE, encode, linear, mean_face
 from Dataset.representations.pncc import built_in_unit
 from Dataset.synthesis.shards import Shards, open_shards
-from Network.config.flags import exit_code
 from Network.engine.lite import converter_of, missing_operations, runner
 from Network.inference.iterate import Iterated
 
 FORMS = ("float", "int8")
+MAX_IMAGES = 10_000
 TIMED = 30          # passes whose median is reported
 PASSES = 3          # of the iteration, from the mean face
 
@@ -140,11 +141,12 @@ def quantise(run: str | Path, data: str | Path, output: str | Path = "coarse", i
     ranges, test = (calibration(shards, loaded.image_size, images, first) for first in (images, 0))
     answers = (np.concatenate([np.asarray(predict(x[None])) for x in test.x]), iterated_faces(predict, test.x))
     reports = []
-    for form in FORMS:
-        content = convert(loaded.model, form, ranges.x)
-        target = Path(f"{output}_{form}.tflite")
-        write_atomic(target, lambda part, content=content: Path(part).write_bytes(content))
-        reports.append(measured(form, content, test, answers))
+    with all_or_none():
+        for form in FORMS:
+            content = convert(loaded.model, form, ranges.x)
+            target = Path(f"{output}_{form}.tflite")
+            write_atomic(target, lambda part, content=content: Path(part).write_bytes(content))
+            reports.append(measured(form, content, test, answers))
     return reports
 
 
@@ -158,12 +160,18 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(arguments: argparse.Namespace) -> None:
+@one_line("Network.export.quantise")
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit code 2 and one line for bad input."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments = parse(argv)
+    if not 1 <= arguments.images <= MAX_IMAGES:
+        raise ValueError(f"--images must be within 1 to {MAX_IMAGES}, got {arguments.images}")
     for report in quantise(arguments.run, arguments.data, arguments.output, arguments.images):
         print(f"{arguments.output}_{report.form}.tflite: {report.size / 1e6:.2f} MB, {report.ms:.2f} ms a pass on one "
               f"thread; one pass: {report.once}; {PASSES} passes: {report.iterated}")
+    return 0
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    sys.exit(exit_code("Network.export.quantise", main, parse()))
+    sys.exit(main())

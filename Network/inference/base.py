@@ -17,7 +17,7 @@ import numpy as np
 from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.geometry.pose import Pose, pose_numbers, weak_perspective
 from Dataset.geometry.transforms import to_unit_sphere
-from Dataset.io.images import SCALINGS, Box, scaled
+from Dataset.io.images import SCALINGS, Box, as_photo, scaled
 from Dataset.io.inputs import NamedImage
 from Dataset.representations import points as grids
 from Network.inference.photos import FRONTAL, Answer, Crop, NoFace, Scored, best_crop, crop_faces, square_crop
@@ -146,14 +146,16 @@ class Predictor(ABC):
 
     # --- photos ---------------------------------------------------------------------------------------------------
     def crops(self, photo: NamedImage, *, box: Box | None = None, every_face: bool = False) -> list[Crop]:
-        """`photos.crop_faces` as this network wants them."""
+        """`photos.crop_faces` as this network wants them. ValueError for an image that is none, as `as_photo`."""
+        photo = photo._replace(image=as_photo(photo.image, photo.name))
         return crop_faces(photo, self.size, box=box, every_face=every_face, margin=self.margin,
                           estimate=self.finds_faces_itself)
 
     def add(self, image: Crop | NamedImage | np.ndarray) -> Face:
         """One more photo of the same subject -> the estimate from all photos so far.
 
-        image  a crop of `crops`; or a photo (H, W, 3) uint8 BGR, in which the largest face is detected
+        image  a crop of `crops`; or a photo as `Dataset.io.images.as_photo` takes it, (H, W, 3) uint8 BGR or grey, in
+               which the largest face is detected. ValueError for anything else; nothing is changed then
         The face is re-cropped where it is off the crop's centre; where the network scores the crop as no face, the
         photo's other proposals are tried. NoFace where no face is found, or where the network's output is not finite;
         then nothing is kept of the photo.
@@ -174,9 +176,9 @@ class Predictor(ABC):
         None where no face is found. Resets. ValueError for a system without landmarks."""
         if not self.has_landmarks:
             raise ValueError(f"{self.source}: {self.network} has no landmarks in a photo")
+        crops = self.crops(NamedImage("photo", image), box=box)
         self.reset()
         try:
-            crops = self.crops(NamedImage("photo", image), box=box)
             return self.add(crops[0]).image_landmarks if crops else None
         except NoFace:
             return None
@@ -184,21 +186,23 @@ class Predictor(ABC):
     def subject(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Crops (S, S, 3) uint8 BGR of one subject -> the neutral face (N, 3) float32; the mean face where none shows a
         face. Resets the predictor."""
+        crops = [square_crop(image, self.size) for image in images]
         self.reset()
-        for image in images:
+        for crop in crops:
             try:
-                self.add(square_crop(image, self.size))
+                self.add(crop)
             except NoFace:
                 continue
         return mean_face(self.points) if self.face is None else self.face.points
 
     def prefixes(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Crops of one subject -> the faces after one, two, three ... of them (T, N, 3) float32. Resets."""
+        crops = [square_crop(image, self.size) for image in images]
         self.reset()
         faces = []
-        for image in images:
+        for crop in crops:
             try:
-                self.add(square_crop(image, self.size))
+                self.add(crop)
             except NoFace:
                 pass
             faces.append(mean_face(self.points) if self.face is None else self.face.points)
@@ -206,9 +210,10 @@ class Predictor(ABC):
 
     def photo(self, image: np.ndarray) -> PhotoAnswer:
         """A crop (S, S, 3) uint8 BGR alone, for evaluation. Resets the predictor."""
+        crop = square_crop(image, self.size)
         self.reset()
         try:
-            face = self.add(square_crop(image, self.size))
+            face = self.add(crop)
         except NoFace:
             return PhotoAnswer(mean_face(self.points), None, False)
         return PhotoAnswer(face.points if face.photo_points is None else face.photo_points, face.landmarks, True)
@@ -269,10 +274,14 @@ class Predictor(ABC):
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Network inputs of B subjects' photos (B, T, S, S, 3) float32 -> their neutral faces (B, N, 3) float32.
-        ValueError for no images, or pixels that are not finite."""
-        if 0 in np.shape(inputs) or not np.isfinite(inputs).all():
-            raise ValueError(f"{self.source}: takes at least one image of finite pixels, got {np.shape(inputs)}"
-                             + ("" if 0 in np.shape(inputs) else " with NaN or infinity"))
+        ValueError for no images, another shape or dtype, or pixels that are not finite."""
+        inputs = np.asarray(inputs)
+        if inputs.ndim != 5 or inputs.shape[2:] != (self.size, self.size, 3) or not inputs.size \
+                or inputs.dtype.kind != "f" or not np.isfinite(inputs).all():
+            finite = inputs.dtype.kind != "f" or np.isfinite(inputs).all()
+            raise ValueError(f"{self.source}: takes at least one image of finite pixels, floats (B, T, {self.size}, "
+                             f"{self.size}, 3), got {inputs.shape} {inputs.dtype}"
+                             + ("" if finite else " with NaN or infinity"))
         return self._predict(np.asarray(inputs, np.float32))
 
     # --- each system's own ------------------------------------------------------------------------------------------
@@ -308,11 +317,9 @@ class Predictor(ABC):
 
     def _crop_of(self, image: Crop | NamedImage | np.ndarray) -> Crop:
         if isinstance(image, Crop):
+            square_crop(image.image, self.size)
             return image
-        photo = image if isinstance(image, NamedImage) else NamedImage("photo", np.asarray(image))
-        if photo.image.ndim != 3 or photo.image.shape[2] != 3 or photo.image.dtype != np.uint8:
-            raise ValueError(f"{photo.name}: must be (H, W, 3) uint8 BGR, got {photo.image.shape} "
-                             f"{photo.image.dtype}")
+        photo = image if isinstance(image, NamedImage) else NamedImage("photo", image)
         found = self.crops(photo)
         if not found:
             raise NoFace(f"{photo.name}: no face found")

@@ -63,7 +63,8 @@ class Scored(NamedTuple, Generic[Answer]):
 def square_crop(image: np.ndarray, size: int, name: str = "image") -> Crop:
     """A square image (S, S, 3) uint8 BGR that already is a face's crop. ValueError for another shape or dtype."""
     image = np.asarray(image)
-    if image.ndim != 3 or image.shape[0] != image.shape[1] or image.shape[2] != 3 or image.dtype != np.uint8:
+    if image.ndim != 3 or image.shape[0] != image.shape[1] or image.shape[2] != 3 or image.dtype != np.uint8 \
+            or not image.size:
         raise ValueError(f"a crop must be (S, S, 3) uint8 BGR, got {image.shape} {image.dtype}")
     box = (0, 0, len(image), len(image))
     small = image if len(image) == size else crop_resize(image, box, size, "area")

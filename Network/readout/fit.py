@@ -18,12 +18,13 @@ import numpy as np
 from Dataset.face_model.model import load_face_model
 from Dataset.geometry.transforms import umeyama
 from Dataset.io.atomic import write_atomic
+from Dataset.io.command import one_line
 from Dataset.io.images import minmax
+from Dataset.io.npz_files import read_npz
 from Dataset.representations.coefficients import IDENTITY, SHAPE
 from Dataset.synthesis.shards import Shards, open_shards
 from Dataset.synthesis.sidecar import model_hash
-from Network.config.flags import exit_code
-from Network.readout.canonical import Sums, features_of, observe, sums_of
+from Network.readout.canonical import KEYPOINTS, Sums, features_of, observe, sums_of
 from Network.readout.estimate import FaceKeypoints, face_keypoints, yaw_of, yaw_weights
 from Network.readout.gaussian import LinearGaussian, Moments, Prior, apply, learn, moments_of, posterior, total
 from Network.readout.model import (YAWS, KeypointModel, file_hash, read_keypoint_model, weights_file,
@@ -68,8 +69,7 @@ def parts_of(shards: Shards, find: Keypoints, cache: Path | None = None,
         numbers = shards.subjects[rows]
         file = cache / f"averaged_{numbers[0]}_{numbers[-1]}.npz" if cache else None
         if file is not None and file.is_file():
-            with np.load(file, allow_pickle=False) as stored:
-                found = stored["keypoints"], stored["log_variance"]
+            found = _stored(file, (len(rows), shards.images))
         else:
             images = shards.gather("images", rows)
             found = find(np.stack([minmax(image) for image in images.reshape(-1, *images.shape[2:])]))
@@ -79,6 +79,18 @@ def parts_of(shards: Shards, find: Keypoints, cache: Path | None = None,
         yield Part(numbers, *found, shards.gather("identity", rows),
                    shards.gather("expression", np.repeat(rows, shards.images),
                                  np.tile(np.arange(shards.images), len(rows))).reshape(len(rows), shards.images, -1))
+
+
+def _stored(path: Path, count: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """What `_save` wrote, of so many subjects and photos of each. ValueError, naming the file, for anything else."""
+    stored = read_npz(path, what="keypoints", names=("keypoints", "log_variance"))
+    wanted = {"keypoints": (*count, KEYPOINTS, 2), "log_variance": (*count, KEYPOINTS)}
+    for name, shape in wanted.items():
+        found = stored.get(name)
+        if found is None or found.shape != shape or found.dtype.kind != "f":
+            raise ValueError(f"{path}: {name} must be {shape} of floats, received "
+                             f"{None if found is None else (found.shape, found.dtype)}")
+    return stored["keypoints"], stored["log_variance"]
 
 
 def _save(path: Path, keypoints: np.ndarray, log_variance: np.ndarray) -> None:
@@ -217,6 +229,7 @@ def fit_run(run: Path, shards: Shards, cache: Path | None = None, subjects: int 
     return about
 
 
+@one_line("Network.readout.fit")
 def main(argv: list[str] | None = None) -> int:
     from tqdm import tqdm
 
@@ -226,16 +239,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("shards", metavar="SHARDS", type=Path)
     parser.add_argument("--cache", type=Path, metavar="FOLDER", help="of keypoints that were found before")
     parser.add_argument("--subjects", type=int, default=0, metavar="N", help="of the training subjects; 0: all (0)")
-
-    def work(arguments: argparse.Namespace) -> None:
-        if arguments.subjects < 0:
-            raise ValueError(f"--subjects must be at least 0, got {arguments.subjects}")
-        about = fit_run(arguments.run, open_shards(arguments.shards, partial=True), arguments.cache,
-                        arguments.subjects, lambda items, total: tqdm(items, total=total, disable=None))
-        print(f"{arguments.run}: {about['subjects']} subjects, ridges {about['ridge']}; squared error of held-out "
-              f"subjects, ratio to the mean face: photo {about['photo']:.3f}, subject "
-              + ", ".join(f"{count} photos {error:.3f}" for count, error in about["subject"].items()))
-    return exit_code("python -m Network.readout.fit", work, parser.parse_args(argv))
+    arguments = parser.parse_args(argv)
+    if arguments.subjects < 0:
+        raise ValueError(f"--subjects must be at least 0, got {arguments.subjects}")
+    about = fit_run(arguments.run, open_shards(arguments.shards, partial=True), arguments.cache,
+                    arguments.subjects, lambda items, total: tqdm(items, total=total, disable=None))
+    print(f"{arguments.run}: {about['subjects']} subjects, ridges {about['ridge']}; squared error of held-out "
+          f"subjects, ratio to the mean face: photo {about['photo']:.3f}, subject "
+          + ", ".join(f"{count} photos {error:.3f}" for count, error in about["subject"].items()))
+    return 0
 
 
 if __name__ == "__main__":

@@ -31,16 +31,21 @@ import numpy as np
 from Dataset.io.atomic import atomic_path, remove_leftovers, write_text
 from Dataset.io.json_files import parse_json, read_json
 from Dataset.io.npz_files import read_npz
-from Network.config.flags import check_sizes, from_dict
+from Network.config.flags import from_dict
+from Network.config.limits import check_cost
 from Network.models.registry import get_network
 from Network.training.named_weights import (copy_weights, fill, fill_model, named_slots, named_variables, named_weights,
                                             weights_hash)
+from Network.training.settings import Settings, TrainConfig
 
 MAX_STATE = 1 << 34     # bytes that a checkpoint may unpack to
 CHECKPOINTS = ("best_validation", "best_training", "last")
 MAY_CHANGE = ("epochs", "patience", "checkpoint_minutes")     # by a resumed run
 LATER = ("face_model",)     # of the data's description: older runs lack it and can be resumed
 PACKAGES = ("tensorflow", "jax", "keras", "numpy", "opencv-python", "open3d")
+
+
+_KINDS = {"int": int, "float": (int, float), "list[dict]": list}        # of the fields of Progress
 
 
 @dataclass
@@ -63,6 +68,19 @@ class Progress:
     def loss(self) -> float:
         """Mean training loss of the current epoch so far; NaN before the first batch."""
         return self.loss_sum / self.samples if self.samples else float("nan")
+
+    def check(self) -> None:
+        """TypeError for a value of another type than its field's, or a history without its columns."""
+        for each in dataclasses.fields(self):
+            value, kind = getattr(self, each.name), _KINDS[str(each.type)]
+            if not isinstance(value, kind) or isinstance(value, bool) or kind is int and value < 0:
+                raise TypeError(f"{each.name} must be of type {each.type}, received {str(value)[:40]!r}")
+        for row in self.history:
+            if not isinstance(row, dict) or not all(isinstance(v, (int, float, type(None))) for v in row.values()):
+                raise TypeError("the history must be a list of rows of numbers")
+            missing = [name for name in ("epoch", "loss", "val_loss") if not isinstance(row.get(name), (int, float))]
+            if missing:
+                raise TypeError(f"each row of the history must have {', '.join(missing)}")
 
     def add(self, loss: float, samples: int, batches: int) -> None:
         self.loss_sum += loss * samples
@@ -119,6 +137,13 @@ class RunFolder:
         if not isinstance(config.get("network"), str) or "model" not in config \
                 or not all(isinstance(part, dict) for part in parts):
             raise ValueError(f"{path}: is no config of this program: it must name a network and hold its model")
+        if not all(isinstance(config.get(name, {}), dict) for name in ("shards", "subjects")) \
+                or not isinstance(config.get("order", ""), str):
+            raise ValueError(f"{path}: is no config of this program: shards and subjects must be objects, order text")
+        try:
+            from_dict(get_network(config["network"]).config, config["model"])
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         return config
 
     def resumed(self, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -127,6 +152,14 @@ class RunFolder:
         ValueError when something else that was typed differs from the run's own config.
         """
         old = self.config()
+        try:
+            from_dict(Settings, old["settings"]), from_dict(TrainConfig, old["train"])
+            if not isinstance(old.get("data"), dict) or not isinstance(old.get("preset"), str):
+                raise ValueError("must hold data and a preset")
+        except KeyError as error:
+            raise ValueError(f"{self.path / 'config.json'}: lacks {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{self.path / 'config.json'}: {error}") from None
         for part, values in typed.items():
             for name, value in values.items():
                 if part == "train" and name in MAY_CHANGE:
@@ -210,8 +243,7 @@ class RunFolder:
         arrays = read_npz(path, MAX_STATE, "state of this program")
         try:
             progress = Progress(**parse_json(str(arrays.pop("progress")), f"{path}: progress"))
-            if not isinstance(progress.history, list) or not all(isinstance(row, dict) for row in progress.history):
-                raise TypeError("the history must be a list of rows")
+            progress.check()
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path}: holds no state of this program ({error})") from None
         fill(variables, arrays, str(path))
@@ -238,11 +270,14 @@ def model_from_config(config: dict[str, Any], replicas: int = 1, training: bool 
     try:
         network = get_network(config["network"])
         model = from_dict(network.config, config["model"])
-        check_sizes(model)
         build = network.build_training if training else network.build
+        check_cost(build, model, network.presets.values())
         return build(dataclasses.replace(model, batch_norm_replicas=replicas))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"config.json: not a config of this program: {error}") from None
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:      # Keras and TensorFlow have types of their own for sizes that make no network
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"config.json: not a config of this program: {reason}") from error
 
 
 def predicting_model(config: dict[str, Any]) -> keras.Model:

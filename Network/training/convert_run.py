@@ -8,7 +8,6 @@ first. Only for trainings under way while names change; to be deleted afterwards
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -17,8 +16,11 @@ from typing import Any, Iterable, Mapping
 import numpy as np
 
 from Dataset.io.atomic import atomic_path
-from Network.config.flags import exit_code, from_dict
-from Network.training.checkpoints import RunFolder, model_from_config, predicting_model
+from Dataset.io.command import one_line
+from Dataset.io.json_files import read_json
+from Dataset.io.npz_files import read_npz
+from Network.config.flags import from_dict
+from Network.training.checkpoints import MAX_STATE, RunFolder, model_from_config, predicting_model
 from Network.training.named_weights import fill, named_slots, named_variables, named_weights
 from Network.training.settings import Settings, TrainConfig
 
@@ -81,7 +83,7 @@ def _named_files(folder: Path, config: dict[str, Any]) -> dict[str, dict[str, np
     """Name of the file -> its arrays by name. ValueError for a run without a state."""
     if not (folder / "state.npz").is_file():
         raise ValueError(f"{folder}: holds no state.npz yet")
-    files = {name: dict(np.load(folder / f"{name}.npz", allow_pickle=False)) for name in ("state", *BEST)
+    files = {name: read_npz(folder / f"{name}.npz", MAX_STATE) for name in ("state", *BEST)
              if (folder / f"{name}.npz").is_file()}
     return _by_name(folder, config, files["state"]) if "model/0000" in files["state"] else files
 
@@ -114,20 +116,20 @@ def _by_name(folder: Path, config: dict[str, Any], state: dict[str, np.ndarray])
     return files
 
 
+@one_line("Network.training.convert_run")
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m Network.training.convert_run", description=__doc__,
                                      allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", type=Path)
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True)
     parser.add_argument("--names", metavar="NAMES.json", type=Path, help="old name -> new name; default: none changes")
-
-    def work(arguments: argparse.Namespace) -> None:
-        names = json.loads(arguments.names.read_text()) if arguments.names else {}
-        if not isinstance(names, dict) or not all(isinstance(new, str) for new in names.values()):
-            raise ValueError(f"{arguments.names}: must map old names to new ones")
-        convert_run(arguments.run, arguments.output, names)
-        print(f"{arguments.output}: goes on with --resume")
-    return exit_code("python -m Network.training.convert_run", work, parser.parse_args(argv))
+    arguments = parser.parse_args(argv)
+    names = read_json(arguments.names) if arguments.names else {}
+    if not all(isinstance(new, str) for new in names.values()):
+        raise ValueError(f"{arguments.names}: must map old names to new ones")
+    convert_run(arguments.run, arguments.output, names)
+    print(f"{arguments.output}: goes on with --resume")
+    return 0
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
@@ -17,8 +16,10 @@ import h5py
 import keras
 import numpy as np
 
+from Dataset.io.archives.hdf5 import check_hdf5
 from Dataset.io.npz_files import read_npz
 from Dataset.representations.points import SIZE
+from Network.config.archive import MAX_BYTES, check_archive
 from Network.models.registry import NETWORKS, get_network
 from Network.training.checkpoints import CHECKPOINTS, RunFolder, model_from_config
 from Network.training.named_weights import fill, named_weights
@@ -75,7 +76,7 @@ def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
             raise ValueError(f"checkpoint must be one of {', '.join(CHECKPOINTS)}, got {which!r}")
         config = RunFolder(path).config()       # names what is wrong with a folder that is no run
         if (path / WEIGHTS).is_file():
-            model = model_from_config(config)
+            model = _built(config, path)
             read_weights(path / WEIGHTS, model)
             return _loaded(model, config, path)
         file = path / f"{which}.keras"
@@ -90,10 +91,21 @@ def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
         raise ValueError(f"{path}: a model is a run folder, a .keras or an .h5 file")
     try:
         model = readers[path.suffix](path, config)
-    except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError, EOFError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:      # zipfile, h5py, Keras and TensorFlow have types of their own for what is damaged
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = reason.removeprefix(f"{path}: ").removeprefix("is no model of this project: ")
         raise ValueError(f"{path}: is no model of this project: {reason}") from None
     return _loaded(model, config, path)
+
+
+def _built(config: dict[str, Any], path: Path, training: bool = False) -> keras.Model:
+    """`model_from_config`, whose ValueError names the folder."""
+    try:
+        return model_from_config(config, training=training)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def digest(text: str) -> str:
@@ -140,7 +152,7 @@ def warm_start(model: keras.Model, source: str, prefixes: Sequence[str] = ()) ->
         return 0
     path = Path(source)
     if (path / "config.json").is_file() and not (path / WEIGHTS).is_file():
-        first = model_from_config(RunFolder(path).config(), training=True)      # a first stage has no points to load
+        first = _built(RunFolder(path).config(), path, training=True)       # a first stage has no points to load
         RunFolder(path).load_weights(first, "best_validation")
     else:
         first = load_model(path).model
@@ -231,14 +243,17 @@ def _read_keras(path: Path, config: dict[str, Any]) -> keras.Model:
         if run.has_weights(path.stem):
             run.load_weights(model, path.stem)
         else:
+            check_archive(path, alone=False)
             model.load_weights(path)
         return model
     for name in NETWORKS:               # registers the layers that a bare file may name
         get_network(name)
+    check_archive(path, alone=True)
     return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
 def _read_h5(path: Path, config: dict[str, Any]) -> keras.Model:
+    check_hdf5(path, MAX_BYTES)
     if config:
         model = model_from_config(config)
     else:                               # the thesis's model.h5; it runs on any number of images

@@ -4,7 +4,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from Network.config.flags import check_sizes, from_dict
+from Network.config.flags import from_dict
 from Network.models.registry import get_network
 from Network.training.settings import Settings, TrainConfig
 
@@ -105,7 +105,6 @@ def resolve(preset: str, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:
     own = {field.name for field in dataclasses.fields(network.config)} - {"images"}
     shared = {name: value for name, value in merged("data").items() if name in SHARED and name in own}
     model = from_dict(network.config, {**dataclasses.asdict(network.presets[preset]), **merged("model"), **shared})
-    check_sizes(model)
     data = {**merged("data"), **network.data_settings(model)}
     return {"preset": preset, "network": chosen["network"],
             "settings": dataclasses.asdict(from_dict(Settings, merged("settings"))),

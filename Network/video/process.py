@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from typing import Any, Callable, Iterable, Iterator, NamedTuple
 import numpy as np
 
 from Dataset.blas import one_thread
-from Dataset.io.atomic import write_atomic
+from Dataset.io.atomic import all_or_none, write_atomic
 from Dataset.io.inputs import WEBCAM
 from Dataset.io.live_frames import RATE, Live, webcam
 from Dataset.io.video_files import CODECS, MAX_FRAMES, VideoFrame, read_video, video_info, write_video
@@ -64,11 +65,13 @@ def process_video(source: str | Path | Live | Iterable[VideoFrame], network: Fac
     out, begun = Path(out), time.perf_counter() if begun is None else begun
     if out.suffix.lower() not in CODECS:
         raise ValueError(f"{out}: a video must end in {', '.join(CODECS)}")
-    if isinstance(source, (str, Path)) and Path(source).resolve() in (out.resolve(), out.with_suffix(".npz").resolve()):
+    if isinstance(source, (str, Path)) and os.path.realpath(source) in map(os.path.realpath,
+                                                                           (out, out.with_suffix(".npz"))):
         raise ValueError(f"{out}: is the video that is read; name another --output")
     if not 1 <= limit <= MAX_FRAMES:
         raise ValueError(f"a video may have 1 to {MAX_FRAMES} frames, got {limit}")
     with ExitStack() as stack:
+        stack.enter_context(all_or_none())
         # BLAS's second thread would wait for work where the other core draws and writes
         stack.enter_context(one_thread())
         stream, rate = _opened(source, limit, stack)

@@ -12,7 +12,9 @@ import h5py
 import numpy as np
 import scipy.io
 
-from Dataset.face_model.readers.raw import RawModel, basis_of, check_layout, check_size, checked
+from Dataset.face_model.readers.raw import MAX_UNPACKED, RawModel, basis_of, check_layout, check_size, checked
+from Dataset.io.archives.hdf5 import check_hdf5
+from Dataset.io.archives.mat import check_mat
 
 MICROMETRE = 1e-3       # mm: unit of 2009
 _2009 = ("shapeMU", "shapePC", "shapeEV", "tl")
@@ -27,6 +29,7 @@ def read_basel_2009(path: str | Path) -> RawModel:
     path = Path(path)
     check_size(path)
     try:
+        check_mat(path, MAX_UNPACKED)
         shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
         check_layout(path, shapes, _2009, "Basel 2009")
         found = scipy.io.loadmat(path, variable_names=_2009, mat_dtype=False)
@@ -52,6 +55,10 @@ def read_basel_2017(path: str | Path) -> RawModel:
     ValueError, naming the file, for anything else, and for parts that lie in other files."""
     path = Path(path)
     check_size(path)
+    try:
+        check_hdf5(path, MAX_UNPACKED, links=True)      # those on the way to an array are refused below
+    except ValueError as error:
+        raise _broken(path, error) from None
     try:
         with h5py.File(path, "r") as file:
             there = [name for name in (*_SHAPE, *_EXPRESSION) if isinstance(_node(file, path, name), h5py.Dataset)]
@@ -92,5 +99,5 @@ def _node(file: h5py.File, path: Path, name: str) -> object:
 
 
 def _broken(path: Path, error: Exception) -> ValueError:
-    text = " ".join(str(error).split())[:120]
+    text = " ".join(str(error).split()).removeprefix(f"{path}: ")[:120]
     return ValueError(f"{path}: no face model that can be read ({type(error).__name__}: {text})")

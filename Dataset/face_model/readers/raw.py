@@ -8,6 +8,7 @@ import numpy as np
 
 #: of a file, or of all files of a folder together; Basel 2009 has 240 MB, ICT-FaceKit 500 MB
 MAX_BYTES = 1 << 30
+MAX_UNPACKED = 1 << 32         # of one that is compressed
 MAX_VERTICES, MAX_TRIANGLES, MAX_BASIS = 200_000, 400_000, 1000
 
 

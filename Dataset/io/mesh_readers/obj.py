@@ -71,7 +71,7 @@ def _corner(word: str, vertices: int, textures: int) -> tuple[int, int]:
 def _index(word: str, count: int) -> int:
     number = int(word[:12])
     index = number - 1 if number > 0 else count + number
-    if not 0 <= index or number == 0 or len(word) > 12:
+    if not 0 <= index or number == 0 or len(word) > 12 or "_" in word:
         raise ValueError(word)
     return index
 

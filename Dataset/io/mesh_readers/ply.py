@@ -126,6 +126,9 @@ def _check_size(path: Path, header: Header, there: int) -> None:
 
 # --- text ---------------------------------------------------------------------------------------------------------
 def _read_text(header: Header, data: bytes) -> dict[str, dict[str, np.ndarray | list]]:
+    if b"_" in data:        # Python takes 1_0 for a number, nobody else does
+        at = data.index(b"_")
+        raise ValueError(f"must have numbers, received {data[max(0, at - 9):at + 9].decode('ascii', 'replace')!r}")
     lines = _rows_of(data)
     read: dict[str, dict[str, np.ndarray | list]] = {}
     for element in header.elements:

@@ -39,10 +39,14 @@ def uv_per_vertex(count: int, triangles: np.ndarray, corners: np.ndarray) -> np.
     return uv
 
 
-def numbers(words: Sequence[str] | Sequence[bytes], kind: type, what: str) -> np.ndarray:
-    """Words -> an array of a kind. ValueError names the first that is no such number."""
+def numbers(words: Sequence[str], kind: type, what: str) -> np.ndarray:
+    """Words -> an array of a kind. ValueError names the first that is no such number; 1_0 and digits of other
+    scripts are some to Python alone."""
+    strange = next((word for word in words if "_" in word or not word.isascii()), None)
+    if strange is not None:
+        raise ValueError(f"{what} must be numbers, received {str(strange)[:20]!r}")
     try:
-        return np.array(words, kind)
+        found = np.array(words, kind)
     except (ValueError, OverflowError):
         for word in words:
             try:
@@ -50,3 +54,6 @@ def numbers(words: Sequence[str] | Sequence[bytes], kind: type, what: str) -> np
             except (ValueError, OverflowError):
                 raise ValueError(f"{what} must be numbers, received {str(word)[:20]!r}") from None
         raise
+    if not np.isfinite(found).all():
+        raise ValueError(f"{what} must be finite numbers, received {words[int(np.argmin(np.isfinite(found)))][:20]!r}")
+    return found

@@ -14,7 +14,8 @@ from Dataset.io.mesh_readers.polygons import fans, numbers, uv_per_vertex
 
 MAX_BYTES = 1 << 30
 _LEFT_OUT = re.compile(r"\b(Transform|PROTO|EXTERNPROTO|Inline|USE)\b")
-_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"|#[^\n]*')
+#: strings and comments; one that is not closed reaches to the end, so that no part is read twice
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|#[^\n]*', re.DOTALL)
 
 
 def read_vrml(path: str | os.PathLike[str]) -> Mesh:
