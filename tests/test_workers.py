@@ -117,7 +117,8 @@ def test_close_does_not_wait_for_jobs_and_cancels_the_rest():
 @pytest.mark.parametrize("thread", ["MainThread", "other"])
 def test_workers_end_with_a_parent_that_is_killed(thread):
     """Also one that lets no thread run; and a pool that another thread made outlives that thread."""
-    code = ("import threading; from Dataset.io.workers import Workers; from tests.test_workers import _hog, _sleep, _where\n"
+    code = ("import threading\nfrom Dataset.io.workers import Workers\n"
+            "from tests.test_workers import _hog, _sleep, _where\n"
             "def begin():\n    global pool\n    pool = Workers(1); pool.submit(_where, 0).result()\n"
             "if __name__ == '__main__':\n"
             f"    if '{thread}' == 'MainThread':\n        begin(); job = _hog, 0\n"
