@@ -20,7 +20,7 @@ from Dataset.io.atomic import folder_lock
 from Dataset.io.images import read_image
 from Dataset.io.mesh_io import read_mesh
 from Dataset.io.workers import WorkerDied
-from Dataset.sources import bu4dfe, bu4dfe_subject
+from Dataset.sources import bu4dfe_subject
 from Dataset.sources.bu4dfe import convert_all, main
 from Dataset.sources.bu4dfe_raw import read_neutral
 from Dataset.sources.bu4dfe_subject import EXPRESSIONS, Options, WrongAxes, check_axes, motion
@@ -128,7 +128,7 @@ def test_workers_and_restart_do_not_show_in_the_bytes(converted, tmp_path):
     convert_all(shared_raw(), out, OPTIONS, workers=2)
     assert digest(out) == digest(converted[0])
     shutil.rmtree(out / "F002")                 # killed before F002 was renamed
-    (out / ".done" / "M001.json").unlink()      # killed after M001 was renamed, before its report
+    (out / "M001" / "Sad_001.jpg").unlink()     # below a mark that names it
     (out / ".work" / "F002").mkdir(parents=True)
     (out / ".work" / "F002" / "Angry_000.jpg").write_bytes(b"half")
     untouched = (out / "F001" / "F001.ply").stat().st_mtime_ns
@@ -159,7 +159,7 @@ def test_stopped_in_the_middle_it_goes_on(converted, tmp_path, how, code):
         assert error.strip().splitlines()[-1] == "Dataset.bu4dfe: stopped; the same command goes on"
     with pytest.raises(ValueError, match="conversion is unfinished"):
         list_subjects(out)
-    (out / ".done" / ".tmp-0123456789ab-F002.json").write_text("half")      # killed before the rename
+    (out / ".tmp-0123456789ab-split.json").write_text("half")       # killed before the rename
     convert_all(shared_raw(), out, OPTIONS)
     assert digest(out) == digest(converted[0])
 
@@ -269,7 +269,7 @@ def test_bad_input_is_one_line_and_exit_code_2(raw, tmp_path, capsys):
                        ([str(raw), str(tmp_path / "full")], "must be new, empty, or begun by this program"),
                        ([str(raw), out, "--points", "0"], "--points must be within 1 to 1048576, got 0"),
                        ([str(raw), out, "--crop-mm", "nan"], "--crop-mm must be within 0 to 1000000.0, got nan"),
-                       ([str(raw), out, "--workers", "0"], "--workers must be at least 1, got 0"),
+                       ([str(raw), out, "--workers", "0"], "--workers must be within 1 to 256, got 0"),
                        ([str(raw), out, "--exclude", "F009"], "F009 is not there"),
                        ([str(raw), out, "--neutral", str(tmp_path / "m.csv")], "m.csv: the CSV .* cannot be read"),
                        ([str(raw), out, "--neutral", str(tmp_path / "n.csv")], "77.wrl: the CSV .* names it")):
@@ -326,4 +326,4 @@ def test_settings_are_in_the_dataset_file(converted):
     data = json.loads((converted[0] / "dataset.json").read_text())
     assert data["settings"] == {"sampling": "uniform", "crop_mm": 0.0, "detector": "thesis", "neutral_window": 10,
                                 "neutral_csv": "", "exclude": []}
-    assert bu4dfe.WORK not in os.listdir(converted[0])
+    assert not list(converted[0].glob(".work*"))

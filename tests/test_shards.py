@@ -176,7 +176,7 @@ def test_the_command_refuses_with_one_line_and_code_2(tiny, tmp_path, capsys):
     for argv, message in (([str(tiny), *FLAGS, "--margin", "1.3"], "was begun with margin 1.15, now it is 1.3"),
                           ([str(tmp_path / "new"), "--size", "9999"], "--size must be within 16 to 512, got 9999"),
                           ([str(tmp_path / "new"), *FLAGS, "--workers", "0"], "--workers must be within 1 to 256"),
-                          ([str(tmp_path), *FLAGS], "exists and is not a folder of shards")):
+                          ([str(tmp_path), *FLAGS], "OUT must be new, empty, or begun by this program")):
         (tmp_path / "something").touch()
         assert shards.main(argv) == 2
         error = capsys.readouterr().err

@@ -2,16 +2,14 @@
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from Dataset.io.workers import WorkerDied, Workers, run_jobs
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.forkserver import PIPE, Popen
+from tests.kills import alive
 
 
 def _square(number):
@@ -31,6 +29,10 @@ def _die(number):
 
 def _sleep(seconds):
     time.sleep(seconds)
+
+
+def _hog(_):
+    return sum(range(1 << 60))      # one call into C, during which no other thread runs
 
 
 def _refuse(number):
@@ -111,26 +113,27 @@ def test_close_does_not_wait_for_jobs_and_cancels_the_rest():
     workers.close()                                     # again is no error
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no kill -9")
-def test_workers_end_with_a_parent_that_is_killed():
-    code = ("import time; from Dataset.io.workers import Workers; from tests.test_workers import _sleep, _where\n"
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread of the worker must notice")
+@pytest.mark.parametrize("thread", ["MainThread", "other"])
+def test_workers_end_with_a_parent_that_is_killed(thread):
+    """Also one that lets no thread run; and a pool that another thread made outlives that thread."""
+    code = ("import threading\nfrom Dataset.io.workers import Workers\n"
+            "from tests.test_workers import _hog, _sleep, _where\n"
+            "def begin():\n    global pool\n    pool = Workers(1); pool.submit(_where, 0).result()\n"
             "if __name__ == '__main__':\n"
-            "    w = Workers(1); print(w.submit(_where, 0).result()[0], flush=True); w.submit(_sleep, 3600).result()")
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+            f"    if '{thread}' == 'MainThread':\n        begin(); job = _hog, 0\n"
+            "    else:\n        t = threading.Thread(target=begin); t.start(); t.join(); job = _sleep, 3600\n"
+            "    print(pool.submit(_where, 0).result()[0], flush=True); pool.submit(*job).result()")
+    parent = Popen("-c", code, stdout=PIPE)
     child = int(parent.stdout.readline())
-    os.kill(child, 0)
-    parent.kill()
-    assert parent.wait(60) == -signal.SIGKILL
-    deadline = time.monotonic() + 60
-    while _alive(child) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not _alive(child)
-
-
-def _alive(process: int) -> bool:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{process}/stat")
-    return not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        assert alive(child)
+        parent.kill()
+        assert parent.wait(60) == -signal.SIGKILL
+        deadline = time.monotonic() + 60
+        while alive(child) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not alive(child)
+    finally:
+        if alive(child):
+            os.kill(child, signal.SIGKILL)

@@ -6,6 +6,7 @@ leaving a file under its new name without its bytes.
 from __future__ import annotations
 
 import errno
+import glob
 import logging
 import os
 import uuid
@@ -35,7 +36,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex[:12]}-{path.name}"
+    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:12]}-{path.name}"
     try:
         yield temporary
         if not temporary.is_file():
@@ -102,6 +103,29 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> int:
     for leftover in leftovers:
         leftover.unlink(missing_ok=True)
     return len(leftovers)
+
+
+def remove_leftovers_of(path: str | os.PathLike[str]) -> None:
+    """Delete temporary files of `path` alone, of writers that are dead: for a folder in which others may be at work.
+
+    Call it before this process writes `path`. A number that another process has got meanwhile counts as alive. Windows:
+    nothing is deleted.
+    """
+    path = Path(path)
+    for leftover in path.parent.glob(f"{TEMPORARY}*-{glob.escape(path.name)}"):
+        writer = leftover.name.removeprefix(TEMPORARY).split("-")[0]
+        if os.name != "nt" and not (writer.isdigit() and writer != str(os.getpid()) and _alive(int(writer))):
+            leftover.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """Worker processes: they run functions for this process, with one thread each."""
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import pickle
 import queue
 import signal
+import sys
 import threading
 import traceback
 import weakref
@@ -17,11 +19,18 @@ import cv2
 
 MAX_WORKERS = 256
 _EXIT_SECONDS = 10      # that a process whose pipe broke may take to end
+_PDEATHSIG = 1          # of prctl(2)
 
 
 class WorkerDied(ChildProcessError, RuntimeError):
     """A worker process was killed, most often for lack of memory, or crashed. Also an OSError, which scripts report in
     one line."""
+
+
+def check_workers(count: int) -> None:
+    """ValueError for a number of worker processes that is out of range."""
+    if not 1 <= count <= MAX_WORKERS:
+        raise ValueError(f"--workers must be within 1 to {MAX_WORKERS}, got {count}")
 
 
 def cores() -> int:
@@ -55,17 +64,17 @@ class Workers:
     """
 
     def __init__(self, count: int) -> None:
-        if not 1 <= count <= MAX_WORKERS:
-            raise ValueError(f"workers must be within 1 to {MAX_WORKERS}, got {count}")
+        check_workers(count)
         spawn = multiprocessing.get_context("spawn")
         self._idle: queue.SimpleQueue = queue.SimpleQueue()
         self._processes: list[Any] = []
         self._threads = ThreadPoolExecutor(count, "workers")    # one thread per process, which waits for it
         weakref.finalize(self, _end, self._threads, self._processes)
+        killed_with_us = threading.current_thread() is threading.main_thread()
         with _quiet():
             for _ in range(count):
                 ours, theirs = spawn.Pipe()
-                process = spawn.Process(target=_serve, args=(theirs,), daemon=True)
+                process = spawn.Process(target=_serve, args=(theirs, killed_with_us), daemon=True)
                 process.start()
                 theirs.close()          # the worker holds the only handle
                 self._processes.append(process)
@@ -113,9 +122,9 @@ def _call(idle: queue.SimpleQueue, function: Callable[[Any], Any], job: Any) -> 
     return value
 
 
-def _serve(pipe: Any) -> None:
+def _serve(pipe: Any, killed_with_parent: bool) -> None:
     """The loop of a worker: receive jobs, send (result, error, traceback), until the other side closes the pipe."""
-    _begin_worker()
+    _begin_worker(killed_with_parent)
     while True:
         try:
             function, job = pipe.recv()
@@ -137,9 +146,13 @@ def _sendable(error: Exception) -> Exception:
     return error
 
 
-def _begin_worker() -> None:
+def _begin_worker(killed_with_parent: bool) -> None:
+    """killed_with_parent: let Linux kill this process when the thread that started it ends. Else, and elsewhere, and if
+    that thread has ended already, `_end_with` notices, as soon as the job lets a thread run."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C is the parent's; it ends the workers
     cv2.setNumThreads(1)
+    if killed_with_parent and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
 
 

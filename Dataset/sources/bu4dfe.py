@@ -5,7 +5,8 @@ frames; other folders such as BU_WrlViewer_V2/ are ignored. OUT gets one folder 
 one .ply of 2^14 points in mm), dataset.json, split.json (who trains, validates, tests, by subject), report.csv (each
 skipped subject and frame, each neutral frame) and neutral.jpg (those frames, to look at). With --order grid the
 ground truths are the scans registered to the built-in face, in the order of the 128x128 grid, and registration.json
-says how well each fits. After a kill the same command continues with the missing subjects.
+says how well each fits. After a kill the same command continues with the missing subjects
+(Dataset/io/work_folder.py).
 """
 from __future__ import annotations
 
@@ -16,48 +17,45 @@ import hashlib
 import io
 import json
 import logging
-import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from Dataset.geometry.sampling import METHODS
-from Dataset.io.atomic import folder_lock, remove_leftovers, write_text
+from Dataset.io.atomic import folder_lock, write_text
 from Dataset.io.command import one_line
 from Dataset.io.flags import fields_of
 from Dataset.io.images import read_image, write_image
-from Dataset.io.workers import run_jobs
+from Dataset.io.work_folder import Progress, make_folders
+from Dataset.io.workers import check_workers
 from Dataset.sources.bu4dfe_grid import describe, write_summary
 from Dataset.sources.bu4dfe_raw import EXPECTED, Neutral, check_neutral, find_subject_folders, read_neutral
 from Dataset.sources.bu4dfe_subject import Options, Row, as_settings, convert
 from Dataset.sources.subjects import DatasetInfo, open_dataset, split_by_subject, write_dataset_info, write_split
 
 log = logging.getLogger(__name__)
-WORK, DONE = ".work", ".done"       # hidden in OUT: unfinished subjects; one report a finished or skipped subject
 REPORT, SHEET = "report.csv", "neutral.jpg"
 
 
 class Job(NamedTuple):
     raw: Path
-    out: Path
     options: Options
     neutral: tuple[str, str] | None
 
 
 def convert_all(raw: Path, out: Path, options: Options, neutral: Neutral | None = None, workers: int = 1,
-                exclude: tuple[str, ...] = (), progress: Callable[..., Iterator[Any]] | None = None) -> list[Row]:
+                exclude: tuple[str, ...] = (), progress: Progress | None = None) -> list[Row]:
     """Convert every subject in `raw` into `out` -> the rows of the report. The bytes do not depend on `workers`.
 
-    `progress(iterator, total=...)` wraps the finished subjects (tqdm). ValueError: no RAW, no subjects in it, OUT
-    was made with other settings or by another program or is being written to by another process, a scan's axes are not
-    those assumed, no subject could be converted. WorkerDied: a worker process was killed; the same call continues.
+    Subjects that were skipped are tried again by the next call: RAW may have been repaired. ValueError: no RAW, no
+    subjects in it, OUT was made with other settings or by another program or is being written to by another process, a
+    scan's axes are not those assumed, no subject could be converted. Else as `Dataset.io.work_folder.make_folders`.
     """
-    if workers < 1:
-        raise ValueError(f"--workers must be at least 1, got {workers}")
+    check_workers(workers)
     subjects = find_subject_folders(raw, exclude)
     neutral = neutral or {}
     check_neutral(raw, subjects, neutral)
@@ -69,45 +67,21 @@ def convert_all(raw: Path, out: Path, options: Options, neutral: Neutral | None 
                        settings={**as_settings(options), "exclude": sorted(exclude)})
     with folder_lock(out):
         open_dataset(out, info)
-        for folder in (out, out / DONE):        # a kill between writing and renaming
-            remove_leftovers(folder)
-        jobs = [Job(path, out, options, neutral.get(path.name)) for path in subjects if not _finished(out, path.name)]
-        if jobs:
-            write_dataset_info(out, info)
-            if len(jobs) < len(subjects):
-                log.info("%s: %d of %d subjects are there, going on", out, len(subjects) - len(jobs), len(subjects))
-        for _ in (progress or _silent)(run_jobs(_run, jobs, workers), total=len(jobs)):
-            pass
-        return _close(out, [path.name for path in subjects], info)
+        jobs = {path.name: Job(path, options, neutral.get(path.name)) for path in subjects}
+        made = make_folders(out, _run, jobs, workers, progress, begin=lambda: write_dataset_info(out, info))
+        return _close(out, made.reports, info)
 
 
-def _silent(results: Iterator[Any], total: int) -> Iterator[Any]:
-    return results
+def _run(folder: Path, job: Job) -> list[Row]:
+    rows = convert(job.raw, folder, job.options, job.neutral)
+    if not any(row.status == "neutral" for row in rows):
+        shutil.rmtree(folder)
+    return rows
 
 
-def _run(job: Job) -> str:
-    """Convert one subject in a hidden folder, which is renamed when it is complete."""
-    name = job.raw.name
-    work, target = job.out / WORK / name, job.out / name
-    shutil.rmtree(work, ignore_errors=True)
-    rows = convert(job.raw, work, job.options, job.neutral)
-    shutil.rmtree(target, ignore_errors=True)       # there only if a kill came before the report below
-    if any(row.status == "neutral" for row in rows):
-        os.replace(work, target)
-    else:
-        shutil.rmtree(work)
-    write_text(job.out / DONE / f"{name}.json", json.dumps([list(row) for row in rows]) + "\n")
-    return name
-
-
-def _finished(out: Path, name: str) -> bool:
-    """Whether a subject's folder is complete. Skipped subjects are tried again: RAW may have been repaired."""
-    return (out / name).is_dir() and (out / DONE / f"{name}.json").is_file()
-
-
-def _close(out: Path, subjects: list[str], info: DatasetInfo) -> list[Row]:
+def _close(out: Path, subjects: dict[str, list[Row]], info: DatasetInfo) -> list[Row]:
     """Write the report, the split and the images to look at; mark OUT as complete."""
-    rows = [Row(*row) for name in subjects for row in json.loads((out / DONE / f"{name}.json").read_text("utf-8"))]
+    rows = [Row(*row) for found in subjects.values() for row in found]
     absent = [name for name in EXPECTED if name not in subjects]
     if absent:
         rows.append(Row("", "", "", "missing", f"{len(absent)} of {len(EXPECTED)} subjects not in RAW or excluded: "
@@ -115,7 +89,6 @@ def _close(out: Path, subjects: list[str], info: DatasetInfo) -> list[Row]:
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([Row._fields, *rows])
     write_text(out / REPORT, table.getvalue())
-    shutil.rmtree(out / WORK, ignore_errors=True)
     neutral = [row for row in rows if row.status == "neutral"]
     if not neutral:
         raise ValueError(f"{out}: no subject could be converted; {out / REPORT} says why")

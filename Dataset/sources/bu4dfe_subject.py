@@ -100,12 +100,11 @@ class Frame(NamedTuple):
 
 
 def convert(raw: Path, out: Path, options: Options, neutral: tuple[str, str] | None = None) -> list[Row]:
-    """Write the subject in `raw` (RAW/F001) as the subject folder `out`, which must not exist -> report rows.
+    """Write the subject in `raw` (RAW/F001) into the empty folder `out` -> report rows.
 
     `neutral` is (expression, frame) if the frame was chosen by hand. Skipped frames are rows; without a "neutral" row
     nothing usable was found, and `out` must not be used. WrongAxes ends the conversion.
     """
-    out.mkdir(parents=True)
     rows: list[Row] = []
     frames = [frame for expression in EXPRESSIONS for frame in _images(raw, expression, out, options, rows)]
     if not frames:

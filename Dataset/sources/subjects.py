@@ -25,6 +25,7 @@ from Dataset.io.images import IMAGE_SUFFIXES, image_size
 from Dataset.io.json_files import read_json
 from Dataset.io.mesh_io import read_points
 from Dataset.io.mesh_readers.ply import vertex_count
+from Dataset.io.work_folder import require_new
 
 __all__ = ["DatasetInfo", "Split", "Subject", "dataset_info", "list_subjects", "open_dataset", "read_points",
            "read_split", "split_by_subject", "subjects_of", "write_dataset_info", "write_split"]
@@ -203,9 +204,8 @@ def open_dataset(out: Path, info: DatasetInfo) -> None:
             if mine.get(key) != theirs.get(key):
                 raise ValueError(f"{out}: OUT was begun with {key} {theirs.get(key)!r}, now it is {mine.get(key)!r}; "
                                  "give the same settings or another OUT")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out}: OUT must be new, empty, or begun by this program; it holds something else")
     else:
+        require_new(out)
         write_dataset_info(out, info)
 
 

@@ -8,7 +8,7 @@ used, or why not. Images are made square by repeating their border (no depth the
 they show, so that the predicted depth has the right proportions. `--square squeezed` follows the paper: the image is
 squeezed into the square and its levels are used as they are; faces learnt from it are too wide and too deep.
 `--split published` has the paper's counts of images (Dataset/sources/depth_pairs.py says what is wrong with them).
-After a kill run the same command again.
+After a kill the same command continues with the missing subjects (Dataset/io/work_folder.py).
 """
 from __future__ import annotations
 
@@ -31,21 +31,23 @@ import numpy as np
 
 from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.sampling import sample
-from Dataset.io.atomic import folder_lock, remove_leftovers, write_text
+from Dataset.io.atomic import folder_lock, write_text
 from Dataset.io.command import one_line
 from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import image_size, read_image, write_image
 from Dataset.io.mesh_io import write_points
+from Dataset.io.work_folder import Progress, make_folders
+from Dataset.io.workers import check_workers
 from Dataset.representations.depth import LEVELS, triangulate
 from Dataset.seeding import MAX_SEED
 from Dataset.sources.depth_pairs import MAX_PIXELS, SPLITS, read_depth_image
-from Dataset.sources.subjects import (DEPTH, INFO, DatasetInfo, open_dataset, split_by_subject, write_dataset_info,
+from Dataset.sources.subjects import (DEPTH, DatasetInfo, open_dataset, split_by_subject, write_dataset_info,
                                       write_split)
 
 log = logging.getLogger(__name__)
 PORTRAIT, RANGE = "_Portrait.png", "_Range.png"
 NAME = re.compile(r"[^_]+_(\d{3})(_.*)?")
-WORK, REPORT = ".work", "report.csv"
+REPORT = "report.csv"
 SQUARES = ("padded", "squeezed")
 WORDS = {"split": SPLITS, "square": SQUARES}
 HELD_OUT = 10                   # subjects, of the paper's 116
@@ -144,13 +146,24 @@ def find_pairs(source: Path) -> Found:
     return Found(dict(sorted(subjects.items())), rows, usual)
 
 
-def convert_all(source: Path, out: Path, options: Options) -> list[Row]:
+class Job(NamedTuple):
+    """stems: names of the subject's pairs; seed: of its points."""
+
+    source: Path
+    stems: list[str]
+    options: Options
+    seed: list[int]
+
+
+def convert_all(source: Path, out: Path, options: Options, workers: int = 1, progress: Progress | None = None
+                ) -> list[Row]:
     """Convert every pair in SOURCE -> the report's rows. Same source and options, same bytes.
 
-    Each subject's folder is written under a temporary name and renamed; OUT is not readable before all are complete.
-    ValueError: see `find_pairs`; OUT was made with other settings or of other files, or holds something else; no pair
-    could be read.
+    OUT is not readable before all subjects are complete. ValueError: see `find_pairs`; OUT was made with other settings
+    or of other files, holds something else, or another process is writing there; no pair could be read. Else as
+    `Dataset.io.work_folder.make_folders`.
     """
+    check_workers(workers)
     found = find_pairs(source)
     digest = hashlib.sha256("\n".join(f"{name} {(source / name).stat().st_size}" for stems in found.subjects.values()
                                       for stem in stems for name in (stem + PORTRAIT, stem + RANGE)).encode())
@@ -159,21 +172,13 @@ def convert_all(source: Path, out: Path, options: Options) -> list[Row]:
                                                  **{name: getattr(options, name) for name in
                                                     ("split", "held_out", "pixel", "level", "square")},
                                                  **options.scale(found.size)})
-    begun = (out / INFO).is_file()
-    if begun:
-        open_dataset(out, info)             # refuses, and leaves OUT as it is
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out}: OUT must be new, empty, or begun by this program; it holds something else")
     with folder_lock(out):
         open_dataset(out, info)
-        remove_leftovers(out)
-        write_dataset_info(out, info)
-        rows, subjects = list(found.rows), []
-        for number, (subject, stems) in enumerate(found.subjects.items()):
-            new = _convert(source, out, subject, stems, options, np.random.default_rng([options.seed, number]))
-            rows += new
-            subjects += [subject] * any(row.status == "used" for row in new)
-        shutil.rmtree(out / WORK, ignore_errors=True)
+        jobs = {subject: Job(source, stems, options, [options.seed, number])
+                for number, (subject, stems) in enumerate(found.subjects.items())}
+        made = make_folders(out, _convert, jobs, workers, progress, begin=lambda: write_dataset_info(out, info))
+        rows = found.rows + [Row(*row) for report in made.reports.values() for row in report]
+        subjects = sorted({row.subject for row in rows if row.status == "used"})
         for row in rows:
             if row.status == "refused":
                 log.warning("%s: %s", source / row.file, row.reason)
@@ -187,14 +192,10 @@ def convert_all(source: Path, out: Path, options: Options) -> list[Row]:
     return rows
 
 
-def _convert(source: Path, out: Path, subject: str, stems: list[str], options: Options, rng: np.random.Generator
-             ) -> list[Row]:
-    """Convert one subject in a hidden folder, which is renamed when it is complete."""
-    work, target = out / WORK / subject, out / subject
-    for folder in (work, target):           # the target is there after a kill, or when the same command runs again
-        shutil.rmtree(folder, ignore_errors=True)
-    work.mkdir(parents=True)
-    rows, points = [], None
+def _convert(folder: Path, job: Job) -> list[Row]:
+    """Convert one subject -> its rows; deletes `folder` if no pair could be read."""
+    (source, stems, options, seed), subject = job, folder.name
+    rows, points, rng = [], None, np.random.default_rng(seed)
     digits = max(3, len(str(len(stems) - 1)))
     for stem in stems:
         try:
@@ -208,12 +209,13 @@ def _convert(source: Path, out: Path, subject: str, stems: list[str], options: O
         if options.square == "padded":
             image, levels = padded(image, cv2.BORDER_REPLICATE), padded(levels, cv2.BORDER_CONSTANT)
         size = (options.size, options.size)
-        write_image(work / f"{name}.jpg", cv2.resize(image, size, interpolation=cv2.INTER_AREA))
-        write_image(work / f"{name}{DEPTH}", resize_levels(levels, options.size))
+        write_image(folder / f"{name}.jpg", cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+        write_image(folder / f"{name}{DEPTH}", resize_levels(levels, options.size))
         rows.append(Row(stem + PORTRAIT, subject, "used", f"{subject}/{name}.jpg"))
     if points is not None:
-        write_points(work / f"{subject}.ply", points)
-        os.replace(work, target)
+        write_points(folder / f"{subject}.ply", points)
+    else:
+        shutil.rmtree(folder)
     return rows
 
 
@@ -270,6 +272,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="SOURCE", type=Path)
     parser.add_argument("out", metavar="OUT", type=Path)
+    parser.add_argument("--workers", type=int, default=1, metavar="N")
     helps = {"split": "by subject, or the paper's counts of images",
              "square": "how images become square: padded, or squeezed as in the paper",
              "size": "of the images, pixels", "seed": "of the splits and points",
@@ -282,10 +285,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 @one_line("Dataset.texas3d", resumable=True)
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 2 and one line for bad input."""
+    from tqdm import tqdm
+
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = parse(argv)
     options = Options(**fields_of(Options, arguments))
-    rows = convert_all(arguments.source, arguments.out, options)
+    rows = convert_all(arguments.source, arguments.out, options, arguments.workers,
+                       lambda results, total: tqdm(results, total=total, unit="subject", disable=None))
     used = [row for row in rows if row.status == "used"]
     print(f"{arguments.out}: {len({row.subject for row in used})} subjects, {len(used)} pairs; {len(rows) - len(used)} "
           f"files or pairs refused, see {arguments.out / REPORT}")

@@ -6,8 +6,8 @@ Renders subjects of the built-in face (see Dataset/synthesis/renders.py) into
     OUT/shard_00000/<name>.npy      16 subjects each: (P, ...) arrays as `Dataset.synthesis.renders.layout` lists them
     OUT/sheet.jpg                   images of the first subjects, to look at
 
-A shard is made in a hidden folder and renamed when it is complete, so that after a kill the same command continues with
-the missing shards. The bytes do not depend on --workers.
+After a kill the same command continues with the missing shards (Dataset/io/work_folder.py). The bytes do not depend on
+--workers.
 """
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ import dataclasses
 import json
 import logging
 import os
-import shutil
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,7 +30,8 @@ from Dataset.io.command import one_line
 from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import write_image
 from Dataset.io.json_files import read_json
-from Dataset.io.workers import run_jobs
+from Dataset.io.work_folder import Progress, make_folders, require_new
+from Dataset.io.workers import check_workers
 from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import BUFFERS, TEXTURES, RenderOptions, layout, render_subject
 from Dataset.synthesis.sidecar import annotation_hash, model_hash
@@ -41,8 +41,7 @@ __all__ = ["Shards", "contact_sheet", "make_shards", "open_shards"]
 VERSION = 2             # in version 1 the first image's pose used the random stream of the subject
 SUBJECTS = 16             # per shard
 MAX_FILES = 1 << 15     # open in one process
-INFO, WORK, SHEET = "shards.json", ".work", "sheet.jpg"
-log = logging.getLogger(__name__)
+INFO, SHEET = "shards.json", "sheet.jpg"
 
 
 class Shards:
@@ -132,30 +131,22 @@ def open_shards(path: str | os.PathLike[str], partial: bool = False) -> Shards:
 
 
 def make_shards(out: str | os.PathLike[str], options: RenderOptions, workers: int = 1,
-                progress: Callable[..., Iterator[Any]] | None = None) -> int:
+                progress: Progress | None = None) -> int:
     """Render the missing shards -> their number. The bytes do not depend on ``workers``.
 
-    progress(iterator, total=...): wraps the finished shards (tqdm). ValueError: OUT was made with other settings,
-    holds something else, or another process is writing there.
+    ValueError: OUT was made with other settings, holds something else, or another process is writing there. Else as
+    `Dataset.io.work_folder.make_folders`.
     """
-    if not 1 <= workers <= 256:
-        raise ValueError(f"--workers must be within 1 to 256, got {workers}")
+    check_workers(workers)
     out = Path(out)
-    _begin(out, options)        # checks only, OUT is not changed
     with folder_lock(out):
-        _begin(out, options)    # again: another process may have started meanwhile
-        missing = [n for n in range(_shard_count(options)) if not _whole(out, n, options)]
-        if len(missing) < _shard_count(options):
-            log.info("%s: %d of %d shards are there", out, _shard_count(options) - len(missing), _shard_count(options))
-        if missing:
-            _write_info(out, options, complete=False)
-        results = run_jobs(_run, [(out, n, options) for n in missing], workers)
-        for _ in results if progress is None else progress(results, total=len(missing)):
-            pass
-        shutil.rmtree(out / WORK, ignore_errors=True)
+        _check_begun(out, options)
+        jobs = {_name(number): (number, options) for number in range(_shard_count(options))}
+        made = make_folders(out, _make_shard, jobs, workers, progress,
+                            begin=lambda: _write_info(out, options, complete=False))
         write_image(out / SHEET, contact_sheet(out, options))
         _write_info(out, options, complete=True)
-    return len(missing)
+    return len(made.names)
 
 
 def contact_sheet(out: Path, options: RenderOptions, columns: int = 5, side: int = 200) -> np.ndarray:
@@ -168,25 +159,18 @@ def contact_sheet(out: Path, options: RenderOptions, columns: int = 5, side: int
     return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
 
 
-def _run(job: tuple[Path, int, RenderOptions]) -> int:
-    """Render one shard in a hidden folder, which is renamed when it is complete."""
-    out, number, options = job
-    work, target = out / WORK / _name(number), out / _name(number)
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+def _make_shard(folder: Path, job: tuple[int, RenderOptions]) -> None:
+    number, options = job
     numbers = _subject_numbers(number, options)
     arrays = {name: np.empty((len(numbers), *shape), dtype) for name, (shape, dtype) in layout(options).items()}
     for row, subject in enumerate(numbers):
         for name, value in render_subject(subject, options, render_context()).items():
             arrays[name][row] = value
     for name, value in arrays.items():
-        with open(work / f"{name}.npy", "wb") as file:
+        with open(folder / f"{name}.npy", "wb") as file:
             np.save(file, value, allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
-    shutil.rmtree(target, ignore_errors=True)       # there only if it was damaged
-    os.replace(work, target)
-    return number
 
 
 def _name(number: int) -> str:
@@ -229,21 +213,11 @@ def _check_shard(path: Path, number: int, options: RenderOptions) -> None:
             raise ValueError(f"{file}: must be {(count, *shape)} {dtype}, received {found.shape} {found.dtype}")
 
 
-def _whole(out: Path, number: int, options: RenderOptions) -> bool:
-    try:
-        _check_shard(out, number, options)
-    except ValueError:
-        return False
-    return True
-
-
-def _begin(out: Path, options: RenderOptions) -> None:
+def _check_begun(out: Path, options: RenderOptions) -> None:
     """ValueError if OUT cannot take these shards; leaves it as it is."""
     data = _read_info(out)
     if data is None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ValueError(f"{out}: exists and is not a folder of shards; name an empty or new folder")
-        return
+        return require_new(out)
     begun = _options(out, data)
     for field in dataclasses.fields(options):
         was, now = getattr(begun, field.name), getattr(options, field.name)

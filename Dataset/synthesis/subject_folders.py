@@ -5,7 +5,7 @@ as photos. A folder holds 000.jpg ..., the subject's neutral, frontal face S000.
 frame, mm; in the order of the grid, or --order random as the thesis drew its points) and sidecar.npz,
 from which mesh, depth, landmarks and everything else can be derived again (Dataset/synthesis/sidecar.py). OUT/sheet.jpg
 shows some images. Image i of subject s depends only on (seed, s, i). After a kill the same command continues
-with the missing subjects.
+with the missing subjects (Dataset/io/work_folder.py).
 """
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import argparse
 import dataclasses
 import logging
 import math
-import os
-import shutil
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,22 +29,22 @@ from Dataset.io.command import one_line
 from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import read_image, write_image
 from Dataset.io.mesh_io import write_points
-from Dataset.io.workers import run_jobs
+from Dataset.io.work_folder import Progress, make_folders
+from Dataset.io.workers import check_workers
 from Dataset.representations import points
 from Dataset.seeding import MAX_SEED
 from Dataset.sources.subjects import (SIDECAR, DatasetInfo, open_dataset, split_by_subject, write_dataset_info,
                                       write_split)
 from Dataset.synthesis.framing import frame_face
 from Dataset.synthesis.render_workers import render_context
-from Dataset.synthesis.scene import Range, RenderContext, SceneSubject, sample_view
+from Dataset.synthesis.scene import Range, SceneSubject, sample_view
 from Dataset.synthesis.sidecar import (Sidecar, annotation_hash, frame_mesh, load_sidecar, model_hash, rerender,
                                        save_sidecar)
 from Dataset.synthesis.skin import sample_appearance
 
 __all__ = ["Options", "ground_truth", "make_dataset", "make_subject", "load_sidecar", "frame_mesh", "rerender"]
 
-log = logging.getLogger(__name__)
-WORK, SHEET = ".work", "sheet.jpg"      # hidden in OUT: unfinished subjects; up to 25 images, to look at
+SHEET = "sheet.jpg"             # up to 25 images, to look at
 MAX_SIZE = 1024
 
 
@@ -114,8 +113,10 @@ def ground_truth(model: FaceModel, identity: np.ndarray, options: Options, rng: 
     return sample(surface, options.points, rng).points
 
 
-def make_subject(folder: Path, number: int, options: Options, context: RenderContext) -> None:
-    """Write one subject: images, ground truth, sidecar."""
+def make_subject(folder: Path, job: tuple[int, Options]) -> dict[str, int]:
+    """Write one subject, given as (number, options): images, ground truth, sidecar -> how many images each pass of the
+    detector framed."""
+    (number, options), context = job, render_context()
     model = context.model
     subject = np.random.default_rng([options.seed, number, 0])
     identity = model.sample_identity(subject).astype(np.float32)
@@ -139,45 +140,29 @@ def make_subject(folder: Path, number: int, options: Options, context: RenderCon
         identity, scene_subject.appearance, views, [f.camera for f in framings], np.array([f.box for f in framings]),
         [f.source for f in framings], np.stack(landmarks), model_hash(model), np.array([options.seed, number]),
         options.skins, annotation_hash(model)))
+    return dict(Counter(f.source for f in framings))
 
 
 def make_dataset(out: Path, options: Options, workers: int = 1,
-                 progress: Callable[..., Iterator[Any]] | None = None) -> dict[str, int]:
-    """Write a dataset -> how many images each pass of the detector framed. The bytes do not depend on
+                 progress: Progress | None = None) -> dict[str, int]:
+    """Write a dataset -> how many images each pass of the detector framed, the most first. The bytes do not depend on
     ``workers``.
 
-    progress(iterator, total=...): wraps the finished subjects (tqdm). ValueError: OUT was made with other
-    settings, holds something else, or another process is writing there.
+    ValueError: OUT was made with other settings, holds something else, or another process is writing there. Else as
+    `Dataset.io.work_folder.make_folders`.
     """
-    if workers < 1:
-        raise ValueError(f"--workers must be at least 1, got {workers}")
-    out = Path(out)
+    check_workers(workers)
+    out, info = Path(out), options.info(load_face_model(), complete=False)
     with folder_lock(out):
-        return _make(out, options, workers, progress or _silent)
-
-
-def _make(out: Path, options: Options, workers: int, progress: Callable[..., Iterator[Any]]) -> dict[str, int]:
-    model = load_face_model()
-    open_dataset(out, options.info(model, complete=False))
-    missing = [number for number in range(options.subjects) if not _finished(out, number, options)]
-    if len(missing) < options.subjects:
-        log.info("%s: %d of %d subjects are there", out, options.subjects - len(missing), options.subjects)
-    if missing:
-        write_dataset_info(out, options.info(model, complete=False))
-    jobs = [(out, number, options) for number in missing]
-    for _ in progress(run_jobs(_run, jobs, workers), total=len(jobs)):
-        pass
-    shutil.rmtree(out / WORK, ignore_errors=True)
-    names = [subject_name(number) for number in range(options.subjects)]
-    if len(names) > 1:
-        write_split(out, split_by_subject(names, options.seed))
-    write_image(out / SHEET, _sheet(out, names, options.images))
-    write_dataset_info(out, options.info(model, complete=True))
-    sources: dict[str, int] = {}
-    for name in names:
-        for source in load_sidecar(out / name).box_sources:
-            sources[source] = sources.get(source, 0) + 1
-    return dict(sorted(sources.items(), key=lambda item: -item[1]))
+        open_dataset(out, info)
+        jobs = {subject_name(number): (number, options) for number in range(options.subjects)}
+        made = make_folders(out, make_subject, jobs, workers, progress, begin=lambda: write_dataset_info(out, info))
+        names = list(jobs)
+        if len(names) > 1:
+            write_split(out, split_by_subject(names, options.seed))
+        write_image(out / SHEET, _sheet(out, names, options.images))
+        write_dataset_info(out, dataclasses.replace(info, complete=True))
+    return dict(sum(map(Counter, made.reports.values()), Counter()).most_common())
 
 
 def _sheet(out: Path, names: list[str], images: int, columns: int = 5, side: int = 200) -> np.ndarray:
@@ -187,30 +172,6 @@ def _sheet(out: Path, names: list[str], images: int, columns: int = 5, side: int
     tiles = [cv2.resize(read_image(p), (side, side), interpolation=cv2.INTER_AREA) for p in paths[:columns * columns]]
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
-
-
-def _finished(out: Path, number: int, options: Options) -> bool:
-    """Whether a subject's folder is complete; files may have been deleted since it was written."""
-    folder = out / subject_name(number)
-    return ((folder / SIDECAR).is_file() and (folder / f"{folder.name}.ply").is_file()
-            and len(list(folder.glob("*.jpg"))) == options.images)
-
-
-def _silent(results: Iterator[Any], total: int) -> Iterator[Any]:
-    return results
-
-
-def _run(job: tuple[Path, int, Options]) -> int:
-    """Render one subject in a hidden folder, which is renamed when it is complete."""
-    out, number, options = job
-    name = subject_name(number)
-    work, target = out / WORK / name, out / name
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    make_subject(work, number, options, render_context())
-    shutil.rmtree(target, ignore_errors=True)       # exists only if files were deleted
-    os.replace(work, target)
-    return number
 
 
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:

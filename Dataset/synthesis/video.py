@@ -22,7 +22,7 @@ import numpy as np
 
 from Dataset.face_model.model import load_face_model
 from Dataset.geometry.camera import FLIP, Camera
-from Dataset.io.atomic import all_or_none, write_atomic
+from Dataset.io.atomic import all_or_none, remove_leftovers_of, write_atomic
 from Dataset.io.command import one_line
 from Dataset.io.video_files import MAX_FRAME, MAX_FRAMES, write_video
 from Dataset.rendering import shading
@@ -303,10 +303,13 @@ def ground_truth_arrays(frames: list[list[FaceGroundTruth]]) -> dict[str, np.nda
 
 
 def make_video(out: str | Path, options: VideoOptions, progress=iter) -> tuple[Path, Path]:
-    """Write a video and, beside it, OUT.npz: `ground_truth_arrays`, time (T,) s, identity (P, 200). -> both paths."""
+    """Write a video and, beside it, OUT.npz: `ground_truth_arrays`, time (T,) s, identity (P, 200). -> both paths. Both
+    files appear at the end, or none of them."""
     out, targets = Path(out), []
-    video = SyntheticVideo(options)
     beside = out.with_suffix(".npz")
+    video = SyntheticVideo(options)
+    for path in (out, beside):
+        remove_leftovers_of(path)
     with all_or_none():
         with write_video(out, options.width, options.height, options.rate) as write:
             for frame in progress(video):

@@ -37,7 +37,7 @@ def race(subjects: int, images: int, size: int, rounds: int) -> None:
     context = render_context()
     new, maps, bare = (RenderOptions(images=images, size=size, buffers=names) for names in (BUFFERS, MAPS, ()))
     old = synthetic.Options(subjects=subjects, images=images, size=size)
-    ways = {"make_subject (baseline)": lambda k, folder: synthetic.make_subject(folder, k, old, context),
+    ways = {"make_subject (baseline)": lambda k, folder: synthetic.make_subject(folder, (k, old)),
             "shards, all buffers": lambda k, folder: render_subject(k, new, context),
             "shards, maps": lambda k, folder: render_subject(k, maps, context),
             "shards, no buffers": lambda k, folder: render_subject(k, bare, context)}
