@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 import warnings
 from functools import lru_cache
@@ -16,7 +17,7 @@ from typing import Literal, Sequence
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from Dataset.io.atomic import write_atomic
 
@@ -33,6 +34,15 @@ Box = tuple[int, int, int, int]         # (x, y, w, h) in pixels: top left corne
 # the missing half of a cut-off JPEG grey and calls it read.
 _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 _TAIL = 64
+# A progressive JPEG has about ten scans. Each costs a pass over all pixels, but as few as 100 bytes: a file of 1 MB
+# could keep a processor busy for hours.
+MAX_SCANS = 64
+_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")      # behind compressed data; 00 and D0-D7 belong to them
+_REDUCED = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
+_ORIENTATION = 0x0112           # in EXIF; 1 is upright
+_TURNS = {2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.swapaxes(0, 1),
+          6: lambda a: np.rot90(a, -1), 7: lambda a: a[::-1, ::-1].swapaxes(0, 1), 8: np.rot90}
+_ROWS = 2**21                   # pixels of an image with transparency that are composed at a time
 _FILTERS = threading.Lock()     # warning filters belong to the process: threads that meet here would leave them changed
 
 
@@ -59,8 +69,25 @@ def read_image(path: str | os.PathLike[str], max_pixels: float = MAX_PIXELS) -> 
     return decode_image(data, str(path), max_pixels)
 
 
-def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXELS) -> np.ndarray:
-    """`read_image` of the bytes of a file; `name` is what error messages call it."""
+def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXELS, side: int | None = None
+                 ) -> np.ndarray:
+    """`read_image` of the bytes of a file; `name` is what error messages call it.
+
+    side  a larger image is reduced to this larger side, px, by averaging. A JPEG is decoded at a half, a quarter or an
+          eighth of its size, so that the whole of it is never in memory; the sides of another format are reduced after
+          it is decoded. None: as it is
+    """
+    header = image_header(data, name, max_pixels)
+    width, height = header.size
+    image = _decode(header, data, name, side)       # outside the lock: threads decode side by side
+    if image is None or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(f"{name}: OpenCV cannot decode this {header.format} image of {width}x{height} pixels")
+    return image if side is None else _reduced(image, side)
+
+
+def image_header(data: bytes, name: str = "image", max_pixels: float = MAX_PIXELS) -> Image.Image:
+    """What Pillow reads of an image before a pixel is decoded: its `size` (width, height) px and its `format`, one of
+    FORMATS or "MPO". ValueError as `read_image`, but for files that are cut off or broken."""
     if not data:
         raise ValueError(f"{name}: is empty (0 bytes), not an image")
     with _FILTERS, warnings.catch_warnings():
@@ -77,34 +104,66 @@ def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXEL
     if width * height > max_pixels:
         raise ValueError(f"{name}: an image may have at most {max_pixels / 1e6:g} megapixels, this has "
                          f"{width}x{height} = {width * height / 1e6:.1f}")
-    image = _decode(header, data, name)         # outside the lock: threads decode side by side
-    if image is None or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(f"{name}: OpenCV cannot decode this {header.format} image of {width}x{height} pixels")
-    return image
+    if header.format in ("JPEG", "MPO") and _scans(data) > MAX_SCANS:
+        raise ValueError(f"{name}: a JPEG may have at most {MAX_SCANS} scans, this has more")
+    return header
 
 
-def _decode(header: Image.Image, data: bytes, name: str) -> np.ndarray | None:
+def _scans(data: bytes) -> int:
+    """Scans of a JPEG's first image; of a broken one those in front of the fault. Stops beyond MAX_SCANS."""
+    position, scans = 2, 0
+    while scans <= MAX_SCANS and (found := _MARKER.search(data, position)):
+        marker, position = found[1][0], found.end()
+        if marker == 0xd9:              # the end; phones put a video behind it
+            break
+        scans += marker == 0xda
+        if marker not in (0x01, 0xd8):      # a segment that says its length
+            position += int.from_bytes(data[position:position + 2], "big")
+    return scans
+
+
+def _decode(header: Image.Image, data: bytes, name: str, side: int | None) -> np.ndarray | None:
     has_alpha = header.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in header.info
-    end = _ENDS.get(header.format or "")
+    end, larger, flags = _ENDS.get(header.format or ""), max(header.size), cv2.IMREAD_COLOR
+    if side is not None and header.format in ("JPEG", "MPO"):
+        flags = next((flag for part, flag in _REDUCED if larger >= part * side), flags)
+        header.draft(None, (side, side))        # for the check below, of which only the error counts
     try:
         if has_alpha:
             return _on_white(header)
         if end is None or end not in data[-_TAIL:]:
             header.load()
+            header.im = None                    # before OpenCV decodes it once more
     except (OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"{name}: the image is cut off or broken ({error})") from None
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         return None
 
 
+def _reduced(image: np.ndarray, side: int) -> np.ndarray:
+    """(H, W, 3) uint8 with its larger side at most `side` px."""
+    larger = max(image.shape[:2]) / side
+    if larger <= 1:
+        return image
+    size = max(1, round(image.shape[1] / larger)), max(1, round(image.shape[0] / larger))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
 def _on_white(image: Image.Image) -> np.ndarray:
-    """An image with transparency composed on white: the colours of transparent pixels are arbitrary."""
-    image = ImageOps.exif_transpose(image).convert("RGBA")
-    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    rgb = np.asarray(Image.alpha_composite(white, image).convert("RGB"))
-    return np.ascontiguousarray(rgb[:, :, ::-1])
+    """An image with transparency composed on white: the colours of transparent pixels are arbitrary. Some rows at a
+    time: whole copies of a large image would take a gigabyte."""
+    image.load()
+    width, height = image.size
+    white = np.empty((height, width, 3), np.uint8)
+    step = max(1, _ROWS // max(1, width))
+    for top in range(0, height, step):
+        part = image.crop((0, top, width, min(top + step, height))).convert("RGBA")
+        below = Image.new("RGBA", part.size, (255, 255, 255, 255))
+        white[top:top + step] = np.asarray(Image.alpha_composite(below, part).convert("RGB"))[:, :, ::-1]
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    return white if turn is None else np.ascontiguousarray(turn(white))
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
