@@ -317,11 +317,12 @@ class Handler(BaseHTTPRequestHandler):
 
         def images() -> Iterator[np.ndarray]:
             for name, data in _photos(body, sizes):
-                yield decode_image(data, name, limits.pixels, limits.side)
                 self._check_wanted(token)
                 if time.monotonic() > until:
                     raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the face was not made within "
                                   f"{limits.turn_seconds:g} s; try fewer photos")
+                yield decode_image(data, name, limits.pixels, limits.side)
+            self._check_wanted(token)
         try:
             return self.server.reconstruct(images(), network)
         except ValueError as error:
