@@ -5,20 +5,22 @@ import io
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-import demo
 from Evaluation.web.connections import Connection, Connections, PacedStream, client_of
 from Evaluation.web.limits import Limits
 from Evaluation.web.serve import FaceServer, ServeConfig
-from tests import forkserver
 from tests.test_serve import SMALL, Fake, ask, face, png, serving, visit, wait_for, words
 
+ROOT = Path(__file__).resolve().parents[1]
 PATIENT = SMALL._replace(wait_seconds=20, sessions=50, client_sessions=50)
 
 
@@ -302,7 +304,8 @@ def test_a_signal_ends_the_program_with_0_and_requests_with_an_answer(number):
             "def work(images, network):\n    for _ in images:\n        print('working', flush=True)\n"
             "        time.sleep(0.5)\n    raise ValueError('no face')\n"
             "serve(work, {'compact': ''}, ServeConfig(port=0), lambda url: print(url, flush=True))\nsys.exit(0)")
-    process = forkserver.Popen("-c", code, stdout=forkserver.PIPE, stderr=forkserver.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True)          # no network, no TensorFlow: it starts at once
     try:
         url = process.stdout.readline().strip()
         server = type("At", (), {"server_address": ("127.0.0.1", int(url.rstrip("/").rsplit(":", 1)[1]))})
@@ -318,6 +321,8 @@ def test_a_signal_ends_the_program_with_0_and_requests_with_an_answer(number):
 
 
 def test_a_taken_address_is_one_line_and_exit_2(monkeypatch, capsys):
+    import demo
+
     class Stub:
         def __init__(self, *arguments):
             self.networks = {"compact": ""}
