@@ -227,6 +227,7 @@ def test_a_visitor_who_stops_sending_is_told_and_holds_nobody_up(fake):
 
 @pytest.mark.parametrize("answer, status, message", [
     (ValueError("photo 1: no face found; try a larger photo"), 422, "photo 1: no face found"),
+    (MemoryError("a secret of ours"), 503, "not enough memory here"),
     (RuntimeError("a secret of ours"), 500, "something went wrong here"),
     (SimpleNamespace(mesh=TRIANGLE._replace(vertices=TRIANGLE.vertices * np.nan), files={}, skipped=[]), 422, "finite"),
     (SimpleNamespace(mesh=Mesh(np.zeros((0, 3))), files={}, skipped=[]), 422, "has no points"),

@@ -117,10 +117,10 @@ def test_a_stream_has_its_time():
     with pytest.raises(ConnectionAbortedError, match="too long"):
         one, other = socket.socketpair()
         with one, other:
-            stream = PacedStream(one, Limits())
+            reader = io.BufferedReader(PacedStream(one, Limits()), 2**13)
             for _ in range(9):
                 other.sendall(bytes(2**13))
-                assert io.BufferedReader(stream, 2**13).read(2**13)
+                assert reader.read(2**13)
 
 
 def test_idle_connections_give_way(fake):
@@ -157,6 +157,7 @@ def test_a_client_is_an_address(address, client):
 def test_a_client_has_so_many_requests_under_way(fake):
     with serving(fake, PATIENT._replace(client_requests=2)) as server, ThreadPoolExecutor(2) as pool:
         tokens = [visit(server), visit(server)]
+        wait_for(lambda: not list(server.connections))
         fake.wait.clear()
         waiting = [pool.submit(face, server, token, png()) for token in tokens]
         wait_for(lambda: len(server.turn) == 1)

@@ -49,8 +49,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()", "Cache-Control": "no-store"}
 TOKEN = r"/visit/([A-Za-z0-9_-]{43})/"
-
-
 #: Pillow's names of the formats that are taken: those that browsers show. Fewer readers meet foreign bytes
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP")
 JPEGS = ("JPEG", "MPO")
@@ -327,6 +325,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.server.reconstruct(images(), network)
         except ValueError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        except MemoryError:
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "not enough memory here; try fewer or smaller photos"
+                          ) from None
 
     def _send_json(self, value: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
         self._send(json.dumps(value).encode("ascii"), "application/json", status=status)
