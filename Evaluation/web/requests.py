@@ -175,9 +175,9 @@ class Handler(BaseHTTPRequestHandler):
         check_host(self.headers.get("Host", ""), self.connection.getsockname()[0], self.server.own)
         changes = self.command == "POST"
         check_origin(self.headers, changes, not changes and self.url.path == "/", self.server.own)
-        most = self.server.limits.client_requests
-        if self.server.connections.requests_of(self.link.client) > most:
-            raise Refused(HTTPStatus.TOO_MANY_REQUESTS, f"{most} of your requests are under way already; try again "
+        limit = self.server.limits.client_requests
+        if self.server.connections.requests_of(self.link.client) > limit:
+            raise Refused(HTTPStatus.TOO_MANY_REQUESTS, f"{limit} of your requests are under way already; try again "
                           "when they are answered")
 
     def _check_wanted(self, token: str) -> None:

@@ -27,7 +27,7 @@ class Share:
     """
 
     def __init__(self, capacity: int, per_client: int | None = None) -> None:
-        self._free, self._most = capacity, capacity if per_client is None else per_client
+        self._free, self._limit = capacity, capacity if per_client is None else per_client
         self._changed, self._numbers = threading.Condition(), itertools.count()
         self._waiting: list[_Borrower] = []
         self._holding: list[_Borrower] = []
@@ -71,7 +71,7 @@ class Share:
         has: dict[str, int] = {}
         for one in self._holding:
             has[one.client] = has.get(one.client, 0) + one.amount
-        may = [one for one in self._waiting if has.get(one.client, 0) + one.amount <= self._most]
+        may = [one for one in self._waiting if has.get(one.client, 0) + one.amount <= self._limit]
         first = min(may, key=lambda one: (self._served.get(one.client, 0), one.number), default=None)
         return first if first is not None and first.amount <= self._free else None
 
