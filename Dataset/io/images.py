@@ -26,7 +26,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 #: Pillow's names of the formats that are read. It knows many more: of some the mere opening starts another program
 #: (EPS: Ghostscript). JPEG has phones' MPO, too
 FORMATS = ("JPEG", "JPEG2000", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
-READ = "JPEG, JPEG 2000, PNG, WebP, TIFF, BMP, GIF or AVIF"
+_WRITTEN = {"JPEG2000": "JPEG 2000", "WEBP": "WebP"}
 SCALINGS = ("unit", "minmax")
 Box = tuple[int, int, int, int]         # (x, y, w, h) in pixels: top left corner and size
 
@@ -37,6 +37,7 @@ _TAIL = 64
 # A progressive JPEG has about ten scans. Each costs a pass over all pixels, but as few as 100 bytes: a file of 1 MB
 # could keep a processor busy for hours.
 MAX_SCANS = 64
+MAX_PARTS, MAX_JUNK = 4096, 2**16       # segments or chunks in front of the pixels, and bytes between them
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")      # behind compressed data; 00 and D0-D7 belong to them
 _REDUCED = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
 _ORIENTATION = 0x0112           # in EXIF; 1 is upright
@@ -46,11 +47,11 @@ _ROWS = 2**21                   # pixels of an image with transparency that are 
 _FILTERS = threading.Lock()     # warning filters belong to the process: threads that meet here would leave them changed
 
 
-@lru_cache(maxsize=1)
-def _formats() -> tuple[str, ...]:
-    """Those of FORMATS that this Pillow knows: it raises KeyError for another (AVIF came with 11.3)."""
+@lru_cache(maxsize=2)
+def _formats(names: tuple[str, ...] = FORMATS) -> tuple[str, ...]:
+    """Those of `names` that this Pillow knows: it raises KeyError for another (AVIF came with 11.3)."""
     Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+    return tuple(name for name in names if name in Image.OPEN)
 
 
 def read_image(path: str | os.PathLike[str], max_pixels: float = MAX_PIXELS) -> np.ndarray:
@@ -69,15 +70,16 @@ def read_image(path: str | os.PathLike[str], max_pixels: float = MAX_PIXELS) -> 
     return decode_image(data, str(path), max_pixels)
 
 
-def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXELS, side: int | None = None
-                 ) -> np.ndarray:
+def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXELS, side: int | None = None,
+                 formats: tuple[str, ...] = FORMATS) -> np.ndarray:
     """`read_image` of the bytes of a file; `name` is what error messages call it.
 
     side  a larger image is reduced to this larger side, px, by averaging. A JPEG is decoded at a half, a quarter or an
           eighth of its size, so that the whole of it is never in memory; the sides of another format are reduced after
           it is decoded. None: as it is
+    formats  of FORMATS, those that are read
     """
-    header = image_header(data, name, max_pixels)
+    header = image_header(data, name, max_pixels, formats)
     width, height = header.size
     image = _decode(header, data, name, side)       # outside the lock: threads decode side by side
     if image is None or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
@@ -85,41 +87,57 @@ def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXEL
     return image if side is None else _reduced(image, side)
 
 
-def image_header(data: bytes, name: str = "image", max_pixels: float = MAX_PIXELS) -> Image.Image:
+def image_header(data: bytes, name: str = "image", max_pixels: float = MAX_PIXELS,
+                 formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """What Pillow reads of an image before a pixel is decoded: its `size` (width, height) px and its `format`, one of
     FORMATS or "MPO". ValueError as `read_image`, but for files that are cut off or broken."""
     if not data:
         raise ValueError(f"{name}: is empty (0 bytes), not an image")
+    if not _is_bounded(data):
+        raise ValueError(f"{name}: the image is broken, or in more parts than any photo")
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")         # Pillow warns of large images; the bound below is ours
         try:
-            header = Image.open(io.BytesIO(data), formats=_formats())
+            header = Image.open(io.BytesIO(data), formats=_formats(formats))
         except Image.DecompressionBombError:
             raise ValueError(f"{name}: an image may have at most {max_pixels / 1e6:g} megapixels, this has "
                              "several times more") from None
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
-            raise ValueError(f"{name}: must be an image ({READ}), it is none of these or is broken "
-                             f"({len(data)} bytes)") from None
+            *most, last = (_WRITTEN.get(one, one) for one in formats)
+            raise ValueError(f"{name}: must be an image ({', '.join(most)} or {last}), it is none of these or is "
+                             f"broken ({len(data)} bytes)") from None
     width, height = header.size
     if width * height > max_pixels:
         raise ValueError(f"{name}: an image may have at most {max_pixels / 1e6:g} megapixels, this has "
                          f"{width}x{height} = {width * height / 1e6:.1f}")
-    if header.format in ("JPEG", "MPO") and _scans(data) > MAX_SCANS:
-        raise ValueError(f"{name}: a JPEG may have at most {MAX_SCANS} scans, this has more")
     return header
 
 
-def _scans(data: bytes) -> int:
-    """Scans of a JPEG's first image; of a broken one those in front of the fault. Stops beyond MAX_SCANS."""
-    position, scans = 2, 0
-    while scans <= MAX_SCANS and (found := _MARKER.search(data, position)):
-        marker, position = found[1][0], found.end()
-        if marker == 0xd9:              # the end; phones put a video behind it
+def _is_bounded(data: bytes) -> bool:
+    """Whether a JPEG or a PNG has few enough parts: Pillow visits those in front of the pixels one by one, and decoders
+    all scans. True for other formats."""
+    if data.startswith(b"\xff\xd8"):
+        return _is_bounded_jpeg(data)
+    position = 8
+    for _ in range(MAX_PARTS if data.startswith(b"\x89PNG\r\n\x1a\n") else 0):
+        if position >= len(data) or data[position + 4:position + 8] == b"IDAT":
+            return True
+        position += 12 + int.from_bytes(data[position:position + 4], "big")
+    return position == 8
+
+
+def _is_bounded_jpeg(data: bytes) -> bool:
+    position, parts, scans, junk = 2, 0, 0, 0
+    while position < len(data) and parts <= MAX_PARTS and scans <= MAX_SCANS and junk <= MAX_JUNK:
+        found = _MARKER.search(data, position)
+        end = len(data) if found is None else found.start()
+        junk += 0 if scans else end - position
+        if found is None or found[1] == b"\xd9":        # the end; phones put a video behind it
             break
-        scans += marker == 0xda
-        if marker not in (0x01, 0xd8):      # a segment that says its length
+        parts, scans, position = parts + 1, scans + (found[1] == b"\xda"), found.end()
+        if found[1] not in (b"\x01", b"\xd8"):         # a segment that says its length
             position += int.from_bytes(data[position:position + 2], "big")
-    return scans
+    return parts <= MAX_PARTS and scans <= MAX_SCANS and junk <= MAX_JUNK
 
 
 def _decode(header: Image.Image, data: bytes, name: str, side: int | None) -> np.ndarray | None:

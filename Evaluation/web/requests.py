@@ -49,8 +49,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()", "Cache-Control": "no-store"}
 TOKEN = r"/visit/([A-Za-z0-9_-]{43})/"
-#: Pillow's names of the formats that are taken: those that browsers show. Fewer readers meet foreign bytes
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP")
+#: Pillow's names of the formats that are taken: those of photos that browsers show. Fewer readers meet foreign bytes
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF")
 JPEGS = ("JPEG", "MPO")
 STOPPED = "the program that makes the faces was ended"
 
@@ -301,11 +301,10 @@ class Handler(BaseHTTPRequestHandler):
         limits = self.server.limits
         try:
             for name, data in _photos(body, sizes):
-                kind = image_header(data, name, limits.pixels).format
-                if kind not in FORMATS:
-                    raise ValueError(f"{name}: this page takes JPEG, PNG, WebP, AVIF, GIF and BMP, not {kind}")
-                if kind not in JPEGS:
-                    image_header(data, f"{name}, which is no JPEG", limits.whole_pixels)
+                width, height = (header := image_header(data, name, limits.pixels, FORMATS)).size
+                if header.format not in JPEGS and width * height > limits.whole_pixels:
+                    raise ValueError(f"{name}: an image that is no JPEG may have at most {limits.whole_pixels / 1e6:g} "
+                                     f"megapixels, this has {width * height / 1e6:.1f}")
         except ValueError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
 
@@ -319,7 +318,7 @@ class Handler(BaseHTTPRequestHandler):
                 if time.monotonic() > until:
                     raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the face was not made within "
                                   f"{limits.turn_seconds:g} s; try fewer photos")
-                yield decode_image(data, name, limits.pixels, limits.side)
+                yield decode_image(data, name, limits.pixels, limits.side, FORMATS)
             self._check_wanted(token)
         try:
             return self.server.reconstruct(images(), network)
