@@ -219,7 +219,8 @@ def upload(kind, size=(20, 20), mode="RGB"):
 
 @pytest.mark.parametrize("photo, message", [
     (upload("TIFF"), "photo 1: must be an image (JPEG, PNG, WebP or AVIF)"), (upload("GIF"), "must be an image"),
-    (upload("PNG", (60, 60)), "photo 1: an image that is no JPEG may have at most 0.003 megapixels")])
+    (upload("PNG", (60, 60)), "photo 1: an image that is no JPEG may have at most 0.003 megapixels")],
+    ids=["TIFF", "GIF", "large"])
 def test_other_formats_and_large_ones_are_refused_before_the_wait(fake, photo, message):
     with serving(fake, PATIENT._replace(whole_pixels=3000)) as server:
         with server.turn.held("another", 1, 1):
