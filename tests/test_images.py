@@ -1,15 +1,18 @@
 """Dataset/io/images.py: every kind of photo is read, every kind of bad file is refused with one line."""
 import io
+import re
 import struct
+import sys
 import warnings
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from Dataset.io.images import (as_photo, crop, crop_resize, decode_image, image_size, minmax, read_image,
+from Dataset.io.images import (MAX_SCANS, as_photo, crop, crop_resize, decode_image, image_size, minmax, read_image,
                                write_image)
 
 
@@ -53,8 +56,9 @@ def test_transparency_is_laid_on_white(tmp_path):
     assert read_image(tmp_path / "p.png").tolist() == [[[255] * 3, [60, 50, 40]]]
 
 
-@pytest.mark.parametrize("orientation, turn", [(3, lambda a: a[::-1, ::-1]), (6, lambda a: np.rot90(a, -1)),
-                                               (8, lambda a: np.rot90(a)), (2, lambda a: a[:, ::-1])])
+@pytest.mark.parametrize("orientation, turn", [
+    (3, lambda a: a[::-1, ::-1]), (6, lambda a: np.rot90(a, -1)), (8, lambda a: np.rot90(a)), (2, lambda a: a[:, ::-1]),
+    (4, lambda a: a[::-1]), (5, lambda a: np.swapaxes(a, 0, 1)), (7, lambda a: np.rot90(np.swapaxes(a, 0, 1), 2))])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_exif_orientation_is_applied(tmp_path, picture, orientation, turn, mode):
     exif = Image.Exif()
@@ -69,6 +73,84 @@ def test_a_40_megapixel_photo_is_read(tmp_path):
     cv2.imwrite(str(tmp_path / "big.jpg"), np.full((5480, 7300, 3), 77, np.uint8))
     image = read_image(tmp_path / "big.jpg")
     assert image.shape == (5480, 7300, 3) and image[0, 0].tolist() == [77] * 3
+
+
+def peak() -> int:
+    """Bytes that this process has had in memory at most since `clear_peak`."""
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+def clear_peak() -> int:
+    """-> `peak` from now on."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pytest.skip("this system does not tell the peak of memory")
+    return peak()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("kind, mode, size, most", [("PNG", "RGBA", (6000, 4000), 260),
+                                                    ("JPEG", "RGB", (8160, 6144), 80)])
+def test_a_large_photo_is_decoded_in_little_memory(kind, mode, size, most):
+    """24 megapixels of four bytes, a copy of three, and some rows; 50 megapixels at a half of their size."""
+    data = io.BytesIO()
+    Image.new(mode, size, (128,) * len(mode)).save(data, kind, compress_level=1)
+    before = clear_peak()
+    image = decode_image(data.getvalue(), side=2048)
+    assert peak() - before < most * 2**20
+    assert max(image.shape[:2]) == 2048 and image.shape[2] == 3
+    assert np.unique(image).tolist() == ([191] if mode == "RGBA" else [128])
+
+
+@pytest.mark.parametrize("part", [1, 2, 4, 8])
+def test_a_jpeg_is_reduced_as_it_is_decoded(picture, part):
+    """And then averaged: close to the whole image averaged at once."""
+    large = cv2.resize(picture, (40 * 17, 30 * 17), interpolation=cv2.INTER_CUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = io.BytesIO()
+    Image.fromarray(large[:, :, ::-1]).save(data, "JPEG", quality=98, exif=exif)
+    side = 680 // part - 3
+    image = decode_image(data.getvalue(), side=side)
+    assert image.shape[0] == side and abs(image.shape[1] - 510 * side / 680) < 1.5
+    expected = cv2.resize(np.rot90(large, -1), image.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(image.astype(int) - expected).mean() < 2
+    assert decode_image(data.getvalue(), side=680).shape == (680, 510, 3)
+    with pytest.raises(ValueError, match="cut off or broken"):
+        decode_image(data.getvalue()[:-2000], side=side)
+
+
+def test_a_jpeg_of_many_scans_is_refused_unread():
+    """Each costs a pass over all pixels, and few bytes."""
+    data = io.BytesIO()
+    Image.new("RGB", (64, 48), (9, 99, 199)).save(data, "JPEG", progressive=True)
+    whole = data.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    few, many = (whole[:last] + whole[last:-2] * times + whole[-2:] for times in (20, MAX_SCANS))
+    assert decode_image(few).shape == (48, 64, 3)
+    with pytest.raises(ValueError, match="x.jpg: the image is broken, or in more parts than any photo"):
+        decode_image(many, "x.jpg")
+    assert decode_image(whole + b"\xff\xda\0\2" * 100).shape == (48, 64, 3)       # what stands behind its end is none
+
+
+def test_an_image_of_many_parts_is_refused_unread(monkeypatch):
+    """Pillow visits each of them in Python, with everybody else's lock."""
+    jpeg, png = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (64, 48)).save(jpeg, "JPEG")
+    Image.new("RGB", (64, 48)).save(png, "PNG")
+    start, rest = jpeg.getvalue()[:2], jpeg.getvalue()[2:]
+    chunk = b"\0\0\0\0zzZz" + struct.pack(">I", zlib.crc32(b"zzZz"))
+
+    def small_png(count):
+        return png.getvalue()[:33] + chunk * count + png.getvalue()[33:]
+    for data in (start + b"\xff\xfe\0\2" * 100 + rest, start + b"\xff" * 100 + rest, small_png(100)):
+        assert decode_image(data).shape == (48, 64, 3)
+    monkeypatch.setattr("PIL.Image.open", None)
+    for data in (start + b"\xff\xfe\0\2" * 5000 + rest, start + b"\xff" * 10**5 + rest, start + bytes(10**5) + rest,
+                 start + bytes(10**5), start + b"\xff" * 10**5, start + b"\xff\xe0\0\0" * 10**4, small_png(5000)):
+        with pytest.raises(ValueError, match="x: the image is broken, or in more parts than any photo"):
+            decode_image(data, "x")
 
 
 def png_header(width, height):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 import warnings
 from functools import lru_cache
@@ -16,7 +17,7 @@ from typing import Literal, Sequence
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from Dataset.io.atomic import write_atomic
 
@@ -25,7 +26,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 #: Pillow's names of the formats that are read. It knows many more: of some the mere opening starts another program
 #: (EPS: Ghostscript). JPEG has phones' MPO, too
 FORMATS = ("JPEG", "JPEG2000", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
-READ = "JPEG, JPEG 2000, PNG, WebP, TIFF, BMP, GIF or AVIF"
+_WRITTEN = {"JPEG2000": "JPEG 2000", "WEBP": "WebP"}
 SCALINGS = ("unit", "minmax")
 Box = tuple[int, int, int, int]         # (x, y, w, h) in pixels: top left corner and size
 
@@ -33,14 +34,24 @@ Box = tuple[int, int, int, int]         # (x, y, w, h) in pixels: top left corne
 # the missing half of a cut-off JPEG grey and calls it read.
 _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 _TAIL = 64
+# A progressive JPEG has about ten scans. Each costs a pass over all pixels, but as few as 100 bytes: a file of 1 MB
+# could keep a processor busy for hours.
+MAX_SCANS = 64
+MAX_PARTS, MAX_JUNK = 4096, 2**16       # segments or chunks in front of the pixels, and bytes between them
+_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")      # behind compressed data; 00 and D0-D7 belong to them
+_REDUCED = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
+_ORIENTATION = 0x0112           # in EXIF; 1 is upright
+_TURNS = {2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.swapaxes(0, 1),
+          6: lambda a: np.rot90(a, -1), 7: lambda a: a[::-1, ::-1].swapaxes(0, 1), 8: np.rot90}
+_ROWS = 2**21                   # pixels of an image with transparency that are composed at a time
 _FILTERS = threading.Lock()     # warning filters belong to the process: threads that meet here would leave them changed
 
 
-@lru_cache(maxsize=1)
-def _formats() -> tuple[str, ...]:
-    """Those of FORMATS that this Pillow knows: it raises KeyError for another (AVIF came with 11.3)."""
+@lru_cache(maxsize=2)
+def _formats(names: tuple[str, ...] = FORMATS) -> tuple[str, ...]:
+    """Those of `names` that this Pillow knows: it raises KeyError for another (AVIF came with 11.3)."""
     Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+    return tuple(name for name in names if name in Image.OPEN)
 
 
 def read_image(path: str | os.PathLike[str], max_pixels: float = MAX_PIXELS) -> np.ndarray:
@@ -59,30 +70,49 @@ def read_image(path: str | os.PathLike[str], max_pixels: float = MAX_PIXELS) -> 
     return decode_image(data, str(path), max_pixels)
 
 
-def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXELS) -> np.ndarray:
-    """`read_image` of the bytes of a file; `name` is what error messages call it."""
+def decode_image(data: bytes, name: str = "image", max_pixels: float = MAX_PIXELS, side: int | None = None,
+                 formats: tuple[str, ...] = FORMATS) -> np.ndarray:
+    """`read_image` of the bytes of a file; `name` is what error messages call it.
+
+    side  a larger image is reduced to this larger side, px, by averaging. A JPEG is decoded at a half, a quarter or an
+          eighth of its size, so that the whole of it is never in memory; the sides of another format are reduced after
+          it is decoded. None: as it is
+    formats  of FORMATS, those that are read
+    """
+    header = image_header(data, name, max_pixels, formats)
+    width, height = header.size
+    image = _decode(header, data, name, side)       # outside the lock: threads decode side by side
+    if image is None or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(f"{name}: OpenCV cannot decode this {header.format} image of {width}x{height} pixels")
+    return image if side is None else _reduced(image, side)
+
+
+def image_header(data: bytes, name: str = "image", max_pixels: float = MAX_PIXELS,
+                 formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """What Pillow reads of an image before a pixel is decoded: its `size` (width, height) px and its `format`, one of
+    FORMATS or "MPO". ValueError as `read_image`, but for files that are cut off or broken."""
     if not data:
         raise ValueError(f"{name}: is empty (0 bytes), not an image")
+    if not _is_bounded(data):
+        raise ValueError(f"{name}: the image is broken, or in more parts than any photo")
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")         # Pillow warns of large images; the bound below is ours
         try:
-            header = Image.open(io.BytesIO(data), formats=_formats())
+            header = Image.open(io.BytesIO(data), formats=_formats(formats))
         except Image.DecompressionBombError:
             raise ValueError(f"{name}: an image may have at most {max_pixels / 1e6:g} megapixels, this has "
                              "several times more") from None
         except MemoryError:
             raise
         except Exception:           # Pillow's readers raise what a damaged file makes them: struct.error, KeyError ...
-            raise ValueError(f"{name}: must be an image ({READ}), it is none of these or is broken "
-                             f"({len(data)} bytes)") from None
+            *most, last = (_WRITTEN.get(one, one) for one in formats)
+            raise ValueError(f"{name}: must be an image ({', '.join(most)} or {last}), it is none of these or is "
+                             f"broken ({len(data)} bytes)") from None
     width, height = header.size
     if width * height > max_pixels:
         raise ValueError(f"{name}: an image may have at most {max_pixels / 1e6:g} megapixels, this has "
                          f"{width}x{height} = {width * height / 1e6:.1f}")
-    image = _decode(header, data, name)         # outside the lock: threads decode side by side
-    if image is None or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(f"{name}: OpenCV cannot decode this {header.format} image of {width}x{height} pixels")
-    return image
+    return header
 
 
 def as_photo(image: np.ndarray, name: str = "image", max_pixels: float = MAX_PIXELS) -> np.ndarray:
@@ -107,31 +137,78 @@ def as_photo(image: np.ndarray, name: str = "image", max_pixels: float = MAX_PIX
     return np.ascontiguousarray(image if image.shape[2] == 3 else np.repeat(image, 3, axis=2))
 
 
-def _decode(header: Image.Image, data: bytes, name: str) -> np.ndarray | None:
+def _is_bounded(data: bytes) -> bool:
+    """Whether a JPEG or a PNG has few enough parts: Pillow visits those in front of the pixels one by one, and decoders
+    all scans. True for other formats."""
+    if data.startswith(b"\xff\xd8"):
+        return _is_bounded_jpeg(data)
+    position = 8
+    for _ in range(MAX_PARTS if data.startswith(b"\x89PNG\r\n\x1a\n") else 0):
+        if position >= len(data) or data[position + 4:position + 8] == b"IDAT":
+            return True
+        position += 12 + int.from_bytes(data[position:position + 4], "big")
+    return position == 8
+
+
+def _is_bounded_jpeg(data: bytes) -> bool:
+    position, parts, scans, junk = 2, 0, 0, 0
+    while position < len(data) and parts <= MAX_PARTS and scans <= MAX_SCANS and junk <= MAX_JUNK:
+        found = _MARKER.search(data, position)
+        end = len(data) if found is None else found.start()
+        junk += 0 if scans else end - position
+        if found is None or found[1] == b"\xd9":        # the end; phones put a video behind it
+            break
+        parts, scans, position = parts + 1, scans + (found[1] == b"\xda"), found.end()
+        if found[1] not in (b"\x01", b"\xd8"):         # a segment that says its length
+            position += int.from_bytes(data[position:position + 2], "big")
+    return parts <= MAX_PARTS and scans <= MAX_SCANS and junk <= MAX_JUNK
+
+
+def _decode(header: Image.Image, data: bytes, name: str, side: int | None) -> np.ndarray | None:
     has_alpha = header.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in header.info
-    end = _ENDS.get(header.format or "")
+    end, larger, flags = _ENDS.get(header.format or ""), max(header.size), cv2.IMREAD_COLOR
+    if side is not None and header.format in ("JPEG", "MPO"):
+        flags = next((flag for part, flag in _REDUCED if larger >= part * side), flags)
+        header.draft(None, (side, side))        # for the check below, of which only the error counts
     try:
         if has_alpha:
             return _on_white(header)
         if end is None or end not in data[-_TAIL:]:
             header.load()
+            header.im = None                    # before OpenCV decodes it once more
     except MemoryError:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ValueError(f"{name}: the image is cut off or broken ({reason})") from None
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         return None
 
 
+def _reduced(image: np.ndarray, side: int) -> np.ndarray:
+    """(H, W, 3) uint8 with its larger side at most `side` px."""
+    larger = max(image.shape[:2]) / side
+    if larger <= 1:
+        return image
+    size = max(1, round(image.shape[1] / larger)), max(1, round(image.shape[0] / larger))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
 def _on_white(image: Image.Image) -> np.ndarray:
-    """An image with transparency composed on white: the colours of transparent pixels are arbitrary."""
-    image = ImageOps.exif_transpose(image).convert("RGBA")
-    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    rgb = np.asarray(Image.alpha_composite(white, image).convert("RGB"))
-    return np.ascontiguousarray(rgb[:, :, ::-1])
+    """An image with transparency composed on white: the colours of transparent pixels are arbitrary. Some rows at a
+    time: whole copies of a large image would take a gigabyte."""
+    image.load()
+    width, height = image.size
+    white = np.empty((height, width, 3), np.uint8)
+    step = max(1, _ROWS // max(1, width))
+    for top in range(0, height, step):
+        part = image.crop((0, top, width, min(top + step, height))).convert("RGBA")
+        below = Image.new("RGBA", part.size, (255, 255, 255, 255))
+        white[top:top + step] = np.asarray(Image.alpha_composite(below, part).convert("RGB"))[:, :, ::-1]
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    return white if turn is None else np.ascontiguousarray(turn(white))
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -9,28 +9,32 @@
 """
 from __future__ import annotations
 
-import ipaddress
+import io
 import json
 import logging
 import re
 import socket
 import struct
+import threading
 import time
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, NamedTuple, Protocol, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping, Protocol, Sequence
 from urllib.parse import parse_qs, urlsplit
 
-import cv2
 import numpy as np
 
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.normals import vertex_normals
-from Dataset.io.images import MAX_PIXELS, decode_image
+from Dataset.io.images import decode_image, image_header
 from Dataset.io.mesh_files import check_geometry
+from Evaluation.web.connections import Connections, client_of
+from Evaluation.web.limits import Limits, Refused
+from Evaluation.web.senders import Own, check_host, check_origin, forwarded_for
 from Evaluation.web.sessions import Sessions
+from Evaluation.web.shares import Share
 
 log = logging.getLogger(__name__)
 PAGE = {"/": ("serve.html", "text/html"), "/serve.css": ("serve.css", "text/css"),
@@ -45,25 +49,10 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()", "Cache-Control": "no-store"}
 TOKEN = r"/visit/([A-Za-z0-9_-]{43})/"
-
-
-class Limits(NamedTuple):
-    """What a visitor may ask for."""
-
-    photos: int = 16
-    photo_bytes: int = 20 * 2**20
-    upload_bytes: int = 64 * 2**20      # all photos of one face together
-    pixels: float = MAX_PIXELS          # of one photo, read off its header
-    side: int = 2048                    # a larger photo is made smaller once it is decoded
-    answer_bytes: int = 128 * 2**20     # all files of one face together
-    uploads: int = 4                    # at the same time
-    connections: int = 64               # at the same time
-    turn_seconds: float = 90            # to wait while another visitor's face is made
-    silent_seconds: float = 20          # a connection that says nothing is closed
-    whole_seconds: float = 300          # so is any connection after so long
-    sessions: int = 32
-    idle_seconds: float = 240           # the page says every minute that it is still there
-    visit_seconds: float = 4 * 3600
+#: Pillow's names of the formats that are taken: those of photos that browsers show. Fewer readers meet foreign bytes
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF")
+JPEGS = ("JPEG", "MPO")
+STOPPED = "the program that makes the faces was ended"
 
 
 class Answer(Protocol):
@@ -74,30 +63,30 @@ class Answer(Protocol):
     skipped: Sequence[int]
 
 
-#: images, each (H, W, 3) uint8 BGR, and a network's name -> Answer; ValueError with words for the visitor
-Reconstruct = Callable[[list[np.ndarray], str], Answer]
+#: images, each (H, W, 3) uint8 BGR, and a network's name -> Answer; ValueError with words for the visitor. The images
+#: are decoded one by one as they are asked for, which raises `Refused` where the visitor is gone or the time is over
+Reconstruct = Callable[[Iterable[np.ndarray], str], Answer]
 
 
 class Service(Protocol):
     """What a `Handler` uses of its server, `Evaluation.web.serve.FaceServer`. networks: name -> description; assets:
-    path -> the page's bytes; turn: held while a face is made; uploads: held while photos are read."""
+    path -> the page's bytes; turn: held while a face is made; uploads: bytes of the photos that are held; stopping:
+    set when the program ends."""
 
-    config: Any
+    own: Own
     limits: Limits
     networks: Mapping[str, str]
     assets: Mapping[str, bytes]
     sessions: Sessions
+    connections: Connections
     reconstruct: Reconstruct
-    turn: AbstractContextManager
-    uploads: AbstractContextManager
+    turn: Share
+    uploads: Share
+    stopping: threading.Event
 
 
-class Refused(Exception):
-    """A request that gets no face: a status, and words for the visitor."""
-
-    def __init__(self, status: HTTPStatus, words: str) -> None:
-        super().__init__(words)
-        self.status, self.words = status, words
+class Gone(ConnectionError):
+    """The visitor has closed the connection: nobody reads an answer."""
 
 
 def mesh_bytes(mesh: Mesh) -> bytes:
@@ -115,26 +104,6 @@ def mesh_bytes(mesh: Mesh) -> bytes:
     return b"".join(parts)
 
 
-@contextmanager
-def _held(lock: Any, seconds: float, words: str) -> Iterator[None]:
-    """Run the body with a lock or semaphore, waited for at most so long; Refused, with `words`, when it was not had."""
-    if not lock.acquire(timeout=seconds):
-        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, words)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _shrunk(image: np.ndarray, side: int) -> np.ndarray:
-    """An image whose larger side is at most `side`: a face is cut at 512 pixels, and memory is bounded."""
-    larger = max(image.shape[:2]) / side
-    if larger <= 1:
-        return image
-    size = max(1, round(image.shape[1] / larger)), max(1, round(image.shape[0] / larger))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-
 class Handler(BaseHTTPRequestHandler):
     """One request a connection (HTTP/1.0). Every answer that is not a file or the page is JSON."""
 
@@ -143,8 +112,17 @@ class Handler(BaseHTTPRequestHandler):
     error_message_format, error_content_type = '{"error": "no such request here (%(code)d)"}', "application/json"
 
     def setup(self) -> None:
-        self.timeout = self.server.limits.silent_seconds
-        super().setup()
+        self.connection, self.link = self.request, self.server.connections[self.request]
+        self.rfile, self.wfile = io.BufferedReader(self.link.stream, 2**14), self.link.stream
+
+    def parse_request(self) -> bool:
+        """As the base class; then the request counts as one of its client's."""
+        good = super().parse_request()
+        if good:
+            self.link.client = client_of(forwarded_for(self.headers, self.client_address[0], self.server.own))
+            self.link.idle = False
+            self.link.stream.expect_body()
+        return good
 
     def log_message(self, *words: Any) -> None:
         """Nothing: addresses of visitors and their tokens are nobody's business."""
@@ -192,18 +170,24 @@ class Handler(BaseHTTPRequestHandler):
         return int(lengths[0]) if lengths else 0
 
     def _check_sender(self) -> None:
-        """Refused for a name that could be rebound to this machine, and for other sites' pages."""
-        host = self.headers.get("Host", "")
-        name = re.sub(r":[0-9]{1,5}$", "", host).strip("[]").lower()
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            if name not in ("localhost", self.server.config.host.lower()):
-                raise Refused(HTTPStatus.FORBIDDEN, "open this page by its address, or by localhost") from None
-        opens = self.command != "POST" and self.url.path == "/"      # a link may lead to the page itself
-        foreign = self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
-        if self.command == "POST" and self.headers.get("Origin") != f"http://{host}" or foreign and not opens:
-            raise Refused(HTTPStatus.FORBIDDEN, "this page answers to its own requests only, not to another site's")
+        """Refused for a name that could be rebound to this machine, for other sites' pages, and for one request more
+        than a client may have under way."""
+        check_host(self.headers.get("Host", ""), self.connection.getsockname()[0], self.server.own)
+        changes = self.command == "POST"
+        check_origin(self.headers, changes, not changes and self.url.path == "/", self.server.own)
+        limit = self.server.limits.client_requests
+        if self.server.connections.requests_of(self.link.client) > limit:
+            raise Refused(HTTPStatus.TOO_MANY_REQUESTS, f"{limit} of your requests are under way already; try again "
+                          "when they are answered")
+
+    def _check_wanted(self, token: str) -> None:
+        """Ends work that nobody waits for any more: `Gone`, or Refused."""
+        if self.server.stopping.is_set():
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, STOPPED)
+        if self.link.gone():
+            raise Gone("the visitor has left")
+        if not self.server.sessions.stay(token):
+            raise Refused(HTTPStatus.NOT_FOUND, "the page was left while its face was made")
 
     def _get(self) -> None:
         path = self.url.path
@@ -224,10 +208,10 @@ class Handler(BaseHTTPRequestHandler):
     def _post(self) -> None:
         url, sessions = self.url, self.server.sessions
         if url.path == "/visit":
-            token = sessions.open()
+            token = sessions.open(self.link.client)
             if token is None:
                 raise Refused(HTTPStatus.SERVICE_UNAVAILABLE,
-                              f"{self.server.limits.sessions} pages are open already; try again in a few minutes")
+                              "too many pages are open already; close one, or try again in a few minutes")
             return self._send_json({"visit": token})
         asked = re.fullmatch(TOKEN + "(face|stay|leave)", url.path)
         if asked is None:
@@ -244,17 +228,18 @@ class Handler(BaseHTTPRequestHandler):
     def _face(self, token: str, network: str) -> None:
         if network not in self.server.networks:
             raise Refused(HTTPStatus.BAD_REQUEST, f"network must be one of {', '.join(self.server.networks)}")
-        sizes, limits = self._sizes(), self.server.limits
-        with _held(self.server.uploads, 0, "several faces are being made; try again in a moment"):
+        sizes = self._sizes()
+        with self._held(self.server.uploads, self.unread, token):
             body = self._read()
-            with _held(self.server.turn, limits.turn_seconds, "other faces are being made; try again in a moment"):
-                answer = self._make(body, sizes, network)
+            self._check_headers(body, sizes)
+            with self._held(self.server.turn, 1, token):
+                answer = self._make(body, sizes, network, token)
         try:
             files = {**answer.files, "mesh.bin": mesh_bytes(answer.mesh)}
         except ValueError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"these photos give no face that can be shown ({error})"
                           ) from None
-        if sum(map(len, files.values())) > limits.answer_bytes:
+        if sum(map(len, files.values())) > self.server.limits.answer_bytes:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "the face is too large to be kept for you")
         if not self.server.sessions.keep(token, files):
             raise Refused(HTTPStatus.NOT_FOUND, "the page was left while its face was made")
@@ -285,32 +270,70 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(HTTPStatus.BAD_REQUEST, f"the photos have {sum(sizes)} bytes, the request {self.unread}")
         return sizes
 
+    @contextmanager
+    def _held(self, share: Share, amount: int, token: str) -> Iterator[None]:
+        """Run the body with a share of the bytes or the turn. Refused when it was not had in time."""
+        seconds = self.server.limits.wait_seconds
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(share.held(self.link.client, amount, seconds, lambda: self._check_wanted(token)))
+            except TimeoutError:
+                raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "other faces are being made; try again in a moment"
+                              ) from None
+            yield
+
     def _read(self) -> bytes:
         wanted = self.unread
+        self.link.stream.expect_body()          # the time of the wait is not the visitor's
         try:
             body = self.rfile.read(wanted)
         except TimeoutError:
             body = b""
         self.unread = 0
+        if self.server.stopping.is_set():
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, STOPPED)
         if len(body) != wanted:
-            raise Refused(HTTPStatus.REQUEST_TIMEOUT, "the photos did not arrive whole; try again")
+            raise Refused(HTTPStatus.REQUEST_TIMEOUT, "the photos did not arrive whole, or too slowly; try again")
         return body
 
-    def _make(self, body: bytes, sizes: Sequence[int], network: str) -> Answer:
-        limits, images, start = self.server.limits, [], 0
+    def _check_headers(self, body: bytes, sizes: Sequence[int]) -> None:
+        """Refused, before the wait and before a pixel is decoded, for what is no photo or too large a one."""
+        limits = self.server.limits
         try:
-            for i, size in enumerate(sizes):
-                images.append(_shrunk(decode_image(body[start:start + size], f"photo {i + 1}", limits.pixels),
-                                      limits.side))
-                start += size
-            return self.server.reconstruct(images, network)
+            for name, data in _photos(body, sizes):
+                width, height = (header := image_header(data, name, limits.pixels, FORMATS)).size
+                if header.format not in JPEGS and width * height > limits.whole_pixels:
+                    raise ValueError(f"{name}: an image that is no JPEG may have at most {limits.whole_pixels / 1e6:g} "
+                                     f"megapixels, this has {width * height / 1e6:.1f}")
         except ValueError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+
+    def _make(self, body: bytes, sizes: Sequence[int], network: str, token: str) -> Answer:
+        limits = self.server.limits
+        until = time.monotonic() + limits.turn_seconds
+
+        def images() -> Iterator[np.ndarray]:
+            for name, data in _photos(body, sizes):
+                self._check_wanted(token)
+                if time.monotonic() > until:
+                    raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the face was not made within "
+                                  f"{limits.turn_seconds:g} s; try fewer photos")
+                yield decode_image(data, name, limits.pixels, limits.side, FORMATS)
+            self._check_wanted(token)
+        try:
+            return self.server.reconstruct(images(), network)
+        except ValueError as error:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        except MemoryError:
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "not enough memory here; try fewer or smaller photos"
+                          ) from None
 
     def _send_json(self, value: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
         self._send(json.dumps(value).encode("ascii"), "application/json", status=status)
 
     def _send(self, data: bytes, kind: str, more: Mapping[str, str] = {}, status: HTTPStatus = HTTPStatus.OK) -> None:
+        if not self.link.claim():
+            raise Gone("somebody else has answered")
         self.send_response(status)
         for name, value in {**more, "Content-Type": kind, "Content-Length": str(len(data))}.items():
             self.send_header(name, value)
@@ -325,15 +348,22 @@ class Handler(BaseHTTPRequestHandler):
 
     def _discard(self) -> None:
         """Take in what a refused visitor still sends, up to a bound: a closed connection would lose the words."""
-        self.wfile.flush()
         self.connection.shutdown(socket.SHUT_WR)
         self.connection.settimeout(2)
         end, left = time.monotonic() + 10, min(self.unread, 4 * self.server.limits.upload_bytes)
         while left > 0 and time.monotonic() < end:
             try:
-                got = len(self.rfile.read1(2**16))
+                got = len(self.connection.recv(2**16))
             except OSError:
                 return
             if not got:
                 return
             left -= got
+
+
+def _photos(body: bytes, sizes: Sequence[int]) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each photo of a request."""
+    start = 0
+    for i, size in enumerate(sizes):
+        yield f"photo {i + 1}", body[start:start + size]
+        start += size

@@ -2,6 +2,7 @@
 as long as the page is open. Nothing is written to a disk."""
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
@@ -11,20 +12,29 @@ from typing import Callable, Mapping
 
 @dataclass
 class _Visit:
+    client: str
     began: float
     seen: float
     files: dict[str, bytes] = field(default_factory=dict)
 
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.files.values()))
+
 
 class Sessions:
-    """At most `most` visits; each ends `idle` seconds after it was last heard of, and `longest` seconds after it began.
+    """At most `limit` visits, `per_client` of one client; each ends `idle` seconds after it was last heard of, and
+    `longest` seconds after it began. All files together have at most `max_bytes`: beyond that the visits that were not
+    heard of for longest lose theirs.
 
     All methods may be called by any thread. A token that is not known, or no longer, is never an error: the answer is
     False or None.
     """
 
-    def __init__(self, limit: int, idle: float, longest: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limit: int, idle: float, longest: float, per_client: int | None = None,
+                 max_bytes: float = math.inf, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit, self._idle, self._longest, self._clock = limit, idle, longest, clock
+        self._per_client, self._max_bytes = limit if per_client is None else per_client, max_bytes
         self._lock = threading.Lock()
         self._sessions: dict[str, _Visit] = {}
 
@@ -33,14 +43,15 @@ class Sessions:
         with self._lock:
             return len(self._sessions)
 
-    def open(self) -> str | None:
-        """A new visit's token (256 random bits); None when there are `most` already."""
+    def open(self, client: str = "") -> str | None:
+        """A new visit's token (256 random bits); None when there are `limit` already, or the client's `per_client`."""
         self.expire()
         with self._lock:
-            if len(self._sessions) >= self._limit:
+            if len(self._sessions) >= self._limit \
+                    or sum(visit.client == client for visit in self._sessions.values()) >= self._per_client:
                 return None
             token, now = secrets.token_urlsafe(32), self._clock()
-            self._sessions[token] = _Visit(now, now)
+            self._sessions[token] = _Visit(client, now, now)
             return token
 
     def stay(self, token: str) -> bool:
@@ -56,9 +67,16 @@ class Sessions:
         if not self.stay(token):
             return False
         with self._lock:
-            if token in self._sessions:
-                self._sessions[token].files = dict(files)
-            return token in self._sessions
+            if token not in self._sessions:
+                return False
+            kept = self._sessions[token]
+            kept.files = dict(files)
+            over = sum(visit.size for visit in self._sessions.values()) - self._max_bytes
+            for visit in sorted(self._sessions.values(), key=lambda visit: visit.seen):
+                if over > 0 and visit is not kept:
+                    over -= visit.size
+                    visit.files = {}
+            return True
 
     def file(self, token: str, name: str) -> bytes | None:
         """A file of a visit."""

@@ -5,7 +5,7 @@ import io
 import os
 import zipfile
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import Iterable, NamedTuple
 
 import numpy as np
 
@@ -62,9 +62,9 @@ class Answers:
             self._predictors[name].source = Path(name)          # in messages: no visitor reads our paths
         return self._predictors[name]
 
-    def __call__(self, images: Sequence[np.ndarray], name: str) -> Answer:
-        """images: each (H, W, 3) uint8 BGR, upright. ValueError, in words for whoever took the photos, when there is
-        none, or none of them shows a face."""
+    def __call__(self, images: Iterable[np.ndarray], name: str) -> Answer:
+        """images: each (H, W, 3) uint8 BGR, upright; what is raised while the next one is taken ends the face.
+        ValueError, in words for whoever took the photos, when there is none, or none of them shows a face."""
         predictor, skipped, face = self.load(name), [], None
         try:
             for i, image in enumerate(images):
