@@ -35,7 +35,8 @@ def test_pinned_text(tmp_path):
 @pytest.mark.parametrize("name, text, rule", [
     ("a.pts", "", "begins with 'version:'"), ("a.pts", "version: 1\nn_points: 68\n{\n1 2 3\n", "between { and }"),
     ("a.pts", "version: 1\n{\n1 2 3\n}", r"got \(1, 3\)"), ("a.pts", "version: 1\n{\n1 2 x\n}", "could not convert"),
-    ("a.json", "{", "is no JSON"), ("a.json", "[]", "must hold a JSON object"), ("a.json", '{"points": 3}', "TypeError"),
+    ("a.json", "{", "is no JSON"), ("a.json", "[]", "must hold a JSON object"),
+    ("a.json", '{"points": 3}', "TypeError"),
     ("a.json", '{"points": [[1, 2, 3]]}', r"got \(1, 3\)"), ("a.json", "[" * 100_000, "RecursionError|ValueError"),
     ("a.json", json.dumps({"points": [[1, 2, float("nan")]] * 68}), "finite"),
     ("a.pts", "version: 1\n" + " " * (1 << 20), "at most 1048576 bytes")])
