@@ -98,13 +98,13 @@ def test_an_announced_giant_is_refused_before_it_is_allocated(tmp_path):
 
 
 def test_bad_files_are_named(tmp_path, grid):
-    (tmp_path / "a.stl").write_text("solid")
+    (tmp_path / "a.off").write_text("OFF")
     (tmp_path / "b.wrl").write_text("#VRML V2.0 utf8\nShape {")
     (tmp_path / "c.ply").write_bytes(b"ply\nformat ascii 1.0\nelement vertex 0\nproperty float x\nproperty float y\n"
                                      b"property float z\nend_header\n")
     write_mesh(tmp_path / "d.ply", Mesh(np.array([[0, 0, np.nan]])))
     write_mesh(tmp_path / "e.ply", grid._replace(triangles=np.array([[0, 1, 20]])))
-    for name, rule in (("a.stl", "must be one of .ply, .obj, .wrl, got '.stl'"), ("b.wrl", "must be VRML 2 text"),
+    for name, rule in (("a.off", "must be one of .ply, .obj, .stl, .wrl, got '.off'"), ("b.wrl", "must be VRML 2 text"),
                        ("c.ply", "must have vertices"), ("d.ply", "must be finite, 1 vertices are not"),
                        ("e.ply", "vertices 0 to 19"), ("f.ply", "no such file")):
         with pytest.raises(ValueError, match=f"{name}: .*{rule}") as error:

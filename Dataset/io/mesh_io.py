@@ -1,7 +1,7 @@
 """Mesh and cloud files: read and written. Their bytes are made in `Dataset.io.mesh_files`.
 
-The readers are our own (ply.py, obj.py, vrml.py): a file of a stranger costs no more time and memory than its size
-allows, opens no other file and ends in a mesh or a ValueError.
+The readers are our own (ply.py, obj.py, stl.py, vrml.py): a file of a stranger costs no more time and memory than its
+size allows, opens no other file and ends in a mesh or a ValueError.
 """
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from Dataset.geometry.mesh import Mesh
 from Dataset.io.mesh_files import check_geometry, mesh_files, write_files
 from Dataset.io.mesh_readers.obj import read_obj
 from Dataset.io.mesh_readers.ply import read_ply
+from Dataset.io.mesh_readers.stl import read_stl
 from Dataset.io.mesh_readers.vrml import read_vrml
 
-READERS = {".ply": read_ply, ".obj": read_obj, ".wrl": read_vrml}
+READERS = {".ply": read_ply, ".obj": read_obj, ".stl": read_stl, ".wrl": read_vrml}
 
 
 def read_mesh(path: str | os.PathLike[str]) -> Mesh:
-    """Read .ply, .obj or .wrl; vertices keep the file's order, those that no triangle uses included.
+    """Read .ply, .obj, .stl or .wrl; vertices keep the file's order, those that no triangle uses included.
 
     `uv` comes from .obj and .wrl, colours from .ply and .obj. A vertex whose triangles disagree about its uv (on
     a seam) has that of the first; one without triangles has NaN. ValueError when the file is missing, cut off,

@@ -1,1 +1,1 @@
-"""Mesh files as they are on disk: bounded readers of .ply, .obj and VRML 2."""
+"""Mesh files as they are on disk: bounded readers of .ply, .obj, .stl and VRML 2."""
