@@ -2,7 +2,8 @@
 
 As in the thesis:  python evaluate.py BATCH IMAGES DATA MODEL [RESULTS]. On subject folders: one part of the subjects,
 or both checkpoints beside the thesis's numbers (--table 2). On shards: several photos of each subject, or --photos,
---curve, --maps, --iterations. --compare: all bundled networks. Every number is printed with its definition.
+--curve, --maps, --iterations. --compare: all bundled networks. --aflw2000, --pairs, --scans: real photos. Every number
+is printed with its definition.
 """
 from __future__ import annotations
 
@@ -18,38 +19,38 @@ from Evaluation.reports.tables import CHECKPOINTS, Table, layer_table, score_tab
 from Network import from_run
 
 
-def pixel_table(arguments: argparse.Namespace, predictor, title: str) -> Table:
-    """--maps and --iterations: dense predictions beside a constant baseline, or coefficients after each pass."""
-    from Datagenerator import evaluation_data
-    from Evaluation.reports.dense import dense_table, iteration_table
-    where = arguments.data, predictor.size, arguments.images or 2
-    if arguments.iterations:
-        run = predictor.run_iterations(arguments.iterations)
-        return iteration_table(run, evaluation_data.iteration_samples_of(*where), title)
-    return dense_table(lambda kind: evaluation_data.dense_targets(
-        kind, *where, predictor.input_scaling, predictor.layers), predictor, title)
+def photos_table(arguments: argparse.Namespace):
+    """Whole photos, read as users': landmarks by yaw, pairs of photos of a subject, subjects with scans."""
+    from Evaluation.reports.landmarks import folder_table
+    from Evaluation.reports.pairs import pairs_table
+    from Evaluation.reports.scans import scan_report
+    from Network.commands.subject_faces import SubjectFaces
+    predictor, name = from_run(arguments.model, arguments.checkpoint, fusion=arguments.fusion), arguments.model
+    if arguments.aflw2000:
+        return folder_table(arguments.aflw2000, predictor.landmarks_in, name, arguments.boxes, tqdm)
+    faces = SubjectFaces(predictor)
+    if arguments.pairs:
+        return pairs_table(arguments.pairs, faces.of_photo, name, tqdm)
+    return scan_report(arguments.scans, faces, name, arguments.scan_unit, arguments.photos, arguments.images,
+                       arguments.figures, tqdm)
 
 
 def shards_table(arguments: argparse.Namespace) -> Table:
     """Rendered subjects: a table of subjects or photos beside the mean face, a curve, or all networks."""
+    from Datagenerator import evaluation_data
     from Datagenerator.source import subject_set
     from Evaluation.reports.compare import compare_on
-    from Evaluation.reports.subjects import curve_of_subjects, score_photos, score_subjects
+    from Evaluation.reports.dense import pixel_table
+    from Evaluation.reports.subjects import requested_table
     from Network.commands.compared import systems
-    surface, model, which = not arguments.no_surface, arguments.model, arguments.checkpoint
+    model, which = arguments.model, arguments.checkpoint
     if arguments.compare:
         return compare_on(arguments.data, arguments.compare_subjects, lambda margin: systems(margin, model, which),
-                          subject_set, arguments.images or 2, surface, tqdm)
-    predictor, title = from_run(model, which, fusion=arguments.fusion), f"{model} on {arguments.data}"
+                          subject_set, arguments.images or 2, not arguments.no_surface, tqdm)
+    predictor = from_run(model, which, fusion=arguments.fusion)
     if arguments.maps or arguments.iterations:
-        return pixel_table(arguments, predictor, title)
-    subjects = subject_set(arguments.data, predictor.size, predictor.points)
-    title += " (SEEN IN TRAINING: same seed)" if subjects.seed == predictor.config.get("shards", {}).get("seed") else ""
-    if arguments.curve:
-        return curve_of_subjects(subjects, predictor.prefixes, arguments.orders, arguments.seed, title, tqdm)
-    if arguments.photos:
-        return score_photos(subjects, predictor.photo, arguments.images or 2, title, surface, tqdm)
-    return score_subjects(subjects, predictor.subject, arguments.images or 8, title, surface, tqdm)
+        return pixel_table(evaluation_data, predictor, arguments)
+    return requested_table(subject_set(arguments.data, predictor.size, predictor.points), predictor, arguments, tqdm)
 
 
 def subjects_table(arguments: argparse.Namespace) -> Table:
@@ -79,10 +80,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
         from Network.inspection.flops import describe
         from Network.training.loading import load_model, thesis_model
         table = layer_table(*describe(load_model(arguments.model).model if arguments.model else thesis_model()))
-    elif arguments.aflw2000:
-        from Evaluation.reports.landmarks import folder_table
-        find = from_run(arguments.model, arguments.checkpoint).landmarks_in
-        table = folder_table(arguments.aflw2000, find, arguments.model, arguments.boxes, tqdm)
+    elif arguments.aflw2000 or arguments.pairs or arguments.scans:
+        table = photos_table(arguments)
     else:
         shards = arguments.compare or arguments.maps or (Path(arguments.data) / "shards.json").is_file()
         table = (shards_table if shards else subjects_table)(arguments)

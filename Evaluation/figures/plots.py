@@ -22,6 +22,7 @@ VIEWS = {"front": FRONT, "three-quarter": THREE_QUARTER, "profile": PROFILE}
 PIXELS = 420                                        # side of a rendered view
 MAX_IMAGES = 8                                      # in the row of a strip
 DPI = 110
+GREY = (200, 200, 200)                              # RGB of a point without a value
 
 
 def plot_losses(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], training: str = "loss",
@@ -93,23 +94,43 @@ def plot_error_map(prediction: np.ndarray, truth: np.ndarray, path: str | os.Pat
     aligned = result.transform.apply(prediction)
     errors = point_distances(aligned, truth) if ordered else result.distances
     errors = 100.0 * errors / bounding_box_diagonal(truth)
-    top = max(float(np.quantile(errors, 0.98)), 1e-9)
+    pairs = "point of equal index" if ordered else "nearest true point"
+    about = f"mean {errors.mean():.3f} %, median {np.median(errors):.3f} %, largest {errors.max():.3f} %"
+    plot_heat_maps([("", aligned, errors)], path, f"distance to the {pairs}\n% of the diagonal",
+                   f"{title + ': ' if title else ''}{about}")
+
+
+def plot_heat_maps(rows: Sequence[tuple[str, np.ndarray, np.ndarray]], path: str | os.PathLike[str], unit: str,
+                   title: str = "") -> None:
+    """Clouds from three views, one a row, coloured by a value per point, on one scale.
+
+    rows  name; (N, 3) points in the head frame; (N,) values from 0 on; a point without a value, NaN, is grey
+    unit  label of the colour scale, which ends at the 98th percentile of all values, as the label says
+    ValueError when there is no row, or no value.
+    """
+    values = [np.asarray(value, np.float64) for _, _, value in rows]
+    known = np.concatenate([value[np.isfinite(value)] for value in values] or [np.zeros(0)])
+    if not len(known):
+        raise ValueError(f"{path}: want at least one value to draw, got none")
+    top = max(float(np.quantile(known, 0.98)), 1e-9)
 
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     scale, colours = Normalize(0.0, top), colormaps["turbo"]
-    rgb = (255 * colours(scale(np.minimum(errors, top)))[:, :3]).round().astype(np.uint8)
-    figure = _figure(11.0, 4.0)
-    axes = figure.subplots(1, 3)
-    frame = Frame.around(aligned)
-    for axis, (name, yaw) in zip(axes, VIEWS.items()):
-        _show(axis, render_cloud(aligned, yaw, PIXELS, rgb, frame, shade=False)[..., ::-1], name)
-    bar = figure.colorbar(ScalarMappable(scale, colours), ax=list(axes), extend="max", shrink=0.85, pad=0.02)
-    pairs = "point of equal index" if ordered else "nearest true point"
-    bar.set_label(f"distance to the {pairs}\n% of the diagonal (98 % lie below {top:.3g})", fontsize=9)
-    figure.suptitle(f"{title + ': ' if title else ''}mean {errors.mean():.3f} %, median {np.median(errors):.3f} %, "
-                    f"largest {errors.max():.3f} %", fontsize=11)
+    figure = _figure(11.0, 4.0 * len(rows))
+    axes = figure.subplots(len(rows), len(VIEWS), squeeze=False)
+    frame = Frame.around(*(cloud for _, cloud, _ in rows))
+    for line, (name, cloud, _), value in zip(axes, rows, values):
+        rgb = (255 * colours(scale(np.minimum(np.nan_to_num(value), top)))[:, :3]).round().astype(np.uint8)
+        rgb[~np.isfinite(value)] = GREY
+        for axis, (view, yaw) in zip(line, VIEWS.items()):
+            _show(axis, render_cloud(cloud, yaw, PIXELS, rgb, frame, shade=False)[..., ::-1],
+                  f"{name}, {view}" if name else view)
+    bar = figure.colorbar(ScalarMappable(scale, colours), ax=list(axes.ravel()), extend="max", shrink=0.85, pad=0.02)
+    bar.set_label(f"{unit} (98 % lie below {top:.3g})", fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=11)
     _save(figure, path)
 
 

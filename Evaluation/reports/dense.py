@@ -1,6 +1,7 @@
 """Dense predictions evaluated pixel by pixel, by what a system predicts."""
 from __future__ import annotations
 
+from argparse import Namespace
 from typing import Any, Callable, Iterable, Protocol
 
 import numpy as np
@@ -10,8 +11,6 @@ from Evaluation.reports.iterations import iteration_table
 from Evaluation.reports.tables import Table
 from Evaluation.reports.uv_maps import maps_table
 from Evaluation.reports.volume import volume_table
-
-__all__ = ["dense_table", "iteration_table"]
 
 
 class Dense(Protocol):
@@ -23,6 +22,25 @@ class Dense(Protocol):
     maps: str | None
     answers: Callable[[np.ndarray], np.ndarray]
     heat_landmarks: Callable[[], Callable[[np.ndarray], np.ndarray] | None]
+
+
+class PixelTargets(Protocol):
+    """`Datagenerator.evaluation_data`."""
+
+    iteration_samples_of: Callable[..., Any]
+    dense_targets: Callable[..., Any]
+
+
+def pixel_table(data: PixelTargets, predictor: Any, arguments: Namespace) -> Table:
+    """What a command line of `Evaluation.reports.options` asks for: --maps, dense predictions beside a constant
+    baseline, or --iterations, coefficients after each pass."""
+    title = f"{arguments.model} on {arguments.data}"
+    where = arguments.data, predictor.size, arguments.images or 2
+    if arguments.iterations:
+        run = predictor.run_iterations(arguments.iterations)
+        return iteration_table(run, data.iteration_samples_of(*where), title)
+    return dense_table(lambda kind: data.dense_targets(kind, *where, predictor.input_scaling, predictor.layers),
+                       predictor, title)
 
 
 def dense_table(targets: Callable[[str], Callable[[], Iterable[Any]]], system: Dense, title: str) -> Table:

@@ -15,15 +15,20 @@ OPTIONS = (("--batch-size", int, 1, "samples per batch of subject folders; defau
            ("--results", str, None, "write RESULTS.txt, .csv and .md"),
            ("--checkpoint", str, "best_validation", "best_validation (default), best_training or last of a run folder"),
            ("--aflw2000", str, None, "68 landmarks of --model by yaw, on a folder of 300W-LP or AFLW2000-3D"),
+           ("--pairs", str, None, "folder of photos named SUBJECT_anything: is a photo's face nearest to its own "
+                                  "subject's?"),
+           ("--scans", str, None, "folder of subjects, each photos and one scan (.ply .obj .stl .wrl), perhaps with "
+                                  "landmarks.pts: errors in mm and %%, beside the mean face's"),
            ("--compare-subjects", int, 64, "subjects that are rendered for --compare without --data; default 64"),
            ("--face-model", str, None, "file of a Basel, FLAME or ICT-FaceKit model, in place of the built-in one"),
            ("--iterations", int, 0, "on shards: error of an iterative network after each of so many passes"),
            ("--seed", int, 0, "of the order of images; default 0"),
-           ("--figures", str, None, "on subject folders: write a strip and an error map per subject to this folder"))
+           ("--figures", str, None, "on subject folders: write a strip and an error map per subject to this folder; of "
+                                    "--scans: heat maps"))
 LIMITS = {"batch_size": (1, 4096), "images": (1, 1000), "orders": (1, 10_000), "compare_subjects": (2, 100_000),
           "iterations": (0, 1000), "seed": (0, MAX_SEED)}
 SWITCHES = (("--curve", "on shards: error against the number of images, beside the mean of single-image faces"),
-            ("--photos", "on shards: each image alone, with its expression"),
+            ("--photos", "on shards: each image alone, with its expression; of --scans: each photo alone"),
             ("--compare", "all bundled networks, and --model, on the same subjects: two tables and a figure"),
             ("--maps", "on shards: dense predictions per pixel or voxel"),
             ("--as-published", "only item 0 of each batch, as the thesis's code does"),
@@ -45,6 +50,8 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
                         help="1: the network's layers; 2: both checkpoints of a run beside the thesis's numbers")
     parser.add_argument("--boxes", choices=("detector", "truth"), default="detector",
                         help="of --aflw2000: box of the detector (default) or of the true landmarks, as in most papers")
+    parser.add_argument("--scan-unit", choices=("mm", "cm", "m"), default="mm", help="of the scans' coordinates; "
+                        "default mm")
     parser.add_argument("--fusion", choices=("mean", "joint"), help="of coarse on shards: the mean of the photos' "
                         "identities (default), or one face fitted jointly to all photos")
     arguments = parser.parse_args(argv)
@@ -63,10 +70,18 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
             use_face_model(arguments.face_model)
         except ValueError as error:
             parser.error(f"--face-model: {error}")
+    _check(parser, arguments)
+    return arguments
+
+
+def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Exits with code 2 where one flag needs or excludes another."""
+    photos = [name for name in ("aflw2000", "pairs", "scans") if getattr(arguments, name)]
+    if len(photos) > 1:
+        parser.error(f"--{photos[0]} and --{photos[1]} are two evaluations: run them one after the other")
     if arguments.fusion and (arguments.compare or arguments.aflw2000):
         parser.error("--fusion is for the subjects of --data, not for --compare or --aflw2000")
-    if arguments.aflw2000 and not arguments.model:
-        parser.error("--aflw2000 needs --model")
-    if not (arguments.table == 1 or arguments.compare or arguments.aflw2000 or arguments.data and arguments.model):
+    if photos and not arguments.model:
+        parser.error(f"--{photos[0]} needs --model")
+    if not (arguments.table == 1 or arguments.compare or photos or arguments.data and arguments.model):
         parser.error("--data and --model are needed")
-    return arguments

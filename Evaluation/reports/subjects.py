@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Callable, Protocol, Sequence
+from argparse import Namespace
+from typing import Any, Callable, Protocol, Sequence
 
 import numpy as np
 
@@ -19,16 +20,38 @@ from Evaluation.reports.tables import Cell, Table, compared_table
 
 class SubjectSet(Protocol):
     """`Datagenerator.source.SubjectSet`. images(p): subject p's images (T, S, S, 3) uint8 BGR, `count` of them; targets
-    (P, N, 3) and constant (N, 3), the mean face, in the unit sphere; digest: of the identities, hex."""
+    (P, N, 3) and constant (N, 3), the mean face, in the unit sphere; digest: of the identities, hex;
+    seed: of the shards."""
 
     images: Callable[[int], np.ndarray]
     count: int
     targets: np.ndarray
     constant: np.ndarray
     digest: str
+    seed: int
     in_photo: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
     turned: Callable[[int, int], np.ndarray]
     landmarks: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+
+
+class Reader(Protocol):
+    """`Network.inference.base.Predictor`."""
+
+    config: dict[str, Any]
+    subject: Callable[[np.ndarray], np.ndarray]
+    photo: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None, bool]]
+    prefixes: Callable[[np.ndarray], np.ndarray]
+
+
+def requested_table(subjects: SubjectSet, predictor: Reader, arguments: Namespace, progress: Callable) -> Table:
+    """What a command line of `Evaluation.reports.options` asks for: a curve, photos one at a time, or subjects."""
+    title, surface = f"{arguments.model} on {arguments.data}", not arguments.no_surface
+    title += " (SEEN IN TRAINING: same seed)" if subjects.seed == predictor.config.get("shards", {}).get("seed") else ""
+    if arguments.curve:
+        return curve_of_subjects(subjects, predictor.prefixes, arguments.orders, arguments.seed, title, progress)
+    if arguments.photos:
+        return score_photos(subjects, predictor.photo, arguments.images or 2, title, surface, progress)
+    return score_subjects(subjects, predictor.subject, arguments.images or 8, title, surface, progress)
 
 
 def score_subjects(subjects: SubjectSet, subject: Callable[[np.ndarray], np.ndarray], count: int, title: str,

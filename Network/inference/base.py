@@ -42,6 +42,7 @@ class Face(NamedTuple):
     texture       the colours of an ordered face; the next photo adds to it
     score         1 or more: the crop shows a face; 0 or less: it shows none
     typicality    how far the subject's face is from the mean face, 1 for an average subject of the face model
+    radius        mm, of the sphere that is the unit sphere of `points`: the subject's size
     """
 
     points: np.ndarray
@@ -53,6 +54,7 @@ class Face(NamedTuple):
     texture: Texture | None = None
     score: float | None = None
     typicality: float | None = None
+    radius: float | None = None
 
     @property
     def pose_numbers(self) -> np.ndarray | None:
@@ -347,10 +349,22 @@ def in_batches(run: Callable[[np.ndarray], Any], inputs: np.ndarray) -> np.ndarr
     return np.concatenate([np.asarray(run(inputs[i:i + BATCH]), np.float32) for i in range(0, len(inputs), BATCH)])
 
 
+class SizedGrid(NamedTuple):
+    """points (N, 3) float32, an ordered grid in the unit sphere; radius: of this sphere, mm."""
+
+    points: np.ndarray
+    radius: float
+
+
+def sized_grid(vertices: np.ndarray, model: FaceModel, points: int = grids.SIZE ** 2) -> SizedGrid:
+    """The ordered grid of vertices (V, 3) mm, with its size."""
+    grid, used = to_unit_sphere(grids.decode(grids.encode(vertices, round(points ** 0.5), model)))
+    return SizedGrid(grid.astype(np.float32), 1 / used.scale)
+
+
 def grid_of(vertices: np.ndarray, model: FaceModel, points: int = grids.SIZE ** 2) -> np.ndarray:
     """The ordered grid (points, 3) float32 of vertices (V, 3) mm, in the unit sphere."""
-    grid = grids.decode(grids.encode(vertices, round(points ** 0.5), model))
-    return to_unit_sphere(grid)[0].astype(np.float32)
+    return sized_grid(vertices, model, points).points
 
 
 def mean_face(points: int = grids.SIZE ** 2) -> np.ndarray:

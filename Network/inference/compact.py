@@ -11,7 +11,7 @@ from Dataset.errors import NotFittable
 from Dataset.face_model.model import load_face_model
 from Dataset.geometry.pose import Pose, pose_numbers
 from Network.engine.graph import compiled
-from Network.inference.base import Face, Predictor, grid_of, mean_face
+from Network.inference.base import Face, Predictor, grid_of, mean_face, sized_grid
 from Network.inference.photos import Crop, NoFace, Scored, recropped
 from Network.inference.readings import DepthReading, Rendering, UVReading
 from Network.inference.rendered import coefficients_of, face_triangles, render, rendered_volume
@@ -94,8 +94,10 @@ class CompactPredictor(Predictor):
         self._estimate, self._image, self._drawn = estimate, crop.image, None
         (identity, typicality), model = self._readout.subject(), load_face_model()
         vertices = model.shape(estimate.identity, estimate.expression)
-        return Face(grid_of(model.shape(identity), model, self.points), crop, grid_of(vertices, model, self.points),
-                    answer.keypoints, estimate.landmarks.astype(np.float32), pose_of(estimate), typicality=typicality)
+        subject = sized_grid(model.shape(identity), model, self.points)
+        return Face(subject.points, crop, grid_of(vertices, model, self.points), answer.keypoints,
+                    estimate.landmarks.astype(np.float32), pose_of(estimate), typicality=typicality,
+                    radius=subject.radius)
 
     def _forget(self) -> None:
         self._readout.reset()

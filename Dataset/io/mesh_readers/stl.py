@@ -60,13 +60,13 @@ def _text_corners(data: bytes) -> np.ndarray:
     if b"endsolid" not in data[-1024:].lower():
         raise ValueError("its text has no 'endsolid' (cut off?)")
     words, loops = [], 0
-    for line in data.splitlines():
+    for line in data.decode("latin-1").splitlines():
         match line.split():
-            case [first, *rest] if first.lower() == b"vertex":
+            case [first, *rest] if first.lower() == "vertex":
                 if len(rest) != 3:
                     raise ValueError(f"a vertex must have 3 numbers, received {len(rest)}")
                 words += rest
-            case [first, *_] if first.lower() == b"endloop":
+            case [first, *_] if first.lower() == "endloop":
                 loops += 1
                 if len(words) != 9 * loops:
                     raise ValueError(f"facet {loops - 1} must have 3 vertices")
