@@ -46,7 +46,8 @@ def shards_table(arguments: argparse.Namespace) -> Table:
     model, which = arguments.model, arguments.checkpoint
     if arguments.compare:
         return compare_on(arguments.data, arguments.compare_subjects, lambda margin: systems(margin, model, which),
-                          subject_set, arguments.images or 2, not arguments.no_surface, tqdm)
+                          subject_set, arguments.images or 2, not arguments.no_surface, tqdm, arguments.strata,
+                          arguments.compare_seed)
     predictor = from_run(model, which, fusion=arguments.fusion)
     if arguments.maps or arguments.iterations:
         return pixel_table(evaluation_data, predictor, arguments)

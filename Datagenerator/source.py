@@ -18,6 +18,7 @@ from Datagenerator.sequences.depth_pairs import PairConfig, PairSequence, pair_s
 from Datagenerator.sequences.keypoints import PointConfig, ShardConfig, ShardSequence, make_sequences
 from Datagenerator.sequences.maps import DepthConfig, MapConfig, MapSequence, make_map_sequences
 from Datagenerator.sequences.volumes import VolumeConfig, VolumeSequence, make_volume_sequences
+from Dataset.attributes import image_attributes, subject_attributes
 from Dataset.face_model.model import load_face_model
 from Dataset.geometry.transforms import rotation_from_euler
 from Dataset.representations.depth import RANGE
@@ -175,7 +176,8 @@ class SubjectSet(NamedTuple):
     image k the face with its expression as an ordered grid (N, 3) float32 mm, head frame, and which of its points the
     image shows (N,) bool; `turned(p, k)`: from there to the camera's upright frame, (3, 3) float64; `landmarks(p,
     k)`: where its 68 landmarks lie, hidden ones too, (68, 2) float32 in normalised coordinates of the image, and which
-    of them it shows (68,) bool."""
+    of them it shows (68,) bool; `attributes(p, k)`: name -> value of subject p and its image k
+    (Dataset/attributes.py)."""
 
     images: Callable[[int], np.ndarray]
     count: int
@@ -186,6 +188,7 @@ class SubjectSet(NamedTuple):
     in_photo: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
     turned: Callable[[int, int], np.ndarray]
     landmarks: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+    attributes: Callable[[int, int], dict[str, str]]
 
 
 def subject_set(folder: str | Path, size: int, points: int) -> SubjectSet:
@@ -224,9 +227,11 @@ def subject_set(folder: str | Path, size: int, points: int) -> SubjectSet:
         # a landmark is shown where most about it is; the two of the jaw that the grid leaves out go with its rim
         shown = grid_landmarks(np.repeat(visible[:, None], 3, 1).astype(np.float32), model)[:, 0] > 0.5
         return keypoints / shards.size, shown
+    def attributes(subject: int, picture: int) -> dict[str, str]:
+        return {**subject_attributes(shards, subject), **image_attributes(shards, subject, picture)}
     digest = hashlib.sha256(np.ascontiguousarray(identity).tobytes()).hexdigest()
     return SubjectSet(images, shards.images, targets(identity), constant, digest, shards.settings.seed, in_photo,
-                      turned, landmarks)
+                      turned, landmarks, attributes)
 
 
 def shown_points(uv: np.ndarray, seen: np.ndarray, side: int) -> np.ndarray:

@@ -193,7 +193,8 @@ def test_people_are_rendered_once_and_kept(tmp_path, monkeypatch, subjects):
 
 
 def test_compare_on_asks_for_what_it_needs(tmp_path, monkeypatch, subjects):
-    monkeypatch.setattr(comparing, "cached_subjects", lambda count, size, progress: tmp_path / f"{count}_{size}")
+    monkeypatch.setattr(comparing, "cached_subjects",
+                        lambda count, size, seed, progress: tmp_path / f"{count}_{size}_{seed}")
 
     class Opened(NamedTuple):
         size: int = 48
@@ -211,7 +212,8 @@ def test_compare_on_asks_for_what_it_needs(tmp_path, monkeypatch, subjects):
     compare_on(None, 7, systems, subject_set, 1, False)
     compare_on(tmp_path / "mine", 7, systems, subject_set, 1, False)
     assert margins == [1.15, 1.3]
-    assert folders == [(tmp_path / "7_40", 48, 256), (tmp_path / "mine", 48, 256)]      # once for all of as many points
+    # once for all of as many points
+    assert folders == [(tmp_path / "7_40_9001", 48, 256), (tmp_path / "mine", 48, 256)]
 
 
 def test_pictures_for_a_network_of_another_input():

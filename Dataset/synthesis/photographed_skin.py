@@ -20,7 +20,7 @@ from Dataset.io.npz_files import read_npz
 from Dataset.rendering.raycast import Scene
 from Dataset.rendering.shading import GAMMA, LUMINANCE
 from Dataset.synthesis.chart import HEIGHT, WIDTH, Chart
-from Dataset.synthesis.skin import Appearance, Base, melanin_colour
+from Dataset.synthesis.skin import Appearance, Base, melanin_colour, melanin_of
 
 BUILT_IN = Path(__file__).parents[1] / "face_model" / "assets" / "skins.npz"
 MAX_PIXELS, MAX_BYTES = 4 << 20, 16 << 20
@@ -97,10 +97,7 @@ def unroll(images: SkinImages, chart: Chart, model: FaceModel, ears: np.ndarray)
         tones.append(tone)
         details.append(np.moveaxis(_fill(detail, known) * _soft(weight)[..., None], -1, 0))
     tone, detail = np.array(tones, float), np.ascontiguousarray(details, np.float32)
-    ramp = np.linspace(0, 1, 101)
-    light = np.log([melanin_colour(m) @ LUMINANCE for m in ramp])
-    melanin = np.interp(np.log(tone @ LUMINANCE), light[::-1], ramp[::-1])
-    return Skins(tone, melanin, images.age, images.female, detail, columns)
+    return Skins(tone, melanin_of(tone), images.age, images.female, detail, columns)
 
 
 def sample_base(skins: Skins, appearance: Appearance, fraction: float) -> Base | None:

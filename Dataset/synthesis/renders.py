@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from Dataset.face_model.model import FaceModel
 from Dataset.geometry.camera import Camera
 from Dataset.geometry.normals import normalise
 from Dataset.rendering.raycast import Hits, Scene
@@ -20,8 +21,9 @@ from Dataset.representations.points import GRID, coarse_grid
 from Dataset.seeding import MAX_SEED
 from Dataset.synthesis.framing import detected_face, predict_box
 from Dataset.synthesis.plain_material import KINDS, PlainSubject
-from Dataset.synthesis.scene import PosedScene, RenderContext, SceneSubject, roughen, sample_view, view_camera
-from Dataset.synthesis.skin import sample_appearance
+from Dataset.synthesis.scene import (PosedScene, RenderContext, SceneSubject, View, roughen, sample_view,
+                                     view_camera)
+from Dataset.synthesis.skin import Appearance, sample_appearance
 
 MAPS = ("uv", "mask", "visible_mask")       # of BUFFERS, those of Dataset/representations/uvmap.py
 BUFFERS = (*MAPS, "depth", "normals")
@@ -118,23 +120,32 @@ def layout(options: RenderOptions) -> dict[str, tuple[tuple[int, ...], np.dtype]
 def render_subject(number: int, options: RenderOptions, context: RenderContext) -> dict[str, np.ndarray]:
     """Subject ``number``'s arrays, see :func:`layout`; the bytes depend only on (seed, number, image) and the
     options."""
-    model = context.model
-    subject = np.random.default_rng([options.seed, number, 0])
-    identity = model.sample_identity(subject).astype(np.float32)
-    appearance = sample_appearance(subject)
+    identity, appearance = subject_choices(number, options, context.model)
     scene_subject = SceneSubject(context, identity, appearance, options.skins) if options.texture == MIXED \
         else PlainSubject(context, identity, appearance, options.texture)
     out = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout(options).items()}
     out["identity"][:] = identity
     for image in range(options.images):
-        rng = np.random.default_rng([options.seed, number, 1, image])     # [s, p] would be the same stream as [s, p, 0]
-        angles = sample_angles(rng, options)
-        detect = rng.random() < options.detect
-        view = sample_view(rng, model.sample_expression(rng, options.expression), angles=angles)
-        posed = scene_subject.set(roughen(view, rng, options.clutter, options.glasses))
+        view, detect = image_choices(number, image, options, context.model)
+        posed = scene_subject.set(view)
         camera, out["found"][image] = _frame(posed, options, detect)
         _fill(out, image, posed, camera, options)
     return out
+
+
+def subject_choices(number: int, options: RenderOptions, model: FaceModel) -> tuple[np.ndarray, Appearance]:
+    """Subject ``number``'s identity (200,) float32 and appearance, without rendering."""
+    rng = np.random.default_rng([options.seed, number, 0])
+    return model.sample_identity(rng).astype(np.float32), sample_appearance(rng)
+
+
+def image_choices(number: int, image: int, options: RenderOptions, model: FaceModel) -> tuple[View, bool]:
+    """The settings of a subject's image, and whether the detector frames it if it can, without rendering."""
+    rng = np.random.default_rng([options.seed, number, 1, image])     # [s, p] would be the same stream as [s, p, 0]
+    angles = sample_angles(rng, options)
+    detect = rng.random() < options.detect
+    view = sample_view(rng, model.sample_expression(rng, options.expression), angles=angles)
+    return roughen(view, rng, options.clutter, options.glasses), detect
 
 
 def sample_angles(rng: np.random.Generator, options: RenderOptions) -> np.ndarray:

@@ -90,6 +90,13 @@ def melanin_colour(melanin: float, warmth: float = 0.5) -> np.ndarray:
     return colour * np.array([1.12 - 0.24 * warmth, 0.97 + 0.06 * warmth, 1.0])
 
 
+def melanin_of(tone: np.ndarray) -> np.ndarray:
+    """Linear BGR tones (..., 3) -> the melanin in [0, 1] of the procedural skin of the same luminance."""
+    known = np.linspace(0, 1, 101)
+    light = np.log([melanin_colour(m) @ LUMINANCE for m in known])
+    return np.interp(np.log(tone @ LUMINANCE), light[::-1], known[::-1])
+
+
 def ramp(colours: np.ndarray, position: float) -> np.ndarray:
     """Interpolate between the rows of a colour table (K, 3); position in [0, K - 1]."""
     return np.array([np.interp(position, range(len(colours)), colours[:, k]) for k in range(3)])

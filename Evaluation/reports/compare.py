@@ -1,7 +1,7 @@
 """The common table: all systems on the same subjects and images, by the same metric, beside the mean face.
 
-Two tables. *This photo's face*: from one image alone, the face that it shows with its expression, evaluated where it is
-visible (as `Evaluation.reports.subjects.score_photos`). *This subject*: from all images, the neutral face, and whether
+Two tables, and a third by attribute on request. *This photo's face*: from one image alone, the face that it shows with
+its expression, evaluated where it is visible (as `Evaluation.reports.subjects.score_photos`). *This subject*: from all images, the neutral face, and whether
 it is nearest to its own subject (as `Evaluation.reports.subjects.score_subjects`). The mean face is evaluated like the
 systems.
 """
@@ -23,9 +23,10 @@ from Dataset.io.workers import cores
 from Dataset.synthesis.renders import RenderOptions
 from Dataset.synthesis.shards import make_shards, open_shards
 from Dataset.synthesis.sidecar import model_hash
-from Evaluation.evaluate_predictions import DEFINITIONS, Results, score_batches
+from Evaluation.evaluate_predictions import DEFINITIONS, Results, Scores, score_batches
 from Evaluation.figures.plots import plot_comparison
 from Evaluation.metrics.identification import identify
+from Evaluation.reports.strata import SystemErrors, strata_table
 from Evaluation.reports.subjects import SubjectSet, landmark_rows, photo_batch
 from Evaluation.reports.tables import Cell, Table
 
@@ -69,7 +70,8 @@ class Score(NamedTuple):
     """The numbers of one system. photo, subject: of `score_batches`; missed: images evaluated alone in which it finds
     no face: they count with the mean face; landmarks: % of sqrt(w h), NaN where it has none; own: genuine/impostor
     distance ratio; nearest: how many of `subjects` are nearest to their own ground truth (rank-1); photo_ms,
-    subject_ms: median time per image; a subject's time is divided by its number of images."""
+    subject_ms: median time per image; a subject's time is divided by its number of images; faceless: of photos without
+    a face the names, SUBJECT/IMAGE."""
 
     system: System
     photo: Results
@@ -81,26 +83,28 @@ class Score(NamedTuple):
     subjects: int
     photo_ms: float
     subject_ms: float
+    faceless: frozenset[str] = frozenset()
 
 
 class Comparison(NamedTuple):
-    """The two tables, and the scores, the mean face first."""
+    """The two tables, the scores, the mean face first, and, where asked for, the table by attribute."""
 
     photo: Table
     subject: Table
     scores: list[Score]
+    strata: Table | None = None
 
     def text(self) -> str:
-        """Both tables for a terminal."""
-        return f"{self.photo.text()}\n{self.subject.text()}"
+        """The tables for a terminal."""
+        return "\n".join(table.text() for table in (self.photo, self.subject, self.strata) if table)
 
     def write(self, stem: str | os.PathLike[str]) -> list[Path]:
-        """STEM_photo and STEM_subject as .txt, .csv and .md, and STEM.png -> the paths."""
+        """STEM_photo, STEM_subject and STEM_strata as .txt, .csv and .md, and STEM.png -> the paths."""
         stem = Path(stem)
         stem = stem.with_suffix("") if stem.suffix in (".txt", ".csv", ".md", ".png") else stem
         figure = stem.with_name(f"{stem.name}.png")
         with all_or_none():
-            paths = [path for kind in ("photo", "subject")
+            paths = [path for kind in ("photo", "subject", "strata") if getattr(self, kind)
                      for path in getattr(self, kind).write(stem.with_name(f"{stem.name}_{kind}"))]
             plot_comparison([[score.system.name, error(score.photo), error(score.subject), score.own, score.photo_ms,
                               score.system.parameters, score.system.size] for score in self.scores], figure)
@@ -123,31 +127,33 @@ def cached_subjects(subjects: int = SUBJECTS, size: int = 128, seed: int = SEED,
 
 def compare_on(folder: str | Path | None, count: int, systems: Callable[[float], Sequence[System]],
                subject_set: Callable[[Path, int, int], SubjectSet], photos: int = PHOTOS, surface: bool = True,
-               progress: Callable = lambda items, total: items) -> Comparison:
-    """`compare` on the shards in `folder`, or on `count` rendered subjects where it is None.
+               progress: Callable = lambda items, total: items, strata: bool = False, seed: int = SEED) -> Comparison:
+    """`compare` on the shards in `folder`, or on `count` rendered subjects of `seed` where it is None.
 
     systems      margin of the images' boxes -> the systems
     subject_set  (folder, size, points) -> all subjects of a folder of shards (Datagenerator/source.py)
     ValueError as `compare`, and for a folder without shards.
     """
     found = systems(open_shards(folder).settings.margin if folder else RenderOptions.margin)
-    title = str(folder or f"rendered subjects of seed {SEED}")
+    title = str(folder or f"rendered subjects of seed {seed}")
     if not folder:
         side = max((system.side for system in found), default=128)
-        folder = cached_subjects(count, side, progress=progress)
+        folder = cached_subjects(count, side, seed, progress=progress)
     folder, size = Path(folder), open_shards(folder).size
-    return compare(found, cache(lambda points: subject_set(folder, size, points)), title, photos, surface, progress)
+    everybody = cache(lambda points: subject_set(folder, size, points))
+    return compare(found, everybody, title, photos, surface, progress, strata=strata)
 
 
 def compare(systems: Sequence[System], subjects: Callable[[int], SubjectSet], title: str, photos: int = PHOTOS,
             surface: bool = True, progress: Callable = lambda items, total: items,
-            clock: Callable[[], float] = time.perf_counter) -> Comparison:
+            clock: Callable[[], float] = time.perf_counter, strata: bool = False) -> Comparison:
     """Evaluate the systems and the mean face.
 
     subjects  points of a face -> the subjects, with ground truths of so many points
     photos    images of each subject that are evaluated alone
     surface   False leaves the slow surface protocol out: the error is then `chamfer`
     clock     seconds, for the times
+    strata    also by attribute (Evaluation/reports/strata.py)
     ValueError for no system, or fewer than two subjects.
     """
     if not systems:
@@ -165,7 +171,15 @@ def compare(systems: Sequence[System], subjects: Callable[[int], SubjectSet], ti
              + (f"; SEEN IN TRAINING by {', '.join(seeds)}" if seeds else ""))
     alone, fusion = f"from one photo, {photos} of each", f"from all {everybody.count} photos of each"
     return Comparison(photo_table(scores, f"This photo's face. {where}, {alone}", surface),
-                      subject_table(scores, f"This subject. {where}, {fusion}", surface), scores)
+                      subject_table(scores, f"This subject. {where}, {fusion}", surface), scores,
+                      strata_table([_stratified(score) for score in scores], everybody.attributes, where)
+                      if strata else None)
+
+
+def _stratified(score: Score) -> SystemErrors:
+    """What the table by attribute needs of a system."""
+    return SystemErrors(score.system.name, *({row.id: error_of(row.scores) for row in results.rows}
+                                             for results in (score.photo, score.subject)), score.faceless)
 
 
 def score(system: System, subjects: SubjectSet, photos: int, surface: bool, progress: Callable,
@@ -199,8 +213,15 @@ def score(system: System, subjects: SubjectSet, photos: int, surface: bool, prog
     subject = score_batches(neutral(), ordered=True, surface=surface)
     rows = landmark_rows(marks, [subjects.landmarks(p, k) for p, k in pairs])
     own = identify(np.stack(faces), subjects.targets)
+    faceless = frozenset(f"{p}/{k}" for (p, k), sees in zip(pairs, found) if not sees)
     return Score(system, photo, subject, found.count(False), float(rows[0][1]) if rows else math.nan, own.ratio,
-                 own.nearest, own.subjects, float(np.median(times[0])), float(np.median(times[1])) / subjects.count)
+                 own.nearest, own.subjects, float(np.median(times[0])), float(np.median(times[1])) / subjects.count,
+                 faceless)
+
+
+def error_of(scores: Scores) -> float:
+    """As `error`, of one sample."""
+    return 100 * scores.chamfer if math.isnan(scores.surface_chamfer) else scores.surface_chamfer
 
 
 def error(results: Results) -> float:

@@ -20,6 +20,7 @@ OPTIONS = (("--batch-size", int, 1, "samples per batch of subject folders; defau
            ("--scans", str, None, "folder of subjects, each photos and one scan (.ply .obj .stl .wrl), perhaps with "
                                   "landmarks.pts: errors in mm and %%, beside the mean face's"),
            ("--compare-subjects", int, 64, "subjects that are rendered for --compare without --data; default 64"),
+           ("--compare-seed", int, 9001, "of these subjects; default 9001: its first 64 are the frozen test subjects"),
            ("--face-model", str, None, "file of a Basel, FLAME or ICT-FaceKit model, in place of the built-in one"),
            ("--iterations", int, 0, "on shards: error of an iterative network after each of so many passes"),
            ("--seed", int, 0, "of the order of images; default 0"),
@@ -30,6 +31,7 @@ LIMITS = {"batch_size": (1, 4096), "images": (1, 1000), "orders": (1, 10_000), "
 SWITCHES = (("--curve", "on shards: error against the number of images, beside the mean of single-image faces"),
             ("--photos", "on shards: each image alone, with its expression; of --scans: each photo alone"),
             ("--compare", "all bundled networks, and --model, on the same subjects: two tables and a figure"),
+            ("--strata", "of --compare: also by yaw, glasses, light, hidden part, skin tone, age, sex and beard"),
             ("--maps", "on shards: dense predictions per pixel or voxel"),
             ("--as-published", "only item 0 of each batch, as the thesis's code does"),
             ("--no-surface", "without the surface protocol, which takes most of the time"))
@@ -81,6 +83,8 @@ def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> No
         parser.error(f"--{photos[0]} and --{photos[1]} are two evaluations: run them one after the other")
     if arguments.fusion and (arguments.compare or arguments.aflw2000):
         parser.error("--fusion is for the subjects of --data, not for --compare or --aflw2000")
+    if arguments.strata and not arguments.compare:
+        parser.error("--strata is of --compare")
     if photos and not arguments.model:
         parser.error(f"--{photos[0]} needs --model")
     if not (arguments.table == 1 or arguments.compare or photos or arguments.data and arguments.model):

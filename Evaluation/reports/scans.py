@@ -138,7 +138,8 @@ def region_table(samples: Sequence[ScanSample], title: str) -> Table:
         rows.append(row)
     return Table(title, ["region", "rigid: model", "rigid: mean face", "rigid: ratio", "similarity: model",
                          "similarity: mean face", "similarity: ratio"], rows,
-                 ["mean distance scan -> predicted surface, mm; regions of the face model fitted to the scan"], digits=3)
+                 ["mean distance scan -> predicted surface, mm; regions of the face model fitted to the scan"],
+                 digits=3)
 
 
 def subject_table(samples: Sequence[ScanSample], title: str) -> Table:

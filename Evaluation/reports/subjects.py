@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 import time
 from argparse import Namespace
-from typing import Any, Callable, Protocol, Sequence
+from typing import Any, Callable, Mapping, Protocol, Sequence
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class SubjectSet(Protocol):
     in_photo: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
     turned: Callable[[int, int], np.ndarray]
     landmarks: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+    attributes: Callable[[int, int], Mapping[str, str]]
 
 
 class Reader(Protocol):
