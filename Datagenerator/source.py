@@ -227,6 +227,7 @@ def subject_set(folder: str | Path, size: int, points: int) -> SubjectSet:
         # a landmark is shown where most about it is; the two of the jaw that the grid leaves out go with its rim
         shown = grid_landmarks(np.repeat(visible[:, None], 3, 1).astype(np.float32), model)[:, 0] > 0.5
         return keypoints / shards.size, shown
+
     def attributes(subject: int, picture: int) -> dict[str, str]:
         return {**subject_attributes(shards, subject), **image_attributes(shards, subject, picture)}
     digest = hashlib.sha256(np.ascontiguousarray(identity).tobytes()).hexdigest()

@@ -1,9 +1,9 @@
 """The common table: all systems on the same subjects and images, by the same metric, beside the mean face.
 
 Two tables, and a third by attribute on request. *This photo's face*: from one image alone, the face that it shows with
-its expression, evaluated where it is visible (as `Evaluation.reports.subjects.score_photos`). *This subject*: from all images, the neutral face, and whether
-it is nearest to its own subject (as `Evaluation.reports.subjects.score_subjects`). The mean face is evaluated like the
-systems.
+its expression, evaluated where it is visible (as `Evaluation.reports.subjects.score_photos`). *This subject*: from all
+images, the neutral face, and whether it is nearest to its own subject (as
+`Evaluation.reports.subjects.score_subjects`). The mean face is evaluated like the systems.
 """
 from __future__ import annotations
 
