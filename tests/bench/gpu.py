@@ -24,7 +24,8 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 
 DEVICE = Path("/dev/nvidia0")           # there is no CUDA without it, and looking costs nothing
-NETWORKS = {"thesis": 1, "compact": 64, "uvnet": 40}     # preset -> samples of an update: the thesis's, our own, Ronkainen's
+#: preset -> samples of an update: the thesis's, our own, Ronkainen's
+NETWORKS = {"thesis": 1, "compact": 64, "uvnet": 40}
 PRECISIONS = ("float32", "mixed_bfloat16")
 BACKENDS = ("tensorflow", "jax")
 CHECKED = 3                             # updates whose losses are compared
