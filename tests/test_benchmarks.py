@@ -19,7 +19,8 @@ from Network.commands.benchmarks import TEMPLATE, barycentric, carried_keypoints
 from tests.commands import command
 
 MODEL = load_face_model()
-MEAN = encode(np.asarray(MODEL.mean, float)).reshape(-1, 3)
+CENTRE = encode(np.asarray(MODEL.mean, float)).reshape(-1, 3).mean(0)
+MEAN = encode(np.asarray(MODEL.mean, float)).reshape(-1, 3) - CENTRE        # as every face is written: about its middle
 NAMES = ["FaMoS_1/multiview_neutral/IMG_0049.jpg", "FaMoS_1/selfie/IMG_0092.jpg", "FaMoS_2/selfie/IMG_0007.png"]
 
 
@@ -94,7 +95,8 @@ def template(folder: Path, seed: int = 0) -> tuple[Path, np.ndarray]:
     (folder / "HIFI3D.obj").write_bytes(obj_bytes(Mesh(move.apply(mean), triangles)))
     (folder / "HIFI3D.txt").write_text(json.dumps(rows))
     weights = np.array([[a, b, 1 - a - b] for _, a, b in rows])
-    return folder / "HIFI3D.obj", np.einsum("kc,kcd->kd", weights, mean[triangles[[row[0] for row in rows]]])
+    truth = np.einsum("kc,kcd->kd", weights, mean[triangles[[row[0] for row in rows]]])
+    return folder / "HIFI3D.obj", truth - CENTRE
 
 
 def test_keypoints_of_a_template_come_over(tmp_path):
@@ -166,7 +168,7 @@ def test_the_commands(tmp_path):
     photos(tmp_path / "now", NAMES)
     done = command(benchmarks.main, "now", tmp_path / "now", tmp_path / "mean", "--mean-face")
     assert done.returncode == 0 and "3 meshes, 3 of them the mean face\n" in done.stdout
-    for words, rule in ((["now", images, tmp_path / "x"], "holds no photos named SUBJECT/CHALLENGE/NAME.jpg"),
+    for words, rule in ((["now", images, tmp_path / "x", "--mean-face"], "holds no photos named SUBJECT/CHALLENGE"),
                         (["now", images, images], "OUT must be another folder"),
                         (["now", images, tmp_path / "x", "--mean-face", "--list", tmp_path / "no"], "must be a list")):
         done = command(benchmarks.main, *words)

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from Evaluation.figures.plots import plot_error_map, plot_losses, plot_preview, plot_sample, plot_strip, to_rgb
+from Evaluation.figures.plots import (GREY, plot_error_map, plot_heat_maps, plot_losses, plot_preview, plot_sample,
+                                      plot_strip, to_rgb)
 from tests.clouds import face
 
 GREEN = np.zeros((40, 40, 3), np.uint8) + np.array([0, 200, 0], np.uint8)
@@ -48,6 +49,20 @@ def test_error_map_puts_the_error_where_it_is(tmp_path):
     rows, columns = np.nonzero((front[..., 0] < 12) & (front[..., 1] > 150))        # red: the largest errors
     shown = np.nonzero((front[..., 1] > 80))
     assert len(rows) > 20 and columns.mean() > shown[1].mean() + 10 and rows.mean() > shown[0].mean() + 10
+
+
+def test_heat_maps_share_a_scale_and_leave_grey_what_is_unknown(tmp_path):
+    points = face(side=24)
+    low, high = np.full(len(points), 0.2), np.full(len(points), 1.0)
+    unknown = np.where(points[:, 1] < 0, np.nan, 1.0)
+    plot_heat_maps([("low", points, low), ("high", points, high), ("half", points, unknown)], tmp_path / "h.png", "mm")
+    rows = np.array_split(cv2.imread(str(tmp_path / "h.png"))[:, :700], 3)
+    red, grey = ([(np.abs(row.astype(int) - bgr).max(2) < 14).mean() for row in rows]
+                 for bgr in ((4, 4, 122), GREY))                    # the scale's upper end
+    assert red[0] < 0.01 < red[2] < 0.8 * red[1] and grey[2] > 0.02 > max(grey[:2])
+    with pytest.raises(ValueError, match="want at least one value to draw"):
+        plot_heat_maps([("none", points, np.full(len(points), np.nan))], tmp_path / "n.png", "mm")
+    assert not (tmp_path / "n.png").exists()
 
 
 def test_losses_of_a_csv_with_gaps(tmp_path):

