@@ -236,7 +236,8 @@ def test_bad_folders_are_one_line(made, tmp_path):
     check("found other.obj, scan.ply", "two", lambda f: (f / "other.obj").write_text("v 0 0 0"))
     check("must hold photos", "blind", lambda f: [path.unlink() for path in f.glob("*.jpg")])
     check("found landmarks.json, landmarks.pts", "marks", lambda f: (f / "landmarks.json").write_text("[]"))
-    check("must hold (68, 3) finite coordinates", "short", lambda f: (f / "landmarks.pts").write_text("version: 1\n{\n1 2 3\n}\n"))
+    check("must hold (68, 3) finite coordinates", "short",
+          lambda f: (f / "landmarks.pts").write_text("version: 1\n{\n1 2 3\n}\n"))
     check("landmarks must be in the scan's frame and unit", "moved",
           lambda f: write_landmarks(f / "landmarks.pts", made.landmarks + 500))
     check("cut off", "cut", lambda f: (f / "scan.ply").write_bytes((f / "scan.ply").read_bytes()[:-9]))
