@@ -30,7 +30,7 @@ from Evaluation.metrics.surface import Crop, refined, surface_distances, surface
 RADIUS = 95.0           # mm from the nose tip
 SAMPLES = 10_000        # points of a scan's surface, even by area
 MIN_SAMPLES = 100       # a scan with fewer shows no face
-MAX_RESIDUAL = 4.0      # mm: a scan that the fitted face model misses by more is not taken for a face
+MAX_RESIDUAL = 2.0      # mm: a scan that the fitted face model misses by more is not taken for a face
 INNER = slice(17, 68)   # landmarks without the jaw's, which slide along the surface
 NOSE = 30
 ALIGNMENTS = ("rigid", "similarity")
