@@ -3,8 +3,9 @@
 What counts is within RADIUS of the scan's nose tip, without neck, ears and hair: scan points that are nearest to the
 rim of the face model's grid on the scan. *Reverse* distances go from the scan to the predicted surface, as
 NoW measures them (Sanyal et al. 2019, section 5.1); *forward* ones from predicted points to the scan, without those
-whose nearest point is on the border of the scan or of a hole. Alignment: from landmarks, then a symmetric trimmed ICP
-(Evaluation/metrics/surface.py) with the scale free or fixed to 1.
+whose nearest point is on the border of the scan or of a hole. Alignment: from landmarks, then ICP from the scan to the
+predicted surface, as NoW's, without the farthest 5 % of the scan, with the scale free or fixed to 1. One way only: the
+other way, what a scan lacks would pull.
 
 The landmarks are the scan's own or those of the face model fitted to it, the regions those of that fit: neither depends
 on a prediction.
@@ -25,12 +26,13 @@ from Dataset.geometry.scan_surface import ScanSurface
 from Dataset.geometry.transforms import Similarity, umeyama
 from Dataset.representations.points import encode, grid_landmarks, grid_triangles
 from Evaluation.metrics.face_regions import grid_regions
-from Evaluation.metrics.surface import Crop, refined, surface_distances, surface_scores
+from Evaluation.metrics.surface import TRIM, Crop, surface_distances, surface_scores
 
 RADIUS = 95.0           # mm from the nose tip
 SAMPLES = 10_000        # points of a scan's surface, even by area
 MIN_SAMPLES = 100       # a scan with fewer shows no face
 MAX_RESIDUAL = 2.0      # mm: a scan that the fitted face model misses by more is not taken for a face
+ROUNDS, CONVERGED = 100, 1e-4       # of the ICP; mm, change of the mean distance
 INNER = slice(17, 68)   # landmarks without the jaw's, which slide along the surface
 NOSE = 30
 ALIGNMENTS = ("rigid", "similarity")
@@ -105,9 +107,9 @@ def scan_errors(face: np.ndarray, target: ScanTarget, with_scale: bool) -> ScanE
     """A predicted face (n * n, 3) mm, an ordered grid in the head frame, against a scan."""
     face = np.asarray(face, np.float64)
     initial = umeyama(grid_landmarks(face)[INNER], target.landmarks[INNER], with_scale=with_scale)
-    transform = refined(face, target.points, initial, target.crop, with_scale)
+    surface = ClosestPoints(face, grid_triangles(round(len(face) ** 0.5)))
+    transform = aligned(surface, target.points, initial, with_scale)
     moved = transform.apply(face)
-    predicted = ClosestPoints(moved, grid_triangles(round(len(moved) ** 0.5)))
     counted = target.crop.inside(moved)
     forward = np.full(len(moved), np.nan)
     if target.surface is None:
@@ -116,7 +118,24 @@ def scan_errors(face: np.ndarray, target: ScanTarget, with_scale: bool) -> ScanE
         found = target.surface.nearest(moved)
         counted &= ~found.boundary
         forward[counted] = found.distance[counted]
-    return ScanErrors(predicted(target.points).distance, forward, transform)
+    reverse = transform.scale * surface(transform.inverse().apply(target.points)).distance
+    return ScanErrors(reverse, forward, transform)
+
+
+def aligned(surface: ClosestPoints, points: np.ndarray, initial: Similarity, with_scale: bool) -> Similarity:
+    """The motion, or similarity, of a predicted surface onto a scan's points (M, 3), from an initial one: trimmed ICP,
+    whose every round fits the nearest points of the surface to the scan's in the scan's unit."""
+    transform, before = initial, np.inf
+    for _ in range(ROUNDS):
+        found = surface(transform.inverse().apply(points))
+        distance = transform.scale * found.distance
+        use = distance <= np.quantile(distance, TRIM)
+        transform = umeyama(found.points[use], points[use], with_scale=with_scale)
+        mean = float(distance[use].mean())
+        if abs(before - mean) < CONVERGED:
+            break
+        before = mean
+    return transform
 
 
 def _on_mesh(surface: ScanSurface, landmarks: np.ndarray | None, name: str) -> _Anchor:

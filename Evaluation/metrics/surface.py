@@ -106,22 +106,6 @@ def surface_scores(predicted: np.ndarray, truth: np.ndarray, crop: Crop | None =
     return SurfaceScores(f, r, 0.5 * (f + r), plain, kept, transform)
 
 
-def refined(predicted: np.ndarray, truth: np.ndarray, initial: Similarity, crop: Crop, with_scale: bool = True
-            ) -> Similarity:
-    """The protocol's last, fine iterations alone, from an initial alignment of (N, 3) with (M, 3).
-
-    truth       the part of the ground truth inside the crop
-    with_scale  False: a rigid motion, whatever the scale of `initial`
-    """
-    predicted, truth = as_points(predicted, "prediction"), as_points(truth, "ground truth")
-    fit = _Fit(predicted, truth, truth, crop, float(np.linalg.norm(np.ptp(truth, axis=0))))
-    fit.limits = (SCALES[0] * initial.scale, SCALES[1] * initial.scale) if with_scale else (1.0, 1.0)
-    transform = initial
-    for n, iterations in FINE:
-        transform = fit.refine(transform, n, iterations)[1]
-    return transform
-
-
 def surface_distances(points: np.ndarray, surface: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """From each of (N, 3) points to the surface that (M, 3) samples: (N,) surface and (N,) nearest-neighbour distances.
 
