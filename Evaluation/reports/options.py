@@ -27,7 +27,7 @@ OPTIONS = (("--batch-size", int, 1, "samples per batch of subject folders; defau
            ("--figures", str, None, "on subject folders: write a strip and an error map per subject to this folder; of "
                                     "--scans: heat maps"))
 LIMITS = {"batch_size": (1, 4096), "images": (1, 1000), "orders": (1, 10_000), "compare_subjects": (2, 100_000),
-          "iterations": (0, 1000), "seed": (0, MAX_SEED)}
+          "compare_seed": (0, MAX_SEED), "iterations": (0, 1000), "seed": (0, MAX_SEED)}
 SWITCHES = (("--curve", "on shards: error against the number of images, beside the mean of single-image faces"),
             ("--photos", "on shards: each image alone, with its expression; of --scans: each photo alone"),
             ("--compare", "all bundled networks, and --model, on the same subjects: two tables and a figure"),

@@ -9,6 +9,7 @@ from typing import Callable, NamedTuple, Protocol, Sequence
 import numpy as np
 
 from Dataset.face_model.model import load_face_model
+from Dataset.io.atomic import all_or_none
 from Dataset.representations.points import SIZE, encode
 from Dataset.sources.scans import ScanSubject, read_scan, scan_subjects
 from Evaluation.figures.plots import plot_heat_maps
@@ -60,8 +61,9 @@ class ScanReport(NamedTuple):
         """STEM, STEM_regions and STEM_subjects as .txt, .csv and .md -> the paths."""
         stem = Path(stem)
         stem = stem.with_suffix("") if stem.suffix in (".txt", ".csv", ".md") else stem
-        return [path for table, ending in zip(self, ("", "_regions", "_subjects"))
-                for path in table.write(stem.with_name(f"{stem.name}{ending}"))]
+        with all_or_none():
+            return [path for table, ending in zip(self, ("", "_regions", "_subjects"))
+                    for path in table.write(stem.with_name(f"{stem.name}{ending}"))]
 
 
 def scan_report(folder: str | Path, face_from: FaceFrom, name: str, unit: str = "mm", each_photo: bool = False,
