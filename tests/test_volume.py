@@ -200,7 +200,7 @@ def test_files_that_hold_no_volume(tmp_path):
         with pytest.raises(ValueError, match=f"{file}: holds no packed volume") as error:
             volume.load_volume(file)
         assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match=r"packed must be uint8 of at most 16777216 bytes, received \(999999"):
+    with pytest.raises(ValueError, match="packed.npy promises 2999994000003 numbers, its entry has 896"):
         volume.load_volume(tmp_path / "boast.npz")
 
 

@@ -105,7 +105,8 @@ def every_case(seed: int, count: int, folder: Path, wanted: list[str]) -> Iterat
     """All kinds whose names contain one of `wanted`, or all."""
     from tests.bench import hostile_cases
     yield from hostile_cases.cases(seed, count, folder, wanted)
-    if importlib.util.find_spec("tests.bench.hostile_page"):
+    page_wanted = not wanted or any("page" in word for word in wanted)
+    if page_wanted and importlib.util.find_spec("tests.bench.hostile_page"):
         page = importlib.import_module("tests.bench.hostile_page")
         yield from (case for case in page.cases() if not wanted or any(word in case[0] for word in wanted))
 
