@@ -1,12 +1,14 @@
 """Dataset/io/atomic.py: the old file or the new one, never half of one; one writer a folder."""
 import logging
+import os
 import subprocess
 import sys
 
 import pytest
 
 from Dataset.io import atomic
-from Dataset.io.atomic import TEMPORARY, all_or_none, atomic_path, folder_lock, remove_leftovers, write_text
+from Dataset.io.atomic import (TEMPORARY, all_or_none, atomic_path, folder_lock, remove_leftovers, remove_leftovers_of,
+                               write_text)
 
 
 def names(folder):
@@ -47,6 +49,19 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
     write_text(tmp_path / "a.txt", "é\n")
     assert remove_leftovers(tmp_path) == 1
     assert names(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_bytes() == b"\xc3\xa9\n"
+
+
+def test_leftovers_of_one_file_are_removed_when_their_writer_is_dead(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for name in (f".tmp-{dead.pid}-01-a.txt", ".tmp-old-a.txt", f".tmp-{os.getpid()}-02-a.txt",
+                 f".tmp-{os.getppid()}-03-a.txt", f".tmp-{dead.pid}-04-b.txt", "a.txt"):
+        (tmp_path / name).touch()
+    remove_leftovers_of(tmp_path / "a.txt")
+    assert names(tmp_path) == sorted([f".tmp-{os.getppid()}-03-a.txt", f".tmp-{dead.pid}-04-b.txt", "a.txt"])
+    with atomic_path(tmp_path / "c.txt") as temporary:          # the name says who writes
+        temporary.touch()
+        assert temporary.name.startswith(f".tmp-{os.getpid()}-")
 
 
 def test_a_locked_folder_refuses_a_second_writer_and_is_free_after_the_first(tmp_path):

@@ -133,7 +133,7 @@ def test_same_command_same_bytes_and_after_a_kill(made, tmp_path):
     (again / ".work/T004/000.jpg").write_bytes(b"half")
     with pytest.raises(ValueError, match="conversion is unfinished"):
         list_subjects(again)
-    assert main([str(source), str(again), *FLAGS]) == 0
+    assert main([str(source), str(again), *FLAGS, "--workers", "2"]) == 0
     assert everything(again) == whole
 
 
