@@ -8,6 +8,7 @@ import pytest
 import trimesh
 
 from Dataset.face_model.model import load_face_model
+from Dataset.geometry.closest import ClosestPoints
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.transforms import Similarity, rotation_from_euler
 from Dataset.io.images import write_image
@@ -52,7 +53,7 @@ def test_now_finds_a_mesh_and_seven_landmarks_for_every_image(tmp_path):
         own = face_of(images / line)
         expected = MEAN if own is None else own
         np.testing.assert_allclose(mesh.vertices, expected, atol=1e-3)          # mm, the head's size
-        assert rows.shape == (7, 3) and np.abs(trimesh.proximity.closest_point(mesh, rows)[1]).max() < 0.3
+        assert rows.shape == (7, 3) and ClosestPoints(mesh.vertices, mesh.faces)(rows).distance.max() < 0.3
         right, left, mouth = rows[[0, 1]], rows[[3, 2]], rows[[5, 6]]
         assert (right[:, 0] < 0).all() and (left[:, 0] > 0).all() and mouth[0, 0] < 0 < mouth[1, 0]
         assert (np.abs(rows[[0, 3], 0]) > np.abs(rows[[1, 2], 0])).all()         # outer corners
