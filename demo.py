@@ -64,6 +64,7 @@ def reconstruct(arguments: argparse.Namespace) -> None:
     every, swap = arguments.faces == "all", arguments.view == "swap"
     predictor = from_run(arguments.model or DEFAULT_MODEL, arguments.checkpoint, iterations=arguments.iterations,
                          fusion=arguments.fusion)
+    predictor.detector = arguments.detector
     viewer = make_viewer(arguments.view, predictor) if arguments.view else None
     faces = FaceWriter(predictor, arguments.surface, arguments.expression)
     output = PhotoOutput(Path(arguments.output), faces.write, viewer,

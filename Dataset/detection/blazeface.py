@@ -8,14 +8,12 @@ Left out of MediaPipe's detector: tracking between frames, and the square that i
 """
 from __future__ import annotations
 
-import math
+from functools import lru_cache
 from pathlib import Path
-from typing import Callable, NamedTuple, Sequence
+from typing import Callable, NamedTuple
 
 import cv2
 import numpy as np
-
-from Dataset.detection.cascades import Detection
 
 MODEL = Path(__file__).parent / "assets" / "blazeface.onnx"
 #: image (1, H, W, 3) float32 RGB in [-1, 1], H and W multiples of STRIDE -> regressors (1, N, 16) and logits (1, N, 1)
@@ -24,8 +22,6 @@ Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 STRIDE = 32
 ANCHORS = ((16, 2), (32, 6))        # px of a cell, and how many anchors have its centre
 KEYPOINTS = ("right eye", "left eye", "nose", "mouth", "right ear", "left ear")     # right: the subject's
-#: longer sides, px, of the images that the network sees: faces from about 24 px of 640 up; one of a fifth and more
-COARSE, FINE = 256, 448
 SAME_FACE = 0.3                     # intersection over union from which two detections are one face
 
 
@@ -37,8 +33,9 @@ class Found(NamedTuple):
     keypoints: np.ndarray
     scores: np.ndarray
 
-    def __getitem__(self, some: np.ndarray) -> "Found":
-        return Found(*(values[some] for values in self))
+    def of(self, some: np.ndarray) -> "Found":
+        """Those that a mask or indices select."""
+        return Found(self.boxes[some], self.keypoints[some], self.scores[some])
 
 
 def look(image: np.ndarray, run: Run, longest: int, threshold: float) -> Found:
@@ -51,7 +48,7 @@ def look(image: np.ndarray, run: Run, longest: int, threshold: float) -> Found:
     padded = np.zeros((1, *(-(-length // STRIDE) * STRIDE for length in small.shape[:2]), 3), np.float32)
     np.multiply(small[..., ::-1], np.float32(2 / 255), out=padded[0, :size[1], :size[0]])
     regressors, logits = run(padded - 1)
-    centres = anchor_centres(*padded.shape[1:3])
+    centres = anchor_centres(padded.shape[1], padded.shape[2])
     scores = 1 / (1 + np.exp(-np.clip(logits[0, :, 0], -80, 80)))
     likely = scores >= threshold
     values, centres = regressors[0, likely].reshape(-1, 8, 2), centres[likely]
@@ -79,7 +76,7 @@ def merged(found: Found) -> Found:
     while len(order):
         same = overlaps(found.boxes[order[:1]], found.boxes[order])[0] > SAME_FACE
         same[0] = True
-        some = found[order[same]]
+        some = found.of(order[same])
         weights = some.scores / some.scores.sum()
         faces.append((weights @ some.boxes, np.einsum("n,nkc->kc", weights, some.keypoints), some.scores[0]))
         order = order[~same]
