@@ -16,6 +16,7 @@ from Dataset.io.video_files import MAX_FRAMES
 log = logging.getLogger(__name__)
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 WEBCAM = "webcam"
+EXAMPLE = "example"         # --example, which is easily typed without its dashes
 
 
 class NamedImage(NamedTuple):
@@ -34,6 +35,8 @@ def read_inputs(inputs: Iterable[str | os.PathLike[str]], frames: int = 8) -> It
     """
     for source in inputs:
         path = Path(source)
+        if str(source) == EXAMPLE and not path.exists():
+            raise ValueError(f"{source}: no such file; did you mean --{EXAMPLE}?")
         if str(source) == WEBCAM:
             yield from webcam_frames(frames)
         elif path.is_dir():
