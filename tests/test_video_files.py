@@ -37,9 +37,15 @@ def test_a_rate_that_no_video_has_is_measured(tmp_path, monkeypatch):
         for frame in FRAMES:
             write(frame)
 
-    class Odd(cv2.VideoCapture):
+    class Odd:
+        def __init__(self, name):
+            self._capture = cv2.VideoCapture(name)
+
+        def __getattr__(self, name):
+            return getattr(self._capture, name)
+
         def get(self, what):
-            return 1000.0 if what == cv2.CAP_PROP_FPS else super().get(what)
+            return 1000.5 if what == cv2.CAP_PROP_FPS else self._capture.get(what)
     monkeypatch.setattr(video_files, "cv2", SimpleNamespace(**{**vars(cv2), "VideoCapture": Odd}))
     assert video_info(tmp_path / "x.avi").rate == pytest.approx(12.5, rel=0.02)
 

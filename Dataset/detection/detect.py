@@ -22,7 +22,7 @@ DOUBTFUL, FACE = 0.3, 0.6   # score of an upright pass: below the first none, fr
 MAX_PROPOSALS = 64          # of a pass, the best
 PATCH, SHARE = 128, 0.4     # px of a patch, and the part of its side that the face's box has
 LEAST, OFF_MIDDLE = 0.02, 0.25  # score that is looked at in a patch, and how far from its middle, of its side
-SURE, STILL_UPRIGHT = 0.9, 45.0     # score, and degrees off upright, with which no other quarter turn is tried
+SURE, STILL_UPRIGHT = 0.7, 45.0     # score, and degrees off upright, with which no other quarter turn is tried
 NEARLY = 15.0               # degrees off upright from which a patch is cut once more
 #: of `framed`, of eyes to mouth, ears to mouth, nose to mouth, eye to eye, ear to ear
 UP = np.array([1.692, -0.238, 0.529, -0.766, 0.853])
@@ -133,7 +133,7 @@ def _upright(image: np.ndarray, run: Run, box: np.ndarray, keypoints: np.ndarray
     and once more where the best still sees the face turned."""
     centre, side = box[:2].astype(float), float(box[2:].mean()) / SHARE
     first, best, turned = framed(keypoints).roll, _Pass(0.0, None), 0.0
-    for quarter in (0.0, 90.0, -90.0, 180.0):
+    for quarter in (0.0, 180.0, 90.0, -90.0):
         seen = _pass(image, run, centre, side, first + quarter)
         if seen.score > best.score:
             best = seen

@@ -132,7 +132,11 @@ def faces_of(source: Iterable[NamedImage], crops_of: Callable[[NamedImage], list
     for number, photo in enumerate(source):
         if every_face and number:
             raise ValueError("--faces all takes one photo: identities across several are unknown")
-        crops = crops_of(photo)
+        try:
+            crops = crops_of(photo)
+        except NoFace as error:
+            crops = []
+            doubtful.append(str(error))
         if crops:
             given += 1
             yield crops
@@ -141,9 +145,11 @@ def faces_of(source: Iterable[NamedImage], crops_of: Callable[[NamedImage], list
     if given:           # else the error below names them
         for name in empty:
             log.warning("%s: no face found; skipped", name)
+    elif len(empty) == len(doubtful) == 1:
+        raise ValueError(doubtful[0])
     else:
         named = ", ".join(empty[:3]) + (f" and {len(empty) - 3} more" if len(empty) > 3 else "")
-        raise ValueError(f"{named}: no face found; try a larger or sharper photo, or give --box x,y,w,h")
+        raise ValueError(f"{named}: no face found; {HINT}")
 
 
 def best_crop(crop: Crop, look: Callable[[Crop], Scored[Answer]]) -> Scored[Answer]:
