@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from Network.inference.base import Predictor
 
 __version__ = "0.1.0"
-#: of Keras: what the environment says, else TensorFlow, whatever the user's keras.json has. Keras reads it once, when it
-#: is imported, which nothing can do before this
+#: of Keras: what the environment says, else TensorFlow, whatever the user's keras.json has. Keras reads it when it is
+#: imported, which comes after this
 BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 

@@ -6,7 +6,8 @@ import scipy.io
 
 from Dataset.io.mat_files import mat_shapes, read_mat
 
-ARRAYS = {"pt3d_68": np.arange(204.0).reshape(3, 68), "Pose_Para": np.arange(7.0)[None], "tl": np.arange(6).reshape(2, 3)}
+ARRAYS = {"pt3d_68": np.arange(204.0).reshape(3, 68), "Pose_Para": np.arange(7.0)[None],
+          "tl": np.arange(6).reshape(2, 3)}
 
 
 @pytest.fixture(params=["5", "7.3"])

@@ -175,7 +175,8 @@ def test_frames_follow_their_times(tmp_path, times, shown):
 def test_a_time_that_no_video_has_is_an_error(tmp_path):
     first, odd = (VideoFrame(n, time, np.zeros((32, 48, 3), np.uint8)) for n, time in enumerate((0.0, 1e9)))
     with pytest.raises(ValueError, match="x.avi: a frame at 1000000000 s is beyond the 216000 frames"):
-        with _Writer(tmp_path / "x.avi", first, 25.0, lambda image, faces: image, SimpleNamespace(times=Times())) as out:
+        watched = SimpleNamespace(times=Times())
+        with _Writer(tmp_path / "x.avi", first, 25.0, lambda image, faces: image, watched) as out:
             for frame in (first, odd):
                 out.put(frame, [])
             out.finish()

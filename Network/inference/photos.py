@@ -1,5 +1,4 @@
-"""Photos -> crops of faces: the detector's faces, turned upright, crops, re-crops, and the choice among a photo's faces.
-"""
+"""Photos -> crops of faces: the detector's, turned upright, crops, re-crops, and the choice among a photo's faces."""
 from __future__ import annotations
 
 import logging

@@ -218,8 +218,8 @@ class _Writer:
             image = self._draw(frame.image, faces)
         number = round((frame.time - self._begun) * self._rate)
         if number >= MAX_FRAMES:
-            raise ValueError(f"{self._path}: a frame at {frame.time:.0f} s is beyond the {MAX_FRAMES} frames that a video "
-                             "may have")
+            raise ValueError(f"{self._path}: a frame at {frame.time:.0f} s is beyond the {MAX_FRAMES} frames that a "
+                             "video may have")
         with self._times("write"):
             while self._count < number:
                 self._write(self._shown)

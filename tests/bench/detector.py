@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python -m tests.bench.detector [--faces 60] [--seed 202] [--half 1] [--only blazeface,chain]
 
 Faces: the renders of tests/bench/find_face.py, as they are, turned by any angle, and upside down; and heads of 24 to 60
-px (the larger side of their landmarks) in 640x480. A face is found where a certain detection lies within 0.4 of the true
-box's side of its centre and has 0.6 to 1.7 times its side. Invented: certain detections in the images of a half of
+px (the larger side of their landmarks) in 640x480. A face is found where a certain detection lies within 0.4 of the
+true box's side of its centre and has 0.6 to 1.7 times its side. Invented: certain detections in the images of a half of
 tests/bench/faceless.py; half 0 is for choosing the threshold, 1 for checking it. On half 0 and seed 101
 `Dataset.detection.detect.FACE` was chosen. `--photos FOLDER ...` counts the faces in the photos of folders, for the
 record: nothing is chosen by it.
@@ -106,9 +106,9 @@ def recall(title: str, faces: Sequence[Face], ways: dict[str, Detect]) -> None:
                             face.side])
         sides, centres = np.array(off or [[np.nan] * 2]).T
         print(f"{title}, {name}: found {hits} of {len(faces)}, {doubtful} doubtful; lowest scores "
-              f"{', '.join(f'{score:.2f}' for score in sorted(scores)[:4])}; side {np.median(sides):.2f} of the expected, "
-              f"centre {np.median(centres):.3f} sides off; {np.median(spent):.0f} ms (median), {max(spent):.0f} (most)",
-              flush=True)
+              f"{', '.join(f'{score:.2f}' for score in sorted(scores)[:4])}; side {np.median(sides):.2f} of the "
+              f"expected, centre {np.median(centres):.3f} sides off; {np.median(spent):.0f} ms (median), "
+              f"{max(spent):.0f} (most)", flush=True)
 
 
 def invented(half: int, ways: dict[str, Detect]) -> None:
