@@ -18,11 +18,12 @@ from Dataset.io.images import Box
 
 COARSE, FINE = 256, 448     # longer sides, px, of the shrunk image: faces from a tenth of it, and from a thirtieth
 POSSIBLE = 0.2              # score of a proposal
-DOUBTFUL, FACE = 0.3, 0.6   # score of an upright pass: below the first none, from the second on a face
+DOUBTFUL, FACE = 0.3, 0.7   # score of an upright pass: below the first none, from the second on a face
 MAX_PROPOSALS = 64          # of a pass, the best
 PATCH, SHARE = 128, 0.4     # px of a patch, and the part of its side that the face's box has
 LEAST, OFF_MIDDLE = 0.02, 0.25  # score that is looked at in a patch, and how far from its middle, of its side
 SURE, STILL_UPRIGHT = 0.7, 45.0     # score, and degrees off upright, with which no other quarter turn is tried
+CONTAINED = 0.5             # of the smaller box's area, from which only the better of two is kept
 NEARLY = 15.0               # degrees off upright from which a patch is cut once more
 #: of `framed`, of eyes to mouth, ears to mouth, nose to mouth, eye to eye, ear to ear
 UP = np.array([1.692, -0.238, 0.529, -0.766, 0.853])
@@ -123,7 +124,7 @@ def _confirmed(image: np.ndarray, run: Run, proposed: Found, known: Sequence[Det
                                seen.score >= FACE))
     kept = list(known)
     for one in sorted(found, key=lambda one: -one.score):
-        if all(_shared(one.box, other.box) <= SAME_FACE for other in kept):
+        if not any(_same(one.box, other.box) for other in kept):
             kept.append(one)
     return kept[len(known):]
 
@@ -162,7 +163,9 @@ def _within_half_turn(degrees: float) -> float:
     return (degrees + 180) % 360 - 180
 
 
-def _shared(a: Box, b: Box) -> float:
-    """Intersection over union of (x, y, w, h)."""
+def _same(a: Box, b: Box) -> bool:
+    """Whether boxes (x, y, w, h) overlap as those of one face do, or one lies in the other, as an eye in a face."""
     one, other = (np.array([[x + w / 2, y + h / 2, w, h]], float) for x, y, w, h in (a, b))
-    return float(overlaps(one, other)[0, 0])
+    union = float(overlaps(one, other)[0, 0])
+    common = union / (1 + union) * (a[2] * a[3] + b[2] * b[3])
+    return union > SAME_FACE or common > CONTAINED * min(a[2] * a[3], b[2] * b[3])
