@@ -152,7 +152,6 @@ def test_small_faces_are_found_beside_a_large_one(portrait, run):
     assert found[0].box[2] > 100 and len(found) == 4
     assert sorted(np.round(centre(one.box) / 40).tolist() for one in found[1:]) == sorted(
         np.round((np.array(place) + scale * centre(large.box)) / 40).tolist() for place in places)
-    assert len(certain(scene, run)) == 1                # the large one alone, in one pass
 
 
 @pytest.mark.parametrize("shape", [(300, 200, 3), (1, 1, 3), (4, 2000, 3), (40, 40)])
