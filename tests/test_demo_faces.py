@@ -182,7 +182,8 @@ def test_how_the_head_is_turned_where_only_keypoints_are_known(made, tmp_path):
     assert tmp_path / "face_pose.json" in write_result(tmp_path / "face.ply", face).paths
     found = json.loads((tmp_path / "face_pose.json").read_text())
     np.testing.assert_allclose([found[name] for name in ("yaw", "pitch", "roll")], made.angles[1], atol=5)
-    assert found["scale"] is found["x"] is found["y"] is found["typicality"] is found["score"] is None and found["photo"] == "photo 1"
+    assert found["scale"] is found["x"] is found["y"] is found["typicality"] is found["score"] is None
+    assert found["photo"] == "photo 1"
     write_result(tmp_path / "face.ply", face._replace(typicality=0.71049))
     assert json.loads((tmp_path / "face_pose.json").read_text())["typicality"] == 0.71
     with pytest.raises(ValueError, match="would overwrite one of the images, face_pose.json"):

@@ -31,7 +31,7 @@ def test_folder_is_read_by_name_and_other_files_are_counted(tmp_path, caplog):
     for name in ("._0.png", "._1.jpg", "notes.txt", "more.TXT", "IMG.HEIC", "README"):
         (tmp_path / name).write_bytes(b"x")
     found = [int(p.image.mean()) for p in read_inputs([tmp_path])]
-    np.testing.assert_allclose(found, range(20, 141 + 20, 20), atol=2)
+    np.testing.assert_allclose(found, range(20, 141, 20), atol=2)
     line, = caplog.messages
     assert line == f"{tmp_path}: left out what is no photo: 2 ._*, 1 .heic, 2 .txt, 1 without an ending"
 

@@ -45,8 +45,8 @@ _ORIENTATION = 0x0112           # in EXIF; 1 is upright
 _TURNS = {2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.swapaxes(0, 1),
           6: lambda a: np.rot90(a, -1), 7: lambda a: a[::-1, ::-1].swapaxes(0, 1), 8: np.rot90}
 _ROWS = 2**21                   # pixels of an image with transparency that are composed at a time
-#: formats whose orientation OpenCV's decoder does not know, or applies by itself whatever it is told
-_BY_PILLOW = ("AVIF",)
+_BY_PILLOW = ("AVIF",)          # decoded without OpenCV, which does not know its orientation
+_TURNED = ("TIFF",)             # oriented by OpenCV's decoder, whatever it is told
 #: of files that Pillow does not read -> their names: the brand of an ISO media file
 _BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"mif1": "HEIF",
            b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF"}
@@ -198,7 +198,7 @@ def _decode(header: Image.Image, data: bytes, name: str, side: int | None) -> np
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         return None
-    return None if image is None else _oriented(image, orientation)
+    return image if image is None or header.format in _TURNED else _oriented(image, orientation)
 
 
 def _oriented(image: np.ndarray, orientation: object) -> np.ndarray:

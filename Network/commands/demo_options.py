@@ -54,7 +54,7 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
     parser.add_argument("--box", type=box_of, metavar="X,Y,W,H",
                         help="box of the face in pixels, in place of the detector")
     parser.add_argument("--detector", choices=DETECTORS, default=BLAZEFACE, help="of faces in photos: blazeface "
-                        "(default) finds them at any roll; thesis: OpenCV's frontal cascade, which needs OpenCV 4; dlib")
+                        "(default) finds them at any roll; thesis: OpenCV's frontal cascade (OpenCV 4); dlib")
     parser.add_argument("--each", action="store_true", help="write the face after every photo")
     parser.add_argument("--frames", type=int, metavar="N", help="frames of a video or the webcam that are used; "
                         f"default {FRAMES} for a face, all for a video")
