@@ -3,8 +3,7 @@
 Detects the face in every photo, reconstructs one face from all of them, and writes a coloured mesh (or a point cloud
 where the model's points have no order), its 68 landmarks, and a preview of the photo and the face from three views. The
 suffix of --output selects the format: .ply, .obj (with .mtl and texture) or .glb. With .mp4 or .avi the faces are drawn
-into the video, and their numbers are written to an .npz file beside it. --serve opens a web page for photos or the
-webcam.
+into the video, and their numbers are written to an .npz file beside it. --serve opens a web page for the same.
 """
 from __future__ import annotations
 
@@ -64,6 +63,7 @@ def reconstruct(arguments: argparse.Namespace) -> None:
     every, swap = arguments.faces == "all", arguments.view == "swap"
     predictor = from_run(arguments.model or DEFAULT_MODEL, arguments.checkpoint, iterations=arguments.iterations,
                          fusion=arguments.fusion)
+    predictor.detector = arguments.detector
     viewer = make_viewer(arguments.view, predictor) if arguments.view else None
     faces = FaceWriter(predictor, arguments.surface, arguments.expression)
     output = PhotoOutput(Path(arguments.output), faces.write, viewer,

@@ -187,7 +187,7 @@ def _ground_truth(path: Path, config: DataConfig) -> np.ndarray:
     points = np.asarray(read_points(path), np.float64)
     if len(points) != config.points:
         raise ValueError(f"{path}: a ground truth must have {config.points} points (points), this has {len(points)}: "
-                         "a dataset of another grid size?")
+                         f"make the folders with --points {config.points}, or read them with --points {len(points)}")
     normalise = to_unit_sphere if config.normalisation == "unit_sphere" else to_origin
     try:
         return normalise(points)[0].astype(np.float32)

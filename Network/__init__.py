@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from Network.inference.base import Predictor
 
 __version__ = "0.1.0"
+#: of Keras: what the environment says, else TensorFlow, whatever the user's keras.json has. Keras reads it when it is
+#: imported, which comes after this
+BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
 def from_preset(name: str = "compact", **options: Any) -> Predictor:

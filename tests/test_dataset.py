@@ -192,7 +192,8 @@ def test_resize_is_asked_for(folder):
 
 
 @pytest.mark.parametrize("more, message", [
-    (dict(points=21), r"P00\.ply: a ground truth must have 21 points .* 20: a dataset of another grid size\?$"),
+    (dict(points=21), r"P00\.ply: a ground truth must have 21 points .* 20: make the folders with --points 21, or read "
+     r".* --points 20$"),
     (dict(images=13), r": a sample takes 13 images of one subject, the most that any of 4 subjects has is 12$"),
     (dict(batch_size=51, last_batch="drop"), r": a batch takes 51 samples, an epoch has 50$"),
     (dict(batch_size=51, as_published=True), r": a batch takes 51 samples, an epoch has 50$"),

@@ -160,12 +160,12 @@ def test_the_fit_is_the_default_and_has_landmarks(made, run):
 def test_how_the_head_is_turned(made, run):
     """Of the last photo, from the fit; beside each face with --each."""
     path = run("uvnet", *made.paths)
-    keys = ["photo", "yaw", "pitch", "roll", "scale", "x", "y", "typicality"]
+    keys = ["photo", "yaw", "pitch", "roll", "scale", "x", "y", "typicality", "score"]
     assert list(json.loads(path.with_name("face_pose.json").read_text())) == keys
     run("uvnet", *made.paths, "--each")
     for number in range(2):
         found = json.loads(path.with_name(f"face_{number + 1:02d}_pose.json").read_text())
-        assert found["photo"] == made.paths[number]
+        assert found["photo"] == made.paths[number] and 0.5 < found["score"] <= 1
         np.testing.assert_allclose([found[name] for name in ("yaw", "pitch", "roll")], made.angles[number], atol=4)
         focal, x, y, distance = made.camera[number]
         # the camera looks at the origin from so far away; a weak perspective's scale is that of the face, before it
@@ -182,7 +182,8 @@ def test_how_the_head_is_turned_where_only_keypoints_are_known(made, tmp_path):
     assert tmp_path / "face_pose.json" in write_result(tmp_path / "face.ply", face).paths
     found = json.loads((tmp_path / "face_pose.json").read_text())
     np.testing.assert_allclose([found[name] for name in ("yaw", "pitch", "roll")], made.angles[1], atol=5)
-    assert found["scale"] is found["x"] is found["y"] is found["typicality"] is None and found["photo"] == "photo 1"
+    assert found["scale"] is found["x"] is found["y"] is found["typicality"] is found["score"] is None
+    assert found["photo"] == "photo 1"
     write_result(tmp_path / "face.ply", face._replace(typicality=0.71049))
     assert json.loads((tmp_path / "face_pose.json").read_text())["typicality"] == 0.71
     with pytest.raises(ValueError, match="would overwrite one of the images, face_pose.json"):

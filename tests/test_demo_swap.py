@@ -8,6 +8,7 @@ from Evaluation.views.face_swap import Face, swap_face
 from Evaluation.views.registry import VIEWS
 from Evaluation.web.serve import ServeConfig
 from Network.commands.demo_options import parse
+from Network.engine.face_detector import make_detect
 from Network.inference.photos import crop_faces
 from Network.models.uvnet import read_maps
 from tests.test_demo_faces import SIZE, Made
@@ -24,7 +25,7 @@ def made(tmp_path_factory):
 def crops(self, picture, box=None, every_face=False):
     """As `Predictor.crops`, of a detector that finds what lies in BOXES."""
     there = [(x, y, w, h) for x, y, w, h in BOXES if picture.image[y:y + h, x:x + w].std() > 1]
-    return [crop_faces(picture, self.size, box=one)[0] for one in ([box] if box else there)]
+    return [crop_faces(picture, self.size, make_detect(), box=one)[0] for one in ([box] if box else there)]
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from tests import forkserver
     (["a.mp4", "-o", "out.ply", "--detect-every", "3"], "--detect-every belongs to an --output of .mp4 or .avi"),
     (["a.mp4", "-o", "out.ply", "--labels"], "--labels belongs to"),
     (["a.mp4", "-o", "out.mp4", "--smoothing", "much"], "smoothing must be one of"),
-    (["a.mp4", "-o", "out.mp4", "--video-detector", "hog"], "video_detector must be one of cascades, dlib, got 'hog'"),
+    (["a.mp4", "-o", "out.mp4", "--video-detector", "hog"],
+     "video_detector must be one of blazeface, cascades, dlib, got 'hog'"),
     (["a.mp4", "-o", "out.ply", "--video-detector", "dlib"], "--video-detector belongs to an --output of .mp4 or .avi"),
     (["a.mp4", "-o", "out.mov"], "--output must end in .ply, .obj, .glb, .mp4, .avi")])
 def test_refuses(words, message, capsys):

@@ -80,5 +80,5 @@ def test_without_dlib_it_is_one_line_and_nothing_else_needs_it(monkeypatch):
                  lambda: dlib_faces(np.zeros((90, 90), np.uint8))):
         with pytest.raises(ValueError, match=r"^dlib is not installed: pip install '\.\[dlib\]' .*Windows\)$"):
             call()
-    assert VideoConfig().video_detector == "cascades"
+    assert VideoConfig().video_detector == "blazeface"
     load_dlib.cache_clear()

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from Dataset.io.images import (MAX_SCANS, as_photo, crop, crop_resize, decode_image, image_size, minmax, read_image,
                                write_image)
@@ -67,6 +67,33 @@ def test_exif_orientation_is_applied(tmp_path, picture, orientation, turn, mode)
     Image.fromarray(picture[:, :, ::-1].copy()).convert(mode).save(name, exif=exif, quality=100, subsampling=0)
     error = read_image(name).astype(int) - turn(picture)
     assert np.abs(error).max() <= 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_every_format_is_turned_alike(tmp_path, picture, kind, orientation):
+    """As Pillow's own transposition, whoever decodes the pixels."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data, rgb = io.BytesIO(), Image.fromarray(picture[:, :, ::-1].copy())
+    extra = {"TIFF": {}, "WEBP": {"lossless": True}}.get(kind, {"quality": 100})
+    rgb.save(data, kind, exif=exif, **extra)
+    stored = Image.open(io.BytesIO(data.getvalue()))
+    wanted = np.asarray(ImageOps.exif_transpose(stored).convert("RGB"))[..., ::-1]
+    assert wanted.shape[:2] == ((40, 30) if orientation > 4 else (30, 40))
+    assert np.abs(decode_image(data.getvalue()).astype(int) - wanted).max() <= 4
+
+
+def test_a_transparent_grey_of_16_bits_is_white_and_the_others_stay(tmp_path):
+    grey = np.array([[0, 1000, 30000, 65535]], np.uint16)
+    Image.fromarray(grey).save(tmp_path / "g.png", transparency=1000)
+    assert read_image(tmp_path / "g.png")[0].tolist() == [[0] * 3, [255] * 3, [117] * 3, [255] * 3]
+
+
+@pytest.mark.parametrize("brand, name", [(b"heic", "HEIC"), (b"mif1", "HEIF")])
+def test_what_a_phone_writes_is_called_by_its_name(brand, name):
+    with pytest.raises(ValueError, match=f"^me.heic: is {name}, which cannot be read here: save it as JPEG or PNG"):
+        decode_image(b"\0\0\0\x18ftyp" + brand + b"\0" * 40, "me.heic")
 
 
 def test_a_40_megapixel_photo_is_read(tmp_path):

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from Dataset.detection.candidates import grown
+from Dataset.detection.upright import grown
 from Dataset.io.inputs import NamedImage, example_image
 from Dataset.representations.points import grid_triangles
 from Network.commands.results import face_mesh
+from Network.engine.face_detector import make_detect
 from Network.inference.base import Face
 from Network.inference.photos import EXTENT, Crop, NoFace, crop_faces, faces_of, recrop, square_crop
 from Network.inference.registry import predictor_of
@@ -38,18 +39,18 @@ def predictor(images=None, model=None, order="random", points=4):
 
 
 def test_the_astronaut_is_found_where_her_face_is():
-    face, = crop_faces(example_image(), 64)
+    face, = crop_faces(example_image(), 64, make_detect())
     x, y, w, h = face.box
     assert 150 < x < 200 and 50 < y < 90 and 90 < w < 150 and w == h      # her face, by eye: about (170, 65, 110, 110)
     assert face.image.shape == (64, 64, 3) and face.photo.shape[0] == w
 
 
 def test_a_box_by_hand_takes_the_place_of_the_detector():
-    face, = crop_faces(BLANK, 10, box=(-5, 90, 20, 20))
+    face, = crop_faces(BLANK, 10, make_detect(), box=(-5, 90, 20, 20))
     assert face.image.shape == (10, 10, 3) and face.pass_name == "by hand"
     for box in ((100, 0, 5, 5), (0, 0, 0, 5), (0, 0, 999, 5), (-5, 0, 5, 5)):
         with pytest.raises(ValueError, match="blank.png: box .* does not lie on the photo of 100x100 pixels"):
-            crop_faces(BLANK, 10, box=box)
+            crop_faces(BLANK, 10, make_detect(), box=box)
 
 
 def test_pictures_without_a_face(caplog):
@@ -78,8 +79,8 @@ def test_pictures_are_read_one_by_one():
 def test_a_box_grows_about_its_centre():
     assert grown((10, 20, 100, 50), 1.2) == (0, 15, 120, 60)
     assert grown((10, 20, 100, 50), 1.0) == (10, 20, 100, 50)
-    face, = crop_faces(example_image(), 64)
-    wide, = crop_faces(example_image(), 64, margin=1.5)
+    face, = crop_faces(example_image(), 64, make_detect())
+    wide, = crop_faces(example_image(), 64, make_detect(), margin=1.5)
     assert wide.box == grown(face.box, 1.5) and wide.image.shape == face.image.shape
 
 

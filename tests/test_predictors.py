@@ -93,7 +93,7 @@ def test_a_run_folder_gives_faces_or_no_face(name, predictors):
         assert (face.photo_points is not None) == predictor.has_photo_face
         assert (face.landmarks is not None) == predictor.has_landmarks
         assert (face.pose is not None) == predictor.has_pose
-        assert (face.score is not None) == predictor.finds_faces_itself
+        assert (face.score is not None) == predictor.scores_crops
         assert face.crop.whole is None and face.crop.others is None
     predictor.reset()
     assert predictor.face is None and predictor.count == 0

@@ -2,6 +2,7 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from Dataset.io.inputs import read_inputs
 
@@ -21,11 +22,23 @@ def video(tmp_path):
     return path
 
 
-def test_folder_is_read_by_name_and_other_files_are_left(tmp_path):
+def test_folder_is_read_by_name_and_other_files_are_counted(tmp_path, caplog):
+    """Each ending that can be read; macOS's companions are none of them, whatever their ending."""
     for i in (2, 0, 1):
         cv2.imwrite(str(tmp_path / f"{i}.png"), numbered(i))
-    (tmp_path / "notes.txt").write_text("x")
-    assert [int(p.image[0, 0, 0]) for p in read_inputs([tmp_path])] == [20, 40, 60]
+    for i, (ending, kind) in enumerate(((".jfif", "JPEG"), (".gif", "GIF"), (".jp2", "JPEG2000"), (".avif", "AVIF"))):
+        Image.fromarray(numbered(3 + i)).save(tmp_path / f"{3 + i}{ending}", kind)
+    for name in ("._0.png", "._1.jpg", "notes.txt", "more.TXT", "IMG.HEIC", "README"):
+        (tmp_path / name).write_bytes(b"x")
+    found = [int(p.image.mean()) for p in read_inputs([tmp_path])]
+    np.testing.assert_allclose(found, range(20, 141, 20), atol=2)
+    line, = caplog.messages
+    assert line == f"{tmp_path}: left out what is no photo: 2 ._*, 1 .heic, 2 .txt, 1 without an ending"
+
+
+def test_the_example_without_its_dashes():
+    with pytest.raises(ValueError, match="^example: no such file; did you mean --example[?]$"):
+        list(read_inputs(["example"]))
 
 
 def test_video_frames_are_evenly_spaced(video):
@@ -33,6 +46,22 @@ def test_video_frames_are_evenly_spaced(video):
     assert [p.name.split("#")[1] for p in found] == ["0", "3", "6", "9"]
     for picture, index in zip(found, (0, 3, 6, 9)):
         assert abs(int(picture.image.mean()) - (20 + 20 * index)) <= 2
+
+
+@pytest.mark.parametrize("stated", [0, -1, 1e12])
+def test_frames_of_a_video_without_a_length_are_evenly_spaced(video, monkeypatch, stated):
+    """As WebM of a browser: the frames are counted."""
+    class Unstated:
+        def __init__(self, name, plain=cv2.VideoCapture):
+            self._capture = plain(name)
+
+        def __getattr__(self, name):
+            return getattr(self._capture, name)
+
+        def get(self, what):
+            return stated if what == cv2.CAP_PROP_FRAME_COUNT else self._capture.get(what)
+    monkeypatch.setattr(cv2, "VideoCapture", Unstated)
+    assert [p.name.split("#")[1] for p in read_inputs([video], frames=4)] == ["0", "3", "6", "9"]
 
 
 @pytest.mark.parametrize("frames", [10, 50, 10**9, 10**20])

@@ -4,7 +4,6 @@ import pytest
 
 from Dataset.geometry.smoothing import SmoothingConfig
 from Dataset.synthesis.video import SyntheticVideo, VideoOptions
-from Network.video import track as module
 from Network.video.track import (EXTENT, TrackConfig, Tracker, box_around, cascade_faces, overlaps, square,
                                  to_frame)
 from tests.video_stubs import to_crop
@@ -235,7 +234,5 @@ def test_geometry_of_boxes():
 
 
 def test_constants_are_those_of_single_photos():
-    from Dataset.detection import candidates
     from Network.inference import photos  # Keras, which the module itself does not need
     assert photos.EXTENT == EXTENT
-    assert (candidates.QUICK_SIZE, candidates.RELIABLE_STAGES) == (module.QUICK_SIDE, module.RELIABLE)

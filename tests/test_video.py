@@ -15,9 +15,9 @@ from Dataset.geometry.smoothing import SmoothingConfig
 from Dataset.io.live_frames import Live, paced
 from Dataset.io.video_files import VideoFrame, read_video, write_video
 from Dataset.synthesis.video import SyntheticVideo, VideoOptions
-from Network.video.process import Rows, process_video
+from Network.video.process import Rows, _Writer, process_video
 from Network.video.track import TrackConfig
-from Network.video.video import Cut, FaceVideo, VideoConfig, cut_box
+from Network.video.video import Cut, FaceVideo, Times, VideoConfig, cut_box
 from tests.video_stubs import Clock, Oracle, blank, detector
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -153,6 +153,34 @@ def test_from_file_to_file_with_the_real_detector(tmp_path, context):
     report = process_video(tmp_path / "in.avi", Oracle(video), tmp_path / "out.avi", VideoConfig("none"), draw=mark)
     assert report.with_face == 6 and report.detections == 1
     assert report.ms["detect"] > 0 and report.ms["write"] > 0
+
+
+@pytest.mark.parametrize("times, shown", [
+    ((0, 1, 2, 3), (0, 1, 2, 3)),
+    ((0, 1, 4, 5), (0, 1, 1, 1, 2, 3)),             # one comes late: the one before stays
+    ((0, 0.9, 1.2, 2.1, 3), (0, 1, 3, 4)),          # two at once: the first
+    ((7, 8, 10), (0, 1, 1, 2))])                    # time begins with the first frame
+def test_frames_follow_their_times(tmp_path, times, shown):
+    images = [np.full((32, 48, 3), 40 * n, np.uint8) for n in range(len(times))]
+    frames = [VideoFrame(n, time / 25, image) for n, (time, image) in enumerate(zip(times, images))]
+    watched = SimpleNamespace(times=Times())
+    with _Writer(tmp_path / "x.avi", frames[0], 25.0, lambda image, faces: image, watched) as writer:
+        for frame in frames:
+            writer.put(frame, [])
+        writer.finish()
+    found = [round(float(frame.image.mean()) / 40) for frame in read_video(tmp_path / "x.avi")]
+    assert found == list(shown)
+
+
+def test_a_time_that_no_video_has_is_an_error(tmp_path):
+    first, odd = (VideoFrame(n, time, np.zeros((32, 48, 3), np.uint8)) for n, time in enumerate((0.0, 1e9)))
+    with pytest.raises(ValueError, match="x.avi: a frame at 1000000000 s is beyond the 216000 frames"):
+        watched = SimpleNamespace(times=Times())
+        with _Writer(tmp_path / "x.avi", first, 25.0, lambda image, faces: image, watched) as out:
+            for frame in (first, odd):
+                out.put(frame, [])
+            out.finish()
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_a_face_nothing_is_written(tmp_path, talking):

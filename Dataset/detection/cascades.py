@@ -26,14 +26,21 @@ class Detection(NamedTuple):
     """One face.
 
     box        (x, y, w, h) integers, pixels of the image that was given
-    score      how many windows of the cascades agree ("neighbours"), over all passes of a stage; larger is more
-               reliable
-    pass_name  which pass found it: "frontal", "alt2", "profile", "profile mirrored", "alt2 +20", ...
+    score      of BlazeFace: of a face, in [0, 1]; of dlib: its own; of the cascades: how many windows agree
+               ("neighbours"), over all passes of a stage. Larger is more reliable
+    pass_name  which pass found it: "frontal", "alt2", "profile", "profile mirrored", "alt2 +20", ...; of BlazeFace
+               "frontal", or "turned" for a yaw of more than about 25 degrees
+    keypoints  six (x, y), px of the image, as `Dataset.detection.blazeface.KEYPOINTS`; (): the detector has none
+    roll       degrees in [-180, 180] by which the head is turned counter-clockwise; 0 where the detector has none
+    certain    the score is a face's; False: it is doubtful
     """
 
     box: Box
     score: float
     pass_name: str
+    keypoints: tuple[tuple[float, float], ...] = ()
+    roll: float = 0.0
+    certain: bool = True
 
 
 class Pass(NamedTuple):
@@ -176,11 +183,17 @@ def _enlarge(box: Box, factor: float) -> Box:
     return (math.floor(x * factor), math.floor(y * factor), round(w * factor), round(h * factor))
 
 
+def has_cascades() -> bool:
+    """Whether this OpenCV has them: 5 has not."""
+    return hasattr(cv2, "CascadeClassifier")
+
+
 @lru_cache(maxsize=None)
 def _cascade(name: str) -> cv2.CascadeClassifier:
     """Load a cascade that OpenCV's package ships, once a process (or a file, given by its path)."""
-    if not hasattr(cv2, "CascadeClassifier"):
-        raise ValueError(f"OpenCV {cv2.__version__} has no CascadeClassifier: install opencv-python>=4.10,<5")
+    if not has_cascades():
+        raise ValueError(f"OpenCV {cv2.__version__} has no cascades, which --detector thesis needs: "
+                         "pip install 'opencv-python<5'")
     path = Path(name)
     if path.name == name:
         path = Path(getattr(getattr(cv2, "data", None), "haarcascades", ".")) / name
@@ -190,5 +203,5 @@ def _cascade(name: str) -> cv2.CascadeClassifier:
     except cv2.error:
         loaded = False
     if not loaded:
-        raise ValueError(f"{path}: must be a face cascade; opencv-python>=4.10,<5 ships them (5.x does not)")
+        raise ValueError(f"{path}: must be a face cascade; opencv-python<5 ships them")
     return cascade

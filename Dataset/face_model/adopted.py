@@ -44,7 +44,7 @@ def source_hash(path: Path) -> str:
     digest = hashlib.sha256(f"{VERSION} ".encode() + BUILT_IN.read_bytes())
     if not path.exists():
         raise ValueError(f"{path}: no such file")
-    for file in (*(sorted(path.glob("*.obj")) if path.is_dir() else [path]),
+    for file in (*(sorted(path.glob("[!.]*.obj")) if path.is_dir() else [path]),
                  *sorted(path.parent.glob(f"{path.name}.landmarks.*"))):
         digest.update(f"{file.name} {file.stat().st_size}".encode())
         with open(file, "rb") as stream:

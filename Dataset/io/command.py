@@ -47,6 +47,9 @@ def one_line(name: str, resumable: bool = False) -> Callable[[Main], Callable[..
 def run_command(name: str, work: Callable[[], int | None], resumable: bool = False, debug: bool = False) -> int:
     """Run `work` -> its exit code, 0 for None, as `one_line` says."""
     debug = debug or os.environ.get(DEBUG, "0") not in ("", "0")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")       # a file's name need not be text
     try:
         with _as_it_is() if debug else _quiet_libraries():
             code = work() or 0

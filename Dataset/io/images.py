@@ -22,7 +22,8 @@ from PIL import Image
 from Dataset.io.atomic import write_atomic
 
 MAX_PIXELS = 64_000_000         # a 40-megapixel photo passes; a decompression bomb does not
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".gif", ".jp2")
+COMPANION = "._"                # macOS writes ._NAME beside NAME on foreign disks: no image, whatever its ending
 #: Pillow's names of the formats that are read. It knows many more: of some the mere opening starts another program
 #: (EPS: Ghostscript). JPEG has phones' MPO, too
 FORMATS = ("JPEG", "JPEG2000", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
@@ -44,6 +45,11 @@ _ORIENTATION = 0x0112           # in EXIF; 1 is upright
 _TURNS = {2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.swapaxes(0, 1),
           6: lambda a: np.rot90(a, -1), 7: lambda a: a[::-1, ::-1].swapaxes(0, 1), 8: np.rot90}
 _ROWS = 2**21                   # pixels of an image with transparency that are composed at a time
+_BY_PILLOW = ("AVIF",)          # decoded without OpenCV, which does not know its orientation
+_TURNED = ("TIFF",)             # oriented by OpenCV's decoder, whatever it is told
+#: of files that Pillow does not read -> their names: the brand of an ISO media file
+_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"mif1": "HEIF",
+           b"msf1": "HEIF", b"avif": "AVIF", b"avis": "AVIF"}
 _FILTERS = threading.Lock()     # warning filters belong to the process: threads that meet here would leave them changed
 
 
@@ -106,6 +112,10 @@ def image_header(data: bytes, name: str = "image", max_pixels: float = MAX_PIXEL
             raise
         except Exception:           # Pillow's readers raise what a damaged file makes them: struct.error, KeyError ...
             *most, last = (_WRITTEN.get(one, one) for one in formats)
+            brand = _BRANDS.get(data[8:12]) if data[4:8] == b"ftyp" else None
+            if brand:
+                raise ValueError(f"{name}: is {brand}, which cannot be read here: save it as JPEG or PNG (read are "
+                                 f"{', '.join(most)} or {last})") from None
             raise ValueError(f"{name}: must be an image ({', '.join(most)} or {last}), it is none of these or is "
                              f"broken ({len(data)} bytes)") from None
     width, height = header.size
@@ -171,8 +181,11 @@ def _decode(header: Image.Image, data: bytes, name: str, side: int | None) -> np
         flags = next((flag for part, flag in _REDUCED if larger >= part * side), flags)
         header.draft(None, (side, side))        # for the check below, of which only the error counts
     try:
+        orientation = header.getexif().get(_ORIENTATION, 1)
         if has_alpha:
-            return _on_white(header)
+            return _oriented(_on_white(header), orientation)
+        if header.format in _BY_PILLOW:
+            return _oriented(np.asarray(header.convert("RGB"))[..., ::-1], orientation)
         if end is None or end not in data[-_TAIL:]:
             header.load()
             header.im = None                    # before OpenCV decodes it once more
@@ -182,9 +195,17 @@ def _decode(header: Image.Image, data: bytes, name: str, side: int | None) -> np
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ValueError(f"{name}: the image is cut off or broken ({reason})") from None
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         return None
+    return image if image is None or header.format in _TURNED else _oriented(image, orientation)
+
+
+def _oriented(image: np.ndarray, orientation: object) -> np.ndarray:
+    """An image (H, W, 3) as its file holds it, turned and mirrored as EXIF's orientation, 1 to 8, says; as it is for
+    any other value."""
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return np.ascontiguousarray(image if turn is None else turn(image))
 
 
 def _reduced(image: np.ndarray, side: int) -> np.ndarray:
@@ -197,9 +218,13 @@ def _reduced(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _on_white(image: Image.Image) -> np.ndarray:
-    """An image with transparency composed on white: the colours of transparent pixels are arbitrary. Some rows at a
-    time: whole copies of a large image would take a gigabyte."""
+    """An image with transparency, as its file holds it, composed on white: the colours of transparent pixels are
+    arbitrary. Some rows at a time: whole copies of a large image would take a gigabyte."""
     image.load()
+    if image.mode.startswith("I"):      # 16 bits, of which one grey is transparent
+        grey = np.asarray(image)
+        visible = np.where(grey == image.info["transparency"], 255, grey // 256).astype(np.uint8)
+        return np.repeat(visible[..., None], 3, axis=2)
     width, height = image.size
     white = np.empty((height, width, 3), np.uint8)
     step = max(1, _ROWS // max(1, width))
@@ -207,8 +232,7 @@ def _on_white(image: Image.Image) -> np.ndarray:
         part = image.crop((0, top, width, min(top + step, height))).convert("RGBA")
         below = Image.new("RGBA", part.size, (255, 255, 255, 255))
         white[top:top + step] = np.asarray(Image.alpha_composite(below, part).convert("RGB"))[:, :, ::-1]
-    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    return white if turn is None else np.ascontiguousarray(turn(white))
+    return white
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -1,18 +1,22 @@
 """Inputs of the scripts: photos, folders of photos, videos, a webcam -> images, one after the other."""
 from __future__ import annotations
 
+import logging
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Iterable, Iterator, NamedTuple
 
 import cv2
 import numpy as np
 
-from Dataset.io.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image
+from Dataset.io.images import COMPANION, IMAGE_SUFFIXES, MAX_PIXELS, read_image
 from Dataset.io.video_files import MAX_FRAMES
 
+log = logging.getLogger(__name__)
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 WEBCAM = "webcam"
+EXAMPLE = "example"         # --example, which is easily typed without its dashes
 
 
 class NamedImage(NamedTuple):
@@ -26,22 +30,37 @@ def read_inputs(inputs: Iterable[str | os.PathLike[str]], frames: int = 8) -> It
     """Every photo named or in a named folder (sorted by name), and `frames` frames, evenly spaced, of every video (all
     of one that has fewer) or of about two seconds of the webcam. One image is in memory at a time.
 
-    ValueError, with the file's name, for an input that cannot be read; nothing is skipped silently.
+    ValueError, with the file's name, for an input that cannot be read; nothing is skipped silently: what is no photo in
+    a folder is counted by its ending in one warning.
     """
     for source in inputs:
         path = Path(source)
+        if str(source) == EXAMPLE and not path.exists():
+            raise ValueError(f"{source}: no such file; did you mean --{EXAMPLE}?")
         if str(source) == WEBCAM:
             yield from webcam_frames(frames)
         elif path.is_dir():
-            photos = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            if not photos:
-                raise ValueError(f"{path}: holds no photo ({' '.join(IMAGE_SUFFIXES)})")
-            for photo in photos:
+            for photo in photos_in(path):
                 yield NamedImage(str(photo), read_image(photo))
         elif path.suffix.lower() in VIDEO_ENDINGS:
             yield from video_frames(path, frames)
         else:
             yield NamedImage(str(path), read_image(path))
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """The photos of a folder, sorted by name; the other files are counted by their endings in one warning. ValueError
+    where there is no photo."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    photos = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(COMPANION)]
+    if not photos:
+        raise ValueError(f"{folder}: holds no photo ({' '.join(IMAGE_SUFFIXES)})")
+    left = Counter(f"{COMPANION}*" if file.name.startswith(COMPANION) else file.suffix.lower() or "without an ending"
+                   for file in files if file not in set(photos))
+    if left:
+        log.warning("%s: left out what is no photo: %s", folder,
+                    ", ".join(f"{count} {ending}" for ending, count in sorted(left.items())))
+    return photos
 
 
 def example_image() -> NamedImage:
@@ -62,9 +81,9 @@ def video_frames(path: Path, frames: int) -> Iterator[NamedImage]:
             raise ValueError(f"{path}: is no video that OpenCV can read")
         if width * height > MAX_PIXELS:
             raise ValueError(f"{path}: frames of {width}x{height} pixels are more than {MAX_PIXELS / 1e6:g} megapixels")
-        # some containers have no length: the first frames are taken
         frames = min(frames, MAX_FRAMES)
-        every = total <= 0 or frames >= total
+        total = total if 0 < total <= MAX_FRAMES else _count(path)     # some containers state no length
+        every = frames >= total
         wanted = set() if every else {int(i) for i in np.linspace(0, total - 1, frames)}
         given = 0
         for index in range(frames if every else max(wanted) + 1):
@@ -79,6 +98,17 @@ def video_frames(path: Path, frames: int) -> Iterator[NamedImage]:
             raise ValueError(f"{path}: holds no frame that OpenCV can decode")
     finally:
         capture.release()
+
+
+def _count(path: Path) -> int:
+    """The frames of a video, counted, MAX_FRAMES at most."""
+    capture, count = cv2.VideoCapture(str(path)), 0
+    try:
+        while count < MAX_FRAMES and capture.grab():
+            count += 1
+    finally:
+        capture.release()
+    return count
 
 
 def webcam_frames(frames: int, device: int = 0, every: int = 8) -> Iterator[NamedImage]:

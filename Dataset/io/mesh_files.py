@@ -43,7 +43,7 @@ def mesh_files(path: Path, mesh: Mesh, normals: np.ndarray | None, texture: np.n
         return {path: obj_bytes(mesh, normals)}
     image, library = texture_files(path)
     text = f"newmtl face\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nd 1\nillum 1\nmap_Kd {image.name}\n"
-    return {image: cv2.imencode(".png", texture)[1].tobytes(), library: text.encode("utf-8"),
+    return {image: cv2.imencode(".png", texture)[1].tobytes(), library: _encoded(text),
             path: obj_bytes(mesh, normals, library.name)}
 
 
@@ -136,7 +136,12 @@ def obj_bytes(mesh: Mesh, normals: np.ndarray | None = None, library: str | None
         parts.append("usemtl face\n")
     corners = np.repeat(np.asarray(mesh.triangles) + 1, corner.count("%d"), axis=1)
     parts.append(_rows("f " + " ".join([corner] * 3), corners))
-    return "".join(parts).encode("utf-8")
+    return _encoded("".join(parts))
+
+
+def _encoded(text: str) -> bytes:
+    """UTF-8, but for the bytes of a file's name that is none."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _rows(row: str, values: np.ndarray) -> str:

@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}       # OpenCV's wheels bring encoders for these
 MAX_FRAME = 4096 * 2304                         # px
 MAX_FRAMES = 216_000                            # two hours at 30 a second
+RATES = (0.1, 1000.0)                           # frames a second that a video may have
+LIKELY = (1.0, 240.0)                           # a rate beyond is checked: WebM often states the unit of its times
+MEASURED = 100                                  # frames by whose times a rate is checked
 
 
 class VideoFrame(NamedTuple):
@@ -27,7 +30,8 @@ class VideoFrame(NamedTuple):
 
 
 class VideoInfo(NamedTuple):
-    """width, height px; rate, frames a second (30 where the file does not say); frames, 0 where it does not say."""
+    """width, height px; rate, frames a second, as the file states it, or, where that is unlikely, as its frames' times
+    have it (30 where neither says); frames, 0 where it does not say."""
 
     width: int
     height: int
@@ -67,7 +71,7 @@ def write_video(path: str | os.PathLike[str], width: int, height: int, rate: flo
     """`with write_video(path, 640, 480) as write: write(image)`: images (height, width, 3) uint8 BGR. The file appears
     under its name when the body ends, and not at all when it raises or the process is killed.
 
-    ValueError for another ending than .mp4 or .avi, a size that is none, a rate outside 1 to 240, another image, and a
+    ValueError for another ending than .mp4 or .avi, a size that is none, a rate outside RATES, another image, and a
     body that wrote none. OSError where the file does not hold all frames at the end: OpenCV's writer does not say that
     a disk is full.
     """
@@ -75,9 +79,9 @@ def write_video(path: str | os.PathLike[str], width: int, height: int, rate: flo
     codec = CODECS.get(path.suffix.lower())
     if codec is None:
         raise ValueError(f"{path}: a video must end in {', '.join(CODECS)}")
-    if not (2 <= width and 2 <= height and width * height <= MAX_FRAME and 1 <= rate <= 240):
-        raise ValueError(f"{path}: a video has frames of 2x2 to {MAX_FRAME} pixels, 1 to 240 a second, got "
-                         f"{width}x{height} and {rate:g}")
+    if not (2 <= width and 2 <= height and width * height <= MAX_FRAME and RATES[0] <= rate <= RATES[1]):
+        raise ValueError(f"{path}: a video has frames of 2x2 to {MAX_FRAME} pixels, {RATES[0]:g} to {RATES[1]:g} a "
+                         f"second, got {width}x{height} and {rate:g}")
     written = 0
     with atomic_path(path) as temporary:
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*codec), float(rate), (int(width), int(height)))
@@ -89,6 +93,8 @@ def write_video(path: str | os.PathLike[str], width: int, height: int, rate: flo
             if image.shape != (height, width, 3) or image.dtype != np.uint8:
                 raise ValueError(f"{path}: its frames are ({height}, {width}, 3) uint8, got {image.shape} "
                                  f"{image.dtype}")
+            if not writer.isOpened():
+                raise OSError(f"{path}: OpenCV lost the video after {written} frames; is the disk full?")
             writer.write(image)
             written += 1
         try:
@@ -111,6 +117,18 @@ def _check_written(path: Path, file: Path, count: int) -> None:
         raise OSError(f"{path}: only {found} of {count} frames could be written; is the disk full?")
 
 
+def _measured_rate(path: Path) -> float:
+    """Frames a second by the median distance of the first frames; 30 where the file has no times."""
+    capture, times = cv2.VideoCapture(str(path)), []
+    try:
+        while len(times) < MEASURED and capture.grab():
+            times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3)
+    finally:
+        capture.release()
+    apart = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    return 1 / apart if apart > 0 and RATES[0] <= 1 / apart <= RATES[1] else 30.0
+
+
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[cv2.VideoCapture, VideoInfo]]:
     path = Path(path)
@@ -124,7 +142,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[cv2.VideoCapture, Vi
         if width * height > MAX_FRAME:
             raise ValueError(f"{path}: frames of {width}x{height} are more than {MAX_FRAME / 1e6:.1f} megapixels")
         rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        rate = rate if 1 <= rate <= 240 else 30.0
+        rate = rate if LIKELY[0] <= rate <= LIKELY[1] else _measured_rate(path)
         yield capture, VideoInfo(width, height, float(rate), int(count) if 0 < count < 1e9 else 0)
     finally:
         capture.release()

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import scipy.io
 
 from Dataset.io.archives.mat import check_mat
-from Dataset.io.images import read_image
+from Dataset.io.images import COMPANION, read_image
+from Dataset.io.mat_files import mat_shapes, read_mat
 
 log = logging.getLogger(__name__)
 COUNT = 68
@@ -56,7 +56,8 @@ def read_photos(folder: str | Path) -> list[Photo]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".jpg")
+    paths = sorted(path for path in folder.rglob("*")
+                   if path.suffix.lower() == ".jpg" and not path.name.startswith(COMPANION))
     if len(paths) > MAX_PHOTOS:
         raise ValueError(f"{folder}: at most {MAX_PHOTOS} photos, this has {len(paths)}")
     known = [path for path in paths if path.with_suffix(".mat").is_file()]
@@ -76,18 +77,14 @@ def read_photo(path: Path) -> Photo:
         raise ValueError(f"{file}: a landmark file has at most {MAX_BYTES} bytes, this has {file.stat().st_size}")
     try:
         check_mat(file, 4 * MAX_BYTES)
-        shapes = {name: shape for name, shape, _ in scipy.io.whosmat(file) if name in _NAMES}
+        shapes = {name: shape for name, shape in mat_shapes(file).items() if name in _NAMES}
         if any(np.prod(shape, dtype=float) > 1e6 for shape in shapes.values()):
             raise ValueError("arrays that large are no landmarks")
-        found = scipy.io.loadmat(file, variable_names=_NAMES)
+        found = read_mat(file, _NAMES)
     except (ValueError, OSError, NotImplementedError, TypeError, KeyError, IndexError, EOFError, MemoryError,
-            zlib.error) as error:
+            RuntimeError, zlib.error) as error:
         raise ValueError(f"{file}: no MATLAB file that can be read "
                          f"({' '.join(str(error).split())[:100] or type(error).__name__})") from None
-    except Exception as error:      # scipy's reader has an error class of its own, which moved between versions
-        if type(error).__module__.split(".")[0] != "scipy":
-            raise
-        raise ValueError(f"{file}: no MATLAB file that can be read ({' '.join(str(error).split())[:100]})") from None
     marks = found.get("pt3d_68", found.get("pt2d"))
     angles = found.get("Pose_Para")
     if marks is None or marks.shape not in ((3, COUNT), (2, COUNT)) or marks.dtype.kind not in "fiu":

@@ -191,7 +191,8 @@ def check_axes(path: Path, scan: Mesh, box: Box, image_shape: tuple[int, int]) -
 def _images(raw: Path, expression: str, out: Path, options: Options, rows: list[Row]) -> list[Frame]:
     """Write the crops of one video -> its frames with a face, their motion known."""
     folder = raw / expression
-    numbers = sorted({p.stem for p in folder.glob("*.*") if p.suffix in (".jpg", ".wrl")}) if folder.is_dir() else []
+    there = folder.glob("[!.]*.*") if folder.is_dir() else ()       # ._000.jpg is macOS's, and no frame
+    numbers = sorted({p.stem for p in there if p.suffix in (".jpg", ".wrl")})
     if not numbers:
         rows.append(Row(raw.name, expression, "", "skipped", "no such folder, or no frames in it"))
     frames: list[Frame] = []

@@ -154,7 +154,8 @@ def split_by_subject(names: list[str], seed: int, test: int | None = None, valid
     subjects = sorted(names)
     if len(subjects) < 2 or len(set(subjects)) != len(subjects):
         raise ValueError(f"a split by subject needs at least 2 different names, got {len(subjects)} "
-                         f"with {len(set(subjects))} different")
+                         f"with {len(set(subjects))} different; --subjects of Dataset.synthetic and Dataset.shards "
+                         "says how many are rendered")
     if test is None:
         test = max(1, round(len(subjects) * THESIS_TEST / THESIS_SUBJECTS))
     if validation is None:

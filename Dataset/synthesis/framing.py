@@ -1,12 +1,15 @@
 """Framing of a rendered image: by the detector, as for a photo, or by a prediction of its box if it misses the face."""
+import logging
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-from Dataset.detection.cascades import Detection, detect_faces
+from Dataset.detection.cascades import Detection, detect_faces, has_cascades
 from Dataset.geometry.camera import Camera, Projection
 from Dataset.synthesis.scene import PosedScene, view_camera
 
+log = logging.getLogger(__name__)
 PREDICTED = "predicted"
 _SAME = 0.45            # intersection over union from which a detection is this face
 _JITTER = (0.02, 0.02, 0.04)        # standard deviations of a predicted box's x, y and side, as of the detector's
@@ -40,11 +43,19 @@ def frame_face(posed: PosedScene, size: int) -> Framing:
 
 
 def detected_face(posed: PosedScene) -> Detection | None:
-    """The detection of the face in the small image; None if the detector misses it."""
+    """The detection of the face in the small image; None if the detector misses it, or this OpenCV has no cascades."""
+    if not has_cascades():
+        _say_once()
+        return None
     camera = view_camera(posed.view)
     expected = expected_box(camera.project(posed.landmarks()))
     found = [d for d in detect_faces(posed.render(camera, smooth=False)) if _overlap(d.box, expected) > _SAME]
     return max(found, key=lambda d: _overlap(d.box, expected), default=None)
+
+
+@lru_cache(maxsize=1)
+def _say_once() -> None:
+    log.warning("OpenCV 5 has no cascades: images are framed by predicted boxes, and differ from those of OpenCV 4")
 
 
 def predict_box(posed: PosedScene) -> tuple[float, float, float, float]:

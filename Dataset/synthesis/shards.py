@@ -117,7 +117,7 @@ def open_shards(path: str | os.PathLike[str], partial: bool = False) -> Shards:
     path = Path(path)
     data = _read_info(path)
     if data is None:
-        raise ValueError(f"{path}: not a folder of shards (no {INFO})")
+        raise ValueError(f"{path}: {f'not a folder of shards (no {INFO})' if path.exists() else 'no such folder'}")
     options = _options(path, data)
     if not data["complete"] and not partial:
         raise ValueError(f"{path}: unfinished; run Dataset.shards again with the same settings")

@@ -9,6 +9,7 @@ from Dataset.face_model.model import use_face_model
 from Dataset.io.images import MAX_PIXELS
 from Dataset.io.video_files import MAX_FRAMES
 from Network.config.flags import add_flags, from_dict, given
+from Network.engine.face_detector import BLAZEFACE, DETECTORS
 from Network.video.video import VideoConfig
 
 ENDINGS = (".ply", ".obj", ".glb")
@@ -52,6 +53,8 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
                         help="all: reconstruct every face of an image separately; default largest")
     parser.add_argument("--box", type=box_of, metavar="X,Y,W,H",
                         help="box of the face in pixels, in place of the detector")
+    parser.add_argument("--detector", choices=DETECTORS, default=BLAZEFACE, help="of faces in photos: blazeface "
+                        "(default) finds them at any roll; thesis: OpenCV's frontal cascade (OpenCV 4); dlib")
     parser.add_argument("--each", action="store_true", help="write the face after every photo")
     parser.add_argument("--frames", type=int, metavar="N", help="frames of a video or the webcam that are used; "
                         f"default {FRAMES} for a face, all for a video")
@@ -108,6 +111,7 @@ def _refusals(arguments: argparse.Namespace, page: dict[str, Any], video: dict[s
     yield arguments.box and max(map(abs, arguments.box)) > MAX_PIXELS, "--box must lie on the photo, in pixels"
     yield (drawn and (len(arguments.inputs) != 1 or arguments.example or arguments.serve),
            f"an --output of {' or '.join(VIDEO_ENDINGS)} takes one video, or webcam")
+    yield (arguments.detector != BLAZEFACE and drawn, "--detector is for photos; a video takes --video-detector")
     for name in ("each", "box", "expression", "view", "iterations", "fusion"):
         yield drawn and getattr(arguments, name), f"--{name} is for a face, not for an --output of {ending}"
     yield drawn and arguments.surface != FIT, f"--surface is for a face, not for an --output of {ending}"

@@ -39,15 +39,18 @@ def pose_file(path: Path) -> Path:
     return path.with_name(f"{path.stem}_pose.json")
 
 
-def write_pose(path: Path, numbers: np.ndarray, photo: str, typicality: float | None = None) -> Path:
+def write_pose(path: Path, numbers: np.ndarray, photo: str, typicality: float | None = None,
+               score: float | None = None) -> Path:
     """Write FACE_pose.json of the face at `path` -> its own path: the pose of the head in the image named `photo`.
 
     numbers     (6,) of `Dataset.geometry.pose.pose_numbers`: yaw, pitch, roll (degrees), scale (pixels of the photo per
                 mm), x, y (pixels, of the head frame's origin), which are the keys; NaN, unknown, is written as null
     typicality  of the subject's face, as `Face` has it; None, unknown, is written as null
+    score       of the detector, in [0, 1]; None, unknown, is written as null
     """
     known = {name: None if math.isnan(value) else round(float(value), 4) for name, value in zip(POSE, numbers)}
     known["typicality"] = None if typicality is None else round(typicality, 3)
+    known["score"] = None if score is None else round(score, 3)
     write_text(pose_file(path), json.dumps({"photo": photo, **known}, indent=1) + "\n")
     return pose_file(path)
 
@@ -95,5 +98,6 @@ def write_result(path: Path, face: Face, expression: bool = False) -> Written:
         write_landmarks(landmark_file(path), grid_landmarks(mesh.vertices))
         written.paths.append(landmark_file(path))
     if face.pose_numbers is not None:
-        written.paths.append(write_pose(path, face.pose_numbers, face.crop.source, face.typicality))
+        written.paths.append(write_pose(path, face.pose_numbers, face.crop.source, face.typicality,
+                                        face.crop.detected))
     return written

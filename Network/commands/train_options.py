@@ -41,6 +41,16 @@ def chosen_preset(argv: list[str] | None) -> str:
     return own if isinstance(own, str) and own in presets else preset
 
 
+def _elsewhere(flag: str, data_configs: dict[str, type]) -> str:
+    """Which presets have a flag that the chosen one has not; "" where none has."""
+    name = flag.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_")
+    presets = declared("Network.training.presets")["PRESETS"]
+    having = sorted(preset for preset, parts in presets.items() if any(
+        name in {field.name for field in dataclasses.fields(config)}
+        for config in (declared(NETWORKS[parts["network"]])["Config"], data_configs[parts["network"]])))
+    return f"; --preset {', '.join(having)} {'has' if len(having) == 1 else 'have'} it" if having else ""
+
+
 def parse(argv: list[str] | None, description: str, data_configs: dict[str, type]) -> argparse.Namespace:
     """train.py's command line. `typed` of the result: part ("settings", "train", "data", "model") -> the fields that
     were typed. `data_configs`: network -> dataclass of the generator's settings, as `declared` gives it."""
@@ -72,7 +82,9 @@ def parse(argv: list[str] | None, description: str, data_configs: dict[str, type
             if names:
                 add_flags(parser, config, f"{title}, advanced" if advanced else title, only=names, values=values,
                           notes=explained(config))
-    arguments = parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}" + _elsewhere(unknown[0], data_configs))
     arguments.typed = {title: {name: value for name, value in given(arguments, config).items()
                                if name not in hidden.get(title, ())} for title, config in sections.items()}
     return arguments

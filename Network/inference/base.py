@@ -20,6 +20,7 @@ from Dataset.geometry.transforms import to_unit_sphere
 from Dataset.io.images import SCALINGS, Box, as_photo, scaled
 from Dataset.io.inputs import NamedImage
 from Dataset.representations import points as grids
+from Network.engine.face_detector import BLAZEFACE, make_detect
 from Network.inference.photos import FRONTAL, Answer, Crop, NoFace, Scored, best_crop, crop_faces, square_crop
 from Network.inference.readings import DepthReading, UVReading
 from Network.inference.texture import Texture, View, frontal_view, view_of
@@ -40,7 +41,7 @@ class Face(NamedTuple):
     landmarks     (68, 2) float32, likewise
     pose          `Dataset.geometry.pose.Pose` of the head in the crop: px are crop sides, lengths mm
     texture       the colours of an ordered face; the next photo adds to it
-    score         1 or more: the crop shows a face; 0 or less: it shows none
+    score         1 or more: the network sees a face in the crop; 0 or less: none. `crop.detected` is the detector's
     typicality    how far the subject's face is from the mean face, 1 for an average subject of the face model
     radius        mm, of the sphere that is the unit sphere of `points`: the subject's size
     """
@@ -61,13 +62,18 @@ class Face(NamedTuple):
         """(6,) float64, `Dataset.geometry.pose.pose_numbers` of the head in the photo. Where only keypoints are known
         the angles are those of the weak perspective fitted to them; scale and origin are NaN: the face has no mm."""
         if self.pose is not None:
-            return pose_numbers(self.pose, self.crop.box, 1)
+            return self._in_photo(pose_numbers(self.pose, self.crop.box, 1))
         if self.keypoints is None:
             return None
         shape = self.points if self.photo_points is None else self.photo_points
         grid = resample(shape, round(len(self.keypoints) ** 0.5)).astype(np.float64)
         turned = weak_perspective(grid, self.keypoints.astype(np.float64))
-        return np.append(pose_numbers(turned, self.crop.box, 1)[:3], [np.nan] * 3)
+        return np.append(self._in_photo(pose_numbers(turned, self.crop.box, 1))[:3], [np.nan] * 3)
+
+    def _in_photo(self, numbers: np.ndarray) -> np.ndarray:
+        """The pose of an upright image -> of the photo."""
+        roll = (numbers[2] + self.crop.upright.degrees + 180) % 360 - 180
+        return np.concatenate([numbers[:2], [roll], numbers[3:4], self.crop.upright.in_photo(numbers[4:])])
 
     @property
     def image_landmarks(self) -> np.ndarray | None:
@@ -82,7 +88,7 @@ class Face(NamedTuple):
         if not (np.isfinite(pixels).all() and np.isfinite(solid).all()):
             return np.full((len(pixels), 3), np.nan)
         pose = weak_perspective(solid, pixels)
-        return np.column_stack([pixels, pose.scale * solid @ pose.rotation[2]])
+        return np.column_stack([self.crop.upright.in_photo(pixels), pose.scale * solid @ pose.rotation[2]])
 
 
 class PhotoAnswer(NamedTuple):
@@ -108,7 +114,7 @@ class Predictor(ABC):
     maps                 of uv, depth, volume: the dense prediction of `answers`; None: none
     views, surfaces      that demo.py can draw and write
     iterated             the network runs several times over a photo
-    finds_faces_itself   it scores crops, so that proposals beside the detector's can be tried
+    scores_crops         it tells a crop of a face from one of none
     photo_surface        a photo is evaluated by the network's own surface, not by the fitted face
     follows_video        `follower` works
     shows_layers         feature maps of its layers can be drawn
@@ -126,7 +132,7 @@ class Predictor(ABC):
     views: ClassVar[tuple[str, ...]] = ()
     surfaces: ClassVar[tuple[str, ...]] = ("fit",)
     iterated: ClassVar[bool] = False
-    finds_faces_itself: ClassVar[bool] = False
+    scores_crops: ClassVar[bool] = False
     photo_surface: ClassVar[bool] = False
     follows_video: ClassVar[bool] = False
     shows_layers: ClassVar[bool] = False
@@ -138,6 +144,7 @@ class Predictor(ABC):
             raise ValueError(f"{unknown[0]} is not for {self.network}; {loaded.source} has "
                              f"{', '.join(self.OPTIONS) or 'no options'}")
         self.loaded, self.source, self.config = loaded, loaded.source, loaded.config
+        self.detector = BLAZEFACE       # of `Network.engine.face_detector.DETECTORS`
         self.size, self.points, self.ordered = loaded.image_size, loaded.points, loaded.order == "grid"
         self.images = loaded.images
         self.margin = float(self.config.get("model", {}).get("crop_margin", 1.0))
@@ -150,8 +157,8 @@ class Predictor(ABC):
     def crops(self, photo: NamedImage, *, box: Box | None = None, every_face: bool = False) -> list[Crop]:
         """`photos.crop_faces` as this network wants them. ValueError for an image that is none, as `as_photo`."""
         photo = photo._replace(image=as_photo(photo.image, photo.name))
-        return crop_faces(photo, self.size, box=box, every_face=every_face, margin=self.margin,
-                          estimate=self.finds_faces_itself)
+        return crop_faces(photo, self.size, make_detect(self.detector), box=box, every_face=every_face,
+                          margin=self.margin)
 
     def add(self, image: Crop | NamedImage | np.ndarray) -> Face:
         """One more photo of the same subject -> the estimate from all photos so far.
@@ -159,12 +166,12 @@ class Predictor(ABC):
         image  a crop of `crops`; or a photo as `Dataset.io.images.as_photo` takes it, (H, W, 3) uint8 BGR or grey, in
                which the largest face is detected. ValueError for anything else; nothing is changed then
         The face is re-cropped where it is off the crop's centre; where the network scores the crop as no face, the
-        photo's other proposals are tried. NoFace where no face is found, or where the network's output is not finite;
+        photo's other faces are tried. NoFace where no face is found, or where the network's output is not finite;
         then nothing is kept of the photo.
         """
         crop, answer, score = best_crop(self._crop_of(image), self._look)
-        face = self._update(answer, crop._replace(whole=None, others=None))
-        self.face, self.count = face._replace(score=score if self.finds_faces_itself else None,
+        face = self._update(answer, crop._replace(whole=None, others=()))
+        self.face, self.count = face._replace(score=score if self.scores_crops else None,
                                               texture=self._paint(face, answer)), self.count + 1
         return self.face
 

@@ -49,7 +49,7 @@ class CoarsePredictor(Predictor):
     dense = ("coefficients",)
     views = ("iterations", "detail")
     iterated = True
-    finds_faces_itself = True
+    scores_crops = True
     follows_video = True
     OPTIONS = ("iterations", "fusion")
 

@@ -49,7 +49,7 @@ class CompactPredictor(Predictor):
     views = ("texture", "inverse", "lines", "points", "swap", "depth", "cloud", "wireframe", "surface", "strip",
              "detail")
     surfaces = ("fit", "points", "mesh", "poisson", "watertight", "volume")
-    finds_faces_itself = True
+    scores_crops = True
     follows_video = True
 
     def __init__(self, loaded: Loaded, **options: Any) -> None:

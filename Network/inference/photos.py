@@ -1,20 +1,25 @@
-"""Photos -> crops of faces: the detector's proposals, crops, re-crops, and the choice among a photo's proposals."""
+"""Photos -> crops of faces: the detector's, turned upright, crops, re-crops, and the choice among a photo's faces."""
 from __future__ import annotations
 
 import logging
-from itertools import chain, islice
-from typing import Callable, Generic, Iterable, Iterator, NamedTuple, TypeVar
+from itertools import chain
+from typing import Callable, Generic, Iterable, Iterator, NamedTuple, Sequence, TypeVar
 
 import numpy as np
 
-from Dataset.detection.candidates import RELIABLE_PASSES, candidates, find, grown
+from Dataset.detection.cascades import Detection
+from Dataset.detection.upright import Upright, grown, turned_upright
 from Dataset.io.images import Box, crop_resize
 from Dataset.io.inputs import NamedImage
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
+#: detect(image (H, W, 3) uint8 BGR, every_face) -> detections, the largest first; `Network.engine.face_detector`
+Detect = Callable[[np.ndarray, bool], Sequence[Detection]]
 BY_HAND = "by hand"
-FRONTAL = ("frontal", "alt2", BY_HAND)      # passes of the detector after which a face is known to be frontal
+FRONTAL = ("frontal", BY_HAND)      # passes of the detector after which a face is known to be frontal
+HINT = "try a larger or sharper photo, turn it upright, or give --box x,y,w,h"
+RELIABLE = 0.8
 MAX_RECROPS = 3
 MAX_PREVIEW = 512       # px: side of the crops that are kept for previews and textures
 # Where the keypoints lie in the crops of training: the larger side of their bounding box (median, of the crop's side),
@@ -32,13 +37,15 @@ class Crop(NamedTuple):
 
     image      (S, S, 3) uint8 BGR at the network's input size
     photo      (P, P, 3) uint8 BGR, P <= 512: the same square in a finer resolution, for previews and textures
-    box        (x, y, w, h) px of the image
+    box        (x, y, w, h) px of the upright image
     source     name of the image
-    pass_name  the detector's pass that found it, "by hand", or the name of a proposal
-    whole      (H, W, 3) uint8 BGR, the whole image, for re-crops; None: no re-crops
-    others     the image's other proposals, the likeliest first; None: none
-    reliable   the box was named by the caller or found by a reliable stage of the detector: such a crop is accepted
-               whatever its score
+    pass_name  the detector's pass that found it, or "by hand"
+    whole      (H, W, 3) uint8 BGR, the whole image, upright, for re-crops; None: no re-crops
+    others     the image's other faces, the largest first
+    upright    how the image was turned, so that the head is upright
+    detected   the detector's score in [0, 1]; None: it gives none, or was not asked
+    reliable   the box was named by the caller, or the detector's score is at least RELIABLE: such a crop is accepted
+               whatever the network's score
     """
 
     image: np.ndarray
@@ -47,7 +54,9 @@ class Crop(NamedTuple):
     source: str
     pass_name: str
     whole: np.ndarray | None = None
-    others: Callable[[], Iterator["Crop"]] | None = None
+    others: tuple["Crop", ...] = ()
+    upright: Upright = Upright()
+    detected: float | None = None
     reliable: bool = True
 
 
@@ -74,29 +83,40 @@ def square_crop(image: np.ndarray, size: int, name: str = "image") -> Crop:
 def cut(image: np.ndarray, box: Box, size: int, name: str, pass_name: str) -> Crop:
     """The crop of a box (x, y, w, h) of an image (H, W, 3) uint8 BGR; pixels outside repeat the border."""
     photo = crop_resize(image, box, min(max(box[2:]), MAX_PREVIEW), "area")
-    return Crop(crop_resize(image, box, size, "area"), photo, box, name, pass_name, image,
-                reliable=pass_name in (*RELIABLE_PASSES, BY_HAND))
+    return Crop(crop_resize(image, box, size, "area"), photo, box, name, pass_name, image)
 
 
-def crop_faces(photo: NamedImage, size: int, *, box: Box | None = None, every_face: bool = False, margin: float = 1.0,
-               estimate: bool = False) -> list[Crop]:
+def crop_faces(picture: NamedImage, size: int, detect: Detect, *, box: Box | None = None, every_face: bool = False,
+               margin: float = 1.0) -> list[Crop]:
     """The largest face (or every face, largest first) of an image as crops of `size` px; [] when none is found.
 
+    detect  finds the faces
     box     in place of the detector
     margin  factor by which a box is grown before the crop, as in training
-    estimate  for a network that scores crops: the first proposal, where the reliable stages of the detector find none
-    ValueError when the box does not lie on the image.
+    NoFace where the detector sees only doubtful faces. ValueError when the box does not lie on the image.
     """
-    name, image = photo
+    name, image = picture
     if box is not None:
-        return [cut(image, grown(_square(box, photo), margin), size, name, BY_HAND)]
-    found = find(image, every_face, quick=estimate)
-    if every_face and found:
-        return [cut(image, grown(one.box, margin), size, name, one.pass_name) for one in found]
+        return [cut(image, grown(_square(box, picture), margin), size, name, BY_HAND)]
+    found = detect(image, every_face)
+    faces = [one for one in found if one.certain]
+    if found and not faces:
+        raise NoFace(f"{name}: no face is certain, the likeliest has a score of {max(one.score for one in found):.2f}; "
+                     f"{HINT}")
+    images: dict[Upright, np.ndarray] = {}
+    crops = [_upright_crop(image, one, size, name, margin, images) for one in faces]
+    return crops if every_face or not crops else [crops[0]._replace(others=tuple(crops[1:]))]
 
-    def crops() -> Iterator[Crop]:
-        return (cut(image, place.box, size, name, place.name) for place in candidates(image, found, margin))
-    return [next(crops())._replace(others=lambda: islice(crops(), 1, None))] if found or estimate else []
+
+def _upright_crop(image: np.ndarray, one: Detection, size: int, name: str, margin: float,
+                  images: dict[Upright, np.ndarray]) -> Crop:
+    """The crop of a detection; images: the image as it was turned for others, by how it was turned."""
+    upright = Upright.of(image.shape, one.roll)
+    if upright not in images:
+        images[upright] = turned_upright(image, upright)
+    face = cut(images[upright], grown(upright.box(one.box), margin), size, name, one.pass_name)
+    return face._replace(upright=upright, detected=one.score if one.keypoints else None,
+                         reliable=one.score >= RELIABLE)
 
 
 def faces_of(source: Iterable[NamedImage], crops_of: Callable[[NamedImage], list[Crop]], every_face: bool = False
@@ -107,11 +127,15 @@ def faces_of(source: Iterable[NamedImage], crops_of: Callable[[NamedImage], list
     every_face  of one image only: identities across several are unknown
     An image without a face is skipped with a warning. ValueError when none has a face.
     """
-    empty, given = [], 0
+    empty, doubtful, given = [], [], 0
     for number, photo in enumerate(source):
         if every_face and number:
             raise ValueError("--faces all takes one photo: identities across several are unknown")
-        crops = crops_of(photo)
+        try:
+            crops = crops_of(photo)
+        except NoFace as error:
+            crops = []
+            doubtful.append(str(error))
         if crops:
             given += 1
             yield crops
@@ -120,28 +144,30 @@ def faces_of(source: Iterable[NamedImage], crops_of: Callable[[NamedImage], list
     if given:           # else the error below names them
         for name in empty:
             log.warning("%s: no face found; skipped", name)
+    elif len(empty) == len(doubtful) == 1:
+        raise ValueError(doubtful[0])
     else:
         named = ", ".join(empty[:3]) + (f" and {len(empty) - 3} more" if len(empty) > 3 else "")
-        raise ValueError(f"{named}: no face found; try a larger or sharper photo, or give --box x,y,w,h")
+        raise ValueError(f"{named}: no face found; {HINT}")
 
 
 def best_crop(crop: Crop, look: Callable[[Crop], Scored[Answer]]) -> Scored[Answer]:
-    """The first of the crop and its image's other proposals that scores as a face; else the one with the best
+    """The first of the crop and its image's other faces that the network scores as a face; else the one with the best
     positive score; else the crop itself, if it is reliable.
 
-    look  may raise NoFace. NoFace where no proposal is accepted.
+    look  may raise NoFace. NoFace where no face is accepted.
     """
     first = best = None
-    error = NoFace(f"{crop.source}: no face: the network sees none")
-    for candidate in chain((crop,), crop.others() if crop.others else ()):
+    error = NoFace(f"{crop.source}: no face: the network sees none; {HINT}")
+    for face in chain((crop,), crop.others):
         try:
-            seen = look(candidate)
+            seen = look(face)
         except NoFace as missing:
-            error = missing if candidate is crop else error
+            error = missing if face is crop else error
             continue
         if seen.score >= 1:
             return seen
-        first = seen if candidate is crop else first
+        first = seen if face is crop else first
         best = seen if best is None or seen.score > best.score else best
     if best is not None and best.score > 0:
         return best
@@ -188,7 +214,8 @@ def recrop(crop: Crop, keypoints: np.ndarray) -> Crop | None:
     if not (0 <= middle[0] < width and 0 <= middle[1] < height):
         return None
     box = (round(middle[0] - side / 2), round(middle[1] - side / 2), side, side)
-    return cut(crop.whole, box, len(crop.image), crop.source, crop.pass_name)
+    return cut(crop.whole, box, len(crop.image), crop.source, crop.pass_name)._replace(
+        upright=crop.upright, detected=crop.detected, reliable=crop.reliable)
 
 
 def _square(box: Box, photo: NamedImage) -> Box:

@@ -73,4 +73,18 @@ def get_network(name: str) -> Network:
     """What the module of a system states. ValueError for an unknown name."""
     if name not in NETWORKS:
         raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {name!r}")
-    return import_module(NETWORKS[name]).NETWORK
+    network = import_module(NETWORKS[name]).NETWORK
+    _ignore_keras_json()
+    return network
+
+
+def _ignore_keras_json() -> None:
+    """The networks are written for Keras's defaults; a user's keras.json may say something else for other programs. Its
+    backend is ignored, too: `Network.BACKEND`."""
+    from keras import config
+    if config.image_data_format() != "channels_last":
+        config.set_image_data_format("channels_last")
+    if config.floatx() != "float32":
+        config.set_floatx("float32")
+    if config.epsilon() != 1e-7:
+        config.set_epsilon(1e-7)

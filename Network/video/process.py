@@ -84,7 +84,7 @@ def process_video(source: str | Path | Live | Iterable[VideoFrame], network: Fac
             for shown, found in _watched(stream, video, _is_file(source)):
                 if writer is None:
                     started = time.perf_counter()
-                    writer = stack.enter_context(_Writer(out, shown, rate, live, draw, video))
+                    writer = stack.enter_context(_Writer(out, shown, rate, draw, video))
                 frames, with_face = frames + 1, with_face + bool(found)
                 rows.add(shown, found)
                 writer.put(shown, found)
@@ -157,7 +157,7 @@ def _opened(source: Any, limit: int, stack: ExitStack) -> tuple[Iterable[VideoFr
     if str(source) == WEBCAM:
         return stack.enter_context(webcam(limit=limit)), RATE
     if isinstance(source, (str, Path)):
-        return read_video(source, limit), min(max(video_info(source).rate, 1.0), 240.0)
+        return read_video(source, limit), video_info(source).rate
     return source, RATE
 
 
@@ -183,16 +183,17 @@ def _watched(frames: Iterable[VideoFrame], video: FaceVideo, ahead: bool
 
 
 class _Writer:
-    """Draws and writes on a thread of its own, one frame behind. A camera's frames are written as often as their time
-    asks for, so that the video runs in real time."""
+    """Draws and writes on a thread of its own, one frame behind. Frames follow their times: where one comes late, the
+    one before it is shown until then; of two within one frame of the video the first is. So the video runs in real
+    time, whatever the rate of a camera, and also where a file's rate varies."""
 
-    def __init__(self, out: Path, first: VideoFrame, rate: float, live: bool, draw: Draw, video: FaceVideo) -> None:
+    def __init__(self, out: Path, first: VideoFrame, rate: float, draw: Draw, video: FaceVideo) -> None:
         height, width = first.image.shape[:2]
         self._file = write_video(out, width, height, rate)
-        self._rate, self._live, self._draw, self._times = rate, live, draw, video.times
+        self._path, self._rate, self._draw, self._times = out, rate, draw, video.times
         self._pool = ThreadPoolExecutor(1, "video")
         self._last: Future | None = None
-        self._count, self._begun = 0, first.time
+        self._count, self._begun, self._shown = 0, first.time, None
 
     def __enter__(self) -> _Writer:
         self._write = self._file.__enter__()
@@ -215,8 +216,15 @@ class _Writer:
     def _one(self, frame: VideoFrame, faces: list[FaceResult]) -> None:
         with self._times("draw"):
             image = self._draw(frame.image, faces)
-        times = 1 if not self._live else int((frame.time - self._begun) * self._rate) + 1 - self._count
+        number = round((frame.time - self._begun) * self._rate)
+        if number >= MAX_FRAMES:
+            raise ValueError(f"{self._path}: a frame at {frame.time:.0f} s is beyond the {MAX_FRAMES} frames that a "
+                             "video may have")
         with self._times("write"):
-            for _ in range(times):
+            while self._count < number:
+                self._write(self._shown)
+                self._count += 1
+            if self._count == number:
                 self._write(image)
-        self._count += max(times, 0)
+                self._count += 1
+        self._shown = image

@@ -16,12 +16,15 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from Dataset.detection.cascades import MAX_SIDE, STAGES, Detection, detect_faces
+from Dataset.detection.detect import COARSE, FINE, PATCH, detect
 from Dataset.detection.dlib_detector import dlib_faces, load_dlib
 from Dataset.geometry.smoothing import SmoothingConfig
+from Network.engine.face_detector import blazeface
 
 log = logging.getLogger(__name__)
 MAX_FACES = 16
-EXTENT, QUICK_SIDE, RELIABLE = 0.91, 320, 2     # as in Network/inference/photos.py and Dataset/detection/candidates.py
+EXTENT = 0.91                                   # as in Network/inference/photos.py
+QUICK_SIDE, RELIABLE = 320, 2                   # px, and stages of the cascades
 NEAR_SIDE, AROUND = 120, 0.3                    # px of a search near a face; its margin, of the face's side
 SEARCH_EVERY = 3        # frames, while a lost face may come back and others are followed, or one was missed
 MIN_SIDE = 16.0       # px: smaller faces are not followed
@@ -82,13 +85,13 @@ class Tracker:
     """Per frame: `tracks = tracker.begin(image, number, time)`, then for each of them
     `tracker.update(track, keypoints, confidence, time)` with the network's output.
 
-    detect  see `Detector`, DETECTORS; None: OpenCV's cascades. margin: by which its boxes are grown about their centre.
+    detect  see `Detector`, DETECTORS; None: BlazeFace. margin: by which its boxes are grown about their centre.
     """
 
     def __init__(self, config: TrackConfig = TrackConfig(), detect: Detector | None = None, margin: float = 1.0
                  ) -> None:
         self.config, self.margin = config, margin
-        self._detect = cascade_faces if detect is None else detect
+        self._detect = blazeface_faces if detect is None else detect
         self.reset()
 
     def reset(self) -> None:
@@ -216,6 +219,12 @@ class Tracker:
         return Track(self._count - 1, find, self.config, time)
 
 
+def blazeface_faces(image: np.ndarray, thorough: bool, near: np.ndarray | None = None) -> list[Sequence[float]]:
+    """BlazeFace on the shrunk frame; thorough: also small faces. Near a face: its surroundings, shrunk to 128 px."""
+    run, sides = blazeface(), (PATCH,) if near is not None else (COARSE, FINE) if thorough else (COARSE,)
+    return _about(image, near, lambda part: [one for one in detect(part, run, True, sides) if one.certain])
+
+
 def cascade_faces(image: np.ndarray, thorough: bool, near: np.ndarray | None = None) -> list[Sequence[float]]:
     """OpenCV's cascades on an image shrunk to 320 px: the reliable stages, or, thorough, the whole chain. Near a face:
     its surroundings shrunk to 120 px."""
@@ -252,12 +261,14 @@ def make_detector(name: str) -> Detector:
     """One of DETECTORS by name. ValueError for another, or one whose package is not installed."""
     if name not in DETECTORS:
         raise ValueError(f"video_detector must be one of {', '.join(DETECTORS)}, got {name!r}")
+    if name == "blazeface":
+        blazeface()             # now, not in the middle of a video
     if name == "dlib":
-        load_dlib()             # now, not in the middle of a video
+        load_dlib()
     return DETECTORS[name]
 
 
-DETECTORS: dict[str, Detector] = {"cascades": cascade_faces, "dlib": dlib_boxes}
+DETECTORS: dict[str, Detector] = {"blazeface": blazeface_faces, "cascades": cascade_faces, "dlib": dlib_boxes}
 
 
 def square(box: Sequence[float], margin: float = 1.0) -> np.ndarray:

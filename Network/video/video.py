@@ -93,7 +93,7 @@ class VideoConfig:
     window: int = 2                 # average: frames
     cutoff: float = 1.5             # one-euro: Hz at rest; the lower, the calmer
     beta: float = 50.0              # one-euro: Hz of cutoff for a speed of one face a second; the higher, the quicker
-    video_detector: str = "cascades"    # OpenCV's cascades, or the paper's dlib, if it is installed
+    video_detector: str = "blazeface"   # or OpenCV's cascades, or the paper's dlib, if it is installed
     detect_every: int = 15          # frames between two runs of the detector
     first_passes: int = 2           # over a new face in its first frame, each re-cropped by the one before
     confidence: float = 0.3         # of a network that gives one: below it the face is lost

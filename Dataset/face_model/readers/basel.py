@@ -10,11 +10,11 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import scipy.io
 
 from Dataset.face_model.readers.raw import MAX_UNPACKED, RawModel, basis_of, check_layout, check_size, checked
 from Dataset.io.archives.hdf5 import check_hdf5
 from Dataset.io.archives.mat import check_mat
+from Dataset.io.mat_files import mat_shapes, read_mat
 
 MICROMETRE = 1e-3       # mm: unit of 2009
 _2009 = ("shapeMU", "shapePC", "shapeEV", "tl")
@@ -30,9 +30,8 @@ def read_basel_2009(path: str | Path) -> RawModel:
     check_size(path)
     try:
         check_mat(path, MAX_UNPACKED)
-        shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
-        check_layout(path, shapes, _2009, "Basel 2009")
-        found = scipy.io.loadmat(path, variable_names=_2009, mat_dtype=False)
+        check_layout(path, mat_shapes(path), _2009, "Basel 2009")
+        found = read_mat(path, _2009)
         mean, basis, sigma, faces = (found[name] for name in _2009)
         basis = basis.reshape(mean.size, -1)
         raw = RawModel(path, mean.astype(np.float64).reshape(-1, 3) * MICROMETRE, faces.astype(np.int64) - 1,
@@ -40,11 +39,8 @@ def read_basel_2009(path: str | Path) -> RawModel:
                        False)
     except ValueError as error:
         raise error if str(error).startswith(f"{path}:") else _broken(path, error) from None
-    except (OSError, NotImplementedError, TypeError, KeyError, IndexError, EOFError, MemoryError, zlib.error) as error:
-        raise _broken(path, error) from None
-    except Exception as error:      # scipy's reader has an error class of its own, which moved between versions
-        if type(error).__module__.split(".")[0] != "scipy":
-            raise
+    except (OSError, NotImplementedError, TypeError, KeyError, IndexError, EOFError, MemoryError, RuntimeError,
+            zlib.error) as error:
         raise _broken(path, error) from None
     return checked(raw)
 

@@ -29,7 +29,7 @@ def read_ict(folder: str | Path) -> RawModel:
     """ValueError, naming the file, when the mean or all identities are missing, or a mesh has another number of
     vertices than the mean."""
     folder = Path(folder)
-    files = sorted(folder.glob("*.obj"))
+    files = sorted(folder.glob("[!.]*.obj"))        # ._NAME.obj is macOS's, and no mesh
     check_size(folder, sum(path.stat().st_size for path in files))
     mean = folder / MEAN
     if mean not in files:

@@ -1,0 +1,1 @@
+"""Builds the files under Dataset/detection/assets."""
