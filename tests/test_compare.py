@@ -278,7 +278,7 @@ def test_options(capsys):
     assert parse("x", ["--compare"]).compare_subjects == 64
     assert parse("x", ["--aflw2000", "A", "--model", "M"]).boxes == "detector"
     for words, rule in ((["--aflw2000", "A"], "needs --model"),
-                        (["--compare", "--compare-subjects", "1"], "--compare-subjects must be within 2 to 100000, got 1"),
+                        (["--compare", "--compare-subjects", "1"], "must be within 2 to 100000, got 1"),
                         ([], "--data and --model are needed"), (["--boxes", "mine"], "invalid choice"),
                         (["--compare", "--fusion", "joint"], "--fusion is for the subjects of --data"),
                         (["--compare", "--face-model", "none.mat"], "--face-model: none.mat: no such file")):
