@@ -1,8 +1,7 @@
 """Evaluate a model:  python evaluate.py --data FOLDER --model RUN
 
-As in the thesis:  python evaluate.py BATCH IMAGES DATA MODEL [RESULTS]. On subject folders: one part of the subjects,
-or both checkpoints beside the thesis's numbers (--table 2). On shards: several photos of each subject, or --photos,
---curve, --maps, --iterations. --compare: all bundled networks. Every number is printed with its definition.
+As in the thesis:  python evaluate.py BATCH IMAGES DATA MODEL [RESULTS]. Subject folders: one part of the subjects, or
+both checkpoints (--table 2). Shards: several photos of each subject, --photos, --curve, --maps or --iterations.
 """
 from __future__ import annotations
 
@@ -13,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from Dataset.io.command import one_line
+from Dataset.io.inputs import check_inputs
 from Evaluation.reports.options import parse
 from Evaluation.reports.tables import CHECKPOINTS, Table, layer_table, score_table, thesis_table
 from Network import from_run
@@ -38,9 +38,9 @@ def shards_table(arguments: argparse.Namespace) -> Table:
     from Network.commands.compared import systems
     surface, model, which = not arguments.no_surface, arguments.model, arguments.checkpoint
     if arguments.compare:
-        return compare_on(arguments.data, arguments.compare_subjects, lambda margin: systems(margin, model, which),
-                          subject_set, arguments.images or 2, surface, tqdm)
-    predictor, title = from_run(model, which, fusion=arguments.fusion), f"{model} on {arguments.data}"
+        return compare_on(arguments.data, arguments.compare_subjects, lambda margin: systems(
+            margin, model, which, arguments.engine), subject_set, arguments.images or 2, surface, tqdm)
+    predictor, title = from_run(model, which, arguments.engine, fusion=arguments.fusion), f"{model} on {arguments.data}"
     if arguments.maps or arguments.iterations:
         return pixel_table(arguments, predictor, title)
     subjects = subject_set(arguments.data, predictor.size, predictor.points)
@@ -61,7 +61,7 @@ def subjects_table(arguments: argparse.Namespace) -> Table:
     from Network.training.checkpoints import RunFolder
 
     def scores(subjects: str, checkpoint: str):
-        one = from_run(arguments.model, checkpoint)
+        one = from_run(arguments.model, checkpoint, arguments.engine)
         ordered = one.ordered and dataset_info(arguments.data).order == "grid"
         draw = FirstSamples(f"{arguments.figures}/{one.source.stem}_{subjects}", ordered) if arguments.figures else None
         found = predictions(one, arguments.data, subjects, draw, images=arguments.images, seed=arguments.seed,
@@ -75,13 +75,14 @@ def subjects_table(arguments: argparse.Namespace) -> Table:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Print the requested table, and write it to --results."""
+    check_inputs(filter(None, (arguments.data, arguments.aflw2000)), "folder")      # before a network is loaded
     if arguments.table == 1:
         from Network.inspection.flops import describe
         from Network.training.loading import load_model, thesis_model
         table = layer_table(*describe(load_model(arguments.model).model if arguments.model else thesis_model()))
     elif arguments.aflw2000:
         from Evaluation.reports.landmarks import folder_table
-        find = from_run(arguments.model, arguments.checkpoint).landmarks_in
+        find = from_run(arguments.model, arguments.checkpoint, arguments.engine).landmarks_in
         table = folder_table(arguments.aflw2000, find, arguments.model, arguments.boxes, tqdm)
     else:
         shards = arguments.compare or arguments.maps or (Path(arguments.data) / "shards.json").is_file()
@@ -92,7 +93,6 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 @one_line("evaluate.py")
 def main(argv: list[str] | None = None) -> None:
-    """Run a command line, None: the process's -> 0, or 2 after one line for bad input."""
     evaluate(parse(__doc__, argv))
 
 

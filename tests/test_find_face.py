@@ -12,7 +12,7 @@ from Dataset.synthesis.video import SyntheticVideo, VideoOptions
 from Network import from_preset
 from Network.inference.base import Face, Predictor
 from Network.inference.photos import Crop, NoFace, faces_of
-from Network.training.loading import bundled_models
+from Network.engine.loaded import bundled_models
 
 NETWORKS = tuple(bundled_models())
 

@@ -16,7 +16,7 @@ from Evaluation.icp import icp
 from Network.inference.base import grid_of
 from Network.inference.registry import predictor_of
 from Network.models import compact
-from Network.training.loading import Loaded
+from Network.engine.loaded import Loaded
 from tests.test_compact import TINY
 from tests.test_streaming import _loaded
 

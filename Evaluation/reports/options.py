@@ -45,6 +45,8 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
                         help="1: the network's layers; 2: both checkpoints of a run beside the thesis's numbers")
     parser.add_argument("--boxes", choices=("detector", "truth"), default="detector",
                         help="of --aflw2000: box of the detector (default) or of the true landmarks, as in most papers")
+    parser.add_argument("--engine", choices=("onnxruntime", "keras"), help="what runs the network; default onnxruntime "
+                        "for bundled and packed networks, keras for run folders")
     parser.add_argument("--fusion", choices=("mean", "joint"), help="of coarse on shards: the mean of the photos' "
                         "identities (default), or one face fitted jointly to all photos")
     arguments = parser.parse_args(argv)

@@ -10,7 +10,7 @@ The capabilities of a system are class attributes of its Predictor. No other cod
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Callable, ClassVar, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
@@ -20,12 +20,16 @@ from Dataset.geometry.transforms import to_unit_sphere
 from Dataset.io.images import SCALINGS, Box, as_photo, scaled
 from Dataset.io.inputs import NamedImage
 from Dataset.representations import points as grids
+from Network.engine.loaded import Loaded, count_parameters
 from Network.inference.photos import FRONTAL, Answer, Crop, NoFace, Scored, best_crop, crop_faces, square_crop
 from Network.inference.readings import DepthReading, UVReading
 from Network.inference.texture import Texture, View, frontal_view, view_of
 from Network.layers.grid import resample
-from Network.training.loading import Loaded
-from Network.video.video import FaceNetwork
+
+if TYPE_CHECKING:
+    import keras
+
+    from Network.video.video import FaceNetwork
 
 BATCH = 16              # images that go through a network at a time
 
@@ -66,6 +70,19 @@ class Face(NamedTuple):
         grid = resample(shape, round(len(self.keypoints) ** 0.5)).astype(np.float64)
         turned = weak_perspective(grid, self.keypoints.astype(np.float64))
         return np.append(pose_numbers(turned, self.crop.box, 1)[:3], [np.nan] * 3)
+
+    @property
+    def in_photo(self) -> np.ndarray | None:
+        """(N, 3) float64: the points of the photo's face in px of the photo, y down, and their depth, px towards the
+        camera, by the weak perspective fitted to the keypoints. None without keypoints, and for points without order.
+        """
+        if self.keypoints is None or self.texture is None or not np.isfinite(self.keypoints).all():
+            return None
+        shape = np.asarray(self.points if self.photo_points is None else self.photo_points, np.float64)
+        x, y, width, height = self.crop.box
+        pixels = np.asarray(self.keypoints, np.float64) * (width, height) + (x, y)
+        pose = weak_perspective(resample(shape, round(len(pixels) ** 0.5)), pixels)
+        return np.column_stack([pose.project(shape), pose.scale * shape @ pose.rotation[2]])
 
     @property
     def image_landmarks(self) -> np.ndarray | None:
@@ -256,7 +273,7 @@ class Predictor(ABC):
     def feature_maps(self, photo: np.ndarray) -> Mapping[str, np.ndarray]:
         """A crop (P, P, 3) uint8 BGR -> layer -> its feature maps (h, w, C), where `shows_layers`."""
         from Network.inspection.feature_maps import feature_maps, layer_names
-        model = self.loaded.model
+        model = self.keras_model()
         return feature_maps(model, self._scaled(square_crop(photo, self.size).image), layer_names(model))
 
     def follower(self) -> FaceNetwork:
@@ -304,6 +321,18 @@ class Predictor(ABC):
     def _visible(self, answer: Any) -> np.ndarray | None:
         """(S, S) bool: the pixels of the crop in which the face is not occluded; None: unknown."""
         return None
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers its weights have."""
+        return count_parameters(self.source) if self.loaded.model is None else self.loaded.model.count_params()
+
+    def keras_model(self) -> keras.Model:
+        """The network in Keras, which is loaded where onnxruntime runs it: for what needs its layers."""
+        if self.loaded.model is None:
+            from Network.training.loading import load_model
+            self.loaded = self.loaded._replace(model=load_model(self.loaded.source).model)
+        return self.loaded.model
 
     # --- shared -----------------------------------------------------------------------------------------------------
     def _scaled(self, image: np.ndarray) -> np.ndarray:
