@@ -325,7 +325,7 @@ class Predictor(ABC):
     @property
     def parameters(self) -> int:
         """How many numbers its weights have."""
-        return count_parameters(self.source) if self.loaded.model is None else self.loaded.model.count_params()
+        return count_parameters(self.loaded.source) if self.loaded.model is None else self.loaded.model.count_params()
 
     def keras_model(self) -> keras.Model:
         """The network in Keras, which is loaded where onnxruntime runs it: for what needs its layers."""
