@@ -1,9 +1,9 @@
 """3D face from photos:  python demo.py IMAGE... | FOLDER | VIDEO | webcam [--model RUN] [-o demo.ply]
 
 Detects the face in every photo, reconstructs one face from all of them, and writes a coloured mesh (or a point cloud
-where the model's points have no order), its 68 landmarks, and a preview of the photo and the face from three views. The
-suffix of --output selects the format: .ply, .obj (with .mtl and texture) or .glb. With .mp4 or .avi the faces are drawn
-into the video, and their numbers are written to an .npz file beside it. --serve opens a web page for the same.
+where the model's points have no order), its 68 landmarks, and a preview. The suffix of --output selects the format:
+.ply, .obj (with .mtl and texture), both in mm, or .glb, in metres. With .mp4 or .avi the faces are drawn into the
+video, and their numbers are written to an .npz file beside it. --serve opens a web page for photos or the webcam.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Iterable
 
 from Dataset.io.command import one_line
-from Evaluation.views.demo_output import PhotoOutput
+from Dataset.io.inputs import check_inputs, example_image, read_inputs
 from Evaluation.views.registry import VIEWS, make_viewer
 from Evaluation.web.serve import ServeConfig, serve
 from Network import from_run
@@ -33,7 +33,7 @@ def print_files(files: Iterable[Path]) -> None:
 def serve_page(arguments: argparse.Namespace) -> None:
     """--serve: run the web page until Ctrl-C."""
     from Network.commands.answer import Answers
-    answers = Answers(arguments.model, arguments.checkpoint)
+    answers = Answers(arguments.model, arguments.checkpoint, arguments.engine)
     serve(answers, answers.networks, arguments.page, lambda url: print(f"open {url} (Ctrl-C to stop)", flush=True))
 
 
@@ -41,11 +41,10 @@ def draw_video(arguments: argparse.Namespace) -> None:
     """--output of .mp4 or .avi: draw the faces into the video, and write their numbers beside it."""
     from Evaluation.figures.overlay import Overlay, OverlayConfig
     from Network.commands.results import refuse_overwriting
-    from Network.training.loading import DEFAULT_MODEL
     from Network.video.process import MAX_FRAMES, process_video
     from Network.video.track import MAX_FACES
     refuse_overwriting(Path(arguments.output), arguments.inputs)
-    network = from_run(arguments.model or DEFAULT_MODEL, arguments.checkpoint).follower()
+    network = from_run(arguments.network, arguments.checkpoint, arguments.engine).follower()
     report = process_video(arguments.inputs[0], network, arguments.output, arguments.video, begun=STARTED,
                            draw=Overlay(network.triangles, OverlayConfig(labels=arguments.labels)),
                            faces=MAX_FACES if arguments.faces == "all" else 1, limit=arguments.frames or MAX_FRAMES)
@@ -55,13 +54,12 @@ def draw_video(arguments: argparse.Namespace) -> None:
 
 def reconstruct(arguments: argparse.Namespace) -> None:
     """Reconstruct the face of the photos, and print the files that were written."""
-    from Dataset.io.inputs import example_image, read_inputs
+    from Evaluation.views.demo_output import PhotoOutput
     from Network.commands.demo_faces import FaceWriter
     from Network.commands.results import refuse_overwriting
     from Network.inference.photos import NoFace, faces_of
-    from Network.training.loading import DEFAULT_MODEL
     every, swap = arguments.faces == "all", arguments.view == "swap"
-    predictor = from_run(arguments.model or DEFAULT_MODEL, arguments.checkpoint, iterations=arguments.iterations,
+    predictor = from_run(arguments.network, arguments.checkpoint, arguments.engine, iterations=arguments.iterations,
                          fusion=arguments.fusion)
     predictor.detector = arguments.detector
     viewer = make_viewer(arguments.view, predictor) if arguments.view else None
@@ -93,6 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run a command line (None: the process's) -> 0, or 2 after one line for bad input."""
     logging.basicConfig(level=logging.WARNING, format="demo.py: %(message)s")
     words = parse(__doc__, ServeConfig, VIEWS, argv)
+    check_inputs(words.inputs)
     (serve_page if words.serve else draw_video if draws_video(words) else reconstruct)(words)
 
 

@@ -1,9 +1,8 @@
 """Evaluate a model:  python evaluate.py --data FOLDER --model RUN
 
-As in the thesis:  python evaluate.py BATCH IMAGES DATA MODEL [RESULTS]. On subject folders: one part of the subjects,
-or both checkpoints beside the thesis's numbers (--table 2). On shards: several photos of each subject, or --photos,
---curve, --maps, --iterations. --compare: all bundled networks. --aflw2000, --pairs, --scans: real photos. Every number
-is printed with its definition.
+As in the thesis:  python evaluate.py BATCH IMAGES DATA MODEL [RESULTS]. Subject folders: one part of the subjects, or
+both checkpoints (--table 2). Shards: photos of each subject, --photos, --curve, --maps, --iterations. --compare: all
+bundled networks. --aflw2000, --pairs, --scans: real photos.
 """
 from __future__ import annotations
 
@@ -14,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from Dataset.io.command import one_line
+from Dataset.io.inputs import check_inputs
 from Evaluation.reports.options import parse
 from Evaluation.reports.tables import CHECKPOINTS, Table, layer_table, score_table, thesis_table
 from Network import from_run
@@ -25,7 +25,7 @@ def photos_table(arguments: argparse.Namespace):
     from Evaluation.reports.pairs import pairs_table
     from Evaluation.reports.scans import scan_report
     from Network.commands.subject_faces import SubjectFaces
-    predictor, name = from_run(arguments.model, arguments.checkpoint, fusion=arguments.fusion), arguments.model
+    predictor = from_run(name := arguments.model, arguments.checkpoint, arguments.engine, fusion=arguments.fusion)
     if arguments.aflw2000:
         return folder_table(arguments.aflw2000, predictor.landmarks_in, name, arguments.boxes, tqdm)
     faces = SubjectFaces(predictor)
@@ -45,10 +45,10 @@ def shards_table(arguments: argparse.Namespace) -> Table:
     from Network.commands.compared import systems
     model, which = arguments.model, arguments.checkpoint
     if arguments.compare:
-        return compare_on(arguments.data, arguments.compare_subjects, lambda margin: systems(margin, model, which),
-                          subject_set, arguments.images or 2, not arguments.no_surface, tqdm, arguments.strata,
-                          arguments.compare_seed)
-    predictor = from_run(model, which, fusion=arguments.fusion)
+        return compare_on(arguments.data, arguments.compare_subjects, lambda margin: systems(
+            margin, model, which, arguments.engine), subject_set, arguments.images or 2, not arguments.no_surface, tqdm,
+            arguments.strata, arguments.compare_seed)
+    predictor = from_run(model, which, arguments.engine, fusion=arguments.fusion)
     if arguments.maps or arguments.iterations:
         return pixel_table(evaluation_data, predictor, arguments)
     return requested_table(subject_set(arguments.data, predictor.size, predictor.points), predictor, arguments, tqdm)
@@ -63,7 +63,7 @@ def subjects_table(arguments: argparse.Namespace) -> Table:
     from Network.training.checkpoints import RunFolder
 
     def scores(subjects: str, checkpoint: str):
-        one = from_run(arguments.model, checkpoint)
+        one = from_run(arguments.model, checkpoint, arguments.engine)
         ordered = one.ordered and dataset_info(arguments.data).order == "grid"
         draw = FirstSamples(f"{arguments.figures}/{one.source.stem}_{subjects}", ordered) if arguments.figures else None
         found = predictions(one, arguments.data, subjects, draw, images=arguments.images, seed=arguments.seed,
@@ -77,6 +77,7 @@ def subjects_table(arguments: argparse.Namespace) -> Table:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Print the requested table, and write it to --results."""
+    check_inputs(filter(None, (arguments.data, arguments.aflw2000)), "folder")      # before a network is loaded
     if arguments.table == 1:
         from Network.inspection.flops import describe
         from Network.training.loading import load_model, thesis_model
@@ -92,7 +93,6 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 @one_line("evaluate.py")
 def main(argv: list[str] | None = None) -> None:
-    """Run a command line, None: the process's -> 0, or 2 after one line for bad input."""
     evaluate(parse(__doc__, argv))
 
 

@@ -19,8 +19,9 @@ def from_preset(name: str = "compact", **options: Any) -> Predictor:
     return registry.from_preset(name, **options)
 
 
-def from_run(path: str | os.PathLike[str], checkpoint: str = "best_validation", **options: Any) -> Predictor:
+def from_run(path: str | os.PathLike[str], checkpoint: str = "best_validation", engine: str | None = None,
+             **options: Any) -> Predictor:
     """The Predictor of a run folder's checkpoint, a weight folder, a `.keras` or an `.h5` file. ValueError, naming it,
-    for anything else."""
+    for anything else. engine: onnxruntime or keras; None: onnxruntime for a weight folder with its model.onnx."""
     from Network.inference import registry
-    return registry.from_run(path, checkpoint, **options)
+    return registry.from_run(path, checkpoint, engine, **options)

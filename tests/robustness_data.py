@@ -17,8 +17,8 @@ def main(folder: str) -> None:
     from Dataset.io.images import minmax
     from Dataset.synthesis.shards import open_shards
     from Network.readout.finder import keypoint_finder
+    from Network.engine.loaded import DEFAULT_MODEL
     from Network.readout.mirrored import both_ways
-    from Network.training.loading import DEFAULT_MODEL
     shards = open_shards(folder)
     photos = shards.gather("images", np.arange(SUBJECTS))[:, :PHOTOS]
     find = both_ways(keypoint_finder(DEFAULT_MODEL))

@@ -9,7 +9,7 @@ from Dataset.io.inputs import example_image
 from Network.commands.answer import Answers, face_files
 from Network.inference.base import Face
 from Network.inference.photos import NoFace, square_crop
-from Network.training.loading import DEFAULT_MODEL, bundled_models
+from Network.engine.loaded import DEFAULT_MODEL, bundled_models
 
 BLANK = np.full((100, 100, 3), 90, np.uint8)
 

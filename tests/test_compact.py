@@ -131,7 +131,7 @@ def test_keypoints_of_the_example_photo():
     from Dataset.io.images import crop_resize, minmax
     from Dataset.io.inputs import example_image
     from Network.readout.finder import keypoint_finder
-    from Network.training.loading import DEFAULT_MODEL
+    from Network.engine.loaded import DEFAULT_MODEL
     crop = crop_resize(example_image().image, (167, 57, 113, 113), 128, "area")
     keypoints, log_variance = keypoint_finder(DEFAULT_MODEL)(minmax(crop)[None])
     known = [[0.179155, 0.069515], [0.324294, 0.120507], [0.241625, 0.373650], [0.552521, 0.537564],

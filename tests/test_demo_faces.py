@@ -5,6 +5,7 @@ import logging
 import cv2
 import numpy as np
 import pytest
+import trimesh
 from scipy.spatial import cKDTree
 
 import demo
@@ -12,11 +13,11 @@ from Dataset.face_model.model import load_face_model
 from Dataset.fitting.depth_fit import fit_depth
 from Dataset.fitting.surface_reconstruction import is_closed
 from Dataset.geometry.camera import look_at_face
-from Dataset.geometry.transforms import umeyama
+from Dataset.geometry.transforms import to_unit_sphere, umeyama
 from Dataset.io.landmark_files import read_landmarks
 from Dataset.io.mesh_io import read_mesh
 from Dataset.representations.depth import decode, encode_depth
-from Dataset.representations.points import grid_landmarks
+from Dataset.representations.points import decode as decode_points, encode as encode_points, grid_landmarks, grid_of
 from Dataset.representations.volume import encode as volume_encode, load_volume, solid
 from Dataset.synthesis.renders import RenderOptions, render_subject
 from Dataset.synthesis.scene import RenderContext
@@ -24,8 +25,8 @@ from Evaluation.views.registry import VIEWS, make_viewer
 from Evaluation.web.serve import ServeConfig
 from Network import mobile3model
 from Network.commands.demo_options import parse
-from Network.commands.results import refuse_overwriting, write_result
-from Network.inference.base import Face, grid_of
+from Network.commands.results import in_millimetres, refuse_overwriting, write_result
+from Network.inference.base import Face
 from Network.inference.registry import predictor_of
 from Network.inference.texture import Texture
 from tests.test_fitted import crop, fake
@@ -71,11 +72,11 @@ def run(made, tmp_path, monkeypatch):
         return made.fits[key]
 
     def call(network, *words, ending=".ply", preview=False):
-        monkeypatch.setattr("Network.inference.registry.load_model",
-                            lambda path, checkpoint: fake(made.answers[network], network))
+        monkeypatch.setattr("Network.inference.registry.load",
+                            lambda path, *_: fake(made.answers[network], network))
         monkeypatch.setattr("Network.inference.pix2pix.fit_depth", fit)
         if not preview:
-            monkeypatch.setattr("Evaluation.views.demo_output.plot_preview", lambda *_: None)
+            monkeypatch.setattr("Evaluation.views.demo_output.write_preview", lambda *_: None)
         words = [*map(str, words), "-o", str(tmp_path / f"face{ending}"), "--box", f"0,0,{SIZE},{SIZE}"]
         demo.reconstruct(parse("", ServeConfig, VIEWS, words))
         return tmp_path / "face"
@@ -91,8 +92,8 @@ def test_the_cloud_is_the_depth_map_in_the_photos_colours(made, run):
     moved = umeyama(cloud.vertices, truth.vertices).apply(cloud.vertices)
     assert np.linalg.norm(moved - truth.vertices, axis=1).max() < 0.02 * np.ptp(truth.vertices[:, 1])
     np.testing.assert_array_equal(cloud.colours, truth.colours)
-    assert np.linalg.norm(cloud.vertices, axis=1).max() == pytest.approx(1, abs=1e-5)
-    assert np.abs(cloud.vertices.mean(0)).max() < 1e-5
+    assert 0.8 < np.ptp(cloud.vertices[:, 1]) / np.ptp(truth.vertices[:, 1]) < 1.25         # mm
+    assert np.abs(cloud.vertices.mean(0)).max() < 1e-3
 
 
 def test_a_surface_as_glb_with_its_preview(made, run):
@@ -105,7 +106,7 @@ def test_the_surface_runs_through_the_cloud(ending, made, run):
     cloud = read_mesh(run("pix2pix", made.paths[0], "--surface", "points").with_suffix(".ply"))
     mesh = read_mesh(run("pix2pix", made.paths[0], "--surface", "poisson", ending=ending).with_suffix(ending))
     assert len(mesh.triangles) > 5000 and not is_closed(mesh.triangles)
-    # either is in a unit sphere of its own: brought together by size and middle
+    # brought together by size and middle
     scale = np.ptp(cloud.vertices[:, 1]) / np.ptp(mesh.vertices[:, 1])
     assert 0.9 < scale < 1.1
     tree = cKDTree(cloud.vertices)
@@ -113,8 +114,8 @@ def test_the_surface_runs_through_the_cloud(ending, made, run):
     for _ in range(20):         # ICP: the two clouds are dense
         fit = umeyama(mesh.vertices, cloud.vertices[near])
         distance, near = tree.query(fit.apply(mesh.vertices))
-    assert np.median(distance) < 0.01 and np.quantile(distance, 0.9) < 0.03
-    close = distance < 0.01
+    assert np.median(distance) < 1 and np.quantile(distance, 0.9) < 3       # mm
+    close = distance < 1
     off = np.abs(mesh.colours[close].astype(int) - cloud.colours[near[close]])
     assert np.median(off) < 12
 
@@ -128,7 +129,7 @@ def test_the_depth_map_in_triangles(ending, made, run):
     np.testing.assert_array_equal(mesh.colours, cloud.colours)
     assert made.seen[0].sum() < len(mesh.triangles) < 2 * made.seen[0].sum() and not is_closed(mesh.triangles)
     sides = np.linalg.norm(np.diff(mesh.vertices[mesh.triangles][:, [0, 1, 2, 0]], axis=1), axis=-1)
-    assert np.median(sides) < 0.03                          # neighbours, in the unit sphere
+    assert np.median(sides) < 3                             # neighbours, mm
 
 
 def test_a_volume_and_its_packed_bits(made, run, monkeypatch):
@@ -207,26 +208,48 @@ def test_the_last_photos_expression(made, run):
     model, fitter = load_face_model(), predictor_of(fake(made.answers["uvnet"]))
     wanted = fitter.fit([fitter.read(answer) for answer in made.answers["uvnet"]])
     faces = {}
-    for words in ((), ("--expression",)):
+    for words in ((), ("--expression",)):           # of several photos the neutral face
         path = run("uvnet", *made.paths, *words)
         faces[words] = read_mesh(path.with_suffix(".ply")).vertices
         marks = read_landmarks(path.with_name("face_landmarks.pts"))
-        np.testing.assert_allclose(marks, grid_landmarks(faces[words], model), atol=2e-4)
+        np.testing.assert_allclose(marks, grid_landmarks(faces[words], model), atol=2e-2)
     neutral, shown = faces.values()
     # the demo goes on from the first photo's fit: not to the digit
-    assert np.linalg.norm(neutral - wanted.points, axis=1).max() < 0.02
-    assert np.linalg.norm(shown - wanted.photo_points, axis=1).max() < 0.02
-    assert np.linalg.norm(shown - neutral, axis=1).max() > 0.04
-    seen = read_mesh(run("pix2pix", made.paths[0], "--expression").with_suffix(".ply")).vertices
-    assert np.linalg.norm(seen - read_mesh(run("pix2pix", made.paths[0]).with_suffix(".ply")).vertices, axis=1).max() \
-        > 0.02
+    assert np.linalg.norm(neutral - in_millimetres(wanted.points), axis=1).max() < 2
+    assert np.linalg.norm(shown - in_millimetres(wanted.photo_points), axis=1).max() < 2
+    assert np.linalg.norm(shown - neutral, axis=1).max() > 4
+
+
+def test_one_photo_has_its_own_expression(made, run):
+    """Unless --neutral asks for the subject's face; of several, and with --each, that is the default."""
+    def vertices(*words):
+        path = run("pix2pix", *words)
+        return read_mesh(path.with_name("face_01.ply") if "--each" in words else path.with_suffix(".ply")).vertices
+    shown, neutral = vertices(made.paths[0]), vertices(made.paths[0], "--neutral")
+    assert np.linalg.norm(shown - neutral, axis=1).max() > 2
+    np.testing.assert_array_equal(vertices(made.paths[0], "--expression"), shown)
+    np.testing.assert_array_equal(vertices(made.paths[0], "--each"), neutral)
+    np.testing.assert_array_equal(vertices(*made.paths, "--neutral"), vertices(*made.paths))
+
+
+def test_a_face_is_as_large_as_the_mean_face(made, run, tmp_path):
+    """In mm, said in the header; metres in a .glb."""
+    path = run("uvnet", made.paths[0], "--neutral").with_suffix(".ply")
+    assert b"comment unit: mm (scale of the mean face)\n" in path.read_bytes()[:200]
+    model = load_face_model()
+    mean = decode_points(encode_points(np.asarray(model.mean, float), model=model))
+    np.testing.assert_allclose(in_millimetres(to_unit_sphere(mean)[0]), mean - mean.mean(0), atol=1e-9)
+    high = np.ptp(read_mesh(path).vertices[:, 1])
+    assert high == pytest.approx(np.ptp(mean[:, 1]), rel=0.1)
+    scene = trimesh.load(run("uvnet", made.paths[0], "--neutral", ending=".glb").with_suffix(".glb"))
+    assert scene.extents[1] == pytest.approx(high / 1000, rel=1e-3)
 
 
 def test_what_a_network_does_not_say(made, run, monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="--surface poisson is not of uvnet .fake., which has fit"):
         run("uvnet", made.paths[0], "--surface", "poisson")
     neutral = _loaded(mobile3model, TINY_THESIS)
-    monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: neutral)
+    monkeypatch.setattr("Network.inference.registry.load", lambda path, *_: neutral)
     words = parse("", ServeConfig, VIEWS, [made.paths[0], "--expression", "--box", "0,0,128,128",
                                            "-o", str(tmp_path / "a.ply")])
     with pytest.raises(ValueError, match="--expression: run makes neutral faces only"):
@@ -237,6 +260,8 @@ def test_what_a_network_does_not_say(made, run, monkeypatch, tmp_path):
 @pytest.mark.parametrize("words, message", [
     (["--surface", "points", "-o", "a.glb"], "--surface points is a cloud, which a .glb does not hold"),
     (["--surface", "poisson", "--expression"], "--expression is for --surface fit"),
+    (["--surface", "poisson", "--neutral"], "--neutral is for --surface fit"),
+    (["--neutral", "-o", "a.mp4"], "--neutral is for a face, not for an --output of .mp4"),
     (["--surface", "voxels"], "invalid choice: 'voxels'"), (["--view", "voxels"], "invalid choice: 'voxels'")])
 def test_words_that_do_not_go_together(words, message, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -244,7 +269,7 @@ def test_words_that_do_not_go_together(words, message, capsys):
     assert stop.value.code == 2 and message in capsys.readouterr().err
     with pytest.raises(SystemExit):
         parse("", ServeConfig, VIEWS, ["--serve", "--expression"])
-    assert "--expression and --surface are for photos named here" in capsys.readouterr().err
+    assert "--expression, --neutral and --surface are for photos named here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("view, shape", [("depth", (512, 512)), ("wireframe", (512, 512)), ("strip", (320, 1600))])
@@ -267,8 +292,8 @@ def test_a_landscape_has_no_face(network, nothing, tmp_path, monkeypatch, capsys
     hills = rows > 0.5 + 0.08 * np.sin(np.linspace(0, 9, 320))
     sky, field = ([235, 190, 150] + rows[..., None] * [20, 40, 60]), ([60, 140, 90] - rows[..., None] * [20, 50, 40])
     cv2.imwrite(str(tmp_path / "field.png"), np.where(hills[..., None], field, sky).astype(np.uint8))
-    monkeypatch.setattr("Network.inference.registry.load_model",
-                        lambda path, checkpoint: fake(nothing[None], network))
+    monkeypatch.setattr("Network.inference.registry.load",
+                        lambda path, *_: fake(nothing[None], network))
     for words in ([], ["--surface", "poisson"] if network == "pix2pix" else ["--expression"]):
         given = [str(tmp_path / "field.png"), "--box", "40,20,160,160", "-o", str(tmp_path / "face.ply"), *words]
         with caplog.at_level(logging.WARNING):

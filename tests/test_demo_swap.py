@@ -32,9 +32,9 @@ def crops(self, picture, box=None, every_face=False):
 def run(made, tmp_path, monkeypatch):
     """run(photos, words...) -> names of the files that are there then; each photo has its face, or faces, in BOXES."""
     def call(photos, *words):
-        monkeypatch.setattr("Network.inference.registry.load_model",
-                            lambda path, checkpoint: fake(made.answers["uvnet"]))
-        monkeypatch.setattr("Evaluation.views.demo_output.plot_preview", lambda *_: None)
+        monkeypatch.setattr("Network.inference.registry.load",
+                            lambda path, *_: fake(made.answers["uvnet"]))
+        monkeypatch.setattr("Evaluation.views.demo_output.write_preview", lambda *_: None)
         monkeypatch.setattr("Network.inference.base.Predictor.crops", crops)
         paths = []
         for number, photo in enumerate(photos):

@@ -49,7 +49,7 @@ def chain(tmp_path_factory) -> list[list[str]]:
     """The commands of `make demo`, one by one, in the order in which the tests run them."""
     commands = recipe("demo", DEMO=tmp_path_factory.mktemp("subjects"))
     assert [words[0] for words in commands] == ["Dataset.synthetic", "train.py", "evaluate.py", "evaluate.py",
-                                                "demo.py"]
+                                                "demo.py", "demo.py"]
     return commands
 
 
@@ -115,7 +115,9 @@ def test_table_1_counts_the_thesis_parameters():
 
 
 def test_demo_makes_a_coloured_mesh_of_a_real_photo(chain, run, tmp_path):
-    """The last command of `make demo`, in a process of its own."""
+    """The last but one command of `make demo`, in a process of its own; the last shows the bundled network's face."""
+    assert [words[words.index("-o") + 1] for words in chain[4:]] == ["demo_quick.ply", "demo.ply"]
+    assert "--model" in chain[4] and "--model" not in chain[5]
     done = script(*chain[4], "-o", tmp_path / "face.ply")
     assert done.returncode == 0, done.stderr[-1000:]
     assert str(tmp_path / "face.ply") in done.stdout and str(tmp_path / "face.png") in done.stdout

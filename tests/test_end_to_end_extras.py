@@ -48,5 +48,5 @@ def test_from_shards_to_a_packed_network(shards, tmp_path):
     subjects = open_shards(shards)
     table = maps_table(lambda: everybodys_maps(subjects, 32, 2), packed.answers, "run")
     assert [line[0] for line in table.rows][:3] == ["uv_l1", "uv_cells", "uv_median"] and table.rows[0][3] == 16
-    found = feature_maps(packed.loaded.model, images[0], layer_names(packed.loaded.model))
+    found = feature_maps(packed.keras_model(), images[0], layer_names(packed.keras_model()))
     assert len(write_collages(tmp_path / "maps", found)) == len(found) > 8

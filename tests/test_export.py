@@ -27,7 +27,7 @@ TINY = dataclasses.replace(mobile3model.QUICK, image_size=32, points=64, batch_n
                            block_filters=(4, 4, 4), link_filters=(4,), decoder_filters=(4, 4, 4, 4), shape_head=2)
 STATES = ((1, 16, 16, 4), (1, 8, 8, 4), (1, 4, 4, 4), (1, 2, 2, 4))     # h of every ConvLSTM; c is as large
 METADATA = Metadata(VERSION, "convlstm", "quick", "grid", 32, (("points", (1, 64, 3)),),
-                    tuple(s for s in STATES for _ in "hc"))
+                    tuple(s for s in STATES for _ in "hc"), points=64)
 
 
 def needs(form: str) -> None:
@@ -132,7 +132,7 @@ def test_other_programs_find_names_and_metadata_too(exported):
     for text in (model.metadata_props[0].value, zipfile.ZipFile(exported("tflite")).read(TFLITE_JSON),
                  (exported("savedmodel") / SAVEDMODEL_JSON).read_text()):
         assert json.loads(text) == json.loads(METADATA.to_json())
-        assert json.loads(text)["version"] == 2 and json.loads(text)["image_size"] == 32
+        assert json.loads(text)["version"] == 3 and json.loads(text)["image_size"] == 32
 
 
 def test_no_gradient_and_no_loop_is_exported(run, exported):
@@ -168,7 +168,7 @@ def changed(**values) -> str:
 
 @pytest.mark.parametrize("form", NAMES)
 def test_metadata_of_another_version_or_another_network(form, exported, tmp_path):
-    cases = {"is of export version 1, this program reads version 2; export the network again": changed(version=1),
+    cases = {"is of export version 1, this program reads version 3; export the network again": changed(version=1),
              "is of export version None": changed(version=None),
              "its inputs and outputs disagree with its metadata": changed(image_size=64),
              "its inputs and outputs disagree": changed(states=[list(s) for s in METADATA.states[:-1]]),

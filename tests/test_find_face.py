@@ -12,8 +12,8 @@ from Dataset.synthesis.video import SyntheticVideo, VideoOptions
 from Network import from_preset
 from Network.inference import base
 from Network.inference.base import Face, Predictor
+from Network.engine.loaded import bundled_models
 from Network.inference.photos import RELIABLE, Crop, NoFace, faces_of
-from Network.training.loading import bundled_models
 
 NETWORKS = tuple(bundled_models())
 

@@ -10,14 +10,14 @@ from Dataset.errors import NotFittable
 from Dataset.face_model.model import load_face_model
 from Dataset.geometry.transforms import umeyama
 from Dataset.representations.depth import encode_depth
+from Dataset.representations.points import grid_of
 from Dataset.synthesis.renders import RenderOptions, render_subject
 from Dataset.synthesis.scene import RenderContext
-from Network.inference.base import grid_of
+from Network.engine.loaded import Loaded
 from Network.inference.dense import MAX_PHOTOS, mean_identity
 from Network.inference.photos import Crop, NoFace
 from Network.inference.registry import predictor_of
 from Network.inference.uvnet import FIT, pixel_weights
-from Network.training.loading import Loaded
 
 MODEL = load_face_model()
 
@@ -209,7 +209,7 @@ def test_photos_without_a_face_are_skipped_by_the_demo(subject, tmp_path, monkey
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), example_image().image)
     empty = fake(np.zeros((256, 128, 128, 4), np.float32))
-    monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: empty)
+    monkeypatch.setattr("Network.inference.registry.load", lambda path, *_: empty)
     with caplog.at_level(logging.WARNING):
         assert demo.main([str(photo), "-o", str(tmp_path / "face.ply")]) == 2
     assert "no face in any of the photos" in capsys.readouterr().err
@@ -227,11 +227,11 @@ def test_views_beside_the_face(view, subject, tmp_path, monkeypatch, capsys):
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), example_image().image)
     maps = np.repeat(subject[2][:1], 256, 0)
-    monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: fake(maps))
+    monkeypatch.setattr("Network.inference.registry.load", lambda path, *_: fake(maps))
     assert demo.main([str(photo), "-o", str(tmp_path / "face.ply"), "--view", view]) == 0
     drawn = cv2.imread(str(tmp_path / f"face_{view}.png"))
     assert drawn is not None and drawn.std() > 10
-    monkeypatch.setattr("Network.inference.registry.load_model", lambda path, checkpoint: fake(subject[3], "pix2pix"))
+    monkeypatch.setattr("Network.inference.registry.load", lambda path, *_: fake(subject[3], "pix2pix"))
     assert demo.main([str(photo), "-o", str(tmp_path / "face.ply"), "--view", view]) == 2
     assert f"--view {view} is not of pix2pix (fake), which has depth, cloud" in capsys.readouterr().err
 

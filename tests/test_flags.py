@@ -1,12 +1,13 @@
 """Flags from dataclasses, presets, and what a resumed run may change."""
 import argparse
+import os
 from dataclasses import dataclass
 
 import keras
 import pytest
 from keras.src.backend.common import global_state
 
-from Network.config.flags import add_flags, check_sizes, from_dict, given
+from Network.config.flags import add_flags, check_sizes, from_dict, given, silence_tensorflow
 from Network.config.limits import cost_of
 from Network.training.checkpoints import RunFolder, model_from_config
 from Network.training.presets import PRESETS, resolve
@@ -164,3 +165,12 @@ def test_a_model_is_counted_without_weights():
     assert cost_of(build) == (3 * 3 * 3 * 2 + 2 + 3, 4 * 4 * 3 + 4 * 4 * 2 + 4 * 4)
     assert cost_of(lambda: keras.Sequential([keras.Input((10**6,)), keras.layers.Dense(10**8)])) == (
         10**14 + 10**8, 10**8)
+
+
+def test_tensorflow_is_silent_unless_the_environment_says_otherwise(monkeypatch):
+    for said, level in ((None, "3"), ("0", "0")):
+        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+        if said is not None:
+            monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", said)
+        silence_tensorflow()
+        assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == level

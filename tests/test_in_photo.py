@@ -8,15 +8,14 @@ from Dataset.face_model.model import load_face_model
 from Dataset.geometry.camera import look_at_face
 from Dataset.geometry.transforms import to_unit_sphere, umeyama
 from Dataset.representations.depth import encode_depth
-from Dataset.representations.points import encode
+from Dataset.representations.points import encode, grid_of
 from Dataset.representations.volume import encode as volume, solid
 from Dataset.synthesis.renders import RenderOptions, render_subject
 from Dataset.synthesis.scene import RenderContext
 from Evaluation.icp import icp
-from Network.inference.base import grid_of
+from Network.engine.loaded import Loaded
 from Network.inference.registry import predictor_of
 from Network.models import compact
-from Network.training.loading import Loaded
 from tests.test_compact import TINY
 from tests.test_streaming import _loaded
 

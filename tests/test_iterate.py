@@ -16,7 +16,7 @@ from Network.inference.coarse import grid_of, identity_of, neutral, score_of
 from Network.inference.iterate import WHOLE, FrameByFrame, Iterated
 from Network.inference.photos import Crop, NoFace
 from Network.inference.registry import predictor_of
-from Network.training.loading import Loaded
+from Network.engine.loaded import Loaded
 
 MODEL, SIZE = load_face_model(), 32
 

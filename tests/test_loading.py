@@ -9,7 +9,8 @@ import pytest
 
 from Network.mobile3model import QUICK, build
 from Network.training.checkpoints import RunFolder
-from Network.training.loading import DEFAULT_MODEL, bundled_models, load_model, read_h5_weights
+from Network.engine.loaded import DEFAULT_MODEL, bundled_models
+from Network.training.loading import load_model, read_h5_weights
 from tests import forkserver
 
 TINY = dataclasses.replace(QUICK, image_size=32, points=64, batch_norm="merged", lstm_filters=(4, 4, 4),

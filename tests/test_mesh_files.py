@@ -235,3 +235,22 @@ def test_glb_obeys_the_schema_of_gltf(tmp_path, face, texture, textured):
     with pytest.raises(Exception, match="POSITION"):
         tree["meshes"][0]["primitives"][0]["attributes"]["POSITION"] = "first"
         validate(tree)
+
+
+def test_millimetres_are_said_and_a_glb_has_metres(tmp_path, face):
+    """Other readers find the same numbers; what is not said is written as before."""
+    for ending, first in (("ply", b"ply\nformat binary_little_endian 1.0\ncomment unit: mm (measured)\n"),
+                          ("obj", b"# unit: mm (measured)\n")):
+        path = tmp_path / f"a.{ending}"
+        write_mesh(path, face, millimetres="measured")
+        assert path.read_bytes().startswith(first)
+        np.testing.assert_allclose(read_mesh(path).vertices, face.vertices, atol=1e-5)
+        write_mesh(path, face)
+        assert b"unit" not in path.read_bytes()[:200]
+    write_mesh(tmp_path / "mm.glb", face, millimetres="measured")
+    write_mesh(tmp_path / "plain.glb", face)
+    (scaled, _), (plain, _) = (glb((tmp_path / name).read_bytes()) for name in ("mm.glb", "plain.glb"))
+    assert scaled["asset"]["extras"] == {"unit": "m (measured)"} and "extras" not in plain["asset"]
+    bounds = [tree["accessors"][tree["meshes"][0]["primitives"][0]["attributes"]["POSITION"]]["max"]
+              for tree in (scaled, plain)]
+    np.testing.assert_allclose(1000 * np.array(bounds[0]), bounds[1], rtol=1e-5)

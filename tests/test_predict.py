@@ -14,7 +14,7 @@ from Network.inference.base import Face
 from Network.inference.photos import EXTENT, Crop, NoFace, crop_faces, faces_of, recrop, square_crop
 from Network.inference.registry import predictor_of
 from Network.inference.texture import Texture
-from Network.training.loading import Loaded
+from Network.engine.loaded import Loaded
 
 BLANK = NamedImage("blank.png", np.full((100, 100, 3), 90, np.uint8))
 
@@ -43,6 +43,12 @@ def test_the_astronaut_is_found_where_her_face_is():
     x, y, w, h = face.box
     assert 150 < x < 200 and 50 < y < 90 and 90 < w < 150 and w == h      # her face, by eye: about (170, 65, 110, 110)
     assert face.image.shape == (64, 64, 3) and face.photo.shape[0] == w
+
+
+def test_the_example_is_the_image_that_scikit_image_gives():
+    """Read without its import."""
+    from skimage import data
+    assert np.array_equal(example_image().image, data.astronaut()[..., ::-1])
 
 
 def test_a_box_by_hand_takes_the_place_of_the_detector():

@@ -15,11 +15,12 @@ from Dataset.geometry.transforms import rotation_from_euler
 from Dataset.io.inputs import NamedImage, example_image
 from Dataset.rendering.rasterise import faces, rasterise
 from Dataset.representations.coefficients import POSE, decode_pose
+from Dataset.representations.points import mean_face
 from Dataset.representations.volume import LEVEL
 from Evaluation.views.registry import VIEWS, make_viewer
 from Network.commands.demo_faces import FaceWriter
 from Network.commands.demo_options import SURFACES
-from Network.inference.base import Predictor, mean_face
+from Network.inference.base import Predictor
 from Network.inference.photos import NoFace, square_crop
 from Network.inference.registry import PREDICTORS, from_run, predictor_class, predictor_of
 from Network.inference.rendered import far_camera, render, rendered_volume

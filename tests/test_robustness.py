@@ -25,7 +25,7 @@ from Network.readout.estimate import MAX_TYPICALITY, estimate_photo, face_keypoi
 from Network.readout.model import read_keypoint_model
 from Network.readout.outliers import MISFIT, noise_variance
 from Network.readout.subject import SubjectReadout
-from Network.training.loading import DEFAULT_MODEL
+from Network.engine.loaded import DEFAULT_MODEL
 from tests.robustness_data import FILE
 
 SUBJECTS, PHOTOS = 8, 2

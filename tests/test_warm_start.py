@@ -9,7 +9,8 @@ import pytest
 from Network.export.pack import pack
 from Network.models import compact, pix2pix
 from Network.training.checkpoints import RunFolder
-from Network.training.loading import WEIGHTS_VERSION, digest, freeze, warm_start
+from Network.config.run_config import digest
+from Network.training.loading import WEIGHTS_VERSION, freeze, warm_start
 from Network.training.named_weights import named_weights
 from tests.test_compact import TINY
 from tests.test_streaming import _loaded

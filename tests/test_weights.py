@@ -16,7 +16,8 @@ from Evaluation.reports.subjects import photo_batch
 from Network.commands.compared import System, file_bytes
 from Network.inference.photos import NoFace, square_crop
 from Network.inference.registry import from_run
-from Network.training.loading import DEFAULT_MODEL, WEIGHTS, bundled_models, load_model
+from Network.engine.loaded import DEFAULT_MODEL, ONNX, WEIGHTS, bundled_models
+from Network.training.loading import load_model
 
 SUBJECTS, IMAGES, SEED = 8, 4, 31337
 FEW = 4                             # people, and two images of each, whom each network is asked about
@@ -25,7 +26,7 @@ SMALL = 8_000_000                   # bytes of a weight folder
 #: largest ratio to the mean face's error, on so few subjects: of the subject's face from two photos, and of a photo's
 #: face (measured: 0.724)
 WORST, WORST_PHOTO = {"compact": 0.72}, {"compact": 0.75}
-ALLOWED = {"compact": 10_260_000}   # its own issue allowed 16 MiB, before this rule
+ALLOWED = {"compact": 17_200_000}   # its weights, by Keras and by ONNX, may take 16 MB; the rest is its read-out
 BUNDLED = bundled_models()
 
 
@@ -118,7 +119,8 @@ def test_a_stranger_is_known_the_better_the_more_photos(name, most, subjects):
     images, targets, mean = subjects
     predictor = from_run(BUNDLED[name])
     loaded = predictor.loaded
-    assert (BUNDLED[name] / WEIGHTS).stat().st_size <= 16 * 2**20 and loaded.model.count_params() <= most
+    assert sum((BUNDLED[name] / file).stat().st_size for file in (WEIGHTS, ONNX)) <= 16e6
+    assert predictor.parameters <= most
     assert loaded.image_size == 128
     curve = error_curve(predictor.prefixes, lambda p: images[p], targets, mean, orders=2)
     assert curve.recurrent[:, 3].mean() < 0.75 * curve.floor.mean()

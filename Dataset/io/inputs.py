@@ -4,6 +4,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Iterable, Iterator, NamedTuple
 
@@ -63,10 +64,22 @@ def photos_in(folder: Path) -> list[Path]:
     return photos
 
 
+def check_inputs(inputs: Iterable[str | os.PathLike[str]], what: str = "file") -> None:
+    """ValueError, naming the first of `inputs` that is neither there nor the webcam: before anything is read. what: of
+    the message."""
+    for source in inputs:
+        if str(source) != WEBCAM and not Path(source).exists():
+            raise ValueError(f"{source}: no such {what}")
+
+
 def example_image() -> NamedImage:
     """Astronaut Eileen Collins, a NASA portrait in the public domain, as scikit-image ships it."""
-    from skimage import data  # imported here: it costs a second that nothing else needs
-    return NamedImage("scikit-image's astronaut", np.ascontiguousarray(data.astronaut()[..., ::-1]))
+    name, package = "scikit-image's astronaut", find_spec("skimage")
+    path = Path(package.origin).parent / "data" / "astronaut.png" if package and package.origin else None
+    if path is not None and path.is_file():     # without the import, which takes longer than the face
+        return NamedImage(name, read_image(path))
+    from skimage import data
+    return NamedImage(name, np.ascontiguousarray(data.astronaut()[..., ::-1]))
 
 
 def video_frames(path: Path, frames: int) -> Iterator[NamedImage]:

@@ -21,11 +21,13 @@ WRITABLE = (".ply", ".obj", ".glb")
 MAX_COORDINATE = 1e30       # in any unit: squares and cubes of it are numbers, and float32 holds it
 
 
-def mesh_files(path: Path, mesh: Mesh, normals: np.ndarray | None, texture: np.ndarray | None) -> dict[Path, bytes]:
+def mesh_files(path: Path, mesh: Mesh, normals: np.ndarray | None, texture: np.ndarray | None,
+               millimetres: str | None = None) -> dict[Path, bytes]:
     """The files of a mesh, by path, in the order in which they are renamed: the one that refers to the others is last.
 
-    `texture` (H, W, 3) uint8 BGR needs the mesh's uv; with it vertex colours are left out (a reader would multiply the
-    two). ValueError, with the file's name, for another ending or for data that the format cannot hold.
+    `millimetres`: the mesh is in mm, which the header says, and how that is known; a .glb has metres then. None: in
+    any unit, as it is. `texture` (H, W, 3) uint8 BGR needs the mesh's uv; with it vertex colours are left out (a reader
+    would multiply the two). ValueError, with the file's name, for another ending or data that the format cannot hold.
     """
     ending = path.suffix.lower()
     if ending not in WRITABLE:
@@ -33,18 +35,19 @@ def mesh_files(path: Path, mesh: Mesh, normals: np.ndarray | None, texture: np.n
     if ending == ".ply":
         if texture is not None:
             raise ValueError(f"{path}: a texture is written with .obj or .glb, a .ply file holds none")
-        return {path: ply_bytes(mesh, normals)}
+        return {path: ply_bytes(mesh, normals, millimetres)}
     _check(path, mesh, texture)
     if normals is None and len(mesh.triangles):
         normals = vertex_normals(mesh.vertices, mesh.triangles)     # without them Blender shows every facet
     if ending == ".glb":
-        return {path: glb_bytes(path, mesh, normals, texture)}
+        scaled = mesh if millimetres is None else mesh._replace(vertices=np.asarray(mesh.vertices) / 1000)
+        return {path: glb_bytes(path, scaled, normals, texture, millimetres)}
     if texture is None:
-        return {path: obj_bytes(mesh, normals)}
+        return {path: obj_bytes(mesh, normals, millimetres=millimetres)}
     image, library = texture_files(path)
     text = f"newmtl face\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nd 1\nillum 1\nmap_Kd {image.name}\n"
     return {image: cv2.imencode(".png", texture)[1].tobytes(), library: _encoded(text),
-            path: obj_bytes(mesh, normals, library.name)}
+            path: obj_bytes(mesh, normals, library.name, millimetres)}
 
 
 def texture_files(path: Path) -> tuple[Path, Path]:
@@ -89,8 +92,9 @@ def _check(path: Path, mesh: Mesh, texture: np.ndarray | None) -> None:
         raise ValueError(f"{path}: a texture needs uv coordinates, the mesh has none")
 
 
-def ply_bytes(mesh: Mesh, normals: np.ndarray | None = None) -> bytes:
-    """Binary little-endian .ply: float32 coordinates, normals and s t, uchar colours, int faces."""
+def ply_bytes(mesh: Mesh, normals: np.ndarray | None = None, millimetres: str | None = None) -> bytes:
+    """Binary little-endian .ply: float32 coordinates, normals and s t, uchar colours, int faces. `millimetres` as
+    `mesh_files`."""
     # Open3D writes double coordinates for meshes and names itself in the header; float32 is half the size, and
     # bytes that do not change with a library's version can be compared.
     columns = [(("x", "y", "z"), "float", "<f4", mesh.vertices)]
@@ -101,7 +105,9 @@ def ply_bytes(mesh: Mesh, normals: np.ndarray | None = None) -> bytes:
     if mesh.colours is not None:
         columns.append((("red", "green", "blue"), "uchar", "u1", mesh.colours))
     rows = np.empty(len(mesh.vertices), [(name, dtype) for names, _, dtype, _ in columns for name in names])
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
+    header = ["ply", "format binary_little_endian 1.0"]
+    header += [f"comment {line}" for line in _unit_lines(millimetres)]
+    header.append(f"element vertex {len(rows)}")
     for names, kind, _, values in columns:
         for i, name in enumerate(names):
             rows[name] = np.asarray(values)[:, i]
@@ -113,8 +119,14 @@ def ply_bytes(mesh: Mesh, normals: np.ndarray | None = None) -> bytes:
     return "\n".join([*header, "end_header", ""]).encode("ascii") + rows.tobytes() + faces.tobytes()
 
 
-def obj_bytes(mesh: Mesh, normals: np.ndarray | None = None, library: str | None = None) -> bytes:
-    """Wavefront .obj text; `library` names the .mtl file whose material `face` is used.
+def _unit_lines(millimetres: str | None) -> list[str]:
+    """What a header says of the unit."""
+    return [] if millimetres is None else [f"unit: mm ({millimetres})"]
+
+
+def obj_bytes(mesh: Mesh, normals: np.ndarray | None = None, library: str | None = None,
+              millimetres: str | None = None) -> bytes:
+    """Wavefront .obj text; `library` names the .mtl file whose material `face` is used; `millimetres` as `mesh_files`.
 
     Without a library, colours follow the coordinates (`v x y z r g b` in [0, 1]: not in the format's first
     description, but read by MeshLab, Blender and Open3D).
@@ -124,7 +136,8 @@ def obj_bytes(mesh: Mesh, normals: np.ndarray | None = None, library: str | None
     if coloured:
         # rounded up, since MeshLab cuts its 255-fold down to an integer: 2 / 255 = 0.0078 would come back as 1
         vertices = np.concatenate([vertices, np.ceil(np.asarray(mesh.colours) / 255 * 1e4) / 1e4], 1)
-    parts = [] if library is None else [f"mtllib {library}\n"]
+    parts = [f"# {line}\n" for line in _unit_lines(millimetres)]
+    parts += [] if library is None else [f"mtllib {library}\n"]
     parts.append(_rows("v %.6f %.6f %.6f" + coloured * " %.4f %.4f %.4f", vertices))
     if mesh.uv is not None:
         parts.append(_rows("vt %.6f %.6f", np.nan_to_num(mesh.uv)))
@@ -149,11 +162,12 @@ def _rows(row: str, values: np.ndarray) -> str:
     return (row + "\n") * len(values) % tuple(values.ravel().tolist())
 
 
-def glb_bytes(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray, texture: np.ndarray | None) -> bytes:
-    """Binary glTF 2.0, one mesh named after the file; written by trimesh.
+def glb_bytes(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray, texture: np.ndarray | None,
+              known: str | None = None) -> bytes:
+    """Binary glTF 2.0, one mesh named after the file; written by trimesh. known: how its size is, in asset.extras.
 
     The head frame (+y up, +z out of the face, +x to the subject's left) is glTF's own. Its unit is the metre: a mesh
-    in millimetres opens a thousand times too large, one in the unit sphere as a face of two metres.
+    in the unit sphere opens as a face of two metres.
     """
     import trimesh
     from PIL import Image
@@ -175,6 +189,8 @@ def glb_bytes(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray, tex
 
     def finish(tree: dict) -> None:
         tree["asset"]["generator"] = "faces3d"
+        if known is not None:
+            tree["asset"]["extras"] = {"unit": f"m ({known})"}
         names = tree["meshes"][0]["primitives"][0]["attributes"]
         if "_COLOR_0" in names:
             names["COLOR_0"] = names.pop("_COLOR_0")

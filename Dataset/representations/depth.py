@@ -18,7 +18,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from Dataset.errors import NotFittable
 from Dataset.geometry.camera import Camera, look_at_face
@@ -144,6 +143,7 @@ def decode_depth(values: np.ndarray, limits: DepthRange = DepthRange(DISTANCE, D
 def large_parts(depth: np.ndarray) -> np.ndarray:
     """A depth map (H, W) with its connected parts of at least LARGE of the largest one's pixels, NaN elsewhere. Glasses
     can split a face in two; smaller parts are false predictions, which would distort a fit and a surface."""
+    from scipy import ndimage       # takes long to import
     parts, count = ndimage.label(np.isfinite(depth))
     if count < 2:
         return depth

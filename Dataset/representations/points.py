@@ -8,12 +8,14 @@ identity and expression.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
 from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.geometry.bilinear import bilinear, bilinear_matrix
+from Dataset.geometry.transforms import to_unit_sphere
 
 SIZE = 128
 GRID = 16               # of `coarse_grid`: the ordered grid sampled 16x16, the 256 keypoints
@@ -93,3 +95,28 @@ def coarser(grid: np.ndarray, size: int) -> np.ndarray:
     `grid_steps`."""
     steps = grid_steps(size)
     return grid if size == SIZE else bilinear(grid, *np.meshgrid(steps, steps, indexing="ij"))
+
+
+class SizedGrid(NamedTuple):
+    """points (N, 3) float32, an ordered grid in the unit sphere; radius: of this sphere, mm."""
+
+    points: np.ndarray
+    radius: float
+
+
+def sized_grid(vertices: np.ndarray, model: FaceModel, points: int = SIZE ** 2) -> SizedGrid:
+    """The ordered grid of vertices (V, 3) mm, with its size."""
+    grid, used = to_unit_sphere(decode(encode(vertices, round(points ** 0.5), model)))
+    return SizedGrid(grid.astype(np.float32), 1 / used.scale)
+
+
+def grid_of(vertices: np.ndarray, model: FaceModel, points: int = SIZE ** 2) -> np.ndarray:
+    """The ordered grid (points, 3) float32 of vertices (V, 3) mm, in the unit sphere."""
+    return sized_grid(vertices, model, points).points
+
+
+def mean_face(points: int = SIZE ** 2) -> np.ndarray:
+    """The model's mean face as the grid (points, 3) float32; as the whole grid where there is none of so many."""
+    model, side = load_face_model(), round(points ** 0.5)
+    known = side * side == points and side in (8, 16, 32, 64, 128)
+    return grid_of(np.asarray(model.mean, float), model, points if known else SIZE ** 2)

@@ -157,31 +157,6 @@ class FirstSamples:
                 self._drawn.add(name)
 
 
-def plot_preview(photos: np.ndarray | Sequence[np.ndarray], points: np.ndarray, colours: np.ndarray | None,
-                 triangles: np.ndarray | None, path: str | os.PathLike[str]) -> None:
-    """demo.png: the photo (or up to four) beside the reconstructed face from three views.
-
-    photos     one (H, W, 3) uint8 BGR image or several
-    points     (N, 3) in the head frame; colours (N, 3) uint8 RGB or None; triangles (F, 3) or None
-    """
-    points = as_points(points, "cloud")
-    if isinstance(photos, np.ndarray) and photos.ndim <= 3:
-        photos = [photos]
-    images = [to_rgb(photo) for photo in photos[:4]]
-    if not images:
-        raise ValueError(f"{path}: want at least one photo, got none")
-    frame = Frame.around(points)
-    figure = _figure(13.0, 3.6)
-    left, right = figure.subfigures(1, 2, width_ratios=[1, 3])
-    columns = 1 if len(images) == 1 else 2
-    for i, image in enumerate(images):
-        _show(left.add_subplot(-(-len(images) // columns), columns, i + 1), image, "photo" if len(images) == 1 else "")
-    for i, (name, yaw) in enumerate(VIEWS.items()):
-        image = render_cloud(points, yaw, PIXELS, colours, frame, triangles)
-        _show(right.add_subplot(1, 3, i + 1), image[..., ::-1], name)
-    _save(figure, path)
-
-
 def plot_comparison(rows: Sequence[Sequence[Any]], path: str | os.PathLike[str]) -> None:
     """The common table as bars: error of this photo's face, of this subject, identification, and time.
 

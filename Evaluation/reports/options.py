@@ -54,6 +54,8 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
                         help="of --aflw2000: box of the detector (default) or of the true landmarks, as in most papers")
     parser.add_argument("--scan-unit", choices=("mm", "cm", "m"), default="mm", help="of the scans' coordinates; "
                         "default mm")
+    parser.add_argument("--engine", choices=("onnxruntime", "keras"), help="what runs the network; default onnxruntime "
+                        "for bundled and packed networks, keras for run folders")
     parser.add_argument("--fusion", choices=("mean", "joint"), help="of coarse on shards: the mean of the photos' "
                         "identities (default), or one face fitted jointly to all photos")
     arguments = parser.parse_args(argv)

@@ -9,17 +9,20 @@ import numpy as np
 
 from Dataset.geometry.mesh import Mesh
 from Dataset.io.atomic import all_or_none
-from Evaluation.figures.plots import plot_preview
+from Evaluation.figures.preview import Panel, panel_of, write_preview
 from Evaluation.views.registry import Viewer
 
 PREVIEWED = 4           # photos in a preview: the last ones
 
 
 class Written(Protocol):
-    """The mesh that was written, and the files' paths."""
+    """The mesh that was written, and the files' paths; its texture and its vertices in the last photo, as
+    `Evaluation.figures.preview.preview` takes them, or None."""
 
     mesh: Mesh
     paths: Sequence[Path]
+    texture: np.ndarray | None
+    in_photo: np.ndarray | None
 
 
 class PhotoOutput:
@@ -34,7 +37,7 @@ class PhotoOutput:
                  refuse: Callable[[Path], None]) -> None:
         refuse(path)
         self._path, self._write, self._viewer, self._refuse, self.count = path, write, viewer, refuse, 0
-        self._photos: deque[np.ndarray] = deque(maxlen=PREVIEWED)
+        self._photos: deque[Panel] = deque(maxlen=PREVIEWED)      # not whole: some have 100 megapixels
 
     def reset(self, views: bool) -> None:
         """Photos of another subject follow; views: reset the view, too."""
@@ -44,7 +47,7 @@ class PhotoOutput:
 
     def show(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray) -> None:
         """A photo in which a face was found, as `Viewer.draw` takes it."""
-        self._photos.append(photo)
+        self._photos.append(panel_of(whole))
         self.count += 1
         if self._viewer:
             self._viewer.draw(whole, box, photo)
@@ -59,8 +62,7 @@ class PhotoOutput:
             self._refuse(target)
         with all_or_none():
             written, preview = self._write(path), path.with_suffix(".png")
-            mesh = written.mesh
-            plot_preview(list(self._photos), mesh.vertices, mesh.colours, mesh.triangles, preview)
+            write_preview(preview, list(self._photos), written.mesh, written.texture, written.in_photo)
             drawn = []
             if view and view.image is not None:       # the first photo of a swap has none
                 drawn = [view.write(path), *view.beside(path)]

@@ -1,15 +1,20 @@
 """The views of `demo.py --view`, by system."""
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, Callable, Mapping, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
-from Evaluation.views import (depth as depth_views, features as feature_views, iterations as coarse_views,
-                              uv_photos as uv_views)
 from Evaluation.views.base import ViewFile
 
-VIEWS = (*feature_views.VIEWS, *uv_views.VIEWS, *depth_views.VIEWS, *coarse_views.VIEWS)
+#: module and class that draw some views, the Predictor's method that gives their input, and the views; imported on
+#: demand: naming a view does not import what draws it
+DRAWN = (("features", "FeatureViewWriter", "feature_maps", ("features",)),
+         ("uv_photos", "ViewWriter", "uv_map", ("texture", "inverse", "lines", "points", "swap")),
+         ("depth", "DepthViewWriter", "depth_map", ("depth", "cloud", "wireframe", "surface", "strip")),
+         ("iterations", "CoarseViewWriter", "passes", ("iterations", "detail")))
+VIEWS = tuple(view for *_, views in DRAWN for view in views)
 
 
 class Seen(Protocol):
@@ -18,8 +23,8 @@ class Seen(Protocol):
     network: str
     source: Any
     views: Sequence[str]
-    uv_map: Callable[[], uv_views.Maps]
-    depth_map: Callable[[], depth_views.Reading]
+    uv_map: Callable[[], Any]
+    depth_map: Callable[[], Any]
     passes: Callable[[], np.ndarray]
     feature_maps: Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
@@ -41,10 +46,8 @@ def make_viewer(view: str, system: Seen) -> Viewer:
     if view not in system.views:
         raise ValueError(f"--view {view} is not of {system.network} ({system.source}), which has "
                          f"{', '.join(system.views) or 'none'}")
-    if view in feature_views.VIEWS:
-        return Viewer(feature_views.FeatureViewWriter(view, system.feature_maps), lambda: None)
-    if view in uv_views.VIEWS:
-        return Viewer(uv_views.ViewWriter(view), system.uv_map)
-    if view in depth_views.VIEWS:
-        return Viewer(depth_views.DepthViewWriter(view), system.depth_map)
-    return Viewer(coarse_views.CoarseViewWriter(view), system.passes)
+    module, writer, reading = next(row[:3] for row in DRAWN if view in row[3])
+    write = getattr(import_module(f"Evaluation.views.{module}"), writer)
+    if reading == "feature_maps":       # of a finer crop than the network's, which the writer hands it
+        return Viewer(write(view, system.feature_maps), lambda: None)
+    return Viewer(write(view), getattr(system, reading))

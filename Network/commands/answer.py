@@ -12,11 +12,11 @@ import numpy as np
 from Dataset.geometry.mesh import Mesh
 from Dataset.io.inputs import NamedImage
 from Dataset.io.mesh_files import mesh_files
-from Network.commands.results import face_mesh
+from Network.commands.results import MEAN_SIZE, face_mesh
+from Network.engine.loaded import bundled_models, model_path
 from Network.inference.base import Face, Predictor
 from Network.inference.photos import NoFace
-from Network.inference.registry import predictor_of
-from Network.training.loading import bundled_models, load_model, model_path
+from Network.inference.registry import from_run
 
 _DATE = (1980, 1, 1, 0, 0, 0)       # the earliest that a zip can hold: the same face gives the same bytes
 
@@ -37,8 +37,9 @@ class Answers:
            them cannot be loaded.
     """
 
-    def __init__(self, model: str | Path | None = None, checkpoint: str = "best_validation") -> None:
-        self._checkpoint, self._models = checkpoint, {}
+    def __init__(self, model: str | Path | None = None, checkpoint: str = "best_validation", engine: str | None = None
+                 ) -> None:
+        self._checkpoint, self._engine, self._models = checkpoint, engine, {}
         if model is not None:
             self._models[os.path.basename(os.path.realpath(model))] = model_path(model)
         for name, path in bundled_models().items():
@@ -58,7 +59,7 @@ class Answers:
         if name not in self._models:
             raise ValueError(f"network must be one of {', '.join(self._models)}, got {name!r}")
         if name not in self._predictors:
-            self._predictors[name] = predictor_of(load_model(self._models[name], self._checkpoint))
+            self._predictors[name] = from_run(self._models[name], self._checkpoint, self._engine)
             self._predictors[name].source = Path(name)          # in messages: no visitor reads our paths
         return self._predictors[name]
 
@@ -76,22 +77,24 @@ class Answers:
                 which = ", ".join(f"photo {i + 1}" for i in skipped)
                 raise ValueError(f"{which}: no face found; try a larger or sharper photo" if skipped
                                  else "at least one photo is needed, got none")
-            return Answer(face_mesh(face), face_files(face), skipped)
+            expression = predictor.count == 1
+            return Answer(face_mesh(face, expression), face_files(face, expression=expression), skipped)
         finally:
             predictor.reset()
 
 
-def face_files(face: Face, stem: str = "face") -> dict[str, bytes]:
+def face_files(face: Face, stem: str = "face", expression: bool = False) -> dict[str, bytes]:
     """A face as files by name: .ply with colours, .zip of an .obj with what belongs to it, and, of one with
-    triangles, .glb. Unit sphere, head frame."""
-    mesh = face_mesh(face)
+    triangles, .glb; as `Network.commands.results.write_result` writes them."""
+    mesh = face_mesh(face, expression)
     texture = None if face.texture is None else face.texture.image()
-    files = mesh_files(Path(f"{stem}.ply"), mesh._replace(uv=None), None, None)
+    files = mesh_files(Path(f"{stem}.ply"), mesh._replace(uv=None), None, None, MEAN_SIZE)
     obj = io.BytesIO()
     with zipfile.ZipFile(obj, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path, data in mesh_files(Path(f"{stem}.obj"), mesh, None, texture).items():
+        for path, data in mesh_files(Path(f"{stem}.obj"), mesh, None, texture, MEAN_SIZE).items():
             archive.writestr(zipfile.ZipInfo(path.name, _DATE), data, zipfile.ZIP_DEFLATED)
     named = {path.name: data for path, data in files.items()} | {f"{stem}.zip": obj.getvalue()}
     if len(mesh.triangles):
-        named |= {path.name: data for path, data in mesh_files(Path(f"{stem}.glb"), mesh, None, texture).items()}
+        glb = mesh_files(Path(f"{stem}.glb"), mesh, None, texture, MEAN_SIZE)
+        named |= {path.name: data for path, data in glb.items()}
     return named

@@ -38,9 +38,8 @@ from Dataset.io.images import IMAGE_SUFFIXES
 from Dataset.io.json_files import read_json
 from Dataset.io.mesh_files import obj_bytes, write_files
 from Dataset.io.mesh_io import read_mesh
-from Dataset.representations.points import grid_landmarks, grid_triangles
+from Dataset.representations.points import grid_landmarks, grid_triangles, mean_face
 from Network.commands.subject_faces import SubjectFaces, mean_radius
-from Network.inference.base import mean_face
 from Network.inference.registry import from_run
 
 SEVEN = [36, 39, 42, 45, 33, 48, 54]        # of the 68 landmarks, in NoW's order

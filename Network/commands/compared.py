@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from Network.export.pack import trained
+from Network.engine.loaded import bundled_models, model_path, trained
 from Network.inference.base import PhotoAnswer, Predictor
 from Network.inference.registry import from_run
-from Network.training.loading import bundled_models, model_path
 
 
 class System(NamedTuple):
@@ -28,7 +27,7 @@ class System(NamedTuple):
 
     @property
     def parameters(self) -> int:
-        return self.predictor.loaded.model.count_params()
+        return self.predictor.parameters
 
     @property
     def size(self) -> int:
@@ -72,15 +71,17 @@ class System(NamedTuple):
         return self.predictor.subject([resized(image, self.side, self.factor) for image in images])
 
 
-def systems(margin: float, more: str | Path | None = None, checkpoint: str = "best_validation") -> list[System]:
-    """The bundled networks, then a run folder or model file, if one is named, with its `checkpoint`; margin: of the
+def systems(margin: float, more: str | Path | None = None, checkpoint: str = "best_validation",
+            engine: str | None = None) -> list[System]:
+    """The bundled networks, then a run folder or model file, if one is named, with its `checkpoint`, by an engine of
+    `Network.engine.loaded.ENGINES`; margin: of the
     images' box, which one that was trained with another sees cut or widened. ValueError, naming the file, for one
     that cannot be loaded."""
     found = dict(bundled_models())
     if more is not None and model_path(more) not in found.values():
         name = Path(os.path.realpath(more)).name
         found[name if name not in found else f"{name} (named)"] = Path(more)
-    predictors = {name: from_run(path, checkpoint) for name, path in found.items()}
+    predictors = {name: from_run(path, checkpoint, engine) for name, path in found.items()}
     return [System(name, predictor, predictor.margin / margin) for name, predictor in predictors.items()]
 
 

@@ -10,6 +10,7 @@ from Dataset.io.images import MAX_PIXELS
 from Dataset.io.video_files import MAX_FRAMES
 from Network.config.flags import add_flags, from_dict, given
 from Network.engine.face_detector import BLAZEFACE, DETECTORS
+from Network.engine.loaded import DEFAULT_MODEL, ENGINES
 from Network.video.video import VideoConfig
 
 ENDINGS = (".ply", ".obj", ".glb")
@@ -45,6 +46,8 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
                         "bundled network; default compact")
     parser.add_argument("--checkpoint", default="best_validation",
                         help="best_validation (default), best_training or last of a run folder")
+    parser.add_argument("--engine", choices=ENGINES, help="what runs the network; default onnxruntime for bundled and "
+                        "packed networks, keras for run folders")
     parser.add_argument("--face-model", metavar="FILE",
                         help="Basel, FLAME or ICT-FaceKit model, in place of the built-in one")
     parser.add_argument("-o", "--output", default="demo.ply", metavar="FILE", help="default demo.ply; "
@@ -59,8 +62,10 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
     parser.add_argument("--frames", type=int, metavar="N", help="frames of a video or the webcam that are used; "
                         f"default {FRAMES} for a face, all for a video")
     parser.add_argument("--labels", action="store_true", help="draw boxes and track numbers into a video, too")
-    parser.add_argument("--expression", action="store_true", help="write the face with the last photo's "
-                        "expression, not the neutral one, where the network predicts it")
+    parser.add_argument("--expression", action="store_true", default=None, help="write the face with the last photo's "
+                        "expression, where the network predicts it; default for one photo")
+    parser.add_argument("--neutral", action="store_false", dest="expression", default=None, help="write the subject's "
+                        "neutral face; default for several photos")
     parser.add_argument("--surface", choices=SURFACES, default=FIT, help="fit: the face (default); else the surface of "
                         "the last photo in its pose: points, mesh, poisson (a Poisson surface) or watertight of the "
                         "depth map, or volume")
@@ -78,8 +83,11 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
     for wrong, message in _refusals(arguments, typed, typed_video):
         if wrong:
             parser.error(message)
+    arguments.network = arguments.model or DEFAULT_MODEL
     if arguments.iterations and not arguments.view:
         arguments.view = "iterations"
+    if arguments.each and arguments.expression is None:     # of several photos each
+        arguments.expression = False
     try:
         if arguments.face_model:
             use_face_model(arguments.face_model)
@@ -112,13 +120,15 @@ def _refusals(arguments: argparse.Namespace, page: dict[str, Any], video: dict[s
     yield (drawn and (len(arguments.inputs) != 1 or arguments.example or arguments.serve),
            f"an --output of {' or '.join(VIDEO_ENDINGS)} takes one video, or webcam")
     yield (arguments.detector != BLAZEFACE and drawn, "--detector is for photos; a video takes --video-detector")
-    for name in ("each", "box", "expression", "view", "iterations", "fusion"):
+    chosen = "expression" if arguments.expression else "neutral"
+    for name in ("each", "box", "view", "iterations", "fusion"):
         yield drawn and getattr(arguments, name), f"--{name} is for a face, not for an --output of {ending}"
+    yield drawn and arguments.expression is not None, f"--{chosen} is for a face, not for an --output of {ending}"
     yield drawn and arguments.surface != FIT, f"--surface is for a face, not for an --output of {ending}"
-    yield (arguments.serve and (arguments.expression or arguments.surface != FIT),
-           "--expression and --surface are for photos named here, not for --serve")
-    yield (arguments.expression and arguments.surface != FIT,
-           f"--expression is for --surface {FIT}: the other surfaces have the photo's expression anyway")
+    yield (arguments.serve and (arguments.expression is not None or arguments.surface != FIT),
+           "--expression, --neutral and --surface are for photos named here, not for --serve")
+    yield (arguments.expression is not None and arguments.surface != FIT,
+           f"--{chosen} is for --surface {FIT}: the other surfaces have the photo's expression anyway")
     yield (arguments.surface == "points" and ending == ".glb",
            "--surface points is a cloud, which a .glb does not hold; write a .ply or an .obj")
     yield (arguments.each and arguments.faces == "all",

@@ -3,30 +3,38 @@ from __future__ import annotations
 
 import json
 import math
-from os.path import realpath         # Path.resolve raises RuntimeError in a loop of links
+from functools import lru_cache
+from os.path import realpath  # Path.resolve raises RuntimeError in a loop of links
 from pathlib import Path
 from typing import Iterable, NamedTuple
 
 import numpy as np
 
+from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.geometry.mesh import Mesh
+from Dataset.geometry.transforms import to_unit_sphere
 from Dataset.io.atomic import write_text
 from Dataset.io.images import IMAGE_SUFFIXES
 from Dataset.io.landmark_files import write_landmarks
 from Dataset.io.mesh_files import texture_files
 from Dataset.io.mesh_io import write_mesh
 from Dataset.rendering.texture import grid_uv
-from Dataset.representations.points import grid_landmarks, grid_triangles
+from Dataset.representations.points import decode, encode, grid_landmarks, grid_triangles
 from Network.inference.base import Face
 
+#: how the millimetres of a face are known, for headers
+MEAN_SIZE = "scale of the mean face"
 POSE = ("yaw", "pitch", "roll", "scale", "x", "y")
 
 
 class Written(NamedTuple):
-    """What was written: the mesh, and the files' paths."""
+    """What was written: the mesh, and the files' paths. texture: (T, T, 3) uint8 BGR over the mesh's uv; in_photo:
+    `Face.in_photo` of the mesh's vertices; None: unknown."""
 
     mesh: Mesh
     paths: list[Path]
+    texture: np.ndarray | None = None
+    in_photo: np.ndarray | None = None
 
 
 def landmark_file(path: Path) -> Path:
@@ -74,12 +82,24 @@ def refuse_overwriting(path: Path, inputs: Iterable[str | Path]) -> None:
         raise ValueError(f"{path}: would overwrite one of the images, {Path(clash[0]).name}; name another --output")
 
 
-def face_mesh(face: Face, expression: bool = False) -> Mesh:
-    """A face as a mesh with the grid's triangles and its colours; an unordered one is a cloud without either.
+@lru_cache(maxsize=2)
+def _radius(model: FaceModel) -> float:
+    """Of the mean face, mm: from its centroid to its farthest point."""
+    return 1 / to_unit_sphere(decode(encode(np.asarray(model.mean, float), model=model)))[1].scale
 
-    expression  the last photo's face, not the subject's neutral one
+
+def in_millimetres(points: np.ndarray) -> np.ndarray:
+    """A face (N, 3) in the unit sphere -> (N, 3) float64 mm at the mean face's size: photos do not say how large a head
+    is. The origin stays at the centroid."""
+    return np.asarray(points, np.float64) * _radius(load_face_model())
+
+
+def face_mesh(face: Face, expression: bool = False) -> Mesh:
+    """A face as a mesh, mm, with the grid's triangles and its colours; an unordered one is a cloud without either.
+
+    expression  the last photo's face, where the system knows it, not the subject's neutral one
     """
-    points = (face.photo_points if expression else face.points).astype(np.float64)
+    points = in_millimetres(face.photo_points if expression and face.photo_points is not None else face.points)
     if face.texture is None:
         return Mesh(points)
     side = round(len(points) ** 0.5)
@@ -88,12 +108,14 @@ def face_mesh(face: Face, expression: bool = False) -> Mesh:
 
 def write_result(path: Path, face: Face, expression: bool = False) -> Written:
     """Write a face's mesh, or cloud, in the format of the suffix of `path` (.ply, .obj with .mtl and texture,
-    .glb), and an ordered one's landmarks in the same units: the unit sphere, head frame; and its pose, where known."""
+    .glb), and an ordered one's landmarks: mm at the mean face's size, head frame, the .glb in metres; and its pose,
+    where known."""
     mesh = face_mesh(face, expression)
     flat = path.suffix.lower() == ".ply"        # vertex colours; the others take the finer texture
-    texture = None if flat or face.texture is None else face.texture.image()
-    write_mesh(path, mesh._replace(uv=None) if flat else mesh, texture=texture)
-    written = Written(mesh, [path])
+    texture = None if face.texture is None else face.texture.image()
+    write_mesh(path, mesh._replace(uv=None) if flat else mesh, texture=None if flat else texture,
+               millimetres=MEAN_SIZE)
+    written = Written(mesh, [path], texture, face.in_photo)
     if face.texture is not None:
         write_landmarks(landmark_file(path), grid_landmarks(mesh.vertices))
         written.paths.append(landmark_file(path))

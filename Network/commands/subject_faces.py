@@ -10,7 +10,8 @@ import numpy as np
 from Dataset.face_model.model import load_face_model
 from Dataset.io.images import read_image
 from Dataset.io.inputs import NamedImage
-from Network.inference.base import Predictor, sized_grid
+from Dataset.representations.points import sized_grid
+from Network.inference.base import Predictor
 from Network.inference.photos import NoFace
 
 

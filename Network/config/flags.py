@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import types
 import typing
 from types import MappingProxyType
@@ -142,3 +143,9 @@ def from_dict(config: type, values: dict[str, Any]) -> Any:
     check_types(config, values)
     check_sizes(values)
     return config(**values)
+
+
+def silence_tensorflow() -> None:
+    """Keep TensorFlow's C++ log off, unless the environment says otherwise; before it is imported. Without a GPU it
+    reports "failed call to cuInit" as an error, and nothing is wrong."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

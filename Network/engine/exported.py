@@ -2,12 +2,16 @@
 
 `Network/export/export.py` writes them. Each holds one step with these names, all float32, batch 1:
 
-    image            (1, S, S, 3)    BGR in [0, 1]: the crop of the face, scaled as `Network.inference` does
+    image            (1, S, S, C)    BGR in [0, 1]: the crop of the face, scaled as `Network.inference` does; of
+                                     `coarse` with the PNCC and the normals of the current estimate (C = 9)
     state_0, ...     recurrent states; zeros before the first image. `compact` has none
     keypoints        (1, 256, 2)     of `compact`: normalised coordinates
     log_variance     (1, 256)        of `compact`: of a coordinate's error, in units of 0.02 of the image's side
     points           (1, N, 3)       of `convlstm`: the face in the unit sphere
+    maps, depth, volume, coefficients    of `uvnet`, `pix2pix`, `vrn`, `coarse`: as the network's module documents them
     next_state_0 ... the states after the image, to be given with the next one
+
+Beside the weights of a bundled network lies its model.onnx, whose weights are stored as float16 where that is exact.
 
 The `Metadata` are JSON under the name faces3d: in ONNX's metadata_props, in a TFLite file's associated file
 faces3d.json (the file ends in a zip archive), in a SavedModel's assets.extra/faces3d.json.
@@ -29,7 +33,7 @@ import numpy as np
 
 from Network.engine.lite import interpreter_class
 
-VERSION = 2
+VERSION = 3
 KEY = "faces3d"
 TFLITE_JSON = f"{KEY}.json"
 TFLITE_SUM = f"{KEY}.sha256"    # hexadecimal, of all bytes before the archive
@@ -52,6 +56,10 @@ class Metadata:
     outputs: tuple[tuple[str, tuple[int, ...]], ...]    # names and shapes
     states: tuple[tuple[int, ...], ...]     # shapes
     crop_margin: float = 1.0                # the detector's box is grown by this before the crop
+    channels: int = 3                       # C of the image
+    points: int = 0                         # N of the faces that follow from the outputs; 0: unknown
+    config: str | None = None               # SHA-256 (hex) of the config.json that the file belongs to; None: to none
+    weights: str | None = None              # the same of the weights.npz that it was made of
 
     def __post_init__(self) -> None:
         def count(value: Any, most: int) -> bool:
@@ -62,15 +70,22 @@ class Metadata:
                 and all(len(shape) <= 8 and np.prod(shape, dtype=float) <= 2**26 for shape in shapes)
                 and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
                 and isinstance(self.network, str) and isinstance(self.preset, (str, type(None)))
-                and self.order in ("grid", "random")
+                and self.order in ("grid", "random") and count(self.channels, 2**8)
+                and type(self.points) is int and 0 <= self.points <= 2**20
+                and isinstance(self.config, (str, type(None))) and isinstance(self.weights, (str, type(None)))
                 and isinstance(self.crop_margin, (int, float)) and 0 < self.crop_margin < 100):
             raise ValueError(f"its {KEY} metadata describe no exported step")
 
     def shapes(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
         """The shape of every input and of every output, by name, in the order of the layout above."""
         side = self.image_size
-        return ({"image": (1, side, side, 3), **{f"state_{i}": shape for i, shape in enumerate(self.states)}},
+        states = {f"state_{i}": shape for i, shape in enumerate(self.states)}
+        return ({"image": (1, side, side, self.channels), **states},
                 {**dict(self.outputs), **{f"next_state_{i}": shape for i, shape in enumerate(self.states)}})
+
+    def tied_to(self, config: str, weights: str) -> Metadata:
+        """The same of a file that belongs to a config.json and a weights.npz of these SHA-256."""
+        return dataclasses.replace(self, config=config, weights=weights)
 
     def to_json(self) -> str:
         return json.dumps({**dataclasses.asdict(self), "outputs": dict(self.outputs)})
@@ -114,7 +129,7 @@ class Exported(NamedTuple):
 
     def step(self, image: np.ndarray, states: Sequence[np.ndarray] = ()
              ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-        """image (1, S, S, 3) float in [0, 1], states as the last step gave them -> outputs by name, the new states.
+        """image (1, S, S, C) float in [0, 1], states as the last step gave them -> outputs by name, the new states.
 
         ValueError for an image or a state of another shape, for NaN and for pixels beyond [0, 1].
         """
@@ -169,6 +184,8 @@ def _read_onnx(path: Path) -> tuple[Metadata, Runtime]:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # a second thread would wait in a busy loop between images, and these networks are small
+    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"],
                                            enable_fallback=False)       # which would print, and try the same again
     text = session.get_modelmeta().custom_metadata_map.get(KEY)

@@ -1,8 +1,8 @@
 """A trained network for phones and other programs:  python -m Network.export.export RUN --format onnx|tflite|savedmodel
 
-Writes one step of the network: one image -> keypoints and log-variances (`compact`), or one image and the recurrent
-states -> points and the states after the image (`convlstm`). `Network/engine/exported.py` documents the file and opens
-it. Before the file is published it runs in its own runtime over a sequence of random images and must agree with Keras.
+Writes one step of the network: one image -> its outputs, or, of `convlstm`, one image and the recurrent states ->
+points and the states after the image. `Network/engine/exported.py` documents the file and opens it. Before the file is
+published it runs in its own runtime over a sequence of random images and must agree with Keras.
 """
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ from Dataset.io.atomic import TEMPORARY, write_atomic
 from Dataset.io.command import one_line
 from Network.engine.exported import (KEY, SAVEDMODEL_JSON, SIGNATURE, TFLITE_JSON, TFLITE_SUM, VERSION, Exported,
                                      Metadata, open_exported)
+from Network.engine.loaded import Loaded
 
-TOLERANCE = 1e-4    # of outputs and states; of a state whose largest value is above 1, times that value
+TOLERANCE = 1e-4    # of outputs and states; of logits and states whose largest value is above 1, times that value
+LOGITS = "volume"   # an output without bounds
 IMAGES = 6          # of the sequence that is compared
 TIMED = 20          # steps whose median is reported
 OPSET = 17          # of ONNX; tf2onnx supports up to 18
@@ -78,9 +80,7 @@ def export(run: str | Path, form: str, output: str | Path | None = None, which: 
     """
     if form not in NAMES:
         raise ValueError(f"format must be one of {', '.join(NAMES)}, got {form!r}")
-    missing = [name for name in PACKAGES[form] if find_spec(name) is None]
-    if missing:
-        raise ValueError(f"--format {form} needs {', '.join(missing)}: pip install 'faces3d[export]'")
+    require_packages(form)
     run = Path(run)
     target = Path(output) if output is not None else (run if run.is_dir() else run.parent) / NAMES[form]
     _check_target(target, form)
@@ -96,29 +96,45 @@ def export(run: str | Path, form: str, output: str | Path | None = None, which: 
     return Report(target, size, ms, difference)
 
 
+def require_packages(form: str) -> None:
+    """ValueError, naming them, where packages are missing that a format needs."""
+    missing = [name for name in PACKAGES[form] if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"--format {form} needs {', '.join(missing)}: pip install 'faces3d[export]'")
+
+
 def load_step(run: str | Path, which: str = "best_validation") -> Step:
-    """A run's network as one step with its weights. ValueError for a run that cannot be exported."""
+    """`step_of` a run folder's checkpoint. ValueError for a run that cannot be loaded, too."""
+    from Network.training.loading import load_model
+
+    return step_of(load_model(run, which))
+
+
+def step_of(loaded: Loaded) -> Step:
+    """A network that Keras runs as one step with its weights. ValueError for one that cannot be exported."""
     import keras
 
     from Network.config.flags import from_dict
     from Network.models.registry import get_network
-    from Network.training.loading import load_model
     from Network.training.named_weights import copy_weights
 
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"export needs Keras on TensorFlow, not on {keras.backend.backend()}")
     if keras.config.dtype_policy().compute_dtype != "float32":
         raise ValueError(f"export needs the policy float32, not {keras.config.dtype_policy().name}")
-    loaded = load_model(run, which)
     if not loaded.config:
         raise ValueError(f"{loaded.source}: has no config.json beside it, which export needs")
     name = loaded.config["network"]
     network = get_network(name)
-    if network.build_step is None:
-        raise ValueError(f"{loaded.source}: network {name} has no single step to export")
     config = from_dict(network.config, loaded.config["model"])
-    config = dataclasses.replace(config, images=1)      # T known: no loop over it in the exported graph
-    model = network.build_step(config)
+    if network.build_step is None:
+        whole = network.build(config)
+        if len(whole.input_shape) != 4 or not isinstance(whole.output_shape, tuple):
+            raise ValueError(f"{loaded.source}: network {name} has no single step to export")
+        model = keras.Model(whole.inputs, {network.output: whole.output})
+    else:
+        config = dataclasses.replace(config, images=1)      # T known: no loop over it in the exported graph
+        model = network.build_step(config)
     copy_weights(loaded.model, model)
     states = [np.asarray(state) for state in network.initial_states(config, 1)]
     if any(state.any() for state in states):            # Exported.initial_states gives zeros
@@ -126,14 +142,14 @@ def load_step(run: str | Path, which: str = "best_validation") -> Step:
     outputs = tuple((key, (1, *value.shape[1:])) for key, value in model.output.items() if key != "states")
     shapes = tuple(tuple(state.shape) for state in states)
     return Step(model, Metadata(VERSION, name, loaded.config.get("preset"), loaded.order, loaded.image_size, outputs,
-                                shapes, config.crop_margin))
+                                shapes, getattr(config, "crop_margin", 1.0), model.inputs[0].shape[-1], loaded.points))
 
 
 def compare(exported: Exported, step: Callable, tolerance: float, rng: np.random.Generator) -> float:
     """Largest difference of an output from `step` in Keras over a sequence of random images, each with its own states.
 
-    ValueError for a difference above `tolerance`; that of a state is divided by its largest value, where that is above
-    1.
+    ValueError for a difference above `tolerance`; that of logits or a state is divided by its largest value, where that
+    is above 1.
     """
     from keras import ops
 
@@ -143,11 +159,12 @@ def compare(exported: Exported, step: Callable, tolerance: float, rng: np.random
         image = rng.random(exported.runtime.inputs["image"], dtype=np.float32)
         truth, wanted = step(ops.convert_to_tensor(image), wanted)
         found, states = exported.step(image, states)
-        pairs = [(name, found[name], ops.convert_to_numpy(truth[name]), 1.0) for name in found]
-        for index, (state, right) in enumerate(zip(states, map(ops.convert_to_numpy, wanted))):
-            pairs.append((f"next_state_{index}", state, right, max(1.0, float(np.abs(right).max()))))
-        for name, value, right, unit in pairs:
-            difference = np.abs(value - right).max() / unit
+        pairs = [(name, found[name], ops.convert_to_numpy(truth[name])) for name in found]
+        pairs += [(f"next_state_{index}", state, ops.convert_to_numpy(right))
+                  for index, (state, right) in enumerate(zip(states, wanted))]
+        for name, value, right in pairs:
+            bounded = name in found and name != LOGITS
+            difference = np.abs(value - right).max() / (1.0 if bounded else max(1.0, float(np.abs(right).max())))
             if not difference <= tolerance:         # NaN, too
                 raise ValueError(f"{exported.path.name}: {name} differs from Keras by {difference:.3g} at image "
                                  f"{number}, more than {tolerance:g}; nothing was written")
@@ -202,15 +219,21 @@ def _write(step: Step, form: str, path: Path) -> None:
 
 
 def _write_onnx(graph: Any, metadata: Metadata, path: Path) -> None:
+    path.write_bytes(onnx_of(graph, metadata).SerializeToString())
+
+
+def onnx_of(graph: Any, metadata: Metadata, more: Sequence[str] = ()) -> Any:
+    """A frozen GraphDef as an ONNX ModelProto with its metadata. more: names of further inputs of the graph."""
     import onnx
     import tf2onnx
 
     inputs, outputs = ([f"{name}:0" for name in names] for names in metadata.shapes())
+    inputs += [f"{name}:0" for name in more]
     model, _ = tf2onnx.convert.from_graph_def(graph, name=metadata.network, input_names=inputs, output_names=outputs,
                                               opset=OPSET, tensors_to_rename={n: n[:-2] for n in inputs + outputs})
     onnx.helper.set_model_props(model, {KEY: metadata.to_json()})
     onnx.checker.check_model(model)
-    path.write_bytes(model.SerializeToString())
+    return model
 
 
 def _write_tflite(graph: Any, metadata: Metadata, path: Path) -> None:

@@ -2,34 +2,39 @@
 
 FOLDER is ./NETWORK by default, where NETWORK is the network's name ("compact"); a packed model there is an error, but
 with --overwrite. Writes FOLDER/config.json and FOLDER/weights.npz, the weights of a run's checkpoint by name, as
-float16, and reports how far the rounding moves the predictions for rendered faces. The weights of `compact` need a new
-keypoint model afterwards: python -m Network.readout.fit FOLDER SHARDS. `Network.training.loading.load_model` reads
-FOLDER.
+float16, and reports how far the rounding moves the predictions for rendered faces; and FOLDER/model.onnx, the same
+network for onnxruntime (`Network/export/onnx_model.py`), where it can be exported. The weights of `compact` need a new
+keypoint model afterwards: python -m Network.readout.fit FOLDER SHARDS. `Network.inference.registry.load` reads FOLDER.
 """
 from __future__ import annotations
 
 import argparse
-import csv
+import hashlib
 import io
 import json
+import logging
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from Dataset.face_model.model import load_face_model
 from Dataset.io.atomic import all_or_none, write_atomic, write_text
 from Dataset.io.command import one_line
 from Dataset.io.images import minmax
-from Dataset.io.json_files import read_json
 from Dataset.representations.depth import THRESHOLD
 from Dataset.synthesis.renders import RenderOptions, render_subject
 from Dataset.synthesis.scene import RenderContext
+from Network.config.run_config import digest
+from Network.engine.loaded import ONNX, WEIGHTS, Loaded, trained
+from Network.export.onnx_model import model_onnx
 from Network.inference.registry import predictor_class, predictor_of
 from Network.training.checkpoints import CHECKPOINTS, model_from_config
-from Network.training.loading import WEIGHTS, WEIGHTS_VERSION, Loaded, digest, load_model
+from Network.training.loading import WEIGHTS_VERSION, load_model
 from Network.training.named_weights import fill, named_weights
 
+log = logging.getLogger(__name__)
 #: of config.json
 KEPT = ("network", "preset", "model", "order", "shards", "face_model", "train", "settings",
         "initial_weights", "versions")
@@ -38,10 +43,12 @@ MAX_MOVED = 2e-3       # unit sphere: 0.2 mm
 FLIPPED = 0.01          # of a face's pixels
 
 
-def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwrite: bool = False) -> float:
+def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwrite: bool = False, onnx: bool = True
+         ) -> float:
     """Write a loaded run as a weight folder -> largest distance (unit sphere) that float16 moves any predicted point.
 
     images  (B, T, S, S, 3) float32 to measure it on; None renders two subjects of the built-in face
+    onnx    write model.onnx, too; a network that cannot be exported goes without, with a warning
     ValueError when `folder` holds a model (unless `overwrite`), the model comes without a config, float16 cannot hold
     a weight or moves a point by more than MAX_MOVED, or the weights are too large; then nothing is written.
     """
@@ -54,7 +61,9 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
     overflowing = [name for name, values in half.items() if not np.isfinite(values).all()]
     if overflowing:
         raise ValueError(f"{loaded.source}: holds a weight that float16 cannot hold, {overflowing[0]}")
-    error = rounding_error(loaded, half, _renders(loaded.image_size) if images is None else images)
+    rounded = model_from_config(loaded.config)
+    fill(named_weights(rounded), half, str(loaded.source))
+    error = rounding_error(loaded, rounded, _renders(loaded.image_size) if images is None else images)
     if error > MAX_MOVED:
         raise ValueError(f"{loaded.source}: float16 moves a point by {error:.2e}, at most {MAX_MOVED:g} is allowed")
     kept = {name: loaded.config[name] for name in KEPT if name in loaded.config}
@@ -65,39 +74,33 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
     data = io.BytesIO()
     np.savez_compressed(data, version=np.array(WEIGHTS_VERSION), config=np.array(digest(config)),
                         **half)
-    if data.tell() > MAX_BYTES:
-        raise ValueError(f"{loaded.source}: takes {data.tell()} bytes, at most {MAX_BYTES} are bundled")
+    exported = _exported(loaded.with_model(rounded), config, data.getvalue()) if onnx else None
+    size = data.tell() + len(exported or b"")
+    if size > MAX_BYTES:
+        raise ValueError(f"{loaded.source}: takes {size} bytes, at most {MAX_BYTES} are bundled")
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / ONNX).unlink(missing_ok=True)         # of the model that is replaced
     with all_or_none():
         write_text(folder / "config.json", config)
         write_atomic(folder / WEIGHTS, lambda temporary: temporary.write_bytes(data.getvalue()))
+        if exported is not None:
+            write_atomic(folder / ONNX, lambda temporary: temporary.write_bytes(exported))
     return error
 
 
-def trained(loaded: Loaded) -> dict[str, float]:
-    """What the weights have cost: samples seen and cpu_hours, of the run (its history.csv) and of the weight folder
-    that it started from; a run that is packed already has them in its config. Empty where neither is known."""
-    if "training" in loaded.config:
-        return loaded.config["training"]
-    total = {"samples": 0, "cpu_hours": 0.0}
-    initial = loaded.config.get("settings", {}).get("warm_start", "")
-    if initial and (Path(initial) / "config.json").is_file():
-        total.update(read_json(Path(initial) / "config.json").get("training", {}))
-    history = (loaded.source if loaded.source.is_dir() else loaded.source.parent) / "history.csv"
-    if not history.is_file():
-        return {}
-    with history.open(newline="") as file:
-        last = list(csv.DictReader(file))[-1]
-    return {"samples": total["samples"] + int(last["samples"]),
-            "cpu_hours": round(total["cpu_hours"] + float(last["cpu_seconds"]) / 3600, 2)}
+def _exported(rounded: Loaded, config: str, weights: bytes) -> bytes | None:
+    """model.onnx of a network with rounded weights; None, with a warning, where there is no way."""
+    try:
+        return model_onnx(rounded, digest(config), hashlib.sha256(weights).hexdigest())
+    except ValueError as error:
+        log.warning("without %s, so that Keras runs this network: %s", ONNX, error)
+        return None
 
 
-def rounding_error(loaded: Loaded, half: dict[str, np.ndarray], images: np.ndarray) -> float:
+def rounding_error(loaded: Loaded, rounded: keras.Model, images: np.ndarray) -> float:
     """Largest distance between points predicted for images (B, T, S, S, 3) with exact and with rounded weights, in the
     unit sphere. Of a network of keypoints between these, whose crop is about as wide as the unit sphere; of one that
     predicts a surface between the surfaces (`surface_moved`), since one pixel more can change the fit to them."""
-    rounded = model_from_config(loaded.config)
-    fill(named_weights(rounded), half, str(loaded.source))
     if predictor_class(loaded.config["network"]).representation == "keypoints":
         before, after = (np.asarray(model(images, training=False)["keypoints"]) for model in (loaded.model, rounded))
         return 2 * float(np.linalg.norm(after - before, axis=-1).max())
@@ -143,12 +146,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", metavar="FOLDER", type=Path, help="default: ./NETWORK")
     parser.add_argument("--overwrite", action="store_true", help="replace a packed model in FOLDER")
     parser.add_argument("--checkpoint", choices=CHECKPOINTS, default="best_validation")
+    logging.basicConfig(level=logging.WARNING, format="Network.export.pack: %(message)s")
     arguments = parser.parse_args(argv)
     loaded = load_model(arguments.run, arguments.checkpoint)
     folder = arguments.output or Path(loaded.config.get("network", "model"))
     error = pack(loaded, folder, overwrite=arguments.overwrite)
-    size = (folder / WEIGHTS).stat().st_size
-    print(f"{folder / WEIGHTS}: {size / 2**20:.2f} MiB; float16 moves a point by at most {error:.2e}")
+    sizes = ", ".join(f"{name} {(folder / name).stat().st_size / 2**20:.2f} MiB"
+                      for name in (WEIGHTS, ONNX) if (folder / name).is_file())
+    print(f"{folder}: {sizes}; float16 moves a point by at most {error:.2e}")
     return 0
 
 

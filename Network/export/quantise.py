@@ -133,7 +133,7 @@ def quantise(run: str | Path, data: str | Path, output: str | Path = "coarse", i
     import keras
 
     from Network.inference.registry import from_run
-    predictor = from_run(run)
+    predictor = from_run(run, engine="keras")
     loaded, predict = predictor.loaded, predictor.single_pass()
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"quantise needs KERAS_BACKEND=tensorflow, got {keras.backend.backend()}")

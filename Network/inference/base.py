@@ -10,23 +10,25 @@ The capabilities of a system are class attributes of its Predictor. No other cod
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Callable, ClassVar, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.geometry.pose import Pose, pose_numbers, weak_perspective
-from Dataset.geometry.transforms import to_unit_sphere
 from Dataset.io.images import SCALINGS, Box, as_photo, scaled
 from Dataset.io.inputs import NamedImage
-from Dataset.representations import points as grids
+from Dataset.representations.points import grid_landmarks, mean_face
 from Network.engine.face_detector import BLAZEFACE, make_detect
+from Network.engine.loaded import Loaded, count_parameters
 from Network.inference.photos import FRONTAL, Answer, Crop, NoFace, Scored, best_crop, crop_faces, square_crop
 from Network.inference.readings import DepthReading, UVReading
 from Network.inference.texture import Texture, View, frontal_view, view_of
 from Network.layers.grid import resample
-from Network.training.loading import Loaded
-from Network.video.video import FaceNetwork
+
+if TYPE_CHECKING:
+    import keras
+
+    from Network.video.video import FaceNetwork
 
 BATCH = 16              # images that go through a network at a time
 
@@ -76,6 +78,19 @@ class Face(NamedTuple):
         return np.concatenate([numbers[:2], [roll], numbers[3:4], self.crop.upright.in_photo(numbers[4:])])
 
     @property
+    def in_photo(self) -> np.ndarray | None:
+        """(N, 3) float64: the points of the photo's face in px of the photo, y down, and their depth, px towards the
+        camera, by the weak perspective fitted to the keypoints. None without keypoints, and for points without order.
+        """
+        if self.keypoints is None or self.texture is None or not np.isfinite(self.keypoints).all():
+            return None
+        shape = np.asarray(self.points if self.photo_points is None else self.photo_points, np.float64)
+        x, y, width, height = self.crop.box
+        pixels = self.crop.upright.in_photo(np.asarray(self.keypoints, np.float64) * (width, height) + (x, y))
+        pose = weak_perspective(resample(shape, round(len(pixels) ** 0.5)), pixels)
+        return np.column_stack([pose.project(shape), pose.scale * shape @ pose.rotation[2]])
+
+    @property
     def image_landmarks(self) -> np.ndarray | None:
         """(68, 3) float64: the landmarks in px of the photo, and their depth, px towards the camera, by the weak
         perspective fitted to the face's own landmarks. All NaN where any is not finite; None where the system has none.
@@ -84,7 +99,7 @@ class Face(NamedTuple):
             return None
         x, y, width, height = self.crop.box
         pixels = np.asarray(self.landmarks, np.float64) * (width, height) + (x, y)
-        solid = grids.grid_landmarks(self.points if self.photo_points is None else self.photo_points)
+        solid = grid_landmarks(self.points if self.photo_points is None else self.photo_points)
         if not (np.isfinite(pixels).all() and np.isfinite(solid).all()):
             return np.full((len(pixels), 3), np.nan)
         pose = weak_perspective(solid, pixels)
@@ -265,7 +280,7 @@ class Predictor(ABC):
     def feature_maps(self, photo: np.ndarray) -> Mapping[str, np.ndarray]:
         """A crop (P, P, 3) uint8 BGR -> layer -> its feature maps (h, w, C), where `shows_layers`."""
         from Network.inspection.feature_maps import feature_maps, layer_names
-        model = self.loaded.model
+        model = self.keras_model()
         return feature_maps(model, self._scaled(square_crop(photo, self.size).image), layer_names(model))
 
     def follower(self) -> FaceNetwork:
@@ -314,6 +329,18 @@ class Predictor(ABC):
         """(S, S) bool: the pixels of the crop in which the face is not occluded; None: unknown."""
         return None
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers its weights have."""
+        return count_parameters(self.loaded.source) if self.loaded.model is None else self.loaded.model.count_params()
+
+    def keras_model(self) -> keras.Model:
+        """The network in Keras, which is loaded where onnxruntime runs it: for what needs its layers."""
+        if self.loaded.model is None:
+            from Network.training.loading import load_model
+            self.loaded = self.loaded._replace(model=load_model(self.loaded.source).model)
+        return self.loaded.model
+
     # --- shared -----------------------------------------------------------------------------------------------------
     def _scaled(self, image: np.ndarray) -> np.ndarray:
         """An image (S, S, 3) uint8 -> float32 in [0, 1], as the network takes it."""
@@ -354,28 +381,3 @@ def _view(face: Face) -> View | None:
 def in_batches(run: Callable[[np.ndarray], Any], inputs: np.ndarray) -> np.ndarray:
     """A network's outputs (B, ...) float32 for inputs (B, ...), BATCH at a time."""
     return np.concatenate([np.asarray(run(inputs[i:i + BATCH]), np.float32) for i in range(0, len(inputs), BATCH)])
-
-
-class SizedGrid(NamedTuple):
-    """points (N, 3) float32, an ordered grid in the unit sphere; radius: of this sphere, mm."""
-
-    points: np.ndarray
-    radius: float
-
-
-def sized_grid(vertices: np.ndarray, model: FaceModel, points: int = grids.SIZE ** 2) -> SizedGrid:
-    """The ordered grid of vertices (V, 3) mm, with its size."""
-    grid, used = to_unit_sphere(grids.decode(grids.encode(vertices, round(points ** 0.5), model)))
-    return SizedGrid(grid.astype(np.float32), 1 / used.scale)
-
-
-def grid_of(vertices: np.ndarray, model: FaceModel, points: int = grids.SIZE ** 2) -> np.ndarray:
-    """The ordered grid (points, 3) float32 of vertices (V, 3) mm, in the unit sphere."""
-    return sized_grid(vertices, model, points).points
-
-
-def mean_face(points: int = grids.SIZE ** 2) -> np.ndarray:
-    """The model's mean face as the grid (points, 3) float32; as the whole grid where there is none of so many."""
-    model, side = load_face_model(), round(points ** 0.5)
-    known = side * side == points and side in (8, 16, 32, 64, 128)
-    return grid_of(np.asarray(model.mean, float), model, points if known else grids.SIZE ** 2)

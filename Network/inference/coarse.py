@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Callable, Sequence
 
 import numpy as np
-from keras import ops
 
 from Dataset.face_model.model import BUILT_IN, load_face_model
 from Dataset.fitting.multi_view import FitOptions, joint_fit
@@ -16,15 +15,15 @@ from Dataset.representations.coefficients import (COUNT, GRID, IDENTITY, POSE, S
 from Dataset.representations.correspondences import Correspondences
 from Dataset.representations.points import SIZE
 from Dataset.synthesis.sidecar import model_hash
+from Network.config.declared import declared
 from Network.config.flags import from_dict
-from Network.engine.graph import compiled
-from Network.engine.lite import one_by_one
+from Network.engine.loaded import Loaded
+from Network.engine.run import run_of
 from Network.inference.base import BATCH, Face, Predictor
 from Network.inference.iterate import FrameByFrame, Iterated, Iterations, NoAnswer
 from Network.inference.photos import MAX_RECROPS, Crop, NoFace, Scored, recrop, square_crop
 from Network.inference.rendered import face_triangles
-from Network.models.coarse import Config
-from Network.training.loading import Loaded
+from Network.models.registry import NETWORKS
 from Network.video.video import Cut, FaceAnswer
 
 MAX_PHOTOS = 64         # that are kept: the newest
@@ -58,18 +57,15 @@ class CoarsePredictor(Predictor):
         if fusion is not None and fusion not in FUSIONS:
             raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
         self._fusion = fusion or FUSIONS[0]
-        model = loaded.model
-        run = compiled(lambda images: model(images, training=False))
-        self._iterated = self._iterations(lambda images: run(ops.convert_to_tensor(images)), iterations)
+        self._iterated = self._iterations(run_of(loaded), iterations)
         self._forget()
-        self._iterated.run(np.zeros((self.size, self.size, 3), np.float32))     # traced now, not with the first photo
 
     def _iterations(self, predict: Callable[[np.ndarray], Any], iterations: int = 0) -> Iterated:
         learned = self.config.get("face_model") or model_hash(load_face_model(BUILT_IN))     # older runs lack it
         if learned != model_hash(load_face_model()):
             raise ValueError(f"{self.source}: its coefficients are of face model {learned[:12]}, this is "
                              f"{model_hash(load_face_model())[:12]}; --face-model must name the one it was trained on")
-        config = from_dict(Config, self.config["model"])
+        config = from_dict(declared(NETWORKS[self.network])["Config"], self.config["model"])     # without Keras
         return Iterated(predict, self.size, iterations or config.iterations, config.tolerance,
                         feedback=config.feedback)
 
@@ -94,7 +90,7 @@ class CoarsePredictor(Predictor):
         return self._iterated.predict
 
     def follower(self) -> "Follower":
-        return Follower(self._iterations(one_by_one(self.loaded.model)), self._scaled, self.margin)
+        return Follower(self._iterations(run_of(self.loaded, one_by_one=True)), self._scaled, self.margin)
 
     def _look(self, crop: Crop) -> Scored[Iterations]:
         """The passes over a crop; those before it was re-cropped as they lie in the new crop."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from keras import ops
 
 from Dataset.errors import NotFittable
 from Dataset.face_model.model import load_face_model
 from Dataset.geometry.pose import Pose, pose_numbers
-from Network.engine.graph import compiled
-from Network.inference.base import Face, Predictor, grid_of, mean_face, sized_grid
+from Dataset.representations.points import grid_of, mean_face, sized_grid
+from Network.engine.loaded import Loaded
+from Network.engine.run import run_of
+from Network.inference.base import Face, Predictor
 from Network.inference.photos import Crop, NoFace, Scored, recropped
 from Network.inference.readings import DepthReading, Rendering, UVReading
 from Network.inference.rendered import coefficients_of, face_triangles, render, rendered_volume
 from Network.readout.mirrored import averaged, mirrored
 from Network.readout.model import read_keypoint_model
 from Network.readout.subject import PhotoEstimate, SubjectReadout
-from Network.training.loading import Loaded
 from Network.video.video import Cut, FaceAnswer
 
 LAYERS = 200            # of the rendered volume
@@ -54,12 +54,10 @@ class CompactPredictor(Predictor):
 
     def __init__(self, loaded: Loaded, **options: Any) -> None:
         super().__init__(loaded, **options)
-        model = loaded.model
-        self._run = compiled(lambda images: model(images, training=False))
+        self._run = run_of(loaded)
         self._keypoint_model = read_keypoint_model(loaded.source)
         self._readout = self.new_readout()
         self._forget()
-        self._run(ops.zeros((1, 1, self.size, self.size, 3)))       # traced here, not with the first photo
 
     def new_readout(self) -> SubjectReadout:
         """The read-out of another subject."""
@@ -72,8 +70,8 @@ class CompactPredictor(Predictor):
 
     def find(self, inputs: np.ndarray) -> Found:
         """A network input (S, S, 3) float32 alone. NoFace where any number is not finite."""
-        output = self._run(ops.convert_to_tensor(inputs[None, None]))
-        found = Found(*(np.asarray(output[name], np.float32)[0, 0] for name in ("keypoints", "log_variance")))
+        output = self._run(inputs[None])
+        found = Found(output["keypoints"][0], output["log_variance"][0])
         if not all(np.isfinite(values).all() for values in found):
             raise NoFace("no face: the network's output is not finite")
         return found

@@ -2,19 +2,16 @@
 config that maps images to points."""
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
-from keras import ops
 
-from Network.config.flags import from_dict
-from Network.engine.graph import compiled
+from Network.engine.loaded import Loaded
 from Network.inference.base import Face, Predictor
 from Network.inference.photos import Crop, NoFace, Scored
-from Network.mobile3model import Config, build_step, initial_states
-from Network.training.loading import Loaded
-from Network.training.named_weights import copy_weights
+
+#: (image (1, S, S, 3) float32, states) -> outputs by name, the states after the image
+Step = Callable[[np.ndarray, list[Any]], tuple[dict[str, Any], list[Any]]]
 
 
 class Points(NamedTuple):
@@ -37,19 +34,14 @@ class ConvLSTMPredictor(Predictor):
         super().__init__(loaded, **options)
         self.carries_states = bool(loaded.config) and loaded.images is None
         if self.carries_states:
-            self._config = dataclasses.replace(from_dict(Config, loaded.config["model"]), images=1)
-            model = build_step(self._config)
-            copy_weights(loaded.model, model)
-            self._step = compiled(lambda images, states: model({"images": images, "states": states}, training=False))
+            self._step, self._initial = _step_of(loaded)
         self._forget()
-        if self.carries_states:             # traced here, not with the first image
-            self._step(ops.zeros((1, 1, self.size, self.size, 3)), self._states)
 
     def _look(self, crop: Crop) -> Scored[Points]:
         image = self._scaled(crop.image)
         if self.carries_states:
-            output = self._step(ops.convert_to_tensor(image[None, None]), self._states)
-            found = Points(np.asarray(output["points"][0], np.float32), output["states"], [])
+            output, states = self._step(image[None], self._states)
+            found = Points(np.asarray(output["points"][0], np.float32), states, [])
         else:
             images = [*self._images, image]
             found = Points(self._predict(np.stack(images)[None])[0], [], images)
@@ -62,11 +54,44 @@ class ConvLSTMPredictor(Predictor):
         return Face(answer.points, crop)
 
     def _forget(self) -> None:
-        self._states = initial_states(self._config, 1) if self.carries_states else []
+        self._states = self._initial() if self.carries_states else []
         self._images: list[np.ndarray] = []
 
     def _predict(self, inputs: np.ndarray) -> np.ndarray:
+        if self.loaded.exported is not None:
+            return np.stack([self._after(images) for images in inputs])
         count = self.loaded.images
         if count:                           # again from the first, or the first so many
             inputs = np.concatenate([inputs] * -(-count // inputs.shape[1]), axis=1)[:, :count]
         return np.asarray(self.loaded.model(inputs, training=False), np.float32)
+
+    def _after(self, images: np.ndarray) -> np.ndarray:
+        """The points (N, 3) after a subject's images (T, S, S, 3), step by step."""
+        states = self._initial()
+        for image in images:
+            output, states = self._step(image[None], states)
+        return np.asarray(output["points"][0], np.float32)
+
+
+def _step_of(loaded: Loaded) -> tuple[Step, Callable[[], list[Any]]]:
+    """The network's step, ready, and a function that gives the states before the first image."""
+    if loaded.exported is not None:
+        return loaded.exported.step, loaded.exported.initial_states
+    import dataclasses
+
+    from keras import ops
+
+    from Network.config.flags import from_dict
+    from Network.engine.graph import compiled
+    from Network.mobile3model import Config, build_step, initial_states
+    from Network.training.named_weights import copy_weights
+    config = dataclasses.replace(from_dict(Config, loaded.config["model"]), images=1)
+    model = build_step(config)
+    copy_weights(loaded.model, model)
+    run = compiled(lambda images, states: model({"images": images, "states": states}, training=False))
+
+    def step(image: np.ndarray, states: list[Any]) -> tuple[dict[str, Any], list[Any]]:
+        output = run(ops.convert_to_tensor(image[:, None]), states)
+        return {name: values for name, values in output.items() if name != "states"}, output["states"]
+    step(np.zeros((1, loaded.image_size, loaded.image_size, 3), np.float32), initial_states(config, 1))     # traced
+    return step, lambda: initial_states(config, 1)

@@ -6,14 +6,14 @@ from abc import abstractmethod
 from typing import Any, Generic, NamedTuple, Sequence, TypeVar
 
 import numpy as np
-from keras import ops
 
 from Dataset.errors import NotFittable
 from Dataset.geometry.pose import Pose
-from Network.engine.graph import compiled
-from Network.inference.base import Face, PhotoAnswer, Predictor, in_batches, mean_face
+from Dataset.representations.points import mean_face
+from Network.engine.loaded import Loaded
+from Network.engine.run import run_of
+from Network.inference.base import Face, PhotoAnswer, Predictor, in_batches
 from Network.inference.photos import Crop, NoFace, Scored, recropped, square_crop
-from Network.training.loading import Loaded
 
 Reading = TypeVar("Reading")
 MAX_PHOTOS = 16         # that are fitted: the newest
@@ -48,10 +48,8 @@ class DensePredictor(Predictor, Generic[Reading]):
 
     def __init__(self, loaded: Loaded, **options: Any) -> None:
         super().__init__(loaded, **options)
-        model = loaded.model
-        self._run = compiled(lambda images: model(images, training=False))
+        self._run = run_of(loaded)
         self._forget()
-        self._run(ops.zeros((1, self.size, self.size, 3)))      # traced here, not with the first photo
 
     @abstractmethod
     def read(self, output: np.ndarray) -> Reading:
@@ -84,7 +82,7 @@ class DensePredictor(Predictor, Generic[Reading]):
         return PhotoAnswer(points, landmarks, True)
 
     def answers(self, inputs: np.ndarray) -> np.ndarray:
-        return in_batches(lambda some: self._run(ops.convert_to_tensor(some)), np.asarray(inputs, np.float32))
+        return in_batches(self._run, np.asarray(inputs, np.float32))
 
     def subject(self, images: Sequence[np.ndarray]) -> np.ndarray:
         self.reset()

@@ -9,7 +9,7 @@ from Dataset.face_model.model import load_face_model
 from Dataset.fitting.depth_fit import MIN_PIXELS, fit_depth
 from Dataset.geometry.transforms import to_unit_sphere
 from Dataset.representations.depth import assumed_camera, decode_depth, large_parts, surface_points
-from Network.inference.base import grid_of
+from Dataset.representations.points import grid_of
 from Network.inference.dense import DensePredictor, Fit, mean_identity
 from Network.inference.photos import NoFace
 from Network.inference.readings import DepthReading

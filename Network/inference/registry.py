@@ -5,8 +5,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from Network.config.flags import silence_tensorflow
+from Network.engine.loaded import (DEFAULT_MODEL, ENGINES, ONNXRUNTIME, Loaded, bundled_models, has_onnx, load_onnx,
+                                   model_path)
 from Network.inference.base import Predictor
-from Network.training.loading import DEFAULT_MODEL, Loaded, bundled_models, load_model
 
 #: system -> module and class of its Predictor; imported on demand
 PREDICTORS = {
@@ -33,13 +35,36 @@ def predictor_of(loaded: Loaded, **options: Any) -> Predictor:
     return predictor_class(loaded.config.get("network", BARE))(loaded, **options)
 
 
-def from_run(path: str | Path, checkpoint: str = "best_validation", **options: Any) -> Predictor:
-    """The Predictor of a run folder's checkpoint, a weight folder, a `.keras` or an `.h5` file, or, where no such path
-    is, of the bundled network of this name.
+def load(path: str | Path, checkpoint: str = "best_validation", engine: str | None = None) -> Loaded:
+    """A run folder's checkpoint, a weight folder, a `.keras` or an `.h5` file, or, where no such path is, the bundled
+    network of this name, opened by an engine of ENGINES.
+
+    None: onnxruntime for a weight folder with its model.onnx, as bundled networks have; Keras for all others.
+    ValueError, in one line that names the file, for anything else, and for another engine.
+    """
+    if engine not in (None, *ENGINES):
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    if not model_path(path).exists():       # before Keras is imported, which takes seconds
+        raise ValueError(f"{path}: no such model file or run folder; bundled are {', '.join(bundled_models())}")
+    if engine == ONNXRUNTIME or engine is None and has_onnx(path):
+        return load_onnx(path)
+    return load_keras(path, checkpoint)
+
+
+def load_keras(path: str | Path, checkpoint: str = "best_validation") -> Loaded:
+    """The same by Keras."""
+    silence_tensorflow()
+    from Network.training.loading import load_model
+    return load_model(path, checkpoint)
+
+
+def from_run(path: str | Path, checkpoint: str = "best_validation", engine: str | None = None, **options: Any
+             ) -> Predictor:
+    """The Predictor of what `load` loads.
 
     options  of the system: `iterations`, `fusion` of coarse. ValueError, naming the file or the option.
     """
-    return predictor_of(load_model(path, checkpoint), **options)
+    return predictor_of(load(path, checkpoint, engine), **options)
 
 
 def from_preset(name: str = DEFAULT_MODEL.name, **options: Any) -> Predictor:

@@ -12,14 +12,13 @@ from Dataset.fitting.multi_view import FitOptions, JointFit, joint_fit
 from Dataset.geometry.pose import pose_numbers
 from Dataset.representations import uvmap
 from Dataset.representations.correspondences import Correspondences, checked
+from Dataset.representations.points import grid_of
 from Dataset.synthesis.renders import coarse_grid
-from Network.engine.lite import one_by_one
-from Network.inference.base import grid_of
+from Network.engine.run import run_of
 from Network.inference.dense import DensePredictor, Fit, Seen
 from Network.inference.photos import NoFace
-from Network.inference.readings import UVReading
+from Network.inference.readings import UVReading, read_maps
 from Network.inference.rendered import face_triangles
-from Network.models.uvnet import read_maps
 from Network.video.video import Cut, FaceAnswer
 
 MIN_PIXELS = 150        # of a face, of 128x128: with fewer the photo shows none
@@ -73,12 +72,12 @@ class UVNetPredictor(DensePredictor[Correspondences]):
         return read_maps(answer.output).visible_mask
 
     def follower(self) -> "Follower":
-        run = one_by_one(self.loaded.model)
+        run = run_of(self.loaded, one_by_one=True)
         return Follower(lambda image: run(self._scaled(image)[None])[0], self.size, self.margin)
 
 
 def pairs_of(maps: Any, stride: int) -> Correspondences:
-    """The correspondences of `Network.models.uvnet.read_maps`, weighted by their uncertainty where it is known."""
+    """The correspondences of what `read_maps` gives, weighted by their uncertainty where it is known."""
     weights = None if maps.log_variance is None else pixel_weights(maps.uv, maps.log_variance)
     return uvmap.decode(maps.uv, maps.mask, weights, stride)
 
@@ -106,7 +105,7 @@ class Tracked(NamedTuple):
 class Follower:
     """`Network.video.video.FaceNetwork`: each frame's map is fitted alone, from where the last frame's fit left off.
 
-    run: a crop (S, S, 3) uint8 BGR -> maps (S, S, C), as `Network.models.uvnet.read_maps` takes them.
+    run: a crop (S, S, 3) uint8 BGR -> maps (S, S, C), as `Network.inference.readings.read_maps` takes them.
     """
 
     rendering = 0.0

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from typing import Any, Callable, NamedTuple, Sequence
 
-import keras
 import numpy as np
 
 from Dataset.face_model.model import load_face_model
@@ -11,14 +10,13 @@ from Dataset.fitting.volume_fit import MIN_INSIDE, fit_volume
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.transforms import to_unit_sphere
 from Dataset.representations.depth import surface_points
+from Dataset.representations.points import grid_of
 from Dataset.representations.volume import decode, estimate_frame, front_depth
 from Dataset.synthesis.renders import coarse_grid
-from Network.inference.base import grid_of
 from Network.inference.dense import DensePredictor, Fit, mean_identity
 from Network.inference.photos import NoFace
 from Network.inference.pix2pix import CLOUD
-from Network.models.vrn import read_landmarks
-from Network.training.checkpoints import RunFolder, model_from_config
+from Network.inference.readings import read_landmarks
 
 
 class VolumeFitted(NamedTuple):
@@ -59,6 +57,8 @@ class VRNPredictor(DensePredictor[VolumeFitted]):
 
     @property
     def layers(self) -> int:
+        if self.loaded.exported is not None:
+            return dict(self.loaded.exported.metadata.outputs)["volume"][-1]
         return self.loaded.model.output_shape[-1]
 
     def volume(self) -> np.ndarray:
@@ -71,9 +71,14 @@ class VRNPredictor(DensePredictor[VolumeFitted]):
         """Of the variants `guided` and `multitask`; None for `multitask` from a weight folder, which holds the volume's
         part alone."""
         variant = self.config.get("model", {}).get("variant")
+        if variant not in ("guided", "multitask"):
+            return None
+        import keras
+
+        from Network.training.checkpoints import RunFolder, model_from_config
         run = RunFolder(self.source.parent)
         if variant == "guided":         # in the volume's part, too
-            model = self.loaded.model
+            model = self.keras_model()
             maps = keras.Model(model.inputs[0], model.get_layer("guide_maps").output)
         elif variant == "multitask" and self.source.is_file() and run.has_weights(self.source.stem):
             whole = model_from_config(self.config, training=True)

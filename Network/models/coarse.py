@@ -157,4 +157,4 @@ def _inverted(config: Config, x: Any, filters: int, strides: int, name: str) -> 
     return layers.Add(name=f"{name}_add")([x, y]) if strides == 1 and x.shape[-1] == filters else y
 
 
-NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build)
+NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build, output="coefficients")

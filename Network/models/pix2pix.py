@@ -257,4 +257,4 @@ class WithNoise(layers.Layer):
 
 
 NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,
-                  predicting_part=predicting_part, data_settings=data_settings, adversarial=True)
+                  predicting_part=predicting_part, data_settings=data_settings, adversarial=True, output="depth")

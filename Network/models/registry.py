@@ -51,9 +51,11 @@ class Network:
                     (`Datagenerator.source.Source.template`)
     data_settings   config -> settings of the data generator that the network cannot be trained without
     adversarial     whether it trains as the layers "generator" and "discriminator" of one model
-    build_step      config -> a model of a single image, with the names and weights of `build`, for export; None: the
-                    network cannot be exported. Without states it takes images (B, S, S, 3) and gives a dict of outputs;
-                    with states it takes {"images": (B, 1, S, S, 3), "states": list} and gives the outputs and "states"
+    output          name of the output in an exported file, of a network without `build_step`
+    build_step      config -> a model of a single image, with the names and weights of `build`, for export; None:
+                    `build` takes single images and has one output. Without states it takes images (B, S, S, C) and
+                    gives a dict of outputs; with states it takes {"images": (B, 1, S, S, 3), "states": list} and gives
+                    the outputs and "states"
     initial_states  (config, batch) -> the states before the first image, zeros
     """
 
@@ -65,6 +67,7 @@ class Network:
     set_template: Callable[[keras.Model, Any], None] = _no_template
     data_settings: Callable[[Any], dict[str, Any]] = _no_settings
     adversarial: bool = False
+    output: str = "output"
     build_step: Callable[[Any], keras.Model] | None = None
     initial_states: Callable[[Any, int], list[Any]] = _no_states
 

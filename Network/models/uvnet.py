@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-import numpy as np
 from keras import layers, ops
 
 from Network.layers import PACKAGE
@@ -208,33 +207,5 @@ def _auxiliary(config: Config, x: Any) -> dict[str, Any]:
     return found
 
 
-class Maps(NamedTuple):
-    """The output for one image, at the size of the network's input."""
-
-    uv: np.ndarray                      # (S, S, 2) float32, coordinates in the atlas; NaN where mask is False
-    mask: np.ndarray                    # (S, S) bool: the face, whatever stands in front of it
-    visible_mask: np.ndarray                # (S, S) bool: the face where nothing stands in front of it
-    log_variance: np.ndarray | None     # (S, S, 2) float32 of u and v; NaN where mask is False; None without
-    depth: np.ndarray | None = None     # (S, S) float32 as `build` says, at most 1; likewise
-
-
-def read_maps(output: np.ndarray, threshold: float = 0.5) -> Maps:
-    """One sample (S, S, 4 to 7) of `build`'s output as masks and numbers; a photo without a face gives an empty mask.
-
-    threshold   mask values above it are the face. ValueError for another shape. NaN or infinite outputs are no face.
-    """
-    output = np.asarray(output, np.float32)
-    if output.ndim != 3 or output.shape[-1] not in (4, 5, 6, 7):
-        raise ValueError(f"maps must have shape (S, S, 4) or (S, S, 5 to 7), got {output.shape}")
-    mask = (output[..., 2] > threshold) & np.isfinite(output).all(-1)
-
-    def inside(values: np.ndarray) -> np.ndarray:
-        return np.where(mask[..., None], values, np.float32(np.nan))
-    channels = output.shape[-1]
-    return Maps(inside(np.clip(output[..., :2], 0, 1)), mask, mask & (output[..., 3] > threshold),
-                inside(output[..., -2:]) if channels >= 6 else None,
-                inside(np.minimum(output[..., 4:5], 1))[..., 0] if channels % 2 else None)
-
-
 NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,
-                  predicting_part=predicting_part, data_settings=data_settings)
+                  predicting_part=predicting_part, data_settings=data_settings, output="maps")

@@ -92,7 +92,8 @@ def build(config: Config) -> keras.Model:
 
 def build_training(config: Config) -> keras.Model:
     """With all outputs that the loss reads: {"volume": logits as `build` gives them} and, `guided` and `multitask`,
-    "heat_maps" (B, S/4, S/4, 68) float32: about 1 where a landmark is, 0 elsewhere; `read_landmarks` reads them."""
+    "heat_maps" (B, S/4, S/4, 68) float32: about 1 where a landmark is, 0 elsewhere, which
+    `Network.inference.readings.read_landmarks` reads."""
     images, outputs = _network(config)
     return keras.Model(images, outputs, name=f"vrn_{config.variant}")
 
@@ -117,21 +118,6 @@ def _network(config: Config) -> tuple[Any, dict[str, Any]]:
             fork = _residual(config, config.landmark_features)(x, "landmarks_in")
             outputs["heat_maps"] = _heat_maps(config, fork, "landmarks")
     return images, {"volume": _head(config, x), **outputs}
-
-
-def read_landmarks(heat_maps: np.ndarray) -> np.ndarray:
-    """Heat maps (..., h, h, 68) -> landmarks (..., 68, 2) float32 in normalised coordinates of the crop: the mean of
-    the 3x3 cells about each map's highest one, weighted by their values above 0. A map without any is NaN."""
-    maps = np.maximum(np.nan_to_num(np.asarray(heat_maps, np.float32)), 0)
-    flat = np.moveaxis(maps, -1, -3).reshape(-1, *maps.shape[-3:-1])
-    side, found = flat.shape[1], np.full((len(flat), 2), np.nan, np.float32)
-    for i, one in enumerate(flat):
-        row, column = np.unravel_index(one.argmax(), one.shape)
-        if one[row, column] > 0:
-            rows, columns = (np.arange(max(at - 1, 0), min(at + 2, side)) for at in (row, column))
-            near = one[np.ix_(rows, columns)]
-            found[i] = (near.sum(0) @ (columns + 0.5), near.sum(1) @ (rows + 0.5)) / near.sum() / side
-    return found.reshape(*maps.shape[:-3], maps.shape[-1], 2)
 
 
 def _stem(config: Config, x: Any, features: int, name: str) -> Any:
@@ -187,4 +173,4 @@ def _relu(config: Config, x: Any, name: str) -> Any:
 
 
 NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,
-                  predicting_part=predicting_part)
+                  predicting_part=predicting_part, output="volume")

@@ -27,7 +27,8 @@ from Dataset.synthesis.sidecar import model_hash
 from Network.readout.canonical import KEYPOINTS, Sums, features_of, observe, sums_of
 from Network.readout.estimate import FaceKeypoints, face_keypoints, yaw_of, yaw_weights
 from Network.readout.gaussian import LinearGaussian, Moments, Prior, apply, learn, moments_of, posterior, total
-from Network.readout.model import (YAWS, KeypointModel, file_hash, read_keypoint_model, weights_file,
+from Network.config.run_config import file_hash
+from Network.readout.model import (YAWS, KeypointModel, read_keypoint_model, weights_file,
                                    write_keypoint_model)
 from Network.readout.mirrored import both_ways
 from Network.readout.outliers import precision_of

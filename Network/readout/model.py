@@ -4,7 +4,6 @@ Written by `python -m Network.readout.fit`, read with bounds: its sizes are chec
 """
 from __future__ import annotations
 
-import hashlib
 import io
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from Dataset.io.atomic import write_atomic
 from Dataset.io.npz_files import read_npz
 from Dataset.representations.coefficients import EXPRESSION, IDENTITY, SHAPE
 from Dataset.synthesis.sidecar import model_hash
+from Network.config.run_config import file_hash
 from Network.readout.canonical import CAMERA, KEYPOINTS
 
 FILE, WEIGHTS, VERSION = "keypoint_model.npz", "weights.npz", 1
@@ -60,14 +60,6 @@ def weights_file(source: str | Path) -> Path:
         packed = source / WEIGHTS
         return packed if packed.is_file() else source / "best_validation.npz"
     return source.with_name("state.npz" if source.stem == "last" else f"{source.stem}.npz")
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 (hex) of a file. ValueError, naming it, where there is none."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def write_keypoint_model(folder: Path, model: KeypointModel) -> Path:

@@ -29,10 +29,11 @@ import keras
 import numpy as np
 
 from Dataset.io.atomic import atomic_path, remove_leftovers, write_text
-from Dataset.io.json_files import parse_json, read_json
+from Dataset.io.json_files import parse_json
 from Dataset.io.npz_files import read_npz
 from Network.config.flags import from_dict
 from Network.config.limits import check_cost
+from Network.config.run_config import read_config
 from Network.models.registry import get_network
 from Network.training.named_weights import (copy_weights, fill, fill_model, named_slots, named_variables, named_weights,
                                             weights_hash)
@@ -129,21 +130,11 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The resolved settings. ValueError when there is no readable config.json."""
-        path = self.path / "config.json"
-        if not path.exists():
-            raise ValueError(f"{self.path}: is no run folder: config.json is missing")
-        config = read_json(path)
-        parts = [config.get(part, {}) for part in ("model", "settings", "train", "data")]
-        if not isinstance(config.get("network"), str) or "model" not in config \
-                or not all(isinstance(part, dict) for part in parts):
-            raise ValueError(f"{path}: is no config of this program: it must name a network and hold its model")
-        if not all(isinstance(config.get(name, {}), dict) for name in ("shards", "subjects")) \
-                or not isinstance(config.get("order", ""), str):
-            raise ValueError(f"{path}: is no config of this program: shards and subjects must be objects, order text")
+        config = read_config(self.path)
         try:
             from_dict(get_network(config["network"]).config, config["model"])
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise ValueError(f"{self.path / 'config.json'}: {error}") from None
         return config
 
     def resumed(self, typed: dict[str, dict[str, Any]]) -> dict[str, Any]:

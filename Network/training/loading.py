@@ -7,10 +7,9 @@ layers were listed.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Sequence
 
 import h5py
 import keras
@@ -20,48 +19,14 @@ from Dataset.io.archives.hdf5 import check_hdf5
 from Dataset.io.npz_files import read_npz
 from Dataset.representations.points import SIZE
 from Network.config.archive import MAX_BYTES, check_archive
+from Network.config.run_config import digest
+from Network.engine.loaded import WEIGHTS, Loaded, bundled_models, model_path
 from Network.models.registry import NETWORKS, get_network
 from Network.training.checkpoints import CHECKPOINTS, RunFolder, model_from_config
 from Network.training.named_weights import fill, named_weights
 
 log = logging.getLogger(__name__)
-WEIGHTS, WEIGHTS_VERSION = "weights.npz", 2
-#: the bundled weights that demo.py uses by default
-DEFAULT_MODEL = Path(__file__).parents[1] / "weights" / "compact"
-BUNDLED = DEFAULT_MODEL.parent
-
-
-class Loaded(NamedTuple):
-    """A model and what is known of it. `config` is {} for a bare file; `points` is N of its faces (B, N, 3);
-    `image_size` the side of its square input; `images` its number of images, None for any number;
-    `order` "grid" when the points are an ordered grid of the face, else "random"."""
-
-    model: keras.Model
-    config: dict[str, Any]
-    source: Path
-    points: int
-    image_size: int
-    images: int | None
-    order: str
-
-    def with_model(self, model: keras.Model) -> Loaded:
-        """The same with another model of the same config."""
-        return self._replace(model=model)
-
-
-def bundled_models() -> dict[str, Path]:
-    """Name -> weight folder of every bundled network, the default one first."""
-    found = {}
-    for config in sorted(BUNDLED.glob("*/config.json"), key=lambda path: (path.parent != DEFAULT_MODEL, path)):
-        if json.loads(config.read_text()).get("network") in NETWORKS:
-            found[config.parent.name] = config.parent
-    return found
-
-
-def model_path(path: str | Path) -> Path:
-    """The path itself, or, where it does not exist, the folder of the bundled model of this name."""
-    path = Path(path)
-    return path if path.exists() else bundled_models().get(str(path), path)
+WEIGHTS_VERSION = 2
 
 
 def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
@@ -106,11 +71,6 @@ def _built(config: dict[str, Any], path: Path, training: bool = False) -> keras.
         return model_from_config(config, training=training)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def digest(text: str) -> str:
-    """SHA-256 (hex) of a config.json, which ties weights to it."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_weights(path: Path, model: keras.Model) -> None:

@@ -13,7 +13,6 @@ import logging
 from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from Dataset.detection.cascades import MAX_SIDE, STAGES, Detection, detect_faces
 from Dataset.detection.detect import COARSE, FINE, PATCH, detect
@@ -195,6 +194,7 @@ class Tracker:
         pairs: list[tuple[int, int]] = []
         if finds and self.tracks:
             shared = overlaps(np.stack([track.box for track in self.tracks]), np.stack(finds))
+            from scipy.optimize import linear_sum_assignment        # a quarter of a second, which a photo need not wait
             same = shared >= SAME       # as many pairs as can be, then the most overlap
             pairs = [(t, f) for t, f in zip(*linear_sum_assignment(-shared - len(finds) * same)) if same[t, f]]
         met = {t for t, _ in pairs}

@@ -76,7 +76,7 @@ def networks(models: list[str], noise: list[float], video: SyntheticVideo) -> li
     made: list[tuple[str, Any]] = [(f"truth + {100 * sigma:g} %", Oracle(video, sigma)) for sigma in noise]
     if models:
         from Network import from_run
-        from Network.training.loading import DEFAULT_MODEL
+        from Network.engine.loaded import DEFAULT_MODEL
         for model in models:
             made.append((Path(model).name, from_run(DEFAULT_MODEL if model == "box" else model).follower()))
     return made

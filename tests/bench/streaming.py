@@ -19,7 +19,7 @@ from Dataset.detection.cascades import detect_faces
 from Dataset.io.inputs import NamedImage, example_image
 from Network import from_run
 from Network.commands.results import face_mesh, write_result
-from Network.training.loading import DEFAULT_MODEL
+from Network.engine.loaded import DEFAULT_MODEL
 
 
 def timed(function: Callable[[], object]) -> float:
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     picture = NamedImage(picture.name, cv2.resize(picture.image, None, fx=scale, fy=scale))
     crop, = stream.crops(picture)
     # the listing's way gets the benefit of a compiled graph, too
-    again = tf.function(lambda images: stream.loaded.model(images, training=False))
+    again = tf.function(lambda images: stream.keras_model()(images, training=False))
     for count in (8, 32):
         images = tf.convert_to_tensor(stream.inputs([crop.image] * count)[None])
         again(images)

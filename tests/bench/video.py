@@ -179,7 +179,7 @@ def main(argv: list[str] | None = None) -> None:
         cv2.setNumThreads(-1)
         for model in arguments.model:
             from Network import from_run
-            from Network.training.loading import DEFAULT_MODEL
+            from Network.engine.loaded import DEFAULT_MODEL
             begun = time.perf_counter()
             real = from_run(DEFAULT_MODEL if model == "box" else model).follower()
             report = process_video(path, real, Path(folder) / "video.mp4", draw=Overlay(real.triangles), begun=begun)
