@@ -122,7 +122,8 @@ def plot_sample(images: Sequence[np.ndarray], prediction: np.ndarray, truth: np.
 
 
 class FirstSamples:
-    """Draws `plot_sample` for the first sample of every name, as STEM_name."""
+    """Draws `plot_sample` for the first sample of every name, as STEM_name, and writes the clouds to
+    STEM_name_points.npz: prediction (N, 3) and truth (M, 3) float32."""
 
     def __init__(self, stem: str, ordered: bool) -> None:
         self._stem, self._ordered = stem, ordered
@@ -133,6 +134,8 @@ class FirstSamples:
         for image, cloud, truth, name in zip(images, clouds, targets, names):
             if name not in self._drawn:
                 plot_sample(image, cloud, truth, f"{self._stem}_{name}", self._ordered)
+                numbers = {"prediction": np.asarray(cloud, np.float32), "truth": np.asarray(truth, np.float32)}
+                write_atomic(f"{self._stem}_{name}_points.npz", lambda path: np.savez_compressed(path, **numbers))
                 self._drawn.add(name)
 
 

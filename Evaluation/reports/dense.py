@@ -1,15 +1,18 @@
 """Dense predictions evaluated pixel by pixel, by what a system predicts."""
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Callable, Iterable, Protocol
 
 import numpy as np
 
+from Dataset.io.images import write_image
 from Evaluation.reports.depth import depth_table
 from Evaluation.reports.iterations import iteration_table
 from Evaluation.reports.tables import Table
 from Evaluation.reports.uv_maps import maps_table
 from Evaluation.reports.volume import volume_table
+from Evaluation.views.epoch_images import batch_pictures
 
 __all__ = ["dense_table", "iteration_table"]
 
@@ -25,12 +28,19 @@ class Dense(Protocol):
     heat_landmarks: Callable[[], Callable[[np.ndarray], np.ndarray] | None]
 
 
-def dense_table(targets: Callable[[str], Callable[[], Iterable[Any]]], system: Dense, title: str) -> Table:
+def dense_table(targets: Callable[[str], Callable[[], Iterable[Any]]], system: Dense, title: str,
+                figures: str | None = None) -> Table:
     """The table of a system's dense predictions. targets: uv, depth or volume -> a callable that gives batches of
-    inputs and targets, called twice. ValueError for a system without dense predictions."""
+    inputs and targets, called twice, with `figures` three times. figures: a folder for one image of truth and
+    prediction of each of the first images; None: none. ValueError for a system without dense predictions."""
     if system.maps is None:
         raise ValueError(f"--maps is for dense predictions; {system.network} ({system.source}) has none")
     batches = targets(system.maps)
+    if figures:
+        inputs, truth = next(iter(batches()))
+        truth = {"volume": truth[0]} if system.maps == "volume" else truth
+        for name, image in batch_pictures((inputs, truth), system.answers(inputs)).items():
+            write_image(Path(figures) / f"{name}.png", image)
     if system.maps == "uv":
         return maps_table(batches, system.answers, title)
     if system.maps == "depth":

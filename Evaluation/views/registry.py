@@ -6,10 +6,10 @@ from typing import Any, Callable, Mapping, NamedTuple, Protocol, Sequence
 import numpy as np
 
 from Evaluation.views import (depth as depth_views, features as feature_views, iterations as coarse_views,
-                              uv_photos as uv_views)
+                              uv_photos as uv_views, volume as volume_views)
 from Evaluation.views.base import ViewFile
 
-VIEWS = (*feature_views.VIEWS, *uv_views.VIEWS, *depth_views.VIEWS, *coarse_views.VIEWS)
+VIEWS = (*feature_views.VIEWS, *uv_views.VIEWS, *depth_views.VIEWS, *volume_views.VIEWS, *coarse_views.VIEWS)
 
 
 class Seen(Protocol):
@@ -20,6 +20,7 @@ class Seen(Protocol):
     views: Sequence[str]
     uv_map: Callable[[], uv_views.Maps]
     depth_map: Callable[[], depth_views.Reading]
+    volume: Callable[[], np.ndarray]
     passes: Callable[[], np.ndarray]
     feature_maps: Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
@@ -47,4 +48,6 @@ def make_viewer(view: str, system: Seen) -> Viewer:
         return Viewer(uv_views.ViewWriter(view), system.uv_map)
     if view in depth_views.VIEWS:
         return Viewer(depth_views.DepthViewWriter(view), system.depth_map)
+    if view in volume_views.VIEWS:
+        return Viewer(volume_views.VolumeViewWriter(view), system.volume)
     return Viewer(coarse_views.CoarseViewWriter(view), system.passes)

@@ -40,6 +40,7 @@ class VRNPredictor(DensePredictor[VolumeFitted]):
     has_landmarks = True
     dense = ("volume",)
     maps = "volume"
+    views = ("volume", "slices")
     surfaces = ("fit", "volume")
     photo_surface = True
 
