@@ -48,7 +48,8 @@ def test_a_tiny_report(name, data, tmp_path):
     for one in inside:
         image = cv2.imdecode(np.frombuffer(base64.b64decode(one), np.uint8), cv2.IMREAD_COLOR)
         assert image.shape[1] <= MAX_WIDTH and image.std() > 2
-    assert len(json.loads((out / "reproduction.json").read_text())["done"]) == len(paper.steps("tiny", data, out / "run"))
+    done = json.loads((out / "reproduction.json").read_text())["done"]
+    assert len(done) == len(paper.steps("tiny", data, out / "run"))
 
 
 def paper(monkeypatch, steps, items=()):

@@ -2,8 +2,8 @@
 
 IN/ANY_NAME/ holds uncropped photos of one subject and exactly one scan of its neutral face (.ply, .obj or .wrl), as the
 thesis's appendix A-2, step 3, asks for. As in listings B-1.2 and B-1.3, faces are detected, cut and resized, the scan
-is cleaned, and points are drawn on it. An .obj's textures, which its .mtl names, are no photos. OUT/report.csv lists what
-was skipped and why. The same command goes on after a kill.
+is cleaned, and points are drawn on it. An .obj's textures, which its .mtl names, are no photos. OUT/report.csv lists
+what was skipped and why. The same command goes on after a kill.
 """
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ OPTIONS = (("--batch-size", int, 1, "samples per batch of subject folders; defau
            ("--iterations", int, 0, "on shards: error of an iterative network after each of so many passes"),
            ("--seed", int, 0, "of the order of images; default 0"),
            ("--figures", str, None, "folder for figures: of subject folders a strip and an error map per subject; with "
-                                  "--maps and --iterations truth and prediction of the first images"))
+                                    "--maps and --iterations truth and prediction of the first images"))
 LIMITS = {"batch_size": (1, 4096), "images": (1, 1000), "orders": (1, 10_000), "compare_subjects": (2, 100_000),
           "iterations": (0, 1000), "seed": (0, MAX_SEED)}
 SWITCHES = (("--curve", "on shards: error against the number of images, beside the mean of single-image faces"),

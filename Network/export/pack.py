@@ -49,8 +49,9 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
         raise ValueError(f"{loaded.source}: has no config.json beside it; pack a run folder")
     if not overwrite and any((folder / name).exists() for name in (WEIGHTS, "config.json")):
         raise ValueError(f"{folder}: holds a model already; name another folder with -o, or add --overwrite")
+    packed = predictor_class(loaded.config["network"]).packed(loaded)
     with np.errstate(over="ignore"):        # an overflow is found, and named, below
-        half = {name: np.asarray(w).astype(np.float16) for name, w in named_weights(loaded.model).items()}
+        half = {name: np.asarray(w).astype(np.float16) for name, w in named_weights(packed).items()}
     overflowing = [name for name, values in half.items() if not np.isfinite(values).all()]
     if overflowing:
         raise ValueError(f"{loaded.source}: holds a weight that float16 cannot hold, {overflowing[0]}")
@@ -97,7 +98,7 @@ def rounding_error(loaded: Loaded, half: dict[str, np.ndarray], images: np.ndarr
     unit sphere. Of a network of keypoints between these, whose crop is about as wide as the unit sphere; of one that
     predicts a surface between the surfaces (`surface_moved`), since one pixel more can change the fit to them."""
     rounded = model_from_config(loaded.config)
-    fill(named_weights(rounded), half, str(loaded.source))
+    fill(named_weights(rounded), half, str(loaded.source), more=True)
     if predictor_class(loaded.config["network"]).representation == "keypoints":
         before, after = (np.asarray(model(images, training=False)["keypoints"]) for model in (loaded.model, rounded))
         return 2 * float(np.linalg.norm(after - before, axis=-1).max())

@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Callable, ClassVar, Mapping, NamedTuple, Sequence
 
+import keras
 import numpy as np
 
 from Dataset.face_model.model import FaceModel, load_face_model
@@ -252,6 +253,11 @@ class Predictor(ABC):
     def heat_landmarks(self) -> Callable[[np.ndarray], np.ndarray] | None:
         """Of a network with heat maps: inputs (B, S, S, 3) -> landmarks (B, 68, 2), normalised; None without."""
         return None
+
+    @classmethod
+    def packed(cls, loaded: Loaded) -> keras.Model:
+        """The model whose weights a weight folder holds: the predicting one, unless an answer needs more."""
+        return loaded.model
 
     def feature_maps(self, photo: np.ndarray) -> Mapping[str, np.ndarray]:
         """A crop (P, P, 3) uint8 BGR -> layer -> its feature maps (h, w, C), where `shows_layers`."""
