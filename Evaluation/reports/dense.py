@@ -12,7 +12,7 @@ from Evaluation.reports.iterations import iteration_table
 from Evaluation.reports.tables import Table
 from Evaluation.reports.uv_maps import maps_table
 from Evaluation.reports.volume import volume_table
-from Evaluation.views.epoch_images import batch_pictures
+from Evaluation.views.epoch_images import sample_images
 
 __all__ = ["dense_table", "iteration_table"]
 
@@ -39,7 +39,7 @@ def dense_table(targets: Callable[[str], Callable[[], Iterable[Any]]], system: D
     if figures:
         inputs, truth = next(iter(batches()))
         truth = {"volume": truth[0]} if system.maps == "volume" else truth
-        for name, image in batch_pictures((inputs, truth), system.answers(inputs)).items():
+        for name, image in sample_images((inputs, truth), system.answers(inputs)).items():
             write_image(Path(figures) / f"{name}.png", image)
     if system.maps == "uv":
         return maps_table(batches, system.answers, title)

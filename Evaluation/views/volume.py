@@ -77,5 +77,5 @@ class VolumeViewWriter(ViewFile):
         """photo (P, P, 3) uint8 BGR; its volume (S, S, D) in [0, 1] -> the view, uint8 BGR; kept to `write`."""
         small = cv2.resize(photo, (values.shape[1], values.shape[0]), interpolation=cv2.INTER_AREA)
         self.image = slices(values) if self.view == "slices" else contact_row(
-            [("photo", photo), ("outline", outline(small, values)), ("front surface", front_picture(values))], 2 * TILE)
+            [("photo", photo), ("outline", outline(small, values)), ("front surface", front_image(values))], 2 * TILE)
         return self.image

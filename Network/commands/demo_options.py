@@ -27,6 +27,7 @@ def box_of(text: str) -> tuple[int, int, int, int]:
 
 VIDEO_ENDINGS = (".mp4", ".avi")
 MAX_PASSES = 1000       # of an iterated network
+VIDEO_VIEWS = ("lines", "points", "texture")        # of views those that can be drawn into a video
 FRAMES = 8              # of a video or the webcam, where one face is made of them
 
 
@@ -66,7 +67,7 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
     parser.add_argument("--fusion", choices=("mean", "joint"), help="how coarse fuses photos: the mean of their "
                         "identities (default), or one face fitted jointly to all")
     parser.add_argument("--view", choices=views, help="also draw the network's prediction for each photo, to "
-                        "NAME_VIEW.png")
+                        f"NAME_VIEW.png; into a video in place of the faces: {', '.join(VIDEO_VIEWS)}")
     parser.add_argument("--serve", action="store_true", help="run a web page for photos and the webcam")
     add_flags(parser, page, "the web page")
     add_flags(parser, VideoConfig, f"faces drawn into a video, --output {' or '.join(VIDEO_ENDINGS)}")
@@ -108,7 +109,10 @@ def _refusals(arguments: argparse.Namespace, page: dict[str, Any], video: dict[s
     yield arguments.box and max(map(abs, arguments.box)) > MAX_PIXELS, "--box must lie on the photo, in pixels"
     yield (drawn and (len(arguments.inputs) != 1 or arguments.example or arguments.serve),
            f"an --output of {' or '.join(VIDEO_ENDINGS)} takes one video, or webcam")
-    for name in ("each", "box", "expression", "view", "iterations", "fusion"):
+    yield (drawn and arguments.view and arguments.view not in VIDEO_VIEWS,
+           f"--view {arguments.view} is for a face; into a video --view {', '.join(VIDEO_VIEWS)} can be drawn")
+    yield drawn and arguments.view and arguments.labels, "--labels are drawn beside the shaded faces, not with --view"
+    for name in ("each", "box", "expression", "iterations", "fusion"):
         yield drawn and getattr(arguments, name), f"--{name} is for a face, not for an --output of {ending}"
     yield drawn and arguments.surface != FIT, f"--surface is for a face, not for an --output of {ending}"
     yield (arguments.serve and (arguments.expression or arguments.surface != FIT),
