@@ -10,7 +10,7 @@ import pytest
 
 from Evaluation.papers import plan, reproduce
 from Evaluation.papers.__main__ import main
-from Evaluation.papers.markdown import MAX_WIDTH, Report, Section, keep_picture, read_table, write_report
+from Evaluation.papers.markdown import MAX_WIDTH, Report, Section, keep_image, read_table, write_report
 from Evaluation.papers.plan import Context, Item, Made, Paper, Step
 from Evaluation.reports.tables import Table
 
@@ -40,11 +40,11 @@ def test_a_tiny_report(name, data, tmp_path):
         else:
             reason = re.search(r"Not made: (.*)", section)
             assert (reason and reason[1]) == MISSING[name].get(item.label), item.label
-            assert reason or "](pictures/" in section or "\n| " in section
-    pictures = sorted(path.name for path in (out / "pictures").iterdir())
-    assert pictures == sorted(set(re.findall(r"\(pictures/([^)]+)\)", text)))
+            assert reason or "](images/" in section or "\n| " in section
+    images = sorted(path.name for path in (out / "images").iterdir())
+    assert images == sorted(set(re.findall(r"\(images/([^)]+)\)", text)))
     inside = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
-    assert len(inside) == text.count("](pictures/") and "http" not in re.sub(r"content=\"[^\"]*\"", "", page)
+    assert len(inside) == text.count("](images/") and "http" not in re.sub(r"content=\"[^\"]*\"", "", page)
     for one in inside:
         image = cv2.imdecode(np.frombuffer(base64.b64decode(one), np.uint8), cv2.IMREAD_COLOR)
         assert image.shape[1] <= MAX_WIDTH and image.std() > 2
@@ -140,8 +140,8 @@ def test_tables_are_read_back(tmp_path):
 
 def test_the_page_holds_its_images_and_no_markup_of_others(tmp_path):
     cv2.imwrite(str(tmp_path / "wide.png"), np.full((20, 2 * MAX_WIDTH, 3), 90, np.uint8))
-    name = keep_picture(tmp_path / "wide.png", tmp_path / "pictures", "one")
-    assert cv2.imread(str(tmp_path / "pictures" / name)).shape == (10, MAX_WIDTH, 3)
+    name = keep_image(tmp_path / "wide.png", tmp_path / "images", "one")
+    assert cv2.imread(str(tmp_path / "images" / name)).shape == (10, MAX_WIDTH, 3)
     section = Section("Figure 1", "a <b>", "<script>", "1 < 2", [name], [Table("t<i>", ("x",), [("<u>",)])])
     _, page = write_report(tmp_path, Report("<title>", ["<note>"], ["python <x>"], [section]))
     text = page.read_text()

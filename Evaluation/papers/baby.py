@@ -53,7 +53,7 @@ def database(context: Context) -> Made:
 
 
 def preprocessed(context: Context) -> Made:
-    """Figure 7: image and depth as one picture, resized to 286/256 of the side, cropped at random, mirrored."""
+    """Figure 7: image and depth as one image, resized to 286/256 of the side, cropped at random, mirrored."""
     image, depth = pairs(context, 1)[0]
     side, rng = len(image), np.random.default_rng(0)
     large = round(side * 286 / 256)

@@ -9,7 +9,7 @@ import numpy as np
 
 from Dataset.io.images import read_image, write_image
 from Evaluation.papers.plan import Context, Item, Made, Paper, Step, flags, shards
-from Evaluation.reports.tables import Table
+from Evaluation.reports.tables import BASELINE, Table
 
 SIDE = 192
 VARIANTS = ("plain", "guided", "multitask")
@@ -57,17 +57,13 @@ def settings(context: Context) -> Made:
 
 
 def numbers(context: Context) -> Made:
-    """Overlap, equation (2) and front error of each variant, and one row of images each."""
-    tables, pictures = [], []
-    test = shards(context.scale, context.data, SIDE)[1]
-    for variant, model in models(context).items():
-        folder = context.file(f"volumes-{variant}")
-        tables.append(context.table(f"volume-{variant}", "--data", test, "--model", model, "--maps", "--images",
-                                    1 if context.scale == "tiny" else 2, "--figures", folder))
-        pictures.append((variant, sorted(folder.glob("*.png"))))
-    rows = [Table("Volumes", ("variant", "metric", "model", "constant baseline"),
-                  [(variant, *row[:3]) for (variant, _), table in zip(pictures, tables) for row in table.rows],
-                  tables[0].notes)]
+    """Overlap, equation (2) and front error of each variant; its images are drawn for `side_by_side`."""
+    found = {variant: context.table(
+        f"volume-{variant}", "--data", shards(context.scale, context.data, SIDE)[1], "--model", model, "--maps",
+        "--images", 1 if context.scale == "tiny" else 2, "--figures", context.file(f"volumes-{variant}"))
+        for variant, model in models(context).items()}
+    rows = [Table("Volumes", ("variant", *BASELINE), [(variant, *row) for variant, table in found.items()
+                                                      for row in table.rows], next(iter(found.values())).notes)]
     return Made(tables=rows)
 
 

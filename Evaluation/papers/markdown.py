@@ -24,13 +24,13 @@ caption{text-align:left;font-weight:600}"""
 
 
 class Section(NamedTuple):
-    """An item as it is shown: its images are names in the report's `pictures` folder; missing: why there is none."""
+    """An item as it is shown: its images are names in the report's `images` folder; missing: why there is none."""
 
     label: str
     title: str
     paper: str
     text: str
-    pictures: Sequence[str]
+    images: Sequence[str]
     tables: Sequence[Table]
     missing: str = ""
 
@@ -44,7 +44,7 @@ class Report(NamedTuple):
     sections: Sequence[Section]
 
 
-def keep_picture(source: Path, folder: Path, name: str) -> str:
+def keep_image(source: Path, folder: Path, name: str) -> str:
     """Copy an image, at most MAX_WIDTH wide, to FOLDER/NAME.jpg -> its file name. ValueError for no image."""
     image = read_image(source)
     width = image.shape[1]
@@ -59,24 +59,24 @@ def write_report(folder: Path, report: Report) -> list[Path]:
     """Write FOLDER/report.md and FOLDER/report.html -> their paths."""
     paths = [folder / "report.md", folder / "report.html"]
     write_text(paths[0], as_markdown(report))
-    write_text(paths[1], as_html(report, folder / "pictures"))
+    write_text(paths[1], as_html(report, folder / "images"))
     return paths
 
 
 def as_markdown(report: Report) -> str:
-    """The report with links to pictures/NAME."""
+    """The report with links to images/NAME."""
     parts = [f"# {report.title}", *report.notes, "## Commands", "\n".join(f"    {line}" for line in report.commands)]
     for section in report.sections:
         parts.append(f"## {section.label}: {section.title}")
         parts += [f"The paper: {section.paper}"] if section.paper else []
         parts += [f"Not made: {section.missing}"] if section.missing else []
         parts += [f"Ours: {section.text}"] if section.text else []
-        parts += [f"![{section.label}](pictures/{name})" for name in section.pictures]
+        parts += [f"![{section.label}](images/{name})" for name in section.images]
         parts += [table.markdown().rstrip() for table in section.tables]
     return "\n\n".join(parts) + "\n"
 
 
-def as_html(report: Report, pictures: Path) -> str:
+def as_html(report: Report, images: Path) -> str:
     """One file that asks no other machine for anything: images are inside, scripts and links are forbidden."""
     def text(words: str) -> str:
         return html.escape(words)
@@ -88,8 +88,8 @@ def as_html(report: Report, pictures: Path) -> str:
         body += [f'<p class="paper">The paper: {text(section.paper)}</p>'] if section.paper else []
         body += [f'<p class="none">Not made: {text(section.missing)}</p>'] if section.missing else []
         body += [f"<p>Ours: {text(section.text)}</p>"] if section.text else []
-        for name in section.pictures:
-            data = base64.b64encode((pictures / name).read_bytes()).decode()
+        for name in section.images:
+            data = base64.b64encode((images / name).read_bytes()).decode()
             body.append(f'<img alt="{text(section.label)}" src="data:image/jpeg;base64,{data}">')
         body += [_html_table(table) for table in section.tables]
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

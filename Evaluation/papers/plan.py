@@ -25,7 +25,7 @@ Words = tuple[str, ...]
 class Made(NamedTuple):
     """What stands under an item: image files, tables, and a sentence on our numbers."""
 
-    pictures: Sequence[Path] = ()
+    images: Sequence[Path] = ()
     tables: Sequence[Table] = ()
     text: str = ""
 

@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 from Dataset.io.atomic import write_text
 from Dataset.io.json_files import read_json
-from Evaluation.papers.markdown import Report, Section, keep_picture, write_report
+from Evaluation.papers.markdown import Report, Section, keep_image, write_report
 from Evaluation.papers.plan import SCALES, Context, Item, Paper, Step, Words, run_child, run_words, typed
 
 PAPERS = ("thomassen", "ronkainen", "baby", "jackson", "endrawis")
@@ -90,8 +90,8 @@ def _section(number: int, item: Item, context: Context) -> Section:
     try:
         made = item.make(context)
         stem = f"{number:02d}-" + re.sub(r"[^a-z0-9]+", "-", item.label.lower()).strip("-")
-        names = [keep_picture(path, context.out / "pictures", f"{stem}{f'-{i}' if i else ''}")
-                 for i, path in enumerate(made.pictures)]
+        names = [keep_image(path, context.out / "images", f"{stem}{f'-{i}' if i else ''}")
+                 for i, path in enumerate(made.images)]
     except (ValueError, OSError) as error:
         return Section(item.label, item.title, item.paper, "", (), (), " ".join(str(error).split()))
     return Section(item.label, item.title, item.paper, made.text, names, made.tables)
