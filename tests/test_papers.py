@@ -21,9 +21,10 @@ def data(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("papers") / "data"
 
 
-#: label of what is not made at scale tiny, though it can be -> why
-MISSING: dict[str, dict[str, str]] = {
-    "thomassen": {}, "ronkainen": {}, "baby": {}, "jackson": {}, "endrawis": {}}
+#: of each paper what a network of a few steps may fail to give, and the reason that then stands there: seconds of
+#: training give a face on some machines and none on others
+MAY_MISS = {"ronkainen": (r"Figures? (3\.20|4\.1|4\.4)", "no face"), "baby": ("Figure 9", "no face|no depth"),
+            "jackson": ("General pipeline", "no face"), "endrawis": ("Figure 7", "no face")}
 
 
 @pytest.mark.parametrize("name", reproduce.PAPERS)
@@ -39,7 +40,9 @@ def test_a_tiny_report(name, data, tmp_path):
             assert f"Not made: {item.make}" in section
         else:
             reason = re.search(r"Not made: (.*)", section)
-            assert (reason and reason[1]) == MISSING[name].get(item.label), item.label
+            if reason:
+                label, words = MAY_MISS.get(name, ("$^", ""))
+                assert re.match(label, item.label) and re.search(words, reason[1]), (item.label, reason[1])
             assert reason or "](images/" in section or "\n| " in section
     images = sorted(path.name for path in (out / "images").iterdir())
     assert images == sorted(set(re.findall(r"\(images/([^)]+)\)", text)))

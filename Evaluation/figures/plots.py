@@ -47,7 +47,7 @@ def plot_losses(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[st
                       label=f"best {label}: {values[best]:.3g} (epoch {epochs[best]:g})")
     if any(_number(row.get(name)) > 0 for row in history for name in (training, validation)):
         axes.set_yscale("log")
-    axes.set(xlabel="epoch", ylabel="mean squared error (unit sphere)", title="Loss per epoch")
+    axes.set(xlabel="epoch", ylabel="loss", title="Loss per epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(True, which="both", alpha=0.25)
     if axes.lines:

@@ -12,7 +12,8 @@ from Evaluation.papers.plan import Context, Item, Made, Paper, Step, flags, shar
 from Evaluation.reports.tables import BASELINE, Table
 
 SIDE = 192
-VARIANTS = ("plain", "guided", "multitask")
+VARIANTS = {"tiny": ("plain", "multitask"), "small": ("plain", "guided", "multitask"),
+            "paper": ("plain", "guided", "multitask")}
 RUN = {
     "tiny": {"preset": "vrn-small", "image-size": 32, "layers": 36, "features": 8, "stem": "4,8", "head": 8,
              "landmark-features": 8, "depth": 1, "batch-size": 4, "batches": 6, "epochs": 1, "validation-subjects": 2,
@@ -21,22 +22,22 @@ RUN = {
 
 
 def steps(scale: str, data: Path, run: Path) -> list[Step]:
-    """Shards, and a training of each variant; `run` is the plain one's."""
+    """Shards, and a training of each variant, at scale tiny of two; `run` is the plain one's."""
     train, _, rendered = shards(scale, data, SIDE)
     return [*rendered, *(Step(("train.py", str(train), *flags({**RUN[scale], "variant": variant}), "--run",
-                               str(variant_run(run, variant)), "--resume"), True) for variant in VARIANTS)]
+                               str(variant_run(run, variant)), "--resume"), True) for variant in VARIANTS[scale])]
 
 
 def variant_run(run: Path, variant: str) -> Path:
     """The run folder of a variant."""
-    return run if variant == VARIANTS[0] else run.with_name(f"{run.name}-{variant}")
+    return run if variant == "plain" else run.with_name(f"{run.name}-{variant}")
 
 
 def models(context: Context) -> dict[str, str]:
     """Variant -> what evaluate.py takes; of bundled weights the one that is bundled."""
     if not context.run.is_dir():
         return {context.model: context.model}
-    return {variant: str(variant_run(context.run, variant)) for variant in VARIANTS}
+    return {variant: str(variant_run(context.run, variant)) for variant in VARIANTS[context.scale]}
 
 
 def settings(context: Context) -> Made:
