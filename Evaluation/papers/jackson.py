@@ -49,9 +49,9 @@ def settings(context: Context) -> Made:
     rows = [("learning algorithm", "RMSProp", config["settings"]["optimizer"]),
             ("learning rate", "1e-4, from epoch 40 on 1e-5", f"{train['learning_rate']:g}, {train['schedule']}"),
             ("rotation", "-45 to 45 degrees", f"up to {config['data'].get('rotation', '-')} degrees"),
-            ("translation", "-15 to 15 px", f"{config['data'].get('shift', '-')}"),
-            ("scale", "0.85 to 1.15", f"{config['data'].get('scale', '-')}"),
-            ("mirrored", "20 %", f"{config['data'].get('flip', '-')}"),
+            ("translation", "-15 to 15 px of 192", f"up to {192 * config['data'].get('shift', 0):g} px of 192"),
+            ("scale", "0.85 to 1.15", "{} to {}".format(*config["data"].get("scale", "--"))),
+            ("mirrored", "20 %", f"{100 * config['data'].get('mirror', 0):g} %"),
             ("cost", "sigmoid cross entropy", "the same, equation (1)"),
             ("output", "192 x 192 x 200 voxels", f"{size} x {size} x {layers} voxels")]
     return Made([context.run / "loss.png"], [Table("Table 1: the training", ("what", "paper", "this run"), rows)])
@@ -76,6 +76,8 @@ def side_by_side(context: Context) -> Made:
         path = context.file(f"side_by_side-{number}.png")
         write_image(path, np.vstack([read_image(image) for image in images]))
         paths.append(path)
+    if not paths:
+        raise ValueError("no volumes were drawn: see the item above")
     return Made(paths, text=f"from above: {', '.join(found)}; input with outline, truth, prediction.")
 
 

@@ -177,12 +177,18 @@ _TEST = {"tiny": {"subjects": 3, "images": 2, "size": 64, "seed": 9001, "yaw": 3
 _BUFFERS = "uv,mask,visible_mask,depth"
 
 
-def shards(scale: str, data: Path, side: int) -> tuple[Path, Path, list[Step]]:
-    """Training and test shards of a scale, and the steps that render them: at scale paper of `side` px, each its own;
-    at the others the same ones for all papers."""
-    end = f"-{side}" if scale == "paper" else ""
+def test_shards(scale: str, data: Path, side: int, name: str = "test", **more: object) -> tuple[Path, Step]:
+    """A set of test shards and the step that renders it: at scale paper of `side` px, at the others the same ones for
+    all papers. more: flags that differ from the scale's."""
+    folder = data / (f"{name}-{side}" if scale == "paper" else name)
     size = {"size": side} if scale == "paper" else {}
-    train, test = data / f"train{end}", data / f"test{end}"
+    return folder, Step(("Dataset.shards", str(folder), *flags({**_TEST[scale], **size, "buffers": _BUFFERS, **more})))
+
+
+def shards(scale: str, data: Path, side: int) -> tuple[Path, Path, list[Step]]:
+    """Training and test shards of a scale, and the steps that render them; sizes as `test_shards`."""
+    train = data / (f"train-{side}" if scale == "paper" else "train")
+    size = {"size": side} if scale == "paper" else {}
+    test, rendered = test_shards(scale, data, side)
     return train, test, [
-        Step(("Dataset.shards", str(train), *flags({**_TRAIN[scale], **size, "buffers": _BUFFERS})), True),
-        Step(("Dataset.shards", str(test), *flags({**_TEST[scale], **size, "buffers": _BUFFERS})))]
+        Step(("Dataset.shards", str(train), *flags({**_TRAIN[scale], **size, "buffers": _BUFFERS})), True), rendered]

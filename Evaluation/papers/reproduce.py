@@ -55,14 +55,16 @@ def reproduce(name: str, scale: str, out: Path, data: Path, train: bool = False,
 
 
 def _state(out: Path, name: str, scale: str) -> dict[str, Any]:
-    """What a report's folder remembers; new for a new folder."""
+    """What a report's folder remembers; of a new folder nothing is done."""
     if scale not in SCALES:
         raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
     path = out / STATE
     if not path.is_file():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ValueError(f"{out}: must be new, empty, or begun by this command; it holds something else")
-        return {"paper": name, "scale": scale, "done": []}
+        state = {"paper": name, "scale": scale, "done": []}
+        write_text(path, json.dumps(state, indent=1) + "\n")
+        return state
     state = read_json(path)
     if state.get("paper") != name or state.get("scale") != scale or not isinstance(state.get("done"), list):
         raise ValueError(f"{out}: was begun for {state.get('paper')} at scale {state.get('scale')}, not for {name} at "
@@ -76,7 +78,6 @@ def _run_once(step: Step, out: Path, state: dict[str, Any], run_step: Callable[[
     if words in state["done"]:
         return
     log.info("%s", typed(step.words))
-    write_text(out / STATE, json.dumps(state, indent=1) + "\n")
     run_step(step.words)
     state["done"].append(words)
     write_text(out / STATE, json.dumps(state, indent=1) + "\n")
