@@ -26,14 +26,9 @@ def steps(scale: str, data: Path, run: Path) -> list[Step]:
     return [*rendered, Step(("train.py", str(train), *flags(RUN[scale]), "--run", str(run), "--resume"), True)]
 
 
-def test_of(context: Context) -> Path:
-    """The folder of the test shards."""
-    return shards(context.scale, context.data, SIDE)[1]
-
-
 def pairs(context: Context, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """(image, depth image) (S, S, 3) uint8 BGR of the first subjects: near is bright, nothing is black."""
-    data = open_shards(test_of(context))
+    data = open_shards(context.test(SIDE))
     found = []
     for subject in range(min(count, len(data))):
         image, depth, mask, camera = (data.gather(name, [subject], [0])[0]
@@ -76,7 +71,7 @@ def reconstruction(context: Context) -> Made:
 def numbers(context: Context) -> Made:
     """Depth of the test images beside a constant baseline."""
     folder = context.file("depth")
-    table = context.table("depth_table", "--data", test_of(context), "--model", context.model, "--maps", "--images", 2,
+    table = context.table("depth_table", "--data", context.test(SIDE), "--model", context.model, "--maps", "--images", 2,
                           "--figures", folder)
     return Made(sorted(folder.glob("*.png")), [table])
 

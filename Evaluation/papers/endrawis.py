@@ -25,15 +25,10 @@ def steps(scale: str, data: Path, run: Path) -> list[Step]:
     return [*rendered, Step(("train.py", str(train), *flags(RUN[scale]), "--run", str(run), "--resume"), True)]
 
 
-def test_of(context: Context) -> Path:
-    """The folder of the test shards."""
-    return shards(context.scale, context.data, SIDE)[1]
-
-
 def examples(context: Context) -> Made:
     """Figure 3: image, PNCC, normals, ground truth, prediction; and the error after each pass."""
     folder, images = context.file("examples"), 1 if context.scale == "tiny" else 2
-    table = context.table("iterations", "--data", test_of(context), "--model", context.model, "--iterations", PASSES,
+    table = context.table("iterations", "--data", context.test(SIDE), "--model", context.model, "--iterations", PASSES,
                           "--images", images, "--figures", folder)
     return Made(sorted(folder.glob("*.png")), [table], "PNCC and normals are the input of the last pass.")
 
@@ -54,7 +49,7 @@ def grey(context: Context) -> Made:
 
 def photos(context: Context) -> Made:
     """Figure 6: images with the face drawn on them: the last row of the iterations of each."""
-    data, paths = open_shards(test_of(context)), []
+    data, paths = open_shards(context.test(SIDE)), []
     for subject in range(1 if context.scale == "tiny" else min(2, len(data))):
         path = context.file(f"render{subject}.png")
         image = data.gather("images", [subject], [0])[0]

@@ -60,7 +60,7 @@ def settings(context: Context) -> Made:
 def numbers(context: Context) -> Made:
     """Overlap, equation (2) and front error of each variant; its images are drawn for `side_by_side`."""
     found = {variant: context.table(
-        f"volume-{variant}", "--data", shards(context.scale, context.data, SIDE)[1], "--model", model, "--maps",
+        f"volume-{variant}", "--data", context.test(SIDE), "--model", model, "--maps",
         "--images", 1 if context.scale == "tiny" else 2, "--figures", context.file(f"volumes-{variant}"))
         for variant, model in models(context).items()}
     rows = [Table("Volumes", ("variant", *BASELINE), [(variant, *row) for variant, table in found.items()

@@ -73,6 +73,10 @@ class Context:
     model: str
     run: Path
 
+    def test(self, side: int, name: str = "test") -> Path:
+        """The folder of a set of test shards, as `evaluation_shards` names it."""
+        return evaluation_shards(self.scale, self.data, side, name)[0]
+
     def command(self, *words: object) -> str:
         """Run a command -> what it printed. StepFailed when it fails: the item then stands as not made."""
         return run_words(tuple(str(word) for word in words), quiet=True)
@@ -177,7 +181,7 @@ _TEST = {"tiny": {"subjects": 3, "images": 2, "size": 64, "seed": 9001, "yaw": 3
 _BUFFERS = "uv,mask,visible_mask,depth"
 
 
-def test_shards(scale: str, data: Path, side: int, name: str = "test", **more: object) -> tuple[Path, Step]:
+def evaluation_shards(scale: str, data: Path, side: int, name: str = "test", **more: object) -> tuple[Path, Step]:
     """A set of test shards and the step that renders it: at scale paper of `side` px, at the others the same ones for
     all papers. more: flags that differ from the scale's."""
     folder = data / (f"{name}-{side}" if scale == "paper" else name)
@@ -186,9 +190,9 @@ def test_shards(scale: str, data: Path, side: int, name: str = "test", **more: o
 
 
 def shards(scale: str, data: Path, side: int) -> tuple[Path, Path, list[Step]]:
-    """Training and test shards of a scale, and the steps that render them; sizes as `test_shards`."""
+    """Training and test shards of a scale, and the steps that render them; sizes as `evaluation_shards`."""
     train = data / (f"train-{side}" if scale == "paper" else "train")
     size = {"size": side} if scale == "paper" else {}
-    test, rendered = test_shards(scale, data, side)
+    test, rendered = evaluation_shards(scale, data, side)
     return train, test, [
         Step(("Dataset.shards", str(train), *flags({**_TRAIN[scale], **size, "buffers": _BUFFERS})), True), rendered]

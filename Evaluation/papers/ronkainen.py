@@ -33,14 +33,9 @@ def steps(scale: str, data: Path, run: Path) -> list[Step]:
     return [*rendered, *plain, Step(("train.py", str(train), *flags(RUN[scale]), "--run", str(run), "--resume"), True)]
 
 
-def test_of(context: Context) -> Path:
-    """The folder of the test shards."""
-    return shards(context.scale, context.data, SIDE)[1]
-
-
 def heads(kind: str):
     """Figures 3.6 to 3.9: the contact sheet of a set of renders."""
-    return lambda context: Made([(test_of(context) if kind == "mixed" else context.data / kind) / "sheet.jpg"])
+    return lambda context: Made([(context.test(SIDE) if kind == "mixed" else context.data / kind) / "sheet.jpg"])
 
 
 def uv_square(context: Context) -> Made:
@@ -48,7 +43,7 @@ def uv_square(context: Context) -> Made:
     steps = np.linspace(0, 1, TILE, dtype=np.float32)
     u, v = np.broadcast_to(steps, (TILE, TILE)), np.broadcast_to(steps[::-1, None], (TILE, TILE))
     zero = np.zeros_like(u)
-    shown = open_shards(test_of(context))
+    shown = open_shards(context.test(SIDE))
     image, uv, mask = (shown.gather(name, [0], [0])[0] for name in ("images", "uv", "mask"))
     face = np.where(mask[..., None], np.dstack([np.zeros_like(mask, float), uv[..., 1], uv[..., 0]]), 0)
     path = context.file("uv.png")
@@ -63,7 +58,7 @@ def sheet(*names: str):
     def make(context: Context) -> Made:
         folder = context.file("augmented")
         if not (folder / "augmented_triplets.jpg").is_file():
-            context.command("Datagenerator.augmentation.sheet", test_of(context), "-o", folder, "--images",
+            context.command("Datagenerator.augmentation.sheet", context.test(SIDE), "-o", folder, "--images",
                             6 if context.scale == "tiny" else 48)
         return Made([folder / f"{name}.jpg" for name in names])
     return make
@@ -84,7 +79,7 @@ def projection(*views: str):
 def on_renders(context: Context) -> Made:
     """Figure 4.3: renders of the test set, target and result of each map; and the numbers."""
     folder = context.file("renders")
-    table = context.table("maps", "--data", test_of(context), "--model", context.model, "--maps", "--images", 2,
+    table = context.table("maps", "--data", context.test(SIDE), "--model", context.model, "--maps", "--images", 2,
                           "--figures", folder)
     return Made(sorted(folder.glob("*.png")), [table], "the test images are not augmented.")
 

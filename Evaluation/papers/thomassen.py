@@ -17,7 +17,7 @@ from Evaluation.evaluate_predictions import prediction_evaluator
 from Evaluation.figures.sheet import contact_row
 from Evaluation.figures.splat import Frame, render_cloud
 from Evaluation.icp import icp
-from Evaluation.papers.plan import Context, Item, Made, Paper, Step, flags, test_shards
+from Evaluation.papers.plan import Context, Item, Made, Paper, Step, evaluation_shards, flags
 
 TILE = 200
 POINTS = 2 ** 14
@@ -39,15 +39,15 @@ def steps(scale: str, data: Path, run: Path) -> list[Step]:
     """Subject folders, the training, and shards of other subjects for the error against the number of images."""
     folders = str(data / "subjects")
     return [Step(("Dataset.synthetic", folders, *flags({**SUBJECTS[scale], "seed": 3}))),
-            *tests(scale, data),
+            *evaluation_data(scale, data),
             Step(("train.py", folders, *flags(RUN[scale]), "--run", str(run), "--resume"), True)]
 
 
-def tests(scale: str, data: Path) -> list[Step]:
+def evaluation_data(scale: str, data: Path) -> list[Step]:
     """Test shards cut as closely as subject folders are, for weights trained on these; and, for bundled weights, as
     shards are."""
-    close = test_shards(scale, data, SIDE, "test-close", margin=1)[1]
-    return [close] if scale == "tiny" else [close, test_shards(scale, data, SIDE)[1]]
+    close = evaluation_shards(scale, data, SIDE, "test-close", margin=1)[1]
+    return [close] if scale == "tiny" else [close, evaluation_shards(scale, data, SIDE)[1]]
 
 
 def network(context: Context) -> Made:
@@ -142,9 +142,8 @@ def table2(context: Context) -> Made:
 def curve(context: Context) -> Made:
     """The error against the number of images, which the thesis leaves to further work."""
     name, orders = "test-close" if context.run.is_dir() else "test", 2 if context.scale == "tiny" else 20
-    folder = test_shards(context.scale, context.data, SIDE, name)[0]
-    return Made(tables=[context.table("curve", "--data", folder, "--model", context.model, "--curve", "--orders",
-                                      orders)])
+    return Made(tables=[context.table("curve", "--data", context.test(SIDE, name), "--model", context.model, "--curve",
+                                      "--orders", orders)])
 
 
 def strips(part: str):
