@@ -71,8 +71,8 @@ def reconstruction(context: Context) -> Made:
 def numbers(context: Context) -> Made:
     """Depth of the test images beside a constant baseline."""
     folder = context.file("depth")
-    table = context.table("depth_table", "--data", context.test(SIDE), "--model", context.model, "--maps", "--images", 2,
-                          "--figures", folder)
+    table = context.table("depth_table", "--data", context.test(SIDE), "--model", context.model, "--maps",
+                          "--images", 2, "--figures", folder)
     return Made(sorted(folder.glob("*.png")), [table])
 
 

@@ -189,10 +189,11 @@ def evaluation_shards(scale: str, data: Path, side: int, name: str = "test", **m
     return folder, Step(("Dataset.shards", str(folder), *flags({**_TEST[scale], **size, "buffers": _BUFFERS, **more})))
 
 
-def shards(scale: str, data: Path, side: int) -> tuple[Path, Path, list[Step]]:
-    """Training and test shards of a scale, and the steps that render them; sizes as `evaluation_shards`."""
-    train = data / (f"train-{side}" if scale == "paper" else "train")
+def shards(scale: str, data: Path, side: int, name: str = "train", **more: object) -> tuple[Path, Path, list[Step]]:
+    """Training and test shards of a scale, and the steps that render them; sizes as `evaluation_shards`. more: flags of
+    the training set that differ from the scale's; it then needs a name of its own."""
+    train = data / (f"{name}-{side}" if scale == "paper" else name)
     size = {"size": side} if scale == "paper" else {}
     test, rendered = evaluation_shards(scale, data, side)
     return train, test, [
-        Step(("Dataset.shards", str(train), *flags({**_TRAIN[scale], **size, "buffers": _BUFFERS})), True), rendered]
+        Step(("Dataset.shards", str(train), *flags({**_TRAIN[scale], **size, "buffers": _BUFFERS, **more})), True), rendered]

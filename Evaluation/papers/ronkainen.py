@@ -14,7 +14,9 @@ from Evaluation.reports.tables import Table
 from Evaluation.web.viewer import read_run, summary, write_page
 
 SIDE, TILE = 128, 160
-#: the images of figures 3.6 and 3.7: heads of one grey, and of 1/f noise
+#: the rendering of 3.3: material, pose, shift and mouths
+FINAL = {"texture": "blend", "poses": "gaussian", "shift": 0.67, "open-mouths": 0.5}
+#: the images of figures 3.6 to 3.8: heads of one grey, of 1/f noise, of blended materials
 PLAIN = {"tiny": {"subjects": 4, "images": 1, "size": 64, "detect": 0}, "small": {"subjects": 24, "images": 1},
          "paper": {"subjects": 24, "images": 1}}
 RUN = {
@@ -26,10 +28,11 @@ RUN = {
 
 
 def steps(scale: str, data: Path, run: Path) -> list[Step]:
-    """Shards, the training, and two sets of heads without skin."""
-    train, _, rendered = shards(scale, data, SIDE)
-    plain = [Step(("Dataset.shards", str(data / kind), "--texture", kind, *flags({**PLAIN[scale], "seed": 1})))
-             for kind in ("grey", "noise")]
+    """Shards, at scale paper rendered as the thesis's; sets of heads of each material; and the training."""
+    train, _, rendered = shards(scale, data, SIDE, "train-blend", **FINAL) if scale == "paper" \
+        else shards(scale, data, SIDE)
+    plain = [Step(("Dataset.shards", str(data / kind), *flags({**PLAIN[scale], "seed": 1, **look})))
+             for kind, look in (("grey", {"texture": "grey"}), ("noise", {"texture": "noise"}), ("blend", FINAL))]
     return [*rendered, *plain, Step(("train.py", str(train), *flags(RUN[scale]), "--run", str(run), "--resume"), True)]
 
 
@@ -119,7 +122,8 @@ ITEMS = (
     Item("Figure 3.5", "textures of the head", "licensed textures; what ours look like shows in the heads below"),
     Item("Figures 3.6 and A.1", "grey heads", heads("grey"), "a network trained on them did not carry to photos"),
     Item("Figures 3.7 and A.2", "1/f noise heads", heads("noise"), "results were not that good"),
-    Item("Figures 3.8 and A.3", "non-realistic textures", "70 licensed textures of natural materials"),
+    Item("Figures 3.8 and A.3", "non-realistic textures", heads("blend"), "70 photographs of "
+         "materials; ours are made of noise"),
     Item("Figure 3.9", "collage of renders", heads("mixed")),
     Item("Figure 3.10", "input, target UV, target mask", sheet("triplets"), "128 x 128; 100,000 samples"),
     Item("Figures 3.11 and 3.12", "topology and layers", "drawings; Network/models/uvnet.py names each layer, and "
