@@ -195,5 +195,5 @@ def shards(scale: str, data: Path, side: int, name: str = "train", **more: objec
     train = data / (f"{name}-{side}" if scale == "paper" else name)
     size = {"size": side} if scale == "paper" else {}
     test, rendered = evaluation_shards(scale, data, side)
-    return train, test, [
-        Step(("Dataset.shards", str(train), *flags({**_TRAIN[scale], **size, "buffers": _BUFFERS, **more})), True), rendered]
+    options = {**_TRAIN[scale], **size, "buffers": _BUFFERS, **more}
+    return train, test, [Step(("Dataset.shards", str(train), *flags(options)), True), rendered]
