@@ -111,6 +111,14 @@ def test_a_step_that_fails_ends_the_command_with_its_code(monkeypatch, tmp_path,
     assert "--subjects must be within 1 to 1000000, got 0" in error and "Traceback" not in error
 
 
+def test_a_step_in_a_process_of_its_own(tmp_path, capfd):
+    plan.run_child(("Dataset.shards", "--help"))
+    assert "Training images as memory-mapped shards" in capfd.readouterr().out
+    with pytest.raises(plan.StepFailed, match="ended with code 2") as failed:
+        plan.run_child(("Dataset.shards", str(tmp_path / "x"), "--subjects", "0"))
+    assert failed.value.code == 2 and "--subjects must be within" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("words, rule", [
     (["nobody"], "paper must be one of thomassen, ronkainen, baby, jackson, endrawis, got 'nobody'"),
     (["baby", "--scale", "huge"], "scale must be one of tiny, small, paper, got 'huge'"),

@@ -157,8 +157,14 @@ def run_words(words: Words, quiet: bool = False) -> str:
 
 
 def run_child(words: Words) -> None:
-    """Run a command in a process of its own, which gives its memory and its precision back. StepFailed as above."""
-    code = subprocess.run([sys.executable, "-m", words[0].removesuffix(".py"), *words[1:]], check=False).returncode
+    """Run a command in a process of its own, which gives its memory and its precision back. StepFailed as above. Ctrl-C
+    waits for its end: a training saves its state first."""
+    process = subprocess.Popen([sys.executable, "-m", words[0].removesuffix(".py"), *words[1:]])
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
     if code:
         raise StepFailed(f"{typed(words)} ended with code {code}", code)
 
