@@ -24,8 +24,10 @@ def test_each_step_changes_what_it_is_for(samples):
     for before, shuffled in zip(samples[1], found["shuffle"]):
         assert np.array_equal(np.sort(before.image, -1), np.sort(shuffled.image, -1))
         assert not np.array_equal(before.image, shuffled.image)
-    for before, hidden in zip(samples[1], found["occlusion"]):
-        assert hidden.visible_mask.sum() < before.visible_mask.sum() and np.array_equal(hidden.mask, before.mask)
+    left = [hidden.visible_mask.sum() / before.visible_mask.sum()
+            for before, hidden in zip(samples[1], found["occlusion"])]
+    assert max(left) <= 1 and min(left) < 0.9           # one may lie beside the face
+    assert all(np.array_equal(hidden.mask, before.mask) for before, hidden in zip(samples[1], found["occlusion"]))
     for name in ("noise", "exposure and gamma"):
         assert all(np.array_equal(a.visible_mask, b.visible_mask) and not np.array_equal(a.image, b.image)
                    for a, b in zip(samples[1], found[name]))
