@@ -3,8 +3,7 @@
 Detects the face in every photo, reconstructs one face from all of them, and writes a coloured mesh (or a point cloud
 where the model's points have no order), its 68 landmarks, and a preview of the photo and the face from three views. The
 suffix of --output selects the format: .ply, .obj (with .mtl and texture) or .glb. With .mp4 or .avi the faces are drawn
-into the video, and their numbers are written to an .npz file beside it. --serve opens a web page for photos or the
-webcam.
+into the video, and their numbers are written to an .npz file beside it. --serve opens a web page.
 """
 from __future__ import annotations
 

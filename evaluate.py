@@ -1,8 +1,7 @@
 """Evaluate a model:  python evaluate.py --data FOLDER --model RUN
 
 As in the thesis:  python evaluate.py BATCH IMAGES DATA MODEL [RESULTS]. On subject folders: one part of the subjects,
-or both checkpoints beside the thesis's numbers (--table 2). On shards: several photos of each subject, or --photos,
---curve, --maps, --iterations. --compare: all bundled networks. Every number is printed with its definition.
+or both checkpoints (--table 2). On shards: subjects, --photos, --curve, --maps, --iterations, --compare (all bundled).
 """
 from __future__ import annotations
 
