@@ -8,7 +8,7 @@ BROWSER := chromium chromium-driver
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
-.PHONY: demo test test-slow durations bench lint install clean
+.PHONY: demo thomassen ronkainen baby jackson endrawis test test-slow durations bench lint install clean
 
 install: $(VENV)/.installed
 
@@ -32,6 +32,21 @@ demo: $(VENV)/.installed
 	$(BIN)/python evaluate.py --data $(DEMO)/data --model $(DEMO)/run --table 2 --no-surface --results $(DEMO)/table2
 	$(BIN)/python demo.py --example --model $(DEMO)/run -o demo_quick.ply
 	$(BIN)/python demo.py --example -o demo.ply
+
+# A paper's data, training, tables and figures in one report.html. SCALE=tiny|small|paper; TRAIN=1: train, though weights
+# are bundled. Killed, it continues.
+SCALE ?= small
+PAPER = $(BIN)/python -m Evaluation.papers $@ --scale $(SCALE) $(if $(TRAIN),--train)
+thomassen: $(VENV)/.installed
+	$(PAPER)
+ronkainen: $(VENV)/.installed
+	$(PAPER)
+baby: $(VENV)/.installed
+	$(PAPER)
+jackson: $(VENV)/.installed
+	$(PAPER)
+endrawis: $(VENV)/.installed
+	$(PAPER)
 
 test: $(VENV)/.installed
 	@sh .ci/system-libraries $(BROWSER) || echo "no Chromium: the tests of the web pages are skipped" >&2

@@ -39,14 +39,15 @@ def serve_page(arguments: argparse.Namespace) -> None:
 
 def draw_video(arguments: argparse.Namespace) -> None:
     """--output of .mp4 or .avi: draw the faces into the video, and write their numbers beside it."""
-    from Evaluation.figures.overlay import Overlay, OverlayConfig
+    from Evaluation.views.video import frame_drawer
     from Network.commands.results import refuse_overwriting
     from Network.video.process import MAX_FRAMES, process_video
     from Network.video.track import MAX_FACES
     refuse_overwriting(Path(arguments.output), arguments.inputs)
-    network = from_run(arguments.network, arguments.checkpoint, arguments.engine).follower()
+    system = from_run(arguments.network, arguments.checkpoint, arguments.engine)
+    network = system.follower()
     report = process_video(arguments.inputs[0], network, arguments.output, arguments.video, begun=STARTED,
-                           draw=Overlay(network.triangles, OverlayConfig(labels=arguments.labels)),
+                           draw=frame_drawer(arguments.view, system, network.triangles, arguments.labels),
                            faces=MAX_FACES if arguments.faces == "all" else 1, limit=arguments.frames or MAX_FRAMES)
     print(report)
     print_files(report.files)

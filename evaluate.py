@@ -56,23 +56,24 @@ def shards_table(arguments: argparse.Namespace) -> Table:
 
 def subjects_table(arguments: argparse.Namespace) -> Table:
     """Subject folders, as in the thesis: one part of the subjects, or both checkpoints on both parts."""
-    from Datagenerator.evaluation_data import predictions
+    from Datagenerator.evaluation_data import part_of, predictions
     from Dataset.sources.subjects import dataset_info
     from Evaluation.evaluate_predictions import score_batches
     from Evaluation.figures.plots import FirstSamples
     from Network.training.checkpoints import RunFolder
 
-    def scores(subjects: str, checkpoint: str):
-        one = from_run(arguments.model, checkpoint, arguments.engine)
+    def scores(subjects: str, one):
         ordered = one.ordered and dataset_info(arguments.data).order == "grid"
         draw = FirstSamples(f"{arguments.figures}/{one.source.stem}_{subjects}", ordered) if arguments.figures else None
         found = predictions(one, arguments.data, subjects, draw, images=arguments.images, seed=arguments.seed,
                             batch_size=arguments.batch_size, as_published=arguments.as_published)
         return score_batches(found, ordered, arguments.as_published, not arguments.no_surface)
     if arguments.table == 2:
-        return thesis_table(scores, RunFolder(arguments.model).there(CHECKPOINTS), arguments.data)
-    title = f"{arguments.model} on the {arguments.subjects} subjects of {arguments.data}"
-    return score_table(scores(arguments.subjects, arguments.checkpoint), title)
+        return thesis_table(lambda part, checkpoint: scores(part, from_run(arguments.model, checkpoint)),
+                            RunFolder(arguments.model).there(CHECKPOINTS), arguments.data)
+    one = from_run(arguments.model, arguments.checkpoint)
+    part = part_of(arguments.data, arguments.subjects, one.config)
+    return score_table(scores(part, one), f"{arguments.model} on {arguments.data}: {part} subjects")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

@@ -157,6 +157,29 @@ class SubjectSequence(keras.utils.Sequence):
         return images, self._targets[groups.subjects[np.asarray(rows, np.int64)]]
 
 
+class LSTMDataset_V3(SubjectSequence):
+    """The listing's generator (B-3) under its name and with its arguments: (X, Y) of `SubjectSequence`.
+
+    path        a folder of subject folders
+    images      T; batch_size B; an incomplete last batch is left out
+    norm        targets in the unit sphere, else in mm from their corner
+    N           points of a ground truth
+    Left out: the slip in its index, which `DataConfig.as_published` has.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], images: int = 5, batch_size: int = 1, norm: bool = True,
+                 N: int = 27508) -> None:
+        super().__init__(path, DataConfig(images=images, batch_size=batch_size, points=N, last_batch="drop",
+                                          normalisation="unit_sphere" if norm else "origin"))
+
+    def on_epoch_end(self) -> None:
+        """The next epoch: other images of each subject together, in another order."""
+        self.set_epoch(self.epoch + 1)
+
+
+LSTMDataSet_V3 = LSTMDataset_V3         # as listings B-4 and B-7 spell it
+
+
 def _minmax(image: np.ndarray, out: np.ndarray) -> None:
     """`Dataset.io.images.minmax` into a row of a batch, bit for bit, without two copies of the image on the way."""
     cv2.normalize(image, out, 0.0, 1.0, cv2.NORM_MINMAX, cv2.CV_32F)

@@ -15,11 +15,11 @@ from Datagenerator.source import subject_samples
 from Dataset.face_model.model import load_face_model
 from Dataset.representations import points
 from Dataset.sources.depth_pairs import pairs
-from Dataset.sources.subjects import dataset_info
+from Dataset.sources.subjects import dataset_info, has_split, list_subjects
 from Dataset.synthesis.shards import INFO, Shards, open_shards
 
-__all__ = ["dense_targets", "depths_of", "iteration_samples_of", "evaluation_config", "maps_of", "predictions",
-           "volumes_of"]
+__all__ = ["dense_targets", "depths_of", "iteration_samples_of", "evaluation_config", "maps_of", "part_of",
+           "predictions", "volumes_of"]
 Batches = Callable[[], Iterator[tuple[np.ndarray, dict[str, Any]]]]
 Solids = Callable[[], Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]]]
 _BATCH = 16
@@ -111,6 +111,17 @@ def dense_targets(kind: str, folder: str | Path, size: int, images: int, scaling
     if kind not in known:
         raise ValueError(f"kind must be one of {', '.join((*known, 'volume'))}, got {kind!r}")
     return known[kind](folder, size, images, scaling)
+
+
+def part_of(folder: str | Path, wanted: str | None, trained: dict[str, Any]) -> str:
+    """Which subjects of subject folders are evaluated: `wanted`; None: "test" where split.json or the folders Training
+    and Testing name them, or where the model of the config `trained` was trained on subjects of these names; else
+    "all": a folder that is a test set as a whole, as the thesis's Testing."""
+    if wanted is not None:
+        return wanted
+    known = set(trained.get("subjects", {}).get("training", ()))
+    seen = known & {subject.name for subject in list_subjects(folder)}
+    return "test" if has_split(folder) or seen else "all"
 
 
 class System(Protocol):

@@ -25,7 +25,7 @@ from Dataset.representations.depth import RANGE
 from Dataset.representations.pncc import mean_code
 from Dataset.representations.points import SIZE, encode, grid_landmarks
 from Dataset.representations.targets import Targets
-from Dataset.sources.subjects import dataset_info, subjects_of
+from Dataset.sources.subjects import dataset_info, list_subjects, subjects_of
 from Dataset.synthesis.renders import GRID, RenderOptions, coarse_grid
 from Dataset.synthesis.shards import INFO, open_shards
 from Dataset.synthesis.sidecar import model_hash
@@ -252,12 +252,14 @@ def shown_points(uv: np.ndarray, seen: np.ndarray, side: int) -> np.ndarray:
 
 def subject_samples(folder: str | Path, subjects: str, split: str, data: DataConfig, margin: float = 1.0
                     ) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
-    """(images (B, T, S, S, 3), targets (B, N, 3), names) of one epoch over a part of the subjects of subject folders.
+    """(images (B, T, S, S, 3), targets (B, N, 3), names) of one epoch over a part of the subjects of subject folders;
+    "all": everybody, without a split.
 
     margin  a network that was trained on grown boxes gets these crops, of the detector's own box, with their rim
             repeated: the face has its size again, what lies beyond the crop is lost
     """
-    sequence = SubjectSequence(subjects_of(folder, split)[subjects], data)
+    chosen = list_subjects(folder) if subjects == "all" else subjects_of(folder, split)[subjects]
+    sequence = SubjectSequence(chosen, data)
     for index in range(len(sequence)):
         images, targets = sequence.batch(0, index)
         yield (images if margin == 1 else _widened(images, margin)), targets, sequence.names(0, index)

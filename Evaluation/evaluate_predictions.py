@@ -22,6 +22,15 @@ MAX_ITERATIONS = 100
 TOLERANCE = 1e-4
 
 
+def apply_homogenous_tform(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """A homogeneous matrix (4, 4) applied to points (N, 3) -> (N, 3) float64, under the name that the listing imports
+    (B-7). ValueError for other shapes."""
+    transform = np.asarray(transform, np.float64)
+    if transform.shape != (4, 4):
+        raise ValueError(f"transform must be (4, 4), got {transform.shape}")
+    return as_points(points) @ transform[:3, :3].T + transform[:3, 3]
+
+
 class Scores(NamedTuple):
     """The numbers of one pair; NaN is "not measured". The first four are fractions of the ground truth's diagonal,
     the `surface_` ones per cent of it, `mse` in the clouds' unit squared."""

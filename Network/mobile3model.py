@@ -107,6 +107,11 @@ SMALL = Config(image_size=64, points=1024, batch_norm="group", lstm_filters=(24,
 PRESETS = {"thesis": THESIS, "quick": QUICK, "convlstm-small": SMALL}
 
 
+def relu6(x: Any) -> Any:
+    """min(max(x, 0), 6): listing B-2's activation, under the name that its evaluate.py imports."""
+    return ops.relu6(x)
+
+
 def build(config: Config) -> keras.Model:
     """The network: images (B, T, H, W, 3) float32 in [0, 1] -> points (B, N, 3) float32 in (-1, 1), unit sphere.
 

@@ -99,6 +99,10 @@ def test_vrn_from_shards_to_tables(variant, shards, two, tmp_path, monkeypatch):
     assert packed.answers(images).shape == (2, 32, 32, 36)
     found, wanted = packed.answers(images).ravel(), whole.answers(images).ravel()      # logits, to half precision
     assert np.corrcoef(found, wanted)[0, 1] > 0.995     # 0.9986 after one epoch of `guided` on a machine with AVX2 only
+    marks = [predictor.heat_landmarks() for predictor in (whole, packed)]
+    assert [mark is None for mark in marks] == [variant == "plain"] * 2
+    if variant != "plain":
+        np.testing.assert_allclose(*(mark(images) for mark in marks), atol=0.2)        # an arg-max may jump
     if variant == "plain":
         done = script("evaluate.py", "--data", two, "--model", tmp_path / "box", "--images", 1, "--maps")
         assert done.returncode == 0, done.stderr[-1000:]

@@ -1,9 +1,12 @@
 """Documented commands of evaluate.py that no other file runs: each once, in process, and what it wrote."""
 import csv
+import json
 import math
+import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 import evaluate
@@ -58,7 +61,7 @@ def test_the_part_of_the_subjects_and_the_checkpoint_are_those_named(subjects, r
     small = ("--data", subjects, "--model", run, "--no-surface")
     test = means(tmp_path, *small)
     training = means(tmp_path, *small, "--subjects", "training")
-    assert f"{run} on the training subjects of {subjects}" in capsys.readouterr().out
+    assert f"{run} on {subjects}: training subjects" in capsys.readouterr().out
     assert int(training["nme"]["samples"]) > int(test["nme"]["samples"])
     last = means(tmp_path, *small, "--checkpoint", "last")
     assert last["nme"]["mean"] != test["nme"]["mean"] and last["nme"]["samples"] == test["nme"]["samples"]
@@ -77,8 +80,28 @@ def test_figures_are_drawn_for_each_test_subject(subjects, run, tmp_path):
     from Dataset.sources.subjects import subjects_of
     names = [subject.name for subject in subjects_of(subjects)["test"]]
     files = sorted(path.name for path in (tmp_path / "figures").iterdir())
-    assert files == sorted(f"best_validation_test_{name}_{kind}.png" for name in names for kind in ("strip", "error"))
+    assert files == sorted(f"best_validation_test_{name}_{kind}" for name in names
+                           for kind in ("strip.png", "error.png", "points.npz"))
     assert cv2.imread(str(tmp_path / "figures" / files[0])).std() > 10
+    numbers = np.load(tmp_path / "figures" / files[1])
+    assert numbers["prediction"].shape == numbers["truth"].shape == (256, 3)
+
+
+def test_a_folder_without_a_split_is_evaluated_whole(subjects, run, tmp_path, capsys):
+    """The thesis's Testing: all of its subjects, unless the model was trained on subjects of these names."""
+    whole = tmp_path / "Testing"
+    shutil.copytree(subjects, whole, ignore=shutil.ignore_patterns("split.json"))
+    words = ("--data", whole, "--model", run, "--no-surface")
+    found = means(tmp_path, *words)
+    assert f"{run} on {whole}: all subjects" in capsys.readouterr().out
+    assert int(found["nme"]["samples"]) == 20                    # 10 subjects, 4 images, 2 a sample
+    assert means(tmp_path, *words, "--subjects", "test")["nme"]["samples"] == "6"
+    trained = json.loads((run / "config.json").read_text())
+    trained["subjects"] = {"training": [sorted(path.name for path in whole.glob("S*"))[0]]}
+    shutil.copytree(run, tmp_path / "seen")
+    (tmp_path / "seen" / "config.json").write_text(json.dumps(trained))
+    found = means(tmp_path, "--data", whole, "--model", tmp_path / "seen", "--no-surface")
+    assert found["nme"]["samples"] == "6"
 
 
 def test_photos_one_at_a_time_beside_the_mean_face(shards, tmp_path):

@@ -80,7 +80,9 @@ def test_a_training_sample_is_drawn_with_its_estimate_truth_and_answer():
     estimate, truth = built_in_unit()(c.mean_face(), 32), face(1)
     x = np.concatenate([np.full((32, 32, 3), 0.25, np.float32), estimate], -1)
     tiles = dict(coefficient_tiles(x, truth, truth))
-    assert list(tiles) == ["input", "estimate", "truth", "prediction"] and (tiles["input"] == 0.25).all()
-    np.testing.assert_array_equal(tiles["estimate"], estimate[..., :2:-1])    # x, y, z of a normal are red, green, blue
+    assert list(tiles) == ["input", "estimate: PNCC", "its normals", "truth", "prediction"]
+    assert (tiles["input"] == 0.25).all()
+    np.testing.assert_array_equal(tiles["estimate: PNCC"], estimate[..., 2::-1])
+    np.testing.assert_array_equal(tiles["its normals"], estimate[..., :2:-1])   # x, y, z are red, green, blue
     np.testing.assert_array_equal(tiles["truth"], tiles["prediction"])
     assert list(dict(coefficient_tiles(x[..., :3], truth, truth))) == ["input", "truth", "prediction"]

@@ -19,7 +19,7 @@ ROOMS = {
     "Datagenerator": {"sequences", "augmentation", "loading", "online"},
     "Network": {"models", "layers", "losses", "config", "training", "inference", "engine", "export", "readout", "video",
                 "inspection", "commands", "weights", "res"},
-    "Evaluation": {"metrics", "reports", "figures", "views", "web"},
+    "Evaluation": {"metrics", "reports", "figures", "views", "web", "papers"},
 }
 MAY_IMPORT = {"Dataset": {"Dataset"}, "Datagenerator": {"Datagenerator", "Dataset"},
               "Network": {"Network", "Dataset"}, "Evaluation": {"Evaluation", "Dataset"}}

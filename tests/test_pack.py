@@ -169,3 +169,29 @@ def test_the_hash_of_weights(folder):
     kernel = next(weight for weight in model.weights if weight.path.endswith("kernel"))
     kernel.assign(np.asarray(kernel) + np.eye(*kernel.shape[-2:], dtype=np.float32)[None, None] * 1e-6)
     assert weights_hash(model) != before
+
+
+def test_multitask_keeps_its_landmarks(tmp_path, monkeypatch):
+    """A weight folder holds the heat maps' part, too; the volume is what it was."""
+    from Network.export import pack as module
+    from Network.inference.registry import from_run
+    from Network.models import vrn
+    from tests.tiny_runs import write_run
+    config = vrn.Config(variant="multitask", image_size=32, layers=36, features=8, stem=(4, 8), head=(8,), depth=1,
+                        landmark_features=8)
+    monkeypatch.setattr(module, "rounding_error", lambda *_: 0.0)       # a fit to noise
+    run = write_run(tmp_path / "run", "vrn", vrn_training(vrn), config)
+    assert main([str(run), "-o", str(tmp_path / "box")]) == 0
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    whole, packed = from_run(run), from_run(tmp_path / "box")
+    np.testing.assert_allclose(packed.answers(images), whole.answers(images), atol=0.05)
+    assert packed.loaded.model.count_params() == whole.loaded.model.count_params()
+    maps = [predictor.heat_landmarks()(images) for predictor in (whole, packed)]
+    assert maps[0].shape == (2, 68, 2) and np.median(np.abs(maps[0] - maps[1])) < 0.02
+
+
+def vrn_training(module):
+    """The module, whose `build` makes the training model: what a run keeps."""
+    class Training:
+        build = staticmethod(module.build_training)
+    return Training

@@ -88,8 +88,55 @@ def test_the_command(tmp_path, capsys):
     assert shards.main([str(tmp_path / "grey"), *flags, "grey"]) == 0
     assert open_shards(tmp_path / "grey").settings.texture == "grey"
     capsys.readouterr()
-    for more, message in ((["wood"], "--texture must be one of mixed, grey, noise, got 'wood'"),
+    for more, message in ((["wood"], "--texture must be one of mixed, grey, noise, blend, got 'wood'"),
                           (["grey", "--skins", "0.5"], "--skins are for --texture mixed: grey has no skin")):
         assert shards.main([str(tmp_path / "bad"), *flags, *more]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1 and not (tmp_path / "bad").exists()
+
+
+def test_a_blend_changes_colours_alone_and_keeps_the_glasses():
+    from Dataset.synthesis.hair_and_clothes import FRAME
+    from Dataset.synthesis.plain_material import BlendedSubject
+    from Dataset.synthesis.scene import SceneSubject
+    from Dataset.synthesis.skin import sample_appearance
+    mixed, blend = subject(), subject(texture="blend")
+    for name in layout(TINY):
+        assert (mixed[name].tobytes() == blend[name].tobytes()) == (name != "images"), name
+    outside = ~mixed["mask"]
+    assert np.abs(mixed["images"].astype(int) - blend["images"])[mixed["mask"]].mean() > 2
+    assert subject(texture="blend", skins=1.0)["images"].tobytes() != blend["images"].tobytes() and outside.any()
+    context = render_context()
+    people = [kind(context, np.zeros(200), sample_appearance(np.random.default_rng(5)), 0.0)
+              for kind in (SceneSubject, BlendedSubject)]
+    positions, kinds = context.mean[:6].astype(np.float32), np.array([0, 0, 0, FRAME, FRAME, FRAME])
+    own, mixed_up = (one.material(positions, kinds) for one in people)
+    np.testing.assert_array_equal(own.albedo[3:], mixed_up.albedo[3:])
+    weight = people[1].own
+    texture = (mixed_up.albedo[:3] - weight * own.albedo[:3]) / (1 - weight)
+    assert texture.min() > 0 and texture.max() < 1 and np.abs(texture - own.albedo[:3]).max() > 0.01
+
+
+def test_gaussian_poses_shift_and_open_mouths():
+    """99.9 % within the angles and the shift; half of the mouths open; the default is what it was."""
+    from Dataset.synthesis.renders import OPEN, expression_of, sample_angles
+    context = render_context()
+    options = RenderOptions(poses="gaussian", yaw=90, pitch=40, roll=45, open_mouths=0.5)
+    rng = np.random.default_rng(0)
+    angles = np.array([sample_angles(rng, options) for _ in range(20000)])
+    np.testing.assert_allclose(np.quantile(np.abs(angles), 0.999, axis=0), [90, 40, 45], rtol=0.08)
+    np.testing.assert_allclose(angles.std(0) * 3.2905, [90, 40, 45], rtol=0.03)
+    units = [i for i, name in enumerate(context.model.expression_names) if name in OPEN]
+    for fraction, (low, high) in ((0.5, (0.45, 0.55)), (-1.0, (0.08, 0.2)), (0.0, (0, 0)), (1.0, (1, 1))):
+        drawn = [expression_of(rng, dataclasses.replace(options, open_mouths=fraction), context) for _ in range(1000)]
+        assert low <= np.mean([expression[units].any() for expression in drawn]) <= high
+        assert all(0 <= expression.min() and expression.max() <= 1 for expression in drawn)
+    plain, moved = subject(), subject(shift=2 / 3)
+    apart = (moved["image_points"] - plain["image_points"]).reshape(2, -1, 2)
+    assert np.ptp(apart, axis=1).max() < 0.6 and np.abs(apart.mean(1)).max() > 0.5 and not np.allclose(*apart.mean(1))
+    assert "shift" not in TINY.written() and dataclasses.replace(TINY, shift=0.5).written()["shift"] == 0.5
+    for wrong, message in ((dict(poses="uniform"), "--poses must be one of mixed, gaussian, got 'uniform'"),
+                           (dict(shift=2), "--shift must be within 0 to 1, got 2"),
+                           (dict(open_mouths=2), "--open-mouths must be within -1 to 1, got 2")):
+        with pytest.raises(ValueError, match=message):
+            RenderOptions(**wrong)

@@ -47,6 +47,9 @@ class Rendered:
     glasses: float = RenderOptions.glasses
     skins: float = RenderOptions.skins
     texture: str = RenderOptions.texture
+    poses: str = RenderOptions.poses
+    shift: float = RenderOptions.shift
+    open_mouths: float = RenderOptions.open_mouths
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -27,6 +27,7 @@ from Dataset.synthesis.shards import Shards, open_shards
 TARGETS = {"uv": ("uv", "mask", "visible_mask"), "depth": ("depth", "visible_mask")}        # -> the buffers they need
 EXTRAS = {"depth": ("depth",), "landmarks": (), "pose": ()}                         # of uv, likewise
 ASIDES = {"landmarks": (68, 2), "pose": (6,)}       # shapes of the extras that are no maps
+STEPS = ("shuffle", "exposure", "gamma", "noise")   # of the augmentation, beside occlusion
 _STRIP = 1 / 5          # of the side: a narrower strip beside a face cannot fill an image
 _JITTER = {"scale": (0.85, 1.2), "shift": 0.08, "rotation": 12.0}       # crop-scale augmentation of uv
 
@@ -44,6 +45,7 @@ class MapConfig:
     augment: bool = True            # Datagenerator/augmentation/maps.py; of depth only steps that keep the geometry
     photos: bool = False            # with augment: degradations of photos (augmentation/maps.py: PHOTOS)
     occlusion: float = 1.0          # with augment: fraction of the images with an occluder
+    without: tuple[str, ...] = ()   # of augment, steps left out: shuffle, exposure, gamma, noise (ablations of 3.6)
     quarters: bool = False          # of uv: rotated by 0, 90, 180 or 270 degrees
     jitter: bool = False            # of uv: scale, shift, rotation; of depth: pix2pix's crop and mirror
     empty: float = 0.1              # fraction of training images without a face
@@ -68,6 +70,8 @@ class MapConfig:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
         if self.target == "depth" and (self.quarters or self.faces_in_image > 1):
             raise ValueError("quarters and faces_in_image are for target uv")
+        if not set(self.without) <= set(STEPS):
+            raise ValueError(f"without must be some of {', '.join(STEPS)}, got {', '.join(self.without)}")
         unknown = [name for name in self.extras if name not in EXTRAS]
         if unknown or len(set(self.extras)) != len(self.extras) or self.extras and self.target != "uv":
             raise ValueError(f"extras must be some of {', '.join(EXTRAS)}, once each, for target uv, "
@@ -84,7 +88,9 @@ class MapConfig:
         moves = (_JITTER if self.jitter and self.target == "uv" else {}) | {"quarters": float(self.quarters)}
         if not self.augment:
             return MapAugmentConfig.off(**moves)
-        return MapAugmentConfig(**moves, crops=self.occlusion, **(PHOTOS if self.photos else {}))
+        off = MapAugmentConfig.off()
+        return MapAugmentConfig(**(moves | {"crops": self.occlusion} | (PHOTOS if self.photos else {})
+                                   | {name: getattr(off, name) for name in self.without}))
 
 
 @dataclass(frozen=True)

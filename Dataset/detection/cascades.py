@@ -102,6 +102,12 @@ def detect_as_published(image: np.ndarray, cascade: str = FRONTAL) -> list[Detec
     return sorted(_run(image, Pass("frontal", cascade, 4), minimum=0), key=_area, reverse=True)
 
 
+def cascade_names() -> tuple[str, ...]:
+    """The files of cascades that OpenCV's package ships."""
+    folder = Path(getattr(getattr(cv2, "data", None), "haarcascades", "."))
+    return tuple(sorted(path.name for path in folder.glob("*.xml")))
+
+
 def shrunk_grey(image: np.ndarray, max_side: int) -> tuple[np.ndarray, float]:
     """The input of a detector: (H, W, 3) uint8 BGR or (H, W) grey -> (h, w) uint8 with sides of at most `max_side`
     pixels, and the scale in (0, 1]. ValueError for another shape or dtype, or a max_side below 32."""

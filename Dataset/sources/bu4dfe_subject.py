@@ -116,7 +116,7 @@ def convert(raw: Path, out: Path, options: Options, neutral: tuple[str, str] | N
             if options.order == "grid":
                 cloud, record = ordered_truth(path, read_scan(path, frame.box)[0], options.points)
             else:
-                cloud, record = ground_truth(path, frame.box, options, _generator(options.seed, raw.name)), None
+                cloud, record = ground_truth(path, frame.box, options, subject_generator(options.seed, raw.name)), None
         except WrongAxes:
             raise
         except ValueError as error:
@@ -239,7 +239,7 @@ def _candidates(frames: list[Frame], options: Options, neutral: tuple[str, str] 
     return sorted(early, key=lambda frame: frame.motion)        # stable: ties go to the earlier frame
 
 
-def _generator(seed: int, name: str) -> np.random.Generator:
+def subject_generator(seed: int, name: str) -> np.random.Generator:
     """A generator for each subject: its points do not depend on the order of the workers."""
     return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")])
 

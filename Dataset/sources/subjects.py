@@ -27,8 +27,8 @@ from Dataset.io.mesh_io import read_points
 from Dataset.io.mesh_readers.ply import vertex_count
 from Dataset.io.work_folder import require_new
 
-__all__ = ["DatasetInfo", "Split", "Subject", "dataset_info", "list_subjects", "open_dataset", "read_points",
-           "read_split", "split_by_subject", "subjects_of", "write_dataset_info", "write_split"]
+__all__ = ["DatasetInfo", "Split", "Subject", "dataset_info", "has_split", "list_subjects", "open_dataset",
+           "read_points", "read_split", "split_by_subject", "subjects_of", "write_dataset_info", "write_split"]
 
 INFO, SPLIT, SIDECAR, DEPTH = "dataset.json", "split.json", "sidecar.npz", ".depth.png"
 VERSION = 1
@@ -113,6 +113,11 @@ def list_subjects(folder: str | os.PathLike[str]) -> list[Subject]:
         if one.name == next_one.name:
             raise ValueError(f"{folder}: each subject may be there once, {one.name} is in Training and in Testing")
     return subjects
+
+
+def has_split(folder: str | os.PathLike[str]) -> bool:
+    """Whether split.json, or the folders Training and Testing, say which subjects are for what."""
+    return (Path(folder) / SPLIT).is_file() or _thesis_parts(Path(folder)) is not None
 
 
 def subjects_of(folder: str | os.PathLike[str], split: str = "train-test") -> dict[str, list[Subject]]:

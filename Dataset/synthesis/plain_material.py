@@ -1,8 +1,8 @@
-"""Subjects without skin, for the comparison of Ronkainen 2017, 3.3 and 4.4: uniform grey, or 1/f noise.
+"""Non-realistic subjects of Ronkainen 2017, 3.3 and 4.4: uniform grey, 1/f noise, or skin blended with a material.
 
 Subjects, views, light and cameras are the same as with skin; the background has the same material, as in the paper's
 figures 3.6 and 3.7. One colour or texture covers skin, eyes, hair, clothes and glasses, so that only geometry and light
-distinguish them.
+distinguish them. A blend, the thesis's final material, has the background of ordinary subjects.
 """
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from Dataset.synthesis.skin import Appearance
 
 GREY, NOISE = "grey", "noise"
 KINDS = (GREY, NOISE)
+BLEND = "blend"         # a material and one colour, mixed, then mixed with the subject's own skin, hair and clothes
 _CONTRAST = (0.25, 0.7)         # standard deviation of the noise's logarithm
 _OWN_COLOUR = 0.6               # of the noise: the part that is independent in each channel
 _WRAP = np.array([0.15, 0.15, 0.15], np.float32)
@@ -67,3 +68,37 @@ class PlainSubject(SceneSubject):
         posed = super().set(view)
         posed.backdrop = paint(self.kind, (VIEW, VIEW), np.random.default_rng([view.seed, 4]))
         return posed
+
+
+def paint_material(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Linear BGR albedo (h, w, 3) float32 in (0, 1) of a material as the thesis's 70 photographs of materials have
+    them, made of noise: coloured 1/f noise, or bands between two colours, as in wood and marble."""
+    if rng.random() < 0.5:
+        return paint(NOISE, shape, rng)
+    two = rng.uniform(0.03, 0.8, (2, 3)).astype(np.float32)
+    bands = 0.5 + 0.5 * np.sin(np.float32(rng.uniform(1, 8)) * fractal(shape, rng))
+    return two[0] + bands[..., None] * (two[1] - two[0])
+
+
+class BlendedSubject(SceneSubject):
+    """A `SceneSubject` whose colours and gloss are mixed with those of a material; all amounts depend on the seed of
+    the appearance. Glasses keep theirs."""
+
+    def __init__(self, context: RenderContext, identity: np.ndarray, appearance: Appearance, photographed: float
+                 ) -> None:
+        super().__init__(context, identity, appearance, photographed)
+        rng = np.random.default_rng([appearance.seed, 5])
+        solid, amount = rng.uniform(0.02, 0.9, 3).astype(np.float32), np.float32(rng.random())
+        self.material_texture = amount * solid + (1 - amount) * paint_material((HEIGHT, WIDTH), rng)
+        self.own = np.float32(rng.random())
+        self._specular, self._shininess = np.float32(rng.uniform(0, 0.15)), np.exp(rng.uniform(np.log(6), np.log(150)))
+
+    def material(self, positions: np.ndarray, kinds: np.ndarray) -> shading.Material:
+        """As `SceneSubject.material`, mixed."""
+        found = super().material(positions, kinds)
+        texture = sample_texture(self.material_texture, self.context.chart.texels(positions))
+        own = np.where(kinds >= FRAME, np.float32(1), self.own)
+        return found._replace(
+            albedo=(own[:, None] * found.albedo + (1 - own[:, None]) * texture).astype(np.float32),
+            specular=(own * found.specular + (1 - own) * self._specular).astype(np.float32),
+            shininess=np.where(own > 0.5, found.shininess, np.float32(self._shininess)))

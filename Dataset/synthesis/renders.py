@@ -20,7 +20,7 @@ from Dataset.representations import uvmap
 from Dataset.representations.points import GRID, coarse_grid
 from Dataset.seeding import MAX_SEED
 from Dataset.synthesis.framing import detected_face, predict_box
-from Dataset.synthesis.plain_material import KINDS, PlainSubject
+from Dataset.synthesis.plain_material import BLEND, KINDS, BlendedSubject, PlainSubject
 from Dataset.synthesis.scene import (PosedScene, RenderContext, SceneSubject, View, roughen, sample_view,
                                      view_camera)
 from Dataset.synthesis.skin import Appearance, sample_appearance
@@ -28,12 +28,15 @@ from Dataset.synthesis.skin import Appearance, sample_appearance
 MAPS = ("uv", "mask", "visible_mask")       # of BUFFERS, those of Dataset/representations/uvmap.py
 BUFFERS = (*MAPS, "depth", "normals")
 MIXED = "mixed"         # texture: skin, hair, clothes and backgrounds of all kinds
-TEXTURES = (MIXED, *KINDS)
+TEXTURES = (MIXED, *KINDS, BLEND)
+POSES = ("mixed", "gaussian")
+PERCENTILE = 3.2905     # standard deviations within which 99.9 % of a normal distribution lie
+OPEN = ("jawOpen", "mouth-open")        # expression units that open the mouth
 CLEARANCE = 4.0         # mm: surfaces up to this distance in front of a point do not hide it
 _FRONTAL = (25.0, 12.0, 10.0)       # standard deviations of yaw, pitch, roll, degrees, of the frontal half
 _LIMITS = {"subjects": (1, 1_000_000), "images": (1, 1000), "size": (16, 512), "seed": (0, MAX_SEED), "yaw": (0, 90),
            "pitch": (0, 60), "roll": (0, 180), "expression": (0, 1), "margin": (0.5, 3), "detect": (0, 1),
-           "clutter": (0, 1), "glasses": (0, 1), "skins": (0, 1)}
+           "clutter": (0, 1), "glasses": (0, 1), "skins": (0, 1), "shift": (0, 1), "open_mouths": (-1, 1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +52,10 @@ class RenderOptions:
     clutter, glasses    fractions with a cluttered background and with glasses
     buffers             some of `BUFFERS`
     skins               fraction of the subjects with photographed skin (Dataset/synthesis/photographed_skin.py)
-    texture             of `TEXTURES`; all but the first are without skin (Dataset/synthesis/plain_material.py)
+    texture             of `TEXTURES`; grey and noise are without skin (Dataset/synthesis/plain_material.py)
+    poses               mixed: half near the front, half uniform over the range; gaussian: 99.9 % within the angles
+    shift               of the frame, normal on each axis: 99.9 % within this fraction of its side
+    open_mouths         fraction of the images with an open mouth; -1: as expressions are drawn, about one in seven
     """
     subjects: int = 1000
     images: int = 8
@@ -66,24 +72,29 @@ class RenderOptions:
     buffers: tuple[str, ...] = ()
     skins: float = 0.0          # added later: 0 in older sets
     texture: str = MIXED        # added later
+    poses: str = POSES[0]       # added later, as what follows
+    shift: float = 0.0
+    open_mouths: float = -1.0
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise ValueError(f"--{name} must be within {low} to {high}, got {value}")
+                raise ValueError(f"--{name.replace('_', '-')} must be within {low} to {high}, got {value}")
         unknown = [name for name in self.buffers if name not in BUFFERS]
         if unknown or len(set(self.buffers)) != len(self.buffers):
             raise ValueError(f"--buffers must be some of {','.join(BUFFERS)}, once each, got {','.join(self.buffers)}")
         if self.texture not in TEXTURES:
             raise ValueError(f"--texture must be one of {', '.join(TEXTURES)}, got {self.texture!r}")
-        if self.texture != MIXED and self.skins:
+        if self.poses not in POSES:
+            raise ValueError(f"--poses must be one of {', '.join(POSES)}, got {self.poses!r}")
+        if self.texture in KINDS and self.skins:
             raise ValueError(f"--skins are for --texture {MIXED}: {self.texture} has no skin")
 
     def written(self) -> dict[str, Any]:
         """The settings for files. Options that were added later are left out at their defaults, so that older sets
         remain the same."""
-        later = {"skins": 0.0, "texture": MIXED}
+        later = {"skins": 0.0, "texture": MIXED, "poses": POSES[0], "shift": 0.0, "open_mouths": -1.0}
         return {name: value for name, value in dataclasses.asdict(self).items()
                 if name not in later or value != later[name]}
 
@@ -121,14 +132,15 @@ def render_subject(number: int, options: RenderOptions, context: RenderContext) 
     """Subject ``number``'s arrays, see :func:`layout`; the bytes depend only on (seed, number, image) and the
     options."""
     identity, appearance = subject_choices(number, options, context.model)
-    scene_subject = SceneSubject(context, identity, appearance, options.skins) if options.texture == MIXED \
+    scene_subject = {MIXED: SceneSubject, BLEND: BlendedSubject}[options.texture](
+        context, identity, appearance, options.skins) if options.texture not in KINDS \
         else PlainSubject(context, identity, appearance, options.texture)
     out = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout(options).items()}
     out["identity"][:] = identity
     for image in range(options.images):
-        view, detect = image_choices(number, image, options, context.model)
+        view, detect, moved = image_choices(number, image, options, context)
         posed = scene_subject.set(view)
-        camera, out["found"][image] = _frame(posed, options, detect)
+        camera, out["found"][image] = _frame(posed, options, detect, moved)
         _fill(out, image, posed, camera, options)
     return out
 
@@ -139,20 +151,39 @@ def subject_choices(number: int, options: RenderOptions, model: FaceModel) -> tu
     return model.sample_identity(rng).astype(np.float32), sample_appearance(rng)
 
 
-def image_choices(number: int, image: int, options: RenderOptions, model: FaceModel) -> tuple[View, bool]:
-    """The settings of a subject's image, and whether the detector frames it if it can, without rendering."""
+def image_choices(number: int, image: int, options: RenderOptions, context: RenderContext
+                  ) -> tuple[View, bool, np.ndarray]:
+    """The settings of a subject's image, whether the detector frames it if it can, and how far the crop is shifted
+    (2,), in its sides; without rendering."""
     rng = np.random.default_rng([options.seed, number, 1, image])     # [s, p] would be the same stream as [s, p, 0]
     angles = sample_angles(rng, options)
     detect = rng.random() < options.detect
-    view = sample_view(rng, model.sample_expression(rng, options.expression), angles=angles)
-    return roughen(view, rng, options.clutter, options.glasses), detect
+    view = sample_view(rng, expression_of(rng, options, context), angles=angles)
+    view = roughen(view, rng, options.clutter, options.glasses)
+    return view, detect, rng.normal(0, options.shift / PERCENTILE, 2) if options.shift else np.zeros(2)
 
 
 def sample_angles(rng: np.random.Generator, options: RenderOptions) -> np.ndarray:
-    """Yaw, pitch, roll (3,) in degrees: half of the images near the front, half uniform over the range."""
+    """Yaw, pitch, roll (3,) in degrees: half of the images near the front, half uniform over the range; or normal."""
     limits = np.array([options.yaw, options.pitch, options.roll])
+    if options.poses == "gaussian":
+        return rng.normal(0, limits / PERCENTILE)
     frontal, near, wide = rng.random() < 0.5, rng.normal(0, _FRONTAL), rng.uniform(-1, 1, 3) * limits
     return np.clip(near, -limits, limits) if frontal else wide
+
+
+def expression_of(rng: np.random.Generator, options: RenderOptions, context: RenderContext) -> np.ndarray:
+    """A random expression (84,): as the face model draws it, or with the mouth open in so many images."""
+    model = context.model
+    drawn = model.sample_expression(rng, options.expression)
+    units = [i for i, name in enumerate(model.expression_names) if name in OPEN]
+    if options.open_mouths < 0 or not units:
+        return drawn
+    wanted, weight, unit = rng.random() < options.open_mouths, rng.uniform(0.2, 1.0), units[rng.integers(len(units))]
+    if wanted != bool(drawn[units].any()):
+        drawn[units] = 0
+        drawn[unit] = options.expression * weight * wanted
+    return drawn
 
 
 def visible(scene: Scene, camera: Camera, positions: np.ndarray) -> np.ndarray:
@@ -163,12 +194,13 @@ def visible(scene: Scene, camera: Camera, positions: np.ndarray) -> np.ndarray:
     return ~scene.occluded(camera.position(), towards * (1 - CLEARANCE / depth)[:, None], far=1.0)
 
 
-def _frame(posed: PosedScene, options: RenderOptions, detect: bool) -> tuple[Camera, bool]:
-    """The crop's camera, and whether the detector framed it."""
+def _frame(posed: PosedScene, options: RenderOptions, detect: bool, moved: np.ndarray) -> tuple[Camera, bool]:
+    """The crop's camera, shifted by `moved` (2,) of its sides, and whether the detector framed it."""
     find = detected_face(posed) if detect else None
     box = find.box if find else predict_box(posed)
     side = box[2] * options.margin
-    grown = (box[0] + (box[2] - side) / 2, box[1] + (box[2] - side) / 2, side, side)
+    x, y = (box[k] + (box[2] - side) / 2 + moved[k] * side for k in (0, 1))
+    grown = (x, y, side, side)
     return view_camera(posed.view).crop(grown, options.size), find is not None
 
 

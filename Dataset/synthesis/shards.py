@@ -33,7 +33,7 @@ from Dataset.io.json_files import read_json
 from Dataset.io.work_folder import Progress, make_folders, require_new
 from Dataset.io.workers import check_workers
 from Dataset.synthesis.render_workers import render_context
-from Dataset.synthesis.renders import BUFFERS, TEXTURES, RenderOptions, layout, render_subject
+from Dataset.synthesis.renders import BUFFERS, POSES, TEXTURES, RenderOptions, layout, render_subject
 from Dataset.synthesis.sidecar import annotation_hash, model_hash
 
 __all__ = ["Shards", "contact_sheet", "make_shards", "open_shards"]
@@ -268,7 +268,9 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
              "roll": "largest, degrees", "expression": "strength, 0 to 1", "margin": "growth of the detector's box",
              "detect": "fraction of images that the detector frames", "clutter": "fraction with a cluttered background",
              "glasses": "fraction with glasses", "skins": "fraction of the subjects with photographed skin",
-             "texture": f"of everything: {', '.join(TEXTURES)}"}
+             "texture": f"of everything: {', '.join(TEXTURES)}", "poses": f"{', '.join(POSES)}: half near the front, "
+             "or normal with 99.9 per cent within the angles", "shift": "of the frame, normal: 99.9 per cent within "
+             "this fraction of its side", "open_mouths": "fraction of the images; -1: as expressions are drawn"}
     add_fields(parser, RenderOptions, helps)
     parser.add_argument("--buffers", default="", help=f"comma-separated, of {','.join(BUFFERS)} (default none)")
     arguments = parser.parse_args(argv)

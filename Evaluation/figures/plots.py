@@ -48,7 +48,7 @@ def plot_losses(history: Sequence[Mapping[str, Any]], path: str | os.PathLike[st
                       label=f"best {label}: {values[best]:.3g} (epoch {epochs[best]:g})")
     if any(_number(row.get(name)) > 0 for row in history for name in (training, validation)):
         axes.set_yscale("log")
-    axes.set(xlabel="epoch", ylabel="mean squared error (unit sphere)", title="Loss per epoch")
+    axes.set(xlabel="epoch", ylabel="loss", title="Loss per epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(True, which="both", alpha=0.25)
     if axes.lines:
@@ -143,7 +143,8 @@ def plot_sample(images: Sequence[np.ndarray], prediction: np.ndarray, truth: np.
 
 
 class FirstSamples:
-    """Draws `plot_sample` for the first sample of every name, as STEM_name."""
+    """Draws `plot_sample` for the first sample of every name, as STEM_name, and writes the clouds to
+    STEM_name_points.npz: prediction (N, 3) and truth (M, 3) float32."""
 
     def __init__(self, stem: str, ordered: bool) -> None:
         self._stem, self._ordered = stem, ordered
@@ -154,6 +155,8 @@ class FirstSamples:
         for image, cloud, truth, name in zip(images, clouds, targets, names):
             if name not in self._drawn:
                 plot_sample(image, cloud, truth, f"{self._stem}_{name}", self._ordered)
+                numbers = {"prediction": np.asarray(cloud, np.float32), "truth": np.asarray(truth, np.float32)}
+                write_atomic(f"{self._stem}_{name}_points.npz", lambda path: np.savez_compressed(path, **numbers))
                 self._drawn.add(name)
 
 

@@ -2,15 +2,18 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 from typing import Any, Callable, Iterable, Protocol
 
 import numpy as np
 
+from Dataset.io.images import write_image
 from Evaluation.reports.depth import depth_table
 from Evaluation.reports.iterations import iteration_table
 from Evaluation.reports.tables import Table
 from Evaluation.reports.uv_maps import maps_table
 from Evaluation.reports.volume import volume_table
+from Evaluation.views.epoch_images import sample_images
 
 
 class Dense(Protocol):
@@ -38,17 +41,24 @@ def pixel_table(data: PixelTargets, predictor: Any, arguments: Namespace) -> Tab
     where = arguments.data, predictor.size, arguments.images or 2
     if arguments.iterations:
         run = predictor.run_iterations(arguments.iterations)
-        return iteration_table(run, data.iteration_samples_of(*where), title)
+        return iteration_table(run, data.iteration_samples_of(*where), title, figures=arguments.figures)
     return dense_table(lambda kind: data.dense_targets(kind, *where, predictor.input_scaling, predictor.layers),
-                       predictor, title)
+                       predictor, title, arguments.figures)
 
 
-def dense_table(targets: Callable[[str], Callable[[], Iterable[Any]]], system: Dense, title: str) -> Table:
+def dense_table(targets: Callable[[str], Callable[[], Iterable[Any]]], system: Dense, title: str,
+                figures: str | None = None) -> Table:
     """The table of a system's dense predictions. targets: uv, depth or volume -> a callable that gives batches of
-    inputs and targets, called twice. ValueError for a system without dense predictions."""
+    inputs and targets, called twice, with `figures` three times. figures: a folder for one image of truth and
+    prediction of each of the first images; None: none. ValueError for a system without dense predictions."""
     if system.maps is None:
         raise ValueError(f"--maps is for dense predictions; {system.network} ({system.source}) has none")
     batches = targets(system.maps)
+    if figures:
+        inputs, truth = next(iter(batches()))
+        truth = {"volume": truth[0]} if system.maps == "volume" else truth
+        for name, image in sample_images((inputs, truth), system.answers(inputs)).items():
+            write_image(Path(figures) / f"{name}.png", image)
     if system.maps == "uv":
         return maps_table(batches, system.answers, title)
     if system.maps == "depth":

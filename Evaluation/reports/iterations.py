@@ -1,15 +1,22 @@
 """The error of an iterative network after each pass (Endrawis 2018, figure 4)."""
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Callable, Iterable
 
 import numpy as np
 
 from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.geometry.transforms import umeyama
+from Dataset.io.images import write_image
 from Dataset.representations.coefficients import POSE, decode_pose, linear, project
+from Dataset.representations.pncc import built_in_unit
+from Evaluation.figures.sheet import contact_row
 from Evaluation.metrics.landmarks import landmark_nme
 from Evaluation.reports.tables import Table
+from Evaluation.views.epoch_images import TILE, coefficient_tiles
+
+FIGURES = 4             # samples that are drawn
 
 COLUMNS = {"vertices": "mean distance of the 4,881 vertices with their expression, head frame, as they are, mm",
            "aligned": "the same of the 256 keypoints after the best similarity, mm",
@@ -37,11 +44,13 @@ def errors_of(faces: np.ndarray, targets: np.ndarray, model: FaceModel | None = 
 
 
 def iteration_table(run: Run, samples: Iterable[tuple[np.ndarray, np.ndarray]], title: str,
-                    model: FaceModel | None = None) -> Table:
+                    model: FaceModel | None = None, figures: str | None = None) -> Table:
     """Error after each pass, from the mean face on, with the predicted pose and with the true pose.
 
     run      the iterative network
     samples  batches of images (B, S, S, 3) float32 in [0, 1] and true coefficients (B, 290)
+    figures  a folder for an image of each of the first samples, as figure 3 shows them: the image, PNCC and normals of
+             the last pass's input, the true face, the prediction; None: none
     ValueError for no sample.
     """
     sums: dict[str, list[dict[str, np.ndarray]]] = {"free": [], "held": []}
@@ -53,6 +62,8 @@ def iteration_table(run: Run, samples: Iterable[tuple[np.ndarray, np.ndarray]], 
             if how == "free":
                 keypoints = np.array([[project(face, model=model) for face in batch] for batch in faces])
                 moved.append(np.sqrt((np.diff(keypoints, axis=0) ** 2).sum(-1).mean(-1)))
+                if figures and not count:
+                    _draw(figures, images, faces, targets)
         count += len(images)
     if not count:
         raise ValueError(f"{title}: at least one image is needed, got none")
@@ -68,3 +79,13 @@ def iteration_table(run: Run, samples: Iterable[tuple[np.ndarray, np.ndarray]], 
               "change: RMS movement of the 256 keypoints by a pass, normalised coordinates of the crop"]
     columns = ["passes", *COLUMNS, "vertices, true pose", "aligned, true pose", "change"]
     return Table(f"{title}: {count} images", columns, rows, notes, digits=4)
+
+
+def _draw(folder: str, images: np.ndarray, faces: np.ndarray, targets: np.ndarray) -> None:
+    """Figure 3 of the first samples of a batch; faces: (n + 1, B, 290)."""
+    unit, size = built_in_unit(), images.shape[1]
+    for number, image in enumerate(images[:FIGURES]):
+        before = faces[max(len(faces) - 2, 0), number]
+        drawn = np.concatenate([image, unit(before, size)], -1)
+        tiles = coefficient_tiles(drawn, faces[-1, number], targets[number])
+        write_image(Path(folder) / f"sample {number + 1}.png", contact_row(tiles, TILE))

@@ -24,8 +24,9 @@ OPTIONS = (("--batch-size", int, 1, "samples per batch of subject folders; defau
            ("--face-model", str, None, "file of a Basel, FLAME or ICT-FaceKit model, in place of the built-in one"),
            ("--iterations", int, 0, "on shards: error of an iterative network after each of so many passes"),
            ("--seed", int, 0, "of the order of images; default 0"),
-           ("--figures", str, None, "on subject folders: write a strip and an error map per subject to this folder; of "
-                                    "--scans: heat maps"))
+           ("--figures", str, None, "folder for figures: of subject folders a strip and an error map per subject; with "
+                                    "--maps and --iterations truth and prediction of the first images; of --scans "
+                                    "heat maps"))
 LIMITS = {"batch_size": (1, 4096), "images": (1, 1000), "orders": (1, 10_000), "compare_subjects": (2, 100_000),
           "compare_seed": (0, MAX_SEED), "iterations": (0, 1000), "seed": (0, MAX_SEED)}
 SWITCHES = (("--curve", "on shards: error against the number of images, beside the mean of single-image faces"),
@@ -44,8 +45,9 @@ def parse(description: str, argv: list[str] | None = None) -> argparse.Namespace
     parser.add_argument("thesis_order", nargs="*", metavar="BATCH IMAGES DATA MODEL [RESULTS]")
     for name, kind, default, text in OPTIONS:
         parser.add_argument(name, type=kind, default=default, help=text)
-    parser.add_argument("--subjects", choices=("training", "validation", "test"), default="test",
-                        help="part of the subjects in subject folders; default test")
+    parser.add_argument("--subjects", choices=("training", "validation", "test", "all"),
+                        help="part of the subjects in subject folders; default test, or all where the folder names no "
+                        "parts and the model was not trained on it")
     for name, text in SWITCHES:
         parser.add_argument(name, action="store_true", help=text)
     parser.add_argument("--table", type=int, choices=(1, 2),

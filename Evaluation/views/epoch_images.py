@@ -185,11 +185,12 @@ def keypoint_images(images: np.ndarray, predictions: np.ndarray, targets: np.nda
 
 
 def coefficient_tiles(images: np.ndarray, found: np.ndarray, truth: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Of one sample of training: the image, the normals of the estimate that the network was given, if any, (S, S, 9)
-    or (S, S, 3) in [0, 1], and those of the target and of its answer, (290,) each -> named images (S, S, 3), BGR in
-    [0, 1]."""
+    """Figure 3 of Endrawis 2018: of one sample the image, PNCC and normals of the estimate that the network was given,
+    if any, (S, S, 9) or (S, S, 3) in [0, 1], and the normals of the target and of its answer, (290,) each -> named
+    images (S, S, 3), BGR in [0, 1]."""
     unit, size = built_in_unit(), len(images)
-    estimate = [("estimate", images[..., :5:-1])] if images.shape[-1] > 3 else []
+    estimate = [("estimate: PNCC", images[..., 5:2:-1]), ("its normals", images[..., :5:-1])] \
+        if images.shape[-1] > 3 else []
     return [("input", images[..., :3]), *estimate, ("truth", unit(truth, size)[..., :2:-1]),
             ("prediction", unit(found, size)[..., :2:-1])]
 

@@ -13,6 +13,7 @@ from Evaluation.views.base import ViewFile
 DRAWN = (("features", "FeatureViewWriter", "feature_maps", ("features",)),
          ("uv_photos", "ViewWriter", "uv_map", ("texture", "inverse", "lines", "points", "swap")),
          ("depth", "DepthViewWriter", "depth_map", ("depth", "cloud", "wireframe", "surface", "strip")),
+         ("volume", "VolumeViewWriter", "volume", ("volume", "slices")),
          ("iterations", "CoarseViewWriter", "passes", ("iterations", "detail")))
 VIEWS = tuple(view for *_, views in DRAWN for view in views)
 
@@ -25,6 +26,7 @@ class Seen(Protocol):
     views: Sequence[str]
     uv_map: Callable[[], Any]
     depth_map: Callable[[], Any]
+    volume: Callable[[], np.ndarray]
     passes: Callable[[], np.ndarray]
     feature_maps: Callable[[np.ndarray], Mapping[str, np.ndarray]]
 

@@ -3,21 +3,26 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import cv2
 import numpy as np
 
+from Evaluation.figures.sheet import contact_row, to_uint8
 from Evaluation.views.base import ViewFile
 from Evaluation.views.face_swap import Face, swap_face
 from Evaluation.views.uv import TextureMean, grid_lines, grid_points, lift, project_texture
 
-VIEWS = ("texture", "inverse", "lines", "points", "swap")
+VIEWS = ("texture", "inverse", "lines", "points", "swap", "uv", "mask", "visible", "row")
 SQUARES = 16            # of the checkered texture, a side
 TEXTURE = 512           # texels a side
+TILE = 160              # px of an image of "row"
 
 
 class Maps(Protocol):
-    """uv (S, S, 2) float32, NaN off the face; visible_mask (S, S) bool, the face where nothing stands before it."""
+    """uv (S, S, 2) float32, NaN off the face; mask (S, S) bool, the face, whatever stands before it; visible_mask
+    (S, S) bool, the face where nothing does."""
 
     uv: np.ndarray
+    mask: np.ndarray
     visible_mask: np.ndarray
 
 
@@ -32,7 +37,8 @@ def checkered(size: int = TEXTURE, squares: int = SQUARES) -> np.ndarray:
 
 class ViewWriter(ViewFile):
     """Draws one view of each photo's map and writes it beside the face as NAME_VIEW.png. "inverse" is the mean of all
-    photos so far, "swap" the first face in the last one's place, the whole image. ValueError for another view."""
+    photos so far, "swap" the first face in the last one's place, the whole image; "uv", "mask" and "visible" are what
+    the network gives, u red and v green; "row" is the eight images of figure 4.1. ValueError for another view."""
 
     def __init__(self, view: str) -> None:
         if view not in VIEWS:
@@ -56,14 +62,31 @@ class ViewWriter(ViewFile):
         if self.view == "swap":
             return self._swap(photo, box, maps)
         uv, where = lift(maps.uv, box, photo.shape), lift(maps.visible_mask, box, photo.shape)
-        if self.view == "inverse":
+        if self.view in ("inverse", "row"):
             self._mean.add(photo, uv, where)
-            self.image = self._mean.texture().texture
-        elif self.view == "texture":
-            self.image = project_texture(photo, uv, self._texture, where, opacity=0.7)
-        else:
-            self.image = (grid_lines if self.view == "lines" else grid_points)(photo, uv, where=where)
+        self.image = self._row(photo, uv, where, maps) if self.view == "row" else \
+            self._one(self.view, photo, uv, where, maps)
         return self.image
+
+    def _row(self, photo: np.ndarray, uv: np.ndarray, where: np.ndarray, maps: Maps) -> np.ndarray:
+        """Figure 4.1: input, what the network gives, and the four projections."""
+        names = {"mask": "mask", "visible": "occluded mask", "uv": "UV", "texture": "texture", "lines": "grid lines",
+                 "points": "grid points", "inverse": "inverse texture"}
+        return contact_row([("input", photo), *((words, self._one(view, photo, uv, where, maps))
+                                                for view, words in names.items())], TILE)
+
+    def _one(self, view: str, photo: np.ndarray, uv: np.ndarray, where: np.ndarray, maps: Maps) -> np.ndarray:
+        if view == "inverse":
+            return self._mean.texture().texture
+        if view == "texture":
+            return project_texture(photo, uv, self._texture, where, opacity=0.7)
+        if view in ("lines", "points"):
+            return (grid_lines if view == "lines" else grid_points)(photo, uv, where=where)
+        flat = maps.uv[..., ::-1] if view == "uv" else (maps.mask if view == "mask" else maps.visible_mask)[..., None]
+        flat = np.nan_to_num(flat.astype(np.float32))
+        # BGR: v is green, u red; a mask is grey
+        colours = np.concatenate([np.zeros_like(flat[..., :1]), flat], -1) if view == "uv" else np.repeat(flat, 3, -1)
+        return cv2.resize(to_uint8(colours), photo.shape[1::-1], interpolation=cv2.INTER_NEAREST)
 
     def draw_in(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray, maps: Maps) -> np.ndarray:
         """As `ViewFile.draw_in`: a swap is drawn into the whole image."""

@@ -29,6 +29,7 @@ def box_of(text: str) -> tuple[int, int, int, int]:
 
 VIDEO_ENDINGS = (".mp4", ".avi")
 MAX_PASSES = 1000       # of an iterated network
+VIDEO_VIEWS = ("lines", "points", "texture")        # of views those that can be drawn into a video
 FRAMES = 8              # of a video or the webcam, where one face is made of them
 
 
@@ -74,7 +75,7 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
     parser.add_argument("--fusion", choices=("mean", "joint"), help="how coarse fuses photos: the mean of their "
                         "identities (default), or one face fitted jointly to all")
     parser.add_argument("--view", choices=views, help="also draw the network's prediction for each photo, to "
-                        "NAME_VIEW.png")
+                        f"NAME_VIEW.png; into a video in place of the faces: {', '.join(VIDEO_VIEWS)}")
     parser.add_argument("--serve", action="store_true", help="run a web page for photos and the webcam")
     add_flags(parser, page, "the web page")
     add_flags(parser, VideoConfig, f"faces drawn into a video, --output {' or '.join(VIDEO_ENDINGS)}")
@@ -120,8 +121,11 @@ def _refusals(arguments: argparse.Namespace, page: dict[str, Any], video: dict[s
     yield (drawn and (len(arguments.inputs) != 1 or arguments.example or arguments.serve),
            f"an --output of {' or '.join(VIDEO_ENDINGS)} takes one video, or webcam")
     yield (arguments.detector != BLAZEFACE and drawn, "--detector is for photos; a video takes --video-detector")
+    yield (drawn and arguments.view and arguments.view not in VIDEO_VIEWS,
+           f"--view {arguments.view} is for a face; into a video --view {', '.join(VIDEO_VIEWS)} can be drawn")
+    yield drawn and arguments.view and arguments.labels, "--labels are drawn beside the shaded faces, not with --view"
     chosen = "expression" if arguments.expression else "neutral"
-    for name in ("each", "box", "view", "iterations", "fusion"):
+    for name in ("each", "box", "iterations", "fusion"):
         yield drawn and getattr(arguments, name), f"--{name} is for a face, not for an --output of {ending}"
     yield drawn and arguments.expression is not None, f"--{chosen} is for a face, not for an --output of {ending}"
     yield drawn and arguments.surface != FIT, f"--surface is for a face, not for an --output of {ending}"

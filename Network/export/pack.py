@@ -56,13 +56,14 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
         raise ValueError(f"{loaded.source}: has no config.json beside it; pack a run folder")
     if not overwrite and any((folder / name).exists() for name in (WEIGHTS, "config.json")):
         raise ValueError(f"{folder}: holds a model already; name another folder with -o, or add --overwrite")
+    packed = predictor_class(loaded.config["network"]).packed(loaded)
     with np.errstate(over="ignore"):        # an overflow is found, and named, below
-        half = {name: np.asarray(w).astype(np.float16) for name, w in named_weights(loaded.model).items()}
+        half = {name: np.asarray(w).astype(np.float16) for name, w in named_weights(packed).items()}
     overflowing = [name for name, values in half.items() if not np.isfinite(values).all()]
     if overflowing:
         raise ValueError(f"{loaded.source}: holds a weight that float16 cannot hold, {overflowing[0]}")
     rounded = model_from_config(loaded.config)
-    fill(named_weights(rounded), half, str(loaded.source))
+    fill(named_weights(rounded), half, str(loaded.source), more=True)
     error = rounding_error(loaded, rounded, _renders(loaded.image_size) if images is None else images)
     if error > MAX_MOVED:
         raise ValueError(f"{loaded.source}: float16 moves a point by {error:.2e}, at most {MAX_MOVED:g} is allowed")

@@ -277,6 +277,11 @@ class Predictor(ABC):
         """Of a network with heat maps: inputs (B, S, S, 3) -> landmarks (B, 68, 2), normalised; None without."""
         return None
 
+    @classmethod
+    def packed(cls, loaded: Loaded) -> keras.Model:
+        """The model whose weights a weight folder holds: the predicting one, unless an answer needs more."""
+        return loaded.model
+
     def feature_maps(self, photo: np.ndarray) -> Mapping[str, np.ndarray]:
         """A crop (P, P, 3) uint8 BGR -> layer -> its feature maps (h, w, C), where `shows_layers`."""
         from Network.inspection.feature_maps import feature_maps, layer_names

@@ -46,8 +46,8 @@ class CompactPredictor(Predictor):
     fusion = "linear-Gaussian posterior over triangulated keypoints"
     has_photo_face = has_landmarks = has_pose = True
     dense = ("uv", "depth", "volume", "coefficients")
-    views = ("texture", "inverse", "lines", "points", "swap", "depth", "cloud", "wireframe", "surface", "strip",
-             "detail")
+    views = ("texture", "inverse", "lines", "points", "swap", "uv", "mask", "visible", "row", "depth", "cloud",
+             "wireframe", "surface", "strip", "volume", "slices", "detail")
     surfaces = ("fit", "points", "mesh", "poisson", "watertight", "volume")
     scores_crops = True
     follows_video = True

@@ -42,7 +42,7 @@ class UVNetPredictor(DensePredictor[Correspondences]):
     has_landmarks = has_pose = True
     dense = ("uv",)
     maps = "uv"
-    views = ("features", "texture", "inverse", "lines", "points", "swap")
+    views = ("features", "texture", "inverse", "lines", "points", "swap", "uv", "mask", "visible", "row")
     follows_video = True
     shows_layers = True
 

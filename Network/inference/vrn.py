@@ -1,7 +1,7 @@
 """`vrn` (Jackson et al. 2017): volumes; the model is fitted to each photo's volume, the identities are averaged."""
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -13,10 +13,14 @@ from Dataset.representations.depth import surface_points
 from Dataset.representations.points import grid_of
 from Dataset.representations.volume import decode, estimate_frame, front_depth
 from Dataset.synthesis.renders import coarse_grid
+from Network.engine.loaded import WEIGHTS, Loaded
 from Network.inference.dense import DensePredictor, Fit, mean_identity
 from Network.inference.photos import NoFace
 from Network.inference.pix2pix import CLOUD
 from Network.inference.readings import read_landmarks
+
+if TYPE_CHECKING:
+    import keras
 
 
 class VolumeFitted(NamedTuple):
@@ -38,6 +42,7 @@ class VRNPredictor(DensePredictor[VolumeFitted]):
     has_landmarks = True
     dense = ("volume",)
     maps = "volume"
+    views = ("volume", "slices")
     surfaces = ("fit", "volume")
     photo_surface = True
 
@@ -68,25 +73,38 @@ class VRNPredictor(DensePredictor[VolumeFitted]):
         return visible_points(output)
 
     def heat_landmarks(self) -> Callable[[np.ndarray], np.ndarray] | None:
-        """Of the variants `guided` and `multitask`; None for `multitask` from a weight folder, which holds the volume's
-        part alone."""
+        """Of the variants `guided` and `multitask`; None for a model of `multitask` that holds the volume's part alone.
+        """
         variant = self.config.get("model", {}).get("variant")
         if variant not in ("guided", "multitask"):
             return None
         import keras
-
-        from Network.training.checkpoints import RunFolder, model_from_config
-        run = RunFolder(self.source.parent)
         if variant == "guided":         # in the volume's part, too
             model = self.keras_model()
             maps = keras.Model(model.inputs[0], model.get_layer("guide_maps").output)
-        elif variant == "multitask" and self.source.is_file() and run.has_weights(self.source.stem):
-            whole = model_from_config(self.config, training=True)
-            run.load_weights(whole, self.source.stem)
+        elif variant == "multitask" and (whole := whole_model(self.loaded)) is not None:
             maps = keras.Model(whole.inputs[0], whole.output["heat_maps"])
         else:
             return None
         return lambda images: read_landmarks(np.asarray(maps(np.asarray(images, np.float32), training=False)))
+
+    @classmethod
+    def packed(cls, loaded: Loaded) -> keras.Model:
+        """Of `multitask` the model with its landmarks, where the run has them."""
+        whole = whole_model(loaded) if loaded.config.get("model", {}).get("variant") == "multitask" else None
+        return loaded.model if whole is None else whole
+
+
+def whole_model(loaded: Loaded) -> keras.Model | None:
+    """The model with all outputs, of a run's checkpoint or a weight folder; None where its weights are not kept."""
+    from Network.training.checkpoints import RunFolder, model_from_config
+    from Network.training.loading import read_weights
+    whole, source = model_from_config(loaded.config, training=True), loaded.source
+    run = RunFolder(source.parent)
+    if source.is_file() and run.has_weights(source.stem):
+        run.load_weights(whole, source.stem)
+        return whole
+    return whole if (source / WEIGHTS).is_file() and read_weights(source / WEIGHTS, whole, True) else None
 
 
 def visible_points(output: np.ndarray, count: int = CLOUD) -> np.ndarray:

@@ -73,7 +73,8 @@ _DEPTH_MAP = 0.5                # of depth, whose range on a face is about that 
 _LANDMARKS, _POSE = 10.0, 20.0  # of 136 and 6 numbers, beside sums over some 6000 pixels of 128x128
 
 
-def maps_of_the_face(truth: dict[str, Any], prediction: Any) -> dict[str, Any]:
+def maps_of_the_face(truth: dict[str, Any], prediction: Any, distance: str = "l1", gradient: bool = True
+                     ) -> dict[str, Any]:
     """The `uvnet` network's loss, Ronkainen 2017, 3.5 and listing A.2: sums over the image, (B,) float32, that add up.
 
     truth       uv (B, S, S, 2), atlas, 0 outside the mask; mask, visible_mask, eroded (B, S, S, 1), 1 or 0; where they
@@ -81,6 +82,9 @@ def maps_of_the_face(truth: dict[str, Any], prediction: Any) -> dict[str, Any]:
                 predicted, depth (B, S, S, 1) in [-1, 1], -1 where unknown, landmarks (B, 68, 2), pose (B, 6)
     prediction  (B, S, S, 4): u, v, mask, visible mask; or (B, S, S, 5) with depth, (B, S, S, 6) with the log-variance
                 of u and v, (B, S, S, 7) with both, in this order; or a dict with these "maps", "landmarks", "pose"
+
+    distance    l2: squared differences of the paper's four parts, in place of absolute ones (ablation of 4.4)
+    gradient    False: without that part (ablation of 3.5)
 
     uv        sum of the absolute differences of u and v in the true mask: the listing's evaluation metric
     mask, visible_mask  the same of the masks, as they come: no sigmoid
@@ -112,15 +116,19 @@ def maps_of_the_face(truth: dict[str, Any], prediction: Any) -> dict[str, Any]:
 
     def total(image: Any) -> Any:
         return ops.sum(ops.reshape(image, (-1, image.shape[1] * image.shape[2])), axis=-1)
-    parts: dict[str, Any] = {"uv": 0.0, "gradient": 0.0, "mask": total(ops.abs(mask - face)),
-                             "visible_mask": total(ops.abs(visible_mask - free))}
+
+    def far(image: Any) -> Any:
+        return total(ops.square(image) if distance == "l2" else ops.abs(image))
+    parts: dict[str, Any] = {"uv": 0.0, **({"gradient": 0.0} if gradient else {}), "mask": far(mask - face),
+                             "visible_mask": far(visible_mask - free)}
     likelihood: Any = 0.0
     for i, (plane, true) in enumerate(zip((u, v), ops.unstack(ops.cast(truth["uv"], "float32"), axis=-1))):
         error = plane - true                                            # also outside the mask, where the truth is 0
-        across = (error[:, :, 1:] - error[:, :, :-1]) * eroded[:, :, :-1]       # difference of the gradients
-        below = (error[:, 1:] - error[:, :-1]) * eroded[:, :-1]
-        parts["uv"] += total(ops.abs(plane * face - true))
-        parts["gradient"] += total(ops.abs(across)) + total(ops.abs(below))
+        parts["uv"] += far(plane * face - true)
+        if gradient:
+            across = (error[:, :, 1:] - error[:, :, :-1]) * eroded[:, :, :-1]       # difference of the gradients
+            below = (error[:, 1:] - error[:, :-1]) * eroded[:, :-1]
+            parts["gradient"] += far(across) + far(below)
         if log_variances:
             squared, log_variance = ops.stop_gradient(ops.square(error)), log_variances[i]
             likelihood += total(face * (log_variance - MIN_LOG_VARIANCE

@@ -2,8 +2,8 @@
 
 Endrawis 2018, 2.4.1 and 3.1.2: "very close to the one proposed for coarse reconstruction" by Richardson et al. 2017, of
 the residual blocks of He et al. 2015. Its depth and widths stand in a figure that the text does not give; the defaults
-are He's 18 layers. Left out, as the paper left them out: dropout and weight decay. Its outlook names MobileNet: the
-trunk of inverted residuals (Sandler et al. 2018). Network/inference/iterate.py iterates it.
+are He's 18 layers. Off, as the paper left them out: dropout, and weight decay, a setting of the training. Its outlook
+names MobileNet: the trunk of inverted residuals (Sandler et al. 2018). Network/inference/iterate.py iterates it.
 """
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from Network.layers.normalisation import BatchNormalization
 from Network.models.registry import Network
 
 COUNT = 290                     # coefficients
+DROPOUT_SEED = 1
 IMAGE, FEEDBACK = 3, 6          # channels: image BGR; PNCC and normals
 CHOICES = {"trunk": ("resnet", "mobilenet"), "block": ("basic", "bottleneck"), "head": ("mean", "flatten"),
            "geometry_norm": ("l1", "l2"), "geometry": ("whole", "apart")}
@@ -44,6 +45,7 @@ class Config:
     expansion: int = 4                              # of mobilenet: of the channels between
     head: str = "mean"                              # over each feature map, as He's; flatten: every cell of every map
     head_filters: int = 64                          # of flatten: feature maps that are left
+    dropout: float = 0.0                            # before the coefficients; 3.1.3 tried it and left it out
     batch_norm_momentum: float = 0.99
     batch_norm_replicas: int = 1                    # synchronise the statistics over so many replicas
     geometry_norm: str = "l1"                       # 3.1.3: found better than l2
@@ -63,9 +65,11 @@ class Config:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             for number in value if isinstance(value, tuple) else (value,):
-                least = 0 if field.name in ("pose_weight", "tolerance") else 1e-9
+                least = 0 if field.name in ("pose_weight", "tolerance", "dropout") else 1e-9
                 if isinstance(number, (int, float)) and not isinstance(number, bool) and not number >= least:
                     raise ValueError(f"{field.name} must be positive, got {value!r}")
+        if self.dropout >= 1:
+            raise ValueError(f"dropout must be below 1, got {self.dropout!r}")
         if self.image_size < 2 ** (len(self.filters) + 1):
             raise ValueError(f"image_size must be at least {2 ** (len(self.filters) + 1)}, got {self.image_size}")
 
@@ -95,6 +99,8 @@ def build(config: Config) -> keras.Model:
         x = layers.Flatten(name="head_flat")(_conv(config, x, config.head_filters, 1, "head"))
     else:
         x = layers.GlobalAveragePooling2D(name="head_mean")(x)
+    if config.dropout:
+        x = layers.Dropout(config.dropout, seed=DROPOUT_SEED, name="dropout")(x)
     x = layers.Dense(COUNT, kernel_initializer=keras.initializers.RandomNormal(stddev=0.003), dtype="float32",
                      name="coefficients")(x)
     return keras.Model(images, SigmaScale(name="sigma_scale", dtype="float32")(x), name="coarse")

@@ -28,7 +28,8 @@ from Network.models.registry import Network
 
 _INITIAL_LOG_VARIANCE = -3.0    # a fifth of the atlas's side: the error before training
 CHOICES = {"scaling": ("unit", "minmax"), "normalisation": ("none", "batch"),
-           "output_initializer": ("glorot_uniform", "zeros")}
+           "output_initializer": ("glorot_uniform", "zeros"), "activation": ("relu", "elu"),
+           "upsampling": ("transposed", "unpooling"), "distance": ("l1", "l2")}
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Config:
     stem: int = 0                                   # features of a first convolution that halves the image; 0: none
     normalisation: str = "none"                     # batch: after every convolution, which then has no bias
     output_initializer: str = "glorot_uniform"      # of the last kernels; zeros: see docs/deviations.md
+    skips: bool = True                              # False: nothing passes beside the lowest level (ablation of 4.4)
+    activation: str = "relu"                        # elu: as good, but slower (3.4)
+    upsampling: str = "transposed"                  # unpooling: to where the maximum was, not sharp enough (4.4)
+    distance: str = "l1"                            # of the loss; l2: blurred edges and blotches (4.4)
+    gradient_loss: bool = True                      # False: without the loss of the maps' gradients (3.5)
     confidence: bool = False                        # two more channels: log-variance of u and of v
     depth: bool = False                             # one more channel: how far behind the face's nearest point
     landmarks: bool = False                         # in training, from the lowest level: the 68 landmarks in the image
@@ -119,20 +125,25 @@ def build_training(config: Config) -> keras.Model:
     images = keras.Input((config.image_size, config.image_size, 3), name="images")
     down, up = config.down(), config.up()
     x = _convolution(config, images, config.stem, config.kernel_size(0), "stem", strides=2) if config.stem else images
-    skips = [x]
+    skips, pools = [x], []
     for level in range(config.levels):
         for number in range(config.convolutions):
             x = _convolution(config, x, down[level], config.kernel_size(level), f"down_{level}_{number}")
-        x = layers.MaxPooling2D(2, name=f"pool_{level}")(x)
+        pools.append([x, layers.MaxPooling2D(2, name=f"pool_{level}")(x)])
+        x = pools[-1][1]
         skips.append(x)
     lowest = x
     for level in reversed(range(config.levels)):
-        # 1x1 kernels cannot fill the doubled image: the listing takes 2x2 there
-        x = _convolution(config, x, up[level], max(2, config.kernel_size(level)), f"up_{level}", strides=2,
-                         transposed=True)
+        if config.upsampling == "unpooling":
+            x = _convolution(config, x, down[level], config.kernel_size(level), f"up_{level}")
+            x = Unpooling(name=f"unpool_{level}")([x, *pools[level]])
+        else:       # 1x1 kernels cannot fill the doubled image: the listing takes 2x2 there
+            x = _convolution(config, x, up[level], max(2, config.kernel_size(level)), f"up_{level}", strides=2,
+                             transposed=True)
         for number in range(config.convolutions):
             x = _convolution(config, x, up[level], config.kernel_size(level), f"up_{level}_{number}")
-        x = layers.Concatenate(name=f"skip_{level}")([x, skips[level]])
+        if config.skips:
+            x = layers.Concatenate(name=f"skip_{level}")([x, skips[level]])
     for number in range(config.last_convolutions):
         x = _convolution(config, x, up[0], config.kernel_size(0), f"last_{number}")
     maps = _output(config, x, 4 + config.depth, "maps")
@@ -158,6 +169,19 @@ def predicting_part(model: keras.Model) -> keras.Model:
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
+class Unpooling(layers.Layer):
+    """[x (B, h, w, C), what a 2x2 maximum was taken of (B, 2h, 2w, C), the maxima (B, h, w, C)] -> (B, 2h, 2w, C): x
+    where the maximum was, 0 elsewhere; at every one of equal maxima."""
+
+    def call(self, inputs: Any) -> Any:
+        x, before, maxima = inputs
+
+        def doubled(values: Any) -> Any:
+            return ops.repeat(ops.repeat(values, 2, axis=1), 2, axis=2)
+        return doubled(x) * ops.cast(before == doubled(maxima), x.dtype)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
 def floored_log_variance(x: Any) -> Any:
     """log(e^x + e^MIN_LOG_VARIANCE): smooth, so that one overconfident pixel cannot break a training."""
     return MIN_LOG_VARIANCE + ops.softplus(x - MIN_LOG_VARIANCE)
@@ -165,17 +189,17 @@ def floored_log_variance(x: Any) -> Any:
 
 def _convolution(config: Config, x: Any, features: int, kernel_size: int, name: str, strides: int = 1,
                  transposed: bool = False) -> Any:
-    """Convolution (or its transpose), batch normalisation where there is one, ReLU."""
+    """Convolution (or its transpose), batch normalisation where there is one, activation."""
     layer = layers.Conv2DTranspose if transposed else layers.Conv2D
     normalised = config.normalisation == "batch"
     x = layer(features, kernel_size, strides=strides, padding="same", use_bias=not normalised,
-              activation=None if normalised else "relu",
+              activation=None if normalised else config.activation,
               kernel_initializer="he_normal" if normalised else "glorot_uniform", name=name)(x)
     if not normalised:
         return x
     x = BatchNormalization(momentum=config.batch_norm_momentum, name=f"{name}_norm",
                            synchronized=config.batch_norm_replicas > 1)(x)
-    return layers.ReLU(name=f"{name}_relu")(x)
+    return (layers.ELU if config.activation == "elu" else layers.ReLU)(name=f"{name}_{config.activation}")(x)
 
 
 def _output(config: Config, x: Any, channels: int, name: str, **options: Any) -> Any:

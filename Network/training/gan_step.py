@@ -22,13 +22,15 @@ BETA_1 = 0.5        # of Adam; Isola et al. 2017, 3.3. The paper gives none
 
 def make_optimizers(settings: Settings) -> TwoOptimizers:
     """Two Adams; the trainer sets the rate. ValueError for float16, whose loss scale two losses cannot share,
-    for replicas and for other optimizers."""
+    for replicas, for other optimizers and for weight decay."""
     if settings.precision == "mixed_float16":
         raise ValueError("precision mixed_float16 is not supported for a GAN; use float32 or mixed_bfloat16")
     if settings.strategy != "none":
         raise ValueError(f"strategy {settings.strategy} is not supported for a GAN; use none")
     if settings.optimizer != "adam":
         raise ValueError(f"optimizer {settings.optimizer} is not supported for a GAN; use adam")
+    if settings.weight_decay:
+        raise ValueError(f"weight_decay is not supported for a GAN; got {settings.weight_decay}")
     return TwoOptimizers(*(keras.optimizers.Adam(beta_1=BETA_1) for _ in range(2)))
 
 

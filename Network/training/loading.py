@@ -23,7 +23,7 @@ from Network.config.run_config import digest
 from Network.engine.loaded import WEIGHTS, Loaded, bundled_models, model_path
 from Network.models.registry import NETWORKS, get_network
 from Network.training.checkpoints import CHECKPOINTS, RunFolder, model_from_config
-from Network.training.named_weights import fill, named_weights
+from Network.training.named_weights import copy_weights, fill, named_weights
 
 log = logging.getLogger(__name__)
 WEIGHTS_VERSION = 2
@@ -42,7 +42,10 @@ def load_model(path: str | Path, which: str = "best_validation") -> Loaded:
         config = RunFolder(path).config()       # names what is wrong with a folder that is no run
         if (path / WEIGHTS).is_file():
             model = _built(config, path)
-            read_weights(path / WEIGHTS, model)
+            if not read_weights(path / WEIGHTS, model, True):       # of a model with more outputs
+                whole = model_from_config(config, training=True)
+                read_weights(path / WEIGHTS, whole)
+                copy_weights(whole, model)
             return _loaded(model, config, path)
         file = path / f"{which}.keras"
         if not file.exists():
@@ -73,8 +76,9 @@ def _built(config: dict[str, Any], path: Path, training: bool = False) -> keras.
         raise ValueError(f"{path}: {error}") from None
 
 
-def read_weights(path: Path, model: keras.Model) -> None:
-    """Fill a model from weights.npz. ValueError, naming the file, when it is none, or not of the config beside it."""
+def read_weights(path: Path, model: keras.Model, optional: bool = False) -> bool:
+    """Fill a model from weights.npz -> True. ValueError, naming the file, when it is none, or not of the config beside
+    it. optional: False, and nothing is done, where its arrays are not those of this model by name."""
     weights = read_npz(path, 8 * model.count_params() + 2**20, "weights of this program")
     try:
         version, config = int(weights.pop("version")), str(weights.pop("config"))
@@ -84,7 +88,11 @@ def read_weights(path: Path, model: keras.Model) -> None:
         raise ValueError(f"{path}: weights of version {WEIGHTS_VERSION} are needed, received {version}")
     if config != digest((path.parent / "config.json").read_text()):
         raise ValueError(f"{path}: belongs to another config.json than the one beside it")
-    fill(named_weights(model), weights, str(path))
+    names = named_weights(model)
+    if optional and names.keys() != weights.keys():
+        return False
+    fill(names, weights, str(path))
+    return True
 
 
 def weights_digest(folder: str | Path) -> str:

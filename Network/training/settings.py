@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from Dataset.sources.subjects import SPLITS
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
-SCHEDULES = ("halve", "cosine", "plateau", "drop")
+SCHEDULES = ("halve", "cosine", "plateau", "drop", "exponential")
 OPTIMIZERS = ("adam", "rmsprop")
 STRATEGIES = ("none", "mirrored", "multiworker")
 
@@ -20,6 +20,7 @@ class Settings:
     jit: bool = False               # XLA, for GPUs
     strategy: str = "none"          # none, mirrored (this machine's GPUs), multiworker (TF_CONFIG)
     optimizer: str = "adam"         # adam, or rmsprop with decay 0.9
+    weight_decay: float = 0.0       # of every weight, times the rate, at each update (decoupled, as AdamW)
     deterministic: bool = False     # deterministic TensorFlow ops: slower, the same losses each time
     seed: int = 0                   # of weights, order and augmentation
     warm_start: str = ""            # initial weights: a run, a weight folder or a model file
@@ -31,6 +32,8 @@ class Settings:
                              ("strategy", STRATEGIES), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in values:
                 raise ValueError(f"{name} must be one of {', '.join(values)}, got {getattr(self, name)!r}")
+        if not 0 <= self.weight_decay < 1:
+            raise ValueError(f"weight_decay must be at least 0 and below 1, got {self.weight_decay}")
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class TrainConfig:
 
     epochs: int = 300               # at most; see patience
     learning_rate: float = 1e-4     # before the schedule
-    schedule: str = "halve"         # halve, cosine (down to a hundredth over all epochs), plateau, drop (once)
+    schedule: str = "halve"         # halve, cosine (to a hundredth, over all epochs), plateau, drop (once), exponential
     warmup_epochs: int = 0          # the rate rises to its value over so many epochs
     halve_every: int = 10           # halved after the 11th, 21st, ... epoch, as the listing does; 0: never
     plateau_epochs: int = 5         # without a better validation loss, of choose_by: then the plateau is reached
@@ -47,6 +50,7 @@ class TrainConfig:
     plateau_beta1: float = 0.99     # Adam's from then on, 0.9 before
     drop_after: int = 40            # epochs of the full rate, schedule drop
     drop_factor: float = 0.1        # of the rate from then on
+    decay: float = 0.9              # of the rate after each epoch, schedule exponential
     choose_by: str = "loss"         # whose smallest value makes best_validation: the loss or one of its parts
     patience: int = 30              # epochs without a better validation or training loss
     accumulate: int = 1             # batches per update
@@ -65,8 +69,9 @@ class TrainConfig:
         if not (self.plateau_epochs >= 1 and 0 < self.plateau_factor <= 1 and 0 <= self.plateau_beta1 < 1):
             raise ValueError(f"plateau_epochs must be at least 1, plateau_factor in (0, 1], plateau_beta1 in [0, 1), "
                              f"got {self.plateau_epochs}, {self.plateau_factor}, {self.plateau_beta1}")
-        if not 0 < self.drop_factor <= 1:
-            raise ValueError(f"drop_factor must be in (0, 1], got {self.drop_factor}")
+        for name in ("drop_factor", "decay"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
         if self.schedule == "plateau" and self.patience <= self.plateau_epochs:
             raise ValueError(f"patience must be more than plateau_epochs, {self.plateau_epochs}, or the run ends "
                              f"before the rate falls; got {self.patience}")

@@ -6,12 +6,13 @@ resumed under the other. Only the random initial weights of a new network depend
 """
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import keras
 
 from Network.config.flags import from_dict
-from Network.losses.points import LOSSES
+from Network.losses.points import LOSSES, maps_of_the_face
 from Network.models.registry import get_network
 from Network.training.batches import Batch, Loss, add_parts, samples
 from Network.training.optimizers import make_optimizer
@@ -53,5 +54,11 @@ def _coarse_loss(model: dict[str, Any]) -> Loss:
                        model["pose_weight"])
 
 
+def _uvnet_loss(model: dict[str, Any]) -> Loss:
+    """The loss of `uvnet`, or one of its ablations; a run from before there were some has the paper's."""
+    return functools.partial(maps_of_the_face, distance=model.get("distance", "l1"),
+                             gradient=model.get("gradient_loss", True))
+
+
 #: system -> its loss, of one that depends on the model's config
-CONFIGURED_LOSSES = {"coarse": _coarse_loss}
+CONFIGURED_LOSSES = {"coarse": _coarse_loss, "uvnet": _uvnet_loss}

@@ -44,8 +44,9 @@ def learning_rate(config: TrainConfig, epoch: int, history: Sequence[dict] = ())
 
     Schedule cosine (Loshchilov and Hutter 2017, equation 5, no restarts): half a cosine from the full rate to a
     hundredth of it in the last epoch. Schedule plateau: see `plateau_reached`, which reads the history of the epochs
-    before. Schedule drop: `drop_factor` times the rate after `drop_after` epochs (Jackson et al. 2017). Each begins
-    with `warmup_epochs` epochs of a rate that rises in even steps.
+    before. Schedule drop: `drop_factor` times the rate after `drop_after` epochs (Jackson et al. 2017). Schedule
+    exponential: `decay` times the rate after each epoch (Endrawis 2018, 3.1.3, tried it first). Each begins with
+    `warmup_epochs` epochs of a rate that rises in even steps.
     """
     rate = config.learning_rate * min(1.0, (epoch + 1) / (config.warmup_epochs + 1))
     if config.schedule == "cosine":
@@ -55,6 +56,8 @@ def learning_rate(config: TrainConfig, epoch: int, history: Sequence[dict] = ())
         return rate * (config.plateau_factor if plateau_reached(config, history[:epoch]) else 1.0)
     if config.schedule == "drop":
         return rate * (config.drop_factor if epoch >= config.drop_after else 1.0)
+    if config.schedule == "exponential":
+        return rate * config.decay ** max(0, epoch - config.warmup_epochs)
     if not config.halve_every:
         return rate
     return rate * 0.5 ** (max(epoch - 1, 0) // config.halve_every)
