@@ -1,8 +1,7 @@
 """Evaluate a model:  python evaluate.py --data FOLDER --model RUN
 
-As in the thesis:  python evaluate.py BATCH IMAGES DATA MODEL [RESULTS]. Subject folders: one part of the subjects, or
-both checkpoints (--table 2). Shards: photos of each subject, --photos, --curve, --maps, --iterations. --compare: all
-bundled networks. --aflw2000, --pairs, --scans: real photos.
+As in the thesis:  python evaluate.py BATCH IMAGES DATA MODEL [RESULTS]. Subject folders, also --table 2; shards, also
+--photos, --curve, --maps, --iterations; --compare: all bundled networks; --aflw2000, --pairs, --scans: real photos.
 """
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def subject_attributes(shards: Shards, subject: int) -> Mapping[str, str]:
 
 def image_attributes(shards: Shards, subject: int, image: int) -> Mapping[str, str]:
     """Values of IMAGE_ATTRIBUTES of an image; "hidden" only where the shards have the buffers uv and visible_mask."""
-    view, _ = image_choices(int(shards.subjects[subject]), image, shards.settings, load_face_model())
+    view = image_choices(int(shards.subjects[subject]), image, shards.settings, load_face_model())[0]
     found = {"yaw": _binned("yaw", abs(float(view.pose[0])), YAWS),
              "glasses": {NONE: "none", CLEAR: "clear", DARK: "dark"}[view.glasses],
              "lamp": IMAGE_ATTRIBUTES["lamp"][int(lamp_angle(view) > LAMP_ANGLE)],

@@ -152,7 +152,8 @@ def test_a_file_that_was_not_adopted_names_the_command(tmp_path, made, file, loa
     beside, good = tmp_path / "model.h5.adopted.npz", file.with_name("model.h5.adopted.npz").read_bytes()
     command = re.escape(f"run python -m Dataset.adopt {other}") + "$"
     for data, rule in ((None, f"{other}: .*no {beside.name} beside it"), (good, f"{beside}: made of another file"),
-                       (good[:1000], f"{beside}: cannot be read"), (b"no npz", f"{beside}: cannot be read")):
+                       (good[:1000], f"{beside}: holds no adopted face model"),
+                       (b"no npz", f"{beside}: holds no adopted face model")):
         if data is not None:
             beside.write_bytes(data)
         with pytest.raises(ValueError, match=f"^{rule}.*{command}") as caught:

@@ -141,7 +141,7 @@ def loaded_of(name, module, config) -> Loaded:
     model, rng = module.build(config), np.random.default_rng(3)
     for variable in named_weights(model).values():
         drawn = rng.uniform(0.5, 1.5, variable.shape) if "variance" in variable.path or "gamma" in variable.path \
-            else rng.normal(0, 0.1, variable.shape)
+            else rng.normal(0, 0.8 if name == "convlstm" else 0.1, variable.shape)
         variable.assign(drawn.astype(np.float16))
     written = {"network": name, "model": json.loads(json.dumps(dataclasses.asdict(config))), "order": "grid"}
     points = getattr(config, "points", 128 ** 2)

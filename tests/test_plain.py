@@ -128,7 +128,8 @@ def test_gaussian_poses_shift_and_open_mouths():
     np.testing.assert_allclose(angles.std(0) * 3.2905, [90, 40, 45], rtol=0.03)
     units = [i for i, name in enumerate(context.model.expression_names) if name in OPEN]
     for fraction, (low, high) in ((0.5, (0.45, 0.55)), (-1.0, (0.08, 0.2)), (0.0, (0, 0)), (1.0, (1, 1))):
-        drawn = [expression_of(rng, dataclasses.replace(options, open_mouths=fraction), context) for _ in range(1000)]
+        some = dataclasses.replace(options, open_mouths=fraction)
+        drawn = [expression_of(rng, some, context.model) for _ in range(1000)]
         assert low <= np.mean([expression[units].any() for expression in drawn]) <= high
         assert all(0 <= expression.min() and expression.max() <= 1 for expression in drawn)
     plain, moved = subject(), subject(shift=2 / 3)

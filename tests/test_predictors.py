@@ -95,7 +95,7 @@ def test_a_run_folder_gives_faces_or_no_face(name, predictors):
         assert (face.landmarks is not None) == predictor.has_landmarks
         assert (face.pose is not None) == predictor.has_pose
         assert (face.score is not None) == predictor.scores_crops
-        assert face.crop.whole is None and face.crop.others is None
+        assert face.crop.whole is None and not face.crop.others
     predictor.reset()
     assert predictor.face is None and predictor.count == 0
 
@@ -156,8 +156,8 @@ def test_input_scaling_is_the_configs(runs):
 
 
 def test_a_picture_of_another_kind_is_refused(predictors):
-    for image in (np.zeros((20, 20), np.uint8), np.zeros((20, 20, 3), np.float32)):
-        with pytest.raises(ValueError, match="photo: must be .H, W, 3. uint8 BGR, got"):
+    for image in (np.zeros((20, 20, 2), np.uint8), np.full((20, 20, 3), 2.0), np.zeros((9, 9, 3), np.int16)):
+        with pytest.raises(ValueError, match="photo: an image must be .H, W, 3. or grey"):
             predictors["convlstm"].add(image)
     with pytest.raises(NoFace, match="grey: no face found"):
         predictors["convlstm"].add(NamedImage("grey", np.full((60, 60, 3), 90, np.uint8)))
@@ -208,7 +208,7 @@ def test_compact_answers_everything_of_the_example_photo():
     """Where its keypoints are there is face; the last pass is the pose; the volume fills the crop's middle."""
     predictor = Network.from_preset("compact")
     face = predictor.add(example_image())
-    assert face.score > 1 and 0.05 < face.typicality < 2.5 and face.crop.box == (167, 57, 113, 113)
+    assert face.score > 1 and 0.05 < face.typicality < 2.5 and face.crop.box == (153, 43, 145, 145)
     np.testing.assert_allclose(face.keypoints[:2], [[0.17915519, 0.069515], [0.20039074, 0.04074426]], atol=1e-5)
     assert np.abs(face.pose_numbers[:3]).max() < 15 and 0.4 < face.pose_numbers[3] < 1.0
     uv, depth, volume = predictor.uv_map(), predictor.depth_map(), predictor.volume()

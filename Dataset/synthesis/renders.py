@@ -138,7 +138,7 @@ def render_subject(number: int, options: RenderOptions, context: RenderContext) 
     out = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout(options).items()}
     out["identity"][:] = identity
     for image in range(options.images):
-        view, detect, moved = image_choices(number, image, options, context)
+        view, detect, moved = image_choices(number, image, options, context.model)
         posed = scene_subject.set(view)
         camera, out["found"][image] = _frame(posed, options, detect, moved)
         _fill(out, image, posed, camera, options)
@@ -151,14 +151,14 @@ def subject_choices(number: int, options: RenderOptions, model: FaceModel) -> tu
     return model.sample_identity(rng).astype(np.float32), sample_appearance(rng)
 
 
-def image_choices(number: int, image: int, options: RenderOptions, context: RenderContext
+def image_choices(number: int, image: int, options: RenderOptions, model: FaceModel
                   ) -> tuple[View, bool, np.ndarray]:
     """The settings of a subject's image, whether the detector frames it if it can, and how far the crop is shifted
     (2,), in its sides; without rendering."""
     rng = np.random.default_rng([options.seed, number, 1, image])     # [s, p] would be the same stream as [s, p, 0]
     angles = sample_angles(rng, options)
     detect = rng.random() < options.detect
-    view = sample_view(rng, expression_of(rng, options, context), angles=angles)
+    view = sample_view(rng, expression_of(rng, options, model), angles=angles)
     view = roughen(view, rng, options.clutter, options.glasses)
     return view, detect, rng.normal(0, options.shift / PERCENTILE, 2) if options.shift else np.zeros(2)
 
@@ -172,9 +172,8 @@ def sample_angles(rng: np.random.Generator, options: RenderOptions) -> np.ndarra
     return np.clip(near, -limits, limits) if frontal else wide
 
 
-def expression_of(rng: np.random.Generator, options: RenderOptions, context: RenderContext) -> np.ndarray:
+def expression_of(rng: np.random.Generator, options: RenderOptions, model: FaceModel) -> np.ndarray:
     """A random expression (84,): as the face model draws it, or with the mouth open in so many images."""
-    model = context.model
     drawn = model.sample_expression(rng, options.expression)
     units = [i for i, name in enumerate(model.expression_names) if name in OPEN]
     if options.open_mouths < 0 or not units:

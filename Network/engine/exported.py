@@ -42,6 +42,7 @@ SIGNATURE = "serving_default"
 MAX_BYTES = 2**31          # of a file
 MAX_JSON = 2**16           # bytes of the metadata
 MISSING = f"holds no {KEY} metadata, so it was not exported by this program"
+ROUNDING = 1e-6            # by which a pixel may leave [0, 1]
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,8 @@ class Exported(NamedTuple):
 
         ValueError for an image or a state of another shape, for NaN and for pixels beyond [0, 1].
         """
-        if not np.issubdtype(np.asarray(image).dtype, np.floating) or not (np.min(image) >= 0 and np.max(image) <= 1):
+        within = np.min(image) >= -ROUNDING and np.max(image) <= 1 + ROUNDING
+        if not np.issubdtype(np.asarray(image).dtype, np.floating) or not within:
             raise ValueError(f"{self.path}: the image must be floats in [0, 1] without NaN")
         if len(states) != len(self.metadata.states):
             raise ValueError(f"{self.path}: takes {len(self.metadata.states)} states, got {len(states)}")
