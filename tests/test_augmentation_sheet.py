@@ -18,7 +18,7 @@ def samples(tmp_path_factory):
 
 
 def test_each_step_changes_what_it_is_for(samples):
-    found = {name: augmented(samples[1], MapAugmentConfig.off(**fields), 0) for name, fields in STEPS.items()}
+    found = {name: augmented(samples[1], MapAugmentConfig.off(**fields), 1) for name, fields in STEPS.items()}
     off = augmented(samples[1], MapAugmentConfig.off(), 0)
     assert all(np.array_equal(a.image, b.image) for a, b in zip(off, samples[1]))
     for before, shuffled in zip(samples[1], found["shuffle"]):

@@ -1,6 +1,5 @@
-"""Weights by name: names, what a file that does not fit says, run folders for prediction, runs carried over."""
+"""Weights by name: names, what a file that does not fit says, run folders for prediction."""
 import dataclasses
-import json
 
 import keras
 import numpy as np
@@ -10,13 +9,11 @@ from Network.export.pack import pack
 from Network.models import compact, pix2pix
 from Network.models.registry import NETWORKS, get_network
 from Network.training.checkpoints import Progress, RunFolder, predicting_model
-from Network.training.convert_run import convert_run, main, renamed
 from Network.training.gan_step import GanStep, make_optimizers
 from Network.training.loading import load_model, warm_start, weights_digest
 from Network.training.named_weights import copy_weights, fill, named_slots, named_variables, named_weights
-from Network.training.settings import Settings, TrainConfig
-from Network.training.step import GradientStep, make_step, prepare
-from Network.training.trainer import Trainer, fixed_epoch
+from Network.training.settings import Settings
+from Network.training.step import GradientStep
 from tests.test_compact import TINY
 from tests.test_step import data, mse, small_model
 from tests.test_streaming import _loaded
@@ -157,80 +154,6 @@ def test_digest_ties_to_names_values_and_config(tmp_path):
     assert weights_digest(tmp_path / "b") != digest
     with pytest.raises(ValueError, match="weights.npz: holds no weights of this program"):
         weights_digest(tmp_path)
-
-
-def test_renamed_keys():
-    names = {"a": "x", "a/b": "y", "a/b/kernel": "z/kernel"}
-    assert renamed(["model/a/bias", "model/a/b/bias", "model/a/b/kernel", "optimizer/a/b/kernel/momentum", "ab/c",
-                    "optimizer/iteration", "progress"], names) == {
-        "model/a/bias": "model/x/bias", "model/a/b/bias": "model/y/bias", "model/a/b/kernel": "model/z/kernel",
-        "optimizer/a/b/kernel/momentum": "optimizer/z/kernel/momentum", "ab/c": "ab/c",
-        "optimizer/iteration": "optimizer/iteration", "progress": "progress"}
-    with pytest.raises(ValueError, match="two weights would be named 'b/kernel'"):
-        renamed(["a/kernel", "b/kernel"], {"a": "b"})
-    assert renamed(["a/kernel", "b/kernel"], {"a": "b", "b": "a"}) == {"a/kernel": "b/kernel", "b/kernel": "a/kernel"}
-
-
-def gan_trainer(folder, epochs: int) -> Trainer:
-    rng = np.random.default_rng(0)
-    batch = rng.random((2, 32, 32, 3), np.float32), {"depth": rng.uniform(-1, 1, (2, 32, 32, 1)).astype(np.float32)}
-    config = {"network": "pix2pix", "model": dataclasses.asdict(GAN), "settings": dataclasses.asdict(Settings()),
-              "train": dataclasses.asdict(TrainConfig(epochs=2))}
-    strategy = prepare(Settings(precision="float32", deterministic=True))
-    step = make_step(config, pix2pix.build_training(GAN), Settings(precision="float32"), strategy)
-    run = RunFolder(folder, predicting_model(config))
-    if not (folder / "config.json").exists():
-        run.start(config)
-    return Trainer(step, run, TrainConfig(epochs=epochs, learning_rate=1e-2), lambda e, s: [batch, batch][s:],
-                   fixed_epoch(lambda e, s: [batch]), 2, progress_bar=False)
-
-
-def respell(path, names) -> None:
-    with np.load(path) as stored:
-        arrays = {renamed(stored.files, names)[key]: stored[key] for key in stored.files}
-    np.savez(path, **arrays)
-
-
-@pytest.mark.parametrize("before", ["other names", "by order"])
-def test_a_run_is_carried_over_and_goes_on_to_the_same_losses(tmp_path, before):
-    """After one of two epochs the run's files get the names of another program, or the order of an older one."""
-    whole = gan_trainer(tmp_path / "whole", 2).fit()
-    old = tmp_path / "old"
-    trainer = gan_trainer(old, 1)
-    trainer.fit()
-    names = {}
-    if before == "other names":
-        names = {"generator/encoder_0": "generator/down_0", "discriminator/patch_1_bn": "discriminator/patch_1_norm"}
-        for file in old.glob("*.npz"):
-            respell(file, {new: one for one, new in names.items()})
-        with np.load(old / "state.npz") as state:
-            assert "optimizer/generator/encoder_0/kernel/velocity" in state.files
-    else:
-        model, optimizer = trainer.step.model, trainer.step.optimizer
-        with np.load(old / "state.npz") as state:
-            progress = state["progress"]
-        np.savez(old / "state.npz", progress=progress,
-                 **{f"model/{i:04d}": v.numpy() for i, v in enumerate(model.variables)},
-                 **{f"optimizer/{i:04d}": v.numpy() for i, v in enumerate(optimizer.variables)})
-        (old / "best_validation.npz").unlink()
-        model.save(old / "best_validation.keras")
-    (tmp_path / "names.json").write_text(json.dumps(names))
-    assert main([str(old), "-o", str(tmp_path / "new"), "--names", str(tmp_path / "names.json")]) == 0
-    assert (tmp_path / "new" / "config.json").read_text() == (old / "config.json").read_text()
-    best = keras.saving.load_model(tmp_path / "new" / "best_validation.keras")
-    assert best.output_shape == (None, 32, 32, 1)
-    rows = gan_trainer(tmp_path / "new", 2).fit(resume=True)
-    assert [row["loss"] for row in rows] == [row["loss"] for row in whole]
-    assert [row["val_l1"] for row in rows] == [row["val_l1"] for row in whole]
-    assert main([str(old), "-o", str(tmp_path / "new")]) == 2
-
-
-def test_a_forgotten_or_unknown_name(tmp_path):
-    gan_trainer(tmp_path / "run", 1).fit()
-    with pytest.raises(ValueError, match="has no weight or layer named nose"):
-        convert_run(tmp_path / "run", tmp_path / "a", {"nose": "ear"})
-    with pytest.raises(ValueError, match="does not fit this network: lacks down_0/kernel$|lacks down_0"):
-        convert_run(tmp_path / "run", tmp_path / "b", {"generator/down_0": "generator/elsewhere"})
 
 
 def test_same_batches_same_state_by_name(tmp_path):

@@ -15,7 +15,7 @@ import keras
 from keras import layers, ops
 
 from Network.layers import PACKAGE
-from Network.layers.normalisation import BatchNormalization
+from Network.layers.convolution import convolution, normalised
 from Network.models.registry import Network
 
 COUNT = 290                     # coefficients
@@ -96,7 +96,7 @@ def build(config: Config) -> keras.Model:
     images = keras.Input((config.image_size, config.image_size, channels), name="images")
     x = _trunk(config, images)
     if config.head == "flatten":
-        x = layers.Flatten(name="head_flat")(_conv(config, x, config.head_filters, 1, "head"))
+        x = layers.Flatten(name="head_flat")(convolution(config, x, config.head_filters, "head", kernel=1))
     else:
         x = layers.GlobalAveragePooling2D(name="head_mean")(x)
     if config.dropout:
@@ -108,7 +108,7 @@ def build(config: Config) -> keras.Model:
 
 def _trunk(config: Config, x: Any) -> Any:
     """(B, S, S, C) -> the features of the last level."""
-    x = _conv(config, x, config.stem_filters, config.stem_kernel, "stem", strides=2)
+    x = convolution(config, x, config.stem_filters, "stem", stride=2, kernel=config.stem_kernel)
     if config.stem_pool:
         x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
     make = _inverted if config.trunk == "mobilenet" else {"basic": _basic, "bottleneck": _bottleneck}[config.block]
@@ -119,47 +119,34 @@ def _trunk(config: Config, x: Any) -> Any:
     return x
 
 
-def _conv(config: Config, x: Any, filters: int, kernel: int, name: str, strides: int = 1, relu: bool = True) -> Any:
-    """Convolution, batch normalisation, ReLU."""
-    x = layers.Conv2D(filters, kernel, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal",
-                      name=name)(x)
-    return _normalised(config, x, name, relu)
-
-
-def _normalised(config: Config, x: Any, name: str, relu: bool) -> Any:
-    x = BatchNormalization(momentum=config.batch_norm_momentum, name=f"{name}_norm",
-                           synchronized=config.batch_norm_replicas > 1)(x)
-    return layers.ReLU(name=f"{name}_relu")(x) if relu else x
-
-
 def _basic(config: Config, x: Any, filters: int, strides: int, name: str) -> Any:
     """He et al. 2015, figure 5, left."""
-    y = _conv(config, x, filters, 3, f"{name}_1", strides)
-    y = _conv(config, y, filters, 3, f"{name}_2", relu=False)
+    y = convolution(config, x, filters, f"{name}_1", strides)
+    y = convolution(config, y, filters, f"{name}_2", relu=False)
     return _added(config, x, y, filters, strides, name)
 
 
 def _bottleneck(config: Config, x: Any, filters: int, strides: int, name: str) -> Any:
     """He et al. 2015, figure 5, right; the stride in its first convolution, as there."""
-    y = _conv(config, x, filters, 1, f"{name}_1", strides)
-    y = _conv(config, y, filters, 3, f"{name}_2")
-    y = _conv(config, y, 4 * filters, 1, f"{name}_3", relu=False)
+    y = convolution(config, x, filters, f"{name}_1", strides, kernel=1)
+    y = convolution(config, y, filters, f"{name}_2")
+    y = convolution(config, y, 4 * filters, f"{name}_3", kernel=1, relu=False)
     return _added(config, x, y, 4 * filters, strides, name)
 
 
 def _added(config: Config, x: Any, y: Any, filters: int, strides: int, name: str) -> Any:
     if strides > 1 or x.shape[-1] != filters:
-        x = _conv(config, x, filters, 1, f"{name}_shortcut", strides, relu=False)
+        x = convolution(config, x, filters, f"{name}_shortcut", strides, kernel=1, relu=False)
     return layers.ReLU(name=name)(layers.Add(name=f"{name}_add")([x, y]))
 
 
 def _inverted(config: Config, x: Any, filters: int, strides: int, name: str) -> Any:
     """Sandler et al. 2018, figure 4d, with ReLU in place of ReLU6."""
-    y = _conv(config, x, config.expansion * x.shape[-1], 1, f"{name}_expand")
+    y = convolution(config, x, config.expansion * x.shape[-1], f"{name}_expand", kernel=1)
     y = layers.DepthwiseConv2D(3, strides=strides, padding="same", use_bias=False, depthwise_initializer="he_normal",
                                name=f"{name}_depthwise")(y)
-    y = _normalised(config, y, f"{name}_depthwise", True)
-    y = _conv(config, y, filters, 1, f"{name}_project", relu=False)
+    y = normalised(config, y, f"{name}_depthwise")
+    y = convolution(config, y, filters, f"{name}_project", kernel=1, relu=False)
     return layers.Add(name=f"{name}_add")([x, y]) if strides == 1 and x.shape[-1] == filters else y
 
 

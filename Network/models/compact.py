@@ -15,12 +15,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
 
 from Network.layers.canonical import CanonicalFeatures
+from Network.layers.convolution import convolution
 from Network.layers.grid import resample
 from Network.layers.keypoints import KEYPOINT_SIDE, Found, find_keypoints
-from Network.layers.normalisation import BatchNormalization
 from Network.layers.residual import residual_encoder
 from Network.layers.time import FoldTime, UnfoldTime
 from Network.models.registry import Network
@@ -108,20 +107,11 @@ def _unfolded(config: Config, images: Any) -> dict[str, Any]:
 
 def _keypoints(config: Config, images: Any) -> Found:
     """For images (n, S, S, 3)."""
-    convolution = partial(_conv, config)
-    levels = residual_encoder(images, config.encoder_filters, config.encoder_blocks, convolution)
-    return find_keypoints(levels, convolution, CanonicalFeatures(name="canonical"), pyramid=config.pyramid_filters,
+    convolve = partial(convolution, config)
+    levels = residual_encoder(images, config.encoder_filters, config.encoder_blocks, convolve)
+    return find_keypoints(levels, convolve, CanonicalFeatures(name="canonical"), pyramid=config.pyramid_filters,
                           appearance=config.appearance, refinements=config.refinements, fine=config.fine_filters,
                           refine=config.refine_filters)
-
-
-def _conv(config: Config, x: Any, filters: int, name: str, stride: int = 1, kernel: int = 3, relu: bool = True) -> Any:
-    """Convolution, batch normalisation over all images of the batch, ReLU."""
-    x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False,
-                      kernel_initializer="he_normal", name=name)(x)
-    x = BatchNormalization(momentum=config.batch_norm_momentum, name=f"{name}_norm",
-                           synchronized=config.batch_norm_replicas > 1)(x)
-    return layers.ReLU(name=f"{name}_relu")(x) if relu else x
 
 
 NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,

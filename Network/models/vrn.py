@@ -21,8 +21,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from Network.layers.convolution import convolution, normalised
 from Network.layers.hourglass import Residual, hourglass
-from Network.layers.normalisation import BatchNormalization
 from Network.models.registry import Network
 
 VARIANTS = ("plain", "guided", "multitask")
@@ -123,9 +123,7 @@ def _network(config: Config) -> tuple[Any, dict[str, Any]]:
 def _stem(config: Config, x: Any, features: int, name: str) -> Any:
     """(B, S, S, C) -> (B, S/4, S/4, features)."""
     first, *between = config.stem
-    x = layers.Conv2D(first, 7, strides=2, padding="same", use_bias=False, kernel_initializer="he_normal",
-                      name=f"{name}_first")(x)
-    x = _relu(config, x, f"{name}_first")
+    x = convolution(config, x, first, f"{name}_first", stride=2, kernel=7)
     for number, filters in enumerate((*between, features)):
         if number == min(1, len(between)):
             x = layers.MaxPooling2D(2, name=f"{name}_pool")(x)
@@ -137,15 +135,14 @@ def _stage(config: Config, x: Any, features: int, name: str) -> Any:
     """An hourglass, a module, a 1x1 convolution with normalisation and ReLU."""
     residual = _residual(config, features)
     x = residual(hourglass(x, config.depth, residual, name), f"{name}_out")
-    x = layers.Conv2D(features, 1, use_bias=False, kernel_initializer="he_normal", name=f"{name}_last")(x)
-    return _relu(config, x, f"{name}_last")
+    return convolution(config, x, features, f"{name}_last", kernel=1)
 
 
 def _head(config: Config, x: Any) -> Any:
     """(B, S/4, S/4, F) -> logits (B, S, S, D); the last layer in float32, since its sum over voxels is."""
     for number, filters in enumerate(config.head):
         x = layers.UpSampling2D(2, name=f"head_{number}_upsample")(x)
-        x = _relu(config, _residual(config, filters)(x, f"head_{number}"), f"head_{number}")
+        x = normalised(config, _residual(config, filters)(x, f"head_{number}"), f"head_{number}")
     stride = config.image_size // x.shape[1]
     bias = keras.initializers.Constant(float(np.log(_FILLED / (1 - _FILLED))))
     return layers.Conv2DTranspose(config.layers, stride, strides=stride, bias_initializer=bias, dtype="float32",
@@ -164,12 +161,6 @@ def _residual(config: Config, filters: int) -> Any:
     def residual(x: Any, name: str) -> Any:
         return Residual(filters, config.batch_norm_momentum, config.remat, config.batch_norm_replicas, name=name)(x)
     return residual
-
-
-def _relu(config: Config, x: Any, name: str) -> Any:
-    x = BatchNormalization(momentum=config.batch_norm_momentum, name=f"{name}_norm",
-                           synchronized=config.batch_norm_replicas > 1)(x)
-    return layers.ReLU(name=f"{name}_relu")(x)
 
 
 NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,

@@ -1,0 +1,30 @@
+"""Convolution, batch normalisation, ReLU: the block of which most encoders here are made (Ioffe and Szegedy 2015)."""
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from keras import layers
+
+from Network.layers.normalisation import BatchNormalization
+
+
+class Normalised(Protocol):
+    """Of a network's Config: momentum of the moving statistics, and over how many replicas a batch is spread."""
+
+    batch_norm_momentum: float
+    batch_norm_replicas: int
+
+
+def convolution(config: Normalised, x: Any, filters: int, name: str, stride: int = 1, kernel: int = 3,
+                relu: bool = True) -> Any:
+    """(n, h, w, C) -> (n, h / stride, w / stride, filters), without a bias, normalised over the batch."""
+    x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False, kernel_initializer="he_normal",
+                      name=name)(x)
+    return normalised(config, x, name, relu)
+
+
+def normalised(config: Normalised, x: Any, name: str, relu: bool = True) -> Any:
+    """Batch normalisation NAME_norm and, unless `relu` is False, NAME_relu."""
+    x = BatchNormalization(momentum=config.batch_norm_momentum, name=f"{name}_norm",
+                           synchronized=config.batch_norm_replicas > 1)(x)
+    return layers.ReLU(name=f"{name}_relu")(x) if relu else x
