@@ -264,7 +264,7 @@ def test_the_checkpoint_that_is_named_is_compared(monkeypatch):
     class Named(NamedTuple):
         margin: float = 1.15
     loads = []
-    monkeypatch.setattr(compared, "from_run", lambda path, which: loads.append((path.name, which)) or Named())
+    monkeypatch.setattr(compared, "from_run", lambda path, which, *_: loads.append((path.name, which)) or Named())
     monkeypatch.setattr(comparing, "compare_on", lambda folder, count, systems, *more: systems(1.15))
     monkeypatch.setattr(source, "subject_set", None)
     box = list(compared.bundled_models())

@@ -10,7 +10,7 @@ from Evaluation.web.serve import ServeConfig
 from Network.commands.demo_options import parse
 from Network.engine.face_detector import make_detect
 from Network.inference.photos import crop_faces
-from Network.models.uvnet import read_maps
+from Network.inference.readings import read_maps
 from tests.test_demo_faces import SIZE, Made
 from tests.test_fitted import fake
 

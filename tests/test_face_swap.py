@@ -6,7 +6,7 @@ import pytest
 from Evaluation.views.face_swap import Face, completed, matched, swap_face
 from Evaluation.views.uv import Unprojected
 from Evaluation.views.uv_photos import Maps, ViewWriter
-from Network.models.uvnet import Maps as UVMaps
+from Network.inference.readings import Maps as UVMaps
 
 SIZE = 96
 

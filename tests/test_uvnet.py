@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 
+from Network.inference.readings import read_maps
 from Network.losses.points import LOSSES, MIN_LOG_VARIANCE, maps_of_the_face
 from Network.models import uvnet
 from Network.models.registry import get_network
@@ -208,7 +209,7 @@ def test_maps_are_read():
     output = np.zeros((4, 4, 6), np.float32)
     output[1:3, 1:3] = [0.25, 1.5, 0.9, 0.4, -9, -8]
     output[2, 2, 3], output[1, 1, 0], output[0, 0, 2] = 0.7, np.nan, 0.5
-    maps = uvnet.read_maps(output)
+    maps = read_maps(output)
     assert np.argwhere(maps.mask).tolist() == [[1, 2], [2, 1], [2, 2]]
     assert np.argwhere(maps.visible_mask).tolist() == [[2, 2]]
     np.testing.assert_array_equal(maps.uv[2, 2], [0.25, 1.0])
@@ -216,13 +217,13 @@ def test_maps_are_read():
     assert np.isnan(maps.uv[~maps.mask]).all() and np.isnan(maps.log_variance[~maps.mask]).all()
     seven = np.insert(output, 4, 1.2, axis=-1)
     seven[2, 1, 4] = 0.3
-    deep = uvnet.read_maps(seven)
+    deep = read_maps(seven)
     for a, b in zip(maps, deep[:4]):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_allclose(deep.depth[[2, 1], [1, 2]], [0.3, 1.0])
     assert maps.depth is None and np.isnan(deep.depth[~deep.mask]).all()
-    np.testing.assert_array_equal(uvnet.read_maps(seven[..., :5]).depth, deep.depth)
-    nothing = uvnet.read_maps(np.zeros((4, 4, 4), np.float32))
+    np.testing.assert_array_equal(read_maps(seven[..., :5]).depth, deep.depth)
+    nothing = read_maps(np.zeros((4, 4, 4), np.float32))
     assert not nothing.mask.any() and nothing.log_variance is None
     with pytest.raises(ValueError, match=r"maps must have shape \(S, S, 4\) or"):
-        uvnet.read_maps(np.zeros((1, 4, 4, 4), np.float32))
+        read_maps(np.zeros((1, 4, 4, 4), np.float32))

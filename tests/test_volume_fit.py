@@ -15,6 +15,7 @@ from Dataset.representations.points import encode as grid
 from Dataset.representations.volume import encode, frame_of, solid, to_bytes
 from Network.export.pack import pack
 from Network.inference.photos import NoFace
+from Network.inference.readings import read_landmarks
 from Network.inference.registry import from_run, predictor_of
 from Network.inference.vrn import sigmoid, surface_of, visible_points
 from Network.models import vrn
@@ -111,7 +112,7 @@ def test_heat_maps_say_landmarks_where_there_are_some(variant, tmp_path):
     read = predictor_of(loaded).heat_landmarks()
     assert (read is None) == (variant == "plain")
     if read is not None:
-        np.testing.assert_allclose(read(images), vrn.read_landmarks(np.asarray(model(images)["heat_maps"])), atol=1e-6)
+        np.testing.assert_allclose(read(images), read_landmarks(np.asarray(model(images)["heat_maps"])), atol=1e-6)
     pack(loaded, tmp_path / "box", np.zeros((1, 1, 16, 16, 3), np.float32))
     boxed = from_run(tmp_path / "box").heat_landmarks()
     assert (boxed is None) == (variant != "guided")

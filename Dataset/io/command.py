@@ -1,6 +1,7 @@
 """How a command ends: 0, or 2 after one line on standard error."""
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -48,7 +49,7 @@ def run_command(name: str, work: Callable[[], int | None], resumable: bool = Fal
     """Run `work` -> its exit code, 0 for None, as `one_line` says."""
     debug = debug or os.environ.get(DEBUG, "0") not in ("", "0")
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        with contextlib.suppress(AttributeError, OSError):      # a stream that is none of Python's, or cannot seek
             stream.reconfigure(errors="backslashreplace")       # a file's name need not be text
     try:
         with _as_it_is() if debug else _quiet_libraries():
