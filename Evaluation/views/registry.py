@@ -12,7 +12,7 @@ from Evaluation.views.base import ViewFile
 #: demand: naming a view does not import what draws it
 DRAWN = (("features", "FeatureViewWriter", "feature_maps", ("features",)),
          ("uv_photos", "ViewWriter", "uv_map", ("texture", "inverse", "lines", "points", "swap", "uv",
-                                                   "mask", "visible", "row")),
+                                                  "mask", "visible", "row")),
          ("depth", "DepthViewWriter", "depth_map", ("depth", "cloud", "wireframe", "surface", "strip")),
          ("volume", "VolumeViewWriter", "volume", ("volume", "slices")),
          ("iterations", "CoarseViewWriter", "passes", ("iterations", "detail")))
