@@ -8,13 +8,13 @@ import pytest
 from Dataset.detection.upright import grown
 from Dataset.io.inputs import NamedImage, example_image
 from Dataset.representations.points import grid_triangles
-from Network.commands.results import face_mesh
+from Network.commands.results import face_mesh, in_millimetres
 from Network.engine.face_detector import make_detect
+from Network.engine.loaded import Loaded
 from Network.inference.base import Face
 from Network.inference.photos import EXTENT, Crop, NoFace, crop_faces, faces_of, recrop, square_crop
 from Network.inference.registry import predictor_of
 from Network.inference.texture import Texture
-from Network.engine.loaded import Loaded
 
 BLANK = NamedImage("blank.png", np.full((100, 100, 3), 90, np.uint8))
 
@@ -125,9 +125,9 @@ def test_only_an_ordered_prediction_is_a_mesh_and_its_coat_colours_it():
     assert len(cloud.triangles) == 0 and cloud.colours is None
     mesh = face_mesh(Face(points, crop(), points + 1, texture=Texture(64)))
     np.testing.assert_array_equal(mesh.triangles, grid_triangles(8))
-    assert mesh.colours is None and np.array_equal(mesh.vertices, points.astype(np.float64))
+    assert mesh.colours is None and np.array_equal(mesh.vertices, in_millimetres(points))
     other = face_mesh(Face(points, crop(), points + 1, texture=Texture(64)), expression=True)
-    np.testing.assert_array_equal(other.vertices, (points + 1).astype(np.float64))
+    np.testing.assert_array_equal(other.vertices, in_millimetres(points + 1))
 
 
 def test_only_a_frontal_photo_colours_what_has_no_places():

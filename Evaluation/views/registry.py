@@ -11,8 +11,8 @@ from Evaluation.views.base import ViewFile
 #: module and class that draw some views, the Predictor's method that gives their input, and the views; imported on
 #: demand: naming a view does not import what draws it
 DRAWN = (("features", "FeatureViewWriter", "feature_maps", ("features",)),
-         ("uv_photos", "ViewWriter", "uv_map", ("texture", "inverse", "lines", "points", "swap", "uv",
-                                                  "mask", "visible", "row")),
+         ("uv_photos", "ViewWriter", "uv_map",
+          ("texture", "inverse", "lines", "points", "swap", "uv", "mask", "visible", "row")),
          ("depth", "DepthViewWriter", "depth_map", ("depth", "cloud", "wireframe", "surface", "strip")),
          ("volume", "VolumeViewWriter", "volume", ("volume", "slices")),
          ("iterations", "CoarseViewWriter", "passes", ("iterations", "detail")))
