@@ -98,7 +98,7 @@ def test_per_step_is_the_listing_on_keras_3():
     ours.set_weights(theirs.get_weights())
     np.testing.assert_allclose(ours(images(2, 2), training=True), theirs(images(2, 2), training=True), atol=1e-4)
     for a, b in zip(ours.non_trainable_weights, theirs.non_trainable_weights):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_settings_change_what_they_say():
