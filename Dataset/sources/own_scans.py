@@ -61,7 +61,7 @@ class Options:
                 raise ValueError(f"--{name} must be one of {', '.join(values)}, got {getattr(self, name)!r}")
         for name, minimum in (("points", 1), ("size", 1), ("seed", 0)):
             if getattr(self, name) < minimum:
-                raise ValueError(f"--{name} must be at minimum {minimum}, got {getattr(self, name)}")
+                raise ValueError(f"--{name} must be at least {minimum}, got {getattr(self, name)}")
 
 
 class Skipped(NamedTuple):
@@ -166,7 +166,7 @@ def ground_truth(path: Path, options: Options, rng: np.random.Generator) -> np.n
     if len(scan.triangles):
         return sample(clean(scan), options.points, rng, options.sampling).points
     if len(scan.vertices) < options.points:
-        raise ValueError(f"{path}: a cloud must have at minimum {options.points} points (--points), this has "
+        raise ValueError(f"{path}: a cloud must have at least {options.points} points (--points), this has "
                          f"{len(scan.vertices)}")
     return scan.vertices[rng.choice(len(scan.vertices), options.points, replace=False)]
 

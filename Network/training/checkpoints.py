@@ -228,7 +228,7 @@ class RunFolder:
         """Fill the model and the optimizer and return where the run stands. ValueError when they do not fit."""
         path = self.path / "state.npz"
         if not path.exists():       # killed before the first state: starts again, from the same seed
-            self.config()
+            read_config(self.path)
             return Progress()
         variables = _variables(model, optimizer)
         arrays = read_npz(path, MAX_STATE, "state of this program")
