@@ -185,7 +185,6 @@ def test_multitask_keeps_its_landmarks(tmp_path, monkeypatch):
     images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
     whole, packed = from_run(run), from_run(tmp_path / "box")
     np.testing.assert_allclose(packed.answers(images), whole.answers(images), atol=0.3)      # logits of drawn weights
-    assert packed.loaded.model.count_params() == whole.loaded.model.count_params()
     maps = [predictor.heat_landmarks()(images) for predictor in (whole, packed)]
     assert maps[0].shape == (2, 68, 2) and np.median(np.abs(maps[0] - maps[1])) < 0.02
 

@@ -101,7 +101,7 @@ def test_sigmoid_does_not_overflow():
 
 @pytest.mark.parametrize("variant", vrn.VARIANTS)
 def test_heat_maps_say_landmarks_where_there_are_some(variant, tmp_path):
-    """A run folder's maps are those of the network that was trained; a weight folder keeps guided's alone."""
+    """A run folder's maps are those of the network that was trained; a weight folder keeps them, too."""
     keras.utils.set_random_seed(4)
     config = vrn.Config(variant=variant, image_size=16, layers=12, features=8, stem=(4, 6), depth=2, head=(6,),
                         landmark_features=4)
@@ -115,6 +115,6 @@ def test_heat_maps_say_landmarks_where_there_are_some(variant, tmp_path):
         np.testing.assert_allclose(read(images), read_landmarks(np.asarray(model(images)["heat_maps"])), atol=1e-6)
     pack(loaded, tmp_path / "box", np.zeros((1, 1, 16, 16, 3), np.float32))
     boxed = from_run(tmp_path / "box").heat_landmarks()
-    assert (boxed is None) == (variant != "guided")
+    assert (boxed is None) == (variant == "plain")
     if boxed is not None:
         assert boxed(images).shape == (2, 68, 2)

@@ -110,7 +110,7 @@ def on_video(context: Context) -> Made:
     if not found:
         raise ValueError(f"{video}: holds no frame")
     write_image(frame, image)
-    return Made([context.demo("frame", (frame,), "--view", "row", ends="row")], text="a frame of a rendered video.")
+    return Made([context.demo("on_video", (frame,), "--view", "row", ends="row")], text="a frame of a rendered video.")
 
 
 ITEMS = (

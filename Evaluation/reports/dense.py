@@ -55,7 +55,7 @@ def dense_table(targets: Callable[[str], Callable[[], Iterable[Any]]], system: D
         raise ValueError(f"--maps is for dense predictions; {system.network} ({system.source}) has none")
     batches = targets(system.maps)
     if figures:
-        inputs, truth = next(iter(batches()))
+        inputs, truth, *_ = next(iter(batches()))
         truth = {"volume": truth[0]} if system.maps == "volume" else truth
         for name, image in sample_images((inputs, truth), system.answers(inputs)).items():
             write_image(Path(figures) / f"{name}.png", image)
