@@ -18,20 +18,9 @@ from Evaluation.reports.tables import CHECKPOINTS, Table, layer_table, score_tab
 from Network import from_run
 
 
-def photos_table(arguments: argparse.Namespace):
-    """Whole photos, read as users': landmarks by yaw, pairs of photos of a subject, subjects with scans."""
-    from Evaluation.reports.landmarks import folder_table
-    from Evaluation.reports.pairs import pairs_table
-    from Evaluation.reports.scans import scan_report
-    from Network.commands.subject_faces import SubjectFaces
-    predictor = from_run(name := arguments.model, arguments.checkpoint, arguments.engine, fusion=arguments.fusion)
-    if arguments.aflw2000:
-        return folder_table(arguments.aflw2000, predictor.landmarks_in, name, arguments.boxes, tqdm)
-    faces = SubjectFaces(predictor)
-    if arguments.pairs:
-        return pairs_table(arguments.pairs, faces.of_photo, name, tqdm)
-    return scan_report(arguments.scans, faces, name, arguments.scan_unit, arguments.photos, arguments.images,
-                       arguments.figures, tqdm)
+def load(arguments: argparse.Namespace, checkpoint: str = ""):
+    """The Predictor that the command line names."""
+    return from_run(arguments.model, checkpoint or arguments.checkpoint, arguments.engine, fusion=arguments.fusion)
 
 
 def shards_table(arguments: argparse.Namespace) -> Table:
@@ -42,12 +31,11 @@ def shards_table(arguments: argparse.Namespace) -> Table:
     from Evaluation.reports.dense import pixel_table
     from Evaluation.reports.subjects import requested_table
     from Network.commands.compared import systems
-    model, which = arguments.model, arguments.checkpoint
     if arguments.compare:
         return compare_on(arguments.data, arguments.compare_subjects, lambda margin: systems(
-            margin, model, which, arguments.engine), subject_set, arguments.images or 2, not arguments.no_surface, tqdm,
-            arguments.strata, arguments.compare_seed)
-    predictor = from_run(model, which, arguments.engine, fusion=arguments.fusion)
+            margin, arguments.model, arguments.checkpoint, arguments.engine), subject_set, arguments.images or 2,
+            not arguments.no_surface, tqdm, arguments.strata, arguments.compare_seed)
+    predictor = load(arguments)
     if arguments.maps or arguments.iterations:
         return pixel_table(evaluation_data, predictor, arguments)
     return requested_table(subject_set(arguments.data, predictor.size, predictor.points), predictor, arguments, tqdm)
@@ -68,22 +56,24 @@ def subjects_table(arguments: argparse.Namespace) -> Table:
                             batch_size=arguments.batch_size, as_published=arguments.as_published)
         return score_batches(found, ordered, arguments.as_published, not arguments.no_surface)
     if arguments.table == 2:
-        return thesis_table(lambda part, checkpoint: scores(part, from_run(arguments.model, checkpoint)),
+        return thesis_table(lambda part, checkpoint: scores(part, load(arguments, checkpoint)),
                             RunFolder(arguments.model).there(CHECKPOINTS), arguments.data)
-    one = from_run(arguments.model, arguments.checkpoint)
+    one = load(arguments)
     part = part_of(arguments.data, arguments.subjects, one.config)
     return score_table(scores(part, one), f"{arguments.model} on {arguments.data}: {part} subjects")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Print the requested table, and write it to --results."""
-    check_inputs(filter(None, (arguments.data, arguments.aflw2000)), "folder")      # before a network is loaded
+    check_inputs(filter(None, (arguments.data, arguments.aflw2000, arguments.pairs, arguments.scans)), "folder")
     if arguments.table == 1:
         from Network.inspection.flops import describe
         from Network.training.loading import load_model, thesis_model
         table = layer_table(*describe(load_model(arguments.model).model if arguments.model else thesis_model()))
     elif arguments.aflw2000 or arguments.pairs or arguments.scans:
-        table = photos_table(arguments)
+        from Evaluation.reports.photos import photos_table
+        from Network.commands.subject_faces import SubjectFaces
+        table = photos_table(load(arguments), SubjectFaces, arguments, tqdm)
     else:
         shards = arguments.compare or arguments.maps or (Path(arguments.data) / "shards.json").is_file()
         table = (shards_table if shards else subjects_table)(arguments)

@@ -23,9 +23,9 @@ from Dataset.geometry.smoothing import SmoothingConfig
 from Dataset.io.atomic import write_text
 from Dataset.synthesis.video import SyntheticVideo, VideoFrame, VideoOptions
 from Evaluation.metrics.stability import Stability, grid_atlas, measure, sample_map
-from Evaluation.reports.stability import stability_table
 from Network.video.video import FaceVideo, VideoConfig
-from tests.films import Oracle
+from tests.bench.stability_table import stability_table
+from tests.video_stubs import Oracle
 
 WAYS = {"none": SmoothingConfig("none"), "average of 2 (the paper's)": SmoothingConfig("average"),
         "average of 2, recursive": SmoothingConfig("average", recursive=True),
