@@ -25,7 +25,7 @@ def file(request, tmp_path):
 
 
 def test_both_versions_give_the_same(file):
-    shapes = mat_shapes(file)
+    shapes = mat_shapes(file, 10**6)
     assert {name: shapes[name] for name in ARRAYS} == {name: array.shape for name, array in ARRAYS.items()}
     found = read_mat(file, ("pt3d_68", "tl", "none"))
     assert list(found) == ["pt3d_68", "tl"]
@@ -39,11 +39,26 @@ def test_nothing_outside_the_file_is_opened(tmp_path):
     with h5py.File(tmp_path / "x.mat", "w") as out:
         out["a"] = h5py.ExternalLink("other.mat", "a")
         out["b"] = h5py.SoftLink("/c")
+        out["c"] = np.zeros((2, 3))
+    assert mat_shapes(tmp_path / "x.mat", 48) == {"c": (3, 2)} and list(read_mat(tmp_path / "x.mat", "abc")) == ["c"]
+    with h5py.File(tmp_path / "x.mat", "a") as out:
         layout = h5py.VirtualLayout(shape=(3,), dtype="f8")
         layout[:] = h5py.VirtualSource("other.mat", "a", shape=(3,))
         out.create_virtual_dataset("v", layout)
-        out["c"] = np.zeros((2, 3))
-    assert mat_shapes(tmp_path / "x.mat") == {"c": (3, 2)} and list(read_mat(tmp_path / "x.mat", "abvc")) == ["c"]
+    assert list(read_mat(tmp_path / "x.mat", "vc")) == ["c"]
+    with pytest.raises(ValueError, match="v lies in another file"):
+        mat_shapes(tmp_path / "x.mat", 10**6)
+
+
+@pytest.mark.parametrize("promised", [10**13, 10**7])
+def test_more_than_is_allowed_is_not_unpacked(promised, tmp_path):
+    """Of 7.3, too: numbers that the file has not, and numbers that it has, packed."""
+    with h5py.File(tmp_path / "x.mat", "w", userblock_size=512) as out:
+        out.create_dataset("tl", (promised,), "u1", chunks=(10**6,), compression="gzip")
+        if promised < 10**8:
+            out["tl"][:] = 0
+    with pytest.raises(ValueError, match=r"promises \d+ bytes|unpacks to \d+ bytes, at most 1000000 are allowed"):
+        mat_shapes(tmp_path / "x.mat", 10**6)
 
 
 def test_landmarks_of_version_73(tmp_path):

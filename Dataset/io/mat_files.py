@@ -8,22 +8,27 @@ import h5py
 import numpy as np
 import scipy.io
 
+from Dataset.io.archives.hdf5 import check_hdf5
+from Dataset.io.archives.mat import check_mat
+
 Shape = tuple[int, ...]
 
 
-def mat_shapes(path: Path) -> dict[str, Shape]:
+def mat_shapes(path: Path, max_bytes: int) -> dict[str, Shape]:
     """Name -> shape of every array in the file, as MATLAB sees it; nothing else is read. ValueError and the errors of
-    the two libraries for a file that is none."""
+    the two libraries for a file that is none; ValueError when its arrays unpack to more than `max_bytes`."""
     if not h5py.is_hdf5(path):
+        check_mat(path, max_bytes)
         with _ScipyErrors():
             return {name: tuple(shape) for name, shape, _ in scipy.io.whosmat(path)}
+    check_hdf5(path, max_bytes, links=True)     # `_array` follows none
     with h5py.File(path, "r") as file:
         arrays = {name: _array(file, name) for name in file}
         return {name: array.shape[::-1] for name, array in arrays.items() if array is not None}
 
 
 def read_mat(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Those of the named arrays that the file holds. Errors as `mat_shapes`."""
+    """Those of the named arrays that the file holds, of which `mat_shapes` was asked first. Errors as there."""
     if not h5py.is_hdf5(path):
         with _ScipyErrors():
             found = scipy.io.loadmat(path, variable_names=list(names), mat_dtype=False)

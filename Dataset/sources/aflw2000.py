@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from Dataset.io.archives.mat import check_mat
 from Dataset.io.images import COMPANION, read_image
 from Dataset.io.mat_files import mat_shapes, read_mat
 
@@ -76,8 +75,7 @@ def read_photo(path: Path) -> Photo:
     if file.stat().st_size > MAX_BYTES:
         raise ValueError(f"{file}: a landmark file has at most {MAX_BYTES} bytes, this has {file.stat().st_size}")
     try:
-        check_mat(file, 4 * MAX_BYTES)
-        shapes = {name: shape for name, shape in mat_shapes(file).items() if name in _NAMES}
+        shapes = {name: shape for name, shape in mat_shapes(file, 4 * MAX_BYTES).items() if name in _NAMES}
         if any(np.prod(shape, dtype=float) > 1e6 for shape in shapes.values()):
             raise ValueError("arrays that large are no landmarks")
         found = read_mat(file, _NAMES)

@@ -11,14 +11,13 @@ import argparse
 import csv
 import dataclasses
 import io
-import json
 import logging
-import os
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,13 +28,13 @@ from Dataset.io.atomic import folder_lock, write_text
 from Dataset.io.command import one_line
 from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import IMAGE_SUFFIXES, crop_resize, read_image, write_image
-from Dataset.io.json_files import read_json
 from Dataset.io.mesh_io import read_mesh, write_points
+from Dataset.io.work_folder import Progress, make_folders
 from Dataset.sources.bu4dfe_subject import subject_generator
 from Dataset.sources.subjects import DatasetInfo, open_dataset, split_by_subject, write_dataset_info, write_split
 
 SCANS = (".ply", ".obj", ".wrl")
-WORK, DONE, REPORT = ".work", ".done", "report.csv"
+REPORT = "report.csv"
 MAX_MATERIALS = 2**20       # bytes of an .mtl
 log = logging.getLogger(__name__)
 
@@ -64,6 +63,13 @@ class Options:
                 raise ValueError(f"--{name} must be at least {minimum}, got {getattr(self, name)}")
 
 
+class Job(NamedTuple):
+    """A subject's folder in IN, and the options."""
+
+    source: Path
+    options: Options
+
+
 class Skipped(NamedTuple):
     """A line of the report: a subject, a file of its folder or "", and why it was left out."""
 
@@ -73,7 +79,7 @@ class Skipped(NamedTuple):
 
 
 def convert_all(source: Path, out: Path, options: Options = Options(),
-                progress: Callable[..., Iterator[Any]] | None = None) -> list[Skipped]:
+                progress: Progress | None = None) -> list[Skipped]:
     """Convert every subject folder in `source` into `out` -> what was skipped.
 
     ValueError, naming the folder: no IN, no subject folder in it, OUT was begun with other settings or holds something
@@ -87,30 +93,21 @@ def convert_all(source: Path, out: Path, options: Options = Options(),
     settings = {name: getattr(options, name) for name in ("sampling", "detector")}
     info = DatasetInfo(source="scans", points=options.points, image_size=options.size, seed=options.seed,
                        units="as the scans", settings=settings, complete=False)
-    skipped: list[Skipped] = []
     with folder_lock(out):
         open_dataset(out, info)
         write_dataset_info(out, info)
-        for folder in (progress or (lambda some: iter(some)))(folders):
-            skipped += _convert_once(folder, out, options)
-        shutil.rmtree(out / WORK, ignore_errors=True)
+        made = make_folders(out, _convert, {folder.name: Job(folder, options) for folder in folders},
+                            progress=progress)
+        skipped = [Skipped(*row) for report in made.reports.values() for row in report]
         _close(out, folders, skipped, info)
     return skipped
 
 
-def _convert_once(folder: Path, out: Path, options: Options) -> list[Skipped]:
-    """Convert a subject in a hidden folder, which is renamed when it is complete; a finished one is left as it is."""
-    work, target, done = out / WORK / folder.name, out / folder.name, out / DONE / f"{folder.name}.json"
-    if target.is_dir() and done.is_file():
-        return [Skipped(*row) for row in read_json(done, list)]
-    shutil.rmtree(work, ignore_errors=True)
-    shutil.rmtree(target, ignore_errors=True)       # there only if a kill came before its report
-    skipped = convert(folder, work, options)
+def _convert(folder: Path, job: Job) -> list[Skipped]:
+    """Convert one subject into the empty `folder` -> what was skipped; deletes `folder` where nothing is to be kept."""
+    skipped = convert(job.source, folder, job.options)
     if any(row.file == "" for row in skipped):
-        shutil.rmtree(work, ignore_errors=True)
-    else:
-        os.replace(work, target)
-    write_text(done, json.dumps([list(row) for row in skipped]) + "\n")
+        shutil.rmtree(folder)
     return skipped
 
 
@@ -128,8 +125,8 @@ def _close(out: Path, folders: list[Path], skipped: list[Skipped], info: Dataset
 
 
 def convert(folder: Path, out: Path, options: Options) -> list[Skipped]:
-    """Write one subject as the new folder `out` -> what was skipped. A row without a file: the whole subject, and `out`
-    must not be used."""
+    """Write one subject into the empty folder `out` -> what was skipped. A row without a file: the whole
+    subject, and `out` must not be used."""
     name, files = folder.name, sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
     scans = [path for path in files if path.suffix.lower() in SCANS]
     if len(scans) != 1:
@@ -138,7 +135,6 @@ def convert(folder: Path, out: Path, options: Options) -> list[Skipped]:
         cloud = ground_truth(scans[0], options, subject_generator(options.seed, name))
     except ValueError as error:
         return [Skipped(name, "", str(error))]
-    out.mkdir(parents=True)
     write_points(out / f"{name}.ply", cloud)
     skipped, textures, kept = [], _textures(files), 0
     for path in files:
@@ -196,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
                {"sampling": METHODS, "detector": ("thesis", "chain")})
     arguments = parser.parse_args(argv)
     skipped = convert_all(arguments.source, arguments.out, Options(**fields_of(Options, arguments)),
-                          lambda folders: tqdm(folders, unit="subject", disable=None))
+                          partial(tqdm, unit="subject", disable=None))
     print(f"{arguments.out}: {len(skipped)} photos or subjects skipped, see {arguments.out / REPORT}")
     return 0
 

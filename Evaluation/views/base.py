@@ -12,9 +12,18 @@ from Dataset.io.images import write_image
 class ViewFile:
     """`image` (H, W, 3) uint8 BGR is the view as it stands; None before there is one."""
 
-    view: str
-    image: np.ndarray | None = None
+    views: tuple[str, ...] = ()             # that a class draws
     missing = "no view was drawn yet"       # message where there is none
+
+    def __init__(self, view: str) -> None:
+        if view not in self.views:
+            raise ValueError(f"view must be one of {', '.join(self.views)}, got {view!r}")
+        self.view = view
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the photos: the next one is another subject's."""
+        self.image: np.ndarray | None = None
 
     def draw_in(self, whole: np.ndarray, box: tuple[int, int, int, int], photo: np.ndarray, reading: Any) -> np.ndarray:
         """`draw` of photo and reading; where a view is drawn into the whole image (H, W, 3) uint8 BGR, of which the

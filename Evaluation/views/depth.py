@@ -68,15 +68,7 @@ class DepthViewWriter(ViewFile):
     """`Evaluation.views.uv_photos.ViewWriter` for depth maps: draws one view of each photo's and writes it beside the
     face as NAME_VIEW.png. ValueError for another view."""
 
-    def __init__(self, view: str) -> None:
-        if view not in VIEWS:
-            raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
-        self.view = view
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the photos: the next one is another subject's."""
-        self.image: np.ndarray | None = None
+    views = VIEWS
 
     def draw(self, photo: np.ndarray, reading: Reading) -> np.ndarray:
         """photo (P, P, 3) uint8 BGR, the square that the network saw, finer; a strip shows it -> the view, uint8 BGR;

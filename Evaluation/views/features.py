@@ -19,15 +19,14 @@ class FeatureViewWriter(ViewFile):
     maps_of  the square that the network saw, finer, (P, P, 3) uint8 BGR -> layer -> feature maps (h, w, C), in order
     """
 
+    views = VIEWS
+
     def __init__(self, view: str, maps_of: Callable[[np.ndarray], Mapping[str, np.ndarray]]) -> None:
-        if view not in VIEWS:
-            raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
-        self.view, self._maps_of = view, maps_of
-        self.reset()
+        super().__init__(view)
+        self._maps_of = maps_of
 
     def reset(self) -> None:
-        """Forget the photos: the next one is another subject's."""
-        self.image: np.ndarray | None = None
+        super().reset()
         self._layers: Mapping[str, np.ndarray] = {}
 
     def draw(self, photo: np.ndarray, reading: Any) -> np.ndarray:

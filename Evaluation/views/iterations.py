@@ -28,15 +28,14 @@ class CoarseViewWriter(ViewFile):
     image it is, x, y, w, h px.
     """
 
+    views = VIEWS
+
     def __init__(self, view: str, unit: RenderingUnit | None = None) -> None:
-        if view not in VIEWS:
-            raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
-        self.view, self._unit = view, unit
-        self.reset()
+        super().__init__(view)
+        self._unit = unit
 
     def reset(self) -> None:
-        """Forget the photos: the next one is another subject's."""
-        self.image: np.ndarray | None = None
+        super().reset()
         self._detail: Detail | None = None
         self._box = (0, 0, 0, 0)
 

@@ -40,18 +40,17 @@ class ViewWriter(ViewFile):
     photos so far, "swap" the first face in the last one's place, the whole image; "uv", "mask" and "visible" are what
     the network gives, u red and v green; "row" is the eight images of figure 4.1. ValueError for another view."""
 
+    views = VIEWS
+
     def __init__(self, view: str) -> None:
-        if view not in VIEWS:
-            raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
-        self.view, self._texture = view, checkered()
+        super().__init__(view)
+        self._texture = checkered()
         if view == "swap":
             self.missing = ("--view swap puts the first photo's face into the others: name two photos, or one of two "
                             "subjects with --faces all")
-        self.reset()
 
     def reset(self) -> None:
-        """Forget the photos: the next one is another subject's."""
-        self.image: np.ndarray | None = None
+        super().reset()
         self._mean = TextureMean(TEXTURE)
         self._first: Face | None = None
 

@@ -63,15 +63,7 @@ class VolumeViewWriter(ViewFile):
     """`Evaluation.views.uv_photos.ViewWriter` for volumes: "volume", the photo with its outline beside the front
     surface, or "slices". ValueError for another view."""
 
-    def __init__(self, view: str) -> None:
-        if view not in VIEWS:
-            raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
-        self.view = view
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the photos: the next one is another subject's."""
-        self.image: np.ndarray | None = None
+    views = VIEWS
 
     def draw(self, photo: np.ndarray, values: np.ndarray) -> np.ndarray:
         """photo (P, P, 3) uint8 BGR; its volume (S, S, D) in [0, 1] -> the view, uint8 BGR; kept to `write`."""

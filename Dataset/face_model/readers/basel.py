@@ -13,7 +13,6 @@ import numpy as np
 
 from Dataset.face_model.readers.raw import MAX_UNPACKED, RawModel, basis_of, check_layout, check_size, checked
 from Dataset.io.archives.hdf5 import check_hdf5
-from Dataset.io.archives.mat import check_mat
 from Dataset.io.mat_files import mat_shapes, read_mat
 
 MICROMETRE = 1e-3       # mm: unit of 2009
@@ -29,8 +28,7 @@ def read_basel_2009(path: str | Path) -> RawModel:
     path = Path(path)
     check_size(path)
     try:
-        check_mat(path, MAX_UNPACKED)
-        check_layout(path, mat_shapes(path), _2009, "Basel 2009")
+        check_layout(path, mat_shapes(path, MAX_UNPACKED), _2009, "Basel 2009")
         found = read_mat(path, _2009)
         mean, basis, sigma, faces = (found[name] for name in _2009)
         basis = basis.reshape(mean.size, -1)
