@@ -102,8 +102,8 @@ QUICK = Config(image_size=64, points=1024, batch_norm="group", lstm_filters=(16,
                decoder_filters=(64, 64, 48, 32, 16, 8), shape_head=64)
 #: The thesis's network without the shape head, for two CPU cores and shards
 SMALL = Config(image_size=64, points=1024, batch_norm="group", lstm_filters=(24, 32, 64), lstm_strides=(2, 2, 2),
-               block_filters=(24, 64, 96), block_expansion=(1, 4, 4), link_filters=(128,),
-               decoder_filters=(128, 128, 96, 64, 32, 16))
+               block_filters=(24, 64, 96), block_expansion=(1, 4, 4), link_filters=(112,),
+               decoder_filters=(112, 112, 96, 64, 32, 16))
 PRESETS = {"thesis": THESIS, "quick": QUICK, "convlstm-small": SMALL}
 
 

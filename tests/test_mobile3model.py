@@ -98,7 +98,7 @@ def test_per_step_is_the_listing_on_keras_3():
     ours.set_weights(theirs.get_weights())
     np.testing.assert_allclose(ours(images(2, 2), training=True), theirs(images(2, 2), training=True), atol=1e-4)
     for a, b in zip(ours.non_trainable_weights, theirs.non_trainable_weights):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=5e-4)     # float32 rounding; 2.7e-4 measured without AVX-512
 
 
 def test_settings_change_what_they_say():
@@ -111,7 +111,7 @@ def test_settings_change_what_they_say():
     assert build(Config(**{**TINY, "points": 16})).output_shape == (None, 16, 3)
     assert shape("lstm_1", alpha=0.5)[-1] == 4 * 8 and shape("block_1_1_project", alpha=0.5)[-1] == 2
     assert QUICK.points == 1024 and build(QUICK).count_params() < 1_100_000
-    assert SMALL.shape_head == 0 and build(SMALL).count_params() == 2_348_499
+    assert SMALL.shape_head == 0 and build(SMALL).count_params() == 2_007_411
     assert THESIS == Config() and mobile3model.PRESETS == {"thesis": THESIS, "quick": QUICK, "convlstm-small": SMALL}
 
 

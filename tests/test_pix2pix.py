@@ -49,11 +49,11 @@ def test_sizes_of_the_paper():
 
 def test_size_of_small():
     generator = pix2pix.build(SMALL)
-    assert generator.count_params() == generator_size(SMALL.filters) == 3_779_073        # 7.6 MB in float16
-    assert generator.output_shape == (None, 128, 128, 1)
-    assert generator.get_layer("down_6").output.shape == (None, 1, 1, 128)
+    assert generator.count_params() == generator_size(SMALL.filters) == 1_925_761        # 3.9 MB in float16
+    assert generator.output_shape == (None, 64, 64, 1)
+    assert generator.get_layer("down_5").output.shape == (None, 1, 1, 96)
     discriminator = pix2pix.build_discriminator(SMALL)
-    assert discriminator.output_shape == (None, 14, 14, 1)
+    assert discriminator.output_shape == (None, 6, 6, 1)
     assert discriminator.count_params() == discriminator_size(SMALL.discriminator_filters)
     assert all(size % 16 == 0 for size in SMALL.filters)        # the fused normalisation's
 
@@ -221,7 +221,7 @@ def test_presets():
     assert small["model"] == dataclasses.asdict(SMALL) and small["train"]["choose_by"] == "l1"
     assert small["model"]["distance"] == "l1" and small["model"]["distance_weight"] == 100
     data = small["data"]
-    assert data["image_size"] == SMALL.image_size and data["fade_epochs"] < small["train"]["epochs"]
+    assert data["image_size"] == SMALL.image_size and set(data) == {"image_size", "batch_size", "batches", "scaling"}
     assert small["train"]["epochs"] * data["batches"] * data["batch_size"] >= 150_000
 
 

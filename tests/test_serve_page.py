@@ -111,7 +111,7 @@ def test_in_chromium_from_upload_to_download(tmp_path):
             import trimesh
             scene = trimesh.load(got / "face.glb")
             body, = scene.geometry.values()
-            np.testing.assert_allclose(body.vertices, mesh.vertices, atol=1e-6)
+            np.testing.assert_allclose(1000 * body.vertices, mesh.vertices, atol=1e-3)       # metres, mm
             assert body.visual.material.baseColorTexture is not None
             with zipfile.ZipFile(io.BytesIO((got / "face.zip").read_bytes())) as archive:
                 assert sorted(archive.namelist()) == ["face.mtl", "face.obj", "face_texture.png"]

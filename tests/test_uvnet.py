@@ -16,7 +16,7 @@ from tests.test_uvnet_loss import sample
 
 TINY = uvnet.Config(image_size=16, levels=2, first_features=4)
 UNET = dataclasses.replace(uvnet.SMALL, image_size=16, levels=2, stem=6, features=(6, 8), up_features=(6, 8),
-                           batch_norm_momentum=0.8)
+                           batch_norm_momentum=0.8, confidence=True)
 
 
 @pytest.mark.parametrize("levels, parameters, up", [
@@ -37,8 +37,8 @@ def test_size_is_the_papers(levels, parameters, up):
 def test_the_presets():
     assert get_network("uvnet") is uvnet.NETWORK and uvnet.PRESETS["uvnet"] == uvnet.Config()
     model = uvnet.build(uvnet.SMALL)
-    assert model.count_params() == 3_450_744 and model.output_shape == (None, 128, 128, 6)
-    assert model.get_layer("pool_4").output.shape == (None, 2, 2, 208)
+    assert model.count_params() == 1_932_720 and model.output_shape == (None, 64, 64, 4)
+    assert model.get_layer("pool_3").output.shape == (None, 2, 2, 112)
     assert all(size % 16 == 0 for size in uvnet.SMALL.down() + uvnet.SMALL.up())        # the fused normalisation's
     paper, small = resolve("uvnet", {}), resolve("uvnet-small", {})
     assert paper["train"]["learning_rate"] == 1e-4 and paper["train"]["schedule"] == "plateau"
@@ -47,7 +47,9 @@ def test_the_presets():
     assert paper["model"] == dataclasses.asdict(uvnet.UVNET)
     assert small["model"] == dataclasses.asdict(uvnet.SMALL) and small["data"]["scaling"] == "unit"
     assert small["data"]["fade_epochs"] < small["train"]["epochs"] and small["train"]["choose_by"] == "uv"
-    assert small["train"]["epochs"] * 250 * small["data"]["batch_size"] >= 150_000       # 250 batches an epoch
+    data = small["data"]
+    assert small["train"]["epochs"] * data["batches"] * data["batch_size"] >= 150_000
+    assert not small["model"]["confidence"] and "photos" not in data      # neither is the paper's
     assert LOSSES["uvnet"] is maps_of_the_face
     typed = resolve("uvnet-small", {"data": {"scaling": "minmax"}})
     assert typed["model"]["scaling"] == typed["data"]["scaling"] == "minmax"
@@ -89,7 +91,8 @@ def test_bad_config(change, message):
 def test_every_pixel_sees_the_whole_image(config):
     keras.utils.set_random_seed(0)
     model = uvnet.build(config)
-    images = np.random.default_rng(0).random((3, 128, 128, 3), np.float32)
+    side = config.image_size
+    images = np.random.default_rng(0).random((3, side, side, 3), np.float32)
     images[1:] = images[0]
     images[1, :4, :4], images[2, -4:, -4:] = 0, 0
     rng = np.random.default_rng(1)

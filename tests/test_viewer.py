@@ -227,11 +227,11 @@ def test_in_chromium_the_slider_moves_and_the_picture_changes(run, tmp_path):
     main([str(run)])
     with browser(tmp_path) as driver:
         driver.get((run / "index.html").as_uri())
-        wait(driver, "document.getElementById('image').naturalWidth === 32")
+        wait(driver, "document.getElementById('picture').naturalWidth === 32")
 
         def shown() -> bytes:
             wait(driver, "document.getElementById('picture').complete")
-            source = driver.execute_script("return document.getElementById('image').src")
+            source = driver.execute_script("return document.getElementById('picture').src")
             return base64.b64decode(source.split(",")[1])
 
         def picture(epoch: int, name: str) -> bytes:

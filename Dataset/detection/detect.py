@@ -21,10 +21,10 @@ COARSE, FINE = 256, 448     # longer sides, px, of the shrunk image: faces from 
 POSSIBLE = 0.2              # score of a proposal
 DOUBTFUL, FACE = 0.3, 0.68  # score of upright passes: below the first none, from the second on a face
 MAX_PROPOSALS = 64          # of a pass, the best
-PATCH, SHARE = 128, 0.4     # px of a patch, and the part of its side that the face's box has
+PATCH, BOX_IN_PATCH = 128, 0.4  # px of a patch, and the fraction of its side that the face's box has
 CHECKS = (1.55, 2.8)        # sides of two more patches, of the face's square
-LEAST, OFF_MIDDLE = 0.02, 0.25  # score that is looked at in a patch, and how far from its middle, of its side
-SURE, STILL_UPRIGHT = 0.7, 45.0     # score, and degrees off upright, with which no other quarter turn is tried
+MIN_SCORE, OFF_MIDDLE = 0.02, 0.25  # score that is looked at in a patch, and how far from its middle, of its side
+ENOUGH, STILL_UPRIGHT = 0.7, 45.0     # score, and degrees off upright, with which no other quarter turn is tried
 CONTAINED = 0.5             # of the smaller box's area, from which only the better of two is kept
 NEARLY = 15.0               # degrees off upright from which a patch is cut once more
 #: of `framed`, of eyes to mouth, ears to mouth, nose to mouth, eye to eye, ear to ear
@@ -134,14 +134,14 @@ def _confirmed(image: np.ndarray, run: Run, proposed: Found, known: Sequence[Det
 def _upright(image: np.ndarray, run: Run, box: np.ndarray, keypoints: np.ndarray) -> _Pass:
     """The best pass over a proposal, box (4,) and keypoints (6, 2): as its keypoints say first, then at quarter turns,
     and once more where the best still sees the face turned."""
-    centre, side = box[:2].astype(float), float(box[2:].mean()) / SHARE
+    centre, side = box[:2].astype(float), float(box[2:].mean()) / BOX_IN_PATCH
     first, best, turned = framed(keypoints).roll, _Pass(0.0, None), 0.0
     for quarter in (0.0, 180.0, 90.0, -90.0):
         seen = _pass(image, run, centre, side, first + quarter)
         if seen.score > best.score:
             best = seen
             turned = _within_half_turn(framed(seen.keypoints).roll - first - quarter)
-        if best.score >= SURE and abs(turned) <= STILL_UPRIGHT:
+        if best.score >= ENOUGH and abs(turned) <= STILL_UPRIGHT:
             break
     if best.keypoints is not None and abs(turned) > NEARLY:
         again = _pass(image, run, centre, side, framed(best.keypoints).roll)
@@ -160,7 +160,7 @@ def _checked(image: np.ndarray, run: Run, seen: _Pass) -> _Pass:
 def _pass(image: np.ndarray, run: Run, centre: np.ndarray, side: float, roll: float) -> _Pass:
     """The face in the middle of a patch, as `patch` cuts it."""
     cut, to_image = patch(image, centre, side, roll)
-    seen = look(cut, run, PATCH, LEAST)
+    seen = look(cut, run, PATCH, MIN_SCORE)
     middle = np.abs(seen.boxes[:, :2] - PATCH / 2).max(axis=1, initial=0) < OFF_MIDDLE * PATCH
     if not middle.any():
         return _Pass(0.0, None)

@@ -116,8 +116,8 @@ def summary_table(samples: Sequence[ScanSample], title: str) -> Table:
             for system in SYSTEMS:
                 values = [_known(getattr(sample.errors[system, how], direction)) for sample in samples]
                 every = np.concatenate(values)
-                share = [100 * float(v.mean()) / s.target.diagonal for v, s in zip(values, samples) if len(v)]
-                cells.append([float(np.median(every)), float(every.mean()), float(every.std()), float(np.mean(share))]
+                percent = [100 * float(v.mean()) / s.target.diagonal for v, s in zip(values, samples) if len(v)]
+                cells.append([float(np.median(every)), float(every.mean()), float(every.std()), float(np.mean(percent))]
                              if len(every) else [math.nan] * 4)
             rows.append([how, direction, *cells[0], *cells[1], cells[0][1] / cells[1][1] if cells[1][1] else math.nan])
     return Table(title, ["alignment", "direction", "median, mm", "mean, mm", "std, mm", "mean, %", "mean face: median",

@@ -45,9 +45,9 @@ def strata_table(systems: Sequence[SystemErrors], attributes: Callable[[int, int
     return Table(f"By attribute. {title}", COLUMNS, rows, [
         "error: as in the table of single photos; low, high: 95 % bootstrap interval of its mean over subjects; ratio: "
         "to the mean face's on the same photos",
-        "worse than the mean face: share of the photos whose error is above the mean face's on the same photo",
+        "worse than the mean face: fraction of the photos whose error is above the mean face's on the same photo",
         "age and sex are of the appearance, the shape of a synthetic subject depends on neither; lamp and brightness "
-        "as the face receives them; hidden: share of the face's pixels behind hair, glasses and clothes"], digits=3)
+        "as the face receives them; hidden: fraction of the face's pixels behind hair, glasses and clothes"], digits=3)
 
 
 def _photo_cells(system: SystemErrors, mean: SystemErrors, photos: Sequence[str]) -> list[Cell]:

@@ -34,7 +34,7 @@ from Evaluation.web.connections import Connections, client_of
 from Evaluation.web.limits import Limits, Refused
 from Evaluation.web.senders import Own, check_host, check_origin, forwarded_for
 from Evaluation.web.sessions import Sessions
-from Evaluation.web.shares import Share
+from Evaluation.web.quotas import Quota
 
 log = logging.getLogger(__name__)
 PAGE = {"/": ("serve.html", "text/html"), "/serve.css": ("serve.css", "text/css"),
@@ -80,8 +80,8 @@ class Service(Protocol):
     sessions: Sessions
     connections: Connections
     reconstruct: Reconstruct
-    turn: Share
-    uploads: Share
+    turn: Quota
+    uploads: Quota
     stopping: threading.Event
 
 
@@ -271,12 +271,12 @@ class Handler(BaseHTTPRequestHandler):
         return sizes
 
     @contextmanager
-    def _held(self, share: Share, amount: int, token: str) -> Iterator[None]:
+    def _held(self, quota: Quota, amount: int, token: str) -> Iterator[None]:
         """Run the body with a share of the bytes or the turn. Refused when it was not had in time."""
         seconds = self.server.limits.wait_seconds
         with ExitStack() as stack:
             try:
-                stack.enter_context(share.held(self.link.client, amount, seconds, lambda: self._check_wanted(token)))
+                stack.enter_context(quota.held(self.link.client, amount, seconds, lambda: self._check_wanted(token)))
             except TimeoutError:
                 raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "other faces are being made; try again in a moment"
                               ) from None

@@ -11,7 +11,7 @@ would have to be trusted.
 
 Who may ask is in Evaluation/web/senders.py. It binds to 127.0.0.1 unless told otherwise. What a visitor sends is
 bounded before it is read, and before it is decoded (limits.py); idle connections give way to others (connections.py);
-faces are made one after the other, in turns that are fair to clients (shares.py). Photos are forgotten when the face is
+faces are made one after the other, in turns that are fair to clients (quotas.py). Photos are forgotten when the face is
 made; the face lives in memory until the page is left, or is silent for some minutes (sessions.py). The requests are in
 requests.py.
 """
@@ -35,7 +35,7 @@ from Evaluation.web.limits import Limits
 from Evaluation.web.requests import PAGE, STOPPED, Handler, Reconstruct
 from Evaluation.web.senders import Own
 from Evaluation.web.sessions import Sessions
-from Evaluation.web.shares import Share
+from Evaluation.web.quotas import Quota
 
 log = logging.getLogger(__name__)
 ASSETS = Path(__file__).parent / "assets"
@@ -76,7 +76,7 @@ class FaceServer(ThreadingHTTPServer):
         self.sessions = Sessions(limits.sessions, limits.idle_seconds, limits.visit_seconds, limits.client_sessions,
                                  limits.kept_bytes)
         self.connections, self.stopping = Connections(limits), threading.Event()
-        self.turn, self.uploads = Share(1), Share(limits.held_bytes, limits.client_bytes)
+        self.turn, self.uploads = Quota(1), Quota(limits.held_bytes, limits.client_bytes)
         self.address_family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         self.assets = {path: (ASSETS / name).read_bytes() for path, (name, _) in PAGE.items()}
         super().__init__((config.host, config.port), Handler)

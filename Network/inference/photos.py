@@ -86,7 +86,7 @@ def cut(image: np.ndarray, box: Box, size: int, name: str, pass_name: str) -> Cr
     return Crop(crop_resize(image, box, size, "area"), photo, box, name, pass_name, image)
 
 
-def crop_faces(picture: NamedImage, size: int, detect: Detect, *, box: Box | None = None, every_face: bool = False,
+def crop_faces(photo: NamedImage, size: int, detect: Detect, *, box: Box | None = None, every_face: bool = False,
                margin: float = 1.0) -> list[Crop]:
     """The largest face (or every face, largest first) of an image as crops of `size` px; [] when none is found.
 
@@ -95,9 +95,9 @@ def crop_faces(picture: NamedImage, size: int, detect: Detect, *, box: Box | Non
     margin  factor by which a box is grown before the crop, as in training
     NoFace where the detector sees only doubtful faces. ValueError when the box does not lie on the image.
     """
-    name, image = picture
+    name, image = photo
     if box is not None:
-        return [cut(image, grown(_square(box, picture), margin), size, name, BY_HAND)]
+        return [cut(image, grown(_square(box, photo), margin), size, name, BY_HAND)]
     found = detect(image, every_face)
     faces = [one for one in found if one.certain]
     if found and not faces:

@@ -85,7 +85,7 @@ class Config:
 PIX2PIX = Config()
 #: The same for two CPU cores. No dropout: batch normalisation behind dropout expects in inference a variance that is
 #: not there. Filters are multiples of 16, which the fused normalisation wants
-SMALL = Config(image_size=128, filters=(64, 96, 128, 128, 128, 128, 128), dropout=0.0,
+SMALL = Config(image_size=64, filters=(64, 96, 96, 96, 96, 96), dropout=0.0,
                discriminator_filters=(16, 32, 64, 128))
 PRESETS = {"pix2pix": PIX2PIX, "pix2pix-small": SMALL}
 

@@ -104,9 +104,9 @@ class Config:
 
 
 UVNET = Config()
-#: for two CPU cores: the U-net runs at 64 px. Features are multiples of 16, which the fused normalisation wants
-SMALL = Config(levels=5, stem=32, features=(48, 64, 96, 144, 208), up_features=(48, 64, 96, 128, 176),
-               kernel_sizes=(3,), normalisation="batch", output_initializer="zeros", confidence=True)
+#: for two CPU cores: the U-net runs at 32 px. Features are multiples of 16, which the fused normalisation wants
+SMALL = Config(image_size=64, levels=4, stem=32, features=(48, 64, 96, 112), up_features=(64, 80, 112, 144),
+               kernel_sizes=(3,), normalisation="batch", output_initializer="zeros")
 PRESETS = {"uvnet": UVNET, "uvnet-small": SMALL}
 
 

@@ -26,8 +26,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # the thesis's network for two CPU cores, on shards: T is drawn for each batch
     "convlstm-small": {
         "network": "convlstm", "settings": {}, "model": {},
-        "train": {"epochs": 40, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000},
-        "data": {"image_size": 64, "points": 1024, "batch_images": 128, "batches": 320},
+        "train": {"epochs": 25, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000},
+        "data": {"image_size": 64, "points": 1024, "batch_images": 128, "batches": 120},
     },
     # the bundled network: trained on shards of synthetic subjects (python -m Dataset.shards)
     "compact": {
@@ -42,11 +42,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "network": "uvnet", "settings": {}, "model": {}, "data": {"batch_size": 40, "image_size": 128},
         "train": {"schedule": "plateau", "choose_by": "uv"},
     },
-    # the same for two CPU cores, with a confidence; photometric augmentation of photos, one image in three occluded
+    # the same for two CPU cores; one image in three occluded
     "uvnet-small": {
         "network": "uvnet", "settings": {}, "model": {},
-        "data": {"batch_size": 32, "image_size": 128, "photos": True, "occlusion": 0.35, "fade_epochs": 30},
-        "train": {"epochs": 40, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
+        "data": {"batch_size": 32, "batches": 320, "image_size": 64, "occlusion": 0.35, "fade_epochs": 20},
+        "train": {"epochs": 25, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "uv"},
     },
     # Baby et al. 2020; rate and beta1, not given there, are pix2pix's. No early stop: the loss of a GAN need not fall
@@ -54,12 +54,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "network": "pix2pix", "settings": {}, "model": {}, "data": {},
         "train": {"epochs": 90, "learning_rate": 2e-4, "halve_every": 0, "patience": 90, "choose_by": "l1"},
     },
-    # the same for two CPU cores: batches of 16, photometric augmentation of photos without occluders
+    # the same for two CPU cores: batches of 16
     "pix2pix-small": {
         "network": "pix2pix", "settings": {}, "model": {},
-        "data": {"image_size": 128, "batch_size": 16, "batches": 625, "augment": True, "photos": True,
-                 "occlusion": 0.0, "fade_epochs": 30},
-        "train": {"epochs": 40, "learning_rate": 5e-4, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
+        "data": {"image_size": 64, "batch_size": 16, "batches": 700},
+        "train": {"epochs": 25, "learning_rate": 5e-4, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "l1"},
     },
     # Jackson et al. 2017; its review (CITATION.cff) gives neither the batch nor the number of epochs
@@ -70,8 +69,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # for two CPU cores
     "vrn-small": {
         "network": "vrn", "settings": {}, "model": {},
-        "data": {"image_size": 64, "layers": 64, "batch_size": 32, "batches": 256},
-        "train": {"epochs": 20, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
+        "data": {"image_size": 64, "layers": 64, "batch_size": 16, "batches": 192},
+        "train": {"epochs": 12, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000,
                   "choose_by": "volume"},
     },
     # Endrawis 2018, 3.1.3: Adam, the rate lowered where the loss stays, an early stop; rate and sizes are not given.
@@ -82,8 +81,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # for two CPU cores; a single pass, for comparison: --no-feedback
     "coarse-small": {
-        "network": "coarse", "settings": {}, "model": {}, "data": {"image_size": 128, "batches": 320},
-        "train": {"epochs": 40, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000},
+        "network": "coarse", "settings": {}, "model": {}, "data": {"image_size": 128, "batches": 120},
+        "train": {"epochs": 25, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000},
     },
 }
 

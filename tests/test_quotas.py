@@ -1,56 +1,56 @@
-"""Evaluation/web/shares.py: who is served, in which order, and who gives up. Evaluation/web/sessions.py: quotas."""
+"""Evaluation/web/quotas.py: who is served, in which order, and who gives up. Evaluation/web/sessions.py: quotas."""
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from Evaluation.web.sessions import Sessions
-from Evaluation.web.shares import Share
+from Evaluation.web.quotas import Quota
 from tests.test_serve import wait_for
 
 
-def queue(share, names, amounts=None):
+def queue(quota, names, amounts=None):
     """Start a thread for each client's request, one behind the other -> (threads, order in which they are served)."""
     served, threads = [], []
     for i, name in enumerate(names):
         def one(name=name, amount=1 if amounts is None else amounts[i]):
-            with share.held(name, amount, 20):
+            with quota.held(name, amount, 20):
                 served.append(name)
         threads.append(threading.Thread(target=one, daemon=True))
-        waiting = len(share)
+        waiting = len(quota)
         threads[-1].start()
-        wait_for(lambda: len(share) > waiting)
+        wait_for(lambda: len(quota) > waiting)
     return threads, served
 
 
 def test_turns_go_round_the_clients():
-    share = Share(1)
-    with share.held("a", 1, 1):
-        threads, served = queue(share, "aaabbc")
+    quota = Quota(1)
+    with quota.held("a", 1, 1):
+        threads, served = queue(quota, "aaabbc")
     for thread in threads:
         thread.join(20)
     assert served == list("bcabaa")        # a was served once already
 
 
 def test_never_more_than_there_is():
-    share, inside, most = Share(5, 4), [], []
+    quota, inside, most = Quota(5, 4), [], []
 
     def one(i):
         client, amount = "ab"[i % 2], 1 + i % 3
-        with share.held(client, amount, 20):
+        with quota.held(client, amount, 20):
             inside.append((client, amount))
             most.append((sum(n for _, n in inside), max(sum(n for c, n in inside if c == who) for who in "ab")))
             inside.remove((client, amount))
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(one, range(120)))
     assert len(most) == 120 and max(total for total, _ in most) <= 5 and max(client for _, client in most) <= 4
-    assert not share._served and not share._holding and not share._waiting and share._free == 5
+    assert not quota._served and not quota._holding and not quota._waiting and quota._free == 5
 
 
 def test_a_large_wish_is_not_overtaken_for_ever():
-    share = Share(4)
-    with share.held("a", 2, 1):
-        threads, served = queue(share, "bc", (4, 1))
+    quota = Quota(4)
+    with quota.held("a", 2, 1):
+        threads, served = queue(quota, "bc", (4, 1))
         assert served == []                 # c would fit, but b is first
     for thread in threads:
         thread.join(20)
@@ -58,17 +58,17 @@ def test_a_large_wish_is_not_overtaken_for_ever():
 
 
 def test_who_waits_too_long_or_is_not_wanted_any_more_leaves():
-    share = Share(1, 1)
-    with share.held("a", 1, 1):
-        with pytest.raises(TimeoutError, match="no share in 0.05 s"), share.held("b", 1, 0.05):
+    quota = Quota(1, 1)
+    with quota.held("a", 1, 1):
+        with pytest.raises(TimeoutError, match="no turn in 0.05 s"), quota.held("b", 1, 0.05):
             pass
 
         def gone():
             raise ConnectionError("gone")
-        with pytest.raises(ConnectionError, match="gone"), share.held("b", 1, 20, gone):
+        with pytest.raises(ConnectionError, match="gone"), quota.held("b", 1, 20, gone):
             pass
-        assert len(share) == 0
-    with share.held("b", 1, 0):
+        assert len(quota) == 0
+    with quota.held("b", 1, 0):
         pass
 
 

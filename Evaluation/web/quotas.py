@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Callable, Iterator
 
-LOOK_SECONDS = 0.25     # between two looks at whether somebody who waits still wants his share
+LOOK_SECONDS = 0.25     # between two looks at whether somebody who waits still wants it
 
 
 @dataclass(eq=False)
@@ -18,7 +18,7 @@ class _Borrower:
     number: int         # who came first has the lowest
 
 
-class Share:
+class Quota:
     """`capacity` units (bytes, or 1 for a turn), of which a client has at most `per_client` at a time.
 
     They go to the client who was served least often since he last had nothing to ask for, and of his requests to the
@@ -52,7 +52,7 @@ class Share:
                     check()
                     left = until - time.monotonic()
                     if left <= 0:
-                        raise TimeoutError(f"no share in {seconds:g} s")
+                        raise TimeoutError(f"no turn in {seconds:g} s")
                     self._changed.wait(min(left, LOOK_SECONDS))
                 self._free -= amount
                 self._holding.append(borrower)
