@@ -125,6 +125,21 @@ def test_either_engine_gives_the_same_face(tmp_path):
     assert np.abs(faces[0] - faces[1]).max() < 0.02          # mm
 
 
+def test_the_same_photo_gives_the_same_bytes():
+    """Whatever was asked between; `docs/security.md` promises it of the page's files."""
+    predictor, image = from_preset("compact"), example_image().image
+
+    def face() -> bytes:
+        predictor.reset()
+        predictor.add(image)
+        return np.asarray(predictor.face.points).tobytes()
+    first = face()
+    for _ in range(20):
+        predictor.reset()
+        predictor.add(np.ascontiguousarray(image[:, ::-1]))
+        assert face() == first
+
+
 def test_a_photo_is_added_as_one_of_its_subject():
     """As the API has it: one more photo, the state, a new subject."""
     predictor, photo = from_preset(), example_image().image
