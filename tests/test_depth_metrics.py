@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from Evaluation.metrics.depth import DEPTH_METRICS, align, coverage, delta, depth_scores, mae, rmse
+from Evaluation.metrics.depth import DEPTH_METRICS, align, coverage, delta, depth_scores, mae, mae_of_face, rmse
 
 NAN = np.nan
 TRUTH = np.array([[100, 200, NAN], [400, 500, 600.0]])
@@ -65,6 +65,12 @@ def test_nothing_in_common_is_nan():
     scores = depth_scores(empty, TRUTH)
     assert scores.pop("coverage") == 0 and all(math.isnan(value) for value in scores.values())
     assert align(empty, TRUTH)[1:] == (1, 0)
+
+
+def test_of_the_whole_face_nothing_is_removed_and_what_is_missing_is_far():
+    truth = np.array([[10.0, 12.0, NAN]])
+    assert mae_of_face(np.array([[11.0, NAN, 5.0]]), truth, 20.0) == pytest.approx((1 + 8) / 2)
+    assert math.isnan(mae_of_face(truth, np.full((1, 3), NAN), 20.0))
 
 
 def test_bad_input():

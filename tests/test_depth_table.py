@@ -36,6 +36,10 @@ def test_truth_has_no_error_a_shift_is_taken_away_and_a_slope_is_not(folder):
     assert exact["mae"][1] > 1 and 0 < exact["coverage"][1] < 1                     # the mean map's
     shifted = numbers(lambda depth: np.where(depth > -0.9, depth - 0.1, depth))
     assert shifted["mae"][0] < 1e-3
+    # 0.1 of a range of [-1, 1] that is a side of the image deep, some 200 mm: nothing is removed here
+    assert exact["mae_of_face"][0] == 0 and 7 < shifted["mae_of_face"][0] < 13
+    gone = numbers(lambda depth: np.full_like(depth, -1))
+    assert gone["mae_of_face"][0] > 100 and np.isnan(gone["mae"][0])
     flat = numbers(lambda depth: np.where(depth > -0.9, 0.5, depth))
     assert flat["mae"][0] > 1
 

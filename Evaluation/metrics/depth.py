@@ -50,6 +50,13 @@ def mae(predicted: np.ndarray, truth: np.ndarray) -> float:
     return float(np.abs(a - b).mean()) if len(a) else float("nan")
 
 
+def mae_of_face(predicted: np.ndarray, truth: np.ndarray, far: float) -> float:
+    """Mean absolute difference over all pixels of the true face, in the maps' unit, nothing removed; where the
+    prediction has no depth it counts as `far`, the depth of the background. NaN where the truth has none."""
+    known = np.isfinite(np.asarray(truth, np.float64))
+    return mae(np.where(known & ~np.isfinite(predicted), far, predicted), truth)
+
+
 def rmse(predicted: np.ndarray, truth: np.ndarray) -> float:
     """Root of the mean squared difference, in the maps' unit."""
     a, b = _common(predicted, truth)
