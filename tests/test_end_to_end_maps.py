@@ -14,7 +14,8 @@ from tests.forkserver import run as script
 from tests.texas3d_files import write_pair
 
 UVNET = ["--preset", "uvnet-small", "--levels", "2", "--stem", "8", "--features", "8,12", "--up-features", "8,12",
-         "--batch-size", "4", "--batches", "3", "--validation-subjects", "3", "--quiet", "--image-size", "64"]
+         "--batch-size", "4", "--batches", "3", "--validation-subjects", "3", "--quiet", "--image-size", "64",
+         "--confidence"]
 PIX2PIX = ["--preset", "pix2pix-small", "--image-size", "32", "--filters", "4,8,8,8", "--discriminator-filters", "4,8",
            "--batch-size", "4", "--quiet"]
 
@@ -102,7 +103,8 @@ def test_vrn_from_shards_to_tables(variant, shards, two, tmp_path, monkeypatch):
     marks = [predictor.heat_landmarks() for predictor in (whole, packed)]
     assert [mark is None for mark in marks] == [variant == "plain"] * 2
     if variant != "plain":
-        np.testing.assert_allclose(*(mark(images) for mark in marks), atol=0.2)        # an arg-max may jump
+        moved = np.abs(np.subtract(*(mark(images) for mark in marks)))
+        assert np.mean(moved < 0.01) > 0.9      # the maximum of an untrained map may jump when weights are rounded
     if variant == "plain":
         done = script("evaluate.py", "--data", two, "--model", tmp_path / "box", "--images", 1, "--maps")
         assert done.returncode == 0, done.stderr[-1000:]

@@ -1,5 +1,6 @@
 """model.onnx beside the weights of bundled networks: what Keras gives, tied to its files, run without Keras."""
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from Network.engine.exported import open_exported
 from Network.engine.loaded import ONNX, WEIGHTS, Loaded, bundled_models, has_onnx, load_onnx
 from Network.engine.run import run_of
 from Network.export.export import PACKAGES
-from Network.export.onnx_model import model_onnx, take_kernels
+from Network.export.onnx_model import model_onnx, put_kernels, take_kernels
 from Network.inference.registry import load, predictor_of
 from Network.models import coarse, pix2pix, uvnet, vrn
 from Network.training.named_weights import named_weights
@@ -169,9 +170,12 @@ def test_any_network_as_a_file(name, tmp_path):
     for package in PACKAGES["onnx"]:
         pytest.importorskip(package, reason=f"{package} is not installed; pip install -e '.[export]'")
     loaded = loaded_of(name, *TINY[name])
-    (tmp_path / ONNX).write_bytes(model_onnx(loaded, "0" * 64, "1" * 64))
+    np.savez(tmp_path / WEIGHTS, **{key: np.asarray(values).astype(np.float16)
+                                    for key, values in named_weights(loaded.model).items()})
+    weights = (tmp_path / WEIGHTS).read_bytes()
+    (tmp_path / ONNX).write_bytes(model_onnx(loaded, "0" * 64, weights))
     exported = open_exported(tmp_path / ONNX)
-    assert (exported.metadata.config, exported.metadata.weights) == ("0" * 64, "1" * 64)
+    assert (exported.metadata.config, exported.metadata.weights) == ("0" * 64, hashlib.sha256(weights).hexdigest())
     both = loaded._replace(model=None, exported=exported), loaded
     inputs = np.random.default_rng(0).random((3, loaded.image_size, loaded.image_size, exported.metadata.channels),
                                              np.float32)
@@ -184,17 +188,50 @@ def test_any_network_as_a_file(name, tmp_path):
     np.testing.assert_allclose(found, wanted, atol=1e-4 * max(1.0, np.abs(wanted).max()))
 
 
-def test_kernels_are_stored_as_they_are(tmp_path):
-    """float16 where that is exact, float32 where it is not."""
+@pytest.mark.parametrize("name", BUNDLED)
+def test_kernels_are_stored_once(name):
+    """In weights.npz, as float16, which model.onnx points into."""
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
-    model = onnx.load(next(iter(BUNDLED.values())) / ONNX)
+    folder = BUNDLED[name]
+    assert (folder / ONNX).stat().st_size < 0.1 * (folder / WEIGHTS).stat().st_size
+    model = onnx.load(folder / ONNX)
     kernels = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     half = [values for values in kernels.values() if values.dtype == np.float16]
-    with np.load(next(iter(BUNDLED.values())) / WEIGHTS) as stored:
-        wanted = [stored[name] for name in stored.files if stored[name].ndim == 4]
+    with np.load(folder / WEIGHTS) as stored:
+        wanted = [stored[key] for key in stored.files if stored[key].ndim == 4]
     assert sum(values.size for values in half) > 0.99 * sum(values.size for values in wanted)
     for values in wanted:
         assert any(values.shape == one.shape and np.array_equal(values, one) for one in half) or values.size < 1024
+
+
+@pytest.mark.parametrize("where", ["../secret.bin", "absolute", "link.bin"])
+def test_a_graph_that_points_out_of_its_folder_is_refused(where, tmp_path):
+    """Of a file from elsewhere: its weights lie beside it."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    folder, secret = tmp_path / "folder", tmp_path / "secret.bin"
+    folder.mkdir()
+    np.arange(1024, dtype=np.float32).tofile(secret)
+    (folder / "link.bin").symlink_to(secret)
+    tensor = onnx.TensorProto(name="k", data_type=1, dims=[1024], data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=str(secret) if where == "absolute" else where)
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["k"], ["y"])], "g", [],
+                                   [onnx.helper.make_tensor_value_info("y", 1, [1024])], [tensor])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    (folder / ONNX).write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match="model.onnx: cannot be opened: .*(escapes model directory|bsolute)"):
+        open_exported(folder / ONNX)
+
+
+def test_a_compressed_or_inexact_kernel_is_stored_in_the_graph(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    values = np.arange(2048, dtype=np.float16).reshape(2, 1024)
+    for write, inside in ((np.savez, False), (np.savez_compressed, True)):
+        write(tmp_path / "w.npz", a=values[:1], b=values)
+        model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], []))
+        put_kernels(model, {"k": values, "other": values + 1}, (tmp_path / "w.npz").read_bytes())
+        kept = {tensor.name: bool(tensor.raw_data) for tensor in model.graph.initializer}
+        assert kept == {"k/half": inside, "other/half": True}
     tf = pytest.importorskip("tensorflow")
     graph = tf.Graph()
     with graph.as_default():

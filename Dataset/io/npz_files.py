@@ -1,7 +1,9 @@
 """Arrays of .npz files of others: what they unpack to is bounded before anything is unpacked."""
 from __future__ import annotations
 
+import io
 import os
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -13,6 +15,7 @@ import numpy as np
 from Dataset.io.archives.zips import check_zip
 
 MAX_BYTES = 1 << 30
+_LENGTHS = 26       # where an entry's own header says how long its name and its extra field are (APPNOTE.TXT, 4.3.7)
 
 
 def read_npz(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES, what: str = "arrays that can be read",
@@ -40,13 +43,35 @@ def read_npz(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES, what: str
         raise ValueError(f"{path}: holds no {what} ({reason})") from None
 
 
-def _array(file: zipfile.ZipExtFile, entry: zipfile.ZipInfo) -> np.ndarray:
-    """One .npy. The header is read first: it must promise what the entry holds."""
+def positions(data: bytes) -> dict[str, int]:
+    """Name -> where the numbers of an array begin, of the arrays of an .npz file that lie in it as they are, neither
+    compressed nor in Fortran's order."""
+    found = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for entry in archive.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED or not entry.filename.endswith(".npy"):
+                continue
+            with archive.open(entry) as file:
+                _, fortran, _ = _header(file, entry)
+                if not fortran:
+                    name, extra = struct.unpack_from("<HH", data, entry.header_offset + _LENGTHS)
+                    found[entry.filename.removesuffix(".npy")] = (
+                        entry.header_offset + _LENGTHS + 4 + name + extra + file.tell())
+    return found
+
+
+def _header(file: zipfile.ZipExtFile, entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """shape, whether in Fortran's order, dtype; `file` then stands where the numbers begin."""
     version = np.lib.format.read_magic(file)
     reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if reader is None:
         raise ValueError(f"{entry.filename} is of .npy version {version}")
-    shape, fortran, dtype = reader(file)
+    return reader(file)
+
+
+def _array(file: zipfile.ZipExtFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    """One .npy. The header is read first: it must promise what the entry holds."""
+    shape, fortran, dtype = _header(file, entry)
     if dtype.hasobject:
         raise ValueError(f"{entry.filename} holds objects")
     count = 1

@@ -9,7 +9,6 @@ keypoint model afterwards: python -m Network.readout.fit FOLDER SHARDS. `Network
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import json
 import logging
@@ -73,8 +72,8 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
         kept["settings"] = {**kept["settings"], "warm_start": Path(kept["settings"]["warm_start"]).name}
     config = json.dumps(kept, indent=1) + "\n"
     data = io.BytesIO()
-    np.savez_compressed(data, version=np.array(WEIGHTS_VERSION), config=np.array(digest(config)),
-                        **half)
+    # not compressed, which would save 8 %: model.onnx has its kernels from here
+    np.savez(data, version=np.array(WEIGHTS_VERSION), config=np.array(digest(config)), **half)
     exported = _exported(loaded.with_model(rounded), config, data.getvalue()) if onnx else None
     size = data.tell() + len(exported or b"")
     if size > MAX_BYTES:
@@ -92,7 +91,7 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
 def _exported(rounded: Loaded, config: str, weights: bytes) -> bytes | None:
     """model.onnx of a network with rounded weights; None, with a warning, where there is no way."""
     try:
-        return model_onnx(rounded, digest(config), hashlib.sha256(weights).hexdigest())
+        return model_onnx(rounded, digest(config), weights)
     except ValueError as error:
         log.warning("without %s, so that Keras runs this network: %s", ONNX, error)
         return None
