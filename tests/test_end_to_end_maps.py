@@ -104,7 +104,9 @@ def test_vrn_from_shards_to_tables(variant, shards, two, tmp_path, monkeypatch):
     assert [mark is None for mark in marks] == [variant == "plain"] * 2
     if variant != "plain":
         moved = np.abs(np.subtract(*(mark(images) for mark in marks)))
-        assert np.mean(moved < 0.01) > 0.9      # the maximum of an untrained map may jump when weights are rounded
+        known = np.isfinite(moved)                      # NaN: no landmark
+        assert known.mean() > 0.5
+        assert np.mean(moved[known] < 0.01) > 0.9       # a maximum of noise may jump when weights are rounded
     if variant == "plain":
         done = script("evaluate.py", "--data", two, "--model", tmp_path / "box", "--images", 1, "--maps")
         assert done.returncode == 0, done.stderr[-1000:]

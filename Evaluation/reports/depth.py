@@ -45,8 +45,8 @@ def depth_table(batches: Callable[[], Iterable[Batch]], predict: Callable[[np.nd
             for depth, scores in ((decode_depth(np.asarray(output, np.float32), limits), ours), (floor, baseline)):
                 scores.append({**depth_scores(depth, truth, ALIGNMENT), FACE: mae_of_face(depth, truth, limits.far)})
     definitions = {name: metric.definition for name, metric in DEPTH_METRICS.items()}
-    definitions[FACE] = "mean |predicted - true depth| over all pixels of the true face, nothing removed; the far end " \
-        "of the range where none is predicted"
+    definitions[FACE] = ("mean |predicted - true depth| over all pixels of the true face, nothing removed; the far end "
+                         "of the range where none is predicted")
     rows = baseline_rows(ours, baseline, definitions)
     return Table(f"{title}: {len(ours)} images, per pixel, mm", BASELINE, rows,
                  [f"but for {FACE} the depths of an image are compared after a shift along the view by the median "
