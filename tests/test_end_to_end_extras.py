@@ -17,7 +17,8 @@ from Network.inference.registry import from_run
 from Network.inspection.feature_maps import feature_maps, layer_names
 
 FLAGS = ["--preset", "uvnet-small", "--confidence", "--levels", "3", "--stem", "8", "--features", "8,12,16",
-         "--up-features", "8,12,16", "--batch-size", "4", "--batches", "3", "--validation-subjects", "3", "--quiet", "--image-size", "32",
+         "--up-features", "8,12,16", "--batch-size", "4", "--batches", "3", "--validation-subjects", "3", "--quiet",
+         "--image-size", "32",
          "--depth", "--landmarks", "--pose", "--auxiliary-features", "16"]
 EXTRAS = ["--extras", "depth,landmarks,pose"]
 
