@@ -21,6 +21,7 @@ from keras import layers, ops
 from Network.layers.convlstm import RECURRENT_ACTIVATIONS, FusedConvLSTM2D
 from Network.layers.normalisation import TimeBatchNormalization
 from Network.layers.time import FoldTime, UnfoldTime
+from Network.losses.points import mean_squared_error
 from Network.models.registry import Network
 
 GROUPS = 8      # of a group normalisation, or the greatest common divisor with the channels
@@ -284,5 +285,5 @@ def set_template(model: keras.Model, mean: np.ndarray) -> None:
         bias.assign(mean.reshape(-1))
 
 
-NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build, set_template=set_template,
-                  build_step=build_step, initial_states=initial_states)
+NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build, loss=lambda *_: mean_squared_error,
+                  set_template=set_template, build_step=build_step, initial_states=initial_states)

@@ -9,10 +9,10 @@ from Datagenerator.augmentation.maps import MAPS, MapAugmentConfig
 from Datagenerator.sequences.maps import MapConfig
 from Network.losses.points import maps_of_the_face
 from Network.models import coarse, uvnet
+from Network.models.registry import get_network
 from Network.training.gan_step import make_optimizers
 from Network.training.optimizers import make_optimizer
 from Network.training.settings import Settings, TrainConfig
-from Network.training.step import CONFIGURED_LOSSES
 from Network.training.trainer import learning_rate
 
 UVNET = uvnet.Config(image_size=16, levels=2, first_features=4, kernel_sizes=(3,))
@@ -69,11 +69,10 @@ def test_losses_of_the_ablations():
     np.testing.assert_allclose(squared["gradient"], (across ** 2).sum((1, 2, 3)) + (below ** 2).sum((1, 2, 3)),
                                rtol=1e-5)
     assert set(plain) - set(without) == {"gradient"}
-    chosen = CONFIGURED_LOSSES["uvnet"](dataclasses.asdict(dataclasses.replace(UVNET, distance="l2",
-                                                                               gradient_loss=False)))
+    chosen = get_network("uvnet").loss(dataclasses.replace(UVNET, distance="l2", gradient_loss=False), None)
     assert set(chosen(truth, prediction)) == set(without)
     np.testing.assert_allclose(np.asarray(chosen(truth, prediction)["uv"]), squared["uv"])
-    assert set(CONFIGURED_LOSSES["uvnet"]({})(truth, prediction)) == set(plain)         # a run from before
+    assert set(get_network("uvnet").loss(UVNET, None)(truth, prediction)) == set(plain)
 
 
 def test_steps_of_the_augmentation_are_left_out_by_name():

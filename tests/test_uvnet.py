@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from Network.inference.readings import read_maps
-from Network.losses.points import LOSSES, MIN_LOG_VARIANCE, maps_of_the_face
+from Network.losses.points import MIN_LOG_VARIANCE, maps_of_the_face
 from Network.models import uvnet
 from Network.models.registry import get_network
 from Network.training.presets import resolve
@@ -50,7 +50,7 @@ def test_the_presets():
     data = small["data"]
     assert small["train"]["epochs"] * data["batches"] * data["batch_size"] >= 150_000
     assert not small["model"]["confidence"] and "photos" not in data      # neither is the paper's
-    assert LOSSES["uvnet"] is maps_of_the_face
+    assert uvnet.NETWORK.loss(uvnet.UVNET, None).func is maps_of_the_face
     typed = resolve("uvnet-small", {"data": {"scaling": "minmax"}})
     assert typed["model"]["scaling"] == typed["data"]["scaling"] == "minmax"
 

@@ -10,8 +10,6 @@ from typing import Any
 
 from keras import ops
 
-from Network.losses.volume import volume_and_landmarks
-
 
 def mean_squared_error(truth: Any, prediction: Any) -> Any:
     """Mean of the squared differences, index by index. Thomassen 2022, equation 8.
@@ -154,8 +152,3 @@ def _check(truth: Any, prediction: Any) -> None:
     known = len(shapes[0]) == len(shapes[1]) and all(a == b or None in (a, b) for a, b in zip(*shapes))
     if not known or len(shapes[0]) < 2:
         raise ValueError(f"truth and prediction must have one shape (B, ...), got {shapes[0]} and {shapes[1]}")
-
-
-#: system -> the loss of its paper
-LOSSES = {"convlstm": mean_squared_error, "compact": keypoint_loss, "uvnet": maps_of_the_face,
-          "vrn": volume_and_landmarks}

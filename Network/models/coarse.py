@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
 import keras
 from keras import layers, ops
 
 from Network.layers import PACKAGE
 from Network.layers.convolution import convolution, normalised
+from Network.losses.coarse import coarse_loss
 from Network.models.registry import Network
 
 COUNT = 290                     # coefficients
@@ -150,4 +151,9 @@ def _inverted(config: Config, x: Any, filters: int, strides: int, name: str) -> 
     return layers.Add(name=f"{name}_add")([x, y]) if strides == 1 and x.shape[-1] == filters else y
 
 
-NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build, output="coefficients")
+def loss(config: Config, basis: Callable[[], Any]) -> Any:
+    """The paper's loss with the face model's basis."""
+    return coarse_loss(basis(), config.geometry_norm, config.geometry, config.pose_weight)
+
+
+NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build, loss=loss, output="coefficients")

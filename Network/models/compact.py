@@ -22,6 +22,7 @@ from Network.layers.grid import resample
 from Network.layers.keypoints import KEYPOINT_SIDE, Found, find_keypoints
 from Network.layers.residual import residual_encoder
 from Network.layers.time import FoldTime, UnfoldTime
+from Network.losses.points import keypoint_loss
 from Network.models.registry import Network
 
 
@@ -115,4 +116,4 @@ def _keypoints(config: Config, images: Any) -> Found:
 
 
 NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,
-                  set_template=set_template, build_step=build_step)
+                  loss=lambda *_: keypoint_loss, set_template=set_template, build_step=build_step)

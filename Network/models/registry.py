@@ -47,6 +47,8 @@ class Network:
     build_training  config -> the model that is trained: `build`'s weights under the same names, and perhaps more
                     outputs, which only the loss needs
     predicting_part model of `build_training` -> the part of it that predicts, with the same weights
+    loss            (config, basis) -> the loss of `build_training`'s outputs (`Network/losses`); None: the network is
+                    adversarial. basis: () -> the face model's vertices as a linear function of coefficients
     set_template    (model, template): initialises a new model with the mean face of the training data
                     (`Datagenerator.source.Source.template`)
     data_settings   config -> settings of the data generator that the network cannot be trained without
@@ -64,6 +66,7 @@ class Network:
     build: Callable[[Any], keras.Model]
     build_training: Callable[[Any], keras.Model]
     predicting_part: Callable[[keras.Model], keras.Model] = _whole
+    loss: Callable[[Any, Callable[[], Any]], Callable[[Any, Any], Any]] | None = None
     set_template: Callable[[keras.Model, Any], None] = _no_template
     data_settings: Callable[[Any], dict[str, Any]] = _no_settings
     adversarial: bool = False

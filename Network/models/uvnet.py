@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -23,7 +24,7 @@ from keras import layers, ops
 
 from Network.layers import PACKAGE
 from Network.layers.normalisation import BatchNormalization
-from Network.losses.points import MIN_LOG_VARIANCE
+from Network.losses.points import MIN_LOG_VARIANCE, maps_of_the_face
 from Network.models.registry import Network
 
 _INITIAL_LOG_VARIANCE = -3.0    # a fifth of the atlas's side: the error before training
@@ -231,5 +232,10 @@ def _auxiliary(config: Config, x: Any) -> dict[str, Any]:
     return found
 
 
-NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,
+def loss(config: Config, _: Any) -> Any:
+    """The paper's loss of the maps, or one of its ablations."""
+    return partial(maps_of_the_face, distance=config.distance, gradient=config.gradient_loss)
+
+
+NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training, loss=loss,
                   predicting_part=predicting_part, data_settings=data_settings, output="maps")

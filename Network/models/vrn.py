@@ -23,6 +23,7 @@ from keras import layers
 
 from Network.layers.convolution import convolution, normalised
 from Network.layers.hourglass import Residual, hourglass
+from Network.losses.volume import volume_and_landmarks
 from Network.models.registry import Network
 
 VARIANTS = ("plain", "guided", "multitask")
@@ -164,4 +165,5 @@ def _residual(config: Config, filters: int) -> Any:
 
 
 NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,
+                  loss=lambda *_: volume_and_landmarks,
                   predicting_part=predicting_part, output="volume")

@@ -6,13 +6,11 @@ resumed under the other. Only the random initial weights of a new network depend
 """
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import keras
 
 from Network.config.flags import from_dict
-from Network.losses.points import LOSSES, maps_of_the_face
 from Network.models.registry import get_network
 from Network.training.batches import Batch, Loss, add_parts, samples
 from Network.training.optimizers import make_optimizer
@@ -33,32 +31,19 @@ def make_step(config: dict[str, Any], model: keras.Model, settings: Settings, st
     ValueError where a GAN meets settings that its step does not have.
     """
     network = get_network(config["network"])
-    if not network.adversarial:
-        configured = CONFIGURED_LOSSES.get(config["network"])
-        loss = configured(config["model"]) if configured else LOSSES[config["network"]]
-        return GradientStep(model, make_optimizer(settings), loss, jit=settings.jit, strategy=strategy)
+    configured = from_dict(network.config, config["model"])
+    if network.loss:
+        return GradientStep(model, make_optimizer(settings), network.loss(configured, _vertex_basis), jit=settings.jit,
+                            strategy=strategy)
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"{config['network']} trains with KERAS_BACKEND=tensorflow only, "
                          f"got {keras.backend.backend()}")
     from Network.training.gan_step import GanStep, make_optimizers
-    return GanStep(model, make_optimizers(settings), from_dict(network.config, config["model"]), jit=settings.jit,
-                   strategy=strategy)
+    return GanStep(model, make_optimizers(settings), configured, jit=settings.jit, strategy=strategy)
 
 
-def _coarse_loss(model: dict[str, Any]) -> Loss:
-    """The loss of `coarse` with the built-in face's bases: 17 MB, read when it is wanted."""
+def _vertex_basis() -> Any:
+    """The built-in face's: 17 MB, read when it is wanted."""
     from Dataset.face_model.model import load_face_model
     from Dataset.representations.coefficients import linear
-    from Network.losses.coarse import coarse_loss
-    return coarse_loss(linear(load_face_model(), "vertices").basis, model["geometry_norm"], model["geometry"],
-                       model["pose_weight"])
-
-
-def _uvnet_loss(model: dict[str, Any]) -> Loss:
-    """The loss of `uvnet`, or one of its ablations; a run from before there were some has the paper's."""
-    return functools.partial(maps_of_the_face, distance=model.get("distance", "l1"),
-                             gradient=model.get("gradient_loss", True))
-
-
-#: system -> its loss, of one that depends on the model's config
-CONFIGURED_LOSSES = {"coarse": _coarse_loss, "uvnet": _uvnet_loss}
+    return linear(load_face_model(), "vertices").basis
