@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from Dataset.io.images import read_image, write_image
-from Evaluation.papers.plan import Context, Item, Made, Paper, Step, flags, shards
+from Evaluation.papers.plan import Context, Item, Made, Paper, Step, evaluation_shards, flags, shards
 from Evaluation.reports.tables import BASELINE, Table
 
 SIDE = 192
+ONE = "test-one"        # at scale tiny: equation (2) aligns the noise of an untrained network for half a minute
 VARIANTS = {"tiny": ("plain", "multitask"), "small": ("plain", "guided", "multitask"),
             "paper": ("plain", "guided", "multitask")}
 RUN = {
@@ -24,6 +25,7 @@ RUN = {
 def steps(scale: str, data: Path, run: Path) -> list[Step]:
     """Shards, and a training of each variant, at scale tiny of two; `run` is the plain one's."""
     train, _, rendered = shards(scale, data, SIDE)
+    rendered += [evaluation_shards(scale, data, SIDE, ONE, subjects=1)[1]] if scale == "tiny" else []
     return [*rendered, *(Step(("train.py", str(train), *flags({**RUN[scale], "variant": variant}), "--run",
                                str(variant_run(run, variant)), "--resume"), True) for variant in VARIANTS[scale])]
 
@@ -59,10 +61,11 @@ def settings(context: Context) -> Made:
 
 def numbers(context: Context) -> Made:
     """Overlap, equation (2) and front error of each variant; its images are drawn for `side_by_side`."""
-    found = {variant: context.table(
-        f"volume-{variant}", "--data", context.test(SIDE), "--model", model, "--maps",
-        "--images", 1 if context.scale == "tiny" else 2, "--figures", context.file(f"volumes-{variant}"))
-        for variant, model in models(context).items()}
+    tiny = context.scale == "tiny"
+    test = context.test(SIDE, ONE if tiny else "test")
+    found = {variant: context.table(f"volume-{variant}", "--data", test, "--model", model, "--maps", "--images",
+                                    1 if tiny else 2, "--figures", context.file(f"volumes-{variant}"))
+             for variant, model in models(context).items()}
     rows = [Table("Volumes", ("variant", *BASELINE), [(variant, *row) for variant, table in found.items()
                                                       for row in table.rows], next(iter(found.values())).notes)]
     return Made(tables=rows)
