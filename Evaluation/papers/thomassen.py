@@ -17,11 +17,12 @@ from Evaluation.evaluate_predictions import prediction_evaluator
 from Evaluation.figures.sheet import contact_row
 from Evaluation.figures.splat import Frame, render_cloud
 from Evaluation.icp import icp
-from Evaluation.papers.plan import Context, Item, Made, Paper, Step, evaluation_shards, flags
+from Evaluation.papers.plan import Context, Item, Made, Paper, Step, evaluation_shards, flags, shards
 
 TILE = 200
 POINTS = 2 ** 14
 SIDE = 256              # px of the thesis's images
+CLOSE = "test-close"    # test shards without a margin around the detector's box
 #: of the subject folders
 SUBJECTS = {
     "tiny": {"subjects": 6, "images": 4, "size": 32, "points": 256, "workers": 1},
@@ -32,22 +33,26 @@ RUN = {
              "block-filters": 4, "block-strides": 1, "block-expansion": 1, "block-repeats": 1, "no-squeeze": True,
              "link-filters": 4, "decoder-filters": "4,4", "images": 2, "epochs": 3, "repeats": 2, "learning-rate": 3e-3,
              "precision": "float32", "quiet": True},
-    "small": {"preset": "convlstm-small", "epochs": 40, "images": 8}, "paper": {"preset": "thesis"}}
+    "small": {"preset": "convlstm-small"}, "paper": {"preset": "thesis"}}
 
 
 def steps(scale: str, data: Path, run: Path) -> list[Step]:
-    """Subject folders, the training, and shards of other subjects for the error against the number of images."""
-    folders = str(data / "subjects")
-    return [Step(("Dataset.synthetic", folders, *flags({**SUBJECTS[scale], "seed": 3}))),
-            *evaluation_data(scale, data),
-            Step(("train.py", folders, *flags(RUN[scale]), "--run", str(run), "--resume"), True)]
+    """Subject folders, shards of other subjects for the error against the number of images, and the training: at scale
+    small on shards, as the bundled weights, at the others on the folders, as the thesis."""
+    folders = data / "subjects"
+    rendered = [Step(("Dataset.synthetic", str(folders), *flags({**SUBJECTS[scale], "seed": 3})))]
+    if on_shards(scale):
+        train, _, more = shards(scale, data, SIDE)
+        rendered += more
+    else:       # cut as closely as subject folders are
+        train = folders
+        rendered += [evaluation_shards(scale, data, SIDE, CLOSE, margin=1)[1]]
+    return [*rendered, Step(("train.py", str(train), *flags(RUN[scale]), "--run", str(run), "--resume"), True)]
 
 
-def evaluation_data(scale: str, data: Path) -> list[Step]:
-    """Test shards cut as closely as subject folders are, for weights trained on these; and, for bundled weights, as
-    shards are."""
-    close = evaluation_shards(scale, data, SIDE, "test-close", margin=1)[1]
-    return [close] if scale == "tiny" else [close, evaluation_shards(scale, data, SIDE)[1]]
+def on_shards(scale: str) -> bool:
+    """Whether the network of a scale was trained on shards, not on the subject folders."""
+    return scale == "small"
 
 
 def network(context: Context) -> Made:
@@ -131,17 +136,16 @@ def pipeline(context: Context) -> Made:
 
 
 def table2(context: Context) -> Made:
-    """Table 2: both checkpoints on training and test subjects; of bundled weights, which are one model, the test
-    subjects."""
+    """Table 2: both checkpoints on training and test subjects; of a network trained on shards the test subjects."""
     words = ("--data", context.data / "subjects", "--model", context.model)
-    if not context.run.is_dir():
+    if on_shards(context.scale):
         return Made(tables=[context.table("table2", *words, "--no-surface")])
     return Made(tables=[context.table("table2", *words, "--table", 2, "--no-surface")])
 
 
 def curve(context: Context) -> Made:
     """The error against the number of images, which the thesis leaves to further work."""
-    name, orders = "test-close" if context.run.is_dir() else "test", 2 if context.scale == "tiny" else 20
+    name, orders = "test" if on_shards(context.scale) else CLOSE, 2 if context.scale == "tiny" else 20
     return Made(tables=[context.table("curve", "--data", context.test(SIDE, name), "--model", context.model, "--curve",
                                       "--orders", orders)])
 
