@@ -43,7 +43,7 @@ def draw_video(arguments: argparse.Namespace) -> None:
     from Network.commands.results import refuse_overwriting
     from Network.video.process import MAX_FRAMES, process_video
     from Network.video.track import MAX_FACES
-    refuse_overwriting(Path(arguments.output), arguments.inputs)
+    refuse_overwriting(Path(arguments.output), arguments.inputs, arguments.overwrite)
     system = from_run(arguments.network, arguments.checkpoint, arguments.engine)
     network = system.follower()
     report = process_video(arguments.inputs[0], network, arguments.output, arguments.video, begun=STARTED,
@@ -66,7 +66,7 @@ def reconstruct(arguments: argparse.Namespace) -> None:
     viewer = make_viewer(arguments.view, predictor) if arguments.view else None
     faces = FaceWriter(predictor, arguments.surface, arguments.expression)
     output = PhotoOutput(Path(arguments.output), faces.write, viewer,
-                         lambda path: refuse_overwriting(path, arguments.inputs))
+                         lambda path: refuse_overwriting(path, arguments.inputs, arguments.overwrite))
     source = chain([example_image()] if arguments.example else [],
                    read_inputs(arguments.inputs, arguments.frames or FRAMES))
     for crops in faces_of(source, lambda one: predictor.crops(one, box=arguments.box, every_face=every), every):

@@ -1,4 +1,4 @@
-"""Dataset/io/json_files.py, npz_files.py, command.py: bounds, and one line."""
+"""Dataset/io/json_files.py, archives/npz.py, command.py: bounds, and one line."""
 import errno
 import io
 import json
@@ -11,9 +11,9 @@ import zlib
 import numpy as np
 import pytest
 
+from Dataset.io.archives.npz import read_npz
 from Dataset.io.command import DEBUG, one_line, run_command
 from Dataset.io.json_files import MAX_DEPTH, depth_of, parse_json, read_json
-from Dataset.io.npz_files import read_npz
 
 
 @pytest.mark.parametrize("text, rule", [

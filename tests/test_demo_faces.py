@@ -161,7 +161,7 @@ def test_the_fit_is_the_default_and_has_landmarks(made, run):
 def test_how_the_head_is_turned(made, run):
     """Of the last photo, from the fit; beside each face with --each."""
     path = run("uvnet", *made.paths)
-    keys = ["photo", "yaw", "pitch", "roll", "scale", "x", "y", "typicality", "score"]
+    keys = ["program", "photo", "yaw", "pitch", "roll", "scale", "x", "y", "typicality", "score"]
     assert list(json.loads(path.with_name("face_pose.json").read_text())) == keys
     run("uvnet", *made.paths, "--each")
     for number in range(2):

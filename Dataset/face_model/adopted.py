@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from Dataset.io.npz_files import read_npz
+from Dataset.io.archives.npz import read_npz
 
 BUILT_IN = Path(__file__).parent / "assets" / "face.npz"
 ENDING = ".adopted.npz"

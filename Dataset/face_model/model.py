@@ -22,7 +22,7 @@ from Dataset.face_model.adopted import BUILT_IN, find_adopted
 from Dataset.geometry.edges import edges
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.subdivision import Subdivision, subdivision, triangulate
-from Dataset.io.npz_files import read_npz
+from Dataset.io.archives.npz import read_npz
 
 #: environment variable: the face model of this process and its child processes, instead of the built-in one
 VARIABLE = "FACES3D_FACE_MODEL"

@@ -54,10 +54,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def all_or_none() -> Iterator[None]:
+def all_or_none(finish: Callable[[Path, Path], None] | None = None) -> Iterator[None]:
     """The files that this thread writes by `atomic_path` in the body appear together when it ends, in the order in
     which they were written; none of them appears when it raises. They cannot be read back before.
 
+    finish  called with each temporary file, whole, and its path, before the first rename
     Within another `all_or_none` the outer one decides. A process killed between two renames leaves whole files, of
     which the last may still be the old ones. OSError, before any rename, where a folder has the name of a file.
     """
@@ -71,6 +72,9 @@ def all_or_none() -> Iterator[None]:
         for _, path in waiting:
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        for temporary, path in waiting if finish else ():
+            finish(temporary, path)
+            _flush(temporary)
         for temporary, path in waiting:
             os.replace(temporary, path)
     except BaseException:

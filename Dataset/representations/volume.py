@@ -28,8 +28,8 @@ from Dataset.errors import NotFittable
 from Dataset.face_model.model import FaceModel
 from Dataset.geometry.camera import Camera, look_at_face
 from Dataset.geometry.mesh import Mesh
+from Dataset.io.archives.npz import read_npz
 from Dataset.io.atomic import write_atomic
-from Dataset.io.npz_files import read_npz
 from Dataset.representations import points
 
 SIZE, LAYERS = 192, 200         # the paper's

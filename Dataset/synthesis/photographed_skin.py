@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from Dataset.face_model.model import FaceModel
-from Dataset.io.npz_files import read_npz
+from Dataset.io.archives.npz import read_npz
 from Dataset.rendering.raycast import Scene
 from Dataset.rendering.shading import GAMMA, LUMINANCE
 from Dataset.synthesis.chart import HEIGHT, WIDTH, Chart

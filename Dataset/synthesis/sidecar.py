@@ -13,8 +13,8 @@ import numpy as np
 
 from Dataset.face_model.model import FaceModel
 from Dataset.geometry.camera import FLIP, Camera
+from Dataset.io.archives.npz import read_npz
 from Dataset.io.atomic import write_atomic
-from Dataset.io.npz_files import read_npz
 from Dataset.sources.subjects import SIDECAR
 from Dataset.synthesis.scene import RenderContext, SceneSubject, View, pose_vertices
 from Dataset.synthesis.skin import Appearance

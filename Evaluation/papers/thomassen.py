@@ -9,9 +9,9 @@ from Dataset.detection.cascades import FRONTAL, detect_as_published, detect_face
 from Dataset.face_model.model import load_face_model
 from Dataset.geometry.mesh import Mesh, clean
 from Dataset.geometry.sampling import sample
+from Dataset.io.archives.npz import read_npz
 from Dataset.io.images import crop_resize, read_image, write_image
 from Dataset.io.inputs import example_image
-from Dataset.io.npz_files import read_npz
 from Dataset.sources.subjects import read_points, subjects_of
 from Evaluation.evaluate_predictions import prediction_evaluator
 from Evaluation.figures.sheet import contact_row

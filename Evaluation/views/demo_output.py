@@ -9,6 +9,7 @@ import numpy as np
 
 from Dataset.geometry.mesh import Mesh
 from Dataset.io.atomic import all_or_none
+from Dataset.io.marks import mark
 from Evaluation.figures.preview import Panel, panel_of, write_preview
 from Evaluation.views.registry import Viewer
 
@@ -60,7 +61,7 @@ class PhotoOutput:
         view = self._viewer.file if self._viewer else None
         for target in (path, *([view.target(path)] if view else [])):
             self._refuse(target)
-        with all_or_none():
+        with all_or_none(mark):
             written, preview = self._write(path), path.with_suffix(".png")
             write_preview(preview, list(self._photos), written.mesh, written.texture, written.in_photo)
             drawn = []

@@ -53,6 +53,7 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
                         help="Basel, FLAME or ICT-FaceKit model, in place of the built-in one")
     parser.add_argument("-o", "--output", default="demo.ply", metavar="FILE", help="default demo.ply; "
                         f"{', '.join(ENDINGS)}: a face; {', '.join(VIDEO_ENDINGS)}: the faces drawn into the video")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that this program has not written, too")
     parser.add_argument("--faces", choices=("largest", "all"), default="largest",
                         help="all: reconstruct every face of an image separately; default largest")
     parser.add_argument("--box", type=box_of, metavar="X,Y,W,H",

@@ -16,7 +16,8 @@ from Dataset.geometry.transforms import to_unit_sphere
 from Dataset.io.atomic import write_text
 from Dataset.io.images import IMAGE_SUFFIXES
 from Dataset.io.landmark_files import write_landmarks
-from Dataset.io.mesh_files import texture_files
+from Dataset.io.marks import is_marked
+from Dataset.io.mesh_files import WRITABLE, texture_files
 from Dataset.io.mesh_io import write_mesh
 from Dataset.rendering.texture import grid_uv
 from Dataset.representations.points import decode, encode, grid_landmarks, grid_triangles
@@ -64,15 +65,18 @@ def write_pose(path: Path, numbers: np.ndarray, photo: str, typicality: float | 
 
 
 def written_files(path: Path) -> set[Path]:
-    """Every file that writing a face to `path` may touch, its preview too."""
+    """Every file that writing a face to `path` may touch, its preview too; of a view or a video it and its numbers."""
+    if path.suffix.lower() not in WRITABLE:
+        return {path, path.with_suffix(".npz")}
     beside = {path, path.with_suffix(".png"), landmark_file(path), pose_file(path)}
     if path.suffix.lower() == ".obj":
         beside |= set(texture_files(path))
     return beside
 
 
-def refuse_overwriting(path: Path, inputs: Iterable[str | Path]) -> None:
-    """ValueError when writing a face to `path` would replace an input, or an image in an input folder."""
+def refuse_overwriting(path: Path, inputs: Iterable[str | Path], overwrite: bool = False) -> None:
+    """ValueError when writing a face to `path` would replace an input, or an image in an input folder; or, without
+    `overwrite`, a file that this program has not written (`Dataset.io.marks`)."""
     mine = set()
     for name in map(Path, inputs):
         inside = name.iterdir() if name.is_dir() else ()
@@ -80,6 +84,9 @@ def refuse_overwriting(path: Path, inputs: Iterable[str | Path]) -> None:
     clash = sorted(mine & {realpath(file) for file in written_files(path)})
     if clash:
         raise ValueError(f"{path}: would overwrite one of the images, {Path(clash[0]).name}; name another --output")
+    for file in sorted(written_files(path)):
+        if not overwrite and file.is_file() and not is_marked(file):
+            raise ValueError(f"{file}: is there, and not this program's; name another --output, or add --overwrite")
 
 
 @lru_cache(maxsize=2)

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from Dataset.io.archives.npz import read_npz
 from Dataset.io.json_files import read_json
-from Dataset.io.npz_files import read_npz
 from Network.config.run_config import digest, file_hash, read_config
 from Network.engine.exported import Exported, open_exported
 from Network.models.registry import NETWORKS

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from Dataset.io.archives.npz import positions
 from Dataset.io.atomic import write_atomic
 from Dataset.io.command import one_line
-from Dataset.io.npz_files import positions
 from Network.config.run_config import digest
 from Network.engine.exported import open_exported
 from Network.engine.loaded import ONNX, WEIGHTS, Loaded

@@ -17,20 +17,19 @@ import numpy as np
 
 from Dataset.face_model.model import load_face_model
 from Dataset.geometry.transforms import umeyama
+from Dataset.io.archives.npz import read_npz
 from Dataset.io.atomic import write_atomic
 from Dataset.io.command import one_line
 from Dataset.io.images import minmax
-from Dataset.io.npz_files import read_npz
 from Dataset.representations.coefficients import IDENTITY, SHAPE
 from Dataset.synthesis.shards import Shards, open_shards
 from Dataset.synthesis.sidecar import model_hash
+from Network.config.run_config import file_hash
 from Network.readout.canonical import KEYPOINTS, Sums, features_of, observe, sums_of
 from Network.readout.estimate import FaceKeypoints, face_keypoints, yaw_of, yaw_weights
 from Network.readout.gaussian import LinearGaussian, Moments, Prior, apply, learn, moments_of, posterior, total
-from Network.config.run_config import file_hash
-from Network.readout.model import (YAWS, KeypointModel, read_keypoint_model, weights_file,
-                                   write_keypoint_model)
 from Network.readout.mirrored import both_ways
+from Network.readout.model import YAWS, KeypointModel, read_keypoint_model, weights_file, write_keypoint_model
 from Network.readout.outliers import precision_of
 
 Keypoints = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]

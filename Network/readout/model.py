@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from Dataset.face_model.model import FaceModel, load_face_model
+from Dataset.io.archives.npz import read_npz
 from Dataset.io.atomic import write_atomic
-from Dataset.io.npz_files import read_npz
 from Dataset.representations.coefficients import EXPRESSION, IDENTITY, SHAPE
 from Dataset.synthesis.sidecar import model_hash
 from Network.config.run_config import file_hash

@@ -28,9 +28,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from Dataset.io.archives.npz import read_npz
 from Dataset.io.atomic import atomic_path, remove_leftovers, write_text
 from Dataset.io.json_files import parse_json
-from Dataset.io.npz_files import read_npz
 from Network.config.flags import from_dict
 from Network.config.limits import check_cost
 from Network.config.run_config import read_config

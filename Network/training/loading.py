@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from Dataset.io.archives.hdf5 import check_hdf5
-from Dataset.io.npz_files import read_npz
+from Dataset.io.archives.npz import read_npz
 from Dataset.representations.points import SIZE
 from Network.config.archive import MAX_BYTES, check_archive
 from Network.config.run_config import digest

@@ -15,6 +15,7 @@ from Dataset.blas import one_thread
 from Dataset.io.atomic import all_or_none, write_atomic
 from Dataset.io.inputs import WEBCAM
 from Dataset.io.live_frames import RATE, Live, webcam
+from Dataset.io.marks import mark
 from Dataset.io.video_files import CODECS, MAX_FRAMES, VideoFrame, read_video, video_info, write_video
 from Network.video.track import Detector
 from Network.video.video import STAGES, FaceNetwork, FaceResult, FaceVideo, VideoConfig
@@ -71,7 +72,7 @@ def process_video(source: str | Path | Live | Iterable[VideoFrame], network: Fac
     if not 1 <= limit <= MAX_FRAMES:
         raise ValueError(f"a video may have 1 to {MAX_FRAMES} frames, got {limit}")
     with ExitStack() as stack:
-        stack.enter_context(all_or_none())
+        stack.enter_context(all_or_none(mark))
         # BLAS's second thread would wait for work where the other core draws and writes
         stack.enter_context(one_thread())
         stream, rate = _opened(source, limit, stack)

@@ -1,0 +1,84 @@
+"""The program's mark in the files that it writes for a user, so that it replaces only its own.
+
+Each format has a place for it: a comment or a field that its readers skip.
+"""
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Callable
+
+PROGRAM = b"faces3d"
+NOTE = b"written by " + PROGRAM
+_SEEN = 4096            # bytes at either end of a file in which its mark stands
+_PNG = 8 + 25           # signature and IHDR: what must come first
+
+
+def mark(temporary: Path, path: Path) -> None:
+    """Put the mark into a whole file, which will be renamed to `path`, in place. A format without a place for it, and a
+    file that has it, is left as it is."""
+    place = _PLACES.get(path.suffix.lower())
+    if place and not is_marked(temporary):
+        place(temporary)
+
+
+def is_marked(path: Path) -> bool:
+    """Whether a file has the mark. OSError where it cannot be read."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        if PROGRAM in file.read(_SEEN):
+            return True
+        file.seek(max(0, size - _SEEN))
+        return PROGRAM in file.read(_SEEN)
+
+
+def _changed(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(change(path.read_bytes())) and None
+
+
+def _after_lines(lines: int, text: bytes) -> Callable[[bytes], bytes]:
+    """Text behind the first so many lines."""
+    def change(data: bytes) -> bytes:
+        parts = data.split(b"\n", lines)
+        return b"\n".join([*parts[:lines], text + parts[lines]])
+    return change
+
+
+def _png(data: bytes) -> bytes:
+    """A tEXt chunk (PNG, 11.3.4.3) behind the header."""
+    body = b"tEXtSoftware\0" + PROGRAM
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return data[:_PNG] + chunk + data[_PNG:]
+
+
+def _jpeg(data: bytes) -> bytes:
+    """A COM segment behind SOI."""
+    return data[:2] + b"\xff\xfe" + struct.pack(">H", len(NOTE) + 2) + NOTE + data[2:]
+
+
+def _npz(path: Path) -> None:
+    """The archive's comment."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = NOTE
+
+
+def _appended(kind: bytes, order: str, counts_itself: int) -> Callable[[Path], None]:
+    """A box or chunk of filling at the end of a video: name and length in the container's order."""
+    def change(path: Path) -> None:
+        text = NOTE + b"\0" * (len(NOTE) % 2)
+        length = struct.pack(f"{order}I", len(text) + counts_itself)
+        with path.open("ab") as file:
+            file.write((length + kind if counts_itself else kind + length) + text)
+    return change
+
+
+_COMMENT = b"# " + NOTE + b"\n"
+_PLACES: dict[str, Callable[[Path], None]] = {
+    ".png": _changed(_png), ".jpg": _changed(_jpeg), ".jpeg": _changed(_jpeg), ".npz": _npz,
+    ".ply": _changed(_after_lines(2, b"comment " + NOTE + b"\n")), ".obj": _changed(_after_lines(0, _COMMENT)),
+    ".mtl": _changed(_after_lines(0, _COMMENT)), ".pts": _changed(lambda data: data + _COMMENT),
+    ".json": _changed(lambda data: data.replace(b"{", b'{\n "program": "' + PROGRAM + b'",', 1)),
+    ".mp4": _appended(b"free", ">", 8), ".avi": _appended(b"JUNK", "<", 0)}
