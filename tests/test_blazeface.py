@@ -16,7 +16,7 @@ from Dataset.detection.detect import FACE, detect, framed, patch, sideways
 from Dataset.io.inputs import example_image
 from Network.engine.face_detector import DETECTORS, blazeface, make_detect
 
-SHA256 = "5d610de86e059503e55c5fbaf23d9fbc2035806e60bfea4f8db7ef2fb948ccf4"
+SHA256 = "19f6f75ae1d813304d65f295ce01f205c8d8a8520bc76d33faf21aafff60b02a"
 AHEAD = np.array([[-20, -18], [20, -18], [0, 0], [0, 18], [-38, -10], [38, -10]], float)    # as KEYPOINTS, px
 
 

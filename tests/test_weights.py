@@ -26,7 +26,7 @@ SMALL = 8_000_000                   # bytes of a weight folder
 #: largest ratio to the mean face's error, on so few subjects: of the subject's face from two photos, and of a photo's
 #: face (measured: 0.722, 0.724)
 WORST, WORST_PHOTO = {"compact": 0.74}, {"compact": 0.75}
-ALLOWED = {"compact": 17_200_000}   # its weights, by Keras and by ONNX, may take 16 MB; the rest is its read-out
+ALLOWED = {"compact": 10_500_000}   # 2.5 MB of them are its read-out
 BUNDLED = bundled_models()
 
 

@@ -55,8 +55,9 @@ def as_shipped(model: Any) -> Any:
     """The model with float16 weights, an input `image` of any height and width, and outputs (1, N, 16), (1, N, 1).
     ValueError where float16 does not hold a weight exactly."""
     from onnx import TensorProto, checker, helper, numpy_helper
+    _rename(model.graph)
     casts, constants = [], []
-    for constant in model.graph.initializer:
+    for constant in sorted(model.graph.initializer, key=lambda one: int(one.name)):
         values = numpy_helper.to_array(constant)
         if values.dtype == np.float32:
             half = values.astype(np.float16)
@@ -79,6 +80,24 @@ def as_shipped(model: Any) -> Any:
     helper.set_model_props(made, {"source": SOURCE})
     checker.check_model(made, full_check=True)
     return made
+
+
+def _rename(graph: Any) -> None:
+    """Number the values of a graph in the order in which its nodes use them: the converter's numbers and the order of
+    its constants differ from run to run. Names of nodes go; those of outputs stay."""
+    kept = {value.name for value in (*graph.output, *graph.input)}
+    names: dict[str, str] = {}
+    for node in graph.node:
+        node.name = ""
+        for values in (node.input, node.output):
+            values[:] = [name if name in kept or not name else names.setdefault(name, str(len(names)))
+                         for name in values]
+    used = [constant for constant in graph.initializer if constant.name in names]
+    for constant in used:
+        constant.name = names[constant.name]
+    used = [type(constant).FromString(constant.SerializeToString()) for constant in used]    # del clears them
+    del graph.initializer[:]
+    graph.initializer.extend(used)
 
 
 @one_line("Dataset.detection.build.blazeface")
