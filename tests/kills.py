@@ -91,7 +91,9 @@ def run_and_kill(words: list[object], victim: str, moment: Callable[[], object],
     end = time.monotonic() + ORPHAN
     while any(map(alive, workers)) and time.monotonic() < end:
         time.sleep(0.01)
-    return Killed(victim, seconds, code, error, sum(map(alive, workers))) if killed else None
+    if not killed or victim == "parent" and code == 0:       # it ended just before
+        return None
+    return Killed(victim, seconds, code, error, sum(map(alive, workers)))
 
 
 def _kill(numbers: list[int], which: int) -> bool:

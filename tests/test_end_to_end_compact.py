@@ -11,7 +11,7 @@ import evaluate
 import train
 from Dataset.io.landmark_files import read_landmarks
 from Dataset.io.mesh_io import read_mesh
-from Dataset.synthesis.shards import main as make_shards
+from Dataset.shards import main as make_shards
 from Network.export import pack
 from Network.readout import fit
 from tests.commands import command

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from Network.export.pack import main, pack, rounding_error, surface_moved, trained
+from Network.export.pack import main, pack, rounding_error, surface_moved, trained, uv_moved
 from Network.models import compact
 from Network.engine.loaded import WEIGHTS
 from Network.training.loading import load_model
@@ -128,6 +128,21 @@ def test_no_path_of_the_machine_that_trained_goes_along(tmp_path):
     pack(loaded, tmp_path / "box", IMAGES, onnx=False)
     assert json.loads((tmp_path / "box" / "config.json").read_text())["settings"] == {"seed": 0, "warm_start": "first"}
     assert loaded.config["settings"]["warm_start"] == "/somewhere/else/first"
+
+
+def test_how_far_uv_maps_move():
+    maps = np.zeros((2, 20, 20, 4), np.float32)
+    maps[:, 4:16, 4:16, 2] = 1
+    other = maps.copy()
+    other[..., 0] += 0.003
+    other[..., 1] += 0.004
+    other[0, 5, 5, 0] = 0.9             # one of 288
+    assert uv_moved(maps, other) == pytest.approx(0.01, rel=1e-3)      # the atlas is the sphere's diameter, 2, wide
+    other[:, :4, :4, 0] = 7             # beside the face
+    assert uv_moved(maps, other) == pytest.approx(0.01, rel=1e-3)
+    other[0, 4:6, 4:16, 2] = 0
+    assert uv_moved(maps, other) == np.inf
+    assert uv_moved(np.zeros_like(maps), np.zeros_like(maps)) == 0
 
 
 def test_how_far_a_surface_moves():

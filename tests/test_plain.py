@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from Dataset.synthesis import shards
+from Dataset import shards as shards_command
 from Dataset.synthesis.plain_material import fractal, paint
 from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import MIXED, RenderOptions, layout, render_subject
@@ -85,12 +85,12 @@ def test_sets_from_before_the_choice_are_the_same_sets(tmp_path):
 
 def test_the_command(tmp_path, capsys):
     flags = ["--subjects", "1", "--images", "1", "--size", "16", "--detect", "0", "--texture"]
-    assert shards.main([str(tmp_path / "grey"), *flags, "grey"]) == 0
+    assert shards_command.main([str(tmp_path / "grey"), *flags, "grey"]) == 0
     assert open_shards(tmp_path / "grey").settings.texture == "grey"
     capsys.readouterr()
     for more, message in ((["wood"], "--texture must be one of mixed, grey, noise, blend, got 'wood'"),
                           (["grey", "--skins", "0.5"], "--skins are for --texture mixed: grey has no skin")):
-        assert shards.main([str(tmp_path / "bad"), *flags, *more]) == 2
+        assert shards_command.main([str(tmp_path / "bad"), *flags, *more]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1 and not (tmp_path / "bad").exists()
 

@@ -1,4 +1,5 @@
 """Dataset/synthesis/shards.py and workers.py: shards are whole or not there, the same from any number of workers."""
+import dataclasses
 import hashlib
 import json
 import os
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 
 from Dataset.io.atomic import folder_lock
+from Dataset import shards as shards_command
 from Dataset.synthesis import shards
 from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import RenderOptions, layout, render_subject
-from Dataset.synthesis.shards import make_shards, open_shards
+from Dataset.synthesis.shards import finalise, make_part, make_shards, open_shards
 from tests.forkserver import DEVNULL, Popen
 
 TINY = RenderOptions(subjects=18, images=2, size=24, seed=3, detect=0.0, buffers=("mask",))
@@ -178,18 +180,119 @@ def test_the_command_refuses_with_one_line_and_code_2(tiny, tmp_path, capsys):
                           ([str(tmp_path / "new"), *FLAGS, "--workers", "0"], "--workers must be within 1 to 256"),
                           ([str(tmp_path), *FLAGS], "OUT must be new, empty, or begun by this program")):
         (tmp_path / "something").touch()
-        assert shards.main(argv) == 2
+        assert shards_command.main(argv) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and message in error
     assert digests(tiny) == before and not (tmp_path / "new").exists()
-    assert shards.main([str(tiny), *FLAGS]) == 0 and "18 subjects, 36 images" in capsys.readouterr().out
+    assert shards_command.main([str(tiny), *FLAGS]) == 0 and "18 subjects, 36 images" in capsys.readouterr().out
 
 
 def test_two_processes_do_not_write_into_one_folder(copy, capsys):
     shutil.rmtree(copy / "shard_00001")
     before = digests(copy)
     with folder_lock(copy):
-        assert shards.main([str(copy), *FLAGS]) == 2
+        assert shards_command.main([str(copy), *FLAGS]) == 2
     assert "another process is writing here" in capsys.readouterr().err and digests(copy) == before
-    assert shards.main([str(copy), *FLAGS]) == 0
+    assert shards_command.main([str(copy), *FLAGS]) == 0
     assert len(open_shards(copy)) == 18
+
+
+FEW = RenderOptions(subjects=34, images=1, size=16, seed=3, detect=0.0, texture="grey")      # three shards
+WORDS = ["--subjects", "34", "--images", "1", "--size", "16", "--seed", "3", "--detect", "0", "--texture", "grey"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, str]:
+    """Digests of the set that one machine makes."""
+    out = tmp_path_factory.mktemp("whole") / "OUT"
+    assert make_shards(out, FEW) == 3
+    return digests(out)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 8])
+def test_bytes_do_not_depend_on_the_split(parts, whole, tmp_path, capsys):
+    out = tmp_path / "OUT"
+    for part in [*range(parts, 0, -1), 1]:      # in any order, one of them twice
+        assert shards_command.main([str(out), *WORDS, "--part", f"{part}/{parts}"]) == 0
+    with pytest.raises(ValueError, match="unfinished"):
+        open_shards(out)
+    assert shards_command.main([str(out), "--finalise"]) == 0 and "OUT: 34 subjects" in capsys.readouterr().out
+    assert digests(out) == whole and len(open_shards(out)) == 34
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert [shard["subjects"] for shard in manifest["shards"]] == [[0, 15], [16, 31], [32, 33]]
+    assert manifest["subjects"] == 34 and len({shard["sha256"] for shard in manifest["shards"]}) == 3
+
+
+def test_a_part_beside_another_and_after_a_kill(whole, tmp_path):
+    """Another machine's private folder stays; a shard that it has finished meanwhile is kept."""
+    out = tmp_path / "OUT"
+    theirs = out / ".work-theirs" / "shard_00001"
+    theirs.mkdir(parents=True)
+    assert make_part(out, FEW, range(0, 2)) == 2 and theirs.is_dir()
+    stamp = (out / "shard_00001" / "pose.npy").stat().st_mtime_ns
+    (out / "shard_00000" / "pose.npy").write_bytes(b"cut")          # by a killed machine, say
+    assert make_part(out, FEW, range(0, 3)) == 2
+    assert (out / "shard_00001" / "pose.npy").stat().st_mtime_ns == stamp
+    shutil.rmtree(out / ".work-theirs")
+    assert finalise(out) == 34 and digests(out) == whole
+
+
+def test_two_machines_finish_the_same_shard(tmp_path, monkeypatch):
+    out, made = tmp_path / "OUT", shards._make_shard
+
+    def slow(folder, job):
+        report = made(folder, job)
+        monkeypatch.setattr(shards, "_make_shard", made)
+        assert make_part(out, FEW, range(2, 3)) == 1        # the other one is first
+        return report
+    monkeypatch.setattr(shards, "_make_shard", slow)
+    assert make_part(out, FEW, range(2, 3)) == 1
+    assert [path.name for path in out.iterdir() if path.name.startswith("shard_")] == ["shard_00002"]
+    assert not [path for path in out.iterdir() if path.name.startswith(".work")]
+
+
+def test_finalise_names_what_is_missing_or_of_another_version(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "OUT"
+    make_part(out, FEW, range(1, 3))
+    with pytest.raises(ValueError, match="OUT: 1 of 3 shards are missing or damaged, the first is shard_00000; make"):
+        finalise(out)
+    make_part(out, FEW, range(0, 1))
+    mark = out / "shard_00002" / ".done.json"
+    mark.write_text(mark.read_text().replace('"version": 2', '"version": 1'))
+    with pytest.raises(ValueError, match="shard_00002 was made with other settings or by another version; delete it"):
+        finalise(out)
+    assert not (out / "manifest.json").exists()
+    with pytest.raises(ValueError, match="nowhere: not a folder of shards"):
+        finalise(tmp_path / "nowhere")
+    for words, rule in ((["--part", "0/4"], "part must be K/N with K from 1 to N"),
+                        (["--part", "5"], "--part must be K/N, as 17/200, got '5'"),
+                        (["--shards", "3:9"], "--shards must be within 0:3, got 3:9"),
+                        (["--shards", "x"], "--shards must be A:B, as 0:40, got 'x'"),
+                        (["--part", "1/2", "--shards", "0:1"], "--part and --shards say the same")):
+        assert shards_command.main([str(tmp_path / "new"), *WORDS, *words]) == 2
+        error = capsys.readouterr().err
+        assert rule in error and error.count("\n") == 1 and not (tmp_path / "new").exists(), error
+
+
+def test_a_set_grows(tmp_path):
+    small = dataclasses.replace(FEW, subjects=16)
+    out = tmp_path / "OUT"
+    assert make_shards(out, small) == 1
+    kept = {name: value for name, value in digests(out).items() if name.startswith("shard_")}
+    assert make_shards(out, FEW) == 2 and len(open_shards(out)) == 34
+    assert kept.items() <= digests(out).items()
+    with pytest.raises(ValueError, match="was begun with subjects 34, now it is 16"):
+        make_shards(out, small)
+    assert make_shards(tmp_path / "odd", dataclasses.replace(FEW, subjects=2)) == 1
+    with pytest.raises(ValueError, match="was begun with subjects 2, now it is 16; name another folder"):
+        make_shards(tmp_path / "odd", small)        # its last shard is not full
+
+
+def test_a_set_from_before_there_were_reports_gets_its_manifest(whole, tmp_path):
+    out = tmp_path / "OUT"
+    make_shards(out, FEW)
+    for mark in out.glob("shard_*/.done.json"):
+        mark.write_text(json.dumps({**json.loads(mark.read_text()), "report": None}) + "\n")
+    (out / "manifest.json").unlink()
+    assert make_shards(out, FEW) == 0
+    assert digests(out)["manifest.json"] == whole["manifest.json"]

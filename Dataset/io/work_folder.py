@@ -42,7 +42,8 @@ def require_new(out: Path) -> None:
 
 
 def make_folders(out: Path, function: Callable[[Path, Any], Any], jobs: Mapping[str, Any], workers: int = 1,
-                 progress: Progress | None = None, begin: Callable[[], Any] | None = None) -> Made:
+                 progress: Progress | None = None, begin: Callable[[], Any] | None = None, shared: bool = False
+                 ) -> Made:
     """Make the sub-folders of OUT that are missing or damaged. Hold `folder_lock(out)`, and know that OUT is yours:
     what dead runs left in it is deleted.
 
@@ -51,11 +52,14 @@ def make_folders(out: Path, function: Callable[[Path, Any], Any], jobs: Mapping[
     jobs      name of a sub-folder -> job; both arguments can be pickled
     progress  (iterator, total=...): wraps the names as they are finished (tqdm)
     begin     called before the first job, if there is one
+    shared    other machines make sub-folders of OUT, too, and no lock is held: what others left stays, and a sub-folder
+              that one of them has finished meanwhile is kept
 
     WorkerDied if a worker process is killed; the same call continues.
     """
-    _remove_dead(out)
-    reports = {name: mark["report"] for name in jobs if (mark := _mark(out / name)) is not None}
+    if not shared:
+        _remove_dead(out)
+    reports = {name: mark["report"] for name in jobs if (mark := read_mark(out / name)) is not None}
     missing = [name for name in jobs if name not in reports]
     if reports and missing:
         log.info("%s: %d of %d are there", out, len(reports), len(jobs))
@@ -63,10 +67,12 @@ def make_folders(out: Path, function: Callable[[Path, Any], Any], jobs: Mapping[
         begin()
     with TemporaryDirectory(prefix=f"{WORK}-", dir=out, ignore_cleanup_errors=True) as work:
         tasks = [(function, Path(work) / name, jobs[name]) for name in missing]
-        with closing(run_jobs(_run, tasks, workers)) as results, closing(_named(out, results, reports)) as names:
+        with closing(run_jobs(_run, tasks, workers)) as results, \
+                closing(_named(out, results, reports, shared)) as names:
             for _ in names if progress is None else progress(names, total=len(missing)):
                 pass
-    _remove_dead(out)       # a worker that outlived a dead run may have written until now
+    if not shared:
+        _remove_dead(out)       # a worker that outlived a dead run may have written until now
     return Made(missing, {name: reports[name] for name in jobs})
 
 
@@ -79,15 +85,20 @@ def _run(task: tuple[Callable[[Path, Any], Any], Path, Any]) -> tuple[Path, Any]
     return folder, report
 
 
-def _named(out: Path, results: Iterator[tuple[Path, Any]], reports: dict[str, Any]) -> Iterator[str]:
+def _named(out: Path, results: Iterator[tuple[Path, Any]], reports: dict[str, Any], shared: bool) -> Iterator[str]:
     """Give each finished folder its name in OUT. What has that name is damaged: it moves into the private folder at
-    once, so that no reader sees half of it."""
+    once, so that no reader sees half of it; or, where OUT is shared, another machine has just finished it."""
     for folder, report in results:
         target = out / folder.name
-        if target.exists():
-            os.replace(target, folder.with_name(f"{folder.name}.old"))
-        if folder.is_dir():
-            os.replace(folder, target)
+        if not (shared and read_mark(target)):
+            if target.exists():
+                os.replace(target, folder.with_name(f"{folder.name}.old"))
+            try:
+                if folder.is_dir():
+                    os.replace(folder, target)
+            except OSError:     # it has come between the two lines above
+                if not (shared and read_mark(target)):
+                    raise
         reports[folder.name] = report
         yield folder.name
 
@@ -98,7 +109,7 @@ def _sizes(folder: Path) -> dict[str, int]:
             if path.is_file() and not path.name.startswith(".")}
 
 
-def _mark(folder: Path) -> dict[str, Any] | None:
+def read_mark(folder: Path) -> dict[str, Any] | None:
     """The mark of a finished folder; None if there is none, or the folder has other files than it names."""
     try:
         mark = read_json(folder / MARK)

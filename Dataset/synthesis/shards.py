@@ -1,22 +1,13 @@
-"""Training images as memory-mapped shards:  python -m Dataset.shards OUT --subjects 8000 --images 8 --size 128
+"""Training images as memory-mapped shards: `python -m Dataset.shards`, which documents the folder.
 
-Renders subjects of the built-in face (see Dataset/synthesis/renders.py) into
-
-    OUT/shards.json                 version, settings, hash of the face model, complete
-    OUT/shard_00000/<name>.npy      16 subjects each: (P, ...) arrays as `Dataset.synthesis.renders.layout` lists them
-    OUT/sheet.jpg                   images of the first subjects, to look at
-
-After a kill the same command continues with the missing shards (Dataset/io/work_folder.py). The bytes do not depend on
---workers.
+A shard is made by `Dataset.io.work_folder`, so that a kill at any moment, or another machine, does no harm.
 """
 from __future__ import annotations
 
-import argparse
 import dataclasses
+import hashlib
 import json
-import logging
 import os
-import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,24 +15,23 @@ from typing import Any
 import cv2
 import numpy as np
 
-from Dataset.face_model.model import load_face_model, use_face_model
+from Dataset.face_model.model import load_face_model
 from Dataset.io.atomic import folder_lock, write_text
-from Dataset.io.command import one_line
-from Dataset.io.flags import add_fields, fields_of
 from Dataset.io.images import write_image
 from Dataset.io.json_files import read_json
-from Dataset.io.work_folder import Progress, make_folders, require_new
+from Dataset.io.work_folder import Made, Progress, make_folders, read_mark, require_new
 from Dataset.io.workers import check_workers
 from Dataset.synthesis.render_workers import render_context
-from Dataset.synthesis.renders import BUFFERS, POSES, TEXTURES, RenderOptions, layout, render_subject
+from Dataset.synthesis.renders import RenderOptions, layout, render_subject
 from Dataset.synthesis.sidecar import annotation_hash, model_hash
 
-__all__ = ["Shards", "contact_sheet", "make_shards", "open_shards"]
+__all__ = ["Shards", "contact_sheet", "finalise", "make_part", "make_shards", "open_shards", "part_of",
+           "shard_count"]
 
 VERSION = 2             # in version 1 the first image's pose used the random stream of the subject
 SUBJECTS = 16             # per shard
 MAX_FILES = 1 << 15     # open in one process
-INFO, SHEET = "shards.json", "sheet.jpg"
+INFO, SHEET, MANIFEST = "shards.json", "sheet.jpg", "manifest.json"
 
 
 class Shards:
@@ -121,7 +111,7 @@ def open_shards(path: str | os.PathLike[str], partial: bool = False) -> Shards:
     options = _options(path, data)
     if not data["complete"] and not partial:
         raise ValueError(f"{path}: unfinished; run Dataset.shards again with the same settings")
-    count = _shard_count(options)
+    count = shard_count(options)
     numbers = [n for n in range(count) if (path / _name(n)).is_dir()]
     if len(numbers) < count and not partial:
         raise ValueError(f"{path}: {_name(next(n for n in range(count) if n not in numbers))} is missing")
@@ -141,17 +131,86 @@ def make_shards(out: str | os.PathLike[str], options: RenderOptions, workers: in
     out = Path(out)
     with folder_lock(out):
         _check_begun(out, options)
-        jobs = {_name(number): (number, options) for number in range(_shard_count(options))}
-        made = make_folders(out, _make_shard, jobs, workers, progress,
-                            begin=lambda: _write_info(out, options, complete=False))
-        write_image(out / SHEET, contact_sheet(out, options))
-        _write_info(out, options, complete=True)
+        made = _make(out, options, range(shard_count(options)), workers, progress, shared=False)
+        _finish(out, options, made.reports)
     return len(made.names)
+
+
+def part_of(part: int, parts: int, options: RenderOptions) -> range:
+    """Numbers of the shards of part 1 to `parts`. ValueError for another part."""
+    if not 1 <= part <= parts <= 10**6:
+        raise ValueError(f"part must be K/N with K from 1 to N and N at most 1000000, got {part}/{parts}")
+    count = shard_count(options)
+    return range(count * (part - 1) // parts, count * part // parts)
+
+
+def make_part(out: str | os.PathLike[str], options: RenderOptions, numbers: range, workers: int = 1,
+              progress: Progress | None = None) -> int:
+    """Render those of the shards `numbers` that are missing -> their number. Any machine may make any part of OUT, at
+    the same time, in any order and twice: nobody locks, work folders are private, and whole shards appear by a rename.
+    `finalise` then makes a set of them. ValueError as `make_shards`."""
+    check_workers(workers)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    _check_begun(out, options)
+    return len(_make(out, options, numbers, workers, progress, shared=True).names)
+
+
+def finalise(out: str | os.PathLike[str]) -> int:
+    """Make a whole set of the parts of OUT -> its number of subjects. ValueError, naming the first, where a shard is
+    missing, damaged, or of other settings or another version than OUT's; then nothing is written."""
+    out = Path(out)
+    data = _read_info(out)
+    if data is None:
+        raise ValueError(f"{out}: not a folder of shards (no {INFO})")
+    options = _options(out, data)
+    names = [_name(number) for number in range(shard_count(options))]
+    marks = {name: read_mark(out / name) for name in names}
+    missing = [name for name in names if marks[name] is None]
+    if missing:
+        raise ValueError(f"{out}: {len(missing)} of {len(names)} shards are missing or damaged, the first is "
+                         f"{missing[0]}; make its part again")
+    reports = {name: mark["report"] for name, mark in marks.items() if mark}
+    other = [name for name in names if not reports[name] or reports[name]["made"] != _made_with(options)]
+    if other:
+        raise ValueError(f"{out}: {other[0]} was made with other settings or by another version; delete it, and make "
+                         "its part again")
+    _finish(out, options, reports)
+    return options.subjects
+
+
+def _make(out: Path, options: RenderOptions, numbers: range, workers: int, progress: Progress | None, shared: bool
+          ) -> Made:
+    jobs = {_name(number): (number, options) for number in numbers}
+    return make_folders(out, _make_shard, jobs, workers, progress, lambda: _write_info(out, options, complete=False),
+                        shared)
+
+
+def _finish(out: Path, options: RenderOptions, reports: dict[str, dict[str, Any]]) -> None:
+    """The files that make a whole set of all shards; `shards.json` comes last."""
+    shards = []
+    for number in range(shard_count(options)):
+        subjects, report = _subject_numbers(number, options), reports[_name(number)]
+        if not report:      # made before there were reports
+            report = {"sha256": _hashed({name: np.load(_file(out, number, name)) for name in layout(options)})}
+        shards.append({"name": _name(number), "subjects": [subjects[0], subjects[-1]], "sha256": report["sha256"]})
+    whole = hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()
+    write_text(out / MANIFEST, json.dumps({"subjects": options.subjects, "sha256": whole, **_made_with(options),
+                                           "shards": shards}, indent=1) + "\n")
+    write_image(out / SHEET, contact_sheet(out, options))
+    _write_info(out, options, complete=True)
+
+
+def _made_with(options: RenderOptions) -> dict[str, Any]:
+    """What the bytes of a shard depend on, beside its subjects, as JSON gives it back."""
+    settings = {name: value for name, value in options.written().items() if name != "subjects"}
+    return json.loads(json.dumps({"version": VERSION, "settings": settings, "model": model_hash(load_face_model()),
+                                  "annotations": annotation_hash(load_face_model())}))
 
 
 def contact_sheet(out: Path, options: RenderOptions, columns: int = 5, side: int = 200) -> np.ndarray:
     """Up to 25 images: of the first subjects one each, more where there are fewer subjects."""
-    shards = Shards(out, options, [n for n in range(min(_shard_count(options), 2))])
+    shards = Shards(out, options, [n for n in range(min(shard_count(options), 2))])
     each = min(-(-columns ** 2 // len(shards)), options.images)
     tiles = [cv2.resize(shards.gather("images", [p], [[k]])[0, 0], (side, side), interpolation=cv2.INTER_AREA)
              for p in range(min(len(shards), columns ** 2)) for k in range(each)][:columns ** 2]
@@ -159,7 +218,8 @@ def contact_sheet(out: Path, options: RenderOptions, columns: int = 5, side: int
     return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
 
 
-def _make_shard(folder: Path, job: tuple[int, RenderOptions]) -> None:
+def _make_shard(folder: Path, job: tuple[int, RenderOptions]) -> dict[str, Any]:
+    """-> what it was made with, and `_hashed` of its arrays."""
     number, options = job
     numbers = _subject_numbers(number, options)
     arrays = {name: np.empty((len(numbers), *shape), dtype) for name, (shape, dtype) in layout(options).items()}
@@ -171,13 +231,22 @@ def _make_shard(folder: Path, job: tuple[int, RenderOptions]) -> None:
             np.save(file, value, allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
+    return {"made": _made_with(options), "sha256": _hashed(arrays)}
+
+
+def _hashed(arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 (hex) of arrays in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode() + arrays[name].tobytes())
+    return digest.hexdigest()
 
 
 def _name(number: int) -> str:
     return f"shard_{number:05d}"
 
 
-def _shard_count(options: RenderOptions) -> int:
+def shard_count(options: RenderOptions) -> int:
     return -(-options.subjects // SUBJECTS)
 
 
@@ -221,13 +290,13 @@ def _check_begun(out: Path, options: RenderOptions) -> None:
     begun = _options(out, data)
     for field in dataclasses.fields(options):
         was, now = getattr(begun, field.name), getattr(options, field.name)
-        if was != now:
+        grows = field.name == "subjects" and now > was and was % SUBJECTS == 0
+        if was != now and not grows:
             raise ValueError(f"{out}: was begun with {field.name} {was}, now it is {now}; name another folder")
 
 
 def _write_info(out: Path, options: RenderOptions, complete: bool) -> None:
-    data = {"version": VERSION, "settings": options.written(), "model": model_hash(load_face_model()),
-            "annotations": annotation_hash(load_face_model()), "complete": complete}
+    data = {**_made_with(options), "settings": options.written(), "complete": complete}
     write_text(out / INFO, json.dumps(data, indent=1) + "\n")
 
 
@@ -255,43 +324,3 @@ def _options(path: Path, data: dict[str, Any]) -> RenderOptions:
     if data.get("annotations", annotation_hash(load_face_model())) != annotation_hash(load_face_model()):
         raise ValueError(f"{path / INFO}: made with a face model of other landmarks, grid or texture coordinates")
     return options
-
-
-def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
-    parser = argparse.ArgumentParser(prog="python -m Dataset.shards", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", metavar="OUT", type=Path)
-    parser.add_argument("--workers", type=int, default=1, metavar="N")
-    parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit instead of the built-in face")
-    helps = {"subjects": "subjects", "images": "images of each", "size": "side of the crops, pixels",
-             "seed": "of everything", "yaw": "largest, degrees", "pitch": "largest, degrees",
-             "roll": "largest, degrees", "expression": "strength, 0 to 1", "margin": "growth of the detector's box",
-             "detect": "fraction of images that the detector frames", "clutter": "fraction with a cluttered background",
-             "glasses": "fraction with glasses", "skins": "fraction of the subjects with photographed skin",
-             "texture": f"of everything: {', '.join(TEXTURES)}", "poses": f"{', '.join(POSES)}: half near the front, "
-             "or normal with 99.9 per cent within the angles", "shift": "of the frame, normal: 99.9 per cent within "
-             "this fraction of its side", "open_mouths": "fraction of the images; -1: as expressions are drawn"}
-    add_fields(parser, RenderOptions, helps)
-    parser.add_argument("--buffers", default="", help=f"comma-separated, of {','.join(BUFFERS)} (default none)")
-    arguments = parser.parse_args(argv)
-    options = fields_of(RenderOptions, arguments)
-    options["buffers"] = tuple(name for name in arguments.buffers.split(",") if name)
-    return arguments, options
-
-
-@one_line("Dataset.shards", resumable=True)
-def main(argv: list[str] | None = None) -> int:
-    """Command line; exit code 2 and one line for bad input."""
-    from tqdm import tqdm
-
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    arguments, options = parse(argv)
-    use_face_model(arguments.face_model)
-    make_shards(arguments.out, RenderOptions(**options), arguments.workers,
-                lambda results, total: tqdm(results, total=total, unit="shard", disable=None))
-    print(f"{arguments.out}: {options['subjects']} subjects, {options['subjects'] * options['images']} images")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
