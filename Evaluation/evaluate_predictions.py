@@ -174,7 +174,13 @@ DEFINITIONS = {
 }
 
 
+def _range(counts: Iterable[int]) -> str:
+    """"7" or "3 to 7"."""
+    least, most = min(counts), max(counts)
+    return str(least) if least == most else f"{least} to {most}"
+
+
 def _scope(scored: int, skipped: list[tuple[str, str]], left_out: int, sizes: set[tuple[int, int]]) -> str:
-    points = ", ".join(f"{n} predicted and {m} true points" for n, m in sorted(sizes)) or "no points"
+    points = "{} predicted and {} true points".format(*map(_range, zip(*sizes))) if sizes else "no points"
     text = f"{points}; {scored} samples scored, {len(skipped)} skipped"
     return text + (f", {left_out} left out (item 0 of each batch only, as published)" if left_out else "")
