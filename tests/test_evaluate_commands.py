@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import evaluate
+from Network.commands import compared
+from Network.engine.loaded import bundled_models
 from tests import aflw_files, tiny_runs
 
 
@@ -133,7 +135,10 @@ def test_landmarks_by_yaw(tmp_path):
     assert photos["all photos"] == "2" and missed["all photos"] == "0" and flat["60 to 90"] == ""
 
 
-def test_compare_sets_the_bundled_networks_and_a_run_beside_the_mean_face(shards, run, tmp_path, capsys):
+def test_compare_sets_the_bundled_networks_and_a_run_beside_the_mean_face(shards, run, tmp_path, capsys, monkeypatch):
+    assert len(compared.bundled_models()) == 6      # two of them here: each takes its seconds
+    monkeypatch.setattr(compared, "bundled_models", lambda: {name: path for name, path in bundled_models().items()
+                                                             if name in ("compact", "uvnet-small")})
     stem = tmp_path / "all"
     words = ["--compare", "--data", str(shards), "--model", str(run), "--images", "1", "--no-surface", "--strata"]
     assert evaluate.main([*words, "--results", str(stem)]) == 0
@@ -144,7 +149,7 @@ def test_compare_sets_the_bundled_networks_and_a_run_beside_the_mean_face(shards
     for kind in ("photo", "subject"):
         with (tmp_path / f"all_{kind}.csv").open() as file:
             tables[kind] = {row["system"]: row for row in csv.DictReader(file)}
-        assert list(tables[kind]) == ["mean face", "compact", "run"]
+        assert list(tables[kind]) == ["mean face", "compact", "uvnet-small", "run"]
         ratio = {name: float(row["ratio to the mean face"]) for name, row in tables[kind].items()}
         assert ratio["mean face"] == 1 and ratio["compact"] < 1
     assert tables["subject"]["compact"]["rank-1"] == "2 of 2"

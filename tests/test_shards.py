@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from Dataset.io.atomic import folder_lock
 from Dataset import shards as shards_command
+from Dataset.io.atomic import folder_lock
 from Dataset.synthesis import shards
 from Dataset.synthesis.render_workers import render_context
 from Dataset.synthesis.renders import RenderOptions, layout, render_subject
