@@ -113,7 +113,7 @@ def test_demo_writes_a_mesh_its_landmarks_and_a_preview(packed, tmp_path):
     assert mesh.triangles.shape == (2 * 127 * 127, 3) and mesh.uv is not None
     near = np.linalg.norm(mesh.vertices[:, None] - landmarks, axis=2).min(0)
     assert near.max() < 2               # mm, on the face: no farther than a cell of the 128x128 grid
-    assert (tmp_path / "her.obj").read_text().startswith("# unit: mm (scale of the mean face)\n")
+    assert (tmp_path / "her.obj").read_text().startswith("# written by faces3d\n# unit: mm (scale of the mean face)\n")
     assert 150 < np.ptp(mesh.vertices[:, 1]) < 250
 
 
