@@ -166,7 +166,7 @@ def test_what_a_gan_does_not_do(monkeypatch):
         GanStep(step.model, step.optimizer, TINY, strategy=Several())
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow only, got jax"):
-        make_step({"network": "pix2pix"}, step.model, Settings(), None)
+        make_step({"network": "pix2pix", "model": {}}, step.model, Settings(), None)
     with pytest.raises(ValueError, match="KERAS_BACKEND tensorflow only, got jax"):
         GanStep(step.model, step.optimizer, TINY)
 
@@ -176,7 +176,7 @@ def test_the_network_decides_the_step():
     step = make_step(config, model_from_config(config, training=True), Settings(), None)
     assert isinstance(step, GanStep) and step.config.distance_weight == 3
     plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    assert isinstance(make_step({"network": "convlstm"}, plain, Settings(), None), GradientStep)
+    assert isinstance(make_step({"network": "convlstm", "model": {}}, plain, Settings(), None), GradientStep)
 
 
 def test_bfloat16():
