@@ -10,6 +10,7 @@ The capabilities of a system are class attributes of its Predictor. No other cod
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Mapping, NamedTuple, Sequence
 
 import numpy as np
@@ -19,7 +20,7 @@ from Dataset.io.images import SCALINGS, Box, as_photo, scaled
 from Dataset.io.inputs import NamedImage
 from Dataset.representations.points import grid_landmarks, mean_face
 from Network.engine.face_detector import BLAZEFACE, make_detect
-from Network.engine.loaded import Loaded, count_parameters
+from Network.engine.loaded import WEIGHTS, Loaded, count_parameters
 from Network.inference.photos import FRONTAL, Answer, Crop, NoFace, Scored, best_crop, crop_faces, square_crop
 from Network.inference.readings import DepthReading, UVReading
 from Network.inference.texture import Texture, View, frontal_view, view_of
@@ -336,8 +337,9 @@ class Predictor(ABC):
 
     @property
     def parameters(self) -> int:
-        """How many numbers its weights have."""
-        return count_parameters(self.loaded.source) if self.loaded.model is None else self.loaded.model.count_params()
+        """How many numbers its weights have; of a weight folder all that it holds, `multitask`'s landmarks, too."""
+        folder = Path(self.loaded.source)
+        return count_parameters(folder) if (folder / WEIGHTS).is_file() else self.keras_model().count_params()
 
     def keras_model(self) -> keras.Model:
         """The network in Keras, which is loaded where onnxruntime runs it: for what needs its layers."""
