@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from Dataset import shards as shards_command
 from Dataset.io import atomic
 from Dataset.io.atomic import folder_lock
 from Dataset.sources import bu4dfe, texas3d
@@ -28,15 +29,16 @@ def test_makers_take_the_folder_that_they_left_and_no_locked_one(maker, argv, tm
     if argv:
         monkeypatch.setattr(maker, *{texas3d: ("find_pairs", lambda source: texas3d.Found({}, [], (9, 9))),
                                      bu4dfe: ("find_subject_folders", lambda *_: [])}[maker])
+    main = shards_command.main if maker is shards else maker.main
     out = tmp_path / "OUT"
     out.mkdir()
     (out / ".tmp-1-0123456789ab-dataset.json").write_text("{")      # killed before the first rename
     for _ in range(2):
-        done = command(maker.main, *argv, out)
+        done = command(main, *argv, out)
         assert done.returncode == 2 and done.stderr.endswith(": begun\n") and done.stderr.count("\n") == 1
     before = digests(out)
     with folder_lock(out):
-        done = command(maker.main, *argv, out)
+        done = command(main, *argv, out)
     assert done.returncode == 2 and "another process is writing here" in done.stderr and done.stderr.count("\n") == 1
     assert digests(out) == before
 

@@ -182,8 +182,8 @@ def finalise(out: str | os.PathLike[str]) -> int:
 def _make(out: Path, options: RenderOptions, numbers: range, workers: int, progress: Progress | None, shared: bool
           ) -> Made:
     jobs = {_name(number): (number, options) for number in numbers}
-    return make_folders(out, _make_shard, jobs, workers, progress, lambda: _write_info(out, options, complete=False),
-                        shared)
+    return make_folders(out, _make_shard, jobs, workers, progress, shared=shared,
+                        begin=lambda: _write_info(out, options, complete=False))
 
 
 def _finish(out: Path, options: RenderOptions, reports: dict[str, dict[str, Any]]) -> None:
