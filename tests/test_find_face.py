@@ -12,10 +12,9 @@ from Dataset.synthesis.video import SyntheticVideo, VideoOptions
 from Network import from_preset
 from Network.inference import base
 from Network.inference.base import Face, Predictor
-from Network.engine.loaded import bundled_models
 from Network.inference.photos import RELIABLE, Crop, NoFace, faces_of
 
-NETWORKS = tuple(bundled_models())
+NETWORKS = ("compact", "coarse-small")      # of those that know where the 68 landmarks are
 
 
 @pytest.fixture(scope="module")
