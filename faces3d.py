@@ -55,7 +55,7 @@ class Reconstruction(NamedTuple):
         from Dataset.io.marks import mark
         from Network.commands.results import refuse_overwriting, write_result
         path = Path(path)
-        refuse_overwriting(path, self.files, overwrite)
+        refuse_overwriting(path, self.files, overwrite, preview=False)
         single = sum(photo.missing is None for photo in self.photos) == 1
         with all_or_none(mark):
             return write_result(path, self.face, single if expression is None else expression).paths
@@ -71,10 +71,12 @@ def reconstruct(photos: Source | Sequence[Source], model: str | os.PathLike[str]
     ValueError, one line that names the file and the rule, for what cannot be read; NoFace, a ValueError, where no photo
     shows a face.
     """
+    from Dataset.io.inputs import NamedImage
     predictor = _predictor(model)
     predictor.reset()
     seen: list[Photo] = []
-    sources = [photos] if isinstance(photos, (str, os.PathLike)) or hasattr(photos, "shape") else list(photos)
+    single = isinstance(photos, (str, os.PathLike, NamedImage)) or hasattr(photos, "shape")
+    sources = [photos] if single else list(photos)
     for image in _images(sources):
         seen.append(_add(predictor, image))
         if progress:

@@ -48,6 +48,7 @@ def test_several_photos_in_any_form(photo, predictor):
     alone = faces3d.reconstruct(photo, predictor)
     assert len(alone.photos) == predictor.count == 1        # another subject
     assert len(faces3d.reconstruct(photo.parent, predictor).photos) == 1        # a folder
+    assert faces3d.reconstruct(example_image(), predictor).photos[0].name == "scikit-image's astronaut"
 
 
 def test_many_subjects_and_an_end(photo, predictor):
@@ -65,8 +66,11 @@ def test_many_subjects_and_an_end(photo, predictor):
 
 def test_it_replaces_no_photo_and_no_file_of_the_users(photo, predictor):
     found = faces3d.reconstruct(photo, predictor)
-    with pytest.raises(ValueError, match="would overwrite one of the images, me.png"):
-        found.save(photo.with_suffix(".ply"))
+    before = photo.read_bytes()
+    assert photo.with_suffix(".ply") in found.save(photo.with_suffix(".ply")) and photo.read_bytes() == before
+    with pytest.raises(ValueError, match="would overwrite one of the images, me_texture.png"):
+        texture = photo.rename(photo.with_name("me_texture.png"))
+        faces3d.reconstruct(texture, predictor).save(photo.with_suffix(".obj"))
     photo.with_name("mine.ply").write_bytes(b"mine")
     with pytest.raises(ValueError, match="mine.ply: is there, and not this program's"):
         found.save(photo.with_name("mine.ply"))

@@ -84,14 +84,14 @@ def test_videos(ending, codec, tmp_path):
     assert not reader.read()[0]
 
 
-@pytest.mark.parametrize("name", ["me.ply", "me.png", "me_landmarks.pts", "me_pose.json"])
+@pytest.mark.parametrize("name", ["me.ply", "me.png", "me_landmarks.pts", "me_pose.json", "me_volume.npz"])
 def test_a_file_of_the_users_stays(name, tmp_path, capsys):
-    out = tmp_path / "me.ply"
-    (tmp_path / name).write_bytes(b"mine")
+    out, mine = tmp_path / "me.ply", b"mine, from /home/me/faces3d/photos"         # the name alone is no mark
+    (tmp_path / name).write_bytes(mine)
     assert demo.main(["--example", "-o", str(out)]) == 2
     error = capsys.readouterr().err
     assert f"{name}: is there, and not this program's; name another --output, or add --overwrite" in error
-    assert (tmp_path / name).read_bytes() == b"mine" and len(list(tmp_path.iterdir())) == 1
+    assert (tmp_path / name).read_bytes() == mine and len(list(tmp_path.iterdir())) == 1
 
 
 def test_its_own_files_are_replaced_and_others_when_asked(tmp_path):

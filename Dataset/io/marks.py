@@ -10,8 +10,8 @@ import zlib
 from pathlib import Path
 from typing import Callable
 
-PROGRAM = b"faces3d"
-NOTE = b"written by " + PROGRAM
+NOTE = b"written by faces3d"        # in comments, and at the end of videos
+_FIELDS = (b"Software\0faces3d", b'"program": "faces3d"', b'"generator":"faces3d"')     # of .png, .json, .glb
 _SEEN = 4096            # bytes at either end of a file in which its mark stands
 _PNG = 8 + 25           # signature and IHDR: what must come first
 
@@ -25,18 +25,19 @@ def mark(temporary: Path, path: Path) -> None:
 
 
 def is_marked(path: Path) -> bool:
-    """Whether a file has the mark. OSError where it cannot be read."""
+    """Whether a file has the mark; the program's name alone, as in a path, is none. OSError where it cannot be read."""
     with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        if PROGRAM in file.read(_SEEN):
-            return True
-        file.seek(max(0, size - _SEEN))
-        return PROGRAM in file.read(_SEEN)
+        ends = [file.read(_SEEN)]
+        file.seek(max(0, file.seek(0, 2) - _SEEN))
+        ends.append(file.read(_SEEN))
+    return any(known in end for known in (NOTE, *_FIELDS) for end in ends)
 
 
 def _changed(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(change(path.read_bytes())) and None
+    """The function that changes a whole file."""
+    def write(path: Path) -> None:
+        path.write_bytes(change(path.read_bytes()))
+    return write
 
 
 def _after_lines(lines: int, text: bytes) -> Callable[[bytes], bytes]:
@@ -49,7 +50,7 @@ def _after_lines(lines: int, text: bytes) -> Callable[[bytes], bytes]:
 
 def _png(data: bytes) -> bytes:
     """A tEXt chunk (PNG, 11.3.4.3) behind the header."""
-    body = b"tEXtSoftware\0" + PROGRAM
+    body = b"tEXt" + _FIELDS[0]
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     return data[:_PNG] + chunk + data[_PNG:]
 
@@ -65,20 +66,12 @@ def _npz(path: Path) -> None:
         archive.comment = NOTE
 
 
-def _appended(kind: bytes, order: str, counts_itself: int) -> Callable[[Path], None]:
-    """A box or chunk of filling at the end of a video: name and length in the container's order."""
-    def change(path: Path) -> None:
-        text = NOTE + b"\0" * (len(NOTE) % 2)
-        length = struct.pack(f"{order}I", len(text) + counts_itself)
-        with path.open("ab") as file:
-            file.write((length + kind if counts_itself else kind + length) + text)
-    return change
-
-
 _COMMENT = b"# " + NOTE + b"\n"
+_BOX = struct.pack(">I", 8 + len(NOTE)) + b"free" + NOTE       # ISO/IEC 14496-12, 8.1.2: its length counts its head
+_CHUNK = b"JUNK" + struct.pack("<I", len(NOTE)) + NOTE          # RIFF's; its length does not
 _PLACES: dict[str, Callable[[Path], None]] = {
     ".png": _changed(_png), ".jpg": _changed(_jpeg), ".jpeg": _changed(_jpeg), ".npz": _npz,
     ".ply": _changed(_after_lines(2, b"comment " + NOTE + b"\n")), ".obj": _changed(_after_lines(0, _COMMENT)),
     ".mtl": _changed(_after_lines(0, _COMMENT)), ".pts": _changed(lambda data: data + _COMMENT),
-    ".json": _changed(lambda data: data.replace(b"{", b'{\n "program": "' + PROGRAM + b'",', 1)),
-    ".mp4": _appended(b"free", ">", 8), ".avi": _appended(b"JUNK", "<", 0)}
+    ".json": _changed(lambda data: data.replace(b"{", b"{\n " + _FIELDS[1] + b",", 1)),
+    ".mp4": _changed(lambda data: data + _BOX), ".avi": _changed(lambda data: data + _CHUNK)}

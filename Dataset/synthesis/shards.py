@@ -171,7 +171,8 @@ def finalise(out: str | os.PathLike[str]) -> int:
         raise ValueError(f"{out}: {len(missing)} of {len(names)} shards are missing or damaged, the first is "
                          f"{missing[0]}; make its part again")
     reports = {name: mark["report"] for name, mark in marks.items() if mark}
-    other = [name for name in names if not reports[name] or reports[name]["made"] != _made_with(options)]
+    wanted = _made_with(options)
+    other = [name for name in names if not reports[name] or reports[name]["made"] != wanted]
     if other:
         raise ValueError(f"{out}: {other[0]} was made with other settings or by another version; delete it, and make "
                          "its part again")

@@ -8,7 +8,7 @@ import numpy as np
 from Dataset.geometry.mesh import Mesh
 from Dataset.io.mesh_io import write_mesh
 from Network.commands.demo_options import FIT, VOLUME
-from Network.commands.results import MEAN_SIZE, Written, in_millimetres, write_result
+from Network.commands.results import MEAN_SIZE, Written, in_millimetres, volume_file, write_result
 from Network.inference.base import Predictor
 from Network.inference.readings import DepthReading
 
@@ -59,11 +59,6 @@ class FaceWriter:
         write_mesh(path, mesh, millimetres=MEAN_SIZE)
         save_volume(packed, np.asarray(values) > LEVEL)
         return Written(mesh, [path, packed])
-
-
-def volume_file(path: Path) -> Path:
-    """FACE.ply -> FACE_volume.npz, the file of a face's volume."""
-    return path.with_name(f"{path.stem}_volume.npz")
 
 
 def volume_mesh(values: np.ndarray, image: np.ndarray) -> Mesh:

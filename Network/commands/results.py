@@ -64,27 +64,35 @@ def write_pose(path: Path, numbers: np.ndarray, photo: str, typicality: float | 
     return pose_file(path)
 
 
-def written_files(path: Path) -> set[Path]:
-    """Every file that writing a face to `path` may touch, its preview too; of a view or a video it and its numbers."""
+def volume_file(path: Path) -> Path:
+    """FACE.ply -> FACE_volume.npz, the file of a face's volume."""
+    return path.with_name(f"{path.stem}_volume.npz")
+
+
+def written_files(path: Path, preview: bool = True) -> set[Path]:
+    """Every file that writing a face to `path`, and its preview, may touch; of a view or a video it and its numbers."""
     if path.suffix.lower() not in WRITABLE:
         return {path, path.with_suffix(".npz")}
-    beside = {path, path.with_suffix(".png"), landmark_file(path), pose_file(path)}
+    beside = {path, landmark_file(path), pose_file(path), volume_file(path)}
+    if preview:
+        beside.add(path.with_suffix(".png"))
     if path.suffix.lower() == ".obj":
         beside |= set(texture_files(path))
     return beside
 
 
-def refuse_overwriting(path: Path, inputs: Iterable[str | Path], overwrite: bool = False) -> None:
-    """ValueError when writing a face to `path` would replace an input, or an image in an input folder; or, without
-    `overwrite`, a file that this program has not written (`Dataset.io.marks`)."""
+def refuse_overwriting(path: Path, inputs: Iterable[str | Path], overwrite: bool = False, preview: bool = True) -> None:
+    """ValueError when writing a face to `path`, and its preview, would replace an input, or an image in an input
+    folder; or, without `overwrite`, a file that this program has not written (`Dataset.io.marks`)."""
     mine = set()
     for name in map(Path, inputs):
         inside = name.iterdir() if name.is_dir() else ()
         mine |= {realpath(name)} | {realpath(file) for file in inside if file.suffix.lower() in IMAGE_SUFFIXES}
-    clash = sorted(mine & {realpath(file) for file in written_files(path)})
+    touched = written_files(path, preview)
+    clash = sorted(mine & {realpath(file) for file in touched})
     if clash:
         raise ValueError(f"{path}: would overwrite one of the images, {Path(clash[0]).name}; name another --output")
-    for file in sorted(written_files(path)):
+    for file in sorted(touched):
         if not overwrite and file.is_file() and not is_marked(file):
             raise ValueError(f"{file}: is there, and not this program's; name another --output, or add --overwrite")
 
