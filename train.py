@@ -52,8 +52,8 @@ def train(arguments: argparse.Namespace) -> str:
         config["settings"]["precision"] = keras.config.dtype_policy().name      # what auto is on this machine
         with strategy.scope():
             model = model_from_config(config, strategy.num_replicas_in_sync, training=True)
-            warm_start(model, "" if run.has_state() else settings.warm_start, settings.transfer)
             network.set_template(model, source.template)
+            warm_start(model, "" if run.has_state() else settings.warm_start, settings.transfer)
             freeze(model, settings.freeze)
             step = gradient.make_step(config, model, settings, strategy)
         if not resumed and step.worker == 0:

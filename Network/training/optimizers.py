@@ -13,7 +13,7 @@ def make_optimizer(settings: Settings) -> keras.optimizers.Optimizer:
     where it is set; float16 gets a dynamic loss scale. The trainer sets the rate."""
     more = {"weight_decay": settings.weight_decay} if settings.weight_decay else {}
     optimizer = keras.optimizers.RMSprop(rho=0.9, **more) if settings.optimizer == "rmsprop" \
-        else keras.optimizers.Adam(**more)
+        else keras.optimizers.Adam(epsilon=settings.epsilon, **more)
     return keras.optimizers.LossScaleOptimizer(optimizer) if settings.precision == "mixed_float16" else optimizer
 
 
