@@ -40,7 +40,7 @@ def train(arguments: argparse.Namespace) -> str:
     resumed = arguments.resume and (run.path / "config.json").exists()
     config = run.resumed(arguments.typed) if resumed else config
     settings = from_dict(Settings, config["settings"])
-    make_data = data_config(config["network"], arguments.data_folder, arguments.typed["data"])
+    make_data = data_config(get_network(config["network"]).targets, arguments.data_folder, arguments.typed["data"])
     known = {field.name: config["data"][field.name] for field in dataclasses.fields(make_data)
              if field.name in config["data"]}       # a preset may set what another kind of data has
     data = from_dict(make_data, {**known, "seed": settings.seed})

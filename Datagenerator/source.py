@@ -35,19 +35,19 @@ GAP = 4                 # points of the 128x128 grid between two neighbouring pi
 
 @dataclass(frozen=True)
 class ImagesConfig(DataConfig, PointConfig):
-    """All settings of `convlstm`'s data: DataConfig's of subject folders, PointConfig's of shards; for its flags."""
+    """All settings for the targets "points": DataConfig's of subject folders, PointConfig's of shards; for flags."""
 
 
 LIVE = "live"           # in place of a folder: subjects rendered while the network trains
-#: network -> the configs of the generators that feed it from LIVE and from shards
-LIVE_CONFIGS: dict[str, tuple[type, type]] = {"compact": (LiveConfig, ShardConfig), "uvnet": (LiveMapConfig, MapConfig),
-                                              "pix2pix": (LiveDepthConfig, DepthConfig)}
-#: network -> the config with all settings of the generators that feed it; `data_config` chooses one of them
-DATA_CONFIGS: dict[str, type] = {"convlstm": ImagesConfig, "coarse": CoefficientConfig, "vrn": VolumeConfig,
-                                 **{name: live for name, (live, _) in LIVE_CONFIGS.items()}}
+#: what a network is trained on -> the configs of its generators from LIVE and from shards, where there is LIVE
+LIVE_CONFIGS: dict[str, tuple[type, type]] = {
+    "keypoints": (LiveConfig, ShardConfig), "maps": (LiveMapConfig, MapConfig), "depth": (LiveDepthConfig, DepthConfig)}
+#: what a network is trained on -> the config with all settings of its generators; `data_config` chooses one of them
+DATA_CONFIGS: dict[str, type] = {"points": ImagesConfig, "coefficients": CoefficientConfig, "volume": VolumeConfig,
+                                 **{targets: live for targets, (live, _) in LIVE_CONFIGS.items()}}
 
-#: network -> the config of the generator that feeds it from a folder that holds no shards, where there is one
-FOLDER_CONFIGS: dict[str, type] = {"pix2pix": PairConfig}
+#: what a network is trained on -> the config of its generator from a folder without shards, where there is one
+FOLDER_CONFIGS: dict[str, type] = {"depth": PairConfig}
 #: the config of a generator that is fed from shards -> what makes its training and validation sequence
 FROM_SHARDS = {ShardConfig: make_sequences, MapConfig: make_map_sequences, VolumeConfig: make_volume_sequences,
                CoefficientConfig: make_coefficient_sequences}
@@ -76,23 +76,24 @@ class Source(NamedTuple):
             self.live.close()
 
 
-def data_config(network: str, folder: str | Path, given: Iterable[str]) -> type:
-    """The config of the generator that feeds a network from `folder` or LIVE. ValueError when nothing does, or when a
-    setting was given that another kind of data has: of LIVE for a folder, of shards for photos with depth."""
-    if network not in LIVE_CONFIGS:
+def data_config(targets: str, folder: str | Path, given: Iterable[str]) -> type:
+    """The config of the generator that makes `targets` (a key of DATA_CONFIGS) from `folder` or LIVE. ValueError when
+    nothing does, or when a setting was given that another kind of data has: of LIVE for a folder, of shards for photos
+    with depth."""
+    if targets not in LIVE_CONFIGS:
         if str(folder) == LIVE:
-            raise ValueError(f"{LIVE}: {', '.join(LIVE_CONFIGS)} train on subjects rendered on the fly, not {network}; "
-                             f"a folder of this name is ./{LIVE}")
-        if DATA_CONFIGS[network] is not ImagesConfig:
-            return DATA_CONFIGS[network]
+            raise ValueError(f"{LIVE}: subjects rendered on the fly give {', '.join(LIVE_CONFIGS)}, this preset trains "
+                             f"on {targets}; a folder of this name is ./{LIVE}")
+        if DATA_CONFIGS[targets] is not ImagesConfig:
+            return DATA_CONFIGS[targets]
         shards = (Path(folder) / INFO).is_file()
         return _narrower(PointConfig if shards else DataConfig, ImagesConfig, given, f"{folder}: {{}} may be set for "
                          + ("subject folders only" if shards else "shards only"))
-    live, shards = LIVE_CONFIGS[network]
+    live, shards = LIVE_CONFIGS[targets]
     if str(folder) == LIVE:
         return live
-    if network in FOLDER_CONFIGS and not (Path(folder) / INFO).is_file():
-        return _narrower(FOLDER_CONFIGS[network], live, given, f"{folder}: {{}} may be set for shards only")
+    if targets in FOLDER_CONFIGS and not (Path(folder) / INFO).is_file():
+        return _narrower(FOLDER_CONFIGS[targets], live, given, f"{folder}: {{}} may be set for shards only")
     return _narrower(shards, live, given,
                      f"{folder}: {{}} may be set for DATA {LIVE} only: these images are rendered")
 

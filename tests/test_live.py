@@ -181,12 +181,12 @@ def test_source(shards):
         assert source.about["shards"] == stored.about["shards"] and source.model == stored.model
         np.testing.assert_array_equal(source.template, stored.template)
     assert not [child for child in multiprocessing.active_children() if child in source.live._workers._processes]
-    assert data_config("compact", "live", {"reuse": 2}) is LiveConfig
-    assert data_config("compact", "faces", {"batches": 2}) is ShardConfig
+    assert data_config("keypoints", "live", {"reuse": 2}) is LiveConfig
+    assert data_config("keypoints", "faces", {"batches": 2}) is ShardConfig
     with pytest.raises(ValueError, match="faces: reuse, yaw may be set for DATA live only"):
-        data_config("compact", "faces", {"yaw": 2.0, "reuse": 2})
-    with pytest.raises(ValueError, match="live: compact, .* train on subjects rendered on the fly, not convlstm"):
-        data_config("convlstm", "live", {})
+        data_config("keypoints", "faces", {"yaw": 2.0, "reuse": 2})
+    with pytest.raises(ValueError, match="live: .* on the fly give keypoints, .*, this preset trains on points"):
+        data_config("points", "live", {})
     with pytest.raises(ValueError, match="--workers render for DATA live only"):
         open_source(shards.path, "train-test", ShardConfig(**_fields(ShardConfig)), 2)
 

@@ -159,15 +159,15 @@ def test_source(shards, tmp_path):
         assert source.about["shards"]["buffers"] == ["uv", "mask", "visible_mask"]
         assert source.template.shape == (128 * 128, 3) and source.model == {"crop_margin": 1.15}
     assert not [child for child in multiprocessing.active_children() if child in source.live._workers._processes]
-    assert data_config("uvnet", "live", {"reuse": 2}) is LiveMapConfig
-    assert data_config("pix2pix", "live", {"yaw": 2.0}) is LiveDepthConfig
-    assert data_config("uvnet", shards.path, {"batches": 2}) is MapConfig
-    assert data_config("pix2pix", shards.path, {"batches": 2}) is DepthConfig
-    assert data_config("pix2pix", tmp_path, {"batch_size": 2}) is PairConfig
+    assert data_config("maps", "live", {"reuse": 2}) is LiveMapConfig
+    assert data_config("depth", "live", {"yaw": 2.0}) is LiveDepthConfig
+    assert data_config("maps", shards.path, {"batches": 2}) is MapConfig
+    assert data_config("depth", shards.path, {"batches": 2}) is DepthConfig
+    assert data_config("depth", tmp_path, {"batch_size": 2}) is PairConfig
     with pytest.raises(ValueError, match="reuse, yaw may be set for DATA live only"):
-        data_config("uvnet", shards.path, {"yaw": 2.0, "reuse": 2})
+        data_config("maps", shards.path, {"yaw": 2.0, "reuse": 2})
     with pytest.raises(ValueError, match="batches, reuse may be set for shards only"):
-        data_config("pix2pix", tmp_path, {"batches": 2, "reuse": 2})
+        data_config("depth", tmp_path, {"batches": 2, "reuse": 2})
 
 
 TRAIN = ["live", "--preset", "uvnet-small", "--workers", "1", "--quiet", "--deterministic", "--seed", "6",

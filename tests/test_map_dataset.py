@@ -341,15 +341,15 @@ def test_through_the_pipeline(folder):
 
 
 def test_source(folder):
-    assert data_config("uvnet", folder, ()) is MapConfig
-    assert data_config("pix2pix", folder, ()) is DepthConfig
+    assert data_config("maps", folder, ()) is MapConfig
+    assert data_config("depth", folder, ()) is DepthConfig
     for config in (PLAIN, DEPTH):
         source = open_source(folder, "train-test", config)
         assert source.about["subjects"] == {"validation": "numbers below 2"} and source.about["shards"]["seed"] == 5
         assert source.model == {"crop_margin": 1.15} and source.template.shape == (128 * 128, 3)
         assert source.training.training and not source.validation.training
-    with pytest.raises(ValueError, match="live: .* train on subjects rendered on the fly, not convlstm"):
-        data_config("convlstm", "live", ())
+    with pytest.raises(ValueError, match="live: .* on the fly give .*, this preset trains on points"):
+        data_config("points", "live", ())
 
 
 def test_shards_without_the_buffers(tmp_path):

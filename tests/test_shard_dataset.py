@@ -162,12 +162,12 @@ def test_points_alone(folder):
 
 
 def test_convlstm_reads_shards_and_subject_folders(folder, tmp_path):
-    assert data_config("convlstm", folder, ["batch_images", "mirror"]) is PointConfig
-    assert data_config("convlstm", tmp_path, ["images", "repeats"]) is DataConfig
+    assert data_config("points", folder, ["batch_images", "mirror"]) is PointConfig
+    assert data_config("points", tmp_path, ["images", "repeats"]) is DataConfig
     with pytest.raises(ValueError, match="repeats may be set for subject folders only"):
-        data_config("convlstm", folder, ["repeats"])
+        data_config("points", folder, ["repeats"])
     with pytest.raises(ValueError, match="batch_images may be set for shards only"):
-        data_config("convlstm", tmp_path, ["batch_images"])
+        data_config("points", tmp_path, ["batch_images"])
     source = open_source(folder, "train-test", PointConfig(**dataclasses.asdict(CONFIG)))
     assert source.model == {"crop_margin": 1.15} and source.template.shape == (256, 3)
     assert source.about["order"] == "grid"

@@ -33,8 +33,9 @@ def test_what_is_read_off_the_source_is_what_is_there():
         same(declared(module)["Config"], real.config)
         assert {name: vars(config) for name, config in declared(module)["PRESETS"].items()} == \
             {name: vars(config) for name, config in real.presets.items()}
-        same(FEEDS[network], DATA_CONFIGS[network])
-    assert FEEDS.keys() == DATA_CONFIGS.keys() == NETWORKS.keys()
+        assert declared(module)["TARGETS"] == real.targets
+        same(FEEDS[real.targets], DATA_CONFIGS[real.targets])
+    assert FEEDS.keys() == DATA_CONFIGS.keys()
     for name in ("Settings", "TrainConfig"):
         same(declared("Network.training.settings")[name], getattr(settings, name))
     assert declared("Network.training.presets")["PRESETS"] == presets.PRESETS

@@ -47,13 +47,14 @@ def _elsewhere(flag: str, data_configs: dict[str, type]) -> str:
     presets = declared("Network.training.presets")["PRESETS"]
     having = sorted(preset for preset, parts in presets.items() if any(
         name in {field.name for field in dataclasses.fields(config)}
-        for config in (declared(NETWORKS[parts["network"]])["Config"], data_configs[parts["network"]])))
+        for module in (declared(NETWORKS[parts["network"]]),)
+        for config in (module["Config"], data_configs[module["TARGETS"]])))
     return f"; --preset {', '.join(having)} {'has' if len(having) == 1 else 'have'} it" if having else ""
 
 
 def parse(argv: list[str] | None, description: str, data_configs: dict[str, type]) -> argparse.Namespace:
     """train.py's command line. `typed` of the result: part ("settings", "train", "data", "model") -> the fields that
-    were typed. `data_configs`: network -> dataclass of the generator's settings, as `declared` gives it."""
+    were typed. `data_configs`: a network's TARGETS -> dataclass of the generator's settings, as `declared` gives it."""
     preset = chosen_preset(argv)
     settings, module = declared("Network.training.settings"), declared("Network.training.presets")
     presets, shared = module["PRESETS"], module["SHARED"]
@@ -71,8 +72,8 @@ def parse(argv: list[str] | None, description: str, data_configs: dict[str, type
     parser.add_argument("--face-model", metavar="FILE", help="Basel, FLAME or ICT-FaceKit: of the rendered subjects")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     model = declared(NETWORKS[network])
-    sections = {"settings": settings["Settings"], "train": settings["TrainConfig"], "data": data_configs[network],
-                "model": model["Config"]}
+    sections = {"settings": settings["Settings"], "train": settings["TrainConfig"],
+                "data": data_configs[model["TARGETS"]], "model": model["Config"]}
     hidden = {"model": shared, "data": ("seed",)}   # one flag, one home: the model's sizes follow the data's
     for advanced in (False, True):
         for title, config in sections.items():

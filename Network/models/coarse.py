@@ -156,4 +156,6 @@ def loss(config: Config, basis: Callable[[], Any]) -> Any:
     return coarse_loss(basis(), config.geometry_norm, config.geometry, config.pose_weight)
 
 
-NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build, loss=loss, output="coefficients")
+TARGETS = "coefficients"
+NETWORK = Network(targets=TARGETS, config=Config, presets=PRESETS, build=build, build_training=build,
+                  loss=loss, output="coefficients")

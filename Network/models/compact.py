@@ -115,5 +115,6 @@ def _keypoints(config: Config, images: Any) -> Found:
                           refine=config.refine_filters)
 
 
-NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,
+TARGETS = "keypoints"
+NETWORK = Network(targets=TARGETS, config=Config, presets=PRESETS, build=build, build_training=build_training,
                   loss=lambda *_: keypoint_loss, set_template=set_template, build_step=build_step)

@@ -256,5 +256,6 @@ class WithNoise(layers.Layer):
         return {**super().get_config(), "channels": self.channels, "always": self.always, "seed": self.seed}
 
 
-NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,
+TARGETS = "depth"
+NETWORK = Network(targets=TARGETS, config=Config, presets=PRESETS, build=build, build_training=build_training,
                   predicting_part=predicting_part, data_settings=data_settings, adversarial=True, output="depth")

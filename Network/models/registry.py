@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping
 if TYPE_CHECKING:       # so that --help does not wait for it
     import keras
 
-#: system -> module that defines its `Config` and `PRESETS` and states the rest as `NETWORK`. Imported on demand: naming
-#: a network does not import its layers.
+#: system -> module that defines its `Config`, `PRESETS` and `TARGETS` and states the rest as `NETWORK`. Imported on
+#: demand: naming a network does not import its layers.
 NETWORKS = {
     "convlstm": "Network.mobile3model",
     "compact": "Network.models.compact",
@@ -41,6 +41,7 @@ class Network:
     """What training, prediction and export need to know of a network. The defaults are those of a network without the
     feature.
 
+    targets         what it is trained on: a key of `Datagenerator.source.DATA_CONFIGS`
     config          frozen dataclass with every setting of the network
     presets         name of a preset of `Network.training.presets` -> config
     build           config -> the model that predicts
@@ -61,6 +62,7 @@ class Network:
     initial_states  (config, batch) -> the states before the first image, zeros
     """
 
+    targets: str
     config: type
     presets: Mapping[str, Any]
     build: Callable[[Any], keras.Model]

@@ -237,5 +237,6 @@ def loss(config: Config, _: Any) -> Any:
     return partial(maps_of_the_face, distance=config.distance, gradient=config.gradient_loss)
 
 
-NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training, loss=loss,
-                  predicting_part=predicting_part, data_settings=data_settings, output="maps")
+TARGETS = "maps"
+NETWORK = Network(targets=TARGETS, config=Config, presets=PRESETS, build=build, build_training=build_training,
+                  loss=loss, predicting_part=predicting_part, data_settings=data_settings, output="maps")

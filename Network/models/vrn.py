@@ -164,6 +164,7 @@ def _residual(config: Config, filters: int) -> Any:
     return residual
 
 
-NETWORK = Network(config=Config, presets=PRESETS, build=build, build_training=build_training,
+TARGETS = "volume"
+NETWORK = Network(targets=TARGETS, config=Config, presets=PRESETS, build=build, build_training=build_training,
                   loss=lambda *_: volume_and_landmarks,
                   predicting_part=predicting_part, output="volume")
