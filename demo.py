@@ -13,9 +13,8 @@ import sys
 import time
 from itertools import chain
 from pathlib import Path
-from typing import Iterable
 
-from Dataset.io.command import one_line
+from Dataset.io.command import one_line, wrote
 from Dataset.io.inputs import check_inputs, example_image, read_inputs
 from Evaluation.views.registry import VIEWS, make_viewer
 from Evaluation.web.serve import ServeConfig, serve
@@ -23,11 +22,6 @@ from Network import from_run
 from Network.commands.demo_options import FRAMES, draws_video, parse
 
 STARTED = time.perf_counter()       # the start-up time is measured from here
-
-
-def print_files(files: Iterable[Path]) -> None:
-    """Print the paths of written files."""
-    print(*(f"wrote {file.absolute()}" for file in files), sep="\n", end="\n" if files else "")
 
 
 def serve_page(arguments: argparse.Namespace) -> None:
@@ -40,17 +34,19 @@ def serve_page(arguments: argparse.Namespace) -> None:
 def draw_video(arguments: argparse.Namespace) -> None:
     """--output of .mp4 or .avi: draw the faces into the video, and write their numbers beside it."""
     from Evaluation.views.video import frame_drawer
+    from Network.commands.blendshape_table import table_writer
     from Network.commands.results import refuse_overwriting
     from Network.video.process import MAX_FRAMES, process_video
     from Network.video.track import MAX_FACES
-    refuse_overwriting(Path(arguments.output), arguments.inputs, arguments.overwrite)
+    for file in filter(None, (arguments.output, arguments.blendshapes)):
+        refuse_overwriting(Path(file), arguments.inputs, arguments.overwrite)
     system = from_run(arguments.network, arguments.checkpoint, arguments.engine)
-    network = system.follower()
-    report = process_video(arguments.inputs[0], network, arguments.output, arguments.video, begun=STARTED,
+    table, network = table_writer(arguments.blendshapes, system), system.follower()
+    report = process_video(arguments.inputs[0], network, arguments.output, arguments.video, begun=STARTED, beside=table,
                            draw=frame_drawer(arguments.view, system, network.triangles, arguments.labels),
                            faces=MAX_FACES if arguments.faces == "all" else 1, limit=arguments.frames or MAX_FRAMES)
     print(report)
-    print_files(report.files)
+    print(wrote(report.files), end="")
 
 
 def reconstruct(arguments: argparse.Namespace) -> None:
@@ -81,8 +77,8 @@ def reconstruct(arguments: argparse.Namespace) -> None:
                 continue
             output.show(crop.whole, face.crop.box, face.crop.photo)
             if arguments.each or every:
-                print_files(output.write(numbered=arguments.each or len(crops) > 1))
-    print_files(output.finish(written=arguments.each or every))
+                print(wrote(output.write(numbered=arguments.each or len(crops) > 1)), end="")
+    print(wrote(output.finish(written=arguments.each or every)), end="")
     if faces.shows_last_only and not (arguments.each or every):
         logging.warning("--surface shows the last of %d photos; --each writes one for every photo", output.count)
 

@@ -9,7 +9,8 @@ import traceback
 import zipfile
 import zlib
 from contextlib import contextmanager
-from typing import Callable, Iterator
+from pathlib import Path
+from typing import Callable, Iterable, Iterator
 
 #: what bad input and a full machine end in; anything else is a fault of the program and keeps its traceback
 BAD_INPUT = (ValueError, OSError, MemoryError, RecursionError, OverflowError, EOFError, zlib.error, zipfile.BadZipFile)
@@ -85,6 +86,11 @@ def line_of(error: BaseException) -> str:
     if isinstance(error, (zlib.error, zipfile.BadZipFile)):
         return f"compressed data are damaged ({words})"
     return words or type(error).__name__
+
+
+def wrote(files: Iterable[Path]) -> str:
+    """What a command says of the files that it has written: a line each, with a line end; "" for none."""
+    return "".join(f"wrote {file.absolute()}\n" for file in files)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Callable
 
 NOTE = b"written by faces3d"        # in comments, and at the end of videos
-_FIELDS = (b"Software\0faces3d", b'"program": "faces3d"', b'"generator":"faces3d"')     # of .png, .json, .glb
+_FIELDS = (b"Software\0faces3d", b'"program": "faces3d"', b'"generator":"faces3d"',     # .png, .json, .glb
+           b"time_s,face,yaw_deg,pitch_deg,roll_deg,browDownLeft,")     # the header of a .csv, which has no comments
 _SEEN = 4096            # bytes at either end of a file in which its mark stands
 _PNG = 8 + 25           # signature and IHDR: what must come first
 

@@ -6,9 +6,12 @@ Open3D) show them too dark.
 """
 from __future__ import annotations
 
+import json
 import os
 import re
+import struct
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,16 +21,33 @@ from Dataset.geometry.normals import vertex_normals
 from Dataset.io.atomic import all_or_none, write_atomic
 
 WRITABLE = (".ply", ".obj", ".glb")
+_LEAST = 1e-6               # of the largest displacement of all morph targets: smaller ones are left out
+_FLOAT, _UINT32 = 5126, 5125
+_JSON, _BIN = 0x4E4F534A, 0x004E4942
 MAX_COORDINATE = 1e30       # in any unit: squares and cubes of it are numbers, and float32 holds it
 
 
+class Morphs(NamedTuple):
+    """names (M,); displacements (M, V, 3) at weight 1, in the unit of the mesh; weights (M,) of the mesh as it is: the
+    vertices that are written are those at weight 0, and a viewer that knows nothing of morphs shows these."""
+
+    names: tuple[str, ...]
+    displacements: np.ndarray
+    weights: np.ndarray
+
+    def base(self, mesh: Mesh) -> Mesh:
+        """The mesh at weight 0."""
+        return mesh._replace(vertices=np.asarray(mesh.vertices) - np.tensordot(self.weights, self.displacements, 1))
+
+
 def mesh_files(path: Path, mesh: Mesh, normals: np.ndarray | None, texture: np.ndarray | None,
-               millimetres: str | None = None) -> dict[Path, bytes]:
+               millimetres: str | None = None, morphs: Morphs | None = None) -> dict[Path, bytes]:
     """The files of a mesh, by path, in the order in which they are renamed: the one that refers to the others is last.
 
     `millimetres`: the mesh is in mm, which the header says, and how that is known; a .glb has metres then. None: in
-    any unit, as it is. `texture` (H, W, 3) uint8 BGR needs the mesh's uv; with it vertex colours are left out (a reader
-    would multiply the two). ValueError, with the file's name, for another ending or data that the format cannot hold.
+    any unit, as it is. `morphs`, in the mesh's unit, are in a .glb alone. `texture` (H, W, 3) uint8 BGR needs the
+    mesh's uv; with it vertex colours are left out (a reader would multiply the two). ValueError, with the file's name,
+    for another ending or data that the format cannot hold.
     """
     ending = path.suffix.lower()
     if ending not in WRITABLE:
@@ -37,11 +57,19 @@ def mesh_files(path: Path, mesh: Mesh, normals: np.ndarray | None, texture: np.n
             raise ValueError(f"{path}: a texture is written with .obj or .glb, a .ply file holds none")
         return {path: ply_bytes(mesh, normals, millimetres)}
     _check(path, mesh, texture)
+    if ending == ".glb" and morphs is not None:
+        shape = (len(morphs.names), len(mesh.vertices), 3)
+        if morphs.displacements.shape != shape or len(morphs.weights) != len(morphs.names):
+            raise ValueError(f"{path}: morph targets must be {shape} with a weight each, got "
+                             f"{morphs.displacements.shape} and {len(morphs.weights)}")
+        mesh = morphs.base(mesh)
     if normals is None and len(mesh.triangles):
         normals = vertex_normals(mesh.vertices, mesh.triangles)     # without them Blender shows every facet
     if ending == ".glb":
-        scaled = mesh if millimetres is None else mesh._replace(vertices=np.asarray(mesh.vertices) / 1000)
-        return {path: glb_bytes(path, scaled, normals, texture, millimetres)}
+        scale = 1.0 if millimetres is None else 1e-3
+        scaled = mesh._replace(vertices=np.asarray(mesh.vertices) * scale)
+        data = glb_bytes(path, scaled, normals, texture, millimetres)
+        return {path: data if morphs is None else with_morphs(data, morphs, scale)}
     if texture is None:
         return {path: obj_bytes(mesh, normals, millimetres=millimetres)}
     image, library = texture_files(path)
@@ -203,3 +231,58 @@ def linear_light(colours: np.ndarray) -> np.ndarray:
     """sRGB (..., 3) uint8 -> linear float32 in [0, 1] (IEC 61966-2-1)."""
     value = np.asarray(colours) / 255
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def with_morphs(data: bytes, morphs: Morphs, scale: float = 1.0) -> bytes:
+    """A .glb of one mesh -> the same with morph targets (glTF 2.0, 3.7.2.2), of as many vertices; `scale`: from the
+    unit of the displacements to metres."""
+    tree, binary = _chunks(data)
+    mesh, = tree["meshes"]
+    primitive, = mesh["primitives"]
+    moved = (np.asarray(morphs.displacements, np.float64) * scale).astype("<f4")
+    least = _LEAST * max(float(np.abs(moved).max()), 1e-12)
+    parts = [binary]
+    mesh["weights"] = [round(float(weight), 5) for weight in morphs.weights]
+    mesh["extras"] = {**mesh.get("extras", {}), "targetNames": list(morphs.names)}
+    primitive["targets"] = [{"POSITION": _target(tree, parts, target, least)} for target in moved]
+    tree["buffers"][0]["byteLength"] = sum(map(len, parts))
+    return _packed(tree, b"".join(parts))
+
+
+def _target(tree: dict[str, Any], parts: list[bytes], moved: np.ndarray, least: float) -> int:
+    """Append the sparse accessor (3.6.2.3) of displacements (V, 3) -> its index: most blendshapes move a part of it."""
+    rows = np.flatnonzero(np.abs(moved).max(axis=1) > least)
+    rows = rows if len(rows) else np.zeros(1, np.int64)         # a sparse accessor has at least one element
+    accessor = {"componentType": _FLOAT, "type": "VEC3", "count": len(moved), "min": np.zeros(3), "max": np.zeros(3)}
+    values = moved[rows]
+    for name, pick in (("min", np.minimum), ("max", np.maximum)):
+        found = pick.reduce(values, axis=0)
+        accessor[name] = (found if len(rows) == len(moved) else pick(found, 0)).astype(float).tolist()
+    views = [_view(tree, parts, array) for array in (rows.astype("<u4"), values)]
+    accessor["sparse"] = {"count": len(rows), "indices": {"bufferView": views[0], "componentType": _UINT32},
+                          "values": {"bufferView": views[1]}}
+    tree["accessors"].append(accessor)
+    return len(tree["accessors"]) - 1
+
+
+def _view(tree: dict[str, Any], parts: list[bytes], array: np.ndarray) -> int:
+    """Append an array of 4-byte numbers to the buffer -> the index of its view."""
+    data = array.tobytes()
+    tree["bufferViews"].append({"buffer": 0, "byteOffset": sum(map(len, parts)), "byteLength": len(data)})
+    parts.append(data)
+    return len(tree["bufferViews"]) - 1
+
+
+def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """The JSON tree and the binary chunk of an own .glb, padded to four bytes."""
+    length = struct.unpack_from("<I", data, 12)[0]
+    tree = json.loads(data[20:20 + length])
+    binary = data[28 + length:]
+    return tree, binary + bytes(-len(binary) % 4)
+
+
+def _packed(tree: dict[str, Any], binary: bytes) -> bytes:
+    text = json.dumps(tree, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    body = struct.pack("<II", len(text), _JSON) + text + struct.pack("<II", len(binary), _BIN) + binary
+    return struct.pack("<4sII", b"glTF", 2, 12 + len(body)) + body

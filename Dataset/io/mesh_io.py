@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from Dataset.geometry.mesh import Mesh
-from Dataset.io.mesh_files import check_geometry, mesh_files, write_files
+from Dataset.io.mesh_files import Morphs, check_geometry, mesh_files, write_files
 from Dataset.io.mesh_readers.obj import read_obj
 from Dataset.io.mesh_readers.ply import read_ply
 from Dataset.io.mesh_readers.stl import read_stl
@@ -46,13 +46,15 @@ def read_points(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def write_mesh(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray | None = None,
-               texture: np.ndarray | None = None, millimetres: str | None = None) -> None:
+               texture: np.ndarray | None = None, millimetres: str | None = None, morphs: Morphs | None = None
+               ) -> None:
     """Write a mesh or cloud: binary .ply (float32), .obj as text, or .glb (binary glTF 2.0; needs triangles).
 
     normals  (V, 3); .obj and .glb compute them from the triangles where none are given
     texture  (H, W, 3) uint8 BGR, for `mesh.uv`, in .obj and .glb. NAME.obj then comes with NAME.mtl and
              NAME_texture.png (spaces in NAME as _). It replaces vertex colours.
     millimetres  of a mesh in mm: how its size is known. The header says both, and a .glb has metres, its own unit
+    morphs   morph targets, for .glb; the other formats have none
 
     All files are written aside, then renamed, NAME.obj last. The same mesh gives the same bytes. ValueError for
     another ending, or for arrays whose lengths do not fit; then nothing is written.
@@ -65,7 +67,8 @@ def write_mesh(path: str | os.PathLike[str], mesh: Mesh, normals: np.ndarray | N
     for what, array, width in (("uv", mesh.uv, 2), ("colours", mesh.colours, 3), ("normals", normals, 3)):
         if array is not None and np.shape(array) != (len(vertices), width):
             raise ValueError(f"{path}: {what} must be ({len(vertices)}, {width}), got {np.shape(array)}")
-    write_files(mesh_files(path, mesh._replace(vertices=vertices, triangles=triangles), normals, texture, millimetres))
+    write_files(mesh_files(path, mesh._replace(vertices=vertices, triangles=triangles), normals, texture, millimetres,
+                           morphs))
 
 
 def write_points(path: str | os.PathLike[str], points: np.ndarray, colours: np.ndarray | None = None,

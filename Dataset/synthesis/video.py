@@ -23,7 +23,7 @@ import numpy as np
 from Dataset.face_model.model import load_face_model
 from Dataset.geometry.camera import FLIP, Camera
 from Dataset.io.atomic import all_or_none, remove_leftovers_of, write_atomic
-from Dataset.io.command import one_line
+from Dataset.io.command import one_line, wrote
 from Dataset.io.video_files import MAX_FRAME, MAX_FRAMES, write_video
 from Dataset.rendering import shading
 from Dataset.representations import uvmap
@@ -336,7 +336,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = vars(parser.parse_args(argv))
     files = make_video(arguments.pop("out"), VideoOptions(**arguments),
                        lambda frames: tqdm(frames, unit="frame", disable=None))
-    print(*(f"wrote {file}" for file in files), sep="\n")
+    print(wrote(files), end="")
     return 0
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from Dataset.geometry.mesh import Mesh
 from Dataset.io.inputs import NamedImage
 from Dataset.io.mesh_files import mesh_files
-from Network.commands.results import MEAN_SIZE, face_mesh
+from Network.commands.results import MEAN_SIZE, face_mesh, face_morphs
 from Network.engine.loaded import bundled_models, model_path
 from Network.inference.base import Face, Predictor
 from Network.inference.photos import NoFace
@@ -95,6 +95,6 @@ def face_files(face: Face, stem: str = "face", expression: bool = False) -> dict
             archive.writestr(zipfile.ZipInfo(path.name, _DATE), data, zipfile.ZIP_DEFLATED)
     named = {path.name: data for path, data in files.items()} | {f"{stem}.zip": obj.getvalue()}
     if len(mesh.triangles):
-        glb = mesh_files(Path(f"{stem}.glb"), mesh, None, texture, MEAN_SIZE)
+        glb = mesh_files(Path(f"{stem}.glb"), mesh, None, texture, MEAN_SIZE, face_morphs(face, expression))
         named |= {path.name: data for path, data in glb.items()}
     return named

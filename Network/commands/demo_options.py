@@ -8,6 +8,7 @@ from typing import Any, Iterator, Sequence
 from Dataset.face_model.model import use_face_model
 from Dataset.io.images import MAX_PIXELS
 from Dataset.io.video_files import MAX_FRAMES
+from Network.config.declared import declared, explained
 from Network.config.flags import add_flags, from_dict, given
 from Network.engine.face_detector import BLAZEFACE, DETECTORS
 from Network.engine.loaded import DEFAULT_MODEL, ENGINES
@@ -77,9 +78,12 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
                         "identities (default), or one face fitted jointly to all")
     parser.add_argument("--view", choices=views, help="also draw the network's prediction for each photo, to "
                         f"NAME_VIEW.png; into a video in place of the faces: {', '.join(VIDEO_VIEWS)}")
+    parser.add_argument("--blendshapes", metavar="FILE", help="of a video: also write ARKit's 52 blendshapes and the "
+                        "head's rotation in each frame, as .csv")
     parser.add_argument("--serve", action="store_true", help="run a web page for photos and the webcam")
-    add_flags(parser, page, "the web page")
-    add_flags(parser, VideoConfig, f"faces drawn into a video, --output {' or '.join(VIDEO_ENDINGS)}")
+    for config, title in ((page, "the web page"),
+                          (VideoConfig, f"faces drawn into a video, --output {' or '.join(VIDEO_ENDINGS)}")):
+        add_flags(parser, config, title, notes=explained(declared(config.__module__)[config.__name__]))
     arguments = parser.parse_args(argv)
     typed, typed_video = given(arguments, page), given(arguments, VideoConfig)
     for wrong, message in _refusals(arguments, typed, typed_video):
@@ -124,6 +128,8 @@ def _refusals(arguments: argparse.Namespace, page: dict[str, Any], video: dict[s
     yield (arguments.detector != BLAZEFACE and drawn, "--detector is for photos; a video takes --video-detector")
     yield (drawn and arguments.view and arguments.view not in VIDEO_VIEWS,
            f"--view {arguments.view} is for a face; into a video --view {', '.join(VIDEO_VIEWS)} can be drawn")
+    yield arguments.blendshapes and not drawn, ("--blendshapes belongs to an --output of " + " or ".join(VIDEO_ENDINGS)
+                                                + "; a .glb holds the blendshapes, NAME_pose.json a photo's weights")
     yield drawn and arguments.view and arguments.labels, "--labels are drawn beside the shaded faces, not with --view"
     chosen = "expression" if arguments.expression else "neutral"
     for name in ("each", "box", "iterations", "fusion"):

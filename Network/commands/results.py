@@ -10,6 +10,7 @@ from typing import Iterable, NamedTuple
 
 import numpy as np
 
+from Dataset.face_model.blendshapes import NAMES, blendshapes, has_blendshapes, weights_of
 from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.transforms import to_unit_sphere
@@ -17,7 +18,7 @@ from Dataset.io.atomic import write_text
 from Dataset.io.images import IMAGE_SUFFIXES
 from Dataset.io.landmark_files import write_landmarks
 from Dataset.io.marks import is_marked
-from Dataset.io.mesh_files import WRITABLE, texture_files
+from Dataset.io.mesh_files import WRITABLE, Morphs, texture_files
 from Dataset.io.mesh_io import write_mesh
 from Dataset.rendering.texture import grid_uv
 from Dataset.representations.points import decode, encode, grid_landmarks, grid_triangles
@@ -49,17 +50,20 @@ def pose_file(path: Path) -> Path:
 
 
 def write_pose(path: Path, numbers: np.ndarray, photo: str, typicality: float | None = None,
-               score: float | None = None) -> Path:
+               score: float | None = None, weights: np.ndarray | None = None) -> Path:
     """Write FACE_pose.json of the face at `path` -> its own path: the pose of the head in the image named `photo`.
 
     numbers     (6,) of `Dataset.geometry.pose.pose_numbers`: yaw, pitch, roll (degrees), scale (pixels of the photo per
                 mm), x, y (pixels, of the head frame's origin), which are the keys; NaN, unknown, is written as null
     typicality  of the subject's face, as `Face` has it; None, unknown, is written as null
     score       of the detector, in [0, 1]; None, unknown, is written as null
+    weights     (52,) of ARKit's blendshapes in the photo; None, unknown, is left out
     """
     known = {name: None if math.isnan(value) else round(float(value), 4) for name, value in zip(POSE, numbers)}
     known["typicality"] = None if typicality is None else round(typicality, 3)
     known["score"] = None if score is None else round(score, 3)
+    if weights is not None:
+        known["blendshapes"] = {name: round(float(weight), 4) for name, weight in zip(NAMES, weights)}
     write_text(pose_file(path), json.dumps({"photo": photo, **known}, indent=1) + "\n")
     return pose_file(path)
 
@@ -71,6 +75,8 @@ def volume_file(path: Path) -> Path:
 
 def written_files(path: Path, preview: bool = True) -> set[Path]:
     """Every file that writing a face to `path`, and its preview, may touch; of a view or a video it and its numbers."""
+    if path.suffix.lower() == ".csv":
+        return {path}
     if path.suffix.lower() not in WRITABLE:
         return {path, path.with_suffix(".npz")}
     beside = {path, landmark_file(path), pose_file(path), volume_file(path)}
@@ -121,20 +127,41 @@ def face_mesh(face: Face, expression: bool = False) -> Mesh:
     return Mesh(points, grid_triangles(side), grid_uv(side), colours=face.texture.rgb())
 
 
+def photo_weights(face: Face) -> np.ndarray | None:
+    """ARKit's 52 weights in the last photo; None where the expression, or such units, are not known."""
+    model = load_face_model()
+    if face.expression is None or not has_blendshapes(model):
+        return None
+    return weights_of(blendshapes(model), face.expression)
+
+
+def face_morphs(face: Face, expression: bool = False) -> Morphs | None:
+    """ARKit's 52 blendshapes of the mesh of `face_mesh`, in its mm, with the weights of the photo's expression, or of a
+    neutral face: zeros. None where the system does not know the expression, or the face model has no such units."""
+    model = load_face_model()
+    if face.expression is None or face.radius is None or not has_blendshapes(model):
+        return None
+    shapes, side = blendshapes(model), round(len(face.points) ** 0.5)
+    moved = np.stack([encode(one, side, model).reshape(-1, 3) for one in shapes.displacements])
+    shown = expression and face.photo_points is not None
+    weights = photo_weights(face) if shown else np.zeros(len(shapes.names))
+    return Morphs(shapes.names, moved * (_radius(model) / face.radius), weights)
+
+
 def write_result(path: Path, face: Face, expression: bool = False) -> Written:
-    """Write a face's mesh, or cloud, in the format of the suffix of `path` (.ply, .obj with .mtl and texture,
-    .glb), and an ordered one's landmarks: mm at the mean face's size, head frame, the .glb in metres; and its pose,
-    where known."""
+    """Write a face's mesh, or cloud, in the format of the suffix of `path` (.ply, .obj with .mtl and texture, .glb with
+    blendshapes), and an ordered one's landmarks: mm at the mean face's size, head frame, the .glb in metres; and its
+    pose, where known."""
     mesh = face_mesh(face, expression)
     flat = path.suffix.lower() == ".ply"        # vertex colours; the others take the finer texture
     texture = None if face.texture is None else face.texture.image()
     write_mesh(path, mesh._replace(uv=None) if flat else mesh, texture=None if flat else texture,
-               millimetres=MEAN_SIZE)
+               millimetres=MEAN_SIZE, morphs=face_morphs(face, expression) if path.suffix.lower() == ".glb" else None)
     written = Written(mesh, [path], texture, face.in_photo)
     if face.texture is not None:
         write_landmarks(landmark_file(path), grid_landmarks(mesh.vertices))
         written.paths.append(landmark_file(path))
     if face.pose_numbers is not None:
         written.paths.append(write_pose(path, face.pose_numbers, face.crop.source, face.typicality,
-                                        face.crop.detected))
+                                        face.crop.detected, photo_weights(face)))
     return written

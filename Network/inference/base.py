@@ -47,6 +47,7 @@ class Face(NamedTuple):
     score         1 or more: the network sees a face in the crop; 0 or less: none. `crop.detected` is the detector's
     typicality    how far the subject's face is from the mean face, 1 for an average subject of the face model
     radius        mm, of the sphere that is the unit sphere of `points`: the subject's size
+    expression    (84,) of the face model, in the last photo
     """
 
     points: np.ndarray
@@ -59,6 +60,7 @@ class Face(NamedTuple):
     score: float | None = None
     typicality: float | None = None
     radius: float | None = None
+    expression: np.ndarray | None = None
 
     @property
     def pose_numbers(self) -> np.ndarray | None:
@@ -125,7 +127,7 @@ class Predictor(ABC):
     representation       of the network's output: points, uv, depth, volume, coefficients, keypoints
     fusion               how several photos are combined, for tables
     scaling              default of the input scaling; `input_scaling` is the config's
-    has_photo_face, has_landmarks, has_pose     what a `Face` holds
+    has_photo_face, has_landmarks, has_pose, has_expression     what a `Face` holds
     dense                of uv, depth, volume, coefficients: which of `uv_map`, `depth_map`, `volume`, `passes` work
     maps                 of uv, depth, volume: the dense prediction of `answers`; None: none
     views, surfaces      that demo.py can draw and write
@@ -143,6 +145,7 @@ class Predictor(ABC):
     has_photo_face: ClassVar[bool] = False
     has_landmarks: ClassVar[bool] = False
     has_pose: ClassVar[bool] = False
+    has_expression: ClassVar[bool] = False
     dense: ClassVar[tuple[str, ...]] = ()
     maps: ClassVar[str | None] = None
     views: ClassVar[tuple[str, ...]] = ()

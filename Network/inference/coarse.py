@@ -10,8 +10,8 @@ from Dataset.face_model.model import BUILT_IN, load_face_model
 from Dataset.fitting.multi_view import FitOptions, joint_fit
 from Dataset.geometry.pose import pose_numbers
 from Dataset.geometry.transforms import to_unit_sphere
-from Dataset.representations.coefficients import (COUNT, GRID, IDENTITY, POSE, SHAPE, decode_pose, linear, project,
-                                                  recropped)
+from Dataset.representations.coefficients import (COUNT, EXPRESSION, GRID, IDENTITY, POSE, SHAPE, decode_pose,
+                                                  linear, project, recropped)
 from Dataset.representations.correspondences import Correspondences
 from Dataset.representations.points import SIZE
 from Dataset.synthesis.sidecar import model_hash
@@ -44,7 +44,7 @@ class CoarsePredictor(Predictor):
     network = "coarse"
     representation = "coefficients"
     fusion = "mean of the photos' identities"
-    has_photo_face = has_landmarks = has_pose = True
+    has_photo_face = has_landmarks = has_pose = has_expression = True
     dense = ("coefficients",)
     views = ("iterations", "detail")
     iterated = True
@@ -118,7 +118,8 @@ class CoarsePredictor(Predictor):
         face = answer.face
         self._last, self._faces = answer, [*self._faces, face][-MAX_PHOTOS:]
         return Face(self._subject(self._faces), crop, grid_of(face), project(face).astype(np.float32),
-                    project(face, "landmarks").astype(np.float32), decode_pose(face[POSE], 1))
+                    project(face, "landmarks").astype(np.float32), decode_pose(face[POSE], 1),
+                    expression=face[EXPRESSION].astype(np.float64))
 
     def _forget(self) -> None:
         self._last: Iterations | None = None

@@ -44,7 +44,7 @@ class CompactPredictor(Predictor):
     network = "compact"
     representation = "keypoints"
     fusion = "linear-Gaussian posterior over triangulated keypoints"
-    has_photo_face = has_landmarks = has_pose = True
+    has_photo_face = has_landmarks = has_pose = has_expression = True
     dense = ("uv", "depth", "volume", "coefficients")
     views = ("texture", "inverse", "lines", "points", "swap", "uv", "mask", "visible", "row", "depth", "cloud",
              "wireframe", "surface", "strip", "volume", "slices", "detail")
@@ -95,7 +95,7 @@ class CompactPredictor(Predictor):
         subject = sized_grid(model.shape(identity), model, self.points)
         return Face(subject.points, crop, grid_of(vertices, model, self.points), answer.keypoints,
                     estimate.landmarks.astype(np.float32), pose_of(estimate), typicality=typicality,
-                    radius=subject.radius)
+                    radius=subject.radius, expression=estimate.expression)
 
     def _forget(self) -> None:
         self._readout.reset()

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, NamedTuple
+from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple
 
 import numpy as np
 
@@ -55,13 +55,15 @@ class Report(NamedTuple):
 
 def process_video(source: str | Path | Live | Iterable[VideoFrame], network: FaceNetwork, out: str | Path,
                   config: VideoConfig = VideoConfig(), *, draw: Draw, faces: int = 1, limit: int = MAX_FRAMES,
-                  detect: Detector | None = None, begun: float | None = None) -> Report:
+                  detect: Detector | None = None, begun: float | None = None,
+                  beside: Callable[[Mapping[str, np.ndarray]], Path] | None = None) -> Report:
     """Follow the faces of a video and write it with them drawn (`out`, .mp4 or .avi), and OUT.npz with a row for each
     face in each frame (`Rows`). Ctrl-C ends a camera's video; of a file's nothing is kept.
 
     source   a video file, "webcam", or frames
     begun    time.perf_counter() when the program began, for the report
-    Both files appear when they are whole. ValueError: no such file, no face in any frame, an ending that is none.
+    beside   writes one more file of the arrays of `Rows` -> its path
+    All files appear when they are whole. ValueError: no such file, no face in any frame, an ending that is none.
     """
     out, begun = Path(out), time.perf_counter() if begun is None else begun
     if out.suffix.lower() not in CODECS:
@@ -105,6 +107,8 @@ def process_video(source: str | Path | Live | Iterable[VideoFrame], network: Fac
         report = Report(frames, with_face, len(set(rows.numbers)), dropped, started - begun, ended - started, ms,
                         video.tracker.detections, (out, out.with_suffix(".npz")))
         rows.write(report.files[1], rate, frames, dropped)
+        if beside is not None:
+            report = report._replace(files=(*report.files, beside(rows.arrays())))
     return report
 
 
