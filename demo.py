@@ -58,7 +58,7 @@ def reconstruct(arguments: argparse.Namespace) -> None:
     every, swap = arguments.faces == "all", arguments.view == "swap"
     predictor = from_run(arguments.network, arguments.checkpoint, arguments.engine, iterations=arguments.iterations,
                          fusion=arguments.fusion)
-    predictor.detector = arguments.detector
+    predictor.detector, predictor.texture_size = arguments.detector, arguments.texture_size
     viewer = make_viewer(arguments.view, predictor) if arguments.view else None
     faces = FaceWriter(predictor, arguments.surface, arguments.expression)
     output = PhotoOutput(Path(arguments.output), faces.write, viewer,

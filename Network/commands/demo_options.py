@@ -12,6 +12,7 @@ from Network.config.declared import declared, explained
 from Network.config.flags import add_flags, from_dict, given
 from Network.engine.face_detector import BLAZEFACE, DETECTORS
 from Network.engine.loaded import DEFAULT_MODEL, ENGINES
+from Network.inference.texture import SIDES, TEXTURE
 from Network.video.video import VideoConfig
 
 ENDINGS = (".ply", ".obj", ".glb")
@@ -69,6 +70,8 @@ def parse(description: str, page: type, views: Sequence[str], argv: list[str] | 
                         "expression, where the network predicts it; default for one photo")
     parser.add_argument("--neutral", action="store_false", dest="expression", default=None, help="write the subject's "
                         "neutral face; default for several photos")
+    parser.add_argument("--texture-size", type=int, metavar="N", default=TEXTURE, help="texels a side of the texture "
+                        f"of .obj, .glb and the preview, {SIDES[0]} to {SIDES[1]}; default {TEXTURE}")
     parser.add_argument("--surface", choices=SURFACES, default=FIT, help="fit: the face (default); else the surface of "
                         "the last photo in its pose: points, mesh, poisson (a Poisson surface) or watertight of the "
                         "depth map, or volume")
@@ -122,6 +125,9 @@ def _refusals(arguments: argparse.Namespace, page: dict[str, Any], video: dict[s
                                                       f"of {' or '.join(VIDEO_ENDINGS)}")
     yield (arguments.frames is not None and not 1 <= arguments.frames <= MAX_FRAMES,
            f"--frames must be within 1 to {MAX_FRAMES}, got {arguments.frames}")
+    yield (not SIDES[0] <= arguments.texture_size <= SIDES[1],
+           f"--texture-size must be within {SIDES[0]} to {SIDES[1]}, got {arguments.texture_size}")
+    yield drawn and arguments.texture_size != TEXTURE, f"--texture-size is for a face, not for an --output of {ending}"
     yield arguments.box and max(map(abs, arguments.box)) > MAX_PIXELS, "--box must lie on the photo, in pixels"
     yield (drawn and (len(arguments.inputs) != 1 or arguments.example or arguments.serve),
            f"an --output of {' or '.join(VIDEO_ENDINGS)} takes one video, or webcam")

@@ -21,9 +21,10 @@ from Dataset.io.inputs import NamedImage
 from Dataset.representations.points import grid_landmarks, mean_face
 from Network.engine.face_detector import BLAZEFACE, make_detect
 from Network.engine.loaded import WEIGHTS, Loaded, count_parameters
-from Network.inference.photos import FRONTAL, Answer, Crop, NoFace, Scored, best_crop, crop_faces, square_crop
+from Network.inference.photos import (FRONTAL, MAX_PREVIEW, Answer, Crop, NoFace, Scored, best_crop,
+                                      crop_faces, square_crop)
 from Network.inference.readings import DepthReading, UVReading
-from Network.inference.texture import Texture, View, frontal_view, view_of
+from Network.inference.texture import TEXTURE, Texture, View, frontal_view, view_of
 from Network.layers.grid import resample
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ class Predictor(ABC):
                              f"{', '.join(self.OPTIONS) or 'no options'}")
         self.loaded, self.source, self.config = loaded, loaded.source, loaded.config
         self.detector = BLAZEFACE       # of `Network.engine.face_detector.DETECTORS`
+        self.texture_size = TEXTURE     # texels a side, of the next subject: within `Network.inference.texture.SIDES`
         self.size, self.points, self.ordered = loaded.image_size, loaded.points, loaded.order == "grid"
         self.images = loaded.images
         self.margin = float(self.config.get("model", {}).get("crop_margin", 1.0))
@@ -177,7 +179,7 @@ class Predictor(ABC):
         """`photos.crop_faces` as this network wants them. ValueError for an image that is none, as `as_photo`."""
         photo = photo._replace(image=as_photo(photo.image, photo.name))
         return crop_faces(photo, self.size, make_detect(self.detector), box=box, every_face=every_face,
-                          margin=self.margin)
+                          margin=self.margin, finest=max(MAX_PREVIEW, self.texture_size))
 
     def add(self, image: Crop | NamedImage | np.ndarray) -> Face:
         """One more photo of the same subject -> the estimate from all photos so far.
@@ -359,7 +361,7 @@ class Predictor(ABC):
     def _clear(self) -> None:
         self.face: Face | None = None
         self.count = 0
-        self._texture = Texture(self.points) if self.ordered else None
+        self._texture: Texture | None = None
 
     def _crop_of(self, image: Crop | NamedImage | np.ndarray) -> Crop:
         if isinstance(image, Crop):
@@ -373,7 +375,8 @@ class Predictor(ABC):
 
     def _paint(self, face: Face, answer: Any) -> Texture | None:
         """The texture with the colours of the last photo."""
-        if self._texture is not None:
+        if self.ordered:
+            self._texture = self._texture or Texture(self.points, self.texture_size)
             seen = _view(face)
             if seen is not None:
                 self._texture.add(face.crop.photo, seen, self._visible(answer))

@@ -21,7 +21,7 @@ FRONTAL = ("frontal", BY_HAND)      # passes of the detector after which a face 
 HINT = "try a larger or sharper photo, turn it upright, or give --box x,y,w,h"
 RELIABLE = 0.8
 MAX_RECROPS = 3
-MAX_PREVIEW = 512       # px: side of the crops that are kept for previews and textures
+MAX_PREVIEW = 512       # px: side of the crops that are kept for previews and textures, where no more is asked for
 # Where the keypoints lie in the crops of training: the larger side of their bounding box (median, of the crop's side),
 # the range of that side and the distance of its centre from the crop's centre, which hold 98 % of the heads that are
 # turned by at most 30 degrees.
@@ -36,7 +36,7 @@ class Crop(NamedTuple):
     """The crop of a face in an image.
 
     image      (S, S, 3) uint8 BGR at the network's input size
-    photo      (P, P, 3) uint8 BGR, P <= 512: the same square in a finer resolution, for previews and textures
+    photo      (P, P, 3) uint8 BGR, P <= finest: the same square in a finer resolution, for previews and textures
     box        (x, y, w, h) px of the upright image
     source     name of the image
     pass_name  the detector's pass that found it, or "by hand"
@@ -46,6 +46,7 @@ class Crop(NamedTuple):
     detected   the detector's score in [0, 1]; None: it gives none, or was not asked
     reliable   the box was named by the caller, or the detector's score is at least RELIABLE: such a crop is accepted
                whatever the network's score
+    finest     px, of `photo`
     """
 
     image: np.ndarray
@@ -58,6 +59,7 @@ class Crop(NamedTuple):
     upright: Upright = Upright()
     detected: float | None = None
     reliable: bool = True
+    finest: int = MAX_PREVIEW
 
 
 class Scored(NamedTuple, Generic[Answer]):
@@ -80,41 +82,42 @@ def square_crop(image: np.ndarray, size: int, name: str = "image") -> Crop:
     return Crop(small, image, box, name, BY_HAND)
 
 
-def cut(image: np.ndarray, box: Box, size: int, name: str, pass_name: str) -> Crop:
+def cut(image: np.ndarray, box: Box, size: int, name: str, pass_name: str, finest: int = MAX_PREVIEW) -> Crop:
     """The crop of a box (x, y, w, h) of an image (H, W, 3) uint8 BGR; pixels outside repeat the border."""
-    photo = crop_resize(image, box, min(max(box[2:]), MAX_PREVIEW), "area")
-    return Crop(crop_resize(image, box, size, "area"), photo, box, name, pass_name, image)
+    photo = crop_resize(image, box, min(max(box[2:]), finest), "area")
+    return Crop(crop_resize(image, box, size, "area"), photo, box, name, pass_name, image, finest=finest)
 
 
 def crop_faces(photo: NamedImage, size: int, detect: Detect, *, box: Box | None = None, every_face: bool = False,
-               margin: float = 1.0) -> list[Crop]:
+               margin: float = 1.0, finest: int = MAX_PREVIEW) -> list[Crop]:
     """The largest face (or every face, largest first) of an image as crops of `size` px; [] when none is found.
 
     detect  finds the faces
     box     in place of the detector
     margin  factor by which a box is grown before the crop, as in training
+    finest  px, of each crop's `photo`
     NoFace where the detector sees only doubtful faces. ValueError when the box does not lie on the image.
     """
     name, image = photo
     if box is not None:
-        return [cut(image, grown(_square(box, photo), margin), size, name, BY_HAND)]
+        return [cut(image, grown(_square(box, photo), margin), size, name, BY_HAND, finest)]
     found = detect(image, every_face)
     faces = [one for one in found if one.certain]
     if found and not faces:
         raise NoFace(f"{name}: no face is certain, the likeliest has a score of {max(one.score for one in found):.2f}; "
                      f"{HINT}")
     images: dict[Upright, np.ndarray] = {}
-    crops = [_upright_crop(image, one, size, name, margin, images) for one in faces]
+    crops = [_upright_crop(image, one, size, name, margin, finest, images) for one in faces]
     return crops if every_face or not crops else [crops[0]._replace(others=tuple(crops[1:]))]
 
 
-def _upright_crop(image: np.ndarray, one: Detection, size: int, name: str, margin: float,
+def _upright_crop(image: np.ndarray, one: Detection, size: int, name: str, margin: float, finest: int,
                   images: dict[Upright, np.ndarray]) -> Crop:
     """The crop of a detection; images: the image as it was turned for others, by how it was turned."""
     upright = Upright.of(image.shape, one.roll)
     if upright not in images:
         images[upright] = turned_upright(image, upright)
-    face = cut(images[upright], grown(upright.box(one.box), margin), size, name, one.pass_name)
+    face = cut(images[upright], grown(upright.box(one.box), margin), size, name, one.pass_name, finest)
     return face._replace(upright=upright, detected=one.score if one.keypoints else None,
                          reliable=one.score >= RELIABLE)
 
@@ -214,7 +217,7 @@ def recrop(crop: Crop, keypoints: np.ndarray) -> Crop | None:
     if not (0 <= middle[0] < width and 0 <= middle[1] < height):
         return None
     box = (round(middle[0] - side / 2), round(middle[1] - side / 2), side, side)
-    return cut(crop.whole, box, len(crop.image), crop.source, crop.pass_name)._replace(
+    return cut(crop.whole, box, len(crop.image), crop.source, crop.pass_name, crop.finest)._replace(
         upright=crop.upright, detected=crop.detected, reliable=crop.reliable)
 
 

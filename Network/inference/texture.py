@@ -12,7 +12,8 @@ from Network.layers.grid import grid_normals, resample, texels
 #: without keypoints: point (px, py) of a unit-sphere cloud lies at (x + scale px, y - scale py) of the frontal
 #: detector's square; measured on 160 frontal renders, rms 2.6 % of the square
 FACE_IN_BOX = (0.611, 0.5, 0.48)
-TEXTURE = 256       # texels a side
+TEXTURE = 256           # texels a side, where no more is asked for
+SIDES = (32, 1024)      # what may be asked for
 _SHARPNESS = 6          # the larger, the more the most frontal view dominates
 _BEHIND = 0.08          # unit sphere: a point this much behind another in the same cell is hidden
 _CELLS = 72
@@ -54,11 +55,14 @@ def frontal_view(points: np.ndarray) -> View:
 
 
 class Texture:
-    """The colours of an ordered grid of N points, as a texture: a running, weighted mean over photos."""
+    """The colours of an ordered grid of N points, as a texture: a running, weighted mean over photos.
 
-    def __init__(self, count: int) -> None:
+    side: texels, within SIDES; at least one for each point.
+    """
+
+    def __init__(self, count: int, side: int = TEXTURE) -> None:
         self._points = round(count ** 0.5)
-        self._side = max(TEXTURE, self._points)
+        self._side = max(side, self._points)
         self._sum = np.zeros((self._side ** 2, 3), np.float32)
         self._weight = np.zeros(self._side ** 2, np.float32)
 
