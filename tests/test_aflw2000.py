@@ -1,5 +1,5 @@
-"""Dataset/sources/aflw2000.py, Evaluation/reports/landmarks.py, Network/landmarker.py on a made folder whose truth is
-known."""
+"""Dataset/sources/aflw2000.py, Evaluation/reports/landmarks.py, `Predictor.landmarks_in` on a made folder of known
+truth."""
 from __future__ import annotations
 
 import math

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from Network.models.registry import NETWORKS
+from Network.training.presets import PRESETS, resolve
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "cards").glob("*.md")])
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
@@ -131,3 +134,12 @@ def test_whole_command_lines_are_read(program):
             readers[program](words)
         except SystemExit as error:
             pytest.fail(f"{page}: python {program} {shlex.join(words)}: {error}")
+
+
+def test_image_sizes_of_the_networks_are_those_of_the_presets():
+    """docs/conventions.md, Networks: the side of each preset's images stands in its network's row."""
+    rows = re.findall(r"^\| `(\w+)` \| (`\(B, .*)$", (ROOT / "docs" / "conventions.md").read_text(), re.M)
+    assert dict(rows).keys() == NETWORKS.keys()
+    for preset, parts in PRESETS.items():
+        size = resolve(preset, {})["model"]["image_size"]
+        assert re.search(rf"\b{size}\b", dict(rows)[parts["network"]]), (preset, size)

@@ -235,3 +235,15 @@ def test_pages_name_files_that_exist():
         rooms = r"\b(?:Dataset|Datagenerator|Network|Evaluation)(?:/\w+)+\.(?:py|md)\b"
         for name in re.findall(rooms, page.read_text()):
             assert (ROOT / name).exists(), f"{page.name}: names {name}"
+
+
+def test_docstrings_name_files_that_are_there():
+    """A path from the root, or its end."""
+    files = [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if ".venv" not in path.parts]
+    theirs = {"SHARED/score.py", "MODULE.py"}
+    for path in [q for package in PACKAGES for q in modules(package)] + sorted((ROOT / "tests").rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                for name in re.findall(r"[\w/]+\.py\b", ast.get_docstring(node) or ""):
+                    assert name in theirs or any(f"/{file}".endswith(f"/{name}") for file in files), f"{path}: {name}"

@@ -5,18 +5,16 @@ import keras
 import numpy as np
 import pytest
 
-from Network.export.pack import pack
 from Network.models import compact, pix2pix
 from Network.models.registry import NETWORKS, get_network
 from Network.training.checkpoints import Progress, RunFolder, predicting_model
 from Network.training.gan_step import GanStep, make_optimizers
-from Network.training.loading import load_model, warm_start, weights_digest
+from Network.training.loading import load_model, warm_start
 from Network.training.named_weights import copy_weights, fill, named_slots, named_variables, named_weights
 from Network.training.settings import Settings
 from Network.training.step import GradientStep
 from tests.test_compact import TINY
 from tests.test_step import data, mse, small_model
-from tests.test_streaming import _loaded
 
 GAN = pix2pix.Config(image_size=32, filters=(4, 6, 8), discriminator_filters=(4, 6), noise_channels=1)
 
@@ -136,24 +134,6 @@ def test_the_last_state_predicts_too(tmp_path):
     for name, values in found.items():
         np.testing.assert_array_equal(values, loaded[name])
         np.testing.assert_allclose(values, model(images)[name], atol=1e-6)
-
-
-def test_digest_ties_to_names_values_and_config(tmp_path):
-    loaded = _loaded(compact, TINY)
-    images = np.zeros((1, 1, 32, 32, 3), np.float32)
-    pack(loaded, tmp_path / "a", images)
-    pack(loaded, tmp_path / "b", images)
-    digest = weights_digest(tmp_path / "a")
-    assert digest == weights_digest(tmp_path / "b") and len(digest) == 64
-    with np.load(tmp_path / "a" / "weights.npz") as stored:
-        arrays = dict(stored)
-    np.savez(tmp_path / "b" / "weights.npz", **arrays)          # not compressed: the same weights
-    assert weights_digest(tmp_path / "b") == digest
-    arrays["top/bias"] = arrays["top/bias"] + 1
-    np.savez(tmp_path / "b" / "weights.npz", **arrays)
-    assert weights_digest(tmp_path / "b") != digest
-    with pytest.raises(ValueError, match="weights.npz: holds no weights of this program"):
-        weights_digest(tmp_path)
 
 
 def test_same_batches_same_state_by_name(tmp_path):

@@ -1,4 +1,4 @@
-"""Dataset/fitting/nonrigid_icp.py, fitting.py, scan_surface.py: synthetic scans with ground truth, and slow twins."""
+"""Dataset/fitting/nonrigid_icp.py, Dataset/geometry/scan_surface.py: synthetic scans with truth, and slow twins."""
 import numpy as np
 import pytest
 

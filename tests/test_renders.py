@@ -1,4 +1,4 @@
-"""Dataset/synthesis/renders.py, backdrop.py and glasses.py: every array is what its name says, by slow and independent
+"""Dataset/synthesis/renders.py, background.py, glasses.py: every array is what its name says, by slow and independent
 ways."""
 from functools import lru_cache
 

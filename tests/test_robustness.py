@@ -250,3 +250,20 @@ def test_odd_photos_make_no_monster(predictor, context, what, bound):
 
 def test_the_file_of_keypoints_is_small():
     assert Path(FILE).stat().st_size < 64 * 1024
+
+
+@pytest.mark.parametrize("far, limit", [(-50.0, -8.0), (-8.1, -8.0), (6.1, 6.0), (50.0, 6.0)])
+def test_a_log_variance_counts_as_its_clipped_value(model, found, far, limit):
+    """Of a few keypoints, beside which the others have theirs: neither overrules, nor is lost in, the others."""
+    face, keypoints = face_keypoints(load_face_model()), found["keypoints"][0, 0]
+    stated = np.full(256, -1.0)
+    for value in (far, limit):
+        stated[::7] = value
+        estimated = estimate_photo(model, face, keypoints, stated)
+        if value == far:
+            first = estimated
+    np.testing.assert_array_equal(first.coefficients, estimated.coefficients)
+    for one, other in zip(first.pose, estimated.pose):
+        np.testing.assert_array_equal(one, other)
+    stated[::7] = -1.0
+    assert np.abs(estimate_photo(model, face, keypoints, stated).coefficients - first.coefficients).max() > 1e-6

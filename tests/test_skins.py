@@ -1,4 +1,4 @@
-"""Dataset/synthesis/photographed_skin.py and assets/build_skins.py: images land where the face is, and change nothing
+"""Dataset/synthesis/photographed_skin.py, Dataset/face_model/build: images land where the face is, and change nothing
 but the skin."""
 import io
 import json

@@ -4,8 +4,9 @@ import pytest
 
 from Dataset.geometry.smoothing import Average, OneEuro
 from Dataset.synthesis.video import SyntheticVideo, VideoOptions
-from Evaluation.metrics.stability import face_size, grid_atlas, jitter, lag, measure, sample_map, sigma, uv_errors
+from Evaluation.metrics.stability import face_size, jitter, lag, measure, sigma, uv_errors
 from tests.bench.stability_table import stability_table
+from tests.map_samples import grid_atlas, sample_map
 
 SIDE, FRAMES = 100.0, 120
 LATTICE = np.stack(np.meshgrid(np.linspace(0, 1, 16), np.linspace(0, 1, 16)), -1).reshape(-1, 2)

@@ -7,12 +7,13 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Iterable
 
 import numpy as np
 import pytest
 
 from Dataset.geometry.smoothing import SmoothingConfig
-from Dataset.io.live_frames import Live, paced
+from Dataset.io.live_frames import Live
 from Dataset.io.video_files import VideoFrame, read_video, write_video
 from Dataset.synthesis.video import SyntheticVideo, VideoOptions
 from Network.video.process import Rows, _Writer, process_video
@@ -234,6 +235,19 @@ def test_what_a_camera_raises_is_raised():
         raise ValueError("webcam 0: gave no image")
     with pytest.raises(ValueError, match="gave no image"):
         list(Live(read))
+
+
+def paced(frames: Iterable[VideoFrame], limit: int = 1000) -> Live:
+    """The frames of a file at their time stamps, as a camera would give them."""
+    source, begun = iter(frames), time.monotonic()
+
+    def read() -> np.ndarray | None:
+        frame = next(source, None)
+        if frame is None:
+            return None
+        time.sleep(max(0.0, begun + frame.time - time.monotonic()))
+        return frame.image
+    return Live(read, limit)
 
 
 def test_a_slow_network_drops_frames_of_a_camera_but_none_of_a_file(tmp_path, context):

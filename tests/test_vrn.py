@@ -22,7 +22,7 @@ def tiny(variant: str = "plain", **changes) -> vrn.Config:
 
 
 def batch(config: vrn.Config, count: int = 2, seed: int = 0):
-    rng, size, cells = np.random.default_rng(seed), config.image_size, config.heat_size
+    rng, size, cells = np.random.default_rng(seed), config.image_size, config.image_size // 4
     x = rng.random((count, size, size, 3), np.float32)
     return x, {"volume": (rng.random((count, size, size, config.layers)) < 0.2).astype(np.float32),
                "heat_maps": rng.random((count, cells, cells, 68)).astype(np.float32)}
@@ -41,7 +41,7 @@ def test_parameters(variant, paper, small_count):
 
 def test_the_papers_sizes():
     model = vrn.build(vrn.VRN)
-    assert vrn.PRESETS["vrn"] == vrn.Config() and vrn.VRN.heat_size == 48
+    assert vrn.PRESETS["vrn"] == vrn.Config()
     assert model.input_shape == (None, 192, 192, 3)
     assert model.get_layer("stem_2").output.shape == (None, 48, 48, 256)
     assert [model.get_layer(f"hourglass_1_down_{d}").output.shape[1] for d in (4, 3, 2, 1)] == [24, 12, 6, 3]

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from Datagenerator.augmentation import occluders
+from Dataset.geometry.transforms import plane_rotation
 
 REFERENCE = 128         # lengths in pixels are for an image of this side and grow with it
 _NOISE_SD = 24.0        # of the precomputed noise, in grey levels: +-127 is then more than five of them
@@ -134,7 +135,7 @@ def jitter(sample: Sample, rng: np.random.Generator, config: AugmentConfig) -> S
     factor = np.exp(rng.uniform(*np.log(config.scale)))
     angle = np.radians(rng.uniform(-config.rotation, config.rotation))
     shift = rng.uniform(-config.shift, config.shift, 2) * (width, height)
-    a = factor * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    a = factor * plane_rotation(angle)
     centre = np.array([width, height]) / 2
     t = centre + shift - a @ centre
     half = np.array([0.5, 0.5])         # OpenCV puts the first pixel's centre at (0, 0), we at (0.5, 0.5)

@@ -19,6 +19,7 @@ import numpy as np
 from Datagenerator.augmentation import occluders
 from Datagenerator.augmentation.augment import (AugmentConfig, add_noise, blur, coarsen, colours, eight_bits, jpeg,
                                                 light_table)
+from Dataset.geometry.transforms import plane_rotation
 
 STILL = np.eye(2, 3)
 STILL.flags.writeable = False
@@ -126,7 +127,7 @@ def move(sample: MapSample, rng: np.random.Generator, config: MapAugmentConfig) 
     factor = np.exp(rng.uniform(*np.log(config.scale)))
     angle = np.radians(rng.uniform(-config.rotation, config.rotation))
     shift = rng.uniform(-config.shift, config.shift, 2) * size
-    a = factor * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    a = factor * plane_rotation(angle)
     middle = np.full(2, (size - 1) / 2)         # OpenCV puts the first pixel's centre at (0, 0)
     matrix = np.column_stack([a, middle + shift - a @ middle])
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from Dataset.geometry.transforms import plane_rotation
+
 PLANE = 512         # pixels a side of the precomputed noise; every crop of it is turned and scaled
 SKIN = (np.array([45.0, 62.0, 100.0]), np.array([178.0, 203.0, 240.0]))      # BGR, darkest and lightest hand
 
@@ -64,7 +66,7 @@ def random_crop(plane: np.ndarray, shape: tuple[int, int], rng: np.random.Genera
     """
     height, width = shape
     factor, angle = rng.uniform(*zoom), rng.uniform(0, 2 * np.pi)
-    a = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / factor    # crop -> plane
+    a = plane_rotation(angle) / factor    # crop -> plane
     centre = rng.random(2) * (plane.shape[1], plane.shape[0])
     matrix = np.column_stack([a, centre - a @ (width / 2, height / 2)])
     return cv2.warpAffine(plane, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,

@@ -16,14 +16,14 @@ import numpy as np
 
 from Datagenerator.augmentation.maps import MAPS, MapAugmentConfig, MapSample, augment_maps
 from Dataset.io.command import one_line
-from Dataset.io.images import write_image
+from Dataset.io.images import tiled, write_image
 from Dataset.synthesis.shards import Shards, open_shards
 
 #: step -> the fields that switch it on alone, at the paper's strength; "occlusion" multiplies the visible mask
 STEPS = {"rotation": {"quarters": 1.0}, "shuffle": {"shuffle": 1.0},
          "exposure and gamma": {"exposure": MAPS.exposure, "gamma": MAPS.gamma}, "noise": {"noise": MAPS.noise},
          "occlusion": {"crops": 1.0, "crops_cover": MAPS.crops_cover}}
-COLUMNS, TILE, MOST = 8, 128, 64
+COLUMNS, TILE, MAX_IMAGES = 8, 128, 64
 
 
 def sample_of(shards: Shards, number: int) -> MapSample:
@@ -43,9 +43,7 @@ def augmented(samples: Sequence[MapSample], config: MapAugmentConfig, seed: int)
 
 def collage(images: Sequence[np.ndarray], columns: int = COLUMNS) -> np.ndarray:
     """Images (S, S, 3) uint8 as rows of `columns`, each TILE px wide, white where there is none: uint8 BGR."""
-    tiles = [cv2.resize(image, (TILE, TILE), interpolation=cv2.INTER_LINEAR) for image in images]
-    tiles += [np.full((TILE, TILE, 3), 255, np.uint8)] * (-len(tiles) % columns)
-    return np.vstack([np.hstack(tiles[first:first + columns]) for first in range(0, len(tiles), columns)])
+    return tiled([cv2.resize(image, (TILE, TILE), interpolation=cv2.INTER_LINEAR) for image in images], columns, 255)
 
 
 def row_of(sample: MapSample) -> list[np.ndarray]:
@@ -86,11 +84,11 @@ def main(argv: list[str] | None = None) -> int:
                                      allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shards", type=Path, metavar="SHARDS")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--images", type=int, default=24, help=f"images of a collage, 3 to {MOST}; default 24")
+    parser.add_argument("--images", type=int, default=24, help=f"images of a collage, 3 to {MAX_IMAGES}; default 24")
     parser.add_argument("--seed", type=int, default=0, help="of the random choices; default 0")
     arguments = parser.parse_args(argv)
-    if not 3 <= arguments.images <= MOST:
-        raise ValueError(f"--images must be 3 to {MOST}, got {arguments.images}")
+    if not 3 <= arguments.images <= MAX_IMAGES:
+        raise ValueError(f"--images must be 3 to {MAX_IMAGES}, got {arguments.images}")
     shards = open_shards(arguments.shards)
     samples = [sample_of(shards, number) for number in range(arguments.images)]
     print(*(f"wrote {path}" for path in write_sheets(arguments.output, samples, arguments.seed)), sep="\n")

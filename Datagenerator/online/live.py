@@ -1,5 +1,5 @@
-"""Subjects rendered while a network trains: the batches of shard_dataset.py without shards, of ever new subjects.
-Datagenerator/online/live_maps.py has those of map_dataset.py.
+"""Subjects rendered while a network trains: the batches of Datagenerator/sequences/keypoints.py without shards, of ever
+new subjects. Datagenerator/online/live_maps.py has those of Datagenerator/sequences/maps.py.
 
 A batch is drawn from a window of subject numbers that moves with (epoch, index), and a subject's bytes depend on (seed,
 number) alone, so a batch is the same whichever process renders and however often a run is resumed.

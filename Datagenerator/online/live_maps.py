@@ -1,4 +1,5 @@
-"""Subjects rendered while a network trains that answers per pixel: the batches of map_dataset.py without shards."""
+"""Subjects rendered while a network of dense predictions trains: the batches of Datagenerator/sequences/maps.py without
+shards."""
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -20,6 +20,7 @@ from Datagenerator.sequences.maps import without_face
 from Datagenerator.sequences.single_images import ImageSequence, divided
 from Dataset.face_model.model import FaceModel, load_face_model
 from Dataset.geometry.camera import look_at_face
+from Dataset.geometry.transforms import plane_rotation
 from Dataset.representations.coefficients import linear
 from Dataset.representations.volume import SOLID, Frame, fill, frame_of, solid_matrix, solid_triangles
 from Dataset.seeding import BATCHES, stream
@@ -82,7 +83,7 @@ def draw_motion(rng: np.random.Generator, config: VolumeConfig) -> Motion:
     angle = np.radians(rng.uniform(-config.rotation, config.rotation))
     factor = float(rng.uniform(*config.scale))
     shift = rng.uniform(-config.shift, config.shift, 2) * size
-    matrix = factor * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = factor * plane_rotation(angle)
     if mirrored:
         matrix = matrix @ np.diag([-1.0, 1.0])
     middle = np.full(2, size / 2)

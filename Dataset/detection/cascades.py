@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Sequence
 
 import cv2
 import numpy as np
@@ -133,7 +133,7 @@ def merge_overlapping(detections: list[Detection]) -> list[Detection]:
     faces: list[Detection] = []
     for detection in sorted(detections, key=_score, reverse=True):
         for i, face in enumerate(faces):
-            shared = _intersection(detection.box, face.box)
+            shared = intersection(detection.box, face.box)
             if shared > SAME_FACE * (_area(detection) + _area(face) - shared):
                 faces[i] = face._replace(score=face.score + detection.score)
                 break
@@ -141,7 +141,7 @@ def merge_overlapping(detections: list[Detection]) -> list[Detection]:
             faces.append(detection)
     kept: list[Detection] = []
     for face in sorted(faces, key=_score, reverse=True):
-        if all(_intersection(face.box, k.box) <= CONTAINED * min(_area(face), _area(k)) for k in kept):
+        if all(intersection(face.box, k.box) <= CONTAINED * min(_area(face), _area(k)) for k in kept):
             kept.append(face)
     return sorted(kept, key=_area, reverse=True)
 
@@ -154,7 +154,8 @@ def _score(detection: Detection) -> float:
     return detection.score
 
 
-def _intersection(a: Box, b: Box) -> int:
+def intersection(a: Sequence[float], b: Sequence[float]) -> float:
+    """The area that two boxes (x, y, w, h) have in common."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     return max(width, 0) * max(height, 0)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 
 
 def normalise(vectors: np.ndarray) -> np.ndarray:
@@ -21,6 +22,13 @@ def sum_at_vertices(values: np.ndarray, triangles: np.ndarray, count: int) -> np
     """Sums (count, 3) float64, at each vertex, of values (F, 3) of the triangles (F, 3) around it."""
     flat = np.asarray(triangles).ravel()
     return np.stack([np.bincount(flat, np.repeat(values[:, k], 3), count) for k in range(3)], axis=-1)
+
+
+def around(triangles: np.ndarray, count: int) -> sparse.csr_matrix:
+    """(count, F) float32: as `sum_at_vertices`, as a matrix, for many meshes of the same triangles (F, 3)."""
+    corner = np.repeat(np.arange(len(triangles)), 3)
+    return sparse.csr_matrix((np.ones(3 * len(triangles), np.float32), (np.asarray(triangles).ravel(), corner)),
+                             (count, len(triangles)))
 
 
 def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:

@@ -114,6 +114,11 @@ def _rotation(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return u @ vt, s
 
 
+def plane_rotation(angle: float) -> np.ndarray:
+    """(2, 2) float64: by `angle` radians, from the first axis towards the second."""
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
 def rotation_from_euler(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
     """(3, 3) rotation R = Rz(roll) Rx(pitch) Ry(yaw) from degrees, as docs/conventions.md defines them.
 

@@ -341,3 +341,11 @@ def scaled(image: np.ndarray, scaling: str) -> np.ndarray:
     if image.dtype != np.uint8:
         raise ValueError(f"scaling unit divides 8 bits by 255: an image must be uint8, got {image.dtype}")
     return image / np.float32(255)
+
+
+def tiled(tiles: Sequence[np.ndarray], columns: int, empty: int = 0) -> np.ndarray:
+    """Images (h, w, 3) uint8 of one size as rows of `columns` -> (rows * h, columns * w, 3); `empty`: the value where
+    there is none."""
+    columns = min(columns, len(tiles))
+    padded = [*tiles, *[np.full_like(tiles[0], empty)] * (-len(tiles) % columns)]
+    return np.vstack([np.hstack(padded[first:first + columns]) for first in range(0, len(padded), columns)])

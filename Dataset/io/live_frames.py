@@ -4,7 +4,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
-from typing import Callable, Iterable, Iterator
+from typing import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -100,16 +100,3 @@ def webcam(device: int = 0, width: int = 640, height: int = 480, limit: int = MA
         yield live
     finally:
         live.close()
-
-
-def paced(frames: Iterable[VideoFrame], limit: int = MAX_FRAMES) -> Live:
-    """The frames of a file at their time stamps, as a camera would give them."""
-    source, begun = iter(frames), time.monotonic()
-
-    def read() -> np.ndarray | None:
-        frame = next(source, None)
-        if frame is None:
-            return None
-        time.sleep(max(0.0, begun + frame.time - time.monotonic()))
-        return frame.image
-    return Live(read, limit)

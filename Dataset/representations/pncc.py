@@ -10,9 +10,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy import sparse
 
 from Dataset.face_model.model import FaceModel, load_face_model
+from Dataset.geometry.normals import around
 from Dataset.rendering.rasterise import faces, rasterise
 from Dataset.representations import coefficients
 from Dataset.representations.coefficients import POSE, Linear
@@ -49,8 +49,7 @@ class RenderingUnit:
         self.linear: Linear = coefficients.linear(model, "vertices")
         self._finer = model.subdivide if subdivided else None
         self._triangles = np.ascontiguousarray(triangles.T, np.int32)
-        ones, corner = np.ones(triangles.size, np.float32), np.repeat(np.arange(len(triangles)), 3)
-        self._around = sparse.csr_matrix((ones, (triangles.ravel(), corner)), (self.code.shape[1], len(triangles)))
+        self._around = around(triangles, self.code.shape[1])
 
     def __call__(self, face: np.ndarray, size: int) -> np.ndarray:
         """(290,) -> (S, S, 6) float32. ValueError for another length, NaN or infinity."""

@@ -271,14 +271,13 @@ def _close(chart: Atlas, vertices: np.ndarray, camera: Camera, hits: Hits, uv: n
                                           chart.strip_uv[chart.strips[met.triangle[hit]]])
 
 
-def _whole(chart: Atlas, head: Scene, numbers: np.ndarray, camera: Camera, face: np.ndarray,
-           everywhere: bool = False) -> np.ndarray:
-    """Pixels (H, W) of which all 64 samples show the face. Only pixels at the border of the face or of the image are
-    sampled; everywhere: all pixels, the slow twin."""
+def _whole(chart: Atlas, head: Scene, numbers: np.ndarray, camera: Camera, face: np.ndarray) -> np.ndarray:
+    """Pixels (H, W) of which all 64 samples show the face. Only those at the border of the face or of the image are
+    sampled."""
     number = np.append(numbers, NOTHING)
     ring = np.ones((3, 3), np.uint8)
-    sure = cv2.erode(face.astype(np.uint8), ring, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
-    row, column = np.nonzero(face if everywhere else face & ~sure)
+    inside = cv2.erode(face.astype(np.uint8), ring, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+    row, column = np.nonzero(face & ~inside)
     offsets = np.stack(np.divmod(np.arange(SPLIT * SPLIT), SPLIT)[::-1], -1)
     mask = face.copy()
     for group in (_QUICK, np.setdiff1d(np.arange(SPLIT * SPLIT), _QUICK)):      # most fail in a corner

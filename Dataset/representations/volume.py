@@ -225,6 +225,12 @@ def load_volume(path: str | os.PathLike[str]) -> np.ndarray:
     return unpack(packed, layers)
 
 
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), float32, without overflow; NaN, of a broken network, is outside."""
+    x = np.nan_to_num(np.asarray(logits, np.float32), nan=-100.0, posinf=100.0, neginf=-100.0)
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
 def to_bytes(values: np.ndarray) -> np.ndarray:
     """Sigmoid values in [0, 1] as uint8, 255 inside; rounded to half a level."""
     return np.rint(255 * _checked(values)).astype(np.uint8)

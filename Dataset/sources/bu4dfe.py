@@ -29,7 +29,7 @@ from Dataset.geometry.sampling import METHODS
 from Dataset.io.atomic import folder_lock, write_text
 from Dataset.io.command import one_line
 from Dataset.io.flags import fields_of
-from Dataset.io.images import read_image, write_image
+from Dataset.io.images import read_image, tiled, write_image
 from Dataset.io.work_folder import Progress, make_folders
 from Dataset.io.workers import check_workers
 from Dataset.sources.bu4dfe_grid import describe, write_summary
@@ -110,9 +110,7 @@ def _sheet(paths: list[Path], side: int = 128, columns: int = 12) -> np.ndarray:
         tile = cv2.resize(read_image(path), (side, side), interpolation=cv2.INTER_AREA)
         tiles.append(cv2.putText(tile, f"{path.parent.name} {path.stem}", (3, side - 5), cv2.FONT_HERSHEY_PLAIN, 0.7,
                                  (0, 255, 255)))
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % min(columns, len(tiles)))
-    rows = [np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), min(columns, len(tiles)))]
-    return np.vstack(rows)
+    return tiled(tiles, columns)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

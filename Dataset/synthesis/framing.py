@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from Dataset.detection.cascades import Detection, detect_faces, has_cascades
+from Dataset.detection.cascades import Detection, detect_faces, has_cascades, intersection
 from Dataset.geometry.camera import Camera, Projection
 from Dataset.synthesis.scene import PosedScene, view_camera
 
@@ -90,7 +90,5 @@ def expected_box(landmarks: Projection) -> tuple[float, float, float, float]:
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     """Intersection over union of two boxes (x, y, w, h)."""
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    common = max(width, 0) * max(height, 0)
+    common = intersection(a, b)
     return common / (a[2] * a[3] + b[2] * b[3] - common)

@@ -17,7 +17,7 @@ import numpy as np
 
 from Dataset.face_model.model import load_face_model
 from Dataset.io.atomic import folder_lock, write_text
-from Dataset.io.images import write_image
+from Dataset.io.images import tiled, write_image
 from Dataset.io.json_files import read_json
 from Dataset.io.work_folder import Made, Progress, make_folders, read_mark, require_new
 from Dataset.io.workers import check_workers
@@ -215,8 +215,7 @@ def contact_sheet(out: Path, options: RenderOptions, columns: int = 5, side: int
     each = min(-(-columns ** 2 // len(shards)), options.images)
     tiles = [cv2.resize(shards.gather("images", [p], [[k]])[0, 0], (side, side), interpolation=cv2.INTER_AREA)
              for p in range(min(len(shards), columns ** 2)) for k in range(each)][:columns ** 2]
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
-    return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
+    return tiled(tiles, columns)
 
 
 def _make_shard(folder: Path, job: tuple[int, RenderOptions]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from Dataset.geometry.sampling import sample
 from Dataset.io.atomic import folder_lock
 from Dataset.io.command import one_line
 from Dataset.io.flags import add_fields, fields_of
-from Dataset.io.images import read_image, write_image
+from Dataset.io.images import read_image, tiled, write_image
 from Dataset.io.mesh_io import write_points
 from Dataset.io.work_folder import Progress, make_folders
 from Dataset.io.workers import check_workers
@@ -170,8 +170,7 @@ def _sheet(out: Path, names: list[str], images: int, columns: int = 5, side: int
     each = max(1, -(-columns * columns // len(names)))
     paths = [p for name in names[:columns * columns] for p in sorted((out / name).glob("*.jpg"))[:min(each, images)]]
     tiles = [cv2.resize(read_image(p), (side, side), interpolation=cv2.INTER_AREA) for p in paths[:columns * columns]]
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
-    return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])
+    return tiled(tiles, columns)
 
 
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:

@@ -10,8 +10,8 @@ from typing import Any, Callable, NamedTuple, Sequence
 
 import cv2
 import numpy as np
-from scipy import sparse
 
+from Dataset.geometry.normals import around
 from Dataset.rendering.rasterise import faces as area_vectors, rasterise
 from Dataset.rendering.shading import lambert
 
@@ -84,9 +84,7 @@ class Shaded:
             raise ValueError(f"triangles must be (F, 3), got {triangles.shape}")
         self._used, inverse = np.unique(triangles, return_inverse=True)
         self._triangles = np.ascontiguousarray(inverse.reshape(-1, 3).T)
-        count = self._triangles.shape[1]
-        self._around = sparse.csr_matrix((np.ones(3 * count, np.float32), (self._triangles.T.ravel(),
-                                          np.repeat(np.arange(count), 3))), (len(self._used), count))
+        self._around = around(self._triangles.T, len(self._used))
 
     def __call__(self, vertices: np.ndarray, size: int) -> Drawn:
         points = np.ascontiguousarray(np.asarray(vertices, np.float32)[self._used].T)

@@ -95,16 +95,6 @@ METRICS = {
 }
 
 
-def per_sample(name: str, predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The metric `name` of each pair: (B, N, 3), (B, M, 3) -> (B,) float64. ValueError for an unknown name."""
-    if name not in METRICS:
-        raise ValueError(f"metric: want one of {', '.join(METRICS)}, got {name!r}")
-    if len(predictions) != len(targets):
-        raise ValueError(f"{name}: want as many predictions as ground truths, got {len(predictions)} and "
-                         f"{len(targets)}")
-    return np.array([METRICS[name].function(p, t) for p, t in zip(predictions, targets)], np.float64)
-
-
 def similarity_error(predicted: np.ndarray, truth: np.ndarray) -> float:
     """Mean distance between points of equal index, (N, 3) each, after the best similarity; in % of the diagonal of the
     ground truth's bounding box. Of a large cloud about MAX_ALIGNED points count."""

@@ -20,6 +20,7 @@ from scipy.spatial import cKDTree
 from Dataset.face_model.model import load_face_model
 from Dataset.fitting.scan_fit import COARSE, Landmarks, fit_model
 from Dataset.geometry.closest import ClosestPoints
+from Dataset.geometry.edges import border_mask
 from Dataset.geometry.mesh import Mesh, crop_sphere
 from Dataset.geometry.sampling import sample
 from Dataset.geometry.scan_surface import ScanSurface
@@ -87,20 +88,13 @@ def scan_target(scan: Mesh, landmarks: np.ndarray | None = None, name: str = "sc
         part = crop_sphere(Mesh(surface.vertices, surface.triangles), crop.nose, RADIUS)
         points = sample(part, SAMPLES, np.random.default_rng(seed)).points if len(part.triangles) else np.zeros((0, 3))
     nearest = cKDTree(anchor.grid).query(points)[1] if len(points) else np.zeros(0, np.int64)
-    on_face = ~_rim(len(anchor.grid))[nearest]
+    on_face = ~border_mask(grid_triangles(round(len(anchor.grid) ** 0.5)), len(anchor.grid))[nearest]
     points, regions = points[on_face], grid_regions()[nearest[on_face]]
     if len(points) < MIN_SAMPLES:
         raise ValueError(f"{name}: must show a face about the nose tip, within {RADIUS:g} mm of it are {len(points)} "
                          "points of one")
     return ScanTarget(points, regions, surface, scan.vertices, marks, crop,
                       float(np.linalg.norm(np.ptp(points, axis=0))))
-
-
-def _rim(points: int) -> np.ndarray:
-    """(points,) bool: the first and last row and column of the grid."""
-    rim = np.ones((round(points ** 0.5),) * 2, bool)
-    rim[1:-1, 1:-1] = False
-    return rim.ravel()
 
 
 def scan_errors(face: np.ndarray, target: ScanTarget, with_scale: bool) -> ScanErrors:

@@ -8,6 +8,7 @@ from typing import Any, Callable, Iterable, Protocol
 import numpy as np
 
 from Dataset.io.images import write_image
+from Dataset.representations.volume import sigmoid
 from Evaluation.reports.depth import depth_table
 from Evaluation.reports.iterations import iteration_table
 from Evaluation.reports.tables import Table
@@ -63,10 +64,4 @@ def dense_table(targets: Callable[[str], Callable[[], Iterable[Any]]], system: D
         return maps_table(batches, system.answers, title)
     if system.maps == "depth":
         return depth_table(batches, system.answers, title)
-    return volume_table(batches, lambda inputs: _sigmoid(system.answers(inputs)), title, system.heat_landmarks())
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Values in (0, 1), float32; NaN counts as 0."""
-    x = np.nan_to_num(np.asarray(logits, np.float32), nan=-100.0, posinf=100.0, neginf=-100.0)
-    return 0.5 * (1 + np.tanh(0.5 * x))
+    return volume_table(batches, lambda inputs: sigmoid(system.answers(inputs)), title, system.heat_landmarks())

@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from Dataset.fitting.shape_from_shading import Detail
+from Dataset.rendering.shading import lambert
 from Evaluation.figures.sheet import contact_row
 
 TILE = 256              # pixels
@@ -22,8 +23,8 @@ def detail_image(photo: np.ndarray, detail: Detail, truth: np.ndarray | None = N
 
 def _lit(normals: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Grey (S, S, 3) uint8, white off the mask."""
-    cosine = np.clip(np.nan_to_num(normals) @ (LAMP / np.linalg.norm(LAMP)), 0, 1)
-    return np.repeat(np.rint(255 * np.where(mask, 0.12 + 0.8 * cosine, 1))[..., None], 3, -1).astype(np.uint8)
+    light = 0.92 * lambert(np.nan_to_num(normals), LAMP / np.linalg.norm(LAMP), 0.12 / 0.92)
+    return np.repeat(np.rint(255 * np.where(mask, light, 1))[..., None], 3, -1).astype(np.uint8)
 
 
 def _tinted(normals: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from Dataset.io.images import write_image
 from Dataset.representations.pncc import built_in_unit
+from Dataset.representations.volume import sigmoid
 from Evaluation.figures.sheet import contact_row, to_uint8
 from Evaluation.figures.splat import Frame, render_cloud
 from Evaluation.views.volume import front_image, outline
@@ -141,7 +142,7 @@ def volume_images(images: np.ndarray, logits: np.ndarray, targets: np.ndarray, n
     """
     rows = {}
     for image, said, true, name in zip(images, logits, targets, names):
-        values = 0.5 * (1 + np.tanh(0.5 * said.astype(np.float32)))     # the sigmoid, without overflow
+        values = sigmoid(said)
         tiles = [("input, outline", outline(image, values)), ("truth", front_image(true)),
                  ("prediction", front_image(values))]
         rows[name] = contact_row(tiles, TILE)

@@ -8,6 +8,7 @@ import numpy as np
 
 from Dataset.fitting.shape_from_shading import Detail, front_of_face, refine
 from Dataset.io.atomic import write_atomic
+from Dataset.rendering.shading import lambert
 from Dataset.representations.pncc import RenderingUnit, built_in_unit
 from Evaluation.figures.sheet import contact_row
 from Evaluation.views.base import ViewFile
@@ -89,7 +90,7 @@ def iteration_image(photo: np.ndarray, faces: np.ndarray, unit: RenderingUnit | 
         drawn = unit(face, TILE)
         where, normals = drawn[..., :3].any(-1), drawn[..., 3:] * 2 - 1
         light = np.array([-0.35, 0.45, 0.82])
-        shade = np.where(where, 0.18 + 0.78 * np.clip(normals @ light, 0, 1), 1.0)
+        shade = np.where(where, 0.96 * lambert(normals, light, 0.1875), 1.0)
         grey = np.repeat(np.rint(255 * shade)[..., None], 3, -1).astype(np.uint8)
         over = np.where(where[..., None], cv2.addWeighted(grey, 0.75, small, 0.25, 0), small)
         tiles = [(f"{name}: photo", small), ("PNCC", _colours(drawn[..., :3])), ("normals", _colours(drawn[..., 3:])),

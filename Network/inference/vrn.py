@@ -11,7 +11,7 @@ from Dataset.geometry.mesh import Mesh
 from Dataset.geometry.transforms import to_unit_sphere
 from Dataset.representations.depth import surface_points
 from Dataset.representations.points import grid_of
-from Dataset.representations.volume import decode, estimate_frame, front_depth
+from Dataset.representations.volume import decode, estimate_frame, front_depth, sigmoid
 from Dataset.synthesis.renders import coarse_grid
 from Network.engine.loaded import WEIGHTS, Loaded
 from Network.inference.dense import DensePredictor, Fit, mean_identity
@@ -125,9 +125,3 @@ def surface_of(values: np.ndarray, image: np.ndarray | None = None) -> Mesh:
     mesh = decode(values, image)
     middle = np.array([values.shape[1], values.shape[0], values.shape[2]]) / 2
     return mesh._replace(vertices=(mesh.vertices - middle) * [1.0, -1.0, -1.0])
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-x)), float32, without overflow; NaN, of a broken network, is outside."""
-    x = np.nan_to_num(np.asarray(logits, np.float32), nan=-100.0, posinf=100.0, neginf=-100.0)
-    return 0.5 * (1 + np.tanh(0.5 * x))

@@ -71,11 +71,6 @@ class Config:
             if any(number % 2 for number in (value if isinstance(value, tuple) else (value,))):
                 raise ValueError(f"{name} must be even, got {value!r}")
 
-    @property
-    def heat_size(self) -> int:
-        """Side of the heat maps: 48 for 192 pixels."""
-        return self.image_size // 4
-
 
 VRN = Config()
 #: the same network for two CPU cores: voxels of 3 mm, half the features, two halvings (16, 8, 4)

@@ -6,7 +6,6 @@ layers were listed.
 """
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any, Sequence
@@ -93,17 +92,6 @@ def read_weights(path: Path, model: keras.Model, optional: bool = False) -> bool
         return False
     fill(names, weights, str(path))
     return True
-
-
-def weights_digest(folder: str | Path) -> str:
-    """SHA-256 (hex) of a weight folder's weights: names, shapes, values, and the config that they are tied to.
-
-    It does not depend on how the file is compressed. ValueError when there is no weights.npz that can be read.
-    """
-    path, hashed = Path(folder) / WEIGHTS, hashlib.sha256()
-    for name, array in sorted(read_npz(path, what="weights of this program").items()):
-        hashed.update(f"{name} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
-    return hashed.hexdigest()
 
 
 def warm_start(model: keras.Model, source: str, prefixes: Sequence[str] = ()) -> int:

@@ -1,7 +1,7 @@
 """A network over the frames of a video or webcam: every face followed, looked at once a frame, smoothed, written down.
 
 Endrawis 2018, 2.5 and 3.2: one pass a frame that begins from the last frame's answer. Which network is no matter here:
-it is a callable from a crop and its last state to an answer (`FaceNetwork`; Network/video_networks.py makes them).
+it is a callable from a crop and its last state to an answer (`FaceNetwork`; `Predictor.follower` makes them).
 """
 from __future__ import annotations
 

@@ -22,8 +22,9 @@ import numpy as np
 from Dataset.geometry.smoothing import SmoothingConfig
 from Dataset.io.atomic import write_text
 from Dataset.synthesis.video import SyntheticVideo, VideoFrame, VideoOptions
-from Evaluation.metrics.stability import Stability, grid_atlas, measure, sample_map
+from Evaluation.metrics.stability import Stability, measure
 from Network.video.video import FaceVideo, VideoConfig
+from tests.map_samples import grid_atlas, sample_map
 from tests.bench.stability_table import stability_table
 from tests.video_stubs import Oracle
 

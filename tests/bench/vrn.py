@@ -42,7 +42,7 @@ def train(size: str, variant: str, precision: str, remat: bool, steps: int, batc
     base, batch = vrn.VRN if size == "paper" else vrn.SMALL, batch or USUAL[size]
     config = dataclasses.replace(base, variant=variant, remat=remat)
     step = GradientStep(vrn.build_training(config), make_optimizer(Settings(optimizer="rmsprop")), volume_and_landmarks)
-    rng, side, cells = np.random.default_rng(0), config.image_size, config.heat_size
+    rng, side, cells = np.random.default_rng(0), config.image_size, config.image_size // 4
     x = tf.constant(rng.random((batch, side, side, 3), np.float32))
     y = {"volume": tf.cast(rng.random((batch, side, side, config.layers)) < 0.1, tf.float32),
          "heat_maps": tf.constant(rng.random((batch, cells, cells, 68), np.float32))}
