@@ -225,12 +225,12 @@ def subject_set(folder: str | Path, size: int, points: int) -> SubjectSet:
 
     def landmarks(subject: int, image: int) -> tuple[np.ndarray, np.ndarray]:
         keypoints, visible = (shards.gather(name, [subject], [image])[0] for name in ("landmarks", "visible"))
-        # a landmark is shown where most about it is; the two of the jaw that the grid leaves out go with its rim
+        # a landmark is shown where most about it is; the two of the jaw that the grid leaves out go with its boundary
         shown = grid_landmarks(np.repeat(visible[:, None], 3, 1).astype(np.float32), model)[:, 0] > 0.5
         return keypoints / shards.size, shown
 
-    def attributes(subject: int, picture: int) -> dict[str, str]:
-        return {**subject_attributes(shards, subject), **image_attributes(shards, subject, picture)}
+    def attributes(subject: int, image: int) -> dict[str, str]:
+        return {**subject_attributes(shards, subject), **image_attributes(shards, subject, image)}
     digest = hashlib.sha256(np.ascontiguousarray(identity).tobytes()).hexdigest()
     return SubjectSet(images, shards.images, targets(identity), constant, digest, shards.settings.seed, in_photo,
                       turned, landmarks, attributes)
@@ -256,7 +256,7 @@ def subject_samples(folder: str | Path, subjects: str, split: str, data: DataCon
     """(images (B, T, S, S, 3), targets (B, N, 3), names) of one epoch over a part of the subjects of subject folders;
     "all": everybody, without a split.
 
-    margin  a network that was trained on grown boxes gets these crops, of the detector's own box, with their rim
+    margin  a network that was trained on grown boxes gets these crops, of the detector's own box, with their border
             repeated: the face has its size again, what lies beyond the crop is lost
     """
     chosen = list_subjects(folder) if subjects == "all" else subjects_of(folder, split)[subjects]

@@ -199,7 +199,8 @@ def test_importing_does_no_work():
 
 
 def test_sizes():
-    for path in [q for package in PACKAGES for q in modules(package)] + sorted((ROOT / "tests").rglob("*.py")):
+    for path in [*(q for package in PACKAGES for q in modules(package)), *sorted((ROOT / "tests").rglob("*.py")),
+                 ROOT / "faces3d.py"]:
         assert len(path.read_text().splitlines()) <= MAX_LINES, f"{path.relative_to(ROOT)} is over {MAX_LINES} lines"
     for script in SCRIPTS:
         assert len((ROOT / script).read_text().splitlines()) <= MAX_SCRIPT_LINES, script

@@ -43,7 +43,7 @@ class VolumeConfig:
     rotation: float = 45.0          # largest, degrees, in the image's plane
     shift: float = 15 / 192         # largest, of the side, each axis
     scale: tuple[float, float] = (0.85, 1.15)
-    mirror: float = 0.2             # share left for right
+    mirror: float = 0.2             # fraction that is turned left for right
     gain: tuple[float, float] = (0.6, 1.4)      # of each colour channel
     photos: bool = False            # also what the other networks' images get: occluders, light, blur, JPEG, noise
     empty: float = 0.0              # fraction of training images without a face: an empty volume

@@ -154,7 +154,8 @@ class SyntheticVideo:
         image count as visible, which takes a tenth of the time."""
         time = 0.0 if self.options.kind == "still" else number / self.options.rate
         if hidden:
-            return [self._seen(subject, posed.view, posed.vertices, posed) for subject, posed in self._shots(time)]
+            return [self._seen(subject, posed.view, posed.vertices, posed)
+                    for subject, posed in self._posed_scenes(time)]
         views = [motion.view(time, self.camera) for motion in self._motions]
         model = self.context.model
         return [self._seen(subject, view, pose_vertices(model.shape(identity, view.expression), view.pose))
@@ -174,7 +175,7 @@ class SyntheticVideo:
         top, left = (side - o.height) // 2, (side - o.width) // 2
         return np.ascontiguousarray(whole[top:top + o.height, left:left + o.width])
 
-    def _shots(self, time: float) -> list[tuple[int, PosedScene]]:
+    def _posed_scenes(self, time: float) -> list[tuple[int, PosedScene]]:
         return [(subject, self._scene_subject(subject).set(motion.view(time, self.camera)))
                 for subject, motion in enumerate(self._motions)]
 
@@ -186,10 +187,10 @@ class SyntheticVideo:
     def _scene(self, time: float) -> tuple[np.ndarray, list[FaceGroundTruth]]:
         """The image (height, width, 3) float32 in [0, 255] without noise, and the truth."""
         image = shading.to_bgr8(self.background).astype(np.float32)
-        shots = self._shots(time)
-        for _, posed in sorted(shots, key=lambda item: float(item[1].view.pose[5])):        # the farthest first
+        scenes = self._posed_scenes(time)
+        for _, posed in sorted(scenes, key=lambda item: float(item[1].view.pose[5])):        # the farthest first
             self._draw(image, posed)
-        return image, [self._seen(subject, posed.view, posed.vertices, posed) for subject, posed in shots]
+        return image, [self._seen(subject, posed.view, posed.vertices, posed) for subject, posed in scenes]
 
     def _draw(self, image: np.ndarray, posed: PosedScene) -> None:
         """Draw a subject onto the image, in place; only the part that it covers is rendered."""

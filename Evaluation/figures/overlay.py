@@ -133,7 +133,7 @@ def blend(frame: np.ndarray, drawn: Drawn, colour: Sequence[int], opacity: float
 
 
 def draw_net(frame: np.ndarray, keypoints: np.ndarray, colour: Sequence[int]) -> None:
-    """The lines of a square grid of places (n * n, 2) px, in place."""
+    """The lines of a square grid of keypoints (n * n, 2) px, in place."""
     side = round(len(keypoints) ** 0.5)
     grid = np.rint(np.clip(keypoints, -4096, 8192) * 8 - 4).astype(np.int32).reshape(side, side, 1, 2)
     lines = [*grid, *np.ascontiguousarray(grid.transpose(1, 0, 2, 3))]

@@ -1,6 +1,6 @@
-"""A mesh as a picture: in clay, or with its texture as it is, by the z-buffer of Dataset/rendering; no display.
+"""A mesh as an image: in clay, or with its texture as it is, by the z-buffer of Dataset/rendering; no display.
 
-Drawn larger and reduced, so that its rim is smooth.
+Drawn larger and reduced, so that its outline is smooth.
 """
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Drawn(NamedTuple):
     colour: np.ndarray
     cover: np.ndarray
 
-    def over(self, picture: np.ndarray, opacity: float = 1.0) -> np.ndarray:
-        """Laid over a picture (S, S, 3) uint8 -> another one."""
-        seen = picture * (1 - opacity * self.cover[..., None]) + opacity * self.colour
+    def over(self, image: np.ndarray, opacity: float = 1.0) -> np.ndarray:
+        """Laid over an image (S, S, 3) uint8 -> another one."""
+        seen = image * (1 - opacity * self.cover[..., None]) + opacity * self.colour
         return np.clip(np.rint(seen), 0, 255).astype(np.uint8)
 
 

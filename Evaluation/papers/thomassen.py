@@ -75,9 +75,9 @@ def found_face(context: Context) -> Made:
 
 def examples(context: Context) -> Made:
     """Figures 18 and 19: images of subjects beside their one ground truth."""
-    people = subjects_of(context.data / "subjects")["training"][:4]
+    subjects = subjects_of(context.data / "subjects")["training"][:4]
     rows = []
-    for subject in people:
+    for subject in subjects:
         photos = [read_image(path) for path in subject.images[:4]]
         tiles = [(subject.name if not i else "", photo) for i, photo in enumerate(photos)]
         rows.append(contact_row([*tiles, ("ground truth", render_cloud(read_points(subject.ground_truth), 0, TILE))],

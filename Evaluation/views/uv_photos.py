@@ -69,7 +69,7 @@ class ViewWriter(ViewFile):
 
     def _row(self, photo: np.ndarray, uv: np.ndarray, where: np.ndarray, maps: Maps) -> np.ndarray:
         """Figure 4.1: input, what the network gives, and the four projections."""
-        names = {"mask": "mask", "visible": "occluded mask", "uv": "UV", "texture": "texture", "lines": "grid lines",
+        names = {"mask": "mask", "visible": "visible mask", "uv": "UV", "texture": "texture", "lines": "grid lines",
                  "points": "grid points", "inverse": "inverse texture"}
         return contact_row([("input", photo), *((words, self._one(view, photo, uv, where, maps))
                                                 for view, words in names.items())], TILE)

@@ -1,5 +1,5 @@
-"""`coarse` (Endrawis 2018): coefficients, iterated over each photo; the identities of a subject's photos are put
-together. The paper knows single photos and videos only: both ways to put them together are ours."""
+"""`coarse` (Endrawis 2018): coefficients, iterated over each photo; the identities of a subject's photos are
+fused. The paper knows single photos and videos only: both kinds of fusion are ours."""
 from __future__ import annotations
 
 from typing import Any, Callable, Sequence

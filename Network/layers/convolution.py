@@ -20,11 +20,12 @@ def convolution(config: Normalised, x: Any, filters: int, name: str, stride: int
     """(n, h, w, C) -> (n, h / stride, w / stride, filters), without a bias, normalised over the batch."""
     x = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False, kernel_initializer="he_normal",
                       name=name)(x)
-    return normalised(config, x, name, relu)
+    return normalised(config, x, name, "relu" if relu else None)
 
 
-def normalised(config: Normalised, x: Any, name: str, relu: bool = True) -> Any:
-    """Batch normalisation NAME_norm and, unless `relu` is False, NAME_relu."""
+def normalised(config: Normalised, x: Any, name: str, activation: str | None = "relu") -> Any:
+    """Batch normalisation NAME_norm and, where there is one, the activation (relu, elu) NAME_relu or NAME_elu."""
     x = BatchNormalization(momentum=config.batch_norm_momentum, name=f"{name}_norm",
                            synchronized=config.batch_norm_replicas > 1)(x)
-    return layers.ReLU(name=f"{name}_relu")(x) if relu else x
+    made = {"relu": layers.ReLU, "elu": layers.ELU}
+    return made[activation](name=f"{name}_{activation}")(x) if activation else x

@@ -23,7 +23,7 @@ import keras
 from keras import layers, ops
 
 from Network.layers import PACKAGE
-from Network.layers.normalisation import BatchNormalization
+from Network.layers.convolution import normalised
 from Network.losses.points import MIN_LOG_VARIANCE, maps_of_the_face
 from Network.models.registry import Network
 
@@ -192,15 +192,11 @@ def _convolution(config: Config, x: Any, features: int, kernel_size: int, name: 
                  transposed: bool = False) -> Any:
     """Convolution (or its transpose), batch normalisation where there is one, activation."""
     layer = layers.Conv2DTranspose if transposed else layers.Conv2D
-    normalised = config.normalisation == "batch"
-    x = layer(features, kernel_size, strides=strides, padding="same", use_bias=not normalised,
-              activation=None if normalised else config.activation,
-              kernel_initializer="he_normal" if normalised else "glorot_uniform", name=name)(x)
-    if not normalised:
-        return x
-    x = BatchNormalization(momentum=config.batch_norm_momentum, name=f"{name}_norm",
-                           synchronized=config.batch_norm_replicas > 1)(x)
-    return (layers.ELU if config.activation == "elu" else layers.ReLU)(name=f"{name}_{config.activation}")(x)
+    batch_norm = config.normalisation == "batch"
+    x = layer(features, kernel_size, strides=strides, padding="same", use_bias=not batch_norm,
+              activation=None if batch_norm else config.activation,
+              kernel_initializer="he_normal" if batch_norm else "glorot_uniform", name=name)(x)
+    return normalised(config, x, name, config.activation) if batch_norm else x
 
 
 def _output(config: Config, x: Any, channels: int, name: str, **options: Any) -> Any:

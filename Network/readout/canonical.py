@@ -16,7 +16,7 @@ UNITS = 20.0            # offsets are in twentieths of the mean face's radius, a
 #: chosen on synthetic validation subjects: of the precision e^-log_variance that the network states, as much counts.
 #: The rest stands for the offsets' own variance and for errors that the keypoints of a photo have in common
 CONFIDENCE = 0.3
-_LOG_VARIANCE = (-8.0, 6.0)     # what `Network.layers.canonical` clips to
+LOG_VARIANCES = (-8.0, 6.0)     # those of `Network.layers.heat_maps`, which this room cannot import: it has no Keras
 
 
 class Template(NamedTuple):
@@ -76,7 +76,7 @@ def sums_of(seen: Observation, log_variance: np.ndarray, confidence: float = CON
     """One photo each (no axis of photos), log_variance (..., K) in the network's unit -> its sums.
 
     noise: variance of an independent error of each coordinate beside the network's, squared units of the offsets."""
-    weight = confidence * np.exp(-np.clip(np.asarray(log_variance, np.float64), *_LOG_VARIANCE))
+    weight = confidence * np.exp(-np.clip(np.asarray(log_variance, np.float64), *LOG_VARIANCES))
     weight = weight / (1 + noise * weight)
     across = np.swapaxes(seen.rows, -1, -2) @ seen.rows                         # onto the image plane
     camera = np.concatenate([seen.rows.reshape(*seen.rows.shape[:-2], 6), np.log(seen.scale)[..., None]], -1)

@@ -12,7 +12,8 @@ from Dataset.geometry.pose import Pose
 from Dataset.geometry.weak_perspective import fit_weak_perspective
 from Dataset.representations.coefficients import EXPRESSION, IDENTITY, SHAPE, linear
 from Dataset.representations.points import grid_landmarks
-from Network.readout.canonical import UNITS, Observation, Sums, Template, features_of, observe, sums_of, template_of
+from Network.readout.canonical import (LOG_VARIANCES, UNITS, Observation, Sums, Template, features_of, observe, sums_of,
+                                       template_of)
 from Network.readout.gaussian import apply
 from Network.readout.model import YAWS, KeypointModel
 from Network.readout.outliers import clean, noise_variance
@@ -163,7 +164,7 @@ def _estimate(model: KeypointModel, face: FaceKeypoints, keypoints: np.ndarray, 
     seen = observe(keypoints, face.template)
     sums, yaw = sums_of(seen, log_variance, noise=noise), float(yaw_of(seen))
     coefficients = read_photo(model, sums, yaw)
-    weights = 1 / (_MIN_VARIANCE + np.exp(np.clip(log_variance, -8.0, 6.0)))
+    weights = 1 / (_MIN_VARIANCE + np.exp(np.clip(log_variance, *LOG_VARIANCES)))
     pose = fitted_pose(face.keypoints(coefficients), keypoints, weights)
     return Estimate(coefficients, keypoints, pose, sums, yaw, inliers, noise)
 

@@ -54,9 +54,9 @@ def misfits(precision: np.ndarray, field: np.ndarray, which: np.ndarray) -> np.n
     precision (n, n): inverse covariance; field (n, C); which (B, b): the blocks' keypoints -> (B,). Of normal fields
     the mean is 1.
     """
-    pulled = (precision @ field)[which]                                                     # (B, b, C)
+    weighted = (precision @ field)[which]                                                     # (B, b, C)
     own = precision[which[:, :, None], which[:, None, :]]                                   # (B, b, b)
-    return np.einsum("bkc,bkc->b", pulled, np.linalg.solve(own, pulled)) / pulled[0].size
+    return np.einsum("bkc,bkc->b", weighted, np.linalg.solve(own, weighted)) / weighted[0].size
 
 
 def clean(field: np.ndarray, precision: np.ndarray, limits: tuple[float, float, float] = LIMITS) -> Cleaned:
@@ -79,8 +79,8 @@ def clean(field: np.ndarray, precision: np.ndarray, limits: tuple[float, float, 
             left[gone, gone] = 1.0
     out, filled = ~inside, field.copy()
     if out.any():
-        pulled = precision[np.ix_(out, inside)] @ field[inside]
-        filled[out] = -np.linalg.solve(precision[np.ix_(out, out)], pulled)
+        weighted = precision[np.ix_(out, inside)] @ field[inside]
+        filled[out] = -np.linalg.solve(precision[np.ix_(out, out)], weighted)
     return Cleaned(filled, inside, float(off[worst]))
 
 

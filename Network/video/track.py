@@ -4,7 +4,7 @@ The detector runs only every so many frames, and when a face was lost; in betwee
 network saw the keypoints last (Endrawis 2018, 2.5, takes the last frame's geometry the same way, but runs the
 detector in every frame). Boxes jitter, so they are smoothed, as there (3.2).
 
-A box here is (x, y, side): float64 px of the frame, a square that may hang over its edge. Places are (K, 2), x and y.
+A box here is (x, y, side): float64 px of the frame, a square that may hang over its edge. Keypoints are (K, 2), x, y.
 """
 from __future__ import annotations
 
