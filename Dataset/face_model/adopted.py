@@ -8,6 +8,7 @@ import hashlib
 from pathlib import Path
 
 from Dataset.io.archives.npz import read_npz
+from Dataset.io.archives.regular import check_regular
 
 BUILT_IN = Path(__file__).parent / "assets" / "face.npz"
 ENDING = ".adopted.npz"
@@ -40,12 +41,13 @@ def find_adopted(path: str | Path) -> Path:
 
 def source_hash(path: Path) -> str:
     """SHA-256 (hexadecimal) over the version, the built-in model's file, and the other model's file (or the .obj files
-    of its folder) with its landmark files. ValueError if the file does not exist."""
+    of its folder) with its landmark files. ValueError if the file does not exist, or is none."""
     digest = hashlib.sha256(f"{VERSION} ".encode() + BUILT_IN.read_bytes())
     if not path.exists():
         raise ValueError(f"{path}: no such file")
     for file in (*(sorted(path.glob("[!.]*.obj")) if path.is_dir() else [path]),
                  *sorted(path.parent.glob(f"{path.name}.landmarks.*"))):
+        check_regular(file)
         digest.update(f"{file.name} {file.stat().st_size}".encode())
         with open(file, "rb") as stream:
             while block := stream.read(1 << 20):

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from Dataset.io.archives.regular import check_regular
 from Dataset.io.atomic import write_atomic
 
 MAX_PIXELS = 64_000_000         # a 40-megapixel photo passes; a decompression bomb does not
@@ -237,6 +238,7 @@ def _on_white(image: Image.Image) -> np.ndarray:
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """(width, height) in pixels as the file's header says, before any EXIF rotation; nothing is decoded."""
+    check_regular(path)
     try:
         with _FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore")         # before the file is opened: that is when Pillow warns

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from Dataset.io.images import COMPANION, IMAGE_SUFFIXES, MAX_PIXELS, read_image
-from Dataset.io.video_files import MAX_FRAMES
+from Dataset.io.video_files import MAX_FRAMES, check_container
 
 log = logging.getLogger(__name__)
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
@@ -86,6 +86,7 @@ def video_frames(path: Path, frames: int) -> Iterator[NamedImage]:
     """`frames` frames of a video, evenly spaced. ValueError when it cannot be read or its frames are too large."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
+    check_container(path)
     capture = cv2.VideoCapture(str(path))
     try:
         total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))

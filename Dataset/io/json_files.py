@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from Dataset.io.archives.regular import check_regular
+
 MAX_BYTES, MAX_DEPTH = 16 << 20, 64
 
 
@@ -13,6 +15,7 @@ def read_json(path: str | os.PathLike[str], kind: type = dict, max_bytes: int = 
     """A JSON file's value. ValueError, one line that names the file: missing, too large, no JSON, nested deeper than
     MAX_DEPTH, or not of the wanted `kind` (dict or list)."""
     path = Path(path)
+    check_regular(path)
     try:
         if path.stat().st_size > max_bytes:
             raise ValueError(f"{path}: a JSON file may have at most {max_bytes} bytes, this has {path.stat().st_size}")

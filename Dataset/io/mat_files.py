@@ -11,6 +11,9 @@ import scipy.io
 from Dataset.io.archives.hdf5 import check_hdf5
 from Dataset.io.archives.mat import check_mat
 
+#: classes of MATLAB variables that are read, as `scipy.io.whosmat` names them
+NUMERIC = ("double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64",
+           "uint64")
 Shape = tuple[int, ...]
 
 
@@ -30,8 +33,12 @@ def mat_shapes(path: Path, max_bytes: int) -> dict[str, Shape]:
 def read_mat(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     """Those of the named arrays that the file holds, of which `mat_shapes` was asked first. Errors as there."""
     if not h5py.is_hdf5(path):
+        names = list(names)
         with _ScipyErrors():
-            found = scipy.io.loadmat(path, variable_names=list(names), mat_dtype=False)
+            for name, _, kind in scipy.io.whosmat(path):    # by the headers: cells nest, and SciPy's reader recurses
+                if name in names and kind not in NUMERIC:
+                    raise ValueError(f"{name} must be an array of numbers, is a {kind}")
+            found = scipy.io.loadmat(path, variable_names=names, mat_dtype=False)
         return {name: found[name] for name in names if name in found}
     with h5py.File(path, "r") as file:
         arrays = {name: _array(file, name) for name in names}

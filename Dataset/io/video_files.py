@@ -10,10 +10,13 @@ from typing import Callable, Iterator, NamedTuple
 import cv2
 import numpy as np
 
+from Dataset.io.archives.regular import check_regular
 from Dataset.io.atomic import atomic_path
 
 log = logging.getLogger(__name__)
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}       # OpenCV's wheels bring encoders for these
+_EBML = b"\x1a\x45\xdf\xa3"                       # of Matroska and WebM
+_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")        # ISO base media and QuickTime
 MAX_FRAME = 4096 * 2304                         # px
 MAX_FRAMES = 216_000                            # two hours at 30 a second
 RATES = (0.1, 1000.0)                           # frames a second that a video may have
@@ -129,11 +132,22 @@ def _measured_rate(path: Path) -> float:
     return 1 / apart if apart > 0 and RATES[0] <= 1 / apart <= RATES[1] else 30.0
 
 
+def check_container(path: str | os.PathLike[str]) -> None:
+    """ValueError unless a file begins as an MP4 or QuickTime, AVI, Matroska or WebM file does. FFmpeg would take what
+    its content says: a list of other files, a playlist, a still image."""
+    check_regular(path)
+    with open(path, "rb") as file:
+        head = file.read(12)
+    if not (head[4:8] in _BOXES or head[:4] == b"RIFF" and head[8:] == b"AVI " or head[:4] == _EBML):
+        raise ValueError(f"{Path(path)}: must be an MP4, MOV, AVI, MKV or WebM video, by its first bytes it is none")
+
+
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[cv2.VideoCapture, VideoInfo]]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
+    check_container(path)
     capture = cv2.VideoCapture(str(path))
     try:
         width, height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))

@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from Dataset.fitting.scan_fit import Landmarks
+from Dataset.io.archives.regular import check_regular
 
 ROWS = 83
 MAX_BYTES = 2**16
@@ -47,6 +48,7 @@ def read_bnd(path: str | os.PathLike[str]) -> np.ndarray:
     columns, something that is no finite number, or an index that is no vertex number.
     """
     path = Path(path)
+    check_regular(path)
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)

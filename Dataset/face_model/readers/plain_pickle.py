@@ -9,7 +9,7 @@ The work is bounded: MAX_OPCODES opcodes, each of which copies at most its own b
 """
 from __future__ import annotations
 
-import ast
+import codecs
 import math
 import re
 import struct
@@ -49,7 +49,8 @@ def read_plain(data: bytes, allowed: Callable[[Name], bool]) -> Any:
     """
     try:
         return _Machine(data, allowed).run()
-    except (IndexError, KeyError, TypeError, struct.error, OverflowError, AttributeError, SyntaxError) as error:
+    except (IndexError, KeyError, TypeError, struct.error, OverflowError, AttributeError, RecursionError,
+            MemoryError) as error:
         raise ValueError(f"a broken pickle ({type(error).__name__}: {error})") from None
 
 
@@ -90,17 +91,21 @@ def _dtype_of(value: Any) -> np.dtype:
 
 
 def _bytes_of(value: Any) -> bytes:
-    """Bytes, text of Python 2, or the call by which old protocols write bytes."""
+    """Bytes, text of Python 2, or the call by which old protocols write bytes: of the bytes, or of encoded text."""
+    if _is_bytes(value):
+        value = value.arguments[0] if value.arguments else b""      # protocols 0 to 2 call it for none
     if isinstance(value, Call) and value.function == Name("_codecs", "encode") and len(value.arguments) == 2 \
             and value.arguments[1] == "latin1":
         value = value.arguments[0]
-    if isinstance(value, Call) and value.function.name in ("bytes", "bytearray") and len(value.arguments) < 2:
-        return _bytes_of(value.arguments[0]) if value.arguments else b""       # protocols 0 to 2 call it for none
     if isinstance(value, str):
         return value.encode("latin-1")
     if not isinstance(value, bytes):
         raise ValueError(f"an array's data must be bytes, received {_kind(value)}")
     return value
+
+
+def _is_bytes(value: Any) -> bool:
+    return isinstance(value, Call) and value.function.name in ("bytes", "bytearray") and len(value.arguments) < 2
 
 
 def _kind(value: Any) -> str:
@@ -174,7 +179,9 @@ class _Machine:
             self._marked()
 
     def _name(self, module: Any, name: Any) -> Name:
-        found = Name(str(module), str(name))
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise ValueError(f"names a member by a {type(module).__name__} and a {type(name).__name__}, not by text")
+        found = Name(module, name)
         if not self._allowed(found):
             raise ValueError(f"names {found.module[:60]}.{found.name[:60]}, which is not needed: it is not run")
         return found
@@ -282,10 +289,10 @@ class _Machine:
 
 def _text(line: bytes) -> str:
     """The quoted text of opcode S, as Python 2 wrote it."""
-    value = ast.literal_eval("b" + line.decode("ascii"))
-    if not isinstance(value, bytes):
+    quote, inside = line[:1], line[1:-1]
+    if len(line) < 2 or quote not in (b"'", b'"') or line[-1:] != quote:
         raise ValueError("holds a text that is none")
-    return value.decode("latin-1")
+    return codecs.escape_decode(inside)[0].decode("latin-1")        # as `pickle` does; no expression is evaluated
 
 
 _TEXT = {"encoding": "utf-8", "errors": "surrogatepass"}

@@ -12,6 +12,7 @@ from typing import Collection
 
 import numpy as np
 
+from Dataset.io.archives.regular import check_regular
 from Dataset.io.archives.zips import check_zip
 
 MAX_BYTES = 1 << 30
@@ -27,6 +28,7 @@ def read_npz(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES, what: str
     archive entries promise more than `max_bytes` together, or more than their entry holds.
     """
     path = Path(path)
+    check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
             check_zip(archive, max_bytes)

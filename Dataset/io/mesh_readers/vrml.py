@@ -44,11 +44,12 @@ def _parsed(text: str) -> Mesh:
     sets = [_face_set(body) for body in _bodies(text, "IndexedFaceSet")]
     if not sets:
         raise ValueError("it has no IndexedFaceSet")
-    vertices, triangles, uvs = [], [], []
+    vertices, triangles, uvs, count = [], [], [], 0
     for points, faces, uv in sets:
-        triangles.append(faces + sum(map(len, vertices)))
+        triangles.append(faces + count)
         vertices.append(points)
         uvs.append(uv)
+        count += len(points)
     all_uv = None if any(uv is None for uv in uvs) else np.concatenate(uvs)
     return Mesh(np.concatenate(vertices), np.concatenate(triangles), all_uv)
 
