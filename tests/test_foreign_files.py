@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import scipy.io
 
+import demo
+import evaluate
+import train
 from Dataset.face_model.adopted import source_hash
 from Dataset.face_model.readers.plain_pickle import Call, Name, array_of, read_plain
 from Dataset.io.archives.npz import read_npz
 from Dataset.io.archives.regular import check_regular
+from Dataset.io.command import run_command
 from Dataset.io.images import image_size, read_image
 from Dataset.io.inputs import read_inputs
 from Dataset.io.json_files import read_json
@@ -156,3 +160,24 @@ def test_a_list_of_files_is_no_video(tmp_path, monkeypatch):
         for read in (video_info, lambda path: list(read_video(path)), lambda path: list(read_inputs([path], 2))):
             with pytest.raises(ValueError, match=f"{name}: must be an MP4, MOV, AVI, MKV or WebM video"):
                 read(tmp_path / name)
+
+
+# --- commands -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("main, words", [(demo.main, ["--frames", "x"]), (evaluate.main, ["--none"]),
+                                         (train.main, ["folder", "--preset", "uvnet", "--epochs", "many"])])
+def test_a_wrong_flag_is_one_line(main, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.count("\n") == 1 and "error: " in said
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "usage: " in capsys.readouterr().out
+
+
+def test_numpys_warnings_are_not_in_the_way(capsys):
+    def work() -> int:
+        np.float64(1e308) * np.ones(1) * 10
+        raise ValueError("a.ply: is none")
+    assert run_command("name", work) == 2
+    assert capsys.readouterr().err == "name: a.ply: is none\n"

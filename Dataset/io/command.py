@@ -1,11 +1,13 @@
 """How a command ends: 0, or 2 after one line on standard error."""
 from __future__ import annotations
 
+import argparse
 import contextlib
 import functools
 import os
 import sys
 import traceback
+import warnings
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -25,7 +27,7 @@ def one_line(name: str, resumable: bool = False) -> Callable[[Main], Callable[..
     """A decorator of main(argv=None) -> exit code, None for 0: bad input, a full disk, missing memory become one line
     "NAME: what" on standard error and 2, Ctrl-C 130. The flag --debug, which main does not get to see, or
     FACES3D_DEBUG=1 in the environment, prints the traceback first; without it what native libraries print (warnings of
-    OpenCV, libpng, FFmpeg, TensorFlow) is dropped.
+    OpenCV, libpng, FFmpeg, TensorFlow; NumPy's RuntimeWarnings) is dropped, and so is argparse's list of flags.
 
     resumable  the line of Ctrl-C says that the same command goes on
     """
@@ -53,7 +55,7 @@ def run_command(name: str, work: Callable[[], int | None], resumable: bool = Fal
         with contextlib.suppress(AttributeError, OSError):      # a stream that is none of Python's, or cannot seek
             stream.reconfigure(errors="backslashreplace")       # a file's name need not be text
     try:
-        with _as_it_is() if debug else _quiet_libraries():
+        with _without_usage(), _as_it_is() if debug else _quiet_libraries():
             code = work() or 0
             sys.stdout.flush()      # a full disk behind it is an error of this command
             return code
@@ -94,6 +96,21 @@ def wrote(files: Iterable[Path]) -> str:
 
 
 @contextmanager
+def _without_usage() -> Iterator[None]:
+    """A wrong flag is one line, not the list of all flags before it; --help shows that."""
+    shown = argparse.ArgumentParser.print_usage
+
+    def print_usage(parser: argparse.ArgumentParser, file: object = None) -> None:
+        if file is not sys.stderr:
+            shown(parser, file)
+    argparse.ArgumentParser.print_usage = print_usage       # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        argparse.ArgumentParser.print_usage = shown         # type: ignore[method-assign]
+
+
+@contextmanager
 def _as_it_is() -> Iterator[None]:
     yield
 
@@ -108,6 +125,9 @@ def _quiet_libraries() -> Iterator[None]:
         yield
         return
     stream = sys.stderr
+    warned = warnings.catch_warnings()
+    warned.__enter__()
+    warnings.simplefilter("ignore", RuntimeWarning)         # NumPy's, of numbers in a file that are none
     try:
         stream.flush()
         if to_python:       # stays open: handlers of logging may keep it
@@ -115,6 +135,7 @@ def _quiet_libraries() -> Iterator[None]:
         os.dup2(nowhere, 2)
         yield
     finally:
+        warned.__exit__(None, None, None)
         os.dup2(before, 2)
         if to_python:
             sys.stderr.flush()
