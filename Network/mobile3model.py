@@ -20,15 +20,10 @@ from keras import layers, ops
 
 from Network.layers.convlstm import RECURRENT_ACTIVATIONS, FusedConvLSTM2D
 from Network.layers.normalisation import TimeBatchNormalization
-from Network.layers.points import PointBias
 from Network.layers.time import FoldTime, UnfoldTime
 from Network.losses.points import mean_squared_error
 from Network.models.registry import Network
 
-#: initial kernels of the decoder, by the stride. he: He et al. 2015, where each output is a sum over
-#: (kernel / stride)^2 cells; Keras's fan_out counts kernel^2
-DECODER_INITIALIZERS = {"glorot_uniform": lambda stride: keras.initializers.GlorotUniform(),
-                        "he": lambda stride: keras.initializers.VarianceScaling(2.0 * stride ** 2, "fan_out")}
 GROUPS = 8      # of a group normalisation, or the greatest common divisor with the channels
 
 
@@ -61,14 +56,11 @@ class Config:
     link_filters: tuple[int, ...] = (512, 512)
     decoder_filters: tuple[int, ...] = (512, 256, 128, 64, 32, 16, 8)
     decoder_blocks: int = 0     # residual blocks of two 3x3 convolutions after each of these: the deeper one of 6.2.2
-    decoder_initializer: str = "glorot_uniform"     # Keras's default; or he: He et al. 2015
-    offset_scale: float = 0.0   # of the decoder's output, to which a bias of each point is added; 0: no such bias
     shape_head: int = 0     # rank of a linear map from the last features to all points, added to the decoder's; 0: none
     crop_margin: float = 1.0                            # the detector's box is grown by this before it is cut
 
     def __post_init__(self) -> None:
         for name, allowed in (("recurrent_activation", tuple(RECURRENT_ACTIVATIONS)),
-                              ("decoder_initializer", tuple(DECODER_INITIALIZERS)),
                               ("batch_norm", (*TimeBatchNormalization.MODES, "group"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
@@ -77,7 +69,7 @@ class Config:
             numbers = value if isinstance(value, tuple) else (value,)
             if isinstance(value, tuple) and not value:
                 raise ValueError(f"{field.name} must not be empty")
-            least = 0 if field.name in ("shape_head", "decoder_blocks", "offset_scale") else 1e-9
+            least = 0 if field.name in ("shape_head", "decoder_blocks") else 1e-9
             if any(isinstance(n, (int, float)) and not isinstance(n, bool) and not n >= least for n in numbers):
                 raise ValueError(f"{field.name} must be positive, got {value!r}")
         for first, others in (("lstm_filters", ("lstm_strides",)),
@@ -86,8 +78,6 @@ class Config:
                 if len(getattr(self, other)) != len(getattr(self, first)):
                     raise ValueError(f"{other} must have one value for each of {first} {getattr(self, first)!r}, "
                                      f"got {getattr(self, other)!r}")
-        if self.shape_head and self.offset_scale:
-            raise ValueError("shape_head and offset_scale both begin at the mean face: one of them must be 0")
         self.doublings()
 
     def doublings(self) -> int:
@@ -111,12 +101,10 @@ THESIS = Config()
 QUICK = Config(image_size=64, points=1024, batch_norm="group", lstm_filters=(16, 24, 48), lstm_strides=(2, 2, 2),
                block_filters=(16, 48, 64), block_expansion=(1, 4, 4), link_filters=(64,),
                decoder_filters=(64, 64, 48, 32, 16, 8), shape_head=64)
-#: The thesis's network without the shape head, for two CPU cores and shards. Its decoder starts at the mean face, in
-#: units in which faces differ by one, and with kernels that keep the size of what they take: else its rectifiers close
-#: before anything of a face comes through
-SMALL = Config(image_size=64, points=1024, batch_norm_momentum=0.9, lstm_filters=(24, 32, 64), lstm_strides=(2, 2, 2),
+#: The thesis's network without the shape head, for two CPU cores and shards
+SMALL = Config(image_size=64, points=1024, batch_norm="group", lstm_filters=(24, 32, 64), lstm_strides=(2, 2, 2),
                block_filters=(24, 64, 96), block_expansion=(1, 4, 4), link_filters=(112,),
-               decoder_filters=(112, 112, 96, 64, 32, 16), decoder_initializer="he", offset_scale=0.03)
+               decoder_filters=(112, 112, 96, 64, 32, 16))
 PRESETS = {"thesis": THESIS, "quick": QUICK, "convlstm-small": SMALL}
 
 
@@ -265,24 +253,15 @@ def _decoder(config: Config, x: Any) -> Any:
     """Features (B, h, w, F) -> points (B, N, 3) float32. The last layers stay float32 under mixed precision."""
     doublings, features = config.doublings(), x
     for i, filters in enumerate(config.decoder_filters):
-        stride = 2 if 1 <= i <= doublings else 1
-        x = layers.Conv2DTranspose(filters, config.decoder_kernel, strides=stride, padding="same", activation="relu",
-                                   kernel_initializer=DECODER_INITIALIZERS[config.decoder_initializer](stride),
-                                   name=f"decoder_{i + 1}")(x)
+        x = layers.Conv2DTranspose(filters, config.decoder_kernel, strides=2 if 1 <= i <= doublings else 1,
+                                   padding="same", activation="relu", name=f"decoder_{i + 1}")(x)
         for block in range(config.decoder_blocks):      # initially the identity: the second convolution is zero
             name = f"decoder_{i + 1}_block_{block + 1}"
             y = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"{name}_1")(x)
             y = layers.Conv2D(filters, 3, padding="same", kernel_initializer="zeros", name=f"{name}_2")(y)
             x = layers.ReLU(name=name)(layers.Add(name=f"{name}_add")([x, y]))
-    last = f"decoder_{len(config.decoder_filters) + 1}"
-    if config.offset_scale:
-        x = layers.Conv2DTranspose(3, config.decoder_kernel, padding="same", kernel_initializer="zeros",
-                                   dtype="float32", name=last)(x)
-        x = layers.Reshape((config.points, 3), dtype="float32", name="offsets")(x)
-        x = PointBias(config.offset_scale, dtype="float32", name="point_bias")(x)
-        return layers.Activation("tanh", dtype="float32", name="points")(x)
     x = layers.Conv2DTranspose(3, config.decoder_kernel, padding="same", activation="tanh", dtype="float32",
-                               name=last)(x)
+                               name=f"decoder_{len(config.decoder_filters) + 1}")(x)
     x = layers.Reshape((config.points, 3), dtype="float32", name="points")(x)
     if not config.shape_head:
         return x
@@ -298,14 +277,12 @@ def _shape_head(config: Config, features: Any) -> Any:
 
 
 def set_template(model: keras.Model, mean: np.ndarray) -> None:
-    """Begin a new network at the mean face (N, 3) of the training subjects: the bias of the shape head, or of the
-    points, where its Config has one."""
-    for name, inverse in (("shape_basis", lambda points: points), ("point_bias", np.arctanh)):
-        if any(layer.name == name for layer in model.layers):
-            bias = model.get_layer(name).bias
-            if mean.size != np.prod(bias.shape):
-                raise ValueError(f"the template must have {np.prod(bias.shape) // 3} points, got {mean.shape}")
-            bias.assign(inverse(np.clip(mean, -0.999, 0.999)).reshape(bias.shape))
+    """Initialise the shape head, where there is one, with the mean face (N, 3) of the training subjects."""
+    if any(layer.name == "shape_basis" for layer in model.layers):
+        bias = model.get_layer("shape_basis").bias
+        if mean.size != bias.shape[0]:
+            raise ValueError(f"the template must have {bias.shape[0] // 3} points, got {mean.shape}")
+        bias.assign(mean.reshape(-1))
 
 
 TARGETS = "points"

@@ -110,25 +110,6 @@ def test_weight_decay_shrinks_weights_by_the_rate(name):
     assert make_optimizer(Settings(optimizer=name)).weight_decay is None
 
 
-def test_epsilon_is_the_size_of_gradients_that_are_not_followed():
-    """Adam's first step is rate * g / (|g| + epsilon)."""
-    gradient, moved = np.float32([1e-9]), []
-    for epsilon in (1e-12, 1e-3):
-        variable = keras.Variable(np.float32([1.0]))
-        optimizer = make_optimizer(Settings(epsilon=epsilon))
-        optimizer.build([variable])
-        optimizer.learning_rate = 0.5
-        optimizer.apply([gradient], [variable])
-        moved.append(1 - float(variable[0]))
-    assert moved[0] > 0.45 and moved[1] < 1e-5
-    assert make_optimizer(Settings()).epsilon == 1e-7
-    assert make_optimizers(Settings(epsilon=1e-5)).parts["discriminator"].epsilon == 1e-5
-    with pytest.raises(ValueError, match="epsilon must be positive and below 1, .* got 0"):
-        Settings(epsilon=0)
-    with pytest.raises(ValueError, match="Adam's alone; got 1e-06 for rmsprop"):
-        Settings(optimizer="rmsprop", epsilon=1e-6)
-
-
 def test_weight_decay_is_refused_where_it_is_not_meant():
     with pytest.raises(ValueError, match="weight_decay is not supported for a GAN"):
         make_optimizers(Settings(weight_decay=0.1))

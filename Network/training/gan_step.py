@@ -31,7 +31,7 @@ def make_optimizers(settings: Settings) -> TwoOptimizers:
         raise ValueError(f"optimizer {settings.optimizer} is not supported for a GAN; use adam")
     if settings.weight_decay:
         raise ValueError(f"weight_decay is not supported for a GAN; got {settings.weight_decay}")
-    return TwoOptimizers(*(keras.optimizers.Adam(beta_1=BETA_1, epsilon=settings.epsilon) for _ in range(2)))
+    return TwoOptimizers(*(keras.optimizers.Adam(beta_1=BETA_1) for _ in range(2)))
 
 
 class GanStep:

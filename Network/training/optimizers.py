@@ -9,11 +9,11 @@ from Network.training.settings import Settings
 
 
 def make_optimizer(settings: Settings) -> keras.optimizers.Optimizer:
-    """Adam (with Keras's defaults the thesis's), or RMSProp with decay 0.9 (Jackson et al. 2017), with weight decay
+    """Adam with Keras's defaults (the thesis's), or RMSProp with decay 0.9 (Jackson et al. 2017), with weight decay
     where it is set; float16 gets a dynamic loss scale. The trainer sets the rate."""
     more = {"weight_decay": settings.weight_decay} if settings.weight_decay else {}
     optimizer = keras.optimizers.RMSprop(rho=0.9, **more) if settings.optimizer == "rmsprop" \
-        else keras.optimizers.Adam(epsilon=settings.epsilon, **more)
+        else keras.optimizers.Adam(**more)
     return keras.optimizers.LossScaleOptimizer(optimizer) if settings.precision == "mixed_float16" else optimizer
 
 

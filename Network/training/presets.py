@@ -25,9 +25,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # the thesis's network for two CPU cores, on shards: T is drawn for each batch
     "convlstm-small": {
-        "network": "convlstm", "settings": {"epsilon": 1e-12}, "model": {},
+        "network": "convlstm", "settings": {}, "model": {},
         "train": {"epochs": 25, "learning_rate": 1e-3, "schedule": "cosine", "warmup_epochs": 1, "patience": 1000},
-        "data": {"image_size": 64, "points": 1024, "batch_images": 64, "batches": 240, "augment": False},
+        "data": {"image_size": 64, "points": 1024, "batch_images": 128, "batches": 120},
     },
     # the bundled network: trained on shards of synthetic subjects (python -m Dataset.shards)
     "compact": {

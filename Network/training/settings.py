@@ -20,7 +20,6 @@ class Settings:
     jit: bool = False               # XLA, for GPUs
     strategy: str = "none"          # none, mirrored (this machine's GPUs), multiworker (TF_CONFIG)
     optimizer: str = "adam"         # adam, or rmsprop with decay 0.9
-    epsilon: float = 1e-7           # Adam's: gradients smaller than this are followed the less
     weight_decay: float = 0.0       # of every weight, times the rate, at each update (decoupled, as AdamW)
     deterministic: bool = False     # deterministic TensorFlow ops: slower, the same losses each time
     seed: int = 0                   # of weights, order and augmentation
@@ -33,9 +32,6 @@ class Settings:
                              ("strategy", STRATEGIES), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in values:
                 raise ValueError(f"{name} must be one of {', '.join(values)}, got {getattr(self, name)!r}")
-        if not 0 < self.epsilon < 1 or self.optimizer != "adam" and self.epsilon != Settings.epsilon:
-            raise ValueError(f"epsilon must be positive and below 1, and is Adam's alone; got {self.epsilon} for "
-                             f"{self.optimizer}")
         if not 0 <= self.weight_decay < 1:
             raise ValueError(f"weight_decay must be at least 0 and below 1, got {self.weight_decay}")
 
