@@ -13,9 +13,11 @@ import pytest
 
 from Network.models.registry import NETWORKS
 from Network.training.presets import PRESETS, resolve
+from tests import cli_reference
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "cards").glob("*.md")])
+PAGES = sorted({ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "cards").glob("*.md")}
+               - {cli_reference.PAGE})
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 #: "python train.py", "python -m Dataset.shards", or a script's name alone, up to the end of the code
 COMMAND = re.compile(r"(?:python (?:-m (?P<module>[\w.]+)|(?P<script>\w+\.py))"
@@ -143,3 +145,11 @@ def test_image_sizes_of_the_networks_are_those_of_the_presets():
     for preset, parts in PRESETS.items():
         size = resolve(preset, {})["model"]["image_size"]
         assert re.search(rf"\b{size}\b", dict(rows)[parts["network"]]), (preset, size)
+
+
+def test_the_command_line_reference_is_todays():
+    """docs/cli.md: each command of README.md, with its flags; `python -m tests.cli_reference` writes it anew."""
+    sections = re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", cli_reference.PAGE.read_text(), re.M | re.S)
+    assert [name for name, _ in sections] == cli_reference.commands() and len(sections) > 15
+    for name, text in sections:
+        assert set(FLAG.findall(text)) == set(FLAG.findall(help_of(name))), f"{name}: python -m tests.cli_reference"
