@@ -7,7 +7,7 @@ from Dataset.geometry.transforms import to_unit_sphere
 def face(n=900, seed=0, nose=0.35, eyes=0.1, skew=0.08, side=None):
     """(n, 3) points of a mask with a nose and eye sockets, in the unit sphere, drawn at random from the surface.
 
-    side: instead of n, a grid of side x side points in one order, so that index means place.
+    side: instead of n, a grid of side x side points in one order, so that index means position.
     """
     if side:
         line = np.linspace(-1, 1, side)

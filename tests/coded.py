@@ -22,7 +22,7 @@ def grid_code(mirrored: bool = False) -> np.ndarray:
 
 
 def field_of(across: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places in [0, 1] of the coded square -> (bright, well inside a field), bool of their shape; outside: neither."""
+    """Points in [0, 1] of the coded square -> (bright, well inside a field), bool of their shape; outside: neither."""
     column, row = FIELDS * np.asarray(across, float), FIELDS * np.asarray(down, float)
     inside = (column > 0) & (column < FIELDS) & (row > 0) & (row < FIELDS)
     x, y = (np.clip(v.astype(int), 0, FIELDS - 1) for v in (np.nan_to_num(column), np.nan_to_num(row)))
@@ -37,8 +37,8 @@ def painted(across: np.ndarray, down: np.ndarray) -> np.ndarray:
     return np.repeat(np.where(inside, np.where(bright, BRIGHT, DARK), BETWEEN)[..., None], 3, -1).astype(np.uint8)
 
 
-def told_apart(values: np.ndarray, bright: np.ndarray) -> float:
-    """Share of the values (N, ...) that lie on the side of their medians' middle on which their code (N,) says."""
+def code_accuracy(values: np.ndarray, bright: np.ndarray) -> float:
+    """Fraction of the values (N, ...) that lie on the side of their medians' middle on which their code (N,) says."""
     values = np.asarray(values, float).reshape(len(values), -1).mean(-1)
     high, low = np.median(values[bright]), np.median(values[~bright])
     return float(np.mean((values > (high + low) / 2) == bright)) if high > low else 0.0
@@ -51,7 +51,7 @@ def pixels(image: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 class ImageSource:
-    """A stand-in for shards: `arrays` of (people, ...) or (people, images, ...), by name."""
+    """A stand-in for shards: `arrays` of (subjects, ...) or (subjects, images, ...), by name."""
 
     path, names = "made", ("uv", "mask", "visible_mask", "depth")
 

@@ -39,8 +39,8 @@ def in_order(files: list[str], seconds: dict[str, float]) -> list[str]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     seconds = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     ordered = in_order([file_of(item.nodeid) for item in items], seconds)
-    place = {file: number for number, file in enumerate(ordered)}
-    items.sort(key=lambda item: place[file_of(item.nodeid)])        # stable: a file's tests keep their order
+    position = {file: number for number, file in enumerate(ordered)}
+    items.sort(key=lambda item: position[file_of(item.nodeid)])        # stable: a file's tests keep their order
 
 
 class Recorder:

@@ -35,13 +35,13 @@ def make(seed: int = 5) -> Made:
     model, rng = load_face_model(BUILT_IN), np.random.default_rng(seed)
     faces = model.triangles[np.sort(model.region("skin", "mouth"))]
     picks = rng.permutation(np.unique(faces))
-    place = np.zeros(len(model.mean), np.int64)
-    place[picks] = np.arange(len(picks))
+    new_index = np.zeros(len(model.mean), np.int64)
+    new_index[picks] = np.arange(len(picks))
     subject, moved = 0.5 * rng.standard_normal(200), np.array([4.0, -30.0, 60.0])
     identity = np.stack([sigma * model.identity[k][picks] for k, sigma in enumerate(SIGMAS)])
     units = [model.expression_names.index(name) for name in ("jawOpen", "browDownLeft")]
-    return Made(model.shape(subject)[picks] + moved, place[faces], identity, model.expression[units][:, picks], picks,
-                subject, moved)
+    return Made(model.shape(subject)[picks] + moved, new_index[faces], identity, model.expression[units][:, picks],
+                picks, subject, moved)
 
 
 def write_basel_2009(path: Path, made: Made) -> Path:
@@ -99,8 +99,8 @@ def write_ict(folder: Path, made: Made) -> Path:
               "jawOpen": made.mean + made.expression[0], "browDown_L": made.mean + made.expression[1]}
     faces = "".join("f %d %d %d\n" % tuple(face + 1) for face in made.triangles)
     for name, vertices in meshes.items():
-        places = "".join("v %.7f %.7f %.7f\n" % tuple(place / 10) for place in vertices)
-        (folder / f"{name}.obj").write_text("# made\n" + places + faces)
+        vertex_lines = "".join("v %.7f %.7f %.7f\n" % tuple(vertex / 10) for vertex in vertices)
+        (folder / f"{name}.obj").write_text("# made\n" + vertex_lines + faces)
     return folder
 
 

@@ -135,7 +135,7 @@ def bu_points(landmarks: np.ndarray) -> np.ndarray:
 
 
 def write_bnd(path: Path, points: np.ndarray, scan: np.ndarray) -> None:
-    """Rows `index x y z`: the nearest vertex of the scan (V, 3) to each point, and its place."""
+    """Rows `index x y z`: the nearest vertex of the scan (V, 3) to each point, and its position."""
     nearest = cKDTree(scan).query(points)[1]
     path.write_text("".join("%d %.6f %.6f %.6f\n" % (i, *scan[i]) for i in nearest))
 

@@ -26,8 +26,8 @@ class Relief(NamedTuple):
     mask: np.ndarray
 
 
-def picture(seed: int, size: int = 192, height: float = 0.35, lengths: tuple[float, float] = (6.0, 14.0),
-            context: RenderContext | None = None) -> Relief:
+def relief(seed: int, size: int = 192, height: float = 0.35, lengths: tuple[float, float] = (6.0, 14.0),
+           context: RenderContext | None = None) -> Relief:
     """height: RMS of the waves, mm; lengths: of the waves, mm."""
     model, rng, unit = load_face_model(), np.random.default_rng(seed), built_in_unit(True)
     context = context or RenderContext(model, threads=1)
@@ -39,20 +39,20 @@ def picture(seed: int, size: int = 192, height: float = 0.35, lengths: tuple[flo
     drawn = unit(face, size)
     seen = drawn[..., :3].any(-1)
     smooth = normalise(drawn[..., 3:][seen].astype(float) * 2 - 1)
-    # PNCC says which place of the mean face a pixel shows, in millimetres
+    # PNCC says which point of the mean face a pixel shows, in millimetres
     mean = np.asarray(model.mean, float)
-    places = drawn[..., :3][seen] * np.ptp(mean, axis=0) + mean.min(0)
+    positions = drawn[..., :3][seen] * np.ptp(mean, axis=0) + mean.min(0)
     rotation = decode_pose(face[POSE], size).rotation
-    waves, slope = 6, np.zeros_like(places)
+    waves, slope = 6, np.zeros_like(positions)
     for _ in range(waves):
         direction = normalise(rng.normal(0, (1, 1, 0.3)))
         number = 2 * np.pi / rng.uniform(*lengths)
-        slope += height * np.sqrt(2 / waves) * number * np.cos(number * places @ direction + rng.uniform(0, 6.3)
+        slope += height * np.sqrt(2 / waves) * number * np.cos(number * positions @ direction + rng.uniform(0, 6.3)
                                                                )[:, None] * direction
     slope = slope @ rotation.T
     slope -= (slope * smooth).sum(1, keepdims=True) * smooth
     normals = normalise(smooth - slope)
-    material = scene_subject.material(places.astype(np.float32), np.full(len(places), SKIN))
+    material = scene_subject.material(positions.astype(np.float32), np.full(len(positions), SKIN))
     light = shading.Light(view.light_direction.astype(float), view.light_colour.astype(float),
                           view.light_ambient.astype(float))
     linear = np.full((size, size, 3), 0.2)

@@ -46,8 +46,8 @@ def make_scan(seed: int, bumps: float = 2.0, expression: float = 0.0, noise: flo
     scan = _decimate(Mesh(fine, faces[seen]), triangles)
     grid = encode(vertices)
     keep = np.ones(len(scan.triangles), bool)
-    for place in grid.reshape(-1, 3)[rng.integers(0, 128 * 128, holes)]:
-        keep &= np.linalg.norm(scan.vertices[scan.triangles].mean(1) - place, axis=1) > rng.uniform(4, 10)
+    for position in grid.reshape(-1, 3)[rng.integers(0, 128 * 128, holes)]:
+        keep &= np.linalg.norm(scan.vertices[scan.triangles].mean(1) - position, axis=1) > rng.uniform(4, 10)
     points = scan.vertices + vertex_normals(scan.vertices, scan.triangles) * rng.normal(0, noise, (
         len(scan.vertices), 1))
     points, faces = _with_hair(points, scan.triangles[keep], grid, hair, rng)
@@ -63,9 +63,9 @@ def _bumps(mean: np.ndarray, vertices: np.ndarray, triangles: np.ndarray, height
     front = np.flatnonzero((mean[:, 2] > -40) & (mean[:, 1] > -110))
     normals = vertex_normals(vertices, triangles)
     total = np.zeros((len(vertices), 3))
-    for place in mean[rng.choice(front, 14)]:
-        shape = np.exp(-((mean - place)**2).sum(1) / (2 * rng.uniform(8, 20)**2))
-        way = normals[np.argmin(((mean - place)**2).sum(1))] + rng.normal(0, 0.2, 3)
+    for position in mean[rng.choice(front, 14)]:
+        shape = np.exp(-((mean - position)**2).sum(1) / (2 * rng.uniform(8, 20)**2))
+        way = normals[np.argmin(((mean - position)**2).sum(1))] + rng.normal(0, 0.2, 3)
         total += height * rng.uniform(-1, 1) * shape[:, None] * way
     return total
 
@@ -97,10 +97,10 @@ def _decimate(mesh: Mesh, triangles: int) -> Mesh:
 def _with_hair(points: np.ndarray, faces: np.ndarray, grid: np.ndarray, strands: int, rng: np.random.Generator
                ) -> tuple[np.ndarray, np.ndarray]:
     """Strips of two triangles a few mm above the upper rows of the grid, unconnected to the skin."""
-    places = grid[rng.integers(0, 22, strands), rng.integers(0, 128, strands)]
-    outward = places - (0, -20, -80)
+    positions = grid[rng.integers(0, 22, strands), rng.integers(0, 128, strands)]
+    outward = positions - (0, -20, -80)
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
-    begin = places + outward * rng.uniform(1, 12, (strands, 1))
+    begin = positions + outward * rng.uniform(1, 12, (strands, 1))
     along = rng.normal(0, 1, (strands, 3)) * (4, 10, 4)
     side = np.cross(along, outward)
     side *= 1.5 / np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-9)

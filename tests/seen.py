@@ -1,4 +1,4 @@
-"""Made photos of the built-in face: where its places are seen by a pinhole camera, with errors of a chosen kind."""
+"""Made photos of the built-in face: where its keypoints are seen by a pinhole camera, with errors of a chosen kind."""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from Dataset.synthesis.renders import visible
 
 class Errors(NamedTuple):
     """white: px, of each point alone; field: px, of a random field over the grid with Gaussian bumps of `width` steps;
-    outliers: share of points seen anywhere in the crop."""
+    outliers: fraction of points seen anywhere in the crop."""
 
     white: float = 0.0
     field: float = 0.0

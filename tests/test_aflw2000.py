@@ -87,10 +87,10 @@ def test_the_table(made):
     assert all(math.isnan(x) for x in solid[1:])
     assert count == ["photos", 2, 2, 2, None, None, 6] and missed == ["missed", 0, 0, 1, None, None, 1]
     assert "| NME 2D |    1.50 |     3.50 |     6.00 |" in table.markdown()
-    told = []
-    landmark_table(photos, lambda image, box: told.append(box), "made", boxes="truth")
-    assert told == [square_box(photo) for photo in photos]
-    for box, photo in zip(told, photos):
+    received = []
+    landmark_table(photos, lambda image, box: received.append(box), "made", boxes="truth")
+    assert received == [square_box(photo) for photo in photos]
+    for box, photo in zip(received, photos):
         assert box[2] == box[3] and (photo.landmarks[:, :2] > box[:2]).all()
         assert (photo.landmarks[:, :2] < np.add(box[:2], box[2:])).all()
     nobody = folder_table(folder, lambda image, box: None, "blind")
@@ -108,7 +108,7 @@ def test_landmarks_that_are_not_finite_are_missed(made):
     assert table.rows[0][1:4] == pytest.approx([0, 0, 0], abs=1e-6)     # the others' stand
 
 
-def test_the_detector_is_asked_or_told(made):
+def test_boxes_come_from_the_detector_or_the_truth(made):
     from Dataset.face_model.model import load_face_model
     from Dataset.geometry.transforms import rotation_from_euler, to_unit_sphere
     from Dataset.representations.points import encode, grid_landmarks

@@ -75,10 +75,10 @@ def test_what_the_network_takes_for_no_face_is_left_out_too(answers, photo, monk
     stream = answers.load("compact")
     add = type(stream).add
 
-    def picky(self, picture):
-        if picture.name == "photo 1":
+    def picky(self, image):
+        if image.name == "photo 1":
             raise NoFace("photo 1: no face")
-        return add(self, picture)
+        return add(self, image)
     monkeypatch.setattr(type(stream), "add", picky)
     assert answers([photo, photo], "compact").skipped == [0]
     with pytest.raises(ValueError, match="^photo 1: no face found"):

@@ -13,7 +13,7 @@ OFF = AugmentConfig.off()
 KEYPOINT_SIDE = np.array([[40.5, 40.5], [88.5, 44.5], [64.5, 64.5], [46.5, 90.5], [82.5, 86.5]], np.float32)
 
 
-def picture(size: int = 128, seed: int = 0) -> np.ndarray:
+def soft_image(size: int = 128, seed: int = 0) -> np.ndarray:
     """Soft random colours, away from 0 and 255."""
     small = np.random.default_rng(seed).integers(60, 200, (9, 9, 3), np.uint8)
     return cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR)
@@ -21,16 +21,16 @@ def picture(size: int = 128, seed: int = 0) -> np.ndarray:
 
 def sample(size: int = 128, seed: int = 0) -> Sample:
     points = np.random.default_rng(seed + 1).uniform(0, size, (68, 2)).astype(np.float32)
-    return Sample(picture(size, seed), points, np.ones(68, bool))
+    return Sample(soft_image(size, seed), points, np.ones(68, bool))
 
 
-def dots(places: np.ndarray = KEYPOINT_SIDE) -> Sample:
-    """Gaussian dots on black, sd 2 pixels, at `places` in the convention of docs/conventions.md."""
+def dots(keypoints: np.ndarray = KEYPOINT_SIDE) -> Sample:
+    """Gaussian dots on black, sd 2 pixels, at `keypoints` in the convention of docs/conventions.md."""
     centres = np.arange(128) + 0.5
-    rows = np.exp(-(centres[:, None] - places[:, 1]) ** 2 / 8)
-    columns = np.exp(-(centres[:, None] - places[:, 0]) ** 2 / 8)
+    rows = np.exp(-(centres[:, None] - keypoints[:, 1]) ** 2 / 8)
+    columns = np.exp(-(centres[:, None] - keypoints[:, 0]) ** 2 / 8)
     image = np.round(255 * np.einsum("yk,xk->yx", rows, columns)).clip(0, 255).astype(np.uint8)
-    return Sample(np.repeat(image[..., None], 3, 2), places, np.ones(len(places), bool))
+    return Sample(np.repeat(image[..., None], 3, 2), keypoints, np.ones(len(keypoints), bool))
 
 
 def found(image: np.ndarray, near: np.ndarray) -> np.ndarray:
@@ -68,7 +68,7 @@ def test_jitter_keeps_its_ranges():
     config, corner = AugmentConfig.off(scale=(0.9, 1.2), shift=0.05, rotation=10), np.array([[64, 64], [100, 64.0]])
     moves = []
     for seed in range(300):
-        before = Sample(picture(), corner.astype(np.float32), np.ones(2, bool))
+        before = Sample(soft_image(), corner.astype(np.float32), np.ones(2, bool))
         a, b = jitter(before, np.random.default_rng(seed), config).points
         moves.append([np.hypot(*(b - a)) / 36, np.degrees(np.arctan2(*(b - a)[::-1])), *(a - 64) / 128])
     moves = np.array(moves)
@@ -77,8 +77,8 @@ def test_jitter_keeps_its_ranges():
     assert (moves.min(0) < low + 0.03 * (high - low)).all() and (moves.max(0) > high - 0.03 * (high - low)).all()
 
 
-def test_points_that_leave_the_picture_are_invisible():
-    before = Sample(picture(), np.array([[2, 2], [64, 64], [126, 64]], np.float32), np.array([True, True, False]))
+def test_points_that_leave_the_image_are_invisible():
+    before = Sample(soft_image(), np.array([[2, 2], [64, 64], [126, 64]], np.float32), np.array([True, True, False]))
     after = jitter(before, np.random.default_rng(0), AugmentConfig.off(scale=(1.5, 1.5)))
     assert after.visible.tolist() == [False, True, False]
     assert np.allclose(after.points, [[-29, -29], [64, 64], [157, 64]], atol=1e-4)
@@ -88,8 +88,8 @@ def test_visible_is_false_exactly_under_the_layer(monkeypatch):
     alpha = np.zeros((128, 128), np.float32)
     alpha[32:64, 16:80] = 1
     monkeypatch.setattr(occluders, "bar", lambda shape, rng: occluders.Layer(np.full((*shape, 3), 7, np.uint8), alpha))
-    places = np.array([[16, 32], [79.9, 63.9], [15.9, 40], [40, 64], [-3, 5], [200, 40]], np.float32)
-    before = Sample(picture(), places, np.ones(6, bool))
+    keypoints = np.array([[16, 32], [79.9, 63.9], [15.9, 40], [40, 64], [-3, 5], [200, 40]], np.float32)
+    before = Sample(soft_image(), keypoints, np.ones(6, bool))
     after = occlude(before, np.random.default_rng(0), AugmentConfig.off(bar=1.0))
     assert after.visible.tolist() == [False, False, True, True, True, True]
     assert (after.image[32:64, 16:80] == 7).all() and before.visible.all()
@@ -116,12 +116,12 @@ def test_covered_points_are_those_whose_pixels_changed(kind):
     assert hidden <= 40 * 68 * 0.01
 
 
-def test_a_blob_covers_the_share_that_was_asked_for():
+def test_a_blob_covers_the_fraction_that_was_asked_for():
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        share = rng.uniform(0.05, 0.4)
-        layer = occluders.blob((128, 128), share, rng, picture(seed=9))
-        assert np.mean(layer.alpha > 0.5) == pytest.approx(share, abs=0.02)
+        fraction = rng.uniform(0.05, 0.4)
+        layer = occluders.blob((128, 128), fraction, rng, soft_image(seed=9))
+        assert np.mean(layer.alpha > 0.5) == pytest.approx(fraction, abs=0.02)
         assert layer.alpha.min() == 0 and layer.alpha.max() == 1 and layer.alpha.dtype == np.float32
     assert not occluders.blob((128, 128), 0.0, np.random.default_rng(0)).alpha.any()
     assert (occluders.blob((128, 128), 1.0, np.random.default_rng(0)).alpha > 0.4).all()
@@ -131,7 +131,7 @@ def test_shape_and_filling_of_blobs_are_independent_crops():
     """Over many blobs the fill's brightness says nothing about the mask (Ronkainen's two independent crops)."""
     pairs = []
     for seed in range(200):
-        layer = occluders.blob((32, 32), 0.3, np.random.default_rng(seed), picture(seed=9))
+        layer = occluders.blob((32, 32), 0.3, np.random.default_rng(seed), soft_image(seed=9))
         bright = layer.colour.mean(2)
         if bright.std() > 1:
             pairs.append(np.corrcoef(bright.ravel(), layer.alpha.ravel())[0, 1])
@@ -139,25 +139,25 @@ def test_shape_and_filling_of_blobs_are_independent_crops():
 
 
 def test_hands_are_skin_and_of_hand_size():
-    shares = []
+    fractions = []
     for seed in range(60):
         layer = occluders.hand((128, 128), np.random.default_rng(seed))
         hidden = layer.alpha > 0.5
         blue, green, red = layer.colour[hidden].astype(float).mean(0)
         assert red > green > blue
-        shares.append(hidden.mean())
+        fractions.append(hidden.mean())
         assert cv2.connectedComponents(hidden.astype(np.uint8))[0] - 1 <= 2     # one hand, at times a cut-off finger
-    assert 0.01 < np.quantile(shares, 0.1) and np.max(shares) < 0.4
+    assert 0.01 < np.quantile(fractions, 0.1) and np.max(fractions) < 0.4
 
 
 def test_no_more_than_the_limit_is_covered():
     config = AugmentConfig.off(blob=1.0, blob_cover=(0.3, 0.35), hand=1.0, bar=1.0, max_covered=0.37)
     grid = (np.mgrid[:128, :128].reshape(2, -1).T + 0.5).astype(np.float32)
-    shares = []
+    fractions = []
     for seed in range(40):
-        before = Sample(picture(), grid, np.ones(len(grid), bool))
-        shares.append(1 - occlude(before, np.random.default_rng(seed), config).visible.mean())
-    assert max(shares) <= 0.37 and min(shares) > 0.27
+        before = Sample(soft_image(), grid, np.ones(len(grid), bool))
+        fractions.append(1 - occlude(before, np.random.default_rng(seed), config).visible.mean())
+    assert max(fractions) <= 0.37 and min(fractions) > 0.27
     none = occlude(before, np.random.default_rng(0), dataclasses.replace(config, max_covered=0.0))
     assert none.visible.all() and none.image is before.image
 
@@ -180,7 +180,7 @@ def test_gain_has_the_standard_deviation_of_the_config():
 
 
 def test_colours_are_another_order_or_grey():
-    image, seen = picture(8), set()
+    image, seen = soft_image(8), set()
     for seed in range(60):
         changed = colours(image, np.random.default_rng(seed), AugmentConfig.off(shuffle=1.0))
         order = tuple(int(np.argmin([np.abs(changed[..., c].astype(int) - image[..., d]).sum() for d in range(3)]))
@@ -206,18 +206,18 @@ def test_soft_steps_remove_detail_and_move_nothing(step, change):
 
 @pytest.mark.parametrize("size, sigma", [(128, 1.0), (128, 2.5), (256, 1.2)])
 def test_gaussian_blur_has_the_sigma_of_the_config(size, sigma):
-    """The slope of a blurred edge is the Gaussian itself; its spread is `sigma`, in pixels of a side of 128."""
+    """The slope of a blurred edge is the Gaussian itself; `sigma` is its standard deviation, in px of a side of 128."""
     edge = np.zeros((size, size, 3), np.uint8)
     edge[:, size // 2:] = 240
     config = AugmentConfig.off(blur=1.0, blur_sigma=(sigma, sigma))
     slope = np.diff(blur(edge, np.random.default_rng(0), config)[size // 2, :, 0].astype(float)) / 240
-    place = np.arange(size - 1) - size / 2 + 1
-    assert slope.sum() == 1 and np.sum(slope * place) == pytest.approx(0, abs=0.05)
-    assert np.sqrt(np.sum(slope * place ** 2)) == pytest.approx(sigma * size / 128, rel=0.04)
+    position = np.arange(size - 1) - size / 2 + 1
+    assert slope.sum() == 1 and np.sum(slope * position) == pytest.approx(0, abs=0.05)
+    assert np.sqrt(np.sum(slope * position ** 2)) == pytest.approx(sigma * size / 128, rel=0.04)
 
 
 def test_jpeg_of_low_quality_is_worse():
-    fine = picture(seed=3) // 2 + np.random.default_rng(0).integers(0, 128, (128, 128, 3), np.uint8)
+    fine = soft_image(seed=3) // 2 + np.random.default_rng(0).integers(0, 128, (128, 128, 3), np.uint8)
     error = [np.abs(jpeg(fine, np.random.default_rng(0), AugmentConfig.off(jpeg=1.0, jpeg_quality=(q, q)))
                     - fine.astype(float)).mean() for q in (95, 50, 10)]
     assert 0 < error[0] < error[1] < error[2] < 40
@@ -237,13 +237,13 @@ def test_noise_has_its_strength_and_fades():
     assert white.max() == 255 and white.min() > 180          # clipped, not wrapped around
 
 
-def test_a_picture_larger_than_the_noise_gets_noise():
+def test_an_image_larger_than_the_noise_gets_noise():
     large = add_noise(np.full((900, 900, 3), 128, np.uint8), np.random.default_rng(0), AugmentConfig.off(noise=(9, 9)))
     assert large.astype(float).std() == pytest.approx(9, rel=0.02)
 
 
 def test_the_same_seed_gives_the_same_bytes():
-    other = picture(200, seed=5)
+    other = soft_image(200, seed=5)
     runs = [[augment(sample(seed=i), rng, other=other, progress=0.3) for i in range(60)]
             for rng in (np.random.default_rng(4), np.random.default_rng(4), np.random.default_rng(5))]
     for a, b in zip(*runs[:2]):
@@ -253,7 +253,7 @@ def test_the_same_seed_gives_the_same_bytes():
 
 def test_off_changes_nothing_and_the_input_is_never_changed():
     before, copy = sample(), sample()
-    same = augment(before, np.random.default_rng(0), OFF, other=picture(seed=8))
+    same = augment(before, np.random.default_rng(0), OFF, other=soft_image(seed=8))
     assert all(np.array_equal(a, b) for a, b in zip(same, copy))
     every = AugmentConfig(blob=1.0, hand=1.0, bar=1.0, blur=1.0, motion=1.0, coarse=1.0, jpeg=1.0, shuffle=1.0)
     for seed in range(10):
@@ -268,16 +268,16 @@ def test_no_step_mirrors():
     """Left and right stay: the orientation of three points never turns around."""
     points = np.array([[40, 40], [88, 40], [64, 90]], np.float32)
     for seed in range(100):
-        (ax, ay), (bx, by), (cx, cy) = augment(Sample(picture(), points, np.ones(3, bool)),
+        (ax, ay), (bx, by), (cx, cy) = augment(Sample(soft_image(), points, np.ones(3, bool)),
                                                np.random.default_rng(seed)).points
         assert (bx - ax) * (cy - ay) - (by - ay) * (cx - ax) > 0
 
 
 @pytest.mark.parametrize("size", [1, 16, 96, 256])
 def test_other_sizes_and_no_points(size):
-    bare = Sample(picture(size), np.zeros((0, 2), np.float32), np.zeros(0, bool))
+    bare = Sample(soft_image(size), np.zeros((0, 2), np.float32), np.zeros(0, bool))
     for seed in range(20):
-        after = augment(bare, np.random.default_rng(seed), other=picture(40, seed=2))
+        after = augment(bare, np.random.default_rng(seed), other=soft_image(40, seed=2))
         assert after.image.shape == (size, size, 3) and after.points.shape == (0, 2) and after.visible.shape == (0,)
 
 

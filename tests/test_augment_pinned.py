@@ -20,7 +20,7 @@ def test_grey_is_of_blue_green_red():
 
 @pytest.mark.parametrize("size", [128, 256, 512])
 @pytest.mark.parametrize("length", [4.0, 8.0])
-def test_motion_blur_is_as_long_in_any_size_of_picture(size, length):
+def test_motion_blur_is_as_long_in_any_size_of_image(size, length):
     """A point becomes a line whose length, in pixels of a side of 128, is the config's."""
     point = np.zeros((size, size, 3), np.uint8)
     point[size // 2 - 2:size // 2 + 3, size // 2 - 2:size // 2 + 3] = 255       # 5 px, so that a long line is not lost
@@ -34,17 +34,17 @@ def test_motion_blur_is_as_long_in_any_size_of_picture(size, length):
 
 
 @pytest.mark.parametrize("shape", [WIDE, TALL])
-def test_jitter_of_pictures_that_are_not_square(shape):
-    """A dot stays under its point, the middle stays in the middle, shifts are shares of each side, and a point is seen
-    as long as it is in the image."""
+def test_jitter_of_images_that_are_not_square(shape):
+    """A dot stays under its point, the middle stays in the middle, shifts are fractions of each side, and a point is
+    seen as long as it is in the image."""
     height, width = shape
     y, x = np.mgrid[:height, :width] + 0.5
-    place = np.array([[width * 0.6, height * 0.4]], np.float32)
-    dot = np.exp(-((x - place[0, 0]) ** 2 + (y - place[0, 1]) ** 2) / 8)
+    keypoint = np.array([[width * 0.6, height * 0.4]], np.float32)
+    dot = np.exp(-((x - keypoint[0, 0]) ** 2 + (y - keypoint[0, 1]) ** 2) / 8)
     image = np.round(255 * dot)[..., None].repeat(3, -1).astype(np.uint8)
     for seed in range(6):
         config = AugmentConfig.off(scale=(0.9, 1.1), shift=0.05, rotation=20.0)
-        after = jitter(Sample(image, place, np.ones(1, bool)), np.random.default_rng(seed), config)
+        after = jitter(Sample(image, keypoint, np.ones(1, bool)), np.random.default_rng(seed), config)
         assert after.image.shape == (*shape, 3)
         weight = after.image[..., 0].astype(float)
         found = np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
@@ -73,7 +73,7 @@ def test_the_mirror_stands_in_the_middle_of_the_width(shape):
 
 
 @pytest.mark.parametrize("shape", [WIDE, TALL])
-def test_occluders_of_pictures_that_are_not_square(shape, monkeypatch):
+def test_occluders_of_images_that_are_not_square(shape, monkeypatch):
     """Points are hidden in the last rows and columns, too; hands and bars come everywhere."""
     height, width = shape
     alpha = np.zeros(shape, np.float32)
@@ -97,9 +97,9 @@ def test_occluders_of_pictures_that_are_not_square(shape, monkeypatch):
 @pytest.mark.parametrize("shape, plane", [((20, 90), (60, 300)), ((90, 20), (300, 60))])
 def test_crops_come_from_all_of_the_plane_and_their_middle_is_what_was_drawn(shape, plane):
     y, x = np.mgrid[:plane[0], :plane[1]].astype(np.float32) + 0.5
-    places, middles = np.stack([x, y], -1), []
+    positions, middles = np.stack([x, y], -1), []
     for seed in range(60):
-        crop = occluders.random_crop(places, shape, np.random.default_rng(seed), (4.0, 4.0))
+        crop = occluders.random_crop(positions, shape, np.random.default_rng(seed), (4.0, 4.0))
         again = np.random.default_rng(seed)
         again.uniform(4.0, 4.0), again.uniform(0, 2 * np.pi)
         expected = again.random(2) * plane[::-1]
@@ -111,7 +111,7 @@ def test_crops_come_from_all_of_the_plane_and_their_middle_is_what_was_drawn(sha
 
 
 @pytest.mark.parametrize("shape", [WIDE, TALL])
-def test_coarse_pictures_keep_their_shape(shape):
+def test_coarse_images_keep_their_shape(shape):
     image = cv2.resize(np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8), shape[::-1])
     after = coarsen(image, np.random.default_rng(0), AugmentConfig.off(coarse=1.0, coarse_factor=(0.3, 0.3)))
     assert after.shape == image.shape and np.abs(after.astype(int) - image).mean() < 12
@@ -127,7 +127,7 @@ def test_a_gain_below_nothing_is_black():
     assert black > 10
 
 
-def test_strips_beside_a_face_are_cut_within_the_picture():
+def test_strips_beside_a_face_are_cut_within_the_image():
     """A strip as high as the image beside a face in its left part: what is drawn out is of that strip, and from all
     of its height."""
     image = np.zeros((60, 60, 3), np.uint8)
@@ -137,8 +137,8 @@ def test_strips_beside_a_face_are_cut_within_the_picture():
     mask[:, :30] = True                         # 30 + 2 px: the strip begins at 33
     tops = []
     for seed in range(80):
-        picture = without_face(image, mask, np.random.default_rng(seed))
-        assert picture.shape == (60, 60, 3)
-        if picture[30, 50, 2] == 255 and picture[30, 50, 0] == 0:
-            tops.append(int(picture[0, 0, 1]))
+        faceless = without_face(image, mask, np.random.default_rng(seed))
+        assert faceless.shape == (60, 60, 3)
+        if faceless[30, 50, 2] == 255 and faceless[30, 50, 0] == 0:
+            tops.append(int(faceless[0, 0, 1]))
     assert len(tops) > 15 and max(tops) > 25 and min(tops) < 8

@@ -80,7 +80,7 @@ def test_bad_lists_write_nothing(tmp_path, line, rule):
 
 def template(folder: Path, seed: int = 0) -> tuple[Path, np.ndarray]:
     """A template as REALY has it, of our own mean head in another frame and size -> its .obj, and where on the head its
-    85 keypoints lie: our 68 landmarks and 17 places of the face."""
+    85 keypoints lie: our 68 landmarks and 17 points of the face."""
     rng, move = np.random.default_rng(seed), Similarity(0.1, rotation_from_euler(3, 2, 1), np.array([1.0, 2, 3]))
     mean, triangles = np.asarray(MODEL.mean, float), MODEL.triangles
     middle = mean[triangles].mean(1)
@@ -104,7 +104,7 @@ def test_keypoints_of_a_template_come_over(tmp_path):
     path, truth = template(tmp_path)
     found = carried_keypoints(path, MEAN)
     np.testing.assert_allclose(found[:68], grid_landmarks(MEAN), atol=1e-9)
-    assert np.linalg.norm(found[68:] - truth[68:], axis=1).max() < 1.5           # mm; the jaw's ends lie on the rim
+    assert np.linalg.norm(found[68:] - truth[68:], axis=1).max() < 1.5          # mm; the jaw's ends lie on the boundary
     with pytest.raises(ValueError, match="HIFI3D.txt: cannot be read"):
         path.with_suffix(".txt").unlink()
         carried_keypoints(path, MEAN)

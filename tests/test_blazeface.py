@@ -145,13 +145,13 @@ def test_small_faces_are_found_beside_a_large_one(portrait, run):
     scene[100:360, 20:280] = portrait
     scale = 24 / large.box[2]
     little = cv2.resize(portrait, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    places = [(400, 60), (520, 200), (380, 330)]
-    for x, y in places:
+    positions = [(400, 60), (520, 200), (380, 330)]
+    for x, y in positions:
         scene[y:y + len(little), x:x + len(little)] = little
     found = certain(scene, run, every_face=True)
     assert found[0].box[2] > 100 and len(found) == 4
     assert sorted(np.round(centre(one.box) / 40).tolist() for one in found[1:]) == sorted(
-        np.round((np.array(place) + scale * centre(large.box)) / 40).tolist() for place in places)
+        np.round((np.array(position) + scale * centre(large.box)) / 40).tolist() for position in positions)
 
 
 @pytest.mark.parametrize("shape", [(300, 200, 3), (1, 1, 3), (4, 2000, 3), (40, 40)])

@@ -21,7 +21,7 @@ def test_the_68_come_back_from_the_83(seed):
     miss = np.linalg.norm(found.points - truth[found.index], axis=1)
     exact = np.isin(found.index, [8, 17, 21, 22, 26, 31, 35, 36, 39, 42, 45, 48, 54, 60, 64])
     assert miss[exact].max() < 1e-9
-    assert miss.mean() < 0.8 and miss.max() < 4.0       # others lie at other shares of the same lines
+    assert miss.mean() < 0.8 and miss.max() < 4.0       # others lie at other fractions of the same lines
 
 
 def test_the_order_within_a_group_and_the_names_of_the_sides_do_not_matter():
@@ -34,7 +34,7 @@ def test_the_order_within_a_group_and_the_names_of_the_sides_do_not_matter():
 
 
 def test_a_closed_mouth_is_no_tangle():
-    """Upper and lower inner lip coincide: each landmark of the lines is still at its share of the width."""
+    """Upper and lower inner lip coincide: each landmark of the lines is still at its fraction of the width."""
     points = bu_points(face(2))
     line = np.linspace(points[60], points[64], 5)
     points[60:68] = line[[0, 1, 2, 3, 4, 3, 2, 1]] + np.random.default_rng(0).normal(0, 1e-6, (8, 3))

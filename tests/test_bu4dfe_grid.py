@@ -49,7 +49,7 @@ def test_the_ground_truths_are_ordered_grids(converted, raw):
     assert validate(out) == (2, 4, 4096, [])
     for index, subject in enumerate(list_subjects(out)):
         grid = read_points(subject.ground_truth).reshape(64, 64, 3)
-        # Places, not only a surface: a point is where this place of this subject is, in the scan's own frame.
+        # Positions, not only a surface: a point is where this point of this subject's face is, in the scan's own frame.
         error = np.linalg.norm(grid - true_grid(index), axis=2).mean()
         assert error < 1.0 and error < 0.5 * np.linalg.norm(true_grid(1 - index) - true_grid(index), axis=2).mean()
         scan = clean(read_mesh(raw / subject.name / "Sad" / "000.wrl"))

@@ -72,8 +72,8 @@ def test_bad_settings_are_refused(change, what):
 
 def numbers(*changes):
     out = np.zeros((1, COUNT), np.float32)
-    for place, value in changes:
-        out[0, place] = value
+    for index, value in changes:
+        out[0, index] = value
     return out
 
 

@@ -31,7 +31,7 @@ def test_detail_is_drawn_of_the_last_pass():
         CoarseViewWriter("depth")
 
 
-def test_the_numbers_of_detail_lie_beside_its_picture(tmp_path):
+def test_the_numbers_of_detail_lie_beside_its_image(tmp_path):
     writer = CoarseViewWriter("detail")
     writer.draw_in(PHOTO, (7, -3, 300, 300), PHOTO, PASSES)
     path = writer.write(tmp_path / "me.ply")

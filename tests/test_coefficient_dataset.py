@@ -15,7 +15,7 @@ PLAIN = CoefficientConfig(batch_size=6, batches=3, validation_subjects=3, image_
 
 
 class Made:
-    """People whose images are their own PNCC, seen in weak perspective: images say the truth."""
+    """Subjects whose images are their own PNCC, seen in weak perspective: images say the truth."""
 
     path, images, size = "made", 2, 48
 
@@ -60,7 +60,7 @@ def apart_where_shown(image: np.ndarray, target: np.ndarray, truth: np.ndarray) 
     return float(np.abs(image[..., :3] - built_in_unit()(target, size)[..., :3])[shown].mean())
 
 
-def test_the_truth_is_that_of_the_picture(made):
+def test_the_truth_is_that_of_the_image(made):
     training, held = make_coefficient_sequences(made, PLAIN)
     for sequence, subjects in ((training, range(3, 8)), (held, range(3))):
         x, y = sequence.batch(0, 0)
@@ -68,10 +68,10 @@ def test_the_truth_is_that_of_the_picture(made):
         assert x.min() > -1e-6 and x.max() < 1 + 1e-6
         for image, truth in zip(x, y):
             apart = np.abs(made.truth - truth)[..., c.SHAPE].max(-1)
-            subject, picture = np.unravel_index(apart.argmin(), apart.shape)
+            subject, number = np.unravel_index(apart.argmin(), apart.shape)
             assert apart.min() < 5e-4 and subject in subjects
             # the image is PNCC: in the crop, too, it equals the PNCC drawn from the target
-            assert apart_where_shown(image, truth, made.truth[subject, picture]) < 0.03
+            assert apart_where_shown(image, truth, made.truth[subject, number]) < 0.03
 
 
 def test_a_batch_depends_on_seed_epoch_and_index_alone(made):
@@ -96,7 +96,7 @@ def test_workers_share_a_batch(made):
         training.check_shard(Shard(0, 7))
 
 
-def test_augmentation_moves_the_pose_with_the_picture(made):
+def test_augmentation_moves_the_pose_with_the_image(made):
     training = make_coefficient_sequences(made, dataclasses.replace(PLAIN, augment=True, start=1.0))[0]
     x, y = training.batch(0, 0)
     start = built_in_unit()(c.mean_face(), 32)
@@ -120,7 +120,7 @@ def test_the_crop_follows_the_perturbed_geometry(made, monkeypatch):
     held = make_coefficient_sequences(made, PLAIN)[1]
     x, y = held.batch(0, 0)
     for image, target, truth in zip(x, y, made.truth[:3].transpose(1, 0, 2).reshape(6, 290)):
-        # in its crop an estimate has START_POSE's scale and place
+        # in its crop an estimate has START_POSE's scale and position
         np.testing.assert_allclose(target[c.POSE][:3], truth[c.POSE][:3], atol=1e-3)
         assert target[287] == pytest.approx(-np.log(1.2), abs=1e-3)
         side = np.exp(truth[287]) * 1.2
@@ -154,13 +154,13 @@ def config(**changes) -> CoefficientConfig:
 
 def test_the_guess_is_between_truth_and_q():
     truth, other = np.ones(290, np.float32), np.full(290, 3, np.float32)
-    shares = []
+    fractions = []
     for seed in range(300):
         estimate = perturbed(truth, other, np.random.default_rng(seed), config(start=0.0, mean_q=0.0, p_min=0.5))
-        share = (3 - estimate[:284]) / 2           # p, of every coefficient alike
-        assert np.ptp(share) < 1e-5
-        shares.append(share[0])
-    assert 0.5 <= min(shares) < 0.53 and 0.97 < max(shares) <= 1 and abs(np.mean(shares) - 0.75) < 0.03
+        fraction = (3 - estimate[:284]) / 2           # p, of every coefficient alike
+        assert np.ptp(fraction) < 1e-5
+        fractions.append(fraction[0])
+    assert 0.5 <= min(fractions) < 0.53 and 0.97 < max(fractions) <= 1 and abs(np.mean(fractions) - 0.75) < 0.03
     toward = perturbed(truth, other, np.random.default_rng(1), config(start=0.0, mean_q=1.0, start_pose=1.0, p_min=0))
     p = toward[0]
     np.testing.assert_allclose(toward[:284], p, rtol=1e-5)                  # q is the mean face: zeros
@@ -174,7 +174,7 @@ def test_p_of_one_is_the_truth_and_start_is_the_mean_face():
     np.testing.assert_array_equal(perturbed(truth, other, rng, config(start=1.0)), c.mean_face())
 
 
-def test_pictures_for_the_table_of_iterations(made):
+def test_images_for_the_table_of_iterations(made):
     batches = list(iteration_samples(made, 32, 3, 2, 4))
     assert [len(x) for x, _ in batches] == [4, 2]
     targets = np.concatenate([y for _, y in batches])
@@ -183,7 +183,7 @@ def test_pictures_for_the_table_of_iterations(made):
         next(iteration_samples(made, 32, 9))
 
 
-def test_validation_shows_each_of_its_people(made):
+def test_validation_shows_each_of_its_subjects(made):
     held = make_coefficient_sequences(made, PLAIN)[1]
     assert len(held) == 1 and held.shapes == ((None, 32, 32, 9), (None, 290))
     seen = {int(np.abs(made.truth[:, 0, :200] - t[:200]).max(1).argmin()) for t in held.batch(0, 0)[1]}
@@ -198,7 +198,7 @@ def test_bad_settings_are_refused(change, what):
         config(**change)
 
 
-def test_small_pictures_and_missing_people_are_refused(made):
+def test_small_images_and_missing_subjects_are_refused(made):
     with pytest.raises(ValueError, match="holds images of 48 px, fewer than image_size 64"):
         CoefficientSequence(made, made.subjects, config(image_size=64), True)
     with pytest.raises(ValueError, match="0 subjects to train on"):

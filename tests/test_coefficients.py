@@ -20,7 +20,7 @@ def random_face(seed: int) -> np.ndarray:
     return face
 
 
-def test_the_places_of_the_numbers():
+def test_the_positions_of_the_numbers():
     assert (c.IDENTITY.stop, c.EXPRESSION.stop, c.POSE.stop, c.COUNT) == (200, 284, 290, 290)
 
 

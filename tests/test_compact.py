@@ -36,35 +36,35 @@ def test_correspondences_find_the_centre_of_mass():
     maps[0, 1, 2, 0] = 50                           # all heat in row 1, column 2
     maps[0, 0, 0, 1] = maps[0, 0, 3, 1] = 50        # half at either end of row 0
     features = np.arange(32, dtype=np.float32).reshape(1, 4, 4, 2)
-    places, doubt, appearance = SoftArgmax()(maps, features)
+    keypoints, log_variance, appearance = SoftArgmax()(maps, features)
     reach = 1 + 2 * MARGIN
     expected = [[2.5 / 4 * reach - MARGIN, 1.5 / 4 * reach - MARGIN], [0.5, 0.5 / 4 * reach - MARGIN]]
-    np.testing.assert_allclose(places[0], expected, atol=1e-6)
+    np.testing.assert_allclose(keypoints[0], expected, atol=1e-6)
     np.testing.assert_allclose(appearance[0, :, 0], [2 * 6 + 1, 4], atol=1e-5)       # feature 1 of cell 6, of 0 and 3
-    np.testing.assert_allclose(doubt[0], [6, 3], atol=1e-5)                     # clipped at 6; mean of 0 and 6
+    np.testing.assert_allclose(log_variance[0], [6, 3], atol=1e-5)                     # clipped at 6; mean of 0 and 6
 
 
 def test_sampling_is_bilinear_interpolation():
     rng = np.random.default_rng(11)
     features = rng.random((2, 6, 9, 3), np.float32)
-    places = rng.uniform(-0.2, 1.2, (2, 40, 2)).astype(np.float32)
-    cells = places * [9, 6] - 0.5
+    positions = rng.uniform(-0.2, 1.2, (2, 40, 2)).astype(np.float32)
+    cells = positions * [9, 6] - 0.5
     expected = [[map_coordinates(image[..., k], cell.T[::-1], order=1, mode="nearest") for k in range(3)]
                 for image, cell in zip(features, cells)]
     # the last cell of either axis is reached to a thousandth
-    np.testing.assert_allclose(BilinearSampling()(features, places), np.moveaxis(expected, 1, 2), atol=2e-3)
-    inner = (np.abs(places - 0.5) < 0.4).all(-1)
-    np.testing.assert_allclose(np.asarray(BilinearSampling()(features, places))[inner],
+    np.testing.assert_allclose(BilinearSampling()(features, positions), np.moveaxis(expected, 1, 2), atol=2e-3)
+    inner = (np.abs(positions - 0.5) < 0.4).all(-1)
+    np.testing.assert_allclose(np.asarray(BilinearSampling()(features, positions))[inner],
                                np.moveaxis(expected, 1, 2)[inner], atol=1e-5)
 
 
 def test_correction_by_hand():
-    places, doubt = np.full((1, 4, 2), 0.5, np.float32), np.full((1, 4), 5.5, np.float32)
+    keypoints, log_variance = np.full((1, 4, 2), 0.5, np.float32), np.full((1, 4), 5.5, np.float32)
     by = np.zeros((1, 2, 2, 4), np.float32)
-    by[0, 1, 0] = [1, -2, 3, 7]                     # place 2
-    moved, surer, appearance = KeypointCorrection()(places, doubt, np.ones((1, 4, 1), np.float32), by)
+    by[0, 1, 0] = [1, -2, 3, 7]                     # keypoint 2
+    moved, updated, appearance = KeypointCorrection()(keypoints, log_variance, np.ones((1, 4, 1), np.float32), by)
     np.testing.assert_allclose(moved[0, 2], [0.5 + KEYPOINT_UNIT, 0.5 - 2 * KEYPOINT_UNIT], rtol=1e-6)
-    np.testing.assert_allclose(np.ravel(surer), [5.5, 5.5, 6, 5.5])         # clipped at 6
+    np.testing.assert_allclose(np.ravel(updated), [5.5, 5.5, 6, 5.5])         # clipped at 6
     np.testing.assert_allclose(np.ravel(appearance), [1, 1, 8, 1])
 
 
@@ -85,7 +85,7 @@ def test_a_second_look_begins_as_none_and_learns_to_correct():
 
 
 def test_face_frame_undoes_a_camera():
-    """Places made by scaled orthography of a deformed template give back the deformation, as the camera sees it."""
+    """Keypoints made by scaled orthography of a deformed template give back the deformation, as the camera sees it."""
     rng = np.random.default_rng(0)
     template = rng.normal(size=(256, 3))
     frame = CanonicalFeatures()
@@ -95,8 +95,8 @@ def test_face_frame_undoes_a_camera():
     rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     deformed = template + 0.01 * rng.normal(size=template.shape)
     seen = 0.3 * deformed @ rotation[:2].T + [0.4, -0.6]
-    places = (seen * [1, -1]).astype(np.float32)[None]
-    out = np.asarray(frame(places, np.zeros((1, 256), np.float32), np.zeros((1, 256, 2), np.float32)))[0]
+    keypoints = (seen * [1, -1]).astype(np.float32)[None]
+    out = np.asarray(frame(keypoints, np.zeros((1, 256), np.float32), np.zeros((1, 256, 2), np.float32)))[0]
     affine = np.linalg.lstsq(template, seen - seen.mean(0), rcond=None)[0].T
     rows, scale = _orthonormal_twin(affine)
     np.testing.assert_allclose(out[0, 9:15].reshape(2, 3), rows, atol=1e-4)
@@ -171,7 +171,7 @@ def test_bad_config(change, message):
         compact.Config(**change)
 
 
-def test_resample_keeps_the_rim_and_planes():
+def test_resample_keeps_the_boundary_and_planes():
     side = 16
     rows, columns = np.mgrid[0:side, 0:side] / (side - 1)
     plane = np.stack([rows, columns, 2 * rows - columns], -1).reshape(-1, 3)
@@ -185,12 +185,12 @@ def test_resample_keeps_the_rim_and_planes():
 
 
 def test_texels_and_points_agree():
-    """A texture made from points and read where grid_uv puts them gives them back, to the rim."""
+    """A texture made from points and read where grid_uv puts them gives them back, to the boundary."""
     side = 16
     rows, columns = np.mgrid[0:side, 0:side] / side
     values = np.stack([rows, columns], -1).reshape(-1, 2)
     texture = texels(values, 128)
-    np.testing.assert_allclose(texels(texture, side), values, atol=2.5e-3)      # half a texel at the rim
+    np.testing.assert_allclose(texels(texture, side), values, atol=2.5e-3)      # half a texel at the boundary
     inner = texture.reshape(128, 128, 2)[4:-4, 4:-4, 1]         # a ramp stays a ramp, half a cell from the border
     np.testing.assert_allclose(np.diff(inner, axis=1), 1 / 128, atol=1e-9)
 

@@ -35,7 +35,7 @@ class SubjectSet(NamedTuple):
 
 
 class Made(NamedTuple):
-    """A system that knows the answers: share of the way from the mean face to the truth."""
+    """A system that knows the answers: fraction of the way from the mean face to the truth."""
 
     name: str
     read: Callable
@@ -57,17 +57,17 @@ def subjects():
     mean = to_unit_sphere(encode(model.mean, SIDE, model).reshape(-1, 3))[0].astype(np.float32)
     seen = np.arange(SIDE * SIDE) % SIDE < 12
 
-    def landmarks(subject, picture):
+    def landmarks(subject, image):
         return 0.5 + 0.4 * grid_landmarks(grids[subject], model)[:, :2], np.ones(68, bool)
-    # an image is its person's number
+    # an image is its subject's number
     return SubjectSet(lambda p: np.full((IMAGES, 4, 4, 3), p / 10, np.float32), IMAGES, np.stack(grids), mean, "0" * 64,
                       lambda p, k: (100 * grids[p], seen), landmarks)
 
 
-def system(subjects: SubjectSet, name: str, share: float, says: bool = True, **more: Any) -> Made:
+def system(subjects: SubjectSet, name: str, fraction: float, says: bool = True, **more: Any) -> Made:
     def face(image: np.ndarray) -> np.ndarray:
         subject = round(10 * float(image.flat[0]))
-        return subjects.constant + share * (subjects.targets[subject] - subjects.constant)
+        return subjects.constant + fraction * (subjects.targets[subject] - subjects.constant)
 
     def read(image: np.ndarray):
         subject = round(10 * float(image.flat[0]))
@@ -117,7 +117,7 @@ def test_the_numbers(compared, subjects):
     assert subject["half"]["fusion of the photos"] == "as it likes"
 
 
-def test_the_titles_say_who_saw_the_people(compared):
+def test_the_titles_say_who_saw_the_subjects(compared):
     for table in (compared.photo, compared.subject):
         assert "3 subjects (SHA-256 of their identities 0000000000000000); SEEN IN TRAINING by half" in table.title
     assert compared.photo.title.startswith("This photo's face. made")
@@ -156,8 +156,8 @@ def test_files(compared, tmp_path):
     assert rows[0][0] == "system" and rows[1][0] == "mean face" and float(rows[3][1]) == compared.subject.rows[2][1]
     assert (tmp_path / "table_photo.md").read_text().count("| half ") == 1
     assert compared.text() == f"{compared.photo.text()}\n{compared.subject.text()}"
-    picture = cv2.imread(str(tmp_path / "table.png"))
-    assert picture.shape[1] > 1000 and picture.std() > 20
+    image = cv2.imread(str(tmp_path / "table.png"))
+    assert image.shape[1] > 1000 and image.std() > 20
     first = (tmp_path / "table.png").read_bytes()
     compared.write(tmp_path / "table")
     assert (tmp_path / "table.png").read_bytes() == first
@@ -180,7 +180,7 @@ def test_nothing_to_compare(subjects):
         compare([system(subjects, "a", 1.0)], lambda points: subjects, "made", photos=9)
 
 
-def test_people_are_rendered_once_and_kept(tmp_path, monkeypatch, subjects):
+def test_subjects_are_rendered_once_and_kept(tmp_path, monkeypatch, subjects):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     asked = []
     monkeypatch.setattr(comparing, "make_shards", lambda *arguments: asked.append(arguments))
@@ -216,7 +216,7 @@ def test_compare_on_asks_for_what_it_needs(tmp_path, monkeypatch, subjects):
     assert folders == [(tmp_path / "7_40_9001", 48, 256), (tmp_path / "mine", 48, 256)]
 
 
-def test_pictures_for_a_network_of_another_input():
+def test_images_for_a_network_of_another_input():
     from Network.commands.compared import resized
     image = np.zeros((40, 40, 3), np.uint8)
     image[18:22, 18:22] = 200
@@ -226,12 +226,12 @@ def test_pictures_for_a_network_of_another_input():
     assert half.shape == (20, 20, 3) and half[9:11, 9:11].min() == 200 and half.dtype == np.uint8
     cut = resized(image, 20, 0.5)               # the middle half
     assert cut.shape == (20, 20, 3) and (cut[8:12, 8:12] == 200).all() and cut[0, 0].max() == 0
-    wide = resized(image, 60, 1.5)              # the rim repeated
+    wide = resized(image, 60, 1.5)              # the border repeated
     np.testing.assert_array_equal(wide[10:50, 10:50], image)
     assert (wide[:10, :10] == 50).all()
 
 
-def test_landmarks_come_back_into_the_picture(tmp_path):
+def test_landmarks_come_back_into_the_image(tmp_path):
     """A network that wants to see half as much as the images show."""
     from Network.commands.compared import System, resized
     from Network.inference.base import PhotoAnswer
@@ -246,13 +246,13 @@ def test_landmarks_come_back_into_the_picture(tmp_path):
         def subject(self, images):
             self.seen += images
             return np.ones((4, 3), np.float32)
-    one, pictures = System("x", Half(), 0.5), np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
-    _, marks, seen = one.read(pictures[0])
+    one, inputs = System("x", Half(), 0.5), np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
+    _, marks, seen = one.read(inputs[0])
     np.testing.assert_allclose(marks, [[0.25, 0.25], [0.5, 0.5], [0.75, 0.75]])
-    assert seen and one.fusion == "its states" and one.side == 8 and (one.subject(pictures) == 1).all()
-    for image, picture in zip(one.predictor.seen, pictures[[0, 0, 1]]):
-        np.testing.assert_array_equal(image, resized(picture, 8, 0.5))
-        np.testing.assert_array_equal(image, picture[4:12, 4:12])
+    assert seen and one.fusion == "its states" and one.side == 8 and (one.subject(inputs) == 1).all()
+    for image, given in zip(one.predictor.seen, inputs[[0, 0, 1]]):
+        np.testing.assert_array_equal(image, resized(given, 8, 0.5))
+        np.testing.assert_array_equal(image, given[4:12, 4:12])
 
 
 def test_the_checkpoint_that_is_named_is_compared(monkeypatch):

@@ -83,23 +83,23 @@ def appearance(scores, reliable=True):
     return crops[0]._replace(others=tuple(crops[1:])), look, seen
 
 
-@pytest.mark.parametrize("scores, sure, chosen, looked", [
+@pytest.mark.parametrize("scores, reliable, chosen, looked", [
     ((2.0, 3.0), True, 0, 1),               # a face: nothing else is looked at
     ((0.6, 0.4, 1.1, 4.0), True, 2, 3),     # the first face
     ((0.6, 0.8, None), True, 1, 3),         # none is certain: the best score
     ((None, None, 0.1), False, 2, 3),
     ((-0.4, -1.0), True, 0, 2),             # none is a face: as the detector found it
     ((float("nan"), -1.0), True, 0, 2)])
-def test_the_best_crop(scores, sure, chosen, looked):
-    crop, look, seen = appearance(scores, sure)
+def test_the_best_crop(scores, reliable, chosen, looked):
+    crop, look, seen = appearance(scores, reliable)
     assert best_crop(crop, look).answer == chosen and len(seen) == looked
 
 
-@pytest.mark.parametrize("scores, sure, message", [((None, None), True, "nothing in 0"),
-                                                   ((-0.4, None), False, "p.png: no face"),
-                                                   ((None, -0.5), True, "nothing in 0")])
-def test_no_face_anywhere(scores, sure, message):
-    crop, look, _ = appearance(scores, sure)
+@pytest.mark.parametrize("scores, reliable, message", [((None, None), True, "nothing in 0"),
+                                                       ((-0.4, None), False, "p.png: no face"),
+                                                       ((None, -0.5), True, "nothing in 0")])
+def test_no_face_anywhere(scores, reliable, message):
+    crop, look, _ = appearance(scores, reliable)
     with pytest.raises(NoFace, match=message):
         best_crop(crop, look)
 

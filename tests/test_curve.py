@@ -17,7 +17,7 @@ def _noise(subject, image):
 
 
 def _images(subject):
-    """A "image" is its person's and its own number."""
+    """A "image" is its subject's and its own number."""
     return np.stack([np.full((2, 2, 3), 10 * subject + k, np.float32) for k in range(IMAGES)])
 
 
@@ -54,7 +54,7 @@ def test_errors_by_hand():
     assert table.rows[2][0] == 3 and table.rows[2][3] == pytest.approx(0)
 
 
-def test_the_interval_holds_the_mean_and_shrinks_with_people():
+def test_the_interval_holds_the_mean_and_shrinks_with_subjects():
     rng = np.random.default_rng(2)
     few, many = rng.normal(-1, 1, 20), rng.normal(-1, 1, 2000)
     mean, low, high = interval(few)

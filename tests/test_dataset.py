@@ -1,4 +1,4 @@
-"""Batches of subject folders against plain NumPy and the listing's port, `fit`, and what bad folders are told."""
+"""Batches of subject folders against plain NumPy and the listing's port, `fit`, and the messages for bad folders."""
 import collections
 import logging
 
@@ -136,7 +136,7 @@ def test_iteration_ends(folder):
 
 
 def test_as_published_reproduces_the_listings_batches(tmp_path, monkeypatch):
-    """The port, handed our order of one epoch, gives the same batches: same files, pixels and truths."""
+    """The port, handed our order of one epoch, gives the same batches: same files, pixels and targets."""
     from tests.bench.generator_port import GeneratorPort
     write_subjects(tmp_path, counts=(7, 4, 9), size=256, points=50)
     sequence = SubjectSequence(tmp_path, DataConfig(images=3, batch_size=3, points=50, as_published=True))
@@ -154,7 +154,7 @@ def test_as_published_reproduces_the_listings_batches(tmp_path, monkeypatch):
 
 
 def test_port_of_the_listing_draws_the_same_epoch(tmp_path):
-    """Groups per person, and images per person, as in ours."""
+    """Groups per subject, and images per subject, as in ours."""
     from tests.bench.generator_port import GeneratorPort
     write_subjects(tmp_path, counts=COUNTS, size=16)
     port = GeneratorPort(str(tmp_path), images=3, batch_size=4, points=POINTS)
@@ -177,7 +177,7 @@ def test_split_by_names_and_by_subjects(folder):
     assert (same[0][0] == sequence[0][0]).all()
 
 
-def test_people_with_too_few_images_are_named(folder, caplog):
+def test_subjects_with_too_few_images_are_named(folder, caplog):
     with caplog.at_level(logging.WARNING):
         sequence = SubjectSequence(folder, config(images=8, batch_size=2))
     assert sequence.skipped == ("P00", "P02") and [p.name for p in sequence.subjects] == ["P01", "P03"]
@@ -205,7 +205,7 @@ def test_folders_that_do_not_fit(folder, more, message):
     assert "\n" not in str(caught.value)
 
 
-def test_unknown_people(folder):
+def test_unknown_subjects(folder):
     with pytest.raises(ValueError, match=": no subject P09, X; it has 4 subjects, P00 to P03$"):
         SubjectSequence(folder, config(), names=["P01", "P09", "X"])
     with pytest.raises(ValueError, match=": at least one subject is needed, got none$"):

@@ -36,14 +36,14 @@ SIZE = 128
 
 
 class Made:
-    """Two images of a person, files of them, and what true networks would say of them."""
+    """Two images of a subject, files of them, and what true networks would say of them."""
 
     def __init__(self, folder):
         options = RenderOptions(subjects=1, images=2, size=SIZE, seed=31, yaw=20, pitch=8, roll=8, detect=0, clutter=0,
                                 glasses=0, buffers=("uv", "mask", "visible_mask", "depth"))
         found = render_subject(0, options, RenderContext(load_face_model(), threads=1))
         self.images, self.seen, self.camera = found["images"].copy(), found["visible_mask"], found["camera"]
-        self.identity, self.angles, self.places = found["identity"], found["pose"][:, :3], found["image_points"]
+        self.identity, self.angles, self.keypoints = found["identity"], found["pose"][:, :3], found["image_points"]
         self.depth = np.where(found["visible_mask"], found["depth"], np.nan)
         self.answers = {"uvnet": np.concatenate([
             np.nan_to_num(found["uv"].astype(np.float32)),
@@ -106,7 +106,7 @@ def test_the_surface_runs_through_the_cloud(ending, made, run):
     cloud = read_mesh(run("pix2pix", made.paths[0], "--surface", "points").with_suffix(".ply"))
     mesh = read_mesh(run("pix2pix", made.paths[0], "--surface", "poisson", ending=ending).with_suffix(ending))
     assert len(mesh.triangles) > 5000 and not is_closed(mesh.triangles)
-    # brought together by size and middle
+    # aligned by size and middle
     scale = np.ptp(cloud.vertices[:, 1]) / np.ptp(mesh.vertices[:, 1])
     assert 0.9 < scale < 1.1
     tree = cKDTree(cloud.vertices)
@@ -178,8 +178,8 @@ def test_how_the_head_is_turned_where_only_keypoints_are_known(made, tmp_path):
     """No millimetres, so neither a scale nor the head's origin."""
     model, size = load_face_model(), 128
     vertices = model.shape(made.identity)
-    places = made.places[1] / size
-    face = Face(grid_of(vertices, model), crop(1), keypoints=places.astype(np.float32), texture=Texture(size ** 2))
+    keypoints = made.keypoints[1] / size
+    face = Face(grid_of(vertices, model), crop(1), keypoints=keypoints.astype(np.float32), texture=Texture(size ** 2))
     assert tmp_path / "face_pose.json" in write_result(tmp_path / "face.ply", face).paths
     found = json.loads((tmp_path / "face_pose.json").read_text())
     np.testing.assert_allclose([found[name] for name in ("yaw", "pitch", "roll")], made.angles[1], atol=5)
@@ -275,10 +275,10 @@ def test_words_that_do_not_go_together(words, message, capsys):
 @pytest.mark.parametrize("view, shape", [("depth", (512, 512)), ("wireframe", (512, 512)), ("strip", (320, 1600))])
 def test_views_of_a_depth_map(view, shape, made, run):
     path = run("pix2pix", made.paths[0], "--view", view)
-    picture = cv2.imread(str(path.with_name(f"face_{view}.png")))
-    assert picture.shape == (*shape, 3) and picture.std() > 20
+    image = cv2.imread(str(path.with_name(f"face_{view}.png")))
+    assert image.shape == (*shape, 3) and image.std() > 20
     if view == "strip":         # the first part is the photo
-        small = cv2.resize(picture[:, :320], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(image[:, :320], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
         assert np.abs(small.astype(int) - made.images[0]).mean() < 5
     with pytest.raises(ValueError, match=f"--view {view} is not of uvnet .fake., which has features, texture"):
         make_viewer(view, predictor_of(fake(made.answers["uvnet"])))

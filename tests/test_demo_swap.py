@@ -1,4 +1,4 @@
-"""demo.py --view swap: two photos, photo by photo, two people in one photo; drawn into the whole image."""
+"""demo.py --view swap: two photos, photo by photo, two subjects in one photo; drawn into the whole image."""
 import cv2
 import numpy as np
 import pytest
@@ -22,10 +22,10 @@ def made(tmp_path_factory):
     return Made(tmp_path_factory.mktemp("swap"))
 
 
-def crops(self, picture, box=None, every_face=False):
+def crops(self, named, box=None, every_face=False):
     """As `Predictor.crops`, of a detector that finds what lies in BOXES."""
-    there = [(x, y, w, h) for x, y, w, h in BOXES if picture.image[y:y + h, x:x + w].std() > 1]
-    return [crop_faces(picture, self.size, make_detect(), box=one)[0] for one in ([box] if box else there)]
+    there = [(x, y, w, h) for x, y, w, h in BOXES if named.image[y:y + h, x:x + w].std() > 1]
+    return [crop_faces(named, self.size, make_detect(), box=one)[0] for one in ([box] if box else there)]
 
 
 @pytest.fixture
@@ -48,10 +48,10 @@ def run(made, tmp_path, monkeypatch):
 
 def scene(made, *faces) -> np.ndarray:
     """A grey image with the made photos number `faces` in BOXES."""
-    picture = np.full((200, 320, 3), 90, np.uint8)
+    image = np.full((200, 320, 3), 90, np.uint8)
     for face, (x, y, w, h) in zip(faces, BOXES):
-        picture[y:y + h, x:x + w] = made.images[face]
-    return picture
+        image[y:y + h, x:x + w] = made.images[face]
+    return image
 
 
 def swapped(made, first: int, second: int) -> np.ndarray:
@@ -79,7 +79,7 @@ def test_photo_by_photo(made, run):
     assert run([scene(made, 0), scene(made, 1)], "--each") == {"face_01.ply", "face_02.ply", "face_02_swap.png"}
 
 
-def test_two_people_in_one_photo(made, run, tmp_path):
+def test_two_subjects_in_one_photo(made, run, tmp_path):
     photo = scene(made, 0, 1)
     assert run([photo], "--faces", "all") == {"face_01.ply", "face_02.ply", "face_02_swap.png"}
     x, y, w, h = BOXES[1]

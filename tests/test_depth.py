@@ -54,8 +54,8 @@ def test_decode_gives_the_points_of_the_sphere():
 
 def slow_triangles(depth, camera, steepest):
     number, triangles = {}, []
-    for place in zip(*np.nonzero(np.isfinite(depth))):
-        number[place] = len(number)
+    for pixel in zip(*np.nonzero(np.isfinite(depth))):
+        number[pixel] = len(number)
     for r in range(depth.shape[0] - 1):
         for c in range(depth.shape[1] - 1):
             for corners in (((r, c), (r + 1, c), (r + 1, c + 1)), ((r, c), (r + 1, c + 1), (r, c + 1))):
@@ -131,11 +131,11 @@ def test_there_and_back():
         assert values.min() == -1 and values.max() == 1
         np.testing.assert_allclose(decode_depth(values, limits), depth, atol=1e-3)
         step = (limits.far - limits.near) / 255
-        picture = to_image(values)
-        assert picture.dtype == np.uint8 and ((picture == 0) == np.isnan(depth)).all() and picture.max() == 255
-        ok, data = cv2.imencode(".png", picture)
+        image = to_image(values)
+        assert image.dtype == np.uint8 and ((image == 0) == np.isnan(depth)).all() and image.max() == 255
+        ok, data = cv2.imencode(".png", image)
         again = from_image(cv2.imdecode(data, cv2.IMREAD_UNCHANGED))
-        np.testing.assert_array_equal(to_image(again), picture)
+        np.testing.assert_array_equal(to_image(again), image)
         np.testing.assert_allclose(decode_depth(again, limits), depth, atol=step / 2 + 1e-3)
 
 
@@ -149,12 +149,12 @@ def test_specks_are_no_face():
     assert np.isfinite(large_parts(depth)).sum() == 64 + 9 and np.isnan(large_parts(depth)[15, 15])
 
 
-def test_levels_that_span_a_share_of_a_side():
-    picture = np.array([[255, 128, 1, 0]], np.uint8)
-    found = from_image(picture, 0.25)[0, :, 0]
+def test_levels_that_span_a_fraction_of_a_side():
+    image = np.array([[255, 128, 1, 0]], np.uint8)
+    found = from_image(image, 0.25)[0, :, 0]
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, [1, 1 - 0.5 * 127 / 255, 1 - 0.5 * 254 / 255, -1], atol=1e-6)
-    far = from_image(picture, 2.0)[0, :, 0]       # beyond the range: the last value that is a depth
+    far = from_image(image, 2.0)[0, :, 0]       # beyond the range: the last value that is a depth
     np.testing.assert_allclose(far, [1, 1 - 4 * 127 / 255, -1 + 2 / 255, -1], atol=1e-6)
 
 

@@ -34,7 +34,7 @@ def mean_face():
     return points.decode(points.encode(model.mean, 64, model))
 
 
-def test_a_true_map_gives_the_person():
+def test_a_true_map_gives_the_subject():
     truth, camera, depth = rendered(1)
     found = fit_depth(depth, camera, sized=True)
     assert found.size == 1 and found.fit.residual < 0.5
@@ -42,7 +42,7 @@ def test_a_true_map_gives_the_person():
     assert np.linalg.norm(found.grid(64) - truth, axis=1).mean() < 1.6          # mm, its size is right, too
 
 
-def test_the_picture_of_a_network_gives_the_person():
+def test_the_image_of_a_network_gives_the_subject():
     """8 bits, no distance, no focal length: what a network's output holds at best."""
     truth, camera, depth = rendered(5)
     values = from_image(to_image(encode_depth(depth, None, camera.focal)))

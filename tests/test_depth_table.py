@@ -15,7 +15,7 @@ def folder(tmp_path_factory):
     return out
 
 
-def test_batches_show_each_picture_once(folder):
+def test_batches_show_each_image_once(folder):
     batches = list(depths_of(folder, 32, 2)())
     assert sum(len(images) for images, _ in batches) == 6 and batches[0][1]["depth"].shape[1:] == (32, 32, 1)
     flat = np.concatenate([images for images, _ in batches]).reshape(6, -1)

@@ -20,7 +20,7 @@ def centre(box):
 
 
 def close(box, other, tolerance=0.1):
-    """Same centre and size, within a share of the size."""
+    """Same centre and size, within a fraction of the size."""
     shift = np.abs(centre(box) - centre(other)).max()
     return shift < tolerance * other[2] and abs(box[2] / other[2] - 1) < 2 * tolerance
 
@@ -54,7 +54,7 @@ def test_stages_after_the_first_find_are_not_run(photo, monkeypatch):
     assert ran == [one.name for stage in detect.STAGES for one in stage] and ran[-2:] == ["alt2 +40", "alt2 -40"]
 
 
-def test_box_is_in_pixels_of_the_picture_given(photo):
+def test_box_is_in_pixels_of_the_image_given(photo):
     box = detect_faces(photo)[0].box
     large = cv2.resize(photo, None, fx=5, fy=5)
     assert close(np.array(detect_faces(large)[0].box) / 5, box)
@@ -79,7 +79,7 @@ def test_a_tilted_face_is_found_where_it_is(photo, angle, name):
     assert abs(found[0].box[2] / box[2] - 1) < 0.2          # upright, and no larger for the turn
 
 
-def test_a_mirrored_pass_sees_the_mirrored_picture(photo):
+def test_a_mirrored_pass_sees_the_mirrored_image(photo):
     width = photo.shape[1]
     plain = detect._run(photo, Pass("a", detect.FRONTAL, 4), 24)
     mirrored = detect._run(cv2.flip(photo, 1), Pass("a", detect.FRONTAL, 4, mirrored=True), 24)
@@ -87,7 +87,7 @@ def test_a_mirrored_pass_sees_the_mirrored_picture(photo):
         == sorted(d.box for d in mirrored) != []
 
 
-def test_two_people_the_larger_first(photo):
+def test_two_subjects_the_larger_first(photo):
     small = cv2.resize(photo, None, fx=0.6, fy=0.6)
     both = np.full((photo.shape[0], photo.shape[1] + small.shape[1], 3), 128, np.uint8)
     both[:, :photo.shape[1]] = photo

@@ -20,7 +20,7 @@ def photo() -> np.ndarray:
 
 
 def close(box, other, tolerance=0.12) -> bool:
-    """Same middle and size, within a share of the size."""
+    """Same middle and size, within a fraction of the size."""
     shift = max(abs(box[k] + box[2] / 2 - other[k] - other[2] / 2) for k in (0, 1))
     return shift < tolerance * other[2] and abs(box[2] / other[2] - 1) < 1.5 * tolerance
 
@@ -32,7 +32,7 @@ def test_its_boxes_are_as_the_cascades(photo):
     assert dlib_faces(cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY)) == [face]
 
 
-def test_boxes_are_in_pixels_of_the_picture_given(photo):
+def test_boxes_are_in_pixels_of_the_image_given(photo):
     face, = dlib_faces(photo)
     large = cv2.resize(photo, None, fx=4, fy=4)
     for found in (dlib_faces(large), dlib_faces(large, max_side=320)):

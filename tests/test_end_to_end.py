@@ -130,9 +130,9 @@ def test_demo_makes_a_coloured_mesh_of_a_real_photo(chain, run, tmp_path):
     assert abs(tip[0]) < 0.1 * wide                                 # the nose is in the middle
 
 
-def test_each_picture_gives_a_face(run, subjects, tmp_path):
-    pictures = sorted((subjects / "S000").glob("*.jpg"))[:2]
-    done = command(demo.main, *pictures, "--model", run, "--each", "--box", "0,0,64,64", "-o", tmp_path / "f.ply")
+def test_each_image_gives_a_face(run, subjects, tmp_path):
+    images = sorted((subjects / "S000").glob("*.jpg"))[:2]
+    done = command(demo.main, *images, "--model", run, "--each", "--box", "0,0,64,64", "-o", tmp_path / "f.ply")
     assert done.returncode == 0, done.stderr[-1000:]
     one, two = (read_mesh(tmp_path / f"f_0{i}.ply").vertices for i in (1, 2))
     assert 0 < np.abs(one - two).max() < 0.5

@@ -117,7 +117,7 @@ def test_demo_writes_a_mesh_its_landmarks_and_a_preview(packed, tmp_path):
     assert 150 < np.ptp(mesh.vertices[:, 1]) < 250
 
 
-def test_no_output_replaces_a_picture(shards, packed, tmp_path):
+def test_no_output_replaces_an_image(shards, packed, tmp_path):
     """Neither a numbered preview, nor one in a folder of photos."""
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -152,7 +152,7 @@ def test_evaluate_beside_the_mean_face_and_the_curve(shards, packed, tmp_path):
     assert float(rows[1]["low"]) <= float(rows[1]["difference"]) <= float(rows[1]["high"])
 
 
-def test_shards_and_subject_folders_are_told_apart(shards, tmp_path):
+def test_shards_and_subject_folders_are_distinguished(shards, tmp_path):
     done = command(train.main, shards, "--preset", "quick", "--repeats", 2, "--run", tmp_path / "r")
     assert done.returncode == 2 and "repeats may be set for subject folders only" in done.stderr
     done = command(train.main, tmp_path, "--preset", "compact", "--run", tmp_path / "r")

@@ -1,5 +1,5 @@
 """The outlook's outputs through the whole house: depth, landmarks and pose from shards to a packed network; its maps
-judged pixel by pixel; what its layers see."""
+evaluated pixel by pixel; what its layers see."""
 import csv
 import json
 

@@ -34,7 +34,7 @@ def shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """Two people to judge on: equation (2) aligns noise, the answer of an untrained network, for a long time."""
+    """Two subjects to evaluate on: equation (2) aligns noise, the answer of an untrained network, for a long time."""
     out = tmp_path_factory.mktemp("two") / "faces"
     make_shards(out, RenderOptions(subjects=2, images=1, size=64, seed=5, yaw=30, pitch=15, roll=15, detect=0))
     return out

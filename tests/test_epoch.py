@@ -42,7 +42,7 @@ def test_order_depends_on_seed_and_epoch_alone():
 
 
 def test_shuffle_is_uniform_over_groups():
-    """The first group of an epoch belongs to each person as often as that person has groups (chi-square, 3 bins)."""
+    """The first group of an epoch belongs to each subject as often as that subject has groups (chi-square, 3 bins)."""
     counts = np.bincount([epoch_groups((3, 6, 9), 3, 1, 0, epoch).subjects[0] for epoch in range(600)])
     expected = 600 * np.array([1, 2, 3]) / 6
     assert ((counts - expected)**2 / expected).sum() < 13.8        # p = 0.001

@@ -75,7 +75,7 @@ def test_identity_directions_are_orthogonal_longest_first(model):
     assert (np.diff(lengths) < 1e-3 * lengths[:-1]).all()
 
 
-def test_people_differ_as_scanned_people_do(model):
+def test_subjects_differ_as_scanned_people_do(model):
     rng = np.random.default_rng(0)
     mean = model.mean - model.mean.mean(0)
     deviations = []
@@ -183,7 +183,7 @@ def test_texture_square_has_no_overlap(model):
 @pytest.mark.parametrize("mask, landmark, elsewhere", [
     ("lips", 57, 30), ("brows", 19, 27), ("brows", 24, 8), ("beard", 8, 30), ("beard", 5, 57),
     ("eyelids", 37, 8)])
-def test_masks_lie_on_their_places(model, mask, landmark, elsewhere):
+def test_masks_lie_on_their_positions(model, mask, landmark, elsewhere):
     def value(number):
         u, v = (model.uv[model.landmark_vertices[number]] * model.landmark_weights[number][:, None]).sum(0)
         return int(model.masks[mask][int((1 - v) * 512), int(u * 512)])
@@ -203,11 +203,11 @@ def test_random_expressions(model):
     assert drawn.min() == 0 and 0.45 < drawn.max() <= 0.5
     assert (drawn > 0).any(0).all()     # every unit is used
     assert 3.5 < (drawn > 0).sum(1).mean() < 5
-    place = model.expression_names.index
-    left, right = drawn[:, place("browDownLeft")] > 0, drawn[:, place("browDownRight")] > 0
+    index = model.expression_names.index
+    left, right = drawn[:, index("browDownLeft")] > 0, drawn[:, index("browDownRight")] > 0
     assert (left & right).sum() / (left | right).sum() == pytest.approx(0.8, abs=0.08)
-    assert not ((drawn[:, place("jawOpen")] > 0) & (drawn[:, place("mouth-open")] > 0)).any()
-    out, inwards = drawn[:, place("eyeLookOutLeft")], drawn[:, place("eyeLookInRight")]
+    assert not ((drawn[:, index("jawOpen")] > 0) & (drawn[:, index("mouth-open")] > 0)).any()
+    out, inwards = drawn[:, index("eyeLookOutLeft")], drawn[:, index("eyeLookInRight")]
     np.testing.assert_array_equal(out, inwards)
     np.testing.assert_array_equal(model.sample_expression(np.random.default_rng(0)),
                                   model.sample_expression(np.random.default_rng(0)))

@@ -98,23 +98,23 @@ def test_without_a_number_of_identities_a_small_flame_is_all_identity(made, tmp_
 
 
 def test_an_adopted_model_is_the_files(made, adopted):
-    model, place, report = adopted
+    model, alignment, report = adopted
     assert report.surface < 0.08 and report.subjects < 0.15 and report.covered == 1
     assert report.identity == report.expression == 1 and not report.borrowed
     skin = grid_is_skin(OWN).ravel()
-    truth = place.apply(OWN.grid_matrix @ OWN.shape(made.subject) + made.moved)[skin]
+    truth = alignment.apply(OWN.grid_matrix @ OWN.shape(made.subject) + made.moved)[skin]
     off = np.linalg.norm((OWN.grid_matrix @ model.mean)[skin] - truth, axis=1)
     floor = np.linalg.norm((OWN.grid_matrix @ OWN.mean)[skin] - truth, axis=1)
     assert off.mean() < 0.5 and off.mean() < floor.mean() / 3, (off.mean(), floor.mean())
     # the file's first subject: the built-in's first direction, three times
     moved = OWN.shape(made.subject) + 3 * OWN.identity[0]
-    moved = place.apply(OWN.grid_matrix @ moved + made.moved)
+    moved = alignment.apply(OWN.grid_matrix @ moved + made.moved)
     ours = OWN.grid_matrix @ model.shape([1.0])
     assert np.linalg.norm(ours[skin] - moved[skin], axis=1).mean() < 0.6
     eyes = [model.mean[np.unique(model.triangles[model.region(name)])] for name in ("eye_right", "eye_left")]
     np.testing.assert_allclose(np.mean([(e.min(0) + e.max(0)) / 2 for e in eyes], 0), 0, atol=0.01)
-    np.testing.assert_allclose(place.rotation @ place.rotation.T, np.eye(3), atol=1e-9)
-    assert place.scale == 1
+    np.testing.assert_allclose(alignment.rotation @ alignment.rotation.T, np.eye(3), atol=1e-9)
+    assert alignment.scale == 1
 
 
 def test_it_has_the_built_in_ones_sizes(adopted):
@@ -195,13 +195,13 @@ def test_a_scan_is_fitted_with_it(loaded):
     assert not found.identity[4:].any()
 
 
-def test_people_are_rendered_of_it(loaded, file, tmp_path, monkeypatch):
+def test_subjects_are_rendered_of_it(loaded, file, tmp_path, monkeypatch):
     rng = np.random.default_rng(2)
     context = RenderContext(loaded, threads=1)
     scene_subject = SceneSubject(context, loaded.sample_identity(rng), sample_appearance(rng))
     view = sample_view(rng, loaded.sample_expression(rng), angles=np.array([20.0, 0, 0]))
-    picture = scene_subject.set(view).render(view_camera(view))
-    assert picture.std() > 20
+    image = scene_subject.set(view).render(view_camera(view))
+    assert image.std() > 20
     options = RenderOptions(subjects=1, images=1, size=32, buffers=("uv", "mask", "depth"), detect=0)
     arrays = render_subject(0, options, context)
     assert arrays["mask"].mean() > 0.05 and np.isfinite(arrays["uv"][arrays["mask"]].astype(float)).all()

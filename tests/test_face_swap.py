@@ -21,7 +21,7 @@ def uv_map(centre: tuple[float, float], radius: float, turn: float = 0.0) -> np.
 
 
 def skin(uv: np.ndarray, seed: int) -> np.ndarray:
-    """A smooth texture at places, (..., 3) in [40, 215]: each seed another one."""
+    """A smooth texture at UV positions, (..., 3) in [40, 215]: each seed another one."""
     a, b, c = np.random.default_rng(seed).uniform(2, 5, (3, 3))
     u, v = uv[..., :1], uv[..., 1:]
     return 127.5 + 87.5 * np.sin(a * u + b * v + c)
@@ -42,7 +42,7 @@ def inner(shown: np.ndarray, by: float) -> np.ndarray:
     return cv2.distanceTransform(shown.astype(np.uint8), cv2.DIST_L2, 5) > by
 
 
-def test_the_firsts_texture_at_the_seconds_places():
+def test_the_firsts_texture_at_the_seconds_positions():
     one, other = face(1, FIRST), face(2, SECOND)
     swapped = swap_face(one, other, colours="none")
     shown = np.isfinite(SECOND[..., 0])
@@ -108,7 +108,7 @@ def test_the_hidden_half_is_the_other_ones_mirror_image():
     np.testing.assert_array_equal(completed(Unprojected(even, np.ones((n, n)))), even)
 
 
-def test_colours_are_compared_where_both_show_the_place():
+def test_colours_are_compared_where_both_show_the_point():
     """The second shows the left half only, which is as dark in the first: the first's light half does not count."""
     n = 32
     texture = np.zeros((n, n, 3), np.uint8) + np.where(np.arange(n) < 16, 60, 200)[None, :, None].astype(np.uint8)

@@ -45,9 +45,9 @@ def source() -> ImageSource:
     images = np.zeros((SUBJECTS, 2, S, S, 3), np.uint8) + np.arange(20, 140, 20, dtype=np.uint8).reshape(-1, 1, 1, 1, 1)
     images[:, :, 0, 0] = 255                # not quite flat: each image is stretched by its range
     both = (SUBJECTS, 2)
-    places = project(mean_face(np.zeros(6, np.float32)), "keypoints", S).astype(np.float32)
+    keypoints = project(mean_face(np.zeros(6, np.float32)), "keypoints", S).astype(np.float32)
     return ImageSource(images=images, identity=np.zeros((SUBJECTS, 200), np.float32),
-                       image_points=np.broadcast_to(places, (*both, 256, 2)).copy(),
+                       image_points=np.broadcast_to(keypoints, (*both, 256, 2)).copy(),
                        visible=np.ones((*both, 256), bool),
                        expression=np.zeros((*both, 84), np.float32), pose=np.zeros((*both, 6), np.float32),
                        camera=np.broadcast_to(np.array([90, 16, 16, 700], np.float32), (*both, 4)).copy(),
@@ -72,7 +72,7 @@ def sequences() -> list[tuple]:
 
 
 @pytest.mark.parametrize("which", range(5), ids=["shards", "uv", "depth", "volume", "coefficients"])
-def test_generators_hand_on_progress_and_pictures_of_others(which, monkeypatch):
+def test_generators_hand_on_progress_and_images_of_others(which, monkeypatch):
     module, name, sequence = sequences()[which]
     given, real = [], getattr(module, name)
 
@@ -97,20 +97,20 @@ def test_generators_hand_on_progress_and_pictures_of_others(which, monkeypatch):
     assert np.mean(np.array(levels) == own) < 0.5 or which == 3     # a volume's image may have been made brighter
 
 
-def test_blobs_are_filled_with_the_other_picture():
+def test_blobs_are_filled_with_the_other_image():
     """One fill in three; through `blob`, `occlude` and `augment` alike."""
     other, config = np.zeros((40, 50, 3), np.uint8) + np.array([3, 90, 201], np.uint8), AugmentConfig.off(
         blob=1.0, blob_cover=(0.3, 0.3))
     found = []
     for seed in range(60):
-        pictures = (occluders.blob((64, 64), 0.3, np.random.default_rng(seed), other).colour,
-                    occlude(sample(), np.random.default_rng(seed), config, other).image,
-                    augment(sample(), np.random.default_rng(seed), config, other=other).image)
-        found.append([bool((picture == (3, 90, 201)).all(-1).mean() > 0.2) for picture in pictures])
+        images = (occluders.blob((64, 64), 0.3, np.random.default_rng(seed), other).colour,
+                  occlude(sample(), np.random.default_rng(seed), config, other).image,
+                  augment(sample(), np.random.default_rng(seed), config, other=other).image)
+        found.append([bool((image == (3, 90, 201)).all(-1).mean() > 0.2) for image in images])
     assert all(12 <= count <= 30 for count in np.sum(found, 0)), np.sum(found, 0)
 
 
-def test_crops_hide_faces_in_the_second_pictures_colours():
+def test_crops_hide_faces_in_the_second_images_colours():
     shapes = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     other = np.zeros((40, 50, 3), np.uint8) + np.array([3, 90, 201], np.uint8)
     config, covered = MapAugmentConfig.off(crops=1.0), 0
@@ -124,9 +124,9 @@ def test_crops_hide_faces_in_the_second_pictures_colours():
 
 
 def layer(rows: slice, columns: slice, alpha: float = 1.0) -> occluders.Layer:
-    picture = np.zeros((64, 64), np.float32)
-    picture[rows, columns] = alpha
-    return occluders.Layer(np.full((64, 64, 3), 7, np.uint8), picture)
+    image = np.zeros((64, 64), np.float32)
+    image[rows, columns] = alpha
+    return occluders.Layer(np.full((64, 64, 3), 7, np.uint8), image)
 
 
 def test_a_second_occluder_leaves_the_first_ones_points_hidden(monkeypatch):
@@ -138,8 +138,8 @@ def test_a_second_occluder_leaves_the_first_ones_points_hidden(monkeypatch):
     np.testing.assert_array_equal(after.visible.reshape(64, 64), ~both)
     maps = hide(map_sample(), np.random.default_rng(0), MapAugmentConfig.off(hand=1.0, bar=1.0))
     np.testing.assert_array_equal(maps.visible_mask, np.where(both, 0, 1))
-    for picture in (after.image, maps.image):
-        np.testing.assert_array_equal((picture == 7).all(-1), both)
+    for image in (after.image, maps.image):
+        np.testing.assert_array_equal((image == 7).all(-1), both)
 
 
 def test_half_seen_through_two_layers_is_seen_a_quarter(monkeypatch):

@@ -54,21 +54,21 @@ def test_values_are_the_layers(model, monkeypatch):
 def test_a_collage_by_hand():
     """Four ramps of 32x32, the second upside down: two by two below the caption, each from dark to bright."""
     ramp = np.linspace(3, 5, 32)[:, None].repeat(32, 1)
-    picture = collage(np.stack([ramp, -7 * ramp, 0.01 * ramp, np.full((32, 32), 9.0)], -1), "x")
-    assert picture.shape == (22 + 2 * 34, 160, 3) and picture.dtype == np.uint8
+    image = collage(np.stack([ramp, -7 * ramp, 0.01 * ramp, np.full((32, 32), 9.0)], -1), "x")
+    assert image.shape == (22 + 2 * 34, 160, 3) and image.dtype == np.uint8
     dark, bright = cv2.applyColorMap(np.array([[0, 255]], np.uint8), cv2.COLORMAP_VIRIDIS)[0]
     for y, x, top, bottom in ((22, 0, dark, bright), (22, 34, bright, dark), (56, 0, dark, bright),
                               (56, 34, dark, dark)):
-        np.testing.assert_array_equal(picture[y, x:x + 32], [top] * 32)
-        np.testing.assert_array_equal(picture[y + 31, x:x + 32], [bottom] * 32)
-    assert (picture[22:54, 32:34] == 255).all() and (picture[54:56] == 255).all()
+        np.testing.assert_array_equal(image[y, x:x + 32], [top] * 32)
+        np.testing.assert_array_equal(image[y + 31, x:x + 32], [bottom] * 32)
+    assert (image[22:54, 32:34] == 255).all() and (image[54:56] == 255).all()
 
 
 def test_a_collage_is_bounded():
     rng = np.random.default_rng(1)
     for shape in ((256, 256, 300), (2, 2, 525), (1, 900, 5), (3000, 40, 2)):
-        picture = collage(rng.normal(size=shape).astype(np.float32))
-        assert max(picture.shape[:2]) <= MAX_SIDE, (shape, picture.shape)
+        image = collage(rng.normal(size=shape).astype(np.float32))
+        assert max(image.shape[:2]) <= MAX_SIDE, (shape, image.shape)
     quiet = rng.normal(size=(8, 8, 30)) * (np.arange(30) % 3 == 1)
     few = collage(quiet, limit=10)                       # the ten that vary, in their order
     np.testing.assert_array_equal(few[22:], collage(quiet[..., 1::3], limit=10)[22:])

@@ -18,7 +18,7 @@ NETWORKS = ("compact", "coarse-small")      # of those that know where the 68 la
 
 
 @pytest.fixture(scope="module")
-def filmed():
+def frames():
     """One head, small and off the middle of an image of 400x300, and two heads side by side in one of 560x320, before
     clutter, with their truth."""
     alone = VideoOptions(kind="still", seed=7, width=400, height=300, head=0.55, clutter=0.7, yaw=60, subjects=1)
@@ -49,8 +49,8 @@ def counted(stream, monkeypatch) -> list[Crop]:
     return looked
 
 
-def test_a_face_that_the_detector_finds_costs_one_look(filmed, stream, monkeypatch):
-    image, truth = filmed[0]
+def test_a_face_that_the_detector_finds_costs_one_look(frames, stream, monkeypatch):
+    image, truth = frames[0]
     looked = counted(stream, monkeypatch)
     face = stream.add(stream.crops(NamedImage("p.png", image))[0])
     assert len(looked) == 1 and error(face, truth) < 0.05 and 0.6 < face.crop.detected <= 1
@@ -58,9 +58,9 @@ def test_a_face_that_the_detector_finds_costs_one_look(filmed, stream, monkeypat
 
 
 @pytest.mark.parametrize("degrees", [90, 180, -90, 50])
-def test_a_turned_photo_gives_the_same_face(filmed, stream, degrees):
+def test_a_turned_photo_gives_the_same_face(frames, stream, degrees):
     """Landmarks and pose are those of the photo as it is, although the crop is upright."""
-    image, truth = filmed[0]
+    image, truth = frames[0]
     stream.reset()
     upright = stream.add(NamedImage("p.png", image)).pose_numbers
     height, width = image.shape[:2]
@@ -77,9 +77,9 @@ def test_a_turned_photo_gives_the_same_face(filmed, stream, degrees):
     assert np.abs((x, y) - (matrix[:, :2] @ upright[4:] + matrix[:, 2])).max() < 8
 
 
-def test_where_nobody_is_there_is_no_face(filmed, stream):
+def test_where_nobody_is_there_is_no_face(frames, stream):
     """Clutter alone, also where the detector takes it for a face that is not certain."""
-    image = filmed[0][0][:, 210:]
+    image = frames[0][0][:, 210:]
     stream.reset()
     with pytest.raises(NoFace, match="^p.png: no face"):
         stream.add(NamedImage("p.png", image))
@@ -87,10 +87,10 @@ def test_where_nobody_is_there_is_no_face(filmed, stream):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_every_face_of_a_picture_comes_out_where_it_is(filmed, network, tmp_path, monkeypatch, caplog):
-    """demo.py --faces all: two people, two faces, each with its own landmarks, and no third."""
+def test_every_face_of_an_image_comes_out_where_it_is(frames, network, tmp_path, monkeypatch, caplog):
+    """demo.py --faces all: two subjects, two faces, each with its own landmarks, and no third."""
     import demo
-    frame, faces, plain = filmed[1], [], Predictor.add
+    frame, faces, plain = frames[1], [], Predictor.add
 
     def add(self, crop):
         faces.append(plain(self, crop))
@@ -106,9 +106,9 @@ def test_every_face_of_a_picture_comes_out_where_it_is(filmed, network, tmp_path
     assert len(list(tmp_path.glob("face_*.ply"))) == 2
 
 
-def test_what_the_detector_alone_takes_for_a_second_face_is_left_out(filmed, stream, monkeypatch):
-    """--faces all: what it sees in clutter without being sure the network does not take."""
-    image, truth = filmed[0]
+def test_what_the_detector_alone_takes_for_a_second_face_is_left_out(frames, stream, monkeypatch):
+    """--faces all: what it sees in clutter without being certain the network does not take."""
+    image, truth = frames[0]
     low, high = truth.min(0), truth.max(0)
     side = round(1.3 * float((high - low).max()))
     box = (*(int(c) for c in (low + high - side) / 2), side, side)

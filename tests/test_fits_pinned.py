@@ -18,13 +18,13 @@ from Dataset.representations.correspondences import Correspondences
 
 
 class Known:
-    """A surface of which it is known where each place of the face lies."""
+    """A surface of which it is known where each point of the face lies."""
 
-    def __init__(self, places: np.ndarray, normals: np.ndarray) -> None:
-        self.places, self.normals = places, normals
+    def __init__(self, positions: np.ndarray, normals: np.ndarray) -> None:
+        self.positions, self.normals = positions, normals
 
     def nearest(self, query: np.ndarray) -> Nearest:
-        return Nearest(self.places, self.normals, np.linalg.norm(query - self.places, axis=1),
+        return Nearest(self.positions, self.normals, np.linalg.norm(query - self.positions, axis=1),
                        np.zeros(len(query), bool))
 
 
@@ -36,12 +36,12 @@ def test_a_fit_to_a_scan_keeps_expressions_within_0_and_1():
     names = list(model.expression_names)
     weights[count + names.index("jawOpen")] = 2.0
     weights[count + names.index("mouthSmileLeft")] = -1.0
-    places = fitting._shape(bases, weights)
-    a, b, c = np.moveaxis(places[bases.triangles], 1, 0)
-    normals = np.zeros(places.shape)
+    positions = fitting._shape(bases, weights)
+    a, b, c = np.moveaxis(positions[bases.triangles], 1, 0)
+    normals = np.zeros(positions.shape)
     for corner in range(3):
         np.add.at(normals, bases.triangles[:, corner], np.cross(b - a, c - a))
-    surface = Known(places, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9))
+    surface = Known(positions, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9))
     pose, found = Similarity.identity(), np.zeros(len(weights), np.float32)
     for _ in range(4):
         pose, found = fitting._round(surface, bases, pose, found, np.arange(count, len(weights)), count, 20.0, None)
@@ -56,10 +56,10 @@ def test_a_joint_fit_keeps_expressions_within_0_and_1(seed):
     expression = np.zeros(84)
     expression[rng.permutation(84)[:12]] = rng.choice([-1.5, 2.0], 12)
     cells = rng.permutation(256)[:120]
-    places = np.stack(np.divmod(cells, 16), 1) * 8 + rng.integers(1, 7, (len(cells), 2))
-    grid = points.encode(model.shape(np.zeros(200), expression))[places[:, 0], places[:, 1]]
+    positions = np.stack(np.divmod(cells, 16), 1) * 8 + rng.integers(1, 7, (len(cells), 2))
+    grid = points.encode(model.shape(np.zeros(200), expression))[positions[:, 0], positions[:, 1]]
     pose = Pose(rotation_from_euler(10.0, -5.0), 0.7, np.array([60.0, 66.0]), 1 / 600)
-    photo = Correspondences(places.astype(float), pose.project(grid), np.full(len(cells), 4.0), 128)
+    photo = Correspondences(positions.astype(float), pose.project(grid), np.full(len(cells), 4.0), 128)
     found = joint_fit([photo], model, FitOptions(components=5, correlation=0, expression_sigma=1.0, robust=np.inf))
     assert found.expressions.min() >= 0 and found.expressions.max() <= 1
     assert (found.expressions > 0.99).any()

@@ -1,4 +1,4 @@
-"""From what per-pixel networks say to a person: true maps in, the person out; no face; photo by photo; files."""
+"""From what per-pixel networks say to a subject: true maps in, the subject out; no face; photo by photo; files."""
 import dataclasses
 import logging
 from pathlib import Path
@@ -69,7 +69,7 @@ def crop(number: int, size: int = 128) -> Crop:
 
 
 @pytest.mark.parametrize("components, limit", [(FIT.components, 0.39), (200, 0.35)])
-def test_true_maps_give_the_person(subject, monkeypatch, components, limit):
+def test_true_maps_give_the_subject(subject, monkeypatch, components, limit):
     """As they are fitted, with fewer components than exact maps would pay for, and with all of the model's."""
     monkeypatch.setattr("Network.inference.uvnet.FIT", dataclasses.replace(FIT, components=components))
     identity, _, maps, _ = subject
@@ -94,28 +94,28 @@ def test_pixel_weights_are_inverse_variances_in_pixels():
     rows, columns = np.mgrid[:32, :32]
     uv = np.stack([columns / 64, 1 - rows / 32], -1).astype(np.float32)     # a pixel shows 1/64 x 1/32 of the atlas
     uv[:4] = np.nan
-    doubt = np.full((32, 32, 2), np.log(0.02 ** 2), np.float32)
-    weights = pixel_weights(uv, doubt)
-    # one pixel moves the place by 1/64 in u and 1/32 in v: 0.02 of the atlas is sqrt(64 * 32) * 0.02 px
+    log_variance = np.full((32, 32, 2), np.log(0.02 ** 2), np.float32)
+    weights = pixel_weights(uv, log_variance)
+    # one pixel moves the position by 1/64 in u and 1/32 in v: 0.02 of the atlas is sqrt(64 * 32) * 0.02 px
     np.testing.assert_allclose(weights[6:-1, 1:-1], 1 / (0.02 ** 2 * 64 * 32), rtol=1e-5)
-    doubt[:4] = np.nan
-    assert (pixel_weights(uv, doubt)[:4] == 0).all() and np.isfinite(pixel_weights(uv, doubt)).all()
+    log_variance[:4] = np.nan
+    assert (pixel_weights(uv, log_variance)[:4] == 0).all() and np.isfinite(pixel_weights(uv, log_variance)).all()
 
 
-def test_doubted_pixels_count_less(subject):
-    """Half of the face is told wrong, and doubted: with the doubt the person is found, without it is not."""
+def test_uncertain_pixels_count_less(subject):
+    """The map is wrong on half of the face: with a large variance there the subject is found, with a small one not."""
     identity, _, maps, _ = subject
     wrong = maps.copy()
     wrong[:, 64:, :, :2] = np.clip(wrong[:, 64:, :, :2] + 0.06, 0, 1)
-    sure = np.full((*maps.shape[:-1], 2), np.log(0.004 ** 2), np.float32)
-    doubt = sure.copy()
-    doubt[:, 64:] = np.log(0.2 ** 2)
-    believed, doubted = (off(subject_of(np.concatenate([wrong, d], -1)), identity)
-                         for d in (sure, doubt))
-    assert doubted < 0.75 < believed
+    confident = np.full((*maps.shape[:-1], 2), np.log(0.004 ** 2), np.float32)
+    uncertain = confident.copy()
+    uncertain[:, 64:] = np.log(0.2 ** 2)
+    misled, corrected = (off(subject_of(np.concatenate([wrong, d], -1)), identity)
+                         for d in (confident, uncertain))
+    assert corrected < 0.75 < misled
 
 
-def test_depth_gives_the_person(subject):
+def test_depth_gives_the_subject(subject):
     identity, _, _, depth = subject
     fitter = predictor_of(fake(depth, "pix2pix"))
     face = fitter.fit([fitter.read(answer) for answer in depth])
@@ -155,7 +155,7 @@ def test_photo_by_photo_comes_to_what_all_at_once_comes_to(subject):
 
 
 def test_what_stands_before_the_face_is_not_painted_onto_it(subject):
-    """A magenta bar across the true map, which says so: no place of the face takes its colour, and next to it the skin
+    """A magenta bar across the true map, which says so: no point of the face takes its colour, and next to it the skin
     keeps the photo's. A photo that is hidden altogether colours nothing."""
     _, images, maps, _ = subject
     bar, photo = np.zeros((128, 128), bool), images[3].copy()
@@ -170,9 +170,9 @@ def test_what_stands_before_the_face_is_not_painted_onto_it(subject):
     def barred(colours: np.ndarray) -> np.ndarray:
         blue, green, red = np.moveaxis(colours.astype(int), -1, 0)
         return (blue > green + 60) & (red > green + 60)
-    plain, told, untold = texture(maps[3:], images[3]), texture(hidden, photo), texture(maps[3:], photo)
-    assert not barred(plain).any() and barred(untold).mean() > 0.02 and not barred(told).any()
-    same = np.abs(told.astype(int) - plain).max(-1) < 10
+    plain, masked, unmasked = texture(maps[3:], images[3]), texture(hidden, photo), texture(maps[3:], photo)
+    assert not barred(plain).any() and barred(unmasked).mean() > 0.02 and not barred(masked).any()
+    same = np.abs(masked.astype(int) - plain).max(-1) < 10
     assert 0.5 < same.mean() < 0.97
     hidden[..., 3] = 0
     assert texture(hidden, photo) is None

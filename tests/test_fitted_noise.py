@@ -39,7 +39,7 @@ def test_specks_beside_a_face_change_nothing(depth):
 @pytest.mark.parametrize("where, message", [("everywhere", "points must not all coincide"),
                                             ("few", "at least 6 points with a weight are needed, received 3")])
 def test_a_mask_that_shows_no_face_is_none(where, message):
-    """A network that has collapsed sees one place in every pixel; a mask may lie between the pixels that are fitted."""
+    """A network that has collapsed sees one point in every pixel; a mask may lie between the pixels that are fitted."""
     maps = np.zeros((128, 128, 4), np.float32)
     maps[..., :2] = 0.4
     if where == "everywhere":

@@ -23,7 +23,7 @@ def test_flops_of_the_thesis(thesis):
 
 
 def test_flops_by_hand():
-    """One ConvLSTM of 2 filters on 4x4x3 at stride 2: 2x2 places x 9 x (3 + 2) channels x 8 gates, 3 images, twice."""
+    """One ConvLSTM of 2 filters on 4x4x3 at stride 2: 2x2 cells x 9 x (3 + 2) channels x 8 gates, 3 images, twice."""
     x = keras.Input((None, 4, 4, 3))
     model = keras.Model(x, FusedConvLSTM2D(2, 3, 2)(x))
     assert flops.flops(model, 3) == 2 * 3 * 4 * 9 * (3 + 2) * 8

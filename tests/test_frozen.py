@@ -21,7 +21,7 @@ from tests.freeze import REFERENCE, SUBJECTS, reference, reference_subjects
 SETS = frozen_sets()
 QUICK = [(name, number) for name in SUBJECTS for number in reference_subjects(name)]
 #: What another kind of CPU may change: the last bit of a sum, so a colour by one level, or which triangle a ray meets
-#: at an edge. Share of the pixels that may differ by more than a level; relative and absolute difference of a number.
+#: at an edge. Fraction of pixels that may differ by more than a level; relative and absolute difference of a number.
 EDGE_PIXELS, RELATIVE, ABSOLUTE = 0.005, 1e-4, 1e-3
 
 

@@ -16,7 +16,7 @@ from Network.training.settings import Settings, TrainConfig
 from Network.training.step import GradientStep, make_step
 from Network.training.trainer import Trainer, fixed_epoch
 from tests import forkserver
-from tests.test_pix2pix import TINY, pictures
+from tests.test_pix2pix import TINY, noise_images
 
 
 def batches(count: int, size: int = 2, side: int = 32, seed: int = 0) -> list:
@@ -253,7 +253,7 @@ def test_sigkill_and_resume_give_the_bytes_of_an_uninterrupted_run(tmp_path):
     assert header.endswith("val_adversarial,val_l1,val_discriminator")
     model = pix2pix.build_training(dataclasses.replace(TINY, noise_channels=1))
     model.load_weights(tmp_path / "part" / "best_validation.keras")
-    assert np.isfinite(pix2pix.predicting_part(model)(pictures(1))).all()
+    assert np.isfinite(pix2pix.predicting_part(model)(noise_images(1))).all()
 
 
 def test_networks_of_the_papers_depth_train_a_step_and_come_back(tmp_path):

@@ -78,15 +78,15 @@ def test_closest_points_against_dense_samples(origin, rng=np.random.default_rng(
     vertices, triangles = random_mesh(rng, 9, 7)
     weights = rng.dirichlet(np.ones(3), 20000)
     samples = np.einsum("sk,tkc->tsc", weights, vertices[triangles]).reshape(-1, 3)
-    places = rng.normal(0, 1.5, (30, 3))
-    found = ClosestPoints(vertices, triangles, origin=origin)(places)
-    slow = np.linalg.norm(samples[None] - places[:, None], axis=2).min(1)
+    positions = rng.normal(0, 1.5, (30, 3))
+    found = ClosestPoints(vertices, triangles, origin=origin)(positions)
+    slow = np.linalg.norm(samples[None] - positions[:, None], axis=2).min(1)
     assert (found.distance < slow + 1e-5).all() and (found.distance > slow - 0.05).all()
     np.testing.assert_allclose(found.weights.sum(1), 1, atol=1e-12)
     assert found.weights.min() > -1e-6
     np.testing.assert_allclose(np.einsum("nk,nkc->nc", found.weights, vertices[triangles[found.triangle]]),
                                found.points, atol=1e-12)
-    np.testing.assert_allclose(np.linalg.norm(found.points - places, axis=1), found.distance, atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(found.points - positions, axis=1), found.distance, atol=1e-12)
 
 
 def test_a_mesh_far_from_zero_keeps_its_precision():
@@ -107,8 +107,8 @@ def test_bilinear_against_a_loop(rng=np.random.default_rng(4)):
 
 
 def test_the_matrix_says_the_same(rng=np.random.default_rng(5)):
-    grid, places = rng.normal(size=(6, 6, 3)), np.append(rng.uniform(0, 5, (40, 2)), [[5, 5], [0, 5], [5, 0]], axis=0)
-    np.testing.assert_allclose(bilinear_matrix(places, 6) @ grid.reshape(-1, 3), bilinear(grid, *places.T), atol=1e-12)
+    grid, cells = rng.normal(size=(6, 6, 3)), np.append(rng.uniform(0, 5, (40, 2)), [[5, 5], [0, 5], [5, 0]], axis=0)
+    np.testing.assert_allclose(bilinear_matrix(cells, 6) @ grid.reshape(-1, 3), bilinear(grid, *cells.T), atol=1e-12)
 
 
 def test_weak_perspective_is_recovered(rng=np.random.default_rng(6)):

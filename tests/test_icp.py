@@ -71,7 +71,7 @@ def test_tiny_clouds_work():
     assert icp(face(5), face(6, 1)).distances.shape == (5,)
 
 
-def test_stops_at_max_iterations_and_starts_where_told():
+def test_stops_at_max_iterations_and_starts_at_the_given_transform():
     source, target = face(300) @ rotation_from_euler(30).T, face(300, 1)
     stopped = icp(source, target, max_iterations=2)
     assert stopped.iterations == 2 and not stopped.converged

@@ -18,7 +18,7 @@ def test_distances_against_a_loop():
             assert table[i, j] == pytest.approx(100 * mean / np.linalg.norm(np.ptp(TARGETS[j], axis=0)), abs=1e-9)
 
 
-def test_truths_are_their_own_whatever_their_size_and_place():
+def test_targets_are_their_own_whatever_their_size_and_position():
     moved = TARGETS @ rotation_from_euler(20, 5).T * 3 + [1, -2, 0.5]
     result = identify(moved, TARGETS)
     assert result.own == pytest.approx(0, abs=1e-9) and result.others > 0.1

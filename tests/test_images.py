@@ -17,29 +17,29 @@ from Dataset.io.images import (MAX_SCANS, as_photo, crop, crop_resize, decode_im
 
 
 @pytest.fixture
-def picture():
+def image():
     """(30, 40, 3) uint8 BGR: smooth, so that JPEG keeps it, and different in every corner."""
     y, x = np.mgrid[:30, :40]
     return np.stack([5 * x, 8 * y, 200 - 3 * x - 2 * y], axis=-1).astype(np.uint8)
 
 
-def test_bgr_as_opencv_reads_it(tmp_path, picture):
+def test_bgr_as_opencv_reads_it(tmp_path, image):
     for name in ("a.png", "a.jpg", "a.bmp", "a.tif", "a.webp"):
-        assert cv2.imwrite(str(tmp_path / name), picture)
+        assert cv2.imwrite(str(tmp_path / name), image)
         assert np.array_equal(read_image(tmp_path / name), cv2.imread(str(tmp_path / name))), name
-    assert np.array_equal(read_image(tmp_path / "a.png"), picture)
+    assert np.array_equal(read_image(tmp_path / "a.png"), image)
 
 
-def test_grey_becomes_three_equal_channels(tmp_path, picture):
-    cv2.imwrite(str(tmp_path / "g.png"), picture[:, :, 0])
-    assert np.array_equal(read_image(tmp_path / "g.png"), np.repeat(picture[:, :, :1], 3, axis=2))
+def test_grey_becomes_three_equal_channels(tmp_path, image):
+    cv2.imwrite(str(tmp_path / "g.png"), image[:, :, 0])
+    assert np.array_equal(read_image(tmp_path / "g.png"), np.repeat(image[:, :, :1], 3, axis=2))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_16_bits_are_divided_by_256(tmp_path, picture, channels):
-    deep = picture.astype(np.uint16) * 256 + 255
+def test_16_bits_are_divided_by_256(tmp_path, image, channels):
+    deep = image.astype(np.uint16) * 256 + 255
     cv2.imwrite(str(tmp_path / "d.png"), deep if channels == 3 else deep[:, :, 0])
-    assert np.array_equal(read_image(tmp_path / "d.png"), picture if channels == 3 else picture[:, :, [0, 0, 0]])
+    assert np.array_equal(read_image(tmp_path / "d.png"), image if channels == 3 else image[:, :, [0, 0, 0]])
 
 
 def test_transparency_is_laid_on_white(tmp_path):
@@ -60,22 +60,22 @@ def test_transparency_is_laid_on_white(tmp_path):
     (3, lambda a: a[::-1, ::-1]), (6, lambda a: np.rot90(a, -1)), (8, lambda a: np.rot90(a)), (2, lambda a: a[:, ::-1]),
     (4, lambda a: a[::-1]), (5, lambda a: np.swapaxes(a, 0, 1)), (7, lambda a: np.rot90(np.swapaxes(a, 0, 1), 2))])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_exif_orientation_is_applied(tmp_path, picture, orientation, turn, mode):
+def test_exif_orientation_is_applied(tmp_path, image, orientation, turn, mode):
     exif = Image.Exif()
     exif[0x0112] = orientation
     name = tmp_path / ("e.png" if mode == "RGBA" else "e.jpg")
-    Image.fromarray(picture[:, :, ::-1].copy()).convert(mode).save(name, exif=exif, quality=100, subsampling=0)
-    error = read_image(name).astype(int) - turn(picture)
+    Image.fromarray(image[:, :, ::-1].copy()).convert(mode).save(name, exif=exif, quality=100, subsampling=0)
+    error = read_image(name).astype(int) - turn(image)
     assert np.abs(error).max() <= 4
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_every_format_is_turned_alike(tmp_path, picture, kind, orientation):
+def test_every_format_is_turned_alike(tmp_path, image, kind, orientation):
     """As Pillow's own transposition, whoever decodes the pixels."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data, rgb = io.BytesIO(), Image.fromarray(picture[:, :, ::-1].copy())
+    data, rgb = io.BytesIO(), Image.fromarray(image[:, :, ::-1].copy())
     extra = {"TIFF": {}, "WEBP": {"lossless": True}}.get(kind, {"quality": 100})
     rgb.save(data, kind, exif=exif, **extra)
     stored = Image.open(io.BytesIO(data.getvalue()))
@@ -131,18 +131,18 @@ def test_a_large_photo_is_decoded_in_little_memory(kind, mode, size, most):
 
 
 @pytest.mark.parametrize("part", [1, 2, 4, 8])
-def test_a_jpeg_is_reduced_as_it_is_decoded(picture, part):
+def test_a_jpeg_is_reduced_as_it_is_decoded(image, part):
     """And then averaged: close to the whole image averaged at once."""
-    large = cv2.resize(picture, (40 * 17, 30 * 17), interpolation=cv2.INTER_CUBIC)
+    large = cv2.resize(image, (40 * 17, 30 * 17), interpolation=cv2.INTER_CUBIC)
     exif = Image.Exif()
     exif[0x0112] = 6
     data = io.BytesIO()
     Image.fromarray(large[:, :, ::-1]).save(data, "JPEG", quality=98, exif=exif)
     side = 680 // part - 3
-    image = decode_image(data.getvalue(), side=side)
-    assert image.shape[0] == side and abs(image.shape[1] - 510 * side / 680) < 1.5
-    expected = cv2.resize(np.rot90(large, -1), image.shape[1::-1], interpolation=cv2.INTER_AREA)
-    assert np.abs(image.astype(int) - expected).mean() < 2
+    reduced = decode_image(data.getvalue(), side=side)
+    assert reduced.shape[0] == side and abs(reduced.shape[1] - 510 * side / 680) < 1.5
+    expected = cv2.resize(np.rot90(large, -1), reduced.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(reduced.astype(int) - expected).mean() < 2
     assert decode_image(data.getvalue(), side=680).shape == (680, 510, 3)
     with pytest.raises(ValueError, match="cut off or broken"):
         decode_image(data.getvalue()[:-2000], side=side)
@@ -162,7 +162,7 @@ def test_a_jpeg_of_many_scans_is_refused_unread():
 
 
 def test_an_image_of_many_parts_is_refused_unread(monkeypatch):
-    """Pillow visits each of them in Python, with everybody else's lock."""
+    """Pillow reads each of them in Python, with everybody else's lock."""
     jpeg, png = io.BytesIO(), io.BytesIO()
     Image.new("RGB", (64, 48)).save(jpeg, "JPEG")
     Image.new("RGB", (64, 48)).save(png, "PNG")
@@ -193,20 +193,20 @@ def test_size_is_bounded_before_decoding(size, received):
         decode_image(png_header(*size), "b.png")
 
 
-def test_bound_is_an_argument(tmp_path, picture):
-    write_image(tmp_path / "a.png", picture)
+def test_bound_is_an_argument(tmp_path, image):
+    write_image(tmp_path / "a.png", image)
     assert read_image(tmp_path / "a.png", max_pixels=1200).shape == (30, 40, 3)
     with pytest.raises(ValueError, match="at most 0.001199 megapixels, this has 40x30"):
         read_image(tmp_path / "a.png", max_pixels=1199)
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".bmp", ".tif", ".webp"])
-@pytest.mark.parametrize("share", [0.05, 0.5, 0.97])
-def test_a_file_cut_off_anywhere_is_refused(tmp_path, ending, share):
+@pytest.mark.parametrize("fraction", [0.05, 0.5, 0.97])
+def test_a_file_cut_off_anywhere_is_refused(tmp_path, ending, fraction):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     data = cv2.imencode(ending, noise)[1].tobytes()
     path = tmp_path / f"cut{ending}"
-    path.write_bytes(data[:int(share * len(data))])
+    path.write_bytes(data[:int(fraction * len(data))])
     with pytest.raises(ValueError, match=f"cut{ending}: "):
         read_image(path)
 
@@ -244,8 +244,8 @@ def test_no_other_format_is_opened(tmp_path, monkeypatch, kind):
         image_size(tmp_path / "photo.jpg")
 
 
-def test_image_size_reads_the_header_only(tmp_path, picture):
-    write_image(tmp_path / "a.jpg", picture)
+def test_image_size_reads_the_header_only(tmp_path, image):
+    write_image(tmp_path / "a.jpg", image)
     assert image_size(tmp_path / "a.jpg") == (40, 30)
     (tmp_path / "b.png").write_bytes(png_header(9000, 8000))
     assert image_size(tmp_path / "b.png") == (9000, 8000)
@@ -257,9 +257,9 @@ def test_image_size_reads_the_header_only(tmp_path, picture):
         assert image_size(tmp_path / "d.png") == (10000, 9000)
 
 
-def test_write_refuses_what_no_image_is(tmp_path, picture):
-    for name, array, rule in (("a.jpg", picture.astype(float), "uint8"), ("a.jpg", picture[:, :, :2], "uint8"),
-                              ("a.xyz", picture, "ending '.xyz'")):
+def test_write_refuses_what_no_image_is(tmp_path, image):
+    for name, array, rule in (("a.jpg", image.astype(float), "uint8"), ("a.jpg", image[:, :, :2], "uint8"),
+                              ("a.xyz", image, "ending '.xyz'")):
         with pytest.raises(ValueError, match=rule):
             write_image(tmp_path / name, array)
     assert list(tmp_path.iterdir()) == []
@@ -275,22 +275,22 @@ def test_crop_repeats_the_border():
             crop(image, box)
 
 
-def test_crop_is_a_copy(picture):
-    before = picture.copy()
-    crop(picture, (0, 0, 5, 5))[:] = 0
-    assert np.array_equal(picture, before)
+def test_crop_is_a_copy(image):
+    before = image.copy()
+    crop(image, (0, 0, 5, 5))[:] = 0
+    assert np.array_equal(image, before)
 
 
-def test_crop_resize_is_the_thesis_s_plain_resize(picture):
-    cut = picture[2:22, 3:23]
-    assert np.array_equal(crop_resize(picture, (3, 2, 20, 20), 8), cv2.resize(cut, (8, 8)))
-    area = crop_resize(picture, (3, 2, 20, 20), 5, "area")
+def test_crop_resize_is_the_thesis_s_plain_resize(image):
+    cut = image[2:22, 3:23]
+    assert np.array_equal(crop_resize(image, (3, 2, 20, 20), 8), cv2.resize(cut, (8, 8)))
+    area = crop_resize(image, (3, 2, 20, 20), 5, "area")
     assert np.array_equal(area, np.rint(cut.reshape(5, 4, 5, 4, 3).mean(axis=(1, 3))).astype(np.uint8))
-    assert np.array_equal(crop_resize(picture, (3, 2, 20, 20), 64, "area"), cv2.resize(cut, (64, 64)))
+    assert np.array_equal(crop_resize(image, (3, 2, 20, 20), 64, "area"), cv2.resize(cut, (64, 64)))
     with pytest.raises(ValueError, match="'linear' or 'area', got 'cubic'"):
-        crop_resize(picture, (3, 2, 20, 20), 8, "cubic")
+        crop_resize(image, (3, 2, 20, 20), 8, "cubic")
     with pytest.raises(ValueError, match="at least 1 pixel, got 0"):
-        crop_resize(picture, (3, 2, 20, 20), 0)
+        crop_resize(image, (3, 2, 20, 20), 0)
 
 
 def test_minmax_stretches_over_all_channels():

@@ -1,5 +1,5 @@
-"""The iterative model with networks that know the truth: it converges, stops, holds what it is told, follows a video;
-several photos become one person."""
+"""The iterative model with networks that know the truth: it converges, stops, holds a given pose, follows a video;
+several photos become one subject."""
 import dataclasses
 from pathlib import Path
 
@@ -29,13 +29,14 @@ def random_face(seed: int, expression: float = 0.5) -> np.ndarray:
     return face
 
 
-class Told(Iterated):
-    """The iteration with a network that knows the truth of its images and goes `share` of the way there from the
+class Oracle(Iterated):
+    """The iteration with a network that knows the truth of its images and goes `fraction` of the way there from the
     estimate that it is given, in the crop that it is given. Keeps its inputs and boxes."""
 
-    def __init__(self, targets, *arguments, share: float = 1.0, **more) -> None:
+    def __init__(self, targets, *arguments, fraction: float = 1.0, **more) -> None:
         super().__init__(self.answer, SIZE, *arguments, **more)
-        self.targets, self.share, self.seen, self.cut, self.known = np.reshape(targets, (-1, 290)), share, [], [], []
+        self.targets, self.fraction = np.reshape(targets, (-1, 290)), fraction
+        self.seen, self.cut, self.known = [], [], []
 
     def inputs(self, images, estimates):
         self.cut, self.known = self.boxes(estimates), estimates
@@ -43,24 +44,24 @@ class Told(Iterated):
         return self.seen[-1]
 
     def answer(self, x):
-        return np.stack([c.recropped(known + self.share * (truth - known), WHOLE, box)
+        return np.stack([c.recropped(known + self.fraction * (truth - known), WHOLE, box)
                          for truth, known, box in zip(self.targets, self.known, self.cut)])
 
 
-PICTURE = np.zeros((SIZE, SIZE, 3), np.float32)
+IMAGE = np.zeros((SIZE, SIZE, 3), np.float32)
 
 
 def test_a_network_that_says_the_truth_is_done_after_two_passes():
     truth = random_face(0)
-    found = Told(truth, 5).run(PICTURE)
+    found = Oracle(truth, 5).run(IMAGE)
     assert found.converged and len(found.faces) == 3 and found.changes[1] < 1e-6 and found.changes[0] > 0.01
     np.testing.assert_array_equal(found.faces[0], c.mean_face())
     np.testing.assert_allclose(found.face, truth, atol=1e-6)
 
 
 def test_a_network_that_goes_half_the_way_converges_since_it_sees_its_last_estimate():
-    truth, network = random_face(1), Told(random_face(1), 6, 0.0, share=0.5)
-    found = network.run(PICTURE)
+    truth, network = random_face(1), Oracle(random_face(1), 6, 0.0, fraction=0.5)
+    found = network.run(IMAGE)
     off = [np.abs(face - truth).max() for face in found.faces]
     np.testing.assert_allclose(np.array(off[1:]) / off[:-1], 0.5, atol=0.02)
     assert not found.converged and (np.diff(found.changes) < 0).all()
@@ -68,14 +69,14 @@ def test_a_network_that_goes_half_the_way_converges_since_it_sees_its_last_estim
         np.testing.assert_allclose(x[0, ..., 3:], built_in_unit()(c.recropped(face, WHOLE, c.crop_at(face)), SIZE),
                                    atol=1e-6)
     # it ends as soon as a pass moves the face by less than is asked for
-    early = Told(truth, 6, float(found.changes[2]) * 1.01, share=0.5).run(PICTURE)
+    early = Oracle(truth, 6, float(found.changes[2]) * 1.01, fraction=0.5).run(IMAGE)
     assert early.converged and len(early.changes) == 3
 
 
 def test_every_pass_sees_the_image_where_the_last_one_found_the_face():
     """The image is the truth's own PNCC: from the second pass on it stands in the crop as START_POSE says."""
     truth = random_face(1)
-    network = Told(truth, 3, 0.0)
+    network = Oracle(truth, 3, 0.0)
     network.run(built_in_unit()(truth, 4 * SIZE)[..., :3])
     for x, estimate in zip(network.seen, (c.mean_face(), truth, truth)):
         shown = built_in_unit()(c.recropped(truth, WHOLE, c.crop_at(estimate)), SIZE)[..., :3]
@@ -84,7 +85,7 @@ def test_every_pass_sees_the_image_where_the_last_one_found_the_face():
 
 def test_without_feedback_there_is_one_pass_over_the_whole_image():
     truth = random_face(1)
-    network = Told(truth, 4, 0.0, feedback=False)
+    network = Oracle(truth, 4, 0.0, feedback=False)
     image = np.random.default_rng(0).random((SIZE, SIZE, 3), np.float32)
     found = network.run(image)
     assert len(found.faces) == 2 and network.seen[0].shape == (1, SIZE, SIZE, 3)
@@ -97,8 +98,8 @@ def test_the_pose_can_be_held_and_expressions_stay_weights():
     clutter = truth.copy()
     clutter[c.EXPRESSION] = np.linspace(-1, 2, 84)
     pose = truth[c.POSE] + np.float32(0.1)
-    network = Told(clutter, 3)
-    found = network.run(PICTURE, pose=pose)
+    network = Oracle(clutter, 3)
+    found = network.run(IMAGE, pose=pose)
     for face in found.faces:
         np.testing.assert_allclose(face[c.POSE], pose)
     assert found.face[c.EXPRESSION].min() == 0 and found.face[c.EXPRESSION].max() == 1
@@ -110,19 +111,19 @@ def test_the_pose_can_be_held_and_expressions_stay_weights():
 def test_many_images_at_once_are_the_single_ones():
     targets = np.stack([random_face(k) for k in range(3)])
     images = np.zeros((3, SIZE, SIZE, 3), np.float32)
-    many = Told(targets, 2, 0.0, share=0.9).many(images)
+    many = Oracle(targets, 2, 0.0, fraction=0.9).many(images)
     assert many.shape == (3, 3, 290)
     for i in range(3):
-        np.testing.assert_allclose(many[:, i], Told(targets[i], 2, 0.0, share=0.9).run(images[i]).faces, atol=1e-5)
-    held = Told(targets, 2).many(images, 1, targets[:, c.POSE])
+        np.testing.assert_allclose(many[:, i], Oracle(targets[i], 2, 0.0, fraction=0.9).run(images[i]).faces, atol=1e-5)
+    held = Oracle(targets, 2).many(images, 1, targets[:, c.POSE])
     np.testing.assert_array_equal(held[1, :, c.POSE], targets[:, c.POSE])
 
 
-def test_bad_answers_and_pictures_are_refused():
+def test_bad_answers_and_images_are_refused():
     with pytest.raises(ValueError, match="NaN or infinity"):
-        Iterated(lambda x: np.full((len(x), 290), np.nan), SIZE).run(PICTURE)
+        Iterated(lambda x: np.full((len(x), 290), np.nan), SIZE).run(IMAGE)
     with pytest.raises(ValueError, match="must give finite"):
-        Iterated(lambda x: np.zeros((len(x), 7)), SIZE).run(PICTURE)
+        Iterated(lambda x: np.zeros((len(x), 7)), SIZE).run(IMAGE)
     with pytest.raises(ValueError, match="images must be"):
         Iterated(lambda x: np.zeros((len(x), 290)), SIZE).run(np.zeros((8, 9, 3)))
     with pytest.raises(ValueError, match="iterations and size"):
@@ -133,12 +134,12 @@ def test_a_video_is_followed_with_one_pass_a_frame_across_crops():
     """A head that stands still in the frame while its box moves: the guess is where the head is, whatever the box."""
     box, moved = (100, 100, 200, 200), (110, 96, 220, 220)
     truth = random_face(5)
-    network = Told(truth, 3)
+    network = Oracle(truth, 3)
     follow = FrameByFrame(network).follow
-    first = follow(PICTURE, box)
+    first = follow(IMAGE, box)
     assert len(network.seen) == 2 and first.change == np.inf           # it began with the mean face, then converged
     network.targets = c.recropped(truth, box, moved)[None]
-    second = follow(PICTURE, moved, first)
+    second = follow(IMAGE, moved, first)
     assert len(network.seen) == 3 and second.change < 1e-6
     # the head stands still: in its own crop the estimate is drawn as it was
     np.testing.assert_allclose(network.seen[2][..., 3:], network.seen[1][..., 3:], atol=2e-2)
@@ -156,22 +157,22 @@ def off(points: np.ndarray, identity: np.ndarray) -> float:
 
 
 def photos_of(subject: np.ndarray, noise: float, count: int = 6) -> np.ndarray:
-    """A person's faces in photos as a network may see them: other pose and expression, identity with errors."""
+    """A subject's faces in photos as a network may see them: other pose and expression, identity with errors."""
     rng = np.random.default_rng(3)
     faces = np.stack([random_face(10 + k) for k in range(count)])
     faces[:, c.IDENTITY] = subject + rng.normal(0, noise, (count, 200))
     return faces
 
 
-@pytest.mark.parametrize("together", ["mean", "joint"])
-def test_photos_make_one_person(together):
+@pytest.mark.parametrize("fusion", ["mean", "joint"])
+def test_photos_make_one_subject(fusion):
     subject = random_face(20)[c.IDENTITY]
-    exact = identity_of(photos_of(subject, 0.0), together)
-    assert off(neutral(exact), subject) < (1e-5 if together == "mean" else 0.45)
-    one, all_ = (off(neutral(identity_of(photos_of(subject, 0.8, n), together)), subject) for n in (1, 6))
+    exact = identity_of(photos_of(subject, 0.0), fusion)
+    assert off(neutral(exact), subject) < (1e-5 if fusion == "mean" else 0.45)
+    one, all_ = (off(neutral(identity_of(photos_of(subject, 0.8, n), fusion)), subject) for n in (1, 6))
     assert all_ < 0.75 * one
     with pytest.raises(ValueError, match="at least one face"):
-        identity_of([], together)
+        identity_of([], fusion)
 
 
 def test_a_profile_counts_less_than_a_frontal_photo():
@@ -222,7 +223,7 @@ def test_a_stream_a_batch_and_prefixes_agree():
     np.testing.assert_allclose(stream.add(crop(1)).points, neutral(faces[1, c.IDENTITY]), atol=1e-6)
 
 
-def test_a_face_off_its_place_is_recrop_and_its_passes_are_told_in_the_new_crop():
+def test_a_face_off_its_position_is_recropped_and_its_passes_are_given_in_the_new_crop():
     far = random_face(7)
     far[c.POSE] = [0, 0, 0, -0.7, 0.1, 0.0]             # small: half as large as in training
     loaded, whole = fake(far[None]), np.zeros((300, 300, 3), np.uint8)
@@ -232,7 +233,7 @@ def test_a_face_off_its_place_is_recrop_and_its_passes_are_told_in_the_new_crop(
     stream = predictor_of(loaded)
     box = stream.add(first).crop.box
     assert box[2] < 150
-    # the network says the same of any crop: what it said of the first one is told as it lies in the second
+    # the network says the same of any crop: what it said of the first one is given as it lies in the second
     np.testing.assert_allclose(stream.passes()[1], c.recropped(far, first.box, box), atol=1e-5)
     np.testing.assert_allclose(stream.passes()[-1], far, atol=1e-6)
     np.testing.assert_allclose(stream.passes()[0], c.recropped(c.mean_face(), first.box, box), atol=1e-5)
@@ -255,7 +256,7 @@ def test_coefficients_of_another_face_model_are_refused(monkeypatch):
     assert predictor_of(loaded._replace(config={**loaded.config, "face_model": model_hash(other)})).size == SIZE
 
 
-def test_photos_are_put_together_as_is_asked():
+def test_photos_are_fused_as_is_asked():
     """--fusion of demo.py and evaluate.py, the same way in all of them; another network has no such thing."""
     faces = photos_of(random_face(20)[c.IDENTITY], 0.5, 3)
     loaded, images = fake(faces), [crop(k).image for k in range(3)]

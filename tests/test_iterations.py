@@ -60,12 +60,12 @@ def test_the_table_halves_where_the_network_goes_halfway():
     assert table.text() and table.csv().startswith("passes,vertices")
 
 
-def test_no_picture_is_an_error():
+def test_no_image_is_an_error():
     with pytest.raises(ValueError, match="at least one image is needed"):
         iteration_table(run, [], "none")
 
 
-def test_the_picture_has_a_row_for_each_face():
+def test_the_image_has_a_row_for_each_face():
     photo = np.full((50, 50, 3), 90, np.uint8)
     image = iteration_image(photo, np.stack([c.mean_face(), face(1)]))
     assert image.shape == (440, 1000, 3) and image.dtype == np.uint8

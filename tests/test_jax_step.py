@@ -66,7 +66,7 @@ def make_step(name: str):
 
 
 def batch(name: str, seed: int):
-    """x and y of two people with two images each; for `small` of six samples."""
+    """x and y of two subjects with two images each; for `small` of six samples."""
     rng = np.random.default_rng(seed)
     if name == "small":
         return tuple({key: rng.normal(size=(6, width)).astype(np.float32) for key, width in widths.items()}

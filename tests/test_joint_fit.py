@@ -90,12 +90,12 @@ def sparse_photo(model, seed, size=128):
     """60 pairs in as many cells of the grid, so that nothing is averaged."""
     rng = np.random.default_rng(seed)
     cell = rng.permutation(256)[:60]
-    places = np.stack(np.divmod(cell, 16), 1) * 8.0 + rng.uniform(0.5, 6.5, (60, 2))
+    positions = np.stack(np.divmod(cell, 16), 1) * 8.0 + rng.uniform(0.5, 6.5, (60, 2))
     shape = model.shape(2 * subject(model, 3)[:6], np.pad([0.6], (24, 59)))
-    grid = bilinear_matrix(places, 128) @ encode(shape).reshape(-1, 3)
+    grid = bilinear_matrix(positions, 128) @ encode(shape).reshape(-1, 3)
     pose = Pose(rotation_from_euler(*TURNS[seed]), 0.7, np.array([60.0, 66.0]), 1 / 600)
     pixels = pose.project(grid) + rng.normal(0, 0.5, (60, 2))
-    return Correspondences(places, pixels, rng.uniform(0.2, 0.6, 60), size)
+    return Correspondences(positions, pixels, rng.uniform(0.2, 0.6, 60), size)
 
 
 def twin(model, photos, options):
@@ -107,10 +107,10 @@ def twin(model, photos, options):
         rows = (lattice @ bases.basis.reshape(48 ** 2, -1)).reshape(len(photo.grid), 3, -1)
         means = bilinear_matrix(photo.grid, 128) @ bases.mean.reshape(-1, 3)
         apart = np.linalg.norm(photo.grid[:, None] - photo.grid, axis=-1)
-        share = options.correlated if options.correlation else 0
+        fraction = options.correlated if options.correlation else 0
         sigma = photo.weights ** -0.5
-        covariance = share * np.exp(-apart / max(options.correlation, 1e-9)) * np.outer(sigma, sigma)
-        covariance += np.diag((1 - share) / photo.weights + options.noise_floor ** 2)
+        covariance = fraction * np.exp(-apart / max(options.correlation, 1e-9)) * np.outer(sigma, sigma)
+        covariance += np.diag((1 - fraction) / photo.weights + options.noise_floor ** 2)
         parts.append((photo, means, rows.astype(float), np.linalg.inv(np.linalg.cholesky(covariance))))
     units = np.arange(m if options.expression else 0)
 
@@ -184,7 +184,8 @@ def test_truth_is_recovered_whatever_the_options(model, expression, perspective,
 
 
 def test_a_fifth_of_outliers_has_no_say(model):
-    clean, spoilt = (album(model, 3, errors=Errors(white=0.3, outliers=share), strength=1.0) for share in (0, 0.2))
+    clean, spoilt = (album(model, 3, errors=Errors(white=0.3, outliers=outliers), strength=1.0)
+                     for outliers in (0, 0.2))
     errors = [squared_error(model, joint_fit([m.photo for m in made], model).identity, subject(model))
               for made in (clean, spoilt)]
     assert errors[0] < 0.25 and errors[1] < errors[0] + 0.05
@@ -217,13 +218,13 @@ def test_errors_that_are_alike_are_not_counted_as_many(model):
     assert np.mean(errors(FitOptions())) < 0.75 * np.mean(errors(FitOptions(correlation=0)))
 
 
-def test_doubtful_points_count_less(model):
+def test_uncertain_points_count_less(model):
     made = album(model, 2)
     rng, photos = np.random.default_rng(0), []
     for m in made:
-        doubt = np.where(m.photo.grid[:, 1] > 70, 6.0, 0.3)
-        photos.append(m.photo._replace(pixels=m.photo.pixels + doubt[:, None] * rng.standard_normal((len(doubt), 2)),
-                                       weights=doubt ** -2))
+        sigma = np.where(m.photo.grid[:, 1] > 70, 6.0, 0.3)
+        photos.append(m.photo._replace(pixels=m.photo.pixels + sigma[:, None] * rng.standard_normal((len(sigma), 2)),
+                                       weights=sigma ** -2))
     known, unknown = (squared_error(model, joint_fit(p, model).identity, subject(model))
                       for p in (photos, [p._replace(weights=np.ones(len(p.weights))) for p in photos]))
     assert known < 0.75 * unknown

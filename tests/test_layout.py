@@ -28,8 +28,10 @@ MAX_FILES, MAX_LINES, MAX_SCRIPT_LINES = 15, 400, 100
 PURE_KERAS = ("Network.models", "Network.layers", "Network.losses")
 #: ... but for the one file that calls a kernel of TensorFlow's where that is the backend
 KERNELS = "Network.layers.fused"
+#: what the tests' names and comments said before they took the field's terms
+FORMER_WORDS = "coat|openness|surest|truths|visits|told|judged"
 SYSTEMS = {"convlstm", "uvnet", "pix2pix", "vrn", "coarse", "compact"}
-#: where a system may be told from another by its name: the registries and each system's own Predictor
+#: where a system may be distinguished by its name: the registries and each system's own Predictor
 NAMES_ALLOWED = ("Network/inference/", "Network/training/presets.py", "Network/__init__.py")
 
 
@@ -221,13 +223,21 @@ def test_top_level_is_the_users():
     assert {line.split("/")[0] for line in tracked()} <= ALLOWED_TOP
 
 
-def test_pictures_of_the_pages_are_tracked():
+def test_images_of_the_pages_are_tracked():
     """An ignored image is there for whoever made it, and for nobody else."""
     files = tracked()
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text()):
-            picture = (page.parent / name).resolve().relative_to(ROOT.resolve())
-            assert picture.as_posix() in files, f"{page.name}: shows {picture}, which is not tracked"
+            image = (page.parent / name).resolve().relative_to(ROOT.resolve())
+            assert image.as_posix() in files, f"{page.name}: shows {image}, which is not tracked"
+
+
+def test_tests_use_the_fields_words():
+    """The glossary of docs/conventions.md holds here, too; "ground truths" is a term of the field."""
+    found = re.compile(rf"(?<![a-z])(?<!ground[ _])(?:{FORMER_WORDS})(?![a-z])", re.IGNORECASE)
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        match = found.search(path.read_text().replace(FORMER_WORDS, ""))
+        assert match is None, f"{path.relative_to(ROOT)}: says {match[0]}"
 
 
 def test_pages_name_files_that_exist():

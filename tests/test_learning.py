@@ -31,16 +31,16 @@ def run(commands, subjects) -> Path:
 
 
 def errors(run: Path, subjects: Path, shuffled: bool = False) -> np.ndarray:
-    """Mean squared error of each sample of people who neither trained nor chose the checkpoint.
+    """Mean squared error of each sample of subjects who neither trained nor chose the checkpoint.
 
-    `shuffled`: each with another person's images.
+    `shuffled`: each with another subject's images.
     """
     loaded = load_model(run)
     sequence = SubjectSequence(subjects_of(subjects, "train-validation-test")["test"],
                                DataConfig(images=2, batch_size=16, repeats=2, image_size=64, points=1024, seed=3))
     images, targets = (np.concatenate(parts) for parts in zip(*(sequence.batch(0, i) for i in range(len(sequence)))))
     names = np.array([name for i in range(len(sequence)) for name in sequence.names(0, i)])
-    if shuffled:        # the next sample of another person
+    if shuffled:        # the next sample of another subject
         count = len(names)
         order = np.array([next(j % count for j in range(i + 1, i + count) if names[j % count] != names[i])
                           for i in range(count)])
@@ -48,7 +48,7 @@ def errors(run: Path, subjects: Path, shuffled: bool = False) -> np.ndarray:
     return ((predictor_of(loaded).predict(images) - targets) ** 2).mean((1, 2))
 
 
-def test_unseen_people_beat_the_mean_face_and_their_own_pictures_matter(run, subjects):
+def test_unseen_subjects_beat_the_mean_face_and_their_own_images_matter(run, subjects):
     split = subjects_of(subjects, "train-validation-test")
     data = DataConfig(images=2, image_size=64, points=1024)
     mean = SubjectSequence(split["training"], data).mean_target()

@@ -25,7 +25,7 @@ from Network.layers.grid import grid_normals, resample
 # Dataset/rendering/shading.py, Dataset/synthesis/scene.py
 
 
-def test_ambient_light_is_scaled_by_openness_and_the_lamp_is_not():
+def test_ambient_light_is_scaled_by_ambient_occlusion_and_the_lamp_is_not():
     normals, eye = np.tile([0, 0, 1.0], (3, 1)), np.tile([0, 0, 1.0], (3, 1))
     ambient = np.zeros((9, 3))
     ambient[0] = 1 / 0.282095
@@ -56,7 +56,7 @@ def view(angles=(0.0, 0.0, 0.0)) -> View:
     return sample_view(rng, np.zeros(len(load_face_model().expression)), angles=np.array(angles))
 
 
-def test_pictures_are_shaded_with_the_ambient_occlusion_of_the_stage(monkeypatch):
+def test_images_are_shaded_with_the_ambient_occlusion_of_the_stage(monkeypatch):
     """What reaches the shader is the render context's ambient occlusion, interpolated; hollows (beside the nose, the
     ears' inside, the eyes' corners) are darker than the cheeks."""
     context, given, real = render_context(), [], shading.shade
@@ -131,7 +131,7 @@ def face() -> np.ndarray:
     return to_unit_sphere(encode(load_face_model().mean, 64).reshape(-1, 3))[0]
 
 
-def places(points: np.ndarray, shift: float = 0.0) -> np.ndarray:
+def positions(points: np.ndarray, shift: float = 0.0) -> np.ndarray:
     few = resample(points, 16)
     return np.stack([0.5 + shift + 0.4 * few[:, 0], 0.5 - 0.4 * few[:, 1]], 1)
 
@@ -139,7 +139,7 @@ def places(points: np.ndarray, shift: float = 0.0) -> np.ndarray:
 def test_a_photo_gives_no_colour_to_what_lies_off_it():
     """A face that hangs over the photo's right border by a third: what is off it has no weight, and takes no colour."""
     points = face()
-    view = view_of(points, places(points, 0.35))
+    view = view_of(points, positions(points, 0.35))
     outside = ((view.position <= 0) | (view.position >= 1)).any(1)
     assert 0.1 < outside.mean() < 0.6 and (view.weight[outside] == 0).all() and view.weight.max() > 0.5
 
@@ -151,12 +151,12 @@ def test_what_turns_its_back_has_no_weight():
     away = grid_normals(inside_out)[:, 2] < -0.1
     assert away.mean() > 0.9
     assert frontal_view(inside_out).weight[away].max() == 0
-    assert view_of(inside_out, places(inside_out)).weight[away].max() < 1e-9
+    assert view_of(inside_out, positions(inside_out)).weight[away].max() < 1e-9
     back = grid_normals(points) @ rotation_from_euler(70)[2] < -0.1
-    assert back.mean() > 0.1 and view_of(points, _turned_places(points, 70)).weight[back].max() < 1e-6
+    assert back.mean() > 0.1 and view_of(points, _turned_positions(points, 70)).weight[back].max() < 1e-6
 
 
-def _turned_places(points: np.ndarray, yaw: float) -> np.ndarray:
+def _turned_positions(points: np.ndarray, yaw: float) -> np.ndarray:
     few = resample(points, 16) @ rotation_from_euler(yaw).T
     return np.stack([0.5 + 0.4 * few[:, 0], 0.5 - 0.4 * few[:, 1]], 1)
 
@@ -165,7 +165,7 @@ def test_what_lies_behind_the_nose_is_not_painted():
     """At 50 degrees: points behind others by more than 0.08 have no weight, though they face the camera."""
     points = face()
     turned = points @ rotation_from_euler(50).T
-    view = view_of(points, _turned_places(points, 50))
+    view = view_of(points, _turned_positions(points, 50))
     cell = np.floor(view.position * 24).astype(int) @ (1, 1000)
     nearest = {key: turned[cell == key, 2].max() for key in np.unique(cell)}
     behind = turned[:, 2] < np.array([nearest[key] for key in cell]) - 0.3
@@ -176,12 +176,12 @@ def test_what_lies_behind_the_nose_is_not_painted():
 
 def test_hair_before_the_face_is_not_painted_onto_it():
     points = face()
-    coat, photo = Texture(len(points)), np.full((80, 80, 3), 50, np.uint8)
+    texture, photo = Texture(len(points)), np.full((80, 80, 3), 50, np.uint8)
     photo[:, 40:] = 220                             # hair over the image's right half
     free = np.zeros((80, 80), bool)
     free[:, :40] = True
-    coat.add(photo, frontal_view(points), free)
-    assert np.abs(coat.rgb().astype(int) - 50).max() <= 2
+    texture.add(photo, frontal_view(points), free)
+    assert np.abs(texture.rgb().astype(int) - 50).max() <= 2
 
 
 # Evaluation/views/uv.py, overlay.py

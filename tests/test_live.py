@@ -1,4 +1,4 @@
-"""Datagenerator/online/live.py: people rendered meanwhile give the batches that shards of them give, in any order."""
+"""Datagenerator/online/live.py: subjects rendered meanwhile give the batches that shards of them give, in any order."""
 import csv
 import dataclasses
 import json
@@ -46,8 +46,8 @@ def _same(a, b):
         np.testing.assert_array_equal(a[1][key], b[1][key])
 
 
-def test_the_window_moves_as_fast_as_people_are_used_up():
-    config = LiveConfig(reuse=8, window=256)        # 64 images, T 1 to 8: 172 people in 8 batches
+def test_the_window_moves_as_fast_as_subjects_are_used_up():
+    config = LiveConfig(reuse=8, window=256)        # 64 images, T 1 to 8: 172 subjects in 8 batches
     assert config.subjects(0, 0) == range(128, 384)
     assert config.subjects(0, 8).start == 128 + 172 // 8 and config.subjects(0, 64).start == 128 + 172
     assert config.subjects(2, 3) == config.subjects(0, 2 * config.batches + 3)
@@ -55,7 +55,7 @@ def test_the_window_moves_as_fast_as_people_are_used_up():
     assert starts == sorted(starts) and min(starts) >= config.validation_subjects
 
 
-def test_each_new_person_stands_in_about_as_many_batches_as_asked():
+def test_each_new_subject_stands_in_about_as_many_batches_as_asked():
     config = dataclasses.replace(CONFIG, batch_images=8, reuse=3, window=16, batches=100)
     sequence = _Moving(SimpleNamespace(path="none", size=32, images=2), np.arange(16), config, None, True)
     uses = np.zeros(10_000, int)
@@ -69,17 +69,17 @@ def test_each_new_person_stands_in_about_as_many_batches_as_asked():
 
 
 class _Moving(ShardSequence):
-    """The people of live batches, wherever their images are."""
+    """The subjects of live batches, wherever their images are."""
 
     def pool(self, epoch, index):
         return np.asarray(self.config.subjects(epoch, index))
 
 
-def test_batches_are_those_of_shards_of_the_same_people(live, shards):
+def test_batches_are_those_of_shards_of_the_same_subjects(live, shards):
     targets = targets_on_template(CONFIG.points, load_face_model())
     stored = _Moving(shards, np.arange(4), CONFIG, targets, True)
-    for place in ((1, 1), (0, 0), (0, 2)):          # in no order
-        _same(live[0].batch(*place), stored.batch(*place))
+    for batch_index in ((1, 1), (0, 0), (0, 2)):          # in no order
+        _same(live[0].batch(*batch_index), stored.batch(*batch_index))
     held_out = ShardSequence(shards, np.arange(2), CONFIG, targets, False)
     assert len(live[1]) == len(held_out)
     for index in range(len(held_out)):
@@ -159,7 +159,7 @@ def test_bad_config(change, message):
         dataclasses.replace(CONFIG, **change)
 
 
-def test_pictures_that_do_not_suit_the_network_end_the_processes():
+def test_images_that_do_not_suit_the_network_end_the_processes():
     before = set(multiprocessing.active_children())
     with pytest.raises(ValueError, match="live: holds images of 32 px, which must be a multiple of image_size 24"):
         open_live(dataclasses.replace(CONFIG, image_size=24), 1)

@@ -47,18 +47,18 @@ def same(a, b):
 
 
 class Moving(MapSequence):
-    """The slow twin: the people of live batches, drawn from the window itself, wherever their images are."""
+    """The slow twin: the subjects of live batches, drawn from the window itself, wherever their images are."""
 
     def draw(self, epoch, index):
         self.subjects = np.asarray(self.config.subjects(epoch, index))
         return super().draw(epoch, index)
 
 
-def test_batches_are_those_of_shards_of_the_same_people(live, shards):
+def test_batches_are_those_of_shards_of_the_same_subjects(live, shards):
     training, validation = live
     stored = Moving(shards, np.arange(5), training.config, True)
-    for place in ((1, 1), (0, 0), (0, 3)):          # in no order
-        same(training.batch(*place), stored.batch(*place))
+    for batch_index in ((1, 1), (0, 0), (0, 3)):          # in no order
+        same(training.batch(*batch_index), stored.batch(*batch_index))
     held_out = MapSequence(shards, np.arange(2), training.config, False)
     assert len(validation) == len(held_out) and len(training) == 4
     for index in range(len(held_out)):
@@ -78,7 +78,7 @@ def test_another_process_makes_the_same_batch(live):
     same(pickle.loads(done.stdout), live[0].batch(1, 2))
 
 
-def test_a_batch_asks_for_its_people_at_once_and_for_the_next_ones(live):
+def test_a_batch_asks_for_its_subjects_at_once_and_for_the_next_ones(live):
     training = live[0]
     asked = []
     training.shards, real = Asked(training.shards, asked), training.shards
@@ -95,7 +95,7 @@ def test_a_batch_asks_for_its_people_at_once_and_for_the_next_ones(live):
 
 
 class Asked:
-    """People, and a note of whom a batch asks for first."""
+    """Subjects, and a note of whom a batch asks for first."""
 
     def __init__(self, subjects, asked):
         self._subjects, self._asked = subjects, asked
@@ -112,7 +112,7 @@ class Asked:
         return getattr(self._subjects, name)
 
 
-def test_each_new_person_is_shown_in_about_as_many_batches_as_asked(shards):
+def test_each_new_subject_is_shown_in_about_as_many_batches_as_asked(shards):
     config = dataclasses.replace(CONFIG, reuse=4, window=16, batches=100)
     sequence = LiveMapSequence(shards, np.arange(16), config, True)
     uses = np.zeros(2000, int)
@@ -146,7 +146,7 @@ def test_bad_config(change, message):
         dataclasses.replace(CONFIG, **change)
 
 
-def test_pictures_that_do_not_suit_the_network_end_the_processes():
+def test_images_that_do_not_suit_the_network_end_the_processes():
     before = set(multiprocessing.active_children())
     with pytest.raises(ValueError, match="live: holds images of 48 px, which must be a multiple of image_size 32"):
         open_live_maps(dataclasses.replace(CONFIG, size=48), 1)

@@ -172,17 +172,17 @@ def test_too_much_is_left_out():
     assert (after.visible_mask == sample().visible_mask).all()
 
 
-def test_crops_keep_their_share_and_their_colours():
+def test_crops_keep_their_fraction_and_their_colours():
     grey, red = noise(3), np.zeros((50, 80, 3), np.uint8) + np.array([10, 20, 200], np.uint8)
-    shares = []
+    fractions = []
     for seed in range(60):
         layer = occluders.crops((64, 64), (0.2, 0.4), np.random.default_rng(seed), grey, red)
         if layer is None:
             continue
         assert layer.alpha.dtype == np.float32 and 0 <= layer.alpha.min() <= layer.alpha.max() <= 1
         assert (layer.colour == (10, 20, 200)).all() and layer.colour.shape == (64, 64, 3)
-        shares.append((layer.alpha > 0.5).mean())
-    assert len(shares) > 50 and 0.2 <= min(shares) < 0.25 and 0.35 < max(shares) <= 0.4
+        fractions.append((layer.alpha > 0.5).mean())
+    assert len(fractions) > 50 and 0.2 <= min(fractions) < 0.25 and 0.35 < max(fractions) <= 0.4
     flat = np.full((50, 50, 3), 128, np.uint8)          # no level parts it: given up, not forever
     assert occluders.crops((64, 64), (0.2, 0.4), np.random.default_rng(0), flat, red) is None
 

@@ -100,7 +100,7 @@ def test_nobody_stands_on_both_sides(folder):
     assert [*zip(drawn.subjects[:, 0], drawn.images[:, 0])] == [(0, 0), (1, 0), (0, 1), (1, 1)]
 
 
-def test_held_out_pictures_are_as_they_were_rendered(folder):
+def test_held_out_images_are_as_they_were_rendered(folder):
     shards = open_shards(folder)
     x, y = sequences(folder)[1].batch(3, 0)
     image, uv, mask, visible_mask = (shards.gather(name, [1], [1])[0]
@@ -124,7 +124,7 @@ def test_exposure_reaches_the_network(folder):
 
 
 class Repainted:
-    """Shards whose images are painted by `paint(image, shards, person, image)`."""
+    """Shards whose images are painted by `paint(image, shards, subject, image)`."""
 
     def __init__(self, shards, paint):
         self.shards, self.paint = shards, paint
@@ -150,7 +150,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("photos", [False, True])
-def test_picture_and_maps_agree_after_all_augmentation(folder, photos):
+def test_image_and_maps_agree_after_all_augmentation(folder, photos):
     """The image shows u and v: where the face is visible they rise with two of the channels as with the maps,
     whatever moved, hid, lit or reordered them."""
     config = dataclasses.replace(PLAIN, batch_size=12, jitter=True, quarters=True, photos=photos, occlusion=0.5)
@@ -168,7 +168,7 @@ def test_picture_and_maps_agree_after_all_augmentation(folder, photos):
     assert agree >= 6
 
 
-def test_picture_and_depth_agree_when_mirrored(folder):
+def test_image_and_depth_agree_when_mirrored(folder):
     """The image shows the depth; enlarged and cut, half of them mirrored, it is that of the target."""
     def paint(image, shards, subject, number):
         depth, seen, camera = (shards.gather(name, [subject], [number])[0]
@@ -213,7 +213,7 @@ def test_depth_is_the_visible_faces(folder):
     assert np.median(both) < 0.02 and half.shape == (16, 16, 1)     # in sides of the crop: the same values
 
 
-def test_smaller_pictures(folder):
+def test_smaller_images(folder):
     """Images are averaged, maps keep one pixel of four, masks need all of them."""
     whole, small = (sequences(folder, dataclasses.replace(PLAIN, image_size=size))[1].batch(0, 0) for size in (32, 16))
     mask = whole[1]["mask"].reshape(4, 16, 2, 16, 2, 1).min((2, 4))
@@ -228,7 +228,7 @@ def test_smaller_pictures(folder):
         sequences(folder, dataclasses.replace(PLAIN, image_size=24))
 
 
-def test_share_without_a_face(folder):
+def test_fraction_without_a_face(folder):
     x, y = sequences(folder, dataclasses.replace(PLAIN, empty=1.0, faces_in_image=2))[0].batch(0, 0)
     assert not any(value.any() for value in y.values()) and x.std() > 0.01
     x, y = sequences(folder, dataclasses.replace(DEPTH, empty=1.0))[0].batch(0, 0)
@@ -261,7 +261,7 @@ def test_extras_change_nothing_else(folder):
         np.testing.assert_array_equal(extras[name], y[name])
 
 
-def test_extras_of_pictures_as_rendered(folder):
+def test_extras_of_images_as_rendered(folder):
     shards = open_shards(folder)
     y = sequences(folder, dataclasses.replace(PLAIN, extras=EXTRAS))[1].batch(0, 0)[1]
     depth, seen, camera, pose, landmarks = (shards.gather(name, [1], [0])[0] for name in (
@@ -273,7 +273,7 @@ def test_extras_of_pictures_as_rendered(folder):
 
 @pytest.mark.parametrize("config", [dataclasses.replace(PLAIN, augment=False),
                                     dataclasses.replace(PLAIN, augment=False, jitter=True, quarters=True)])
-def test_landmarks_and_pose_turn_with_the_picture(folder, config):
+def test_landmarks_and_pose_turn_with_the_image(folder, config):
     """From the truth alone: the head's landmarks, turned by the pose and scaled, lie where the landmarks do, but for
     perspective and how the crop cuts; and they lie where uv says."""
     sequence = sequences(folder, dataclasses.replace(config, extras=EXTRAS, batch_size=16))[0]
@@ -378,6 +378,6 @@ def test_bad_config(change, message):
         dataclasses.replace(PLAIN, **change)
 
 
-def test_too_few_people(folder):
+def test_too_few_subjects(folder):
     with pytest.raises(ValueError, match="0 subjects to train on and 6 for validation; validation_subjects is 9"):
         sequences(folder, dataclasses.replace(PLAIN, validation_subjects=9))

@@ -1,4 +1,4 @@
-"""Evaluation/metrics/uv_maps.py: numbers by hand, perfect maps of rendered people, and the floor beside them."""
+"""Evaluation/metrics/uv_maps.py: numbers by hand, perfect maps of rendered subjects, and the floor beside them."""
 from types import SimpleNamespace
 
 import numpy as np
@@ -58,33 +58,33 @@ def test_errors_as_the_loss_takes_them_are_calibrated():
 
 
 def test_landmarks_lie_where_the_atlas_has_them():
-    model, places = load_face_model(), landmark_uv()
-    known = np.isfinite(places).all(-1)
+    model, points_uv = load_face_model(), landmark_uv()
+    known = np.isfinite(points_uv).all(-1)
     assert 64 <= known.sum() <= 68 and known[17:].all()
     grid = points.encode(np.asarray(model.mean, float), model=model)
-    rows, columns = np.rint(grid_positions(places[known])).astype(int).T
+    rows, columns = np.rint(grid_positions(points_uv[known])).astype(int).T
     away = np.linalg.norm(grid[rows, columns] - model.landmarks(np.asarray(model.mean, float))[known], axis=-1)
     assert away.max() < 4                               # half a cell, and the 2 mm
-    np.testing.assert_allclose(places[36:48, 0], 1 - places[[45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40], 0],
+    np.testing.assert_allclose(points_uv[36:48, 0], 1 - points_uv[[45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40], 0],
                                atol=0.01)               # eyes
 
 
 def test_landmarks_are_read_off_the_map():
-    """Places of the atlas a map shows at known pixels; the prediction is shifted by a pixel and hides the left half."""
+    """UV that a map shows at known pixels; the prediction is shifted by a pixel and hides the left half."""
     uv, mask = disc(64)
-    places = np.full((68, 2), np.nan)
-    places[:3] = [[0.5, 0.5], [0.3, 0.6], [0.99, 0.99]]         # the last is nowhere in the image
+    points_uv = np.full((68, 2), np.nan)
+    points_uv[:3] = [[0.5, 0.5], [0.3, 0.6], [0.99, 0.99]]         # the last is nowhere in the image
     landmarks = np.zeros((68, 2))
-    landmarks[:3] = np.stack([places[:3, 0], 1 - places[:3, 1]], -1)
+    landmarks[:3] = np.stack([points_uv[:3, 0], 1 - points_uv[:3, 1]], -1)
     perfect = np.dstack([uv, mask, mask])
-    scores = score_map(perfect, uv, mask, mask, landmarks, places)
+    scores = score_map(perfect, uv, mask, mask, landmarks, points_uv)
     assert scores.landmarks == pytest.approx(0, abs=1e-4) and scores.found == 1
     shifted = np.roll(perfect, 1, 1)
-    scores = score_map(shifted, uv, mask, mask, landmarks, places)
+    scores = score_map(shifted, uv, mask, mask, landmarks, points_uv)
     assert scores.landmarks == pytest.approx(100 / 64, abs=0.01)
     half = perfect.copy()
     half[:, :25, 2] = 0
-    assert score_map(half, uv, mask, mask, landmarks, places).found == 0.5
+    assert score_map(half, uv, mask, mask, landmarks, points_uv).found == 0.5
 
 
 def test_the_mean_map():
@@ -99,7 +99,7 @@ def test_the_mean_map():
         mean_map([])
 
 
-def test_a_table_of_rendered_people(tmp_path):
+def test_a_table_of_rendered_subjects(tmp_path):
     """The truth as an answer is perfect; the landmarks are where the shards say, to half a pixel."""
     make_shards(tmp_path / "subjects", RenderOptions(subjects=3, images=2, size=64, seed=5, detect=0.0, yaw=30,
                                                      buffers=("uv", "mask", "visible_mask")))

@@ -19,10 +19,10 @@ def grid():
     a, b, c, d = (i.ravel() for i in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))
     triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
     shuffle = np.random.default_rng(0).permutation(20)
-    place = np.argsort(shuffle)
+    inverse = np.argsort(shuffle)
     mesh = Mesh(np.stack([x, y, x * y], 1), triangles, np.stack([x / 4, y / 3], 1),
                 np.stack([x * 60, y * 80, x + y], 1).astype(np.uint8))
-    return Mesh(mesh.vertices[shuffle], place[triangles], mesh.uv[shuffle], mesh.colours[shuffle])
+    return Mesh(mesh.vertices[shuffle], inverse[triangles], mesh.uv[shuffle], mesh.colours[shuffle])
 
 
 def test_ply_round_trip_keeps_order_and_colours(tmp_path, grid):
@@ -43,11 +43,11 @@ def test_obj_round_trip_keeps_order_and_uv(tmp_path, grid):
     assert np.allclose(back.uv, grid.uv, atol=1e-6)
 
 
-@pytest.mark.parametrize("picture", [True, False])
-def test_wrl_is_read_with_unused_points_and_uv(tmp_path, grid, picture):
+@pytest.mark.parametrize("image", [True, False])
+def test_wrl_is_read_with_unused_points_and_uv(tmp_path, grid, image):
     vertices = np.concatenate([grid.vertices, [[7, 8, 9.0]] * 3])
     write_wrl(tmp_path / "000.wrl", vertices, grid.uv, grid.triangles)
-    if picture:
+    if image:
         cv2.imwrite(str(tmp_path / "000.jpg"), np.zeros((8, 8, 3), np.uint8))
     back = read_mesh(tmp_path / "000.wrl")
     assert np.allclose(back.vertices, vertices, atol=1e-4) and np.array_equal(back.triangles, grid.triangles)

@@ -74,7 +74,7 @@ def primitive(tree: dict) -> dict:
 
 def open3d_texture_is(read: o3d.geometry.TriangleMesh, texture: np.ndarray) -> bool:
     """Open3D holds images upside down (row 0 is v = 0), in RGB, with empty ones for materials without."""
-    filled = [np.asarray(picture) for picture in read.textures if np.ndim(picture) == 3]
+    filled = [np.asarray(image) for image in read.textures if np.ndim(image) == 3]
     return len(filled) == 1 and np.array_equal(filled[0][::-1, :, ::-1], texture)
 
 
@@ -209,7 +209,7 @@ def test_a_vertex_without_triangle_gets_a_normal_of_unit_length(face):
 def test_bad_meshes_write_nothing(tmp_path, face, texture):
     hole = face.vertices.copy()
     hole[3, 1] = np.nan
-    for name, mesh, picture, rule in (
+    for name, mesh, image, rule in (
             ("a.stl", face, None, "written as .ply, .obj, .glb, got '.stl'"), ("a", face, None, "got 'no ending'"),
             ("a.ply", face, texture, "a texture is written with .obj or .glb"),
             ("a.glb", face._replace(triangles=np.zeros((0, 3), int)), None, "with triangles; write a cloud as .ply"),
@@ -218,7 +218,7 @@ def test_bad_meshes_write_nothing(tmp_path, face, texture):
             ("a.obj", face._replace(uv=None), texture, "a texture needs uv"),
             ("a.glb", face, texture / 255, r"\(H, W, 3\) uint8, got \(24, 24, 3\) float64")):
         with pytest.raises(ValueError, match=rule) as error:
-            write_mesh(tmp_path / name, mesh, texture=picture)
+            write_mesh(tmp_path / name, mesh, texture=image)
         assert name in str(error.value) and "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 

@@ -10,13 +10,13 @@ def field(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 def turned(keypoints: np.ndarray, log_variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A slow twin: keypoint by keypoint."""
-    places, variance = np.empty_like(keypoints), np.empty_like(log_variance)
+    positions, variance = np.empty_like(keypoints), np.empty_like(log_variance)
     for row in range(16):
         for column in range(16):
             x, y = keypoints[:, row * 16 + column].T
-            places[:, row * 16 + 15 - column] = np.stack([1 - x, y], -1)
+            positions[:, row * 16 + 15 - column] = np.stack([1 - x, y], -1)
             variance[:, row * 16 + 15 - column] = log_variance[:, row * 16 + column]
-    return places, variance
+    return positions, variance
 
 
 def test_a_network_that_errs_alike_on_both_sides_changes_nothing():

@@ -167,15 +167,15 @@ def test_any_number_of_images():
             np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_samples_and_images_are_told_apart():
+def test_samples_and_images_are_distinguished():
     """Folding time must not mix samples: each of a batch alone gives its own row; the order of images matters."""
     model = lively(build(Config(**TINY)))
     x = images(3, 4)
-    together = np.asarray(model(x))
+    batched = np.asarray(model(x))
     for i in range(3):
-        np.testing.assert_allclose(model(x[i:i + 1])[0], together[i], atol=1e-5)
-    assert np.abs(np.asarray(model(x[:, ::-1])) - together).max() > 1e-2
-    assert np.abs(together[0] - together[1]).max() > 1e-2
+        np.testing.assert_allclose(model(x[i:i + 1])[0], batched[i], atol=1e-5)
+    assert np.abs(np.asarray(model(x[:, ::-1])) - batched).max() > 1e-2
+    assert np.abs(batched[0] - batched[1]).max() > 1e-2
 
 
 def test_states_carry_on():

@@ -12,11 +12,11 @@ def twin(image, depth, top, left, flipped, large):
     for row in range(size):
         for column in range(size):
             x = size - 1 - column if flipped else column
-            place = (np.array([top + row, left + x]) + 0.5) * size / large         # first centre at 0.5
-            out_depth[row, column] = depth[tuple(np.floor(place).astype(int))]
-            low = np.floor(place - 0.5).astype(int)
+            position = (np.array([top + row, left + x]) + 0.5) * size / large         # first centre at 0.5
+            out_depth[row, column] = depth[tuple(np.floor(position).astype(int))]
+            low = np.floor(position - 0.5).astype(int)
             (y0, x0), (y1, x1) = np.clip(low, 0, size - 1), np.clip(low + 1, 0, size - 1)
-            b, a = place - 0.5 - low
+            b, a = position - 0.5 - low
             out[row, column] = ((1 - b) * ((1 - a) * image[y0, x0] + a * image[y0, x1])
                                 + b * ((1 - a) * image[y1, x0] + a * image[y1, x1]))
     return out, out_depth
@@ -35,7 +35,7 @@ def test_equals_the_twin(seed):
     np.testing.assert_array_equal(found[1], expected[1])
 
 
-def test_picture_and_maps_move_together_and_values_stay():
+def test_image_and_maps_move_together_and_values_stay():
     rows = np.repeat(np.arange(256, dtype=np.float32)[:, None], 256, 1)
     image = np.stack([rows, rows.T, rows], -1)
     depth, mask = np.where(rows < 60, np.nan, rows).astype(np.float32), rows > 100

@@ -1,4 +1,4 @@
-"""This photo's face: what the image shows is judged, with its expression; what it hides does not count."""
+"""This photo's face: what the image shows is evaluated, with its expression; what it hides does not count."""
 import hashlib
 
 import numpy as np
@@ -98,7 +98,7 @@ def test_a_true_depth_map_has_next_to_no_error(profiles):
 
 
 def test_shown_points_are_those_whose_pixels_show_them(profiles):
-    """Against each place's own pixel: it is seen where the atlas has it there, too."""
+    """Against each point's own pixel: it is seen where the atlas has it there, too."""
     subjects, shards = subject_set(profiles, 96, 64 ** 2), open_shards(profiles)
     for p, k in ((0, 0), (1, 1)):
         uv, seen, camera = (shards.gather(name, [p], [k])[0] for name in ("uv", "visible_mask", "camera"))
@@ -131,7 +131,7 @@ def test_missed_faces_are_counted(folder):
 
 
 def test_landmarks_lie_where_the_camera_sees_them(folder):
-    """The shards' own camera, pose and expression put the model's landmarks where `People.landmarks` says."""
+    """The shards' own camera, pose and expression put the model's landmarks where those of `subject_set` are."""
     subjects, shards, model = subject_set(folder, 32, SIDE ** 2), open_shards(folder), load_face_model()
     for p, k in ((0, 0), (1, 1)):
         row = {name: shards.gather(name, [p], [k])[0] for name in ("expression", "pose", "camera", "visible")}
@@ -140,12 +140,12 @@ def test_landmarks_lie_where_the_camera_sees_them(folder):
         focal, x, y, distance = row["camera"]
         camera = look_at_face(32, distance, focal)._replace(centre=(x, y))
         seen = camera.project(model.landmarks(posed))
-        places, shown = subjects.landmarks(p, k)
-        np.testing.assert_allclose(places, np.stack([seen.x, seen.y], -1) / 32, atol=1e-4)
+        landmarks, shown = subjects.landmarks(p, k)
+        np.testing.assert_allclose(landmarks, np.stack([seen.x, seen.y], -1) / 32, atol=1e-4)
         assert shown.shape == (68,) and shown.dtype == bool and abs(shown.mean() - row["visible"].mean()) < 0.25
 
 
-def test_landmarks_are_scored_beside_their_mean_places(folder):
+def test_landmarks_are_scored_beside_their_mean_positions(folder):
     subjects = subject_set(folder, 32, SIDE ** 2)
     truth = {(p, k): subjects.landmarks(p, k)[0] for p in range(2) for k in range(2)}
 
@@ -155,13 +155,13 @@ def test_landmarks_are_scored_beside_their_mean_places(folder):
     mean, off = np.mean(list(truth.values()), axis=0), np.array([3.0, 4.0])     # 5 per cent of the side
     said = with_photo(subjects, lambda p, k: truth[p, k] + off / 100 * side(p, k))
     found = rows(subjects, lambda image: subjects.constant, said, surface=False)
-    floor = np.mean([100 * np.linalg.norm(mean - places, axis=1).mean() / side(*pk) for pk, places in truth.items()])
+    floor = np.mean([100 * np.linalg.norm(mean - true, axis=1).mean() / side(*pk) for pk, true in truth.items()])
     assert found["landmarks"][1:5] == pytest.approx([5.0, floor, 5 / floor, 4], abs=1e-4)
     assert found["landmarks_seen"][1] == pytest.approx(5.0, abs=1e-4)
 
     def only_hidden_wrong(p, k):
-        places, shown = subjects.landmarks(p, k)
-        return places + np.where(shown[:, None], 0.0, 0.2)
+        landmarks, shown = subjects.landmarks(p, k)
+        return landmarks + np.where(shown[:, None], 0.0, 0.2)
     found = rows(subjects, lambda image: subjects.constant, with_photo(subjects, only_hidden_wrong), surface=False)
     assert found["landmarks_seen"][1] == 0 < found["landmarks"][1]
     sees_one = with_photo(subjects, lambda p, k: truth[p, k] if (p, k) == (0, 1) else None)

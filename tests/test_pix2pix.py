@@ -18,7 +18,7 @@ from Network.training.trainer import learning_rate
 TINY = Config(image_size=32, filters=(4, 6, 8, 8), dropout_levels=2, discriminator_filters=(4, 6, 8))
 
 
-def pictures(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
+def noise_images(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random((count, size, size, 3), np.float32)
 
 
@@ -66,7 +66,7 @@ def test_the_generator_is_the_papers_and_nothing_else(config):
     assert kinds == own | ({"Dropout"} if config.dropout else set())
 
 
-def test_pictures_become_minus_one_to_one():
+def test_images_become_minus_one_to_one():
     generator = pix2pix.build(TINY)
     scaled = keras.Model(generator.input, generator.get_layer("scaled").output)
     x = np.zeros((1, 32, 32, 3), np.float32) + np.array([0.0, 0.5, 1.0], np.float32)
@@ -104,7 +104,7 @@ def test_a_patch_sees_70_pixels(filters):
 
 def test_depth_is_within_the_range_and_the_same_each_time():
     model = pix2pix.build(TINY)
-    images = pictures(3)
+    images = noise_images(3)
     depth = np.asarray(model(images, training=False))
     assert depth.shape == (3, 32, 32, 1) and depth.dtype == np.float32 and np.abs(depth).max() <= 1
     np.testing.assert_array_equal(model(images), depth)
@@ -114,7 +114,7 @@ def test_depth_is_within_the_range_and_the_same_each_time():
 
 def test_inference_as_published_draws_dropout_and_looks_at_its_batch():
     model = pix2pix.build(dataclasses.replace(TINY, inference_as_published=True))
-    images = pictures(3)
+    images = noise_images(3)
     moving = [v.numpy() for v in model.non_trainable_variables if "moving" in v.path]
     first, second = (np.asarray(model(images, training=False)) for _ in range(2))
     assert not np.array_equal(first, second)
@@ -125,8 +125,8 @@ def test_inference_as_published_draws_dropout_and_looks_at_its_batch():
     np.testing.assert_array_equal(again(images, training=False), first)        # the same seed, the same draw
     still = pix2pix.build(dataclasses.replace(TINY, inference_as_published=True, dropout=0.0))
     still.set_weights(model.get_weights())
-    together, alone = np.asarray(still(images)), np.asarray(still(images[:1]))
-    assert np.abs(together[:1] - alone).max() > 1e-4
+    batched, alone = np.asarray(still(images)), np.asarray(still(images[:1]))
+    assert np.abs(batched[:1] - alone).max() > 1e-4
 
 
 def test_statistics_of_the_batch():
@@ -140,7 +140,7 @@ def test_statistics_of_the_batch():
 
 
 def test_noise_is_drawn_in_training_and_its_mean_in_inference():
-    images = pictures(8)
+    images = noise_images(8)
     layer = WithNoise(2, seed=5)
     drawn = np.asarray(layer(images, training=True))
     np.testing.assert_array_equal(drawn[..., :3], images)
@@ -169,7 +169,7 @@ def test_activation_of_the_encoder(activation, slope):
 def test_the_training_model_holds_both_and_the_generator_comes_out(tmp_path):
     config = {"network": "pix2pix", "model": dataclasses.asdict(TINY)}
     model = model_from_config(config, training=True)
-    images, depth = pictures(2), np.zeros((2, 32, 32, 1), np.float32)
+    images, depth = noise_images(2), np.zeros((2, 32, 32, 1), np.float32)
     for variable in model.variables:
         variable.assign(variable + np.arange(np.size(variable)).reshape(variable.shape).astype(variable.dtype) % 7)
     found = model({"images": images, "depth": depth})

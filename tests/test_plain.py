@@ -24,14 +24,14 @@ def subject(**changes) -> dict[str, np.ndarray]:
            [[116, 126, 138], [176, 196, 224], [196, 215, 238], [90, 92, 91]]]),
     (1.0, [[[134, 172, 232], [169, 210, 251], [152, 192, 245], [47, 61, 64]],
            [[114, 125, 138], [150, 175, 209], [190, 211, 239], [90, 92, 91]]])])
-def test_pictures_with_skin_are_what_they_were(skins, row):
+def test_images_with_skin_are_what_they_were(skins, row):
     """Pinned before there was a choice; a level for other processors' rounding."""
     images = subject(skins=skins)["images"]
     np.testing.assert_allclose(images[:, 12, ::6].astype(int), row, atol=1)
     assert subject(skins=skins, texture=MIXED)["images"].tobytes() == images.tobytes()
 
 
-def test_only_the_picture_changes():
+def test_only_the_image_changes():
     mixed, grey, noise = (subject(texture=texture) for texture in (MIXED, "grey", "noise"))
     for name in layout(TINY):
         same = [mixed[name].tobytes() == other[name].tobytes() for other in (grey, noise)]
@@ -107,12 +107,12 @@ def test_a_blend_changes_colours_alone_and_keeps_the_glasses():
     assert np.abs(mixed["images"].astype(int) - blend["images"])[mixed["mask"]].mean() > 2
     assert subject(texture="blend", skins=1.0)["images"].tobytes() != blend["images"].tobytes() and outside.any()
     context = render_context()
-    people = [kind(context, np.zeros(200), sample_appearance(np.random.default_rng(5)), 0.0)
-              for kind in (SceneSubject, BlendedSubject)]
+    scene_subjects = [kind(context, np.zeros(200), sample_appearance(np.random.default_rng(5)), 0.0)
+                      for kind in (SceneSubject, BlendedSubject)]
     positions, kinds = context.mean[:6].astype(np.float32), np.array([0, 0, 0, FRAME, FRAME, FRAME])
-    own, mixed_up = (one.material(positions, kinds) for one in people)
+    own, mixed_up = (one.material(positions, kinds) for one in scene_subjects)
     np.testing.assert_array_equal(own.albedo[3:], mixed_up.albedo[3:])
-    weight = people[1].own
+    weight = scene_subjects[1].own
     texture = (mixed_up.albedo[:3] - weight * own.albedo[:3]) / (1 - weight)
     assert texture.min() > 0 and texture.max() < 1 and np.abs(texture - own.albedo[:3]).max() > 0.01
 

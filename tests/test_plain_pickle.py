@@ -47,7 +47,7 @@ def test_text_of_python_2():
 
 
 class Evil:
-    """Calls what it is told to when an ordinary unpickler reads it."""
+    """Calls what it was given when an ordinary unpickler reads it."""
 
     def __init__(self, *call):
         self.call = call

@@ -14,14 +14,15 @@ GREEN = np.zeros((40, 40, 3), np.uint8) + np.array([0, 200, 0], np.uint8)
 BLUE = np.zeros((30, 60, 3), np.uint8) + np.array([220, 0, 0], np.uint8)        # BGR
 
 
-def share(path, bgr, tolerance=12):
-    picture = cv2.imread(str(path)).astype(int)
-    return (np.abs(picture - bgr).max(axis=2) <= tolerance).mean()
+def colour_fraction(path, bgr, tolerance=12):
+    image = cv2.imread(str(path)).astype(int)
+    return (np.abs(image - bgr).max(axis=2) <= tolerance).mean()
 
 
 def test_strip_shows_images_and_both_clouds(tmp_path):
     plot_strip([GREEN, GREEN.astype(np.float32) / 255, BLUE], face(700), face(800, 1), tmp_path / "strip.png", "F001")
-    assert share(tmp_path / "strip.png", [0, 200, 0]) > 2 * share(tmp_path / "strip.png", [220, 0, 0]) > 0.01
+    green, blue = (colour_fraction(tmp_path / "strip.png", bgr) for bgr in ([0, 200, 0], [220, 0, 0]))
+    assert green > 2 * blue > 0.01
 
 
 def test_error_map_puts_the_error_where_it_is(tmp_path):
@@ -30,8 +31,8 @@ def test_error_map_puts_the_error_where_it_is(tmp_path):
     dented = (np.abs(truth[:, 0] - 0.3) < 0.12) & (np.abs(truth[:, 1] + 0.35) < 0.12)
     wrong[dented, 2] += 0.2
     plot_error_map(wrong, truth, tmp_path / "map.png", ordered=True)
-    picture = cv2.imread(str(tmp_path / "map.png"))
-    front = cv2.cvtColor(picture, cv2.COLOR_BGR2HSV)[40:, :picture.shape[1] // 4].astype(int)
+    image = cv2.imread(str(tmp_path / "map.png"))
+    front = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)[40:, :image.shape[1] // 4].astype(int)
     rows, columns = np.nonzero((front[..., 0] < 12) & (front[..., 1] > 150))        # red: the largest errors
     shown = np.nonzero((front[..., 1] > 80))
     assert len(rows) > 20 and columns.mean() > shown[1].mean() + 10 and rows.mean() > shown[0].mean() + 10
@@ -55,8 +56,8 @@ def test_losses_of_a_csv_with_gaps(tmp_path):
     rows = [{"epoch": "1", "loss": "0.5", "val_loss": ""}, {"epoch": "2", "loss": "0.2", "val_loss": "0.4"}]
     plot_losses(rows, tmp_path / "loss.png")
     first = (tmp_path / "loss.png").read_bytes()
-    assert share(tmp_path / "loss.png", [168, 95, 31], 30) > 0.001          # the training line
-    assert share(tmp_path / "loss.png", [28, 99, 209], 30) > 1e-4           # the one validation point
+    assert colour_fraction(tmp_path / "loss.png", [168, 95, 31], 30) > 0.001          # the training line
+    assert colour_fraction(tmp_path / "loss.png", [28, 99, 209], 30) > 1e-4           # the one validation point
     plot_losses(rows, tmp_path / "loss.png")
     assert (tmp_path / "loss.png").read_bytes() == first
     plot_losses([{"epoch": 1, "loss": float("nan"), "val_loss": float("nan")}], tmp_path / "nan.png")

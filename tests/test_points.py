@@ -86,7 +86,7 @@ def face_normals(model, face):
 
 
 @pytest.mark.parametrize("size", [8, 16, 32, 64])
-def test_coarser_grids_keep_the_rim(model, mean_grid, size):
+def test_coarser_grids_keep_the_boundary(model, mean_grid, size):
     coarse = points.encode(model.mean, size)
     assert coarse.shape == (size, size, 3)
     ends = [0, -1]
@@ -139,7 +139,7 @@ def test_landmarks_of_a_grid(model, size, limit):
     np.testing.assert_array_equal(points.grid_landmarks(points.decode(points.encode(model.mean, size))), found)
 
 
-def test_landmarks_of_other_people(model):
+def test_landmarks_of_other_subjects(model):
     errors = [np.linalg.norm(points.grid_landmarks(points.encode(f)) - model.landmarks(f), axis=1)
               for f in (random_face(model, seed) for seed in range(5))]
     assert np.mean(errors) < 0.4 and np.max(errors) < 3

@@ -101,9 +101,9 @@ def test_is_closed():
 def test_eight_bits_still_make_a_smooth_surface():
     """Depth in steps of 0.8 mm over pixels of 2.7 mm: normals of neighbouring pixels alone would be useless."""
     depth = cap()
-    picture = to_image(1 - 2 * (depth - np.nanmin(depth)) / 200)
-    assert len(np.unique(picture)) < 40
-    coarse = np.where(picture > 0, np.nanmin(depth) + (1 - from_image(picture)[..., 0]) * 100, np.nan)
+    image = to_image(1 - 2 * (depth - np.nanmin(depth)) / 200)
+    assert len(np.unique(image)) < 40
+    coarse = np.where(image > 0, np.nanmin(depth) + (1 - from_image(image)[..., 0]) * 100, np.nan)
     mesh = depth_surface(coarse, CAMERA, options=PoissonOptions(level=5))
     inner = np.linalg.norm(mesh.vertices[:, :2], axis=1) < 38
     assert np.abs(np.linalg.norm(mesh.vertices[inner], axis=1) - RADIUS).mean() < 0.35
@@ -140,9 +140,9 @@ def test_bad_input():
 
 def test_wireframe():
     mesh = triangulate(cap(), CAMERA, every=4)
-    picture = draw_wireframe(mesh.vertices, mesh.triangles, size=64)
-    assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8
-    assert (picture[32] < 250).any() and (picture[0] == 255).all()
+    image = draw_wireframe(mesh.vertices, mesh.triangles, size=64)
+    assert image.shape == (64, 64, 3) and image.dtype == np.uint8
+    assert (image[32] < 250).any() and (image[0] == 255).all()
     colours = np.tile(np.array([250, 10, 10], np.uint8), (len(mesh.vertices), 1))
     red = draw_wireframe(mesh.vertices, mesh.triangles, yaw=30, size=64, colours=colours)
     assert (red[..., 2] >= 250).all() and (red[..., 0] < 100).any()

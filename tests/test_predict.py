@@ -59,7 +59,7 @@ def test_a_box_by_hand_takes_the_place_of_the_detector():
             crop_faces(BLANK, 10, make_detect(), box=box)
 
 
-def test_pictures_without_a_face(caplog):
+def test_images_without_a_face(caplog):
     with pytest.raises(ValueError, match="blank.png: no face found"):
         list(faces_of([BLANK], predictor().crops))
     with caplog.at_level(logging.WARNING):
@@ -69,7 +69,7 @@ def test_pictures_without_a_face(caplog):
         list(faces_of([example_image(), BLANK], predictor().crops, every_face=True))
 
 
-def test_pictures_are_read_one_by_one():
+def test_images_are_read_one_by_one():
     """The second image is not asked for before the first one's face is taken: a stream holds one at a time."""
     asked = []
 
@@ -119,7 +119,7 @@ def test_points_that_are_not_finite_are_refused():
     assert broken.face is None and broken.count == 0
 
 
-def test_only_an_ordered_prediction_is_a_mesh_and_its_coat_colours_it():
+def test_only_an_ordered_prediction_is_a_mesh_and_its_texture_colours_it():
     points = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
     cloud = face_mesh(Face(points, crop()))
     assert len(cloud.triangles) == 0 and cloud.colours is None
@@ -130,13 +130,13 @@ def test_only_an_ordered_prediction_is_a_mesh_and_its_coat_colours_it():
     np.testing.assert_array_equal(other.vertices, in_millimetres(points + 1))
 
 
-def test_only_a_frontal_photo_colours_what_has_no_places():
+def test_only_a_frontal_photo_colours_what_has_no_keypoints():
     points = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
     ordered = predictor(model=lambda images, training: points[None], order="grid", points=64)
     assert face_mesh(ordered.add(crop(pass_name="profile"))).colours is None
 
 
-def test_a_badly_cut_face_is_recrop_about_its_places():
+def test_a_badly_cut_face_is_recropped_about_its_keypoints():
     """A face of 40 pixels about (130, 70), in a crop of 100 about (100, 100): the new crop is 40 / 0.91 about it."""
     whole = np.random.default_rng(0).integers(0, 256, (200, 300, 3)).astype(np.uint8)
     crop_ = Crop(whole[50:150:4, 50:150:4], whole[50:150, 50:150], (50, 50, 100, 100), "x", "profile", whole)

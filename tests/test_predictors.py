@@ -155,7 +155,7 @@ def test_input_scaling_is_the_configs(runs):
         predictor_of(loaded._replace(config={**loaded.config, "model": {"scaling": "log"}}))
 
 
-def test_a_picture_of_another_kind_is_refused(predictors):
+def test_an_image_of_another_kind_is_refused(predictors):
     for image in (np.zeros((20, 20, 2), np.uint8), np.full((20, 20, 3), 2.0), np.zeros((9, 9, 3), np.int16)):
         with pytest.raises(ValueError, match="photo: an image must be .H, W, 3. or grey"):
             predictors["convlstm"].add(image)
@@ -215,8 +215,8 @@ def test_compact_answers_everything_of_the_example_photo():
     inner = np.clip((face.keypoints.reshape(16, 16, 2)[4:12, 4:12].reshape(-1, 2) * 128).astype(int), 0, 127)
     assert uv.mask[inner[:, 1], inner[:, 0]].mean() > 0.95
     rows, columns = np.mgrid[4:12, 4:12] * 127 / 15
-    place = np.stack([(columns + 0.5) / 128, 1 - (rows + 0.5) / 128], -1).reshape(-1, 2)
-    assert np.nanmedian(np.linalg.norm(uv.uv[inner[:, 1], inner[:, 0]] - place, axis=1)) < 0.02
+    expected = np.stack([(columns + 0.5) / 128, 1 - (rows + 0.5) / 128], -1).reshape(-1, 2)
+    assert np.nanmedian(np.linalg.norm(uv.uv[inner[:, 1], inner[:, 0]] - expected, axis=1)) < 0.02
     assert depth.depth.shape == (128, 128) and (volume.max(-1) > LEVEL)[uv.mask].mean() > 0.95
     nose = face.landmarks[30] * 128
     nearest = np.unravel_index(np.nanargmin(depth.depth), depth.depth.shape)

@@ -1,4 +1,4 @@
-"""Evaluation/figures/preview.py and surface.py: what is drawn where, in which colours, with a smooth rim."""
+"""Evaluation/figures/preview.py and surface.py: what is drawn where, in which colours, with a smooth boundary."""
 import numpy as np
 import pytest
 
@@ -21,10 +21,10 @@ def mesh(**more) -> Mesh:
     return Mesh(face(side=SIDE), grid_triangles(SIDE), **more)
 
 
-def panels(picture: np.ndarray) -> list[np.ndarray]:
+def panels(image: np.ndarray) -> list[np.ndarray]:
     """The six panels, row by row, without their captions."""
-    assert picture.shape == (2 * (PANEL + GAP), 3 * PANEL, 3) and picture.dtype == np.uint8 and picture.shape[1] >= 1400
-    return [picture[row * (PANEL + GAP) + GAP:(row + 1) * (PANEL + GAP), column * PANEL:(column + 1) * PANEL]
+    assert image.shape == (2 * (PANEL + GAP), 3 * PANEL, 3) and image.dtype == np.uint8 and image.shape[1] >= 1400
+    return [image[row * (PANEL + GAP) + GAP:(row + 1) * (PANEL + GAP), column * PANEL:(column + 1) * PANEL]
             for row in range(2) for column in range(3)]
 
 
@@ -38,7 +38,7 @@ def test_what_stands_where(tmp_path):
     write_preview(tmp_path / "demo.png", [panel_of(BLUE)], mesh(colours=RED))
     photo, front, across, over, clay, profile = panels(read_image(tmp_path / "demo.png"))
     assert (photo[PANEL // 2, 2] == [220, 0, 0]).all() and (photo[2, 2] == 255).all()
-    assert cover(photo) == pytest.approx(0.5, abs=0.02) and cover(over) == 0       # no place in the photo is known
+    assert cover(photo) == pytest.approx(0.5, abs=0.02) and cover(over) == 0       # no position in the photo is known
     for panel in (front, across):
         inside = panel[(panel.astype(int).sum(-1) < 400)]
         assert (np.abs(inside.astype(int) - [30, 30, 230]).max(-1) <= 1).mean() > 0.95
@@ -52,9 +52,9 @@ def test_what_stands_where(tmp_path):
 def test_positive_yaw_turns_the_face_to_image_right():
     points = face(side=SIDE)
     colours = np.where((points[:, 2] > 0.9 * points[:, 2].max())[:, None], RED, 200).astype(np.uint8)       # the nose
-    pictures = [Turned(mesh(colours=colours), yaw, 120, Frame.around(points)).coloured().astype(int)
-                for yaw in (-30.0, 0.0, 30.0)]
-    left, middle, right = (np.nonzero(picture[..., 2] > picture[..., 0] + 60)[1].mean() for picture in pictures)
+    images = [Turned(mesh(colours=colours), yaw, 120, Frame.around(points)).coloured().astype(int)
+              for yaw in (-30.0, 0.0, 30.0)]
+    left, middle, right = (np.nonzero(image[..., 2] > image[..., 0] + 60)[1].mean() for image in images)
     assert left < middle - 5 and middle + 5 < right
 
 
@@ -91,7 +91,7 @@ def test_a_texture_is_finer_than_the_mesh():
     assert np.abs(grid_uv(2) - 0.5).max() == 0.25
 
 
-def test_the_rim_is_smooth():
+def test_the_boundary_is_smooth():
     """A slanted edge passes through every shade between the face and the paper."""
     points = np.array([[10.3, 5.7, 0], [91.1, 13.2, 0], [17.9, 88.4, 0]])
     triangles = np.array([[0, 2, 1]])

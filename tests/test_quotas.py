@@ -72,7 +72,7 @@ def test_who_waits_too_long_or_is_not_wanted_any_more_leaves():
         pass
 
 
-def test_visits_have_quotas_of_clients_and_bytes():
+def test_sessions_have_quotas_of_clients_and_bytes():
     now = [0.0]
     sessions = Sessions(4, 100, 100, per_client=2, max_bytes=10, clock=lambda: now[0])
     one, two = sessions.open("a"), sessions.open("a")
@@ -85,6 +85,6 @@ def test_visits_have_quotas_of_clients_and_bytes():
     now[0] = 2
     assert sessions.file(two, "x") and sessions.keep(three, {"x": bytes(5)})
     assert sessions.file(one, "x") is None and sessions.file(two, "x") and sessions.file(three, "x")
-    assert sessions.stay(one)                                   # the visit goes on, its files are forgotten
+    assert sessions.stay(one)                                   # the session goes on, its files are forgotten
     sessions.leave(two)
     assert sessions.open("a")

@@ -19,7 +19,7 @@ SUBJECTS, PHOTOS = 400, 4
 
 @pytest.fixture(scope="module")
 def subjects() -> Part:
-    """People whose keypoints lie where scaled orthography sees them, but for a smooth error; neutral but for one unit
+    """Subjects whose keypoints lie where scaled orthography sees them, but for a smooth error; neutral but for one unit
     of 20 identity directions: few subjects tell what these do."""
     rng, face = np.random.default_rng(0), face_keypoints(load_face_model())
     identity = np.zeros((SUBJECTS, 200), np.float32)
@@ -64,10 +64,10 @@ def test_posterior_against_the_formula():
 def test_triangulation_by_normal_equations(subjects):
     face = face_keypoints(load_face_model())
     seen = observe(subjects.keypoints[0, :2], face.template)
-    doubt = np.stack([np.full(256, -2.0), np.full(256, 1.0)])
-    photos = [sums_of(type(seen)(*(array[t] for array in seen)), doubt[t]) for t in range(2)]
+    log_variance = np.stack([np.full(256, -2.0), np.full(256, 1.0)])
+    photos = [sums_of(type(seen)(*(array[t] for array in seen)), log_variance[t]) for t in range(2)]
     offsets = features_of(added(*photos))[:768].reshape(256, 3)
-    weights = 0.3 * np.exp(-doubt[:, 7])
+    weights = 0.3 * np.exp(-log_variance[:, 7])
     across = [rows.T @ rows for rows in seen.rows]
     known = np.eye(3) + weights[0] * across[0] + weights[1] * across[1]
     right = weights[0] * seen.offsets[0, 7] + weights[1] * seen.offsets[1, 7]
@@ -106,8 +106,8 @@ def test_wrong_regions_are_replaced(fitted, subjects):
     """Any 3x3 patch moved by 5 to 15 % of the crop, or a quarter shuffled: found, replaced, and the face stays."""
     model, rng = fitted[0], np.random.default_rng(2)
     for p in range(12):
-        keypoints, doubt = subjects.keypoints[p, 0].astype(np.float64), subjects.log_variance[p, 0]
-        right = SubjectReadout(model).add(keypoints, doubt)
+        keypoints, log_variance = subjects.keypoints[p, 0].astype(np.float64), subjects.log_variance[p, 0]
+        right = SubjectReadout(model).add(keypoints, log_variance)
         assert right.inliers.mean() > 0.95
         corner, angle = rng.integers(0, 14, 2), rng.uniform(0, 6.28)
         patch = ((corner[0] + np.arange(3))[:, None] * 16 + corner[1] + np.arange(3)).ravel()
@@ -116,7 +116,7 @@ def test_wrong_regions_are_replaced(fitted, subjects):
         shuffled[some] = shuffled[rng.permutation(some)]
         for wrong, which in ((moved, patch), (shuffled, some)):
             far = np.linalg.norm(wrong - keypoints, axis=1)[which] > 0.04
-            found = SubjectReadout(model).add(wrong, doubt)
+            found = SubjectReadout(model).add(wrong, log_variance)
             assert not found.inliers[which][far].any() and found.typicality <= MAX_TYPICALITY
             assert np.linalg.norm(found.landmarks - right.landmarks, axis=1).mean() < 0.01
 

@@ -37,13 +37,13 @@ def registered(made):
     return register(made.scan, landmarks_of(made))
 
 
-def check(made, result, semantic, min_covered=0.8, surface=0.06, share=0.5):
-    """Surface within `surface` mm of the scan; corresponding points within `semantic` mm and the fraction `share` of
+def check(made, result, semantic, min_covered=0.8, surface=0.06, fraction=0.5):
+    """Surface within `surface` mm of the scan; corresponding points within `semantic` mm and `fraction` of
     the mean face's error; quality that agrees with the ground truth."""
     error = np.linalg.norm(result.grid - made.grid, axis=2)
     floor = mean_face_error(made)
     assert result.grid.shape == (128, 128, 3) and np.isfinite(result.grid).all()
-    assert error.mean() < semantic and error.mean() < share * floor, (error.mean(), floor)
+    assert error.mean() < semantic and error.mean() < fraction * floor, (error.mean(), floor)
     truth = ScanSurface(Mesh(made.grid.reshape(-1, 3), grid_triangles()))
     skin = grid_is_skin(load_face_model()).ravel()
     found = truth.nearest(result.grid.reshape(-1, 3))
@@ -170,10 +170,10 @@ def test_nearest_points_against_every_triangle(made):
     surface = ScanSurface(Mesh(made.scan.vertices, few))
     points = made.grid[64:78:2, 58:72:2].reshape(-1, 3) + np.random.default_rng(0).normal(0, 3, (49, 3))
     found = surface.nearest(points)
-    for point, place, distance in zip(points, found.points, found.distance):
+    for point, position, distance in zip(points, found.points, found.distance):
         all_of_them = [closest_on_triangle(point, c) for c in surface.vertices[surface.triangles]]
         slow = min(np.linalg.norm(p - point) for p in all_of_them)
-        assert abs(slow - distance) < 1e-3 and abs(np.linalg.norm(place - point) - distance) < 1e-9
+        assert abs(slow - distance) < 1e-3 and abs(np.linalg.norm(position - point) - distance) < 1e-9
     uses = {}
     for triangle in surface.triangles.tolist():
         for i in range(3):
@@ -224,7 +224,7 @@ def test_stiffness_against_a_loop():
     assert np.abs(membrane @ np.ones(128 * 128)).max() < 1e-9      # a shift costs nothing
 
 
-def test_pairs_count_by_distance_normals_and_rim():
+def test_pairs_count_by_distance_normals_and_boundary():
     up = np.array([[0.0, 0, 1]] * 4)
     found = Nearest(np.zeros((4, 3)), np.array([[0, 0, 1.0], [0, 0, 1], [0, 1, 0], [0, 0, 1]]),
                     np.array([0.0, 2.0, 0.0, 7.0]), np.zeros(4, bool))
@@ -232,7 +232,7 @@ def test_pairs_count_by_distance_normals_and_rim():
     assert not pair_weights(np.zeros((4, 3)), up, found._replace(boundary=np.ones(4, bool)), 2.0).any()
 
 
-def test_the_fit_finds_pose_and_coefficients_of_a_person_of_the_model():
+def test_the_fit_finds_pose_and_coefficients_of_a_subject_of_the_model():
     """A clean scan of a subject with few coefficients: those come back, and the pose with them."""
     model = load_face_model()
     identity = np.zeros(200)

@@ -19,7 +19,7 @@ def face_at(*pose: float, seed: int | None = None) -> np.ndarray:
     return face
 
 
-def test_pncc_of_the_mean_face_is_its_place_in_its_box():
+def test_pncc_of_the_mean_face_is_its_position_in_its_box():
     code = mean_code(MODEL)
     assert code.shape == (4881, 3) and code.min() == 0 and code.max() == 1
     nose, ear = MODEL.landmarks(code)[30], code[np.argmin(MODEL.mean[:, 0])]
@@ -30,7 +30,7 @@ def test_pncc_of_the_mean_face_is_its_place_in_its_box():
     np.testing.assert_allclose(code[MODEL.mirror][:, 0], 1 - code[:, 0], atol=1e-3)
 
 
-def test_the_codes_are_those_of_places_whoever_the_person_is():
+def test_the_codes_are_those_of_positions_whoever_the_subject_is():
     a, b = (built_in_unit()(face_at(0, 0, 0, 0, 0, -0.1, seed=s), 64) for s in (None, 1))
     assert np.abs(a[32, 32, :3] - b[32, 32, :3]).max() < 0.1 and a[32, 32, :3].min() > 0
 
@@ -72,7 +72,7 @@ def test_many_faces_are_the_single_ones_and_fill_what_is_given():
     assert -1e-6 < out[..., 3:].min() and out[..., 3:].max() < 1 + 1e-6
 
 
-def test_a_head_beyond_the_picture_draws_nothing():
+def test_a_head_beyond_the_image_draws_nothing():
     assert not built_in_unit()(face_at(0, 0, 0, -1.5, 2, 2), 32).any()
 
 

@@ -96,11 +96,11 @@ def test_visible_points_by_brute_force(angles):
     """Every ray against every triangle (Moeller and Trumbore 1997), float64."""
     posed = posed_of(3, angles=angles, style=2)
     camera = view_camera(posed.view)
-    places = (coarse_grid(render_context().model) @ posed.vertices[:len(render_context().model.mean)])[::3]
+    positions = (coarse_grid(render_context().model) @ posed.vertices[:len(render_context().model.mean)])[::3]
     a, b, c = np.moveaxis(posed.vertices[posed.triangles].astype(np.float32).astype(float), 1, 0)
     origin, slow = camera.position(), []
-    for place in places:
-        ray = place - origin
+    for position in positions:
+        ray = position - origin
         cross = np.cross(ray, c - a)
         determinant = np.einsum("ij,ij->i", cross, b - a)
         determinant = np.where(determinant == 0, np.nan, determinant)
@@ -109,7 +109,7 @@ def test_visible_points_by_brute_force(angles):
         v, t = other @ ray / determinant, np.einsum("ij,ij->i", other, c - a) / determinant
         hit = (u >= 0) & (v >= 0) & (u + v <= 1) & (t > 0) & (t < 1 - CLEARANCE / -ray[2])
         slow.append(not hit.any())
-    fast = visible(posed.scene, camera, places)
+    fast = visible(posed.scene, camera, positions)
     assert (fast != np.array(slow)).mean() < 0.02         # a ray along an edge may go either way
     assert 0.3 < fast.mean() < (0.98 if angles[0] == 0 else 0.75)
 
@@ -134,17 +134,17 @@ def test_buffers_against_rays():
     tried = 0
     for image in range(3):
         camera = crop_camera(arrays, image)
-        places = camera.unproject(arrays["depth"][image])
+        positions = camera.unproject(arrays["depth"][image])
         vertices = model.shape(arrays["identity"], arrays["expression"][image])
         pose = arrays["pose"][image].astype(float)
         vertices = vertices @ rotation_from_euler(*pose[:3]).T + pose[3:]
-        places_seen = uvmap.decode(arrays["uv"][image].astype(float), arrays["visible_mask"][image])
+        decoded = uvmap.decode(arrays["uv"][image].astype(float), arrays["visible_mask"][image])
         grid = points.encode(vertices)
-        for pick in rng.integers(0, len(places_seen.grid), 12):
-            (x, y), place = places_seen.pixels[pick].astype(int), np.rint(places_seen.grid[pick]).astype(int)
-            around = grid[max(place[0] - 1, 0):place[0] + 2, max(place[1] - 1, 0):place[1] + 2].reshape(-1, 3)
-            # the place on the subject's own grid lies where the depth says
-            assert np.linalg.norm(around - places[y, x], axis=1).min() < 2.5
+        for pick in rng.integers(0, len(decoded.grid), 12):
+            (x, y), cell = decoded.pixels[pick].astype(int), np.rint(decoded.grid[pick]).astype(int)
+            around = grid[max(cell[0] - 1, 0):cell[0] + 2, max(cell[1] - 1, 0):cell[1] + 2].reshape(-1, 3)
+            # the position on the subject's own grid lies where the depth says
+            assert np.linalg.norm(around - positions[y, x], axis=1).min() < 2.5
             tried += 1
         nothing = np.isnan(arrays["depth"][image])
         assert (arrays["normals"][image][nothing] == 0).all() and not arrays["mask"][image][nothing].any()

@@ -90,14 +90,14 @@ def test_wrong_keypoints_make_no_monster(model, found, change, bound):
     """Each photo alone, and all photos of a subject, every one of them changed."""
     rng, alone, subjects, baseline = np.random.default_rng(0), [], [], []
     for p in range(SUBJECTS):
-        together = SubjectReadout(model)
+        fused = SubjectReadout(model)
         for t in range(PHOTOS):
             keypoints = change(found["keypoints"][p, t].copy(), rng)
             photo = SubjectReadout(model).add(keypoints, found["log_variance"][p, t])
-            together.add(keypoints, found["log_variance"][p, t])
+            fused.add(keypoints, found["log_variance"][p, t])
             assert photo.typicality <= 1.5
             alone.append(distance(photo.identity, found["identity"][p]))
-        identity, typicality = together.subject()
+        identity, typicality = fused.subject()
         assert typicality <= 1.5
         subjects.append(distance(identity, found["identity"][p]))
         baseline.append(distance(np.zeros(200), found["identity"][p]))
@@ -145,11 +145,11 @@ def test_beyond_the_bound_there_is_a_warning_and_a_safer_face(model, found, capl
     """No keypoints were found that lead there, so the bound is lowered. First more noise is assumed (estimate.py),
     then the identity is shrunk (subject.py)."""
     _, keypoints = beyond(model, found, 8, 5.0)
-    face, doubt = face_keypoints(load_face_model()), found["log_variance"][0, 0]
-    far = estimate_photo(model, face, keypoints, doubt)
+    face, log_variance = face_keypoints(load_face_model()), found["log_variance"][0, 0]
+    far = estimate_photo(model, face, keypoints, log_variance)
     assert face.typicality(far.coefficients[:200]) > 1.6 and not caplog.text
     monkeypatch.setattr(estimate, "MAX_TYPICALITY", 1.3)
-    safer = estimate_photo(model, face, keypoints, doubt)
+    safer = estimate_photo(model, face, keypoints, log_variance)
     assert face.typicality(safer.coefficients[:200]) <= 1.3 and safer.noise > far.noise
     assert re.search(r"1\.\d times as far from the mean face as an average subject: its keypoints are taken as noisy",
                      caplog.text)
@@ -157,7 +157,7 @@ def test_beyond_the_bound_there_is_a_warning_and_a_safer_face(model, found, capl
     monkeypatch.setattr(estimate, "MAX_TYPICALITY", 0.0)
     monkeypatch.setattr(subject, "MAX_TYPICALITY", 0.1)
     readout = SubjectReadout(model)
-    photo = readout.add(keypoints, doubt)
+    photo = readout.add(keypoints, log_variance)
     assert photo.typicality == pytest.approx(0.1) and readout.subject()[1] == pytest.approx(0.1)
     assert "shrunk to 0.1" in caplog.text
 

@@ -39,9 +39,9 @@ def test_same_seed_same_points(sheet, method):
     assert np.array_equal(draw[0], draw[1]) and not np.array_equal(draw[0], draw[2])
 
 
-# poisson and fps crowd a little at rims, where a point has fewer neighbours; the small square has more boundary.
+# poisson and fps crowd a little at boundaries, where a point has fewer neighbours; the small square has more boundary.
 @pytest.mark.parametrize("method, tolerance", [("uniform", 0.03), ("poisson", 0.05), ("fps", 0.05)])
-def test_share_of_points_is_the_share_of_area(sheet, method, tolerance):
+def test_fraction_of_points_is_the_fraction_of_area(sheet, method, tolerance):
     drawn = sample(sheet, 2000, np.random.default_rng(0), method)
     assert abs(np.mean(level(drawn)) - 0.8) < tolerance
     low = drawn.points[~level(drawn)]

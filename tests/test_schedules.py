@@ -16,8 +16,8 @@ def rates(epochs: int, history=(), **settings) -> np.ndarray:
 def test_cosine_falls_from_the_full_rate_to_a_hundredth():
     """Loshchilov and Hutter 2017, equation 5, with 0.01 of the rate as its least."""
     found = rates(5, schedule="cosine")
-    shares = [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0]
-    np.testing.assert_allclose(found, [1e-3 * (0.01 + 0.99 * share) for share in shares])
+    fractions = [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0]
+    np.testing.assert_allclose(found, [1e-3 * (0.01 + 0.99 * fraction) for fraction in fractions])
     assert (np.diff(rates(40, schedule="cosine")) < 0).all()
 
 

@@ -30,7 +30,7 @@ def png(value: int = 90, size: tuple[int, int] = (20, 30)) -> bytes:
 
 
 class Fake:
-    """Stands for a network: remembers what it was given, answers, or raises, what it was told."""
+    """Stands for a network: remembers what it was given, answers, or raises, what it was given."""
 
     def __init__(self) -> None:
         self.images, self.network, self.wait = [], "", threading.Event()
@@ -82,7 +82,7 @@ def ask(server, method, path, body=None, **headers):
     return answer.status, answer.headers, data
 
 
-def visit(server) -> str:
+def open_session(server) -> str:
     status, _, data = ask(server, "POST", "/visit")
     assert status == 200
     return json.loads(data)["visit"]
@@ -105,8 +105,8 @@ def wait_for(done, seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
-def test_a_visit_from_photos_to_files_to_nothing(server, fake):
-    token = visit(server)
+def test_a_session_from_photos_to_files_to_nothing(server, fake):
+    token = open_session(server)
     status, _, data = face(server, token, png(10), png(200, (90, 40)), network="other")
     assert status == 200
     assert json.loads(data) == {"files": {"face.ply": 9}, "skipped": [1], "points": 3, "triangles": 1}
@@ -163,7 +163,7 @@ def test_a_rebound_name_gets_nothing(server, host, status):
 
 
 def test_other_sites_get_nothing(server, fake):
-    token = visit(server)
+    token = open_session(server)
     for origin in ("http://evil.example", "null", None, "http://127.0.0.1", f"http://localhost:{server.server_port}"):
         assert ask(server, "POST", "/visit", Origin=origin)[0] == 403
         answer = face(server, token, png(), Origin=origin)
@@ -192,14 +192,14 @@ def test_other_sites_get_nothing(server, fake):
     ([png()], {"Transfer_Encoding": "chunked"}, 411, "must say its length once"),
     ([png()], {"network": "vrn"}, 400, "network must be one of compact, other")])
 def test_bad_uploads_are_refused_in_words_and_reach_no_network(server, fake, photos, headers, status, message):
-    answer = face(server, visit(server), *photos, **headers)
+    answer = face(server, open_session(server), *photos, **headers)
     assert answer[0] == status and message in words(answer), answer
     assert not fake.images
 
 
 def test_too_much_is_refused_before_it_is_read_and_the_words_arrive(server, fake):
     """100 MB, of which the visitor sends what he wants: the answer is there all the same."""
-    token, port = visit(server), server.server_address[1]
+    token, port = open_session(server), server.server_address[1]
     link = socket.create_connection(("127.0.0.1", port), timeout=20)
     link.sendall(f"POST /visit/{token}/face?network=compact HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
                  f"Origin: http://127.0.0.1:{port}\r\nX-Photo-Sizes: 100000000\r\n"
@@ -211,9 +211,9 @@ def test_too_much_is_refused_before_it_is_read_and_the_words_arrive(server, fake
     assert answer.startswith(b"HTTP/1.0 413 ") and b"all photos together may have" in answer
 
 
-def test_a_visitor_who_stops_sending_is_told_and_holds_nobody_up(fake):
+def test_a_visitor_who_stops_sending_is_answered_and_holds_nobody_up(fake):
     with serving(fake, SMALL._replace(head_seconds=0.3, pause_seconds=0.3)) as server:
-        token, port = visit(server), server.server_address[1]
+        token, port = open_session(server), server.server_address[1]
         link = socket.create_connection(("127.0.0.1", port), timeout=20)
         link.sendall(f"POST /visit/{token}/face?network=compact HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
                      f"Origin: http://127.0.0.1:{port}\r\nX-Photo-Sizes: 900\r\nContent-Length: 900\r\n\r\n12".encode())
@@ -234,7 +234,7 @@ def test_a_visitor_who_stops_sending_is_told_and_holds_nobody_up(fake):
     (SimpleNamespace(mesh=TRIANGLE, files={"a.ply": bytes(50_000)}, skipped=[]), 422, "too large to be kept")])
 def test_a_network_that_fails_says_so_and_leaves_nothing(server, fake, answer, status, message):
     fake.answer = answer
-    token = visit(server)
+    token = open_session(server)
     got = face(server, token, png())
     assert got[0] == status and message in words(got) and "secret" not in words(got)
     assert ask(server, "GET", f"/visit/{token}/mesh.bin")[0] == 404
@@ -243,7 +243,7 @@ def test_a_network_that_fails_says_so_and_leaves_nothing(server, fake, answer, s
 
 
 def test_one_face_at_a_time(server, fake):
-    first, second, got = visit(server), visit(server), []
+    first, second, got = open_session(server), open_session(server), []
     fake.wait.clear()
     thread = threading.Thread(target=lambda: got.append(face(server, first, png(1))))
     thread.start()
@@ -257,7 +257,7 @@ def test_one_face_at_a_time(server, fake):
 
 
 def test_who_leaves_while_his_face_is_made_leaves_nothing(server, fake):
-    token, got = visit(server), []
+    token, got = open_session(server), []
     fake.wait.clear()
     thread = threading.Thread(target=lambda: got.append(face(server, token, png())))
     thread.start()
@@ -268,13 +268,13 @@ def test_who_leaves_while_his_face_is_made_leaves_nothing(server, fake):
     assert got[0][0] == 404 and "was left" in words(got[0]) and len(server.sessions) == 0
 
 
-def test_only_so_many_visits(server):
-    visit(server), visit(server)
+def test_only_so_many_sessions(server):
+    open_session(server), open_session(server)
     answer = ask(server, "POST", "/visit")
     assert answer[0] == 503 and "too many pages are open already" in words(answer)
 
 
-def test_visits_expire_by_themselves():
+def test_sessions_expire_by_themselves():
     now = [0.0]
     sessions = Sessions(limit=2, idle=10, longest=25, clock=lambda: now[0])
     one, two = sessions.open(), sessions.open()

@@ -18,7 +18,7 @@ from PIL import Image
 from Evaluation.web.connections import Connection, Connections, PacedStream, client_of
 from Evaluation.web.limits import Limits
 from Evaluation.web.serve import FaceServer, ServeConfig
-from tests.test_serve import SMALL, Fake, ask, face, png, serving, visit, wait_for, words
+from tests.test_serve import SMALL, Fake, ask, face, open_session, png, serving, wait_for, words
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENT = SMALL._replace(wait_seconds=20, sessions=50, client_sessions=50)
@@ -71,7 +71,7 @@ def status(link) -> int:
 def test_twenty_at_once_are_served_one_after_the_other(fake):
     """With the page's own limits."""
     with serving(fake, Limits()) as server, ThreadPoolExecutor(20) as pool:
-        tokens = [visit(server) for _ in range(20)]
+        tokens = [open_session(server) for _ in range(20)]
         fake.wait.clear()
         waiting = [pool.submit(face, server, token, png()) for token in tokens]
         wait_for(lambda: len(server.turn) == 19)
@@ -81,7 +81,7 @@ def test_twenty_at_once_are_served_one_after_the_other(fake):
 
 def test_who_drips_is_cut_off_and_holds_nobody_up(fake):
     with serving(fake, PATIENT._replace(pause_seconds=0.6)) as server:
-        tokens = [visit(server) for _ in range(5)]
+        tokens = [open_session(server) for _ in range(5)]
         dripping = [begin(server, token, 10) for token in tokens[:4]]
         with pytest.raises(OSError):
             for _ in range(200):            # each byte comes soon after the last one, all of them too slowly
@@ -94,7 +94,7 @@ def test_who_drips_is_cut_off_and_holds_nobody_up(fake):
 
 def test_who_is_slow_but_goes_on_is_served(fake):
     with serving(fake, PATIENT._replace(pause_seconds=5, rate=1)) as server:
-        link = begin(server, visit(server), 10)
+        link = begin(server, open_session(server), 10)
         for i in range(10, len(png()), 20):
             time.sleep(0.01)
             link.sendall(png()[i:i + 20])
@@ -127,7 +127,7 @@ def test_idle_connections_give_way(fake):
     with serving(fake, PATIENT._replace(connections=6, head_seconds=20)) as server, contextlib.ExitStack() as stack:
         for _ in range(30):
             stack.enter_context(socket.create_connection(server.server_address[:2], timeout=20))
-        assert face(server, visit(server), png())[0] == 200
+        assert face(server, open_session(server), png())[0] == 200
         assert len([one for one in server.connections if not one.cut_off]) <= 6
 
 
@@ -156,7 +156,7 @@ def test_a_client_is_an_address(address, client):
 
 def test_a_client_has_so_many_requests_under_way(fake):
     with serving(fake, PATIENT._replace(client_requests=2)) as server, ThreadPoolExecutor(2) as pool:
-        tokens = [visit(server), visit(server)]
+        tokens = [open_session(server), open_session(server)]
         wait_for(lambda: not list(server.connections))
         fake.wait.clear()
         waiting = [pool.submit(face, server, token, png()) for token in tokens]
@@ -172,7 +172,7 @@ def test_uploads_beyond_the_bytes_that_may_be_held_wait(fake):
     size = len(png())
     with serving(fake, PATIENT._replace(held_bytes=2 * size, client_bytes=2 * size)) as server, \
             ThreadPoolExecutor(4) as pool:
-        tokens = [visit(server) for _ in range(4)]
+        tokens = [open_session(server) for _ in range(4)]
         fake.wait.clear()
         waiting = [pool.submit(face, server, token, png()) for token in tokens]
         wait_for(lambda: len(server.turn) == 1 and len(server.uploads) == 2)
@@ -183,7 +183,7 @@ def test_uploads_beyond_the_bytes_that_may_be_held_wait(fake):
 def test_a_turn_ends():
     slow = Slow()
     with serving(slow, PATIENT._replace(turn_seconds=0.2)) as server, ThreadPoolExecutor(1) as pool:
-        token = visit(server)
+        token = open_session(server)
         slow.wait.clear()
         waiting = pool.submit(face, server, token, png(1), png(2))
         wait_for(lambda: slow.taken == 1)
@@ -198,9 +198,9 @@ def test_who_hangs_up_is_not_worked_for():
     slow = Slow()
     with serving(slow, PATIENT) as server:
         slow.wait.clear()
-        first = begin(server, visit(server), photos=(png(1), png(2), png(3)))
+        first = begin(server, open_session(server), photos=(png(1), png(2), png(3)))
         wait_for(lambda: slow.taken == 1)
-        second = begin(server, visit(server))
+        second = begin(server, open_session(server))
         wait_for(lambda: len(server.turn) == 1)
         second.close()
         wait_for(lambda: len(server.turn) == 0)         # out of the queue
@@ -208,7 +208,7 @@ def test_who_hangs_up_is_not_worked_for():
         slow.wait.set()
         wait_for(lambda: slow.ended)
         assert slow.taken == 1 and isinstance(slow.ended[0], ConnectionError)
-        assert face(server, visit(server), png())[0] == 200
+        assert face(server, open_session(server), png())[0] == 200
 
 
 def upload(kind, size=(20, 20), mode="RGB"):
@@ -224,9 +224,9 @@ def upload(kind, size=(20, 20), mode="RGB"):
 def test_other_formats_and_large_ones_are_refused_before_the_wait(fake, photo, message):
     with serving(fake, PATIENT._replace(whole_pixels=3000)) as server:
         with server.turn.held("another", 1, 1):
-            answer = face(server, visit(server), photo)
+            answer = face(server, open_session(server), photo)
         assert answer[0] == 422 and message in words(answer)
-        assert face(server, visit(server), upload("JPEG", (60, 60)))[0] == 200
+        assert face(server, open_session(server), upload("JPEG", (60, 60)))[0] == 200
 
 
 def test_behind_a_proxy(fake):
@@ -236,7 +236,7 @@ def test_behind_a_proxy(fake):
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         own = {"Origin": "https://faces.example", "X_Forwarded_For": "6.6.6.6, 10.0.0.1"}
         assert ask(server, "POST", "/visit", Host="faces.example", **own)[0] == 200
-        assert ask(server, "POST", "/visit", Host="127.0.0.1:1", **own)[0] == 503      # one visit a client
+        assert ask(server, "POST", "/visit", Host="127.0.0.1:1", **own)[0] == 503      # one session a client
         assert ask(server, "POST", "/visit", **{**own, "X_Forwarded_For": "6.6.6.6, 10.0.0.2"})[0] == 200
         for host, origin in (("faces.example", "https://evil.example"), ("evil.example", "https://evil.example"),
                              ("faces.example:8443", "https://faces.example")):
@@ -265,7 +265,7 @@ def ending(slow, limits):
     with FaceServer(ServeConfig(port=0), slow, {"compact": ""}, limits) as server:
         loop = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         loop.start()
-        tokens = [visit(server) for _ in range(3)]
+        tokens = [open_session(server) for _ in range(3)]
         slow.wait.clear()
         links = [begin(server, tokens[0])]
         wait_for(lambda: slow.taken == 1)
@@ -310,7 +310,7 @@ def test_a_signal_ends_the_program_with_0_and_requests_with_an_answer(number):
     try:
         url = process.stdout.readline().strip()
         server = type("At", (), {"server_address": ("127.0.0.1", int(url.rstrip("/").rsplit(":", 1)[1]))})
-        link = begin(server, visit(server), photos=(png(1), png(2)))
+        link = begin(server, open_session(server), photos=(png(1), png(2)))
         assert process.stdout.readline() == "working\n"
         process.send_signal(number)
         assert status(link) == 503

@@ -1,4 +1,4 @@
-"""demo.py --serve: its arguments, and a visit in headless Chromium from upload to download."""
+"""demo.py --serve: its arguments, and a session in headless Chromium from upload to download."""
 import io
 import os
 import re
@@ -49,7 +49,7 @@ def test_an_address_that_cannot_be_had_is_an_error_in_words():
 
 
 def test_in_chromium_from_upload_to_download(tmp_path):
-    """demo.py --serve with the weights in the box: a photo in, a face that turns, three files, nothing left behind."""
+    """demo.py --serve with the bundled weights: a photo in, a face that turns, three files, nothing left behind."""
     home = tmp_path / "home"
     home.mkdir()
     cv2.imwrite(str(tmp_path / "astronaut.png"), example_image().image)

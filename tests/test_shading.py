@@ -30,7 +30,7 @@ def matt(count: int) -> shading.Material:
 def test_normals_of_a_sphere_point_outwards():
     vertices, triangles = sphere()
     normals = vertex_normals(vertices, triangles)
-    poles = 2 * 48      # a pole is one place and many vertices, some of them in triangles without area only
+    poles = 2 * 48      # a pole is one position and many vertices, some of them in triangles without area only
     outwards = np.einsum("ij,ij->i", normals, vertices / 50)[poles:-poles]
     assert (outwards > 0.995).all()
     lonely = vertex_normals(np.eye(3).repeat(2, 0), np.array([[0, 2, 4]]))
@@ -87,7 +87,7 @@ def test_highlight_sits_where_the_half_vector_does():
     assert (shading.shade(normals, eye, shiny, no_ambient([0, 0, 1.0]), visibility=0.0) == 0).all()
 
 
-def test_openness_of_a_plane_and_of_a_covered_point():
+def test_ambient_occlusion_of_a_plane_and_of_a_covered_point():
     big = np.array([[-500, -500, 0], [500, -500, 0], [500, 500, 0], [-500, 500, 0]], float)
     roof = big + [0, 0, 10]
     both = np.concatenate([big, roof])

@@ -8,7 +8,7 @@ from Dataset.geometry.normals import normalise
 from Dataset.rendering.shading import sh_basis
 from Dataset.representations.coefficients import mean_face
 from Dataset.synthesis.scene import RenderContext
-from tests.relief import angle, picture
+from tests.relief import angle, relief
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def context() -> RenderContext:
 
 @pytest.mark.parametrize("seed", [100, 101, 102])
 def test_the_normals_come_nearer_to_those_with_the_waves(context, seed):
-    true = picture(seed, 128, context=context)
+    true = relief(seed, 128, context=context)
     found = refine(true.image, true.face, true.mask)
     before, after = (angle(normals, true.normals, found.mask) for normals in (found.coarse, found.normals))
     assert before > 8 and after < 0.93 * before
@@ -28,7 +28,7 @@ def test_the_normals_come_nearer_to_those_with_the_waves(context, seed):
 
 
 def test_a_smooth_face_stays_nearly_as_it_is(context):
-    true = picture(103, 128, height=0.0, context=context)
+    true = relief(103, 128, height=0.0, context=context)
     found = refine(true.image, true.face, true.mask)
     assert angle(found.normals, found.coarse, found.mask) < 4       # its skin's freckles and lips are taken for relief
 

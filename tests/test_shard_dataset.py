@@ -1,4 +1,4 @@
-"""Shards -> batches: who is in them, where places lie after all that moves them, truths on the template."""
+"""Shards -> batches: who is in them, where keypoints lie after all that moves them, targets on the template."""
 import dataclasses
 import shutil
 
@@ -71,7 +71,7 @@ def test_pipeline_gives_the_same_from_any_batch(sequences):
         _same((np.asarray(x), {k: np.asarray(v) for k, v in y.items()}), training.batch(2, start))
 
 
-def test_held_out_pictures_are_as_they_were_rendered(sequences, folder):
+def test_held_out_images_are_as_they_were_rendered(sequences, folder):
     validation, shards = sequences[1], open_shards(folder)
     subjects, chosen, _ = validation.draw(0, 1)
     x, y = validation.batch(0, 1)
@@ -80,7 +80,7 @@ def test_held_out_pictures_are_as_they_were_rendered(sequences, folder):
     np.testing.assert_allclose(y["keypoints"][0, 0], shards.gather("image_points", subjects[:1], chosen[:1])[0, 0] / 32)
 
 
-def test_smaller_pictures_keep_the_places(folder):
+def test_smaller_images_keep_the_keypoints(folder):
     small = make_sequences(open_shards(folder), dataclasses.replace(CONFIG, image_size=16))[1].batch(0, 1)
     whole = make_sequences(open_shards(folder), CONFIG)[1].batch(0, 1)
     np.testing.assert_array_equal(small[1]["keypoints"], whole[1]["keypoints"])
@@ -89,7 +89,7 @@ def test_smaller_pictures_keep_the_places(folder):
         make_sequences(open_shards(folder), dataclasses.replace(CONFIG, image_size=24))
 
 
-def test_truths_are_the_persons_face_on_the_template(folder):
+def test_targets_are_the_subjects_face_on_the_template(folder):
     model = load_face_model()
     identity = open_shards(folder).gather("identity", np.arange(3))
     targets = Targets(model, 256)
@@ -104,8 +104,8 @@ def test_truths_are_the_persons_face_on_the_template(folder):
         assert abs(turned.scale - 1) < 0.01 and np.abs(turned.rotation - np.eye(3)).max() < 0.01
 
 
-def test_mirrored_places_are_the_mirrored_faces():
-    """Mirroring a rendered face's places equals projecting the mirrored face."""
+def test_mirrored_keypoints_are_the_mirrored_faces():
+    """Mirroring a rendered face's keypoints equals projecting the mirrored face."""
     model = load_face_model()
     rng = np.random.default_rng(0)
     face = encode(model.shape(model.sample_identity(rng)), 16).reshape(-1, 3)
@@ -124,8 +124,8 @@ def test_mirrored_places_are_the_mirrored_faces():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_a_mirrored_person_is_the_mirrored_target(folder):
-    """Of the same batch with and without mirroring: some people are left for right, images, places and points."""
+def test_a_mirrored_subject_is_the_mirrored_target(folder):
+    """Of the same batch with and without mirroring: some subjects are left for right, images, keypoints and points."""
     configs = [dataclasses.replace(CONFIG, augment=False, mirror=mirrored) for mirrored in (False, True)]
     plain, half = (make_sequences(open_shards(folder), config)[0] for config in configs)
     shapes = [make_sequences(open_shards(folder), PointConfig(**dataclasses.asdict(config)))[0] for config in configs]
@@ -173,7 +173,7 @@ def test_convlstm_reads_shards_and_subject_folders(folder, tmp_path):
     assert source.about["order"] == "grid"
 
 
-def test_source_and_people(folder):
+def test_source_and_subjects(folder):
     source = open_source(folder, "train-test", CONFIG)
     assert source.about["subjects"] == {"validation": "numbers below 2"} and source.about["shards"]["seed"] == 5
     assert source.model == {"crop_margin": 1.15} and source.template.shape == (256, 3)
@@ -211,7 +211,7 @@ def test_a_missing_shard_moves_nobody_to_the_other_side(tmp_path):
 
 
 def test_no_pose_knows_who_it_is(folder):
-    """Streams of random numbers: a person's and each of the images' are different ones (zeros pad seeds)."""
+    """Streams of random numbers: a subject's and each of the images' are different ones (zeros pad seeds)."""
     shards = open_shards(folder)
     identity = shards.gather("identity", np.arange(8))
     for image in range(2):
@@ -220,7 +220,7 @@ def test_no_pose_knows_who_it_is(folder):
         assert shared > 1e-3
 
 
-def test_too_few_people(folder):
+def test_too_few_subjects(folder):
     with pytest.raises(ValueError, match="too few for a batch"):
         make_sequences(open_shards(folder), dataclasses.replace(CONFIG, validation_subjects=6))
     with pytest.raises(ValueError, match="max_images is 4"):

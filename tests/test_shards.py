@@ -52,7 +52,7 @@ def test_what_is_read_is_what_was_rendered(tiny):
     assert isinstance(found.arrays("images")[0], np.memmap) and not found.arrays("images")[0].flags.writeable
 
 
-def test_gather_picks_people_and_pictures(tiny):
+def test_gather_picks_subjects_and_images(tiny):
     found = open_shards(tiny)
     everything = np.concatenate(found.arrays("pose"))
     subjects, images = np.array([17, 0, 16, 0]), np.array([[0, 1], [1, 1], [0, 0], [1, 0]])

@@ -23,8 +23,8 @@ def texture(look: skin.Appearance = None) -> np.ndarray:
     return skin.skin_texture(chart(), look or APPEARANCE)
 
 
-def colour_at(texels, picture=None) -> np.ndarray:
-    return sample_texture(texture() if picture is None else picture, np.atleast_2d(np.float32(texels))).mean(0)
+def colour_at(texels, image=None) -> np.ndarray:
+    return sample_texture(texture() if image is None else image, np.atleast_2d(np.float32(texels))).mean(0)
 
 
 def test_chart_places_the_axes():

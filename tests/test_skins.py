@@ -37,21 +37,21 @@ def arrays(**changes) -> dict[str, np.ndarray]:
         return {**{name: archive[name] for name in archive.files}, **changes}
 
 
-def test_the_built_in_pictures():
-    pictures = load_skins()
-    assert pictures.images.shape == (20, 142, 225, 3) and not pictures.images.flags.writeable
-    assert len(set(pictures.names)) == 20 and all("_diffuse" in name for name in pictures.names)
-    assert pictures.female.sum() == 10 and sorted(set(np.round(pictures.age, 3))) == pytest.approx([0.1, 0.4, 0.8])
+def test_the_built_in_images():
+    loaded = load_skins()
+    assert loaded.images.shape == (20, 142, 225, 3) and not loaded.images.flags.writeable
+    assert len(set(loaded.names)) == 20 and all("_diffuse" in name for name in loaded.names)
+    assert loaded.female.sum() == 10 and sorted(set(np.round(loaded.age, 3))) == pytest.approx([0.1, 0.4, 0.8])
     assert BUILT_IN.stat().st_size < 1_500_000
-    k = pictures.names.index("young_lightskinned_female_diffuse2")
-    np.testing.assert_array_equal(pictures.images[k, [30, 60], [112, 60]], BUILT_IN_PIXELS)
+    k = loaded.names.index("young_lightskinned_female_diffuse2")
+    np.testing.assert_array_equal(loaded.images[k, [30, 60], [112, 60]], BUILT_IN_PIXELS)
 
 
 BUILT_IN_PIXELS = [[147, 177, 228], [139, 167, 213]]
 
 
 def test_what_is_painted_at_a_landmark_is_unrolled_to_the_landmark():
-    """A dark blot at the landmark's place in the texture square must come out at the landmark's place on the chart."""
+    """A dark blot at the landmark's position in the texture square must come out at its position on the chart."""
     context, (left, bottom, right, top) = render_context(), load_skins().window
     model = context.model
     for mark in (8, 27, 30, 36, 45, 48, 54, 57):
@@ -88,23 +88,23 @@ def test_skins_on_the_chart():
     assert redness(0.5 * (marks[57] + marks[66])) > redness(0.5 * (marks[2] + marks[31])) + 0.08         # the lower lip
 
 
-def test_a_larger_share_only_adds_people_and_none_is_procedural():
+def test_a_larger_fraction_only_adds_subjects_and_none_is_procedural():
     subjects = appearance(120)
-    chosen = [{k for k, look in enumerate(subjects) if sample_base(built_in(), look, share)}
-              for share in (0, 0.3, 0.6, 1)]
+    chosen = [{k for k, look in enumerate(subjects) if sample_base(built_in(), look, fraction)}
+              for fraction in (0, 0.3, 0.6, 1)]
     assert chosen[0] == set() and chosen[3] == set(range(120))
     assert chosen[1] < chosen[2] and 0.2 < len(chosen[1]) / 120 < 0.4 and 0.5 < len(chosen[2]) / 120 < 0.7
     one, other = sample_base(built_in(), subjects[0], 1), sample_base(built_in(), subjects[0], 0.9999)
     assert one.gain.tobytes() == other.gain.tobytes() and one.tone.tobytes() == other.tone.tobytes()
 
 
-def test_twenty_pictures_make_many_people():
+def test_twenty_images_make_many_subjects():
     subjects = appearance(60)
     bases = [sample_base(built_in(), look, 1) for look in subjects]
     small = np.stack([base.gain[:, ::8, ::8].ravel() for base in bases])
     gap = np.sqrt(((small[:, None] - small[None]) ** 2).mean(-1))[np.triu_indices(60, 1)]
-    pictures = np.exp(built_in().detail[:, :, ::8, ::8]).reshape(20, -1)
-    apart = np.sqrt(((pictures[:, None] - pictures[None]) ** 2).mean(-1))[np.triu_indices(20, 1)]
+    images = np.exp(built_in().detail[:, :, ::8, ::8]).reshape(20, -1)
+    apart = np.sqrt(((images[:, None] - images[None]) ** 2).mean(-1))[np.triu_indices(20, 1)]
     low, middle = np.percentile(gap, [5, 50]) / np.median(apart)
     assert gap.min() > 1e-3 and low > 0.25 and middle > 0.55
     light = np.log([base.tone @ LUMINANCE for base in bases])
@@ -127,7 +127,7 @@ def test_paint_stays_on_top_from_the_same_draws():
     np.testing.assert_allclose(strong[forehead] / painted[forehead], [0.5, 0.7, 0.9], rtol=1e-3)
 
 
-def test_a_person_differs_in_the_skin_alone(monkeypatch):
+def test_a_subject_differs_in_the_skin_alone(monkeypatch):
     buffers = ("uv", "mask", "depth", "normals")
     options = RenderOptions(subjects=1, images=2, size=32, seed=4, detect=0.0, buffers=buffers)
     with_skins = render_subject(0, RenderOptions(**{**vars(options), "skins": 1.0}), render_context())
@@ -211,14 +211,14 @@ def test_files_of_other_kinds(tmp_path, monkeypatch):
 def folder(tmp_path) -> Path:
     """Twenty images whose colour says where a pixel lies, and what has to be left out."""
     row, column = np.mgrid[:512, :512]
-    place = np.stack([column // 2, row // 2, np.zeros_like(row)], -1).astype(np.uint8)
+    position = np.stack([column // 2, row // 2, np.zeros_like(row)], -1).astype(np.uint8)
     for number in range(20):
         age, sex = ("young", "middleage", "old")[number % 3], ("male", "female")[number % 2]
         file = tmp_path / "skins" / f"s{number}" / "textures" / f"{age}_lightskinned_{sex}_diffuse{number}.png"
         file.parent.mkdir(parents=True)
-        cv2.imwrite(str(file), place + np.uint8([0, 0, number]))
-    cv2.imwrite(str(file.with_name("young_caucasian_female_special_suit.png")), place)
-    cv2.imwrite(str(file.with_name("young_special_suit_diffuse.png")), place)
+        cv2.imwrite(str(file), position + np.uint8([0, 0, number]))
+    cv2.imwrite(str(file.with_name("young_caucasian_female_special_suit.png")), position)
+    cv2.imwrite(str(file.with_name("young_special_suit_diffuse.png")), position)
     return tmp_path / "skins"
 
 

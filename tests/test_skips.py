@@ -51,5 +51,5 @@ def test_a_run_of_ci_fails(tmp_path, reason, module, ci, code):
                            "--rootdir", str(tmp_path), str(tmp_path)], cwd=ROOT, capture_output=True, text=True,
                           env={**os.environ, "CI": ci, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""})
     assert done.returncode == code, done.stdout
-    told = "skipped for a reason that tests/skips.py does not name" in done.stdout
-    assert told == ("feel" in reason or bool(module))
+    reported = "skipped for a reason that tests/skips.py does not name" in done.stdout
+    assert reported == ("feel" in reason or bool(module))

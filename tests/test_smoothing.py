@@ -21,8 +21,8 @@ def one_euro_slowly(values, cutoff, beta, derivative, step):
     out, speed = [values[0]], 0.0
     for value in values[1:]:
         speed = alpha(derivative) * (value - out[-1]) / step + (1 - alpha(derivative)) * speed
-        share = alpha(cutoff + beta * abs(speed))
-        out.append(share * value + (1 - share) * out[-1])
+        weight = alpha(cutoff + beta * abs(speed))
+        out.append(weight * value + (1 - weight) * out[-1])
     return out
 
 
@@ -30,13 +30,13 @@ def one_euro_slowly(values, cutoff, beta, derivative, step):
 def test_one_euro_is_the_papers_algorithm_for_each_number(cutoff, beta):
     values = np.random.default_rng(0).normal(size=(50, 2, 3))
     fast = run(OneEuro(cutoff, beta, 1.2), values)
-    for place in np.ndindex(2, 3):
-        slow = one_euro_slowly(values[(slice(None), *place)], cutoff, beta, 1.2, STEP)
-        np.testing.assert_allclose(fast[(slice(None), *place)], slow, rtol=1e-9, atol=1e-12)
+    for index in np.ndindex(2, 3):
+        slow = one_euro_slowly(values[(slice(None), *index)], cutoff, beta, 1.2, STEP)
+        np.testing.assert_allclose(fast[(slice(None), *index)], slow, rtol=1e-9, atol=1e-12)
 
 
-def test_a_step_without_beta_rises_by_the_share_of_its_cutoff():
-    # 2 pi 1 Hz / 30 fps = 0.20944: share 0.173171
+def test_a_step_without_beta_rises_by_the_weight_of_its_cutoff():
+    # 2 pi 1 Hz / 30 fps = 0.20944: weight 0.173171
     np.testing.assert_allclose(run(OneEuro(1.0), [0.0, 1.0, 1.0]), [0, 0.173171, 0.316353], atol=1e-6)
 
 

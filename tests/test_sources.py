@@ -44,8 +44,8 @@ def test_the_example_without_its_dashes():
 def test_video_frames_are_evenly_spaced(video):
     found = list(read_inputs([video], frames=4))
     assert [p.name.split("#")[1] for p in found] == ["0", "3", "6", "9"]
-    for picture, index in zip(found, (0, 3, 6, 9)):
-        assert abs(int(picture.image.mean()) - (20 + 20 * index)) <= 2
+    for frame, index in zip(found, (0, 3, 6, 9)):
+        assert abs(int(frame.image.mean()) - (20 + 20 * index)) <= 2
 
 
 @pytest.mark.parametrize("stated", [0, -1, 1e12])

@@ -24,8 +24,8 @@ def test_the_nearer_square_hides_the_farther():
 
 def test_yaw_turns_the_face_to_image_right():
     nose = np.array([[0, 0, 1.0]] * 4 + [[0, 0, -1.0]])
-    picture = render_cloud(nose, 60, 64, frame=Frame(np.zeros(3), 1.5), shade=False)
-    dark = np.argwhere((picture < 240).any(axis=2))
+    image = render_cloud(nose, 60, 64, frame=Frame(np.zeros(3), 1.5), shade=False)
+    dark = np.argwhere((image < 240).any(axis=2))
     assert dark[:, 1].max() > 45 and abs(dark[:, 0].mean() - 32) < 3
 
 

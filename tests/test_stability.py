@@ -117,13 +117,13 @@ def test_a_map_is_sampled_at_pixel_centres_and_not_beside_the_face():
 
 def test_the_true_map_of_a_synthetic_head_has_no_jitter_but_its_pixels():
     video = SyntheticVideo(VideoOptions(frames=10, seed=2, head=0.8, width=200, height=160))
-    places, atlas = grid_atlas(), []
+    expected, atlas = grid_atlas(), []
     truth, visible = [], []
     for n in range(0, 10, 2):
         face, = video.truth(n)
         low, high = face.keypoints.min(0), face.keypoints.max(0)
         box = np.array([*low - 5, float((high - low).max()) + 10])
-        atlas.append(sample_map(video.uv(face, box, 128).uv, box, face.keypoints) - places)
+        atlas.append(sample_map(video.uv(face, box, 128).uv, box, face.keypoints) - expected)
         truth.append(face.keypoints)
         visible.append(face.visible)
     found = measure(np.array(truth), np.array(truth), np.array(visible), 15.0, np.array(atlas))

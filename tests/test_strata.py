@@ -103,8 +103,8 @@ def test_hidden_is_counted_in_the_pixels(tmp_path):
     uv, seen = (shards.gather(name, [0], [0])[0] for name in ("uv", "visible_mask"))
     face = np.isfinite(uv[..., 0])
     assert not seen[~face].any()
-    share = 1 - seen.sum() / face.sum()
-    limits = np.searchsorted(drawn.HIDDEN, share)
+    fraction = 1 - seen.sum() / face.sum()
+    limits = np.searchsorted(drawn.HIDDEN, fraction)
     assert image_attributes(shards, 0, 0)["hidden"] == IMAGE_ATTRIBUTES["hidden"][limits]
 
 

@@ -10,7 +10,7 @@ from Dataset.sources.subjects import (DatasetInfo, Split, dataset_info, list_sub
                                       split_by_subject, subjects_of, write_dataset_info, write_split)
 from Dataset.sources.validate import Report, main, validate
 
-PEOPLE96 = [f"F{i:03d}" for i in range(1, 54)] + [f"M{i:03d}" for i in range(1, 44)]
+SUBJECTS96 = [f"F{i:03d}" for i in range(1, 54)] + [f"M{i:03d}" for i in range(1, 44)]
 
 
 def make(folder, names, points=5, images=("b.jpg", "a.jpg", "c.PNG"), size=6):
@@ -107,12 +107,12 @@ def test_bad_info_is_refused(tmp_path):
         dataset_info(tmp_path)
 
 
-def test_the_thesis_s_split_has_70_and_26_people():
-    split = split_by_subject(PEOPLE96, 0)
+def test_the_thesis_s_split_has_70_and_26_subjects():
+    split = split_by_subject(SUBJECTS96, 0)
     assert [len(split.training), len(split.validation), len(split.test)] == [60, 10, 26]
-    assert sorted(split.training + split.validation + split.test) == PEOPLE96
-    assert split == split_by_subject(PEOPLE96[::-1], 0)
-    assert split.test != split_by_subject(PEOPLE96, 1).test
+    assert sorted(split.training + split.validation + split.test) == SUBJECTS96
+    assert split == split_by_subject(SUBJECTS96[::-1], 0)
+    assert split.test != split_by_subject(SUBJECTS96, 1).test
     assert split.test[:6] == ["F005", "F006", "F009", "F010", "F011", "F012"]       # fixed for good by the seed
 
 
@@ -124,7 +124,7 @@ def test_sizes_of_other_splits(count, sizes):
 
 
 def test_split_counts_can_be_given():
-    split = split_by_subject(PEOPLE96, 5, test=3, validation=0)
+    split = split_by_subject(SUBJECTS96, 5, test=3, validation=0)
     assert [len(split.training), len(split.validation), len(split.test)] == [93, 0, 3]
     for names, counts, rule in ((["A"], {}, "at least 2 different names, got 1"), (["A", "A"], {}, "with 1 different"),
                                 (["A", "B"], {"test": 2}, "leave none")):

@@ -84,7 +84,7 @@ def test_two_processes_do_not_write_into_one_folder(tiny, tmp_path, capsys):
     assert "another process is writing here" in capsys.readouterr().err and digests(out) == before
 
 
-def test_a_picture_depends_on_its_own_number_only(tiny, tmp_path):
+def test_an_image_depends_on_its_own_number_only(tiny, tmp_path):
     synthetic.make_dataset(tmp_path / "more", dataclasses.replace(TINY, subjects=1, images=4))
     few, more = digests(tiny / "S000"), digests(tmp_path / "more" / "S000")
     one = few.keys() - {"sidecar.npz", MARK}         # these describe all images of the subject
@@ -121,16 +121,16 @@ def test_landmarks_project_where_the_sidecar_says(tiny):
         assert inside[17:].mean() > 0.9          # brows, nose, eyes and mouth are in the crop
 
 
-def test_pictures_can_be_rendered_again(tiny):
+def test_images_can_be_rendered_again(tiny):
     for name in ("S000", "S001"):
         sidecar = synthetic.load_sidecar(tiny / name)
         for index in (0, 2):
-            picture = synthetic.rerender(sidecar, index, context())
-            ok, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, TINY.quality])
+            image = synthetic.rerender(sidecar, index, context())
+            ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, TINY.quality])
             assert ok and data.tobytes() == (tiny / name / f"{index:03d}.jpg").read_bytes()
 
 
-def test_photographed_skin_changes_the_pictures_alone_and_is_remembered(tiny, tmp_path):
+def test_photographed_skin_changes_the_images_alone_and_is_remembered(tiny, tmp_path):
     out = tmp_path / "skins"
     synthetic.make_dataset(out, dataclasses.replace(TINY, subjects=1, images=1, skins=1.0))
     synthetic.make_dataset(tmp_path / "none", dataclasses.replace(TINY, subjects=1, images=1))
@@ -139,24 +139,24 @@ def test_photographed_skin_changes_the_pictures_alone_and_is_remembered(tiny, tm
     sidecar, plain = (synthetic.load_sidecar(folder / "S000") for folder in (out, tmp_path / "none"))
     assert (sidecar.photographed, plain.photographed) == (1.0, 0.0)
     np.testing.assert_array_equal(sidecar.views[0].pose, plain.views[0].pose)
-    pictures = [synthetic.rerender(one, 0, context()) for one in (sidecar, plain)]
-    for folder, picture in zip((out, tmp_path / "none"), pictures):
-        ok, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, TINY.quality])
+    images = [synthetic.rerender(one, 0, context()) for one in (sidecar, plain)]
+    for folder, image in zip((out, tmp_path / "none"), images):
+        ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, TINY.quality])
         assert ok and data.tobytes() == (folder / "S000" / "000.jpg").read_bytes()
-    assert np.abs(pictures[0].astype(int) - pictures[1]).mean() > 1
+    assert np.abs(images[0].astype(int) - images[1]).mean() > 1
     with pytest.raises(ValueError, match="--skins must be within 0 to 1"):
         synthetic.Options(skins=1.5)
 
 
-def test_the_derived_mesh_covers_the_face_in_the_picture(tiny):
+def test_the_derived_mesh_covers_the_face_in_the_image(tiny):
     """The silhouette of frame_mesh is where a render with hair and background disagrees with one without a head."""
     sidecar, model = synthetic.load_sidecar(tiny / "S001"), load_face_model()
     camera, vertices = synthetic.frame_mesh(sidecar, 0, model)
     hits = Scene(vertices, model.triangles[model.region("skin")]).cast(camera)
-    picture = cv2.imread(str(tiny / "S001" / "000.jpg")).astype(int)
+    image = cv2.imread(str(tiny / "S001" / "000.jpg")).astype(int)
     nothing = SceneSubject(context(), sidecar.identity, sidecar.appearance).set(sidecar.views[0])._behind(camera)
     backdrop = 255 * nothing ** (1 / 2.2)
-    different = np.abs(picture - backdrop).max(-1) > 12
+    different = np.abs(image - backdrop).max(-1) > 12
     seen = cv2.erode((hits.triangle >= 0).astype(np.uint8), np.ones((3, 3))) > 0
     assert different[seen].mean() > 0.8
 
@@ -260,7 +260,7 @@ def test_a_face_that_the_detector_misses_is_framed_by_its_landmarks(monkeypatch)
     assert frame_face(posed, 32).source == PREDICTED       # a find elsewhere is not this face
 
 
-def test_crop_camera_sees_what_the_whole_picture_shows():
+def test_crop_camera_sees_what_the_whole_image_shows():
     posed = next(frontal(1, seed=4))
     whole = view_camera(posed.view)
     box = (50, 60, 64, 64)
@@ -270,7 +270,7 @@ def test_crop_camera_sees_what_the_whole_picture_shows():
     assert np.median(np.abs(apart - cut)) <= 6        # grain and the softened shadows differ, nothing else
 
 
-def test_materials_of_the_head_and_a_dressed_person():
+def test_materials_of_the_head_and_a_dressed_subject():
     model = load_face_model()
     kinds = head_materials(model)
     assert (kinds[model.region("skin")] == 0).all() and (kinds[model.region("lashes")] == -1).all()

@@ -32,7 +32,7 @@ def moving(context):
     return SyntheticVideo(VideoOptions(noise=0.0, flicker=0.0, leave=True, seed=3, **SMALL), context)
 
 
-def test_truth_is_the_projection_of_person_expression_and_pose(moving):
+def test_truth_is_the_projection_of_subject_expression_and_pose(moving):
     face = moving.truth(4)[0]
     model = load_face_model()
     head = pose_vertices(model.shape(moving.identities[0], face.expression), face.pose)
@@ -46,7 +46,7 @@ def test_truth_is_the_projection_of_person_expression_and_pose(moving):
     assert face.inside == 1 and 0.4 < face.visible.mean() < 0.95
 
 
-def test_the_picture_shows_the_person_there_and_the_background_elsewhere(moving):
+def test_the_image_shows_the_subject_there_and_the_background_elsewhere(moving):
     frame = moving.frame(4)
     empty = shading.to_bgr8(moving.background)
     other = (frame.image != empty).any(-1)
@@ -94,7 +94,7 @@ def test_still_is_still_but_for_noise_and_light(context):
     assert means.std() / means.mean() == pytest.approx(0.05 / 2.2, rel=0.6)         # flicker in linear light
 
 
-def test_moving_is_smooth_and_the_first_person_comes_back(context):
+def test_moving_is_smooth_and_the_first_subject_comes_back(context):
     options = VideoOptions(**{**SMALL, "frames": 60, "rate": 30.0}, subjects=2, leave=True, seed=5)
     video = SyntheticVideo(options, context)
     targets = [video.truth(n) for n in range(0, 60, 3)]
@@ -111,7 +111,7 @@ def test_moving_is_smooth_and_the_first_person_comes_back(context):
     assert right - left > 40
 
 
-def test_uv_of_a_crop_says_which_place_a_pixel_shows(moving):
+def test_uv_of_a_crop_says_which_point_a_pixel_shows(moving):
     face = moving.truth(4)[0]
     low, high = face.keypoints.min(0), face.keypoints.max(0)
     side = float((high - low).max()) * 1.1

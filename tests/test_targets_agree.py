@@ -16,8 +16,8 @@ from Dataset.face_model.model import load_face_model
 from Dataset.representations import coefficients as c
 from Dataset.representations.volume import fill
 from Dataset.sources.depth_pairs import Pair
-from tests.coded import (BETWEEN, BRIGHT, CODE, DARK, FIELDS, INNER, ImageSource, field_of, grid_code, painted, pixels,
-                         told_apart)
+from tests.coded import (BETWEEN, BRIGHT, CODE, DARK, FIELDS, INNER, ImageSource, code_accuracy, field_of, grid_code,
+                         painted, pixels)
 
 S = 128
 Y, X = np.mgrid[:S, :S] + 0.5
@@ -31,8 +31,8 @@ def repeated(array: np.ndarray, subjects: int = 5, images: int = 2) -> np.ndarra
     return np.broadcast_to(array, (subjects, images, *array.shape)).copy()
 
 
-def grid_pictures(reach: float = 0.0) -> ImageSource:
-    """People whose 16x16 grid lies over the image, and beyond its right side by `reach` px."""
+def grid_images(reach: float = 0.0) -> ImageSource:
+    """Subjects whose 16x16 grid lies over the image, and beyond its right side by `reach` px."""
     low, high = np.array([LOW, LOW]), np.array([HIGH + reach, HIGH])
     points = low + LATTICE * (high - low)
     margin = (high - low) / 30          # the coded square ends half a grid step beyond the outermost points
@@ -49,8 +49,8 @@ def grid_sequence(source: ImageSource, training: bool = True, kind: type = Shard
 @pytest.mark.parametrize("size", [128, 64])
 def test_keypoints_lie_on_their_pixels(size):
     """Mirrored or not: the face says which, its keypoints are in the order of the face, its image shows them."""
-    source, shares, which = grid_pictures(), [], []
-    shown = np.arange(256) % 16 > 1             # the subject's right rim is hidden
+    source, fractions, which = grid_images(), [], []
+    shown = np.arange(256) % 16 > 1             # the subject's right border is hidden
     source.arrays["visible"][:] = shown
     sequence, faces = (grid_sequence(source, kind=kind, image_size=size) for kind in (ShardSequence, PointSequence))
     for index in range(6):
@@ -61,18 +61,18 @@ def test_keypoints_lie_on_their_pixels(size):
             which.append(mirrored)
             hidden = ~shown.reshape(16, 16)[:, ::-1 if mirrored else 1].ravel()
             assert not y["seen"][subject][:, hidden].any() and y["seen"][subject].any()
-            for image, places, seen in zip(x[subject], y["keypoints"][subject], y["seen"][subject]):
+            for image, keypoints, seen in zip(x[subject], y["keypoints"][subject], y["seen"][subject]):
                 used = INNER & (seen > 0)
                 assert used.sum() > 12
-                shares.append(told_apart(pixels(image, places[used] * size), grid_code(mirrored)[used]))
+                fractions.append(code_accuracy(pixels(image, keypoints[used] * size), grid_code(mirrored)[used]))
     assert 0.2 < np.mean(which) < 0.8
-    assert np.mean(shares) > 0.97 and np.median(shares) == 1, sorted(shares)[:9]
+    assert np.mean(fractions) > 0.97 and np.median(fractions) == 1, sorted(fractions)[:9]
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_keypoints_off_the_picture_are_not_seen(training):
+def test_keypoints_off_the_image_are_not_seen(training):
     """The right fifth of the grid lies off the image, though the source calls it visible."""
-    sequence = grid_sequence(grid_pictures(reach=30.0), training, augment=False)
+    sequence = grid_sequence(grid_images(reach=30.0), training, augment=False)
     for index in range(2):
         _, y = sequence.batch(0, index)
         outside = ((y["keypoints"] < 0) | (y["keypoints"] > 1)).any(-1)
@@ -107,7 +107,7 @@ UV = MapConfig(batch_size=6, validation_subjects=1, image_size=64, empty=0.0)
     dataclasses.replace(UV, jitter=True, quarters=True, extras=("depth", "landmarks", "pose")),
     dataclasses.replace(UV, image_size=128, augment=False, faces_in_image=2)], ids=range(5))
 def test_the_uv_map_names_what_its_pixels_show(config):
-    source, shares, turned = map_images(), [], []
+    source, agreed, turned = map_images(), [], []
     sequence, size = MapSequence(source, source.subjects, config, True), config.image_size
     x0, y0, width, height = FACE_BOX
     for index in range(3):
@@ -118,7 +118,7 @@ def test_the_uv_map_names_what_its_pixels_show(config):
             used = seen & deep
             if used.sum() < 100:            # a crop of another image may hide nearly all
                 continue
-            shares.append(told_apart(image[used], bright[used]))
+            agreed.append(code_accuracy(image[used], bright[used]))
             turned.append(np.ptp(uv[..., 0][seen].reshape(-1)) > 0 and abs(np.corrcoef(
                 np.nonzero(seen)[1], uv[..., 0][seen])[0, 1]) < 0.5)
             if "landmarks" in y:
@@ -129,12 +129,12 @@ def test_the_uv_map_names_what_its_pixels_show(config):
                 true = (source.arrays["landmarks"][0, 0][there] - (x0, y0)) / (width, height)
                 assert there.sum() > 10 and np.abs(named - true).max() < 2.5 / (size * width / S), i
                 known = seen & (y["depth"][i, ..., 0] > -1)
-                assert told_apart(y["depth"][i, ..., 0][known & deep], bright[known & deep]) == 1
+                assert code_accuracy(y["depth"][i, ..., 0][known & deep], bright[known & deep]) == 1
                 rows = y["pose"][i].reshape(2, 3)       # it looks straight ahead: columns turn with the image
                 column = np.polyfit(np.nonzero(seen)[1] * rows[0, 0] - np.nonzero(seen)[0] * rows[1, 0],
                                     uv[..., 0][seen], 1)[0]
                 assert column > 0
-    assert len(shares) > 12 and np.mean(shares) > (0.9 if config.faces_in_image > 1 else 0.97), sorted(shares)[:9]
+    assert len(agreed) > 12 and np.mean(agreed) > (0.9 if config.faces_in_image > 1 else 0.97), sorted(agreed)[:9]
     assert np.any(turned) == config.quarters
 
 
@@ -145,11 +145,11 @@ def bright_side(near: np.ndarray) -> str:
 
 
 @pytest.mark.parametrize("jitter, augment", [(True, False), (True, True), (False, True), (False, False)])
-def test_depth_lies_under_its_pixels_and_has_the_size_of_the_picture(jitter, augment, monkeypatch):
-    """Near fields are bright. 30 mm behind the nearest place, seen at 700 mm: 30 f / 700 px deep in f px of focal
+def test_depth_lies_under_its_pixels_and_has_the_size_of_the_image(jitter, augment, monkeypatch):
+    """Near fields are bright. 30 mm behind the nearest point, seen at 700 mm: 30 f / 700 px deep in f px of focal
     length, which grows as the image is enlarged."""
     monkeypatch.setattr(occluders, "crops", lambda *_: None)        # they change the image, not its depth
-    source, size, sides, shares = map_images(), 64, set(), []
+    source, size, sides, fractions = map_images(), 64, set(), []
     depth_there = source.arrays["depth"]
     depth_there[np.isnan(depth_there)] = 760        # a wall behind the face, which is none of it
     config = DepthConfig(batch_size=6, validation_subjects=1, image_size=size, jitter=jitter, augment=augment)
@@ -161,9 +161,9 @@ def test_depth_lies_under_its_pixels_and_has_the_size_of_the_picture(jitter, aug
             known = depth > -1
             near = depth > (1 + far) / 2
             np.testing.assert_allclose(depth[known], np.where(near, 1, far)[known], atol=1e-5)
-            shares.append(told_apart(image[known], near[known]))
+            fractions.append(code_accuracy(image[known], near[known]))
             sides.add(bright_side(near))
-    assert np.mean(shares) > (0.85 if augment else 0.97)
+    assert np.mean(fractions) > (0.85 if augment else 0.97)
     assert sides == ({"left", "right"} if jitter else {"left"})
 
 
@@ -176,10 +176,10 @@ def test_pairs_stay_pairs_and_grow_deeper_as_they_are_enlarged(monkeypatch):
     sequence = PairSequence(pairs, config, True)
     x, y = sequence.batch(0, 0)
     first, sides = 1 - 2 * 0.6 * 286 / 256 * 100 / 255, set()
-    for picture, depth in zip(x, y["depth"][..., 0]):
+    for crop, depth in zip(x, y["depth"][..., 0]):
         near, known = depth > (1 + first) / 2, depth > -1
         np.testing.assert_allclose(depth[known], np.where(near, 1, first)[known], atol=1e-5)
-        assert told_apart(picture[known], near[known]) > 0.97
+        assert code_accuracy(crop[known], near[known]) > 0.97
         sides.add(bright_side(near))
     assert sides == {"left", "right"}       # half of them are mirrored
     x, y = PairSequence(pairs, config, False).batch(0, 0)
@@ -256,20 +256,20 @@ def test_coefficients_project_onto_their_pixels():
                          visible=repeated(np.ones(256, bool)), identity=np.zeros((5, 200), np.float32),
                          expression=repeated(np.zeros(84, np.float32)))
     config = CoefficientConfig(batch_size=6, validation_subjects=1, image_size=64)
-    sequence, shares = CoefficientSequence(source, source.subjects, config, True), []
+    sequence, fractions = CoefficientSequence(source, source.subjects, config, True), []
     for index in range(2):
         x, y = sequence.batch(0, index)
-        for picture, numbers in zip(x[..., :3], y):
-            places = c.project(numbers, "keypoints", 64)
-            used = INNER & ((places > 0) & (places < 64)).all(-1)
-            shares.append(told_apart(pixels(picture, places[used]), grid_code()[used]))
-    assert np.median(shares) > 0.95 and np.mean(shares) > 0.85, sorted(shares)
+        for crop, numbers in zip(x[..., :3], y):
+            keypoints = c.project(numbers, "keypoints", 64)
+            used = INNER & ((keypoints > 0) & (keypoints < 64)).all(-1)
+            fractions.append(code_accuracy(pixels(crop, keypoints[used]), grid_code()[used]))
+    assert np.median(fractions) > 0.95 and np.mean(fractions) > 0.85, sorted(fractions)
 
 
 def test_the_code_is_of_use():
-    """A mirrored or turned target is told from the right one."""
+    """A mirrored or turned target is distinguished from the right one."""
     for other in (CODE[:, ::-1], CODE[::-1], np.rot90(CODE), np.rot90(CODE, -1)):
         assert 0.3 < (other == CODE).mean() < 0.7
     bright, deep = field_of(*(np.array([0.125, 0.5, np.nan, 1.2]), np.array([0.125, 0.5, 0.5, 0.5])))
     assert bright.tolist() == [True, True, False, False] and deep.tolist() == [True, False, False, False]
-    assert FIELDS == 4 and told_apart(np.array([1.0, 2, 9, 8]), np.array([False, False, True, True])) == 1
+    assert FIELDS == 4 and code_accuracy(np.array([1.0, 2, 9, 8]), np.array([False, False, True, True])) == 1

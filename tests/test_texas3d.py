@@ -57,7 +57,7 @@ def test_subject_folders(made):
 
 
 @pytest.mark.parametrize("square", ["padded", "squeezed"])
-def test_pictures_are_shrunk_and_the_truth_lies_on_the_face(square, made, tmp_path):
+def test_images_are_shrunk_and_the_truth_lies_on_the_face(square, made, tmp_path):
     source, out = made
     if square == "squeezed":
         out = tmp_path / "out"
@@ -103,7 +103,7 @@ def test_a_jittered_face_is_deeper_as_it_is_larger(made):
     assert deep[1] == pytest.approx(deep[0] * 286 / 256, rel=0.05)
 
 
-def test_a_training_cuts_photos_as_the_pictures_show_faces(made):
+def test_a_training_cuts_photos_as_the_images_show_faces(made):
     with open_source(str(made[1]), "train-test", PairConfig(image_size=64)) as source:
         assert source.model == {"crop_margin": pytest.approx(1.15 * 240 / 200)}
     images, maps = next(depths_of(made[1], 64, 1)())
@@ -229,7 +229,7 @@ def test_both_splits(made):
         pairs(out, "all")
 
 
-def test_a_split_without_people_for_validation(made, tmp_path):
+def test_a_split_without_subjects_for_validation(made, tmp_path):
     """Of few subjects there is nobody left: the test subjects choose, as in the thesis's split."""
     shutil.copytree(made[1], tmp_path / "d")
     split = read_split(tmp_path / "d")

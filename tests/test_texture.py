@@ -1,4 +1,4 @@
-"""Dataset/rendering/texture.py: places of the grid's points, and gaps that are filled sensibly."""
+"""Dataset/rendering/texture.py: positions of the grid's points, and gaps that are filled sensibly."""
 import numpy as np
 import pytest
 

@@ -14,13 +14,13 @@ PLAIN = SmoothingConfig("none")
 
 
 def face(x, y, side=60.0):
-    """Places of a face whose box is (x, y, side)."""
+    """Keypoints of a face whose box is (x, y, side)."""
     boundary = (1 - EXTENT) / 2
     return np.array([x, y]) + side * (boundary + EXTENT * LATTICE)
 
 
 class Detector:
-    """Sees the faces it is told of; counts."""
+    """Sees the faces it is given; counts."""
 
     def __init__(self):
         self.calls, self.thorough, self.boxes = 0, 0, []
@@ -32,7 +32,7 @@ class Detector:
 
 
 def follow(tracker, frames, confidence=None, start=0):
-    """frames: per frame a list of the faces' places; each track gets those nearest to its box -> numbers per frame."""
+    """frames: per frame the faces' keypoints; each track gets those nearest to its box -> numbers per frame."""
     out = []
     for n, faces in enumerate(frames, start):
         if isinstance(tracker._detect, Detector):
@@ -63,17 +63,17 @@ def test_boxes_are_averaged_as_in_the_paper():
     np.testing.assert_allclose(tracker.tracks[0].box, (32, 42, 62), atol=1e-9)
 
 
-@pytest.mark.parametrize("places, confidence, reason", [
+@pytest.mark.parametrize("keypoints, confidence, reason", [
     (face(60, 40), 0.1, "the network sees no face"), (face(60, 40), np.nan, "the network sees no face"),
     (np.full((256, 2), np.nan), 0.9, "its keypoints are not finite"), (face(60, 40, 10), 0.9, "its size is no face's"),
     (face(110, 40), 0.9, "jumped"), (face(30, 10, 130), 0.9, "jumped"), (face(-50, 40), 0.9, "left the image")])
-def test_what_loses_a_face(places, confidence, reason):
+def test_what_loses_a_face(keypoints, confidence, reason):
     tracker = Tracker(TrackConfig(detect_every=100), Detector())
     start = face(-20, 40) if reason.startswith("left") else face(60, 40)
     follow(tracker, [[start]], 0.9)
     track, = tracker.tracks
     track.state = "geometry"
-    assert not tracker.update(track, places, confidence, 0.1)
+    assert not tracker.update(track, keypoints, confidence, 0.1)
     assert (track.reason, track.state, tracker.tracks) == (reason, None, [])
 
 
@@ -110,7 +110,7 @@ def test_while_others_are_followed_a_lost_face_is_sought_now_and_then():
     assert set(seen[-1]) == {0, 2}
 
 
-def test_patience_of_networks_that_do_not_say_how_sure_they_are():
+def test_patience_of_networks_that_give_no_confidence():
     class Blind(Detector):
         def __call__(self, image, thorough, near=None):
             super().__call__(image, thorough, near)
@@ -124,7 +124,7 @@ def test_patience_of_networks_that_do_not_say_how_sure_they_are():
 
 
 class Ghost(Detector):
-    """Misses the face in the calls that it is told of."""
+    """Misses the face in the calls that it is given."""
 
     def __init__(self, misses):
         super().__init__()
@@ -218,8 +218,8 @@ def test_the_cascades_find_a_rendered_face():
 
 def test_geometry_of_boxes():
     np.testing.assert_allclose(square((10, 20, 30, 50), 2.0), (-25, -5, 100))
-    places, box = np.random.default_rng(0).uniform(0, 1, (7, 3)), (5.0, -3.0, 40.0)
-    np.testing.assert_allclose(to_crop(to_frame(places, box), box), places)
+    keypoints, box = np.random.default_rng(0).uniform(0, 1, (7, 3)), (5.0, -3.0, 40.0)
+    np.testing.assert_allclose(to_crop(to_frame(keypoints, box), box), keypoints)
     np.testing.assert_allclose(to_frame([[0.5, 1.0, 0.25]], box), [[25, 37, 10]])
     np.testing.assert_allclose(box_around(face(12, 34, 56)), (12, 34, 56))
     a = np.column_stack([np.random.default_rng(1).uniform(0, 50, (5, 2)), [10, 20, 30, 40, 50]])

@@ -60,8 +60,8 @@ def test_help_shows_the_values_of_the_preset(capsys, preset):
         part = text.split(f"{flag} ")[-1]
         assert part[part.index("["):].startswith(f"[{value}]"), (flag, value, part[:200])
     assert f"Values shown are those of --preset {preset}." in text
-    places = [text.index(words) for words in ("--epochs EPOCHS at", "train, advanced", "--patience PATIENCE epochs")]
-    assert places == sorted(places)
+    positions = [text.index(words) for words in ("--epochs EPOCHS at", "train, advanced", "--patience PATIENCE epochs")]
+    assert positions == sorted(positions)
 
 
 def test_typed_by_part_and_the_seed_has_one_home():

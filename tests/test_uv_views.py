@@ -19,7 +19,7 @@ def affine_map(height=60, width=80, disc=True):
     uv = pixels(height, width) @ matrix.T + shift
     if disc:
         uv[np.hypot(*(pixels(height, width) - [width / 2, height / 2]).transpose(2, 0, 1)) > 0.4 * height] = np.nan
-    return uv.astype(np.float32), lambda places: (np.asarray(places) - shift) @ np.linalg.inv(matrix).T
+    return uv.astype(np.float32), lambda points: (np.asarray(points) - shift) @ np.linalg.inv(matrix).T
 
 
 def sphere_map(size=96):
@@ -30,15 +30,15 @@ def sphere_map(size=96):
         z = np.sqrt(1 - x * x - y * y)
         uv = np.stack([np.arctan2(x, z), -np.arcsin(y)], -1) / np.pi + 0.5
 
-    def back(places):
-        longitude, latitude = (np.pi * (np.asarray(places) - 0.5)).T
+    def back(points):
+        longitude, latitude = (np.pi * (np.asarray(points) - 0.5)).T
         return size / 2 + radius * np.stack([np.sin(longitude) * np.cos(latitude), -np.sin(latitude)], -1)
     uv[np.isnan(z)] = np.nan
     return uv.astype(np.float32), back
 
 
 def smooth_texture(n=64):
-    """A texture whose colour is its place: blue u, green v, red half."""
+    """A texture whose colour is its position: blue u, green v, red half."""
     u, v = np.meshgrid((np.arange(n) + 0.5) / n, 1 - (np.arange(n) + 0.5) / n)
     return np.rint(255 * np.stack([u, v, np.full_like(u, 0.5)], -1)).astype(np.uint8)
 
@@ -47,10 +47,10 @@ def photo_like(uv, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (*uv.shape[:2], 3), np.uint8)
 
 
-def test_places_of_an_affine_map_are_exact():
+def test_points_of_an_affine_map_are_exact():
     uv, back = affine_map()
-    places = np.random.default_rng(1).uniform(0, 1, (500, 2))
-    found, truth = locate(uv, places), back(places)
+    points = np.random.default_rng(1).uniform(0, 1, (500, 2))
+    found, truth = locate(uv, points), back(points)
     inner = np.hypot(*(truth - [40, 30]).T) < 22
     outer = np.hypot(*(truth - [40, 30]).T) > 25
     assert inner.sum() > 50 and outer.sum() > 100
@@ -58,13 +58,13 @@ def test_places_of_an_affine_map_are_exact():
     assert np.isnan(found[outer]).all()
 
 
-def test_places_of_a_ball_are_found_to_a_hundredth_of_a_pixel():
+def test_points_of_a_ball_are_found_to_a_hundredth_of_a_pixel():
     uv, back = sphere_map()
-    places = np.random.default_rng(2).uniform(0.25, 0.75, (300, 2))
-    np.testing.assert_allclose(locate(uv, places), back(places), atol=0.02)
+    points = np.random.default_rng(2).uniform(0.25, 0.75, (300, 2))
+    np.testing.assert_allclose(locate(uv, points), back(points), atol=0.02)
 
 
-def slow_locate(uv, place):
+def slow_locate(uv, point):
     """Every triangle in turn."""
     total, turns = np.zeros(2), 0.0
     for r in range(uv.shape[0] - 1):
@@ -77,7 +77,7 @@ def slow_locate(uv, place):
                 system = np.vstack([corners.T, np.ones(3)])
                 if abs(np.linalg.det(system)) < 1e-15:
                     continue
-                weights = np.linalg.solve(system, [*place, 1])
+                weights = np.linalg.solve(system, [*point, 1])
                 if (weights >= 0).all():
                     at = [(c + n % 2 + 0.5, r + n // 2 + 0.5) for n in numbers]
                     sign = np.sign(np.linalg.det(system))
@@ -85,30 +85,30 @@ def slow_locate(uv, place):
     return total / turns if turns else np.full(2, np.nan)
 
 
-def test_places_of_a_noisy_map_against_a_slow_twin():
+def test_points_of_a_noisy_map_against_a_slow_twin():
     uv, _ = sphere_map(24)
     rng = np.random.default_rng(3)
     uv += rng.normal(0, 0.012, uv.shape).astype(np.float32)        # a fifth of a pixel's step: some triangles fold
     uv[10:12, 14] = np.nan
-    places = rng.uniform(0.1, 0.9, (40, 2))
-    found = locate(uv, places)
+    points = rng.uniform(0.1, 0.9, (40, 2))
+    found = locate(uv, points)
     assert np.isfinite(found[:, 0]).sum() > 20
-    np.testing.assert_allclose(found, [slow_locate(uv, place) for place in places], atol=1e-6)
+    np.testing.assert_allclose(found, [slow_locate(uv, point) for point in points], atol=1e-6)
 
 
 def test_work_is_done_in_parts(monkeypatch):
     """A map of noise, as an untrained network's, takes no more memory than another, and parts give the whole."""
     uv = np.random.default_rng(8).uniform(0.4, 0.55, (60, 60, 2)).astype(np.float32)
-    places = np.random.default_rng(9).uniform(0.3, 0.6, (50, 2))
-    whole = locate(uv, places)
+    points = np.random.default_rng(9).uniform(0.3, 0.6, (50, 2))
+    whole = locate(uv, points)
     assert np.isfinite(whole[:, 0]).any() and np.isnan(whole[:, 0]).any()
     monkeypatch.setattr(locating, "_PART", 1000)
-    sizes = [len(place) for _, _, place in locating._candidates(uv, places)]
+    sizes = [len(point) for _, _, point in locating._candidates(uv, points)]
     assert len(sizes) > 20 and max(sizes) < 1100
-    np.testing.assert_allclose(locate(uv, places), whole, atol=1e-6)
+    np.testing.assert_allclose(locate(uv, points), whole, atol=1e-6)
 
 
-def test_no_place_lies_on_a_jump():
+def test_no_position_lies_on_a_jump():
     uv = np.zeros((4, 10, 2), np.float32)
     uv[..., 0] = np.where(np.arange(10) < 5, 0.01, 0.61) + 0.02 * np.arange(10)
     uv[..., 1] = 0.5 - 0.02 * np.arange(4)[:, None]
@@ -127,13 +127,13 @@ def slow_projection(photo, uv, paint):
         for c in range(width):
             samples = []
             for dy, dx in ((-0.25, -0.25), (-0.25, 0.25), (0.25, -0.25), (0.25, 0.25)):
-                total, share = np.zeros(2), 0.0
+                total, weight = np.zeros(2), 0.0
                 for ny, wy in ((r, 0.75), (r + (1 if dy > 0 else -1), 0.25)):
                     for nx, wx in ((c, 0.75), (c + (1 if dx > 0 else -1), 0.25)):
                         ny_, nx_ = min(max(ny, 0), height - 1), min(max(nx, 0), width - 1)
                         if np.isfinite(uv[ny_, nx_, 0]):
-                            total, share = total + wy * wx * uv[ny_, nx_], share + wy * wx
-                colour = paint(total / share) if share >= 0.5 else None
+                            total, weight = total + wy * wx * uv[ny_, nx_], weight + wy * wx
+                colour = paint(total / weight) if weight >= 0.5 else None
                 samples.append(photo[r, c] if colour is None else colour)
             out[r, c] = np.mean(samples, axis=0)
     return out
@@ -143,13 +143,13 @@ def test_texture_projection_against_a_slow_twin():
     uv, _ = affine_map(30, 40)
     photo, texture = photo_like(uv), smooth_texture()
 
-    def paint(place):
-        at = np.float32(place * [64, -64] + [-0.5, 63.5]).reshape(1, 1, 2)
+    def paint(point):
+        at = np.float32(point * [64, -64] + [-0.5, 63.5]).reshape(1, 1, 2)
         return cv2.remap(texture, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0, 0]
     out = project_texture(photo, uv, texture)
     twin = slow_projection(photo, uv, paint)
     inner = np.zeros(uv.shape[:2], bool)
-    inner[3:-3, 3:-3] = True            # the face's box may cut a share of a pixel at its border
+    inner[3:-3, 3:-3] = True            # the face's box may cut a fraction of a pixel at its border
     difference = np.abs(out - twin).max(-1)
     assert difference[inner].max() <= 1.01 and (difference[inner] > 0.51).mean() < 0.01
     far = np.hypot(*(pixels(30, 40) - [20, 15]).transpose(2, 0, 1)) > 14
@@ -157,11 +157,11 @@ def test_texture_projection_against_a_slow_twin():
 
 
 def test_texture_projection_shows_the_texture():
-    """A texture that says its own place comes back as the map."""
+    """A texture that says its own position comes back as the map."""
     uv, _ = sphere_map()
     out = project_texture(photo_like(uv), uv, smooth_texture(256))
     inner = cv2.erode(np.isfinite(uv[..., 0]).astype(np.uint8), np.ones((7, 7))) > 0
-    inner &= np.hypot(*(pixels(96, 96) - 48).transpose(2, 0, 1)) < 38           # the rim is steep
+    inner &= np.hypot(*(pixels(96, 96) - 48).transpose(2, 0, 1)) < 38           # the boundary is steep
     np.testing.assert_allclose(out[inner][:, :2] / 255, uv[inner], atol=0.006)
     half = project_texture(photo_like(uv), uv, smooth_texture(256), opacity=0.5)
     mean = (out[inner].astype(float) + photo_like(uv)[inner]) / 2
@@ -173,14 +173,14 @@ def test_lines_lie_where_u_and_v_are_multiples():
     photo = np.zeros((60, 80, 3), np.uint8)
     out = grid_lines(photo, uv, density=8, width=0.2, colour=(0, 0, 255))
     assert not out[..., :2].any()
-    share = out[..., 2] / 255
+    fraction = out[..., 2] / 255
     for r, c in np.random.default_rng(4).integers(2, 58, (200, 2)):
         fine = [uv[r, c] + np.array([[0.011, 0.003], [0.002, -0.013]]) @ [dx, dy]
                 for dx in (-0.25, 0.25) for dy in (-0.25, 0.25)]
         near = [np.abs(8 * p - np.rint(8 * p)).min() for p in fine]
         if min(abs(d - 0.1) for d in near) > 1e-4:          # not on a line's very edge
-            assert share[r, c] == pytest.approx(np.mean([d < 0.1 for d in near]), abs=0.005)
-    np.testing.assert_allclose(share.mean(), 1 - 0.8 ** 2, atol=0.03)           # two families of a fifth each
+            assert fraction[r, c] == pytest.approx(np.mean([d < 0.1 for d in near]), abs=0.005)
+    np.testing.assert_allclose(fraction.mean(), 1 - 0.8 ** 2, atol=0.03)           # two families of a fifth each
 
 
 def test_points_are_drawn_where_they_are():
@@ -205,10 +205,10 @@ def slow_unproject(photo, uv, size):
         x, y = np.clip(u * size - 0.5, 0, size - 1), np.clip((1 - v) * size - 0.5, 0, size - 1)
         for row in (int(y), int(y) + 1):
             for column in (int(x), int(x) + 1):
-                share = max(0, 1 - abs(x - column)) * max(0, 1 - abs(y - row))
-                if share > 0:
-                    sums[row, column] += share * photo[r, c]
-                    weights[row, column] += share
+                weight = max(0, 1 - abs(x - column)) * max(0, 1 - abs(y - row))
+                if weight > 0:
+                    sums[row, column] += weight * photo[r, c]
+                    weights[row, column] += weight
     return np.where(weights[..., None] > 0, sums / np.maximum(weights, 1e-12)[..., None], 0), weights
 
 

@@ -1,4 +1,4 @@
-"""Dataset/representations/uvmap.py: places come back, on any face and in any image; masks against a slow twin."""
+"""Dataset/representations/uvmap.py: positions come back, on any face and in any image; masks against a slow twin."""
 from functools import lru_cache
 
 import numpy as np
@@ -27,25 +27,25 @@ def seen(seed: int, turn: float = 0.0) -> uvmap.UVMap:
     return uvmap.encode(face(seed, turn), CAMERA, threads=1)
 
 
-def at(grid: np.ndarray, places: np.ndarray) -> np.ndarray:
+def at(grid: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Positions (K, 3) of a grid (128, 128, 3) at fractional rows and columns."""
-    low = np.minimum(places.astype(int), 126)
-    (row, column), (down, across) = low.T, (places - low).T[..., None]
+    low = np.minimum(positions.astype(int), 126)
+    (row, column), (down, across) = low.T, (positions - low).T[..., None]
     upper = grid[row, column] * (1 - across) + grid[row, column + 1] * across
     return upper * (1 - down) + (grid[row + 1, column] * (1 - across) + grid[row + 1, column + 1] * across) * down
 
 
-def test_places_and_uv_undo_each_other():
-    places = np.array([[0, 0], [127, 127], [3.25, 90.5]])
-    uv = uvmap.grid_uv(places)
+def test_positions_and_uv_undo_each_other():
+    positions = np.array([[0, 0], [127, 127], [3.25, 90.5]])
+    uv = uvmap.grid_uv(positions)
     np.testing.assert_allclose(uv, [[0.5 / 128, 1 - 0.5 / 128], [127.5 / 128, 0.5 / 128],
                                     [91 / 128, 1 - 3.75 / 128]])
-    np.testing.assert_allclose(uvmap.grid_positions(uv), places, atol=1e-12)
+    np.testing.assert_allclose(uvmap.grid_positions(uv), positions, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
 def test_grid_points_come_back_from_the_skin(seed):
-    """Position -> nearest place of the skin -> uv -> position, for every grid point that is none of a strip."""
+    """Position -> nearest point of the skin -> uv -> position, for every grid point that is none of a strip."""
     model, vertices = load_face_model(), face(seed)
     chart, grid = uvmap.atlas(model), points.encode(vertices)
     skin = np.flatnonzero((chart.face != uvmap.NONE) & ~chart.inside)
@@ -150,7 +150,7 @@ def test_erode_takes_one_pixel_off():
     assert uvmap.erode(mask).dtype == bool and uvmap.erode(np.ones((4, 4), bool)).all()
 
 
-def test_decode_says_pixels_and_places():
+def test_decode_says_pixels_and_positions():
     uv = np.full((4, 4, 2), np.nan, np.float32)
     uv[1, 2], uv[3, 3] = (0.5, 0.25), (1.2, -0.1)
     found = uvmap.decode(uv)

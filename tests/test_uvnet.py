@@ -112,11 +112,11 @@ def test_after_a_stem_a_pixel_becomes_four():
 
 
 def test_confidence_adds_channels_only():
-    plain, sure = uvnet.build(TINY), uvnet.build(dataclasses.replace(TINY, confidence=True))
+    plain, with_confidence = uvnet.build(TINY), uvnet.build(dataclasses.replace(TINY, confidence=True))
     for layer in plain.layers:
-        sure.get_layer(layer.name).set_weights(layer.get_weights())
+        with_confidence.get_layer(layer.name).set_weights(layer.get_weights())
     images = np.random.default_rng(1).random((2, 16, 16, 3), np.float32)
-    np.testing.assert_array_equal(sure(images)[..., :4], plain(images))
+    np.testing.assert_array_equal(with_confidence(images)[..., :4], plain(images))
     x = np.array([-1e4, MIN_LOG_VARIANCE, 0, 50], np.float32)
     expected = np.log(np.exp(x.astype(float)) + np.exp(MIN_LOG_VARIANCE))
     np.testing.assert_allclose(uvnet.floored_log_variance(x), expected, atol=1e-5)

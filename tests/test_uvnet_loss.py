@@ -90,7 +90,7 @@ def test_landmarks_and_pose_by_hand():
 
 
 def test_far_errors_do_not_drive_the_confidence():
-    """A pixel that is sure and wrong raises its variance by no more than 4 times what a right one lowers it."""
+    """A pixel that is certain and wrong raises its variance by no more than 4 times what a right one lowers it."""
     tf = pytest.importorskip("tensorflow")
     truth = sample(np.random.default_rng(3), 8, 1)
     log_variance = tf.Variable(np.full((1, 8, 8, 2), -13.9, np.float32))

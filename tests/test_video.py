@@ -41,12 +41,12 @@ def results(video, network, config=VideoConfig(smoothing="none"), faces=1):
     return [runner(frame) for frame in clock], calls
 
 
-def test_an_oracle_is_followed_to_its_places_and_keeps_its_state(talking):
+def test_an_oracle_is_followed_to_its_keypoints_and_keeps_its_state(talking):
     network = Oracle(talking)
     found, calls = results(talking, network)
     assert [len(faces) for faces in found] == [1] * 40
-    assert len(calls) == 1          # what says how sure it is need not be checked
-    assert len(results(talking, Oracle(talking, sure=False))[1]) == 3
+    assert len(calls) == 1          # what gives a confidence need not be checked
+    assert len(results(talking, Oracle(talking, gives_confidence=False))[1]) == 3
     for n, (face,) in enumerate(found):
         np.testing.assert_allclose(face.keypoints, network.targets(n)[0].keypoints, atol=1e-6)
         np.testing.assert_allclose(face.landmarks, network.targets(n)[0].landmarks, atol=1e-6)
@@ -66,13 +66,13 @@ def test_smoothing_calms_noise(talking, context):
     shake = {}
     for way in ("none", "average", "one-euro"):
         found, _ = results(still, Oracle(still, noise=0.02), VideoConfig(way, cutoff=1.0, beta=0.0))
-        places = np.stack([faces[0].keypoints for faces in found])
-        shake[way] = np.abs(np.diff(places[10:], axis=0)).mean()
+        keypoints = np.stack([faces[0].keypoints for faces in found])
+        shake[way] = np.abs(np.diff(keypoints[10:], axis=0)).mean()
     assert shake["average"] == pytest.approx(shake["none"] / 2, rel=0.1)        # of independent errors, steps halve
     assert shake["one-euro"] < 0.3 * shake["none"]
 
 
-def test_two_people_and_one_who_leaves_and_comes_back(context):
+def test_two_subjects_and_one_who_leaves_and_comes_back(context):
     video = SyntheticVideo(VideoOptions(frames=150, seed=4, subjects=2, leave=True, width=200, height=100, head=0.6),
                            context)
     network = Oracle(video)
@@ -83,8 +83,8 @@ def test_two_people_and_one_who_leaves_and_comes_back(context):
     stays = next(track for track, subject in who[0].items() if subject == 1)
     leaves = next(track for track, subject in who[0].items() if subject == 0)
     assert all(frame.get(stays) == 1 for frame in who)
-    assert not any(leaves in frame for frame, share in zip(who, inside) if share < 0.25)
-    back = [frame.get(leaves) for frame, share in zip(who[110:], inside[110:]) if share > 0.95]
+    assert not any(leaves in frame for frame, fraction in zip(who, inside) if fraction < 0.25)
+    back = [frame.get(leaves) for frame, fraction in zip(who[110:], inside[110:]) if fraction > 0.95]
     assert len(back) > 8 and back.count(0) >= len(back) - 3
     begins = [i for i, state in enumerate(network.states) if state is None]
     assert len(begins) == 3                                 # two faces, and the one that came back

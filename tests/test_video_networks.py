@@ -1,4 +1,4 @@
-"""Predictors over videos: with perfect maps, a perfect iteration and the weights in the box, faces lie where they
+"""Predictors over videos: with perfect maps, a perfect iteration and the bundled weights, faces lie where they
 are."""
 import numpy as np
 import pytest
@@ -47,15 +47,15 @@ def _near(video, frames, within):
         size = np.sqrt(np.ptp(truth.landmarks, axis=0).prod())
         miss = np.linalg.norm(face.landmarks[17:] - truth.landmarks[17:], axis=1)
         assert miss.mean() < within * size
-        places = np.linalg.norm(face.keypoints - truth.keypoints, axis=1)[truth.visible]
-        assert places.mean() < within * size
+        errors = np.linalg.norm(face.keypoints - truth.keypoints, axis=1)[truth.visible]
+        assert errors.mean() < within * size
         assert np.abs(face.pose[:3] - truth.pose[:3]).max() < 6 and face.pose.shape == (6,)
         assert face.vertices[:, 2].max() - face.vertices[:, 2].min() > size
         nearest = face.vertices[np.argmax(face.vertices[:, 2]), :2]           # the nose
         assert np.linalg.norm(nearest - truth.landmarks[30]) < 0.2 * size
 
 
-def test_perfect_maps_give_the_faces_place_in_every_frame(video):
+def test_perfect_maps_give_the_faces_position_in_every_frame(video):
     found = followed(video, Maps(video))
     _near(video, found, 0.012)
     assert found[5][0].coefficients.shape == (284,) and found[5][0].confidence == 1
@@ -76,7 +76,7 @@ class Uncropped(Iterated):
         return [WHOLE] * len(estimates)
 
 
-def test_a_perfect_iteration_gives_the_faces_place_in_every_frame(video):
+def test_a_perfect_iteration_gives_the_faces_position_in_every_frame(video):
     class Perfect(coarse.Follower):
         def __call__(self, cut, state):
             truth, = video.truth(cut.frame, hidden=False)
@@ -116,9 +116,9 @@ def test_one_answer_that_is_not_finite_is_no_face_and_ends_no_video(video):
     runner = FaceVideo(network, RAW, 1, detector(video, lambda: 0))
     found = [bool(runner(frame)) for frame in still[:6]]
     assert found.count(False) == 1 and found[0] and found[-1]       # lost in one frame, found again in the next
-    assert runner.times.seconds["render"] > 0 and runner.times.seconds["network"] > 0       # told apart
+    assert runner.times.seconds["render"] > 0 and runner.times.seconds["network"] > 0       # timed apart
     network._follow.iterated.predict = lambda inputs: np.zeros((1, 7))
-    with pytest.raises(ValueError, match="must give finite"):       # a network of another kind is told
+    with pytest.raises(ValueError, match="must give finite"):       # a network of another kind is refused
         FaceVideo(network, RAW, 1, detector(video, lambda: 0))(still[0])
 
 

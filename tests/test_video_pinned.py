@@ -67,7 +67,7 @@ def test_errors_of_hidden_points_do_not_count():
 
 
 def test_uv_errors_say_across_before_down():
-    """A face twice as wide as high, shown 2 px too far left and 3 px too high: its places lie 1 % and 3 % on."""
+    """A face twice as wide as high, shown 2 px too far left and 3 px too high: its keypoints lie 1 % and 3 % on."""
     shown = (LATTICE * (200.0, 100.0))[None]
     np.testing.assert_allclose(uv_errors(shown, shown + (2.0, 3.0))[0], np.tile([0.01, 0.03], (256, 1)), atol=1e-9)
 
@@ -137,17 +137,17 @@ def test_a_tracks_box_is_smoothed_as_the_config_says():
     assert boxes[4] == pytest.approx(20 + 12 / 4 + (44 - 23) / 4)          # 20, 23, then a quarter of the way to 44
 
 
-@pytest.mark.parametrize("shape, place", [((120, 400), (300, 30)), ((400, 120), (30, 300))])
-def test_a_face_in_the_far_end_of_a_long_frame_is_in_the_picture(shape, place):
-    found, _ = tracker(shape, [(*place, 60, 60)], detect_every=100)
-    assert found.update(found.tracks[0], face(*place), 0.9, 0.1)
-    gone = (place[0] + 90, place[1]) if shape[1] == 120 else (place[0], place[1] + 95)
+@pytest.mark.parametrize("shape, corner", [((120, 400), (300, 30)), ((400, 120), (30, 300))])
+def test_a_face_in_the_far_end_of_a_long_frame_is_in_the_image(shape, corner):
+    found, _ = tracker(shape, [(*corner, 60, 60)], detect_every=100)
+    assert found.update(found.tracks[0], face(*corner), 0.9, 0.1)
+    gone = (corner[0] + 90, corner[1]) if shape[1] == 120 else (corner[0], corner[1] + 95)
     found.tracks[0].box = box_around(face(*gone))
     assert not found.update(found.tracks[0], face(*gone), 0.9, 0.2)
 
 
 def test_a_look_near_a_face_at_the_far_end_of_a_wide_frame(monkeypatch):
-    """The part that is searched holds the face's surroundings; a find is told in px of the frame."""
+    """The part that is searched holds the face's surroundings; a find is given in px of the frame."""
     from Network.video import track as module
     frame, parts = np.zeros((100, 400, 3), np.uint8), []
     frame[30:70, 300:340] = 255
@@ -174,19 +174,19 @@ def test_unsure_faces_are_lost_and_forgotten_in_time():
 
 
 def test_keypoints_off_a_wide_frame_are_not_visible():
-    """While the first person leaves: every visible place lies in the image; `inside` is their share. In a wide frame
-    a face at its far end is inside."""
+    """While the first subject leaves: every visible keypoint lies in the image; `inside` is their fraction. In a wide
+    frame a face at its far end is inside."""
     options = VideoOptions(width=240, height=120, head=0.7, frames=200, rate=100.0, leave=True, noise=0.0, seed=3)
-    video, shares = SyntheticVideo(options, render_context()), {}
+    video, fractions = SyntheticVideo(options, render_context()), {}
     for number in (60, *range(70, 96, 2)):
         truth, = video.truth(number, hidden=False)
         inside = ((truth.keypoints >= 0) & (truth.keypoints < (240, 120))).all(-1)
         np.testing.assert_array_equal(truth.visible, inside)
         assert truth.inside == pytest.approx(inside.mean())
-        shares[number] = truth.inside
-    assert max(shares.values()) == 1 and min(shares.values()) == 0
-    half = min(shares, key=lambda number: abs(shares[number] - 0.5))
-    assert 0.2 < shares[half] < 0.8
+        fractions[number] = truth.inside
+    assert max(fractions.values()) == 1 and min(fractions.values()) == 0
+    half = min(fractions, key=lambda number: abs(fractions[number] - 0.5))
+    assert 0.2 < fractions[half] < 0.8
     truth, = video.truth(half)
     inside = ((truth.keypoints >= 0) & (truth.keypoints < (240, 120))).all(-1)
     assert truth.visible.any() and not (truth.visible & ~inside).any()

@@ -16,8 +16,8 @@ UVNET = SimpleNamespace(maps="uv", network="uvnet", views=VIEWS, source="run")
 
 
 def uv_map(size: int = 32) -> np.ndarray:
-    """u grows to the right, v upwards; nothing in a rim of 4 px. Not by a multiple of the lines' spacing: some pixels
-    lie on a line."""
+    """u grows to the right, v upwards; nothing in a border of 4 px. Not by a multiple of the lines' spacing: some
+    pixels lie on a line."""
     steps = 0.02 + 0.93 * (np.arange(size) + 0.5) / size
     uv = np.dstack(np.broadcast_arrays(steps, steps[::-1, None])).astype(np.float32)
     uv[:4] = uv[-4:] = uv[:, :4] = uv[:, -4:] = np.nan

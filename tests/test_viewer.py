@@ -47,18 +47,18 @@ def data_of(text: str) -> dict:
     return json.loads(re.search(r'id="run">(.*?)</script>', text, re.S)[1])
 
 
-def pictures_of(text: str) -> list[dict]:
+def images_of(text: str) -> list[dict]:
     return [json.loads(found) for found in re.findall(r'id="epoch-\d+">(.*?)</script>', text, re.S)]
 
 
-def test_pictures_lie_where_the_contract_says(tmp_path):
+def test_images_lie_where_the_contract_says(tmp_path):
     paths = save_epoch_images(tmp_path, 7, {"one": flat(90), "a b-2.c": flat(30)})
     assert [str(p.relative_to(tmp_path)) for p in paths] == ["epochs/0007/one.jpg", "epochs/0007/a b-2.c.jpg"]
     assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(paths)
     assert np.abs(cv2.imread(str(paths[0])).astype(int) - 90).max() <= 2
 
 
-def test_a_large_picture_is_made_smaller_in_its_shape(tmp_path):
+def test_a_large_image_is_made_smaller_in_its_shape(tmp_path):
     path, = save_epoch_images(tmp_path, 1, {"wide": flat(90, (600, 3000))})
     assert cv2.imread(str(path)).shape == (205, 1024, 3)
 
@@ -82,14 +82,14 @@ def test_the_hook_saves_and_never_ends_a_training(tmp_path, caplog):
         EpochImages(tmp_path, lambda: {"a/b": flat(50)})([{"epoch": 9}])
     assert "no images of epoch 9" in caplog.text and not (tmp_path / "epochs" / "0009").exists()
     for error in (cv2.error("(-215:Assertion failed)"), RuntimeError("graph execution error"), IndexError("5")):
-        def pictures(error=error):
+        def images(error=error):
             raise error
         caplog.clear()
-        EpochImages(tmp_path, pictures)([{"epoch": 9}])
+        EpochImages(tmp_path, images)([{"epoch": 9}])
         assert f"no images of epoch 9: {type(error).__name__}: {error}" in caplog.text
 
 
-def test_epoch_pictures_show_input_truth_and_prediction():
+def test_epoch_images_show_input_truth_and_prediction():
     truth = face(900)
     images = np.stack([[flat(0, (40, 40)), flat(200, (40, 40))]] * 2)
     flatter = truth * (1.0, 1.0, 0.3)
@@ -104,14 +104,14 @@ def test_epoch_pictures_show_input_truth_and_prediction():
     np.testing.assert_array_equal(tuned["same"], rows["same"])
 
 
-def test_pictures_of_a_batch_of_points():
+def test_images_of_a_batch_of_points():
     truth = face(400)
     images, targets = np.zeros((3, 2, 8, 8, 3), np.float32), np.stack([truth] * 3)
     plain = sample_images((images, targets), targets, count=2)
     assert list(plain) == ["sample 1", "sample 2"]
 
 
-def test_pictures_of_maps_take_the_channels_in_the_truths_order():
+def test_images_of_maps_take_the_channels_in_the_targets_order():
     uv = np.zeros((1, 8, 8, 2)) + (1.0, 0.4)
     uv[:, :, :4] = np.nan
     targets = {"uv": uv, "mask": np.ones((1, 8, 8, 1)), "eroded": np.ones((1, 8, 8, 1))}
@@ -127,23 +127,23 @@ def test_pictures_of_maps_take_the_channels_in_the_truths_order():
     more = {"uv": uv, "mask": targets["mask"], "visible_mask": targets["mask"], "landmarks": np.zeros((1, 68, 2)),
             "eroded": targets["mask"]}
     wide, = sample_images((np.zeros((1, 8, 8, 3)), more), six).values()
-    assert wide.shape[1] == 8 * TILE                                        # input, three pairs, the doubt
-    doubt = wide[20 + TILE // 2, 7 * TILE:]
-    assert doubt[TILE * 3 // 4].tolist() == [51] * 3 and doubt[TILE // 4].tolist() == [0] * 3
+    assert wide.shape[1] == 8 * TILE                                        # input, three pairs, the uncertainty
+    uncertainty = wide[20 + TILE // 2, 7 * TILE:]
+    assert uncertainty[TILE * 3 // 4].tolist() == [51] * 3 and uncertainty[TILE // 4].tolist() == [0] * 3
     depth, = sample_images((np.zeros((1, 8, 8, 3)), {"depth": np.full((1, 8, 8, 1), -1.0)}),
                            np.zeros((1, 8, 8, 1))).values()
     assert depth[100, TILE + 50].tolist() == [0] * 3 and depth[100, 2 * TILE + 50].tolist() == [128] * 3
 
 
-def test_the_page_holds_every_number_and_every_picture(run):
+def test_the_page_holds_every_number_and_every_image(run):
     text = write_page(run).read_text()
     data = data_of(text)
     assert data["columns"][:3] == ["epoch", "loss", "val_loss"] and data["metric"] == "val_shape"
     assert data["history"][0][-1] is None and data["history"][1][-1] == 0.125 and data["history"][2][2] is None
     assert data["config"]["model"] == {"images": None, "filters": [3, 4]}
     assert data["epochs"] == [1, 2, 3] and data["names"] == ["anna", "bert"]
-    for epoch, pictures in zip((1, 2, 3), pictures_of(text)):
-        for name, content in pictures.items():
+    for epoch, images in zip((1, 2, 3), images_of(text)):
+        for name, content in images.items():
             assert base64.b64decode(content) == (run / "epochs" / f"{epoch:04d}" / f"{name}.jpg").read_bytes()
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text)         # asks no other machine
 
@@ -191,7 +191,7 @@ def test_a_page_too_large_leaves_out_epochs_evenly(run, monkeypatch):
     assert list(read_run(run).epochs) == [11]
 
 
-def test_broken_pictures_are_left_out_and_said(run):
+def test_broken_images_are_left_out_and_said(run):
     (run / "epochs" / "0002" / "bert.jpg").write_bytes(b"\xff\xd8 no")
     (run / "epochs" / "0003" / "anna.jpg").write_bytes(b"<script>")
     (run / "epochs" / "notes").mkdir()
@@ -223,7 +223,7 @@ def test_no_such_folder(tmp_path, capsys):
     assert main([str(tmp_path / "nowhere")]) == 2 and "nowhere: is no run folder" in capsys.readouterr().err
 
 
-def test_in_chromium_the_slider_moves_and_the_picture_changes(run, tmp_path):
+def test_in_chromium_the_slider_moves_and_the_image_changes(run, tmp_path):
     main([str(run)])
     with browser(tmp_path) as driver:
         driver.get((run / "index.html").as_uri())
@@ -234,25 +234,25 @@ def test_in_chromium_the_slider_moves_and_the_picture_changes(run, tmp_path):
             source = driver.execute_script("return document.getElementById('picture').src")
             return base64.b64decode(source.split(",")[1])
 
-        def picture(epoch: int, name: str) -> bytes:
+        def image(epoch: int, name: str) -> bytes:
             return (run / "epochs" / f"{epoch:04d}" / f"{name}.jpg").read_bytes()
 
         def caption(text: str) -> None:
             wait(driver, "document.getElementById('caption').textContent === arguments[0]", text)
         caption("anna after epoch 3")
-        assert shown() == picture(3, "anna")
+        assert shown() == image(3, "anna")
         # while a slider moves nothing is loaded; when it rests the image comes
         now = driver.execute_script(
             "const e = document.getElementById('epoch'); e.value = 0; e.dispatchEvent(new Event('input'));"
             "return ['epoch-label', 'caption'].map(id => document.getElementById(id).textContent)")
         assert now == ["1", "anna after epoch 3"]
         caption("anna after epoch 1")
-        assert shown() == picture(1, "anna")
+        assert shown() == image(1, "anna")
         driver.find_element("id", "epoch").send_keys("\ue014")              # right arrow on the slider itself
         caption("anna after epoch 2")
         driver.find_element("id", "pictures").send_keys("\ue015")           # down, with the images in focus
         caption("bert after epoch 2")
-        assert shown() == picture(2, "bert")
+        assert shown() == image(2, "bert")
         driver.find_element("tag name", "body").send_keys("\ue014")         # right, anywhere
         caption("bert after epoch 3")
         driver.find_element("id", "keep").click()
@@ -285,7 +285,7 @@ def test_in_chromium_an_attack_is_shown_as_words(tmp_path):
         assert console(driver) == []
 
 
-def test_a_network_that_ends_at_places_is_drawn_too():
+def test_a_network_that_ends_at_keypoints_is_drawn_too():
     rng = np.random.default_rng(0)
     images, targets = rng.random((2, 3, 32, 32, 3), np.float32), {"keypoints": np.full((2, 3, 4, 2), 0.5)}
     output = {"keypoints": np.array([[0.25, 0.75]] * 4, np.float32) * np.ones((2, 3, 4, 2), np.float32)}

@@ -57,12 +57,12 @@ def posed(yaw: float, pitch: float = 0.0, size: int = 96, layers: int = 100, see
     return closed, frame_of(closed.vertices, camera, layers)
 
 
-def distances(places: np.ndarray, mesh: Mesh) -> np.ndarray:
+def distances(positions: np.ndarray, mesh: Mesh) -> np.ndarray:
     import open3d as o3d
     scene = o3d.t.geometry.RaycastingScene(nthreads=1)
     tensor = o3d.core.Tensor.from_numpy
     scene.add_triangles(tensor(mesh.vertices.astype(np.float32)), tensor(mesh.triangles.astype(np.uint32)))
-    return scene.compute_distance(tensor(places.astype(np.float32))).numpy()
+    return scene.compute_distance(tensor(positions.astype(np.float32))).numpy()
 
 
 @pytest.mark.parametrize("balls", [[((6.1, 5.2, 5.3), 4.2)], [((4.5, 5, 4), 3.1), ((7, 6.2, 5), 3.3)],
@@ -96,8 +96,8 @@ def test_depth_has_the_unit_of_a_pixel_and_its_middle():
     seen = frame.voxels(np.array([[0, 0, 40], [0, 0, -20], [15, 0, 10], [0, 10, 10.0]]))
     np.testing.assert_allclose(seen[:, 2], [40 - 30 * frame.scale, 40 + 30 * frame.scale, 40, 40])
     assert seen[2, 0] - 32 == pytest.approx(15 * frame.scale) and 32 - seen[3, 1] == pytest.approx(10 * frame.scale)
-    places = np.random.default_rng(0).normal(0, 30, (50, 3))
-    np.testing.assert_allclose(frame.world(frame.voxels(places)), places, atol=1e-9)
+    positions = np.random.default_rng(0).normal(0, 30, (50, 3))
+    np.testing.assert_allclose(frame.world(frame.voxels(positions)), positions, atol=1e-9)
     guessed = volume.estimate_frame(96, 100)
     np.testing.assert_allclose(guessed.world([48.0, 48.0, 50.0]), [0, 0, 0], atol=1e-9)
     assert guessed.scale == pytest.approx(4.2 * 96 / 800)

@@ -68,7 +68,7 @@ def test_a_batch_depends_on_seed_epoch_and_index_alone(folder):
         training.check_shard(Shard(0, 5))
 
 
-def test_held_out_people_are_not_trained_on(folder):
+def test_held_out_subjects_are_not_trained_on(folder):
     training, validation = sequences(folder)
     assert set(training.subjects) == {2, 3, 4} and set(validation.subjects) == {0, 1}
     assert {p for e in range(4) for p in training.draw(e, 0)[0].ravel()} == {2, 3, 4}
@@ -126,17 +126,17 @@ def test_moved_as_if_the_head_and_the_camera_were(mirrored):
                                np.stack([seen.x, seen.y], -1), atol=1e-9)
 
 
-def test_picture_and_pixels_move_by_the_same_map():
+def test_image_and_pixels_move_by_the_same_map():
     rng = np.random.default_rng(0)
     for _ in range(5):
         motion = draw_motion(rng, dataclasses.replace(PLAIN, mirror=0.5, image_size=64))
-        place = np.array([30.0, 26.0])
+        position = np.array([30.0, 26.0])
         image = np.zeros((64, 64, 3), np.uint8)
         image[25:27, 29:31] = 200
         moved = move_image(image, motion)[..., 0].astype(float)
         row, column = np.meshgrid(*[np.arange(64) + 0.5] * 2, indexing="ij")
         found = np.array([(moved * column).sum(), (moved * row).sum()]) / moved.sum()
-        np.testing.assert_allclose(found, move_pixels(place, motion), atol=0.05)
+        np.testing.assert_allclose(found, move_pixels(position, motion), atol=0.05)
 
 
 def test_motions_stay_in_the_papers_range():

@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
     return out
 
 
-def test_batches_show_each_picture_once(folder):
+def test_batches_show_each_image_once(folder):
     batches = list(volumes_of(folder, SIZE, LAYERS, 2)())
     assert [len(images) for images, _ in batches] == [3, 3]
     for images, (volumes, faces, landmarks) in batches:
@@ -44,7 +44,7 @@ def test_the_truth_is_best_and_a_shift_costs(folder, monkeypatch):
     assert 0.3 < exact["iou"][1] < 0.95 and exact["front"][1] > 0.3
     (_, (volumes, faces, landmarks)), = batches()       # one of them, for ICP takes most of the time
     one, moved = (volume_scores(np.roll(volumes[0], by, axis=-1), volumes[0], faces[0], landmarks[0]) for by in (0, 4))
-    assert moved.iou < 0.95 and moved.front < 0.02      # along the view: nothing but the place
+    assert moved.iou < 0.95 and moved.front < 0.02      # along the view: nothing but the position
     assert moved.nme == pytest.approx(one.nme, abs=0.3)
     monkeypatch.setattr("Evaluation.reports.volume.volume_nme", lambda *clouds: 0.0)
     squeezed = numbers(lambda volume: np.repeat(volume[..., ::2], 2, axis=-1)[..., :LAYERS] * 1.0)
@@ -63,9 +63,9 @@ def test_by_hand():
     scores = volume_scores(half, volume, np.random.default_rng(0).random((20, 3)), eyes)
     assert scores.iou == 0.5 and scores.front == 0 and scores.nme > 0
     assert volume_scores(np.zeros_like(volume), np.zeros_like(volume), eyes, eyes).iou == 1
-    mean, places = mean_targets([(None, (np.stack([volume, half]), None, np.stack([eyes, 3 * eyes])))])
+    mean, positions = mean_targets([(None, (np.stack([volume, half]), None, np.stack([eyes, 3 * eyes])))])
     assert mean[3, 3, 3] == 1 and mean[3, 3, 5] == 0.5 and mean[0, 0, 0] == 0
-    np.testing.assert_array_equal(places, 2 * eyes)
+    np.testing.assert_array_equal(positions, 2 * eyes)
     with pytest.raises(ValueError, match="at least one image"):
         mean_targets([])
 

@@ -191,12 +191,12 @@ def test_gradient_of_the_loss():
 
 def test_landmarks_are_read_between_cells():
     cells = np.arange(24) + 0.5
-    places = np.array([[12.3, 7.9], [0.4, 23.6], [5.5, 5.5]])
-    maps = np.stack([np.exp(-((cells - y) ** 2)[:, None] / 2 - ((cells - x) ** 2)[None] / 2) for x, y in places], -1)
+    positions = np.array([[12.3, 7.9], [0.4, 23.6], [5.5, 5.5]])
+    maps = np.stack([np.exp(-((cells - y) ** 2)[:, None] / 2 - ((cells - x) ** 2)[None] / 2) for x, y in positions], -1)
     found = read_landmarks(maps[None])
     assert found.shape == (1, 3, 2) and found.dtype == np.float32
-    np.testing.assert_allclose(found[0] * 24, places, atol=0.5)       # of a cell; worst in the corner
-    np.testing.assert_allclose(found[0, 2] * 24, places[2], atol=1e-5)
+    np.testing.assert_allclose(found[0] * 24, positions, atol=0.5)       # of a cell; worst in the corner
+    np.testing.assert_allclose(found[0, 2] * 24, positions[2], atol=1e-5)
     assert np.isnan(read_landmarks(np.full((24, 24, 1), -1.0))).all()
 
 

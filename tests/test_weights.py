@@ -1,6 +1,6 @@
-"""The weights in the box: all of them small, and those of `compact`, whose faces users take, no worse than the mean
-face on people whom nobody has trained on; where no face is, it says so. The papers' networks are measured in their own
-terms by tests/test_bundled_weights.py: as faces they are not yet nearer than the mean face (docs/results.md)."""
+"""The bundled weights: all of them small, and those of `compact`, whose faces users take, no worse than the mean
+face on subjects whom nobody has trained on; where no face is, it says so. The papers' networks are measured in their
+own terms by tests/test_bundled_weights.py: as faces they are not yet nearer than the mean face (docs/results.md)."""
 import numpy as np
 import pytest
 
@@ -21,8 +21,8 @@ from Network.engine.loaded import DEFAULT_MODEL, ONNX, WEIGHTS, bundled_models
 from Network.training.loading import load_model
 
 SUBJECTS, IMAGES, SEED = 8, 4, 31337
-FEW = 4                             # people, and two images of each, whom each network is asked about
-SEEN = 6                            # people, an image of each, of whom the surfaces are judged
+FEW = 4                             # subjects, and two images of each, whom each network is asked about
+SEEN = 6                            # subjects, an image of each, of whom the surfaces are evaluated
 SMALL = 8_000_000                   # bytes of a weight folder
 #: largest ratio to the mean face's error, on so few subjects: of the subject's face from two photos, and of a photo's
 #: face (measured: 0.722, 0.724)
@@ -33,12 +33,12 @@ BUNDLED = bundled_models()
 
 @pytest.fixture(scope="module")
 def subjects():
-    """(images (P, T, 128, 128, 3) uint8, truths (P, 16384, 3), mean face (16384, 3))."""
+    """(images (P, T, 128, 128, 3) uint8, targets (P, 16384, 3), mean face (16384, 3))."""
     options, model = RenderOptions(subjects=SUBJECTS, images=IMAGES, seed=SEED, detect=0.0), load_face_model()
     context = RenderContext(model, threads=1)
     subjects = [render_subject(p, options, context) for p in range(SUBJECTS)]
     targets = Targets(model, 16384)
-    mean = targets.make_template(np.zeros((1, 200)))         # onto which the truths are brought
+    mean = targets.make_template(np.zeros((1, 200)))         # onto which the targets are brought
     return (np.stack([subject["images"] for subject in subjects]),
             targets(np.stack([subject["identity"] for subject in subjects])), mean)
 
@@ -66,7 +66,7 @@ def test_they_are_small_and_know_whom_they_have_seen(name):
     assert file_bytes(BUNDLED[name]) <= ALLOWED.get(name, SMALL), f"{name}: {file_bytes(BUNDLED[name])} bytes"
     loaded = load_model(BUNDLED[name])
     assert loaded.order == "grid" and loaded.points in (1024, 16384) and loaded.images is None
-    assert loaded.config["shards"]["seed"] not in (SEED, 9001)          # 9001: the people of every table
+    assert loaded.config["shards"]["seed"] not in (SEED, 9001)          # 9001: the subjects of every table
 
 
 @pytest.fixture(scope="module", params=["compact"])
@@ -89,7 +89,7 @@ def test_a_stranger_is_no_farther_than_the_mean_face(system, subjects):
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
-    """People whose images say what they show."""
+    """Subjects whose images say what they show."""
     folder = tmp_path_factory.mktemp("seen") / "faces"
     make_shards(folder, RenderOptions(subjects=SEEN, images=1, seed=SEED, detect=0.0, buffers=("uv", "visible_mask")))
     return subject_set(folder, 128, 16384)
@@ -106,11 +106,11 @@ def test_the_face_in_a_photo_is_nearer_than_the_mean_face(system, seen):
     assert ours < WORST_PHOTO.get(system.name, 1.0) * floor, f"{system.name}: {ours / floor:.3f} of the mean face's"
 
 
-@pytest.mark.parametrize("picture", nothing(), ids=["grey", "field"])
-def test_no_face_where_none_is(system, picture):
+@pytest.mark.parametrize("image", nothing(), ids=["grey", "field"])
+def test_no_face_where_none_is(system, image):
     system.predictor.reset()
     with pytest.raises(NoFace, match="^empty: no face"):
-        system.predictor.add(square_crop(picture, system.side, "empty")._replace(reliable=False))
+        system.predictor.add(square_crop(image, system.side, "empty")._replace(reliable=False))
     assert system.predictor.count == 0
 
 

@@ -47,7 +47,7 @@ def write_pair(folder: Path, subject: int, number: int = 0) -> str:
     return name
 
 
-def write_database(folder: Path, subjects: int = 6, pictures: int = 2) -> list[str]:
+def write_database(folder: Path, subjects: int = 6, images: int = 2) -> list[str]:
     """Pairs of subjects 001, 002 ...; the k-th has `images` + k % 2 of them."""
     return [write_pair(folder, subject, number) for subject in range(1, subjects + 1)
-            for number in range(pictures + subject % 2)]
+            for number in range(images + subject % 2)]

@@ -26,14 +26,15 @@ def to_crop(keypoints: np.ndarray, box: Sequence[float]) -> np.ndarray:
 
 
 class Oracle:
-    """A `FaceNetwork`: of the people in the frame the one nearest to the crop's middle, with noise of `noise` sides of
-    the crop and, if asked, vertices, coefficients and maps of so many px; no face when none is there."""
+    """A `FaceNetwork`: of the subjects in the frame the one nearest to the crop's middle, with noise of `noise` sides
+    of the crop and, if asked, vertices, coefficients and maps of so many px; no face when none is there."""
 
     triangles, rendering = None, 0.0
 
     def __init__(self, video: SyntheticVideo, noise: float = 0.0, size: int = 48, margin: float = 1.3,
-                 vertices: bool = False, maps: bool = False, sure: bool = True) -> None:
-        self.video, self.noise, self.size, self.margin, self.maps, self.sure = video, noise, size, margin, maps, sure
+                 vertices: bool = False, maps: bool = False, gives_confidence: bool = True) -> None:
+        self.video, self.noise, self.size, self.margin, self.maps = video, noise, size, margin, maps
+        self.gives_confidence = gives_confidence
         self.triangles = video.context.model.triangles if vertices else None
         self.states: list = []
 
@@ -45,8 +46,8 @@ class Oracle:
         rng = np.random.default_rng([9, cut.frame])
         near = [np.abs(to_crop(face.keypoints, cut.box).mean(0) - 0.5).max() for face in self.targets(cut.frame)]
         face = self.targets(cut.frame)[int(np.argmin(near))]
-        confidence = (0.9 if min(near) < 0.35 and face.inside > 0.4 else 0.1) if self.sure else None
-        places = to_crop(face.keypoints, cut.box) + self.noise * rng.standard_normal((256, 2))
+        confidence = (0.9 if min(near) < 0.35 and face.inside > 0.4 else 0.1) if self.gives_confidence else None
+        keypoints = to_crop(face.keypoints, cut.box) + self.noise * rng.standard_normal((256, 2))
         landmarks = to_crop(face.landmarks, cut.box) + self.noise * rng.standard_normal((68, 2))
         vertices = None
         if self.triangles is not None:
@@ -58,7 +59,7 @@ class Oracle:
         if self.maps:
             uv = self.video.uv(face, cut.box, self.size).uv
             uv = uv + np.float32(self.noise) * rng.standard_normal(uv.shape, np.float32)
-        return FaceAnswer(places, confidence, landmarks, vertices, pose, face.expression, uv, (state or 0) + 1)
+        return FaceAnswer(keypoints, confidence, landmarks, vertices, pose, face.expression, uv, (state or 0) + 1)
 
 
 def detector(video: SyntheticVideo, frame_of, calls: list | None = None):

@@ -16,7 +16,7 @@ import numpy as np
 
 from Datagenerator.augmentation.augment import (DEFAULT, AugmentConfig, Sample, add_noise, augment, blur, coarsen,
                                                 colours, jitter, jpeg, light, occlude)
-from tests.test_augment import picture
+from tests.test_augment import soft_image
 
 
 def through_jpeg(image: np.ndarray) -> np.ndarray:
@@ -40,7 +40,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     rng = np.random.default_rng(0)
     grain = rng.normal(0, 4, (arguments.size, arguments.size, 3))
-    images = [np.clip(picture(arguments.size, i) + grain, 0, 255).astype(np.uint8) for i in range(32)]
+    images = [np.clip(soft_image(arguments.size, i) + grain, 0, 255).astype(np.uint8) for i in range(32)]
     points = rng.uniform(0, arguments.size, (68, 2)).astype(np.float32)
     samples = [Sample(images[i % 32], points, np.ones(68, bool)) for i in range(arguments.samples)]
     every = AugmentConfig(blob=1.0, hand=1.0, bar=1.0, blur=1.0, motion=1.0, coarse=1.0, jpeg=1.0, shuffle=1.0)

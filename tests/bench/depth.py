@@ -1,9 +1,9 @@
-"""Depth maps of people of the built-in face: how well the person is found again, and what surfaces cost.
+"""Depth maps of subjects of the built-in face: how well the subject is found again, and what surfaces cost.
 
     OMP_NUM_THREADS=1 python -m tests.bench.depth --subjects 8
 
 Error: mean distance of the neutral grid (64 x 64) after a similarity, over the mean face's (1: nothing was found out).
-People turned up to 25 degrees, half of them with an expression, cameras 0.45 to 1.5 m away, crops of 160 to 220 mm.
+Subjects turned up to 25 degrees, half of them with an expression, cameras 0.45 to 1.5 m away, crops of 160 to 220 mm.
 Times are the process's own, their ratio to Open3D's bare Poisson call on the same points, in turn.
 """
 import argparse

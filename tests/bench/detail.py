@@ -21,7 +21,7 @@ from Dataset.io.images import write_image
 from Dataset.representations.coefficients import IDENTITY
 from Dataset.synthesis.scene import RenderContext
 from Evaluation.views.detail import detail_image
-from tests.relief import Relief, angle, picture
+from tests.relief import Relief, angle, relief
 
 OFF = 0.5               # standard deviations of a wrong identity
 
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     for way, (find, height) in WAYS.items():
         angles, seconds = [], []
         for seed in seeds:
-            true = picture(seed, arguments.size, height, context=context)
+            true = relief(seed, arguments.size, height, context=context)
             begun = time.process_time()
             found = find(true, seed)
             seconds.append(time.process_time() - begun)
@@ -66,8 +66,8 @@ def main(argv: list[str] | None = None) -> None:
             if arguments.image and seed == seeds[0] and way == next(iter(WAYS)):
                 write_image(arguments.image, detail_image(true.image, found, true.normals))
         before, after = np.array(angles).T
-        share = f"{after.mean() / before.mean():.3f}" if before.mean() > 0.5 else "-"
-        print(way, f"{before.mean():.2f}", f"{after.mean():.2f}", share, f"{(after < before).sum()} of {len(seeds)}",
+        fraction = f"{after.mean() / before.mean():.3f}" if before.mean() > 0.5 else "-"
+        print(way, f"{before.mean():.2f}", f"{after.mean():.2f}", fraction, f"{(after < before).sum()} of {len(seeds)}",
               f"{np.median(seconds):.2f}", sep=" | ", flush=True)
 
 

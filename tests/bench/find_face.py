@@ -67,11 +67,11 @@ def scenes(count: int, seed: int, context: RenderContext) -> Iterator[Scene]:
 
 
 class _Still:
-    """A person who stays as a view has him, at a place (x, y) mm of the video."""
+    """A subject who stays as a view has him, at a position (x, y) mm of the video."""
 
-    def __init__(self, view: View, place: np.ndarray, camera: Any) -> None:
+    def __init__(self, view: View, position: np.ndarray, camera: Any) -> None:
         focal = camera.focal * VIEW / max(camera.width, camera.height)
-        pose = np.array([*view.pose[:3], *place, 0], np.float32)
+        pose = np.array([*view.pose[:3], *position, 0], np.float32)
         self._view = view._replace(pose=pose, distance=np.float32(DISTANCE), focal=np.float32(focal))
 
     def view(self, time: float, camera: Any) -> View:

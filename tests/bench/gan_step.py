@@ -24,14 +24,14 @@ from Network.training.gan_step import GanStep, make_optimizers  # noqa: E402
 from Network.training.settings import Settings  # noqa: E402
 from Network.training.step import GradientStep  # noqa: E402
 
-PICTURES = 16
+IMAGES = 16
 
 
-def gan(config: pix2pix.Config, policy: str, pictures: int = PICTURES) -> Callable[[], object]:
+def gan(config: pix2pix.Config, policy: str, images: int = IMAGES) -> Callable[[], object]:
     """One update of both networks."""
     keras.config.set_dtype_policy(policy)
     step = GanStep(pix2pix.build_training(config), make_optimizers(Settings()), config)
-    rng, shape = np.random.default_rng(0), (pictures, config.image_size, config.image_size)
+    rng, shape = np.random.default_rng(0), (images, config.image_size, config.image_size)
     batch = rng.random((*shape, 3), np.float32), {"depth": 2 * rng.random((*shape, 1), np.float32) - 1}
     return lambda: step.train([batch])
 
@@ -39,7 +39,7 @@ def gan(config: pix2pix.Config, policy: str, pictures: int = PICTURES) -> Callab
 def baseline() -> Callable[[], object]:
     """One update of `compact`: subjects of 4 images."""
     keras.config.set_dtype_policy("mixed_bfloat16")
-    config, subjects = compact.COMPACT, PICTURES // 4
+    config, subjects = compact.COMPACT, IMAGES // 4
     step = GradientStep(compact.build_training(config), keras.optimizers.Adam(1e-4), keypoint_loss)
     x = np.random.default_rng(0).random((subjects, 4, config.image_size, config.image_size, 3), np.float32)
     y = {"keypoints": np.zeros((subjects, 4, 256, 2), np.float32), "seen": np.ones((subjects, 4, 256), np.float32)}
@@ -63,7 +63,7 @@ def main() -> None:
                 times[name].append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
     for name, rows in times.items():
         wall, cpu = np.median(rows, axis=0)
-        count = 1 if name == "pix2pix" else PICTURES
+        count = 1 if name == "pix2pix" else IMAGES
         print(f"{name:16} {count / wall:6.1f} images/s, best {count / min(rows)[0]:6.1f};"
               f" {count / cpu:6.1f} per CPU second")
     ratios = sorted(a[1] / b[1] for a, b in zip(times["compact"], times["pix2pix-small"]))

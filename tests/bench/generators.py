@@ -3,7 +3,7 @@
 All loaders go over the same folder of 256x256 JPEGs in turn, again and again in one run, so that a busy machine slows
 all of them; the ratio of each round to the listing's loader of that round is what counts. `cold` decodes each image at
 each use; `first epoch` fills the cache on the way; `warm` has it filled. The last part times a trainer that computes
-for a while after each batch, and prints the share of its time that it waits.
+for a while after each batch, and prints the fraction of its time that it waits.
 """
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def images_per_second(batches: Callable[[], Iterable], images: int) -> float:
 
 
 def waiting_share(batches: Iterable, step_seconds: float, matrix: tf.Tensor) -> float:
-    """Share of a trainer's time spent in `next`; its step keeps TensorFlow's threads busy for `step_seconds`."""
+    """Fraction of a trainer's time spent in `next`; its step keeps TensorFlow's threads busy for `step_seconds`."""
     waited, begin, iterator = 0.0, time.perf_counter(), iter(batches)
     while True:
         before = time.perf_counter()

@@ -3,8 +3,9 @@
 The thesis's step, `compact` and `uvnet`, in float32 and in mixed precision, with XLA off and on, on one GPU and on all
 of them, under TensorFlow; the same on one GPU under JAX, where it is installed for GPUs. Each in a process of its own,
 which first repeats the losses of three updates that a CPU in float32 gives from the same weights and made data.
-Printed, and written as Markdown: samples/s, and the share of the speed of a large matrix product in the same precision
-on the same GPU (of training's operations, three times those of a forward pass; "-" where they cannot be counted).
+Printed, and written as Markdown: samples/s, and the fraction of the speed of a large matrix product in the same
+precision on the same GPU (of training's operations, three times those of a forward pass; "-" where they cannot be
+counted).
 
 Without a GPU it says so and ends with 0; it ends with 1 where losses differ or a configuration fails.
 """

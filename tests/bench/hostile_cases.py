@@ -20,13 +20,13 @@ Case = tuple[str, Callable[[], str]]
 _number = itertools.count()
 
 
-def find(*places: str) -> Any:
+def find(*readers: str) -> Any:
     """The first of "module:name" that there is: names changed between commits. LookupError for none."""
-    for place in places:
-        module, _, name = place.partition(":")
+    for reader in readers:
+        module, _, name = reader.partition(":")
         with contextlib.suppress(ImportError, AttributeError):
             return getattr(importlib.import_module(module), name)
-    raise LookupError(places[0])
+    raise LookupError(readers[0])
 
 
 def refusal(error: ValueError, named: str = "") -> str:
@@ -37,18 +37,18 @@ def refusal(error: ValueError, named: str = "") -> str:
     return "clear"
 
 
-def read(places: tuple[str, ...] | Callable[[Path], Any], folder: Path, name: str, data: Callable[[], bytes],
+def read(readers: tuple[str, ...] | Callable[[Path], Any], folder: Path, name: str, data: Callable[[], bytes],
          sound: Callable[[Any], bool], refused: bool = False, given: str | None = None) -> Callable[[], str]:
-    """A case: write `data` as `name` in a new folder, and read it. places: of `find`, or the reader itself; given:
+    """A case: write `data` as `name` in a new folder, and read it. readers: of `find`, or the reader itself; given:
     another file that the reader is named; refused: a reader that accepts it is wrong."""
     number = next(_number)
-    if isinstance(places, tuple):
+    if isinstance(readers, tuple):
         with contextlib.suppress(LookupError):
-            find(*places)       # imported here: the children need not do it again and again
+            find(*readers)      # imported here: the children need not do it again and again
 
     def case() -> str:
         try:
-            reader = find(*places) if isinstance(places, tuple) else places
+            reader = find(*readers) if isinstance(readers, tuple) else readers
         except LookupError:
             return "absent"
         here = folder / f"case{number}"
@@ -113,11 +113,11 @@ def meshes(rng: np.random.Generator, count: int, folder: Path) -> Iterator[Case]
 
 def numbers(rng: np.random.Generator, count: int, folder: Path) -> Iterator[Case]:
     for name, data in made.landmark_texts().items():
-        places = BND if name.endswith("bnd") else LANDMARKS
+        readers = BND if name.endswith("bnd") else LANDMARKS
         for _ in range(count // 2 + 1):
-            yield "landmarks", read(places, folder, name, lambda d=made.mutant(data, rng): d, finite)
+            yield "landmarks", read(readers, folder, name, lambda d=made.mutant(data, rng): d, finite)
         deep = b'{"points": ' + b"[" * 100_000
-        yield "landmarks", read(places, folder, name, lambda d=deep: d, finite, refused=True)
+        yield "landmarks", read(readers, folder, name, lambda d=deep: d, finite, refused=True)
     for _ in range(count):
         yield "volume .npz", read(VOLUME, folder, "a.npz", lambda d=made.mutant(made.volume_npz(), rng): d,
                                   lambda value: value.dtype == bool)
@@ -158,12 +158,12 @@ def pixels(rng: np.random.Generator, count: int, folder: Path) -> Iterator[Case]
     dds = b"DDS " + (124).to_bytes(4, "little") + bytes(120)
     for data in (eps, dds, b"P6 9 9 255 " + bytes(300), b"", b"GIF89a" + b"\xff" * 20, b"\x00\x00\x01\x00" * 9):
         yield "image, crafted", read(IMAGE, folder, "a.jpg", lambda d=data: d, shaped, refused=True)
-    film = made.video(folder)
+    video = made.video(folder)
 
     def frames(path: Path) -> list:
         reader = find("Dataset.io.inputs:read_inputs", "Dataset.sources:read_inputs", "Dataset.sources:pictures")
         return list(reader([path], frames=10**9))
-    for data in [film] + [made.mutant(film, rng) for _ in range(count // 2)]:
+    for data in [video] + [made.mutant(video, rng) for _ in range(count // 2)]:
         yield "video", read(frames, folder, "a.avi", lambda d=data: d, lambda all: 0 < len(all) < 99)
 
 
@@ -176,14 +176,15 @@ def jsons(rng: np.random.Generator, count: int, folder: Path) -> Iterator[Case]:
              "dataset.json": {"version": 1, "source": "x", "points": 64, "order": "random", "grid": 0, "image_size": 64,
                               "seed": 0, "units": "mm", "settings": {}, "complete": True}}
     for name, reader in (("split.json", "read_split"), ("dataset.json", "dataset_info")):
-        places = tuple(f"{module}:{reader}" for module in SUBJECTS)
+        readers = tuple(f"{module}:{reader}" for module in SUBJECTS)
         for k in range(count):
             key = sorted(sound[name])[int(rng.integers(len(sound[name])))]
             data = json.dumps({**sound[name], key: VALUES[int(rng.integers(len(VALUES)))]}).encode()
             data = made.mutant(data, rng) if k % 3 == 0 else data
-            yield "JSON", read(places, folder, name, lambda d=data: d, lambda _: True, given=".")
+            yield "JSON", read(readers, folder, name, lambda d=data: d, lambda _: True, given=".")
         for data in (b"[" * 10**6, b'{"a":' * 10**5, b"1" * 10**5, b"\xff\xfe", b"", b"null"):
-            yield "JSON, crafted", read(places, folder, name, lambda d=data: d, lambda _: True, refused=True, given=".")
+            yield "JSON, crafted", read(readers, folder, name, lambda d=data: d, lambda _: True, refused=True,
+                                        given=".")
 
 
 # --- models -------------------------------------------------------------------------------------------------------

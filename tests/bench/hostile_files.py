@@ -150,8 +150,8 @@ def numbers_replaced(data: bytes, rng: np.random.Generator, words: tuple[str, ..
     """Text with one of its numbers, behind a mark, replaced by one of `words`."""
     start = data.index(behind) + len(behind)
     head, tokens = data[:start], data[start:].split(b" ")
-    places = [i for i, token in enumerate(tokens) if token.strip().replace(b".", b"").replace(b"-", b"").isdigit()]
-    tokens[places[int(rng.integers(len(places)))]] = words[int(rng.integers(len(words)))].encode()
+    positions = [i for i, token in enumerate(tokens) if token.strip().replace(b".", b"").replace(b"-", b"").isdigit()]
+    tokens[positions[int(rng.integers(len(positions)))]] = words[int(rng.integers(len(words)))].encode()
     return head + b" ".join(tokens)
 
 
@@ -174,8 +174,8 @@ def lying_zip(name: str, size: int) -> bytes:
     """A zip whose directory promises `size` bytes of an entry that has a few."""
     data = bytearray(zipped({name: b"a" * 100}))
     for mark, at in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
-        place = data.index(mark) + at
-        data[place:place + 4] = struct.pack("<I", size)
+        position = data.index(mark) + at
+        data[position:position + 4] = struct.pack("<I", size)
     return bytes(data)
 
 

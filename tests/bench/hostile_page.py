@@ -112,14 +112,14 @@ def _ended(case: Case) -> Case:
     return run
 
 
-def _visit() -> str:
+def _open_session() -> str:
     status, data = _ask("POST", "/visit")
     assert status == 200, data
     return data.decode().split('"')[3]
 
 
 def _upload(photo: bytes, seconds: float = SECONDS, **headers: str) -> tuple[int, bytes]:
-    token = _visit()
+    token = _open_session()
     try:
         headers.setdefault("X_Photo_Sizes", str(len(photo)))
         return _ask("POST", f"/visit/{token}/face?network=compact", photo, seconds, **headers)
@@ -214,7 +214,7 @@ def _png_header(width: int, height: int) -> bytes:
 
 
 def _small_chunks() -> bytes:
-    """A PNG with a million empty chunks, each of which a reader in Python visits."""
+    """A PNG with a million empty chunks, each of which a reader in Python reads."""
     data = _blank("PNG")
     return data[:33] + (b"\0\0\0\0zzZz" + struct.pack(">I", zlib.crc32(b"zzZz"))) * 10**6 + data[33:]
 
@@ -290,7 +290,7 @@ def _drips() -> str:
     photo, port = _blank("PNG", (500, 500)), _port()
     links = [socket.create_connection(("127.0.0.1", port), timeout=SECONDS) for _ in range(4)]
     for link in links:
-        link.sendall(f"POST /visit/{_visit()}/face?network=compact HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+        link.sendall(f"POST /visit/{_open_session()}/face?network=compact HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
                      f"Origin: http://127.0.0.1:{port}\r\nX-Photo-Sizes: 5000\r\nContent-Length: 5000\r\n\r\n"
                      .encode())
     good, cut = "hang", 0

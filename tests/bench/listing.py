@@ -16,7 +16,7 @@ from keras import layers, ops
 
 
 def hard_sigmoid_keras2(x):
-    """Keras 2's recurrent activation, on its own so that the baseline shares no code with what it judges."""
+    """Keras 2's recurrent activation, on its own so that the baseline shares no code with what it is compared with."""
     return ops.clip(x * 0.2 + 0.5, 0.0, 1.0)
 
 

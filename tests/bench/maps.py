@@ -21,17 +21,17 @@ from Datagenerator.sequences.maps import DepthConfig, MapConfig, MapSequence, ma
 from Dataset.io.workers import cores
 from Dataset.synthesis.shards import Shards, open_shards
 
-PICTURES = 40
+IMAGES = 40
 
 
 def race(shards: Shards, rounds: int) -> None:
     held = {"validation_subjects": 4, "image_size": min(128, shards.size)}
     maps = {"uv, nothing changed": MapConfig(augment=False, empty=0.0, **held), "uv, default": MapConfig(**held),
             "uv, all options": MapConfig(jitter=True, quarters=True, faces_in_image=3, **held),
-            "depth, as published": DepthConfig(batch_size=PICTURES, **held),
-            "depth, augmented": DepthConfig(batch_size=PICTURES, augment=True, empty=0.1, **held)}
+            "depth, as published": DepthConfig(batch_size=IMAGES, **held),
+            "depth, augmented": DepthConfig(batch_size=IMAGES, augment=True, empty=0.1, **held)}
     images = min(4, shards.images)
-    compact = ShardConfig(min_images=images, max_images=images, batch_images=PICTURES, **held)
+    compact = ShardConfig(min_images=images, max_images=images, batch_images=IMAGES, **held)
     ways = {"compact (baseline)": make_sequences(shards, compact)[0],
             **{name: make_map_sequences(shards, config)[0] for name, config in maps.items()}}
     spent = {name: [] for name in ways}
@@ -40,15 +40,15 @@ def race(shards: Shards, rounds: int) -> None:
             begun = time.process_time()
             count = np.prod(way.batch(0, turn + 1)[0].shape[:-3])
             if turn >= 0:
-                spent[name].append((time.process_time() - begun) / count * PICTURES * 1e3)
+                spent[name].append((time.process_time() - begun) / count * IMAGES * 1e3)
     base = np.median(spent["compact (baseline)"])
     for name, times in spent.items():
-        print(f"{name:20s} {np.median(times):5.0f} ms of processor time for {PICTURES} images, "
+        print(f"{name:20s} {np.median(times):5.0f} ms of processor time for {IMAGES} images, "
               f"{np.median(times) / base:.2f} of the baseline")
 
 
 def waiting(sequence: MapSequence, busy: float, batches: int = 12) -> None:
-    """The share of its time that a trainer waits, from the second batch on."""
+    """The fraction of its time that a trainer waits, from the second batch on."""
     stop = time.perf_counter
     work = np.random.default_rng(0).standard_normal((400, 400))
 

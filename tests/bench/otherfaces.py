@@ -1,12 +1,12 @@
-"""How well a network does on people of another face model, found by the detector in whole photos, as users' are:
+"""How well a network does on subjects of another face model, found by the detector in whole photos, as users' are:
 
     python -m tests.bench.otherfaces MODEL [--photo] [--shared ../shared] [--out DIR] [--jobs 2]
 
-MODEL is named as demo.py's: a weight or run folder, a file, or a network in the box. SHARED/otherfaces holds
-eight people of eight photos each (its README.md says which); nothing may be trained on them or chosen by them. For each
-person DIR/P00/subject.ply is the face from all photos in order, and DIR/P00/000.npy the 68 landmarks (68, 3) px of each
-photo in which a face was found. Then SHARED/score.py, where it is, measures both. --photo: the face is the one in the
-first photo alone, frontal and neutral, as `evaluate.py --compare` reads it.
+MODEL is named as demo.py's: a weight or run folder, a file, or a bundled network. SHARED/otherfaces holds
+eight subjects of eight photos each (its README.md says which); nothing may be trained on them or chosen by them. For
+each subject DIR/P00/subject.ply is the face from all photos in order, and DIR/P00/000.npy the 68 landmarks (68, 3) px
+of each photo in which a face was found. Then SHARED/score.py, where it is, measures both. --photo: the face is the one
+in the first photo alone, frontal and neutral, as `evaluate.py --compare` reads it.
 """
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from Network.inference.photos import NoFace
 
 
 def predict_photo(folder: Path, out: Path, predictor: Predictor) -> list[float]:
-    """The same for a person's first photo alone."""
+    """The same for a subject's first photo alone."""
     out.mkdir(parents=True, exist_ok=True)
     path = min(folder.glob("*.jpg"))
     begun = time.process_time()
@@ -42,7 +42,7 @@ def predict_photo(folder: Path, out: Path, predictor: Predictor) -> list[float]:
 
 
 def predict_subject(folder: Path, out: Path, predictor: Predictor) -> list[float]:
-    """One person's files -> seconds of processor time of each photo, NaN where no face was found."""
+    """One subject's files -> seconds of processor time of each photo, NaN where no face was found."""
     face, spent = None, []
     out.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.glob("*.jpg")):

@@ -6,7 +6,7 @@ Haar cascade finds the face.
 
 Samples/s of one process, interleaved in one run. The baseline `make_subject` frames every image with the detector
 and writes JPEGs and no buffers; shards keep all buffers, the maps (uv, mask, visible_mask) or none. --haar renders N
-images, of people FIRST and up, with |yaw|, |pitch| < 15 degrees and everything else random but for glasses; and 200
+images, of subjects FIRST and up, with |yaw|, |pitch| < 15 degrees and everything else random but for glasses; and 200
 images of clutter without anybody.
 """
 from __future__ import annotations
@@ -59,15 +59,15 @@ def race(subjects: int, images: int, size: int, rounds: int) -> None:
 
 
 def haar(count: int, first: int, context: RenderContext) -> None:
-    """Shares found and finds off the face, by the frontal cascade, the chain without its last stage and all of it."""
-    ways = {"frontal cascade": lambda picture: detect_faces(picture, thesis=True),
-            "chain less its last stage": lambda picture: detect_faces(picture, stages=STAGES[:-1]),
+    """Fractions found and finds off the face, by the frontal cascade, the chain less its last stage and all of it."""
+    ways = {"frontal cascade": lambda image: detect_faces(image, thesis=True),
+            "chain less its last stage": lambda image: detect_faces(image, stages=STAGES[:-1]),
             "chain": detect_faces}
     for roll in (15, 45):
         hits, off = dict.fromkeys(ways, 0), dict.fromkeys(ways, 0)
-        for picture, box in frontal_renders(range(first, first + count), context, roll):
+        for image, box in frontal_renders(range(first, first + count), context, roll):
             for name, way in ways.items():
-                found = way(picture)
+                found = way(image)
                 hits[name] += near(found, box)
                 off[name] += sum(not near([one], box) for one in found)
         print(f"|roll| < {roll}, {count} renders: " + "; ".join(
@@ -75,10 +75,10 @@ def haar(count: int, first: int, context: RenderContext) -> None:
     spent, seen = {name: [] for name in ways}, dict.fromkeys(ways, 0)
     for number in range(CLUTTER):
         rng = np.random.default_rng([77, number])
-        picture = to_bgr8(backdrop(640, rng, rng.uniform(0.1, 1)), 0.2)
+        image = to_bgr8(backdrop(640, rng, rng.uniform(0.1, 1)), 0.2)
         for name, way in ways.items():
             begun = time.process_time()
-            seen[name] += bool(way(picture))
+            seen[name] += bool(way(image))
             spent[name].append(time.process_time() - begun)
     print(f"{CLUTTER} images of 640x640 px without a face: " + "; ".join(
         f"{name} sees one in {seen[name]}, {1000 * np.median(spent[name]):.0f} ms" for name in ways))
@@ -86,7 +86,7 @@ def haar(count: int, first: int, context: RenderContext) -> None:
 
 def frontal_renders(subjects: Iterable[int], context: RenderContext, roll: float, smooth: bool = True
                     ) -> Iterator[tuple[np.ndarray, tuple[float, ...]]]:
-    """One image (144, 144, 3) of each person with |yaw|, |pitch| < 15 degrees, all else but glasses as
+    """One image (144, 144, 3) of each subject with |yaw|, |pitch| < 15 degrees, all else but glasses as
     `Dataset.synthesis.shards` draws it, and the box (x, y, w, w) that a detector should give."""
     options = RenderOptions(yaw=15, pitch=15, roll=roll)
     for number in subjects:

@@ -34,8 +34,8 @@ WAYS = {"none": SmoothingConfig("none"), "average of 2 (the paper's)": Smoothing
 
 
 def sample(frames: list[VideoFrame], network: Any, config: VideoConfig) -> dict[str, np.ndarray]:
-    """Where a network shows the places of each frame (T, 256, 2) px, NaN where it lost the face; the truth; the atlas's
-    errors of its map (T, 256, 2), all NaN where it has none; units (T,) px."""
+    """Where a network shows the keypoints of each frame (T, 256, 2) px, NaN where it lost the face; the truth; the
+    atlas's errors of its map (T, 256, 2), all NaN where it has none; units (T,) px."""
     runner = FaceVideo(network, config)
     rows: dict[str, list[Any]] = {name: [] for name in ("shown", "truth", "visible", "uv", "unit", "time")}
     nothing = np.full((256, 2), np.nan)
@@ -55,12 +55,12 @@ def sample(frames: list[VideoFrame], network: Any, config: VideoConfig) -> dict[
 def smoothed(rows: dict[str, np.ndarray], way: SmoothingConfig) -> np.ndarray:
     """As Network/video/video.py does it: a filter that begins anew when the face was lost."""
     smoother, out = way.filter(), []
-    for places, unit, time in zip(rows["shown"], rows["unit"], rows["time"]):
+    for keypoints, unit, time in zip(rows["shown"], rows["unit"], rows["time"]):
         if np.isfinite(unit):
-            out.append(smoother(places, time, unit))
+            out.append(smoother(keypoints, time, unit))
         else:
             smoother.reset()
-            out.append(places)
+            out.append(keypoints)
     return np.array(out)
 
 

@@ -34,10 +34,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args(argv)
-    stream, picture = from_run(arguments.model), example_image()
-    scale = 640 / max(picture.image.shape[:2])
-    picture = NamedImage(picture.name, cv2.resize(picture.image, None, fx=scale, fy=scale))
-    crop, = stream.crops(picture)
+    stream, example = from_run(arguments.model), example_image()
+    scale = 640 / max(example.image.shape[:2])
+    example = NamedImage(example.name, cv2.resize(example.image, None, fx=scale, fy=scale))
+    crop, = stream.crops(example)
     # the listing's way gets the benefit of a compiled graph, too
     again = tf.function(lambda images: stream.keras_model()(images, training=False))
     for count in (8, 32):
@@ -60,9 +60,9 @@ def main(argv: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(arguments.rounds):
             stream.reset()
-            measure("detect (640 px)", lambda: detect_faces(picture.image))
-            measure("detect (320 px)", lambda: detect_faces(picture.image, max_side=320))
-            measure("detect and crop", lambda: stream.crops(picture))
+            measure("detect (640 px)", lambda: detect_faces(example.image))
+            measure("detect (320 px)", lambda: detect_faces(example.image, max_side=320))
+            measure("detect and crop", lambda: stream.crops(example))
             measure("network and colours", lambda: stream.add(crop))
             face = stream.add(crop)
             measure("texture", lambda: face_mesh(face))

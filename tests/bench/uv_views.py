@@ -18,7 +18,7 @@ from Evaluation.metrics.locate import locate
 from Evaluation.views.uv import grid_lines, grid_points, project_texture, unproject
 from tests.test_uv_views import photo_like, slow_locate, slow_projection, slow_unproject, smooth_texture, sphere_map
 
-DENSITY, TWIN_PLACES = 16, 9
+DENSITY, TWIN_POINTS = 16, 9
 
 
 def ours(size: int) -> dict[str, Callable[[], object]]:
@@ -31,18 +31,18 @@ def ours(size: int) -> dict[str, Callable[[], object]]:
 def pairs(size: int) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
     """view -> (fast, slow twin), the same work."""
     uv, texture = sphere_map(size)[0], smooth_texture(1024)
-    photo, places = photo_like(uv), np.random.default_rng(0).uniform(0.2, 0.8, (TWIN_PLACES, 2))
+    photo, points = photo_like(uv), np.random.default_rng(0).uniform(0.2, 0.8, (TWIN_POINTS, 2))
 
-    def look_up(place: np.ndarray) -> np.ndarray:
-        return texture[int((1 - place[1]) * 1023), int(place[0] * 1023)]
+    def look_up(point: np.ndarray) -> np.ndarray:
+        return texture[int((1 - point[1]) * 1023), int(point[0] * 1023)]
 
-    def line(place: np.ndarray) -> np.ndarray | None:
-        return np.full(3, 255) if (np.abs(DENSITY * place - np.rint(DENSITY * place)) < 0.06).any() else None
+    def line(point: np.ndarray) -> np.ndarray | None:
+        return np.full(3, 255) if (np.abs(DENSITY * point - np.rint(DENSITY * point)) < 0.06).any() else None
     fast = ours(size)
     return {"texture": (fast["texture"], lambda: slow_projection(photo, uv, look_up)),
             "inverse": (lambda: unproject(photo, uv, 64), lambda: slow_unproject(photo, uv, 64)),
             "lines": (fast["lines"], lambda: slow_projection(photo, uv, line)),
-            f"points ({TWIN_PLACES})": (lambda: locate(uv, places), lambda: [slow_locate(uv, p) for p in places])}
+            f"points ({TWIN_POINTS})": (lambda: locate(uv, points), lambda: [slow_locate(uv, p) for p in points])}
 
 
 def seconds(function: Callable[[], object]) -> float:

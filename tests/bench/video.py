@@ -34,20 +34,20 @@ from tests.video_stubs import Oracle
 
 
 class Way(NamedTuple):
-    """config, which names the detector; whole: it looks at the whole frame even where a face is known; sure: the
-    network says how sure it is, and need not be checked."""
+    """config, which names the detector; whole: it looks at the whole frame even where a face is known;
+    gives_confidence: the network does, and need not be checked."""
 
     config: VideoConfig
     whole: bool = False
-    sure: bool = False
+    gives_confidence: bool = False
 
 
 WAYS = {"detector in every frame (baseline)": Way(VideoConfig(detect_every=1), True),
         "every frame, near the face": Way(VideoConfig(detect_every=1)),
         "every 15th frame, near the face (default)": Way(VideoConfig()),
-        "a network that says how sure it is (default)": Way(VideoConfig(), sure=True),
-        "the same, average for One-Euro": Way(VideoConfig("average"), sure=True),
-        "the same, nothing smoothed": Way(VideoConfig("none", "none"), sure=True)}
+        "a network that says how sure it is (default)": Way(VideoConfig(), gives_confidence=True),
+        "the same, average for One-Euro": Way(VideoConfig("average"), gives_confidence=True),
+        "the same, nothing smoothed": Way(VideoConfig("none", "none"), gives_confidence=True)}
 if find_spec("dlib"):
     WAYS |= {"dlib in every frame (the paper's)": Way(VideoConfig(video_detector="dlib", detect_every=1), True),
              "dlib every frame, near the face": Way(VideoConfig(video_detector="dlib", detect_every=1)),
@@ -97,8 +97,8 @@ def race(path: Path, network: Known, rounds: int) -> None:
     spent = {way: [] for way in WAYS}
     overlay = Overlay(network.triangles)
     for turn in range(rounds):
-        for way, (config, whole, sure) in WAYS.items():
-            times, network.sure, network.seconds = Stages(), sure, 0.0
+        for way, (config, whole, gives_confidence) in WAYS.items():
+            times, network.gives_confidence, network.seconds = Stages(), gives_confidence, 0.0
             runner = FaceVideo(network, config, 1, everywhere(config) if whole else None, times)
             source, frames = iter(read_video(path)), 0
             writer = cv2.VideoWriter(str(path.with_name("out.mp4")), cv2.VideoWriter_fourcc(*"mp4v"), 30, (640, 480))
@@ -136,9 +136,9 @@ def paint_by_rays(triangles: np.ndarray) -> Any:
         rays = np.stack([*np.meshgrid(low[0] + steps, low[1] + steps), np.full((size, size), 1e4)], -1)
         hits = Scene(vertices, triangles, 1).cast_rays(rays, np.broadcast_to([0.0, 0, -1], rays.shape))
         seen = hits.triangle >= 0
-        picture = np.zeros((size, size), np.float32)
-        picture[seen] = (shade[triangles[hits.triangle[seen]]] * hits.barycentric[seen]).sum(-1)
-        return Drawn(picture, seen.astype(np.float32), float(low[0]), float(low[1]), side)
+        image = np.zeros((size, size), np.float32)
+        image[seen] = (shade[triangles[hits.triangle[seen]]] * hits.barycentric[seen]).sum(-1)
+        return Drawn(image, seen.astype(np.float32), float(low[0]), float(low[1]), side)
     return paint
 
 

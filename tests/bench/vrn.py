@@ -80,7 +80,7 @@ def data(repeats: int) -> None:
 
 
 def parameters() -> None:
-    """Of the networks that are trained, in millions, beside their share that predicts."""
+    """Of the networks that are trained, in millions, beside the part that predicts."""
     from Network.models import vrn
     print("parameters | paper | of it, predicts | small | of it, predicts")
     for variant in VARIANTS:
