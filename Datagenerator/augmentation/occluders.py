@@ -2,8 +2,8 @@
 
 Each function returns a `Layer` for `augment.occlude` to lay over an image. Rectangles alone taught Ronkainen's network
 that obstructions are rectangles; what helped were shapes from one crop coloured by another, independent one. He repeats
-the threshold until the covered share falls into a range: so does `crops`; for `blob` the threshold is the quantile that
-gives the wanted share at once.
+the threshold until the covered fraction is in a range: so does `crops`; for `blob` the threshold is the quantile
+that gives the wanted fraction at once.
 """
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def random_crop(plane: np.ndarray, shape: tuple[int, int], rng: np.random.Genera
 
 
 def blob(shape: tuple[int, int], fraction: float, rng: np.random.Generator, other: np.ndarray | None = None) -> Layer:
-    """Thresholded smooth noise over `share` in [0, 1] of an image of `shape` (H, W), with an edge that may be soft.
+    """Thresholded smooth noise over `fraction` in [0, 1] of an image of `shape` (H, W), with an edge that may be soft.
 
     Filled with one colour, with smooth noise, or with a crop of `other` (h, w, 3) uint8, drawn independently of the
     shape.
@@ -101,7 +101,7 @@ def blob(shape: tuple[int, int], fraction: float, rng: np.random.Generator, othe
 
 def crops(shape: tuple[int, int], cover: tuple[float, float], rng: np.random.Generator, first: np.ndarray,
           second: np.ndarray, tries: int = 12) -> Layer | None:
-    """One image's crop thresholded, over a share within `cover` of an image of `shape` (H, W), in the colours of an
+    """One image's crop thresholded, over a fraction within `cover` of an image of `shape` (H, W), in the colours of an
     independent crop of another image; both (h, w, 3) uint8 BGR and turned by any angle, as published.
 
     A channel, a level and a crop are drawn anew until the share (alpha > 1/2) fits; None after `tries` times. The edge

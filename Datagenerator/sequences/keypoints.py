@@ -53,7 +53,7 @@ class PointConfig(ShardConfig):
 
 
 class ImageSource(Protocol):
-    """Where the images are: `Dataset.synthesis.shards.Shards`, `Datagenerator.online.live.LivePeople`. path: named in
+    """Where the images are: `Dataset.synthesis.shards.Shards`, `Datagenerator.online.live.LiveSubjects`. path: named in
     messages; images: of each subject; size: px; gather: as `Shards.gather`, thread-safe."""
 
     path: object

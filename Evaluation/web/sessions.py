@@ -23,9 +23,9 @@ class _Visit:
 
 
 class Sessions:
-    """At most `limit` visits, `per_client` of one client; each ends `idle` seconds after it was last heard of, and
-    `longest` seconds after it began. All files together have at most `max_bytes`: beyond that the visits that were not
-    heard of for longest lose theirs.
+    """At most `limit` sessions, `per_client` of one client; each ends `idle` seconds after it was last heard of, and
+    `longest` seconds after it began. All files together have at most `max_bytes`: beyond that the sessions that were
+    not heard of for longest lose theirs.
 
     All methods may be called by any thread. A token that is not known, or no longer, is never an error: the answer is
     False or None.
@@ -44,18 +44,18 @@ class Sessions:
             return len(self._sessions)
 
     def open(self, client: str = "") -> str | None:
-        """A new visit's token (256 random bits); None when there are `limit` already, or the client's `per_client`."""
+        """A new token (256 random bits); None when there are `limit` already, or the client's `per_client`."""
         self.expire()
         with self._lock:
             if len(self._sessions) >= self._limit \
-                    or sum(visit.client == client for visit in self._sessions.values()) >= self._per_client:
+                    or sum(session.client == client for session in self._sessions.values()) >= self._per_client:
                 return None
             token, now = secrets.token_urlsafe(32), self._clock()
             self._sessions[token] = _Visit(client, now, now)
             return token
 
     def stay(self, token: str) -> bool:
-        """Whether the visit goes on; it does for another `idle` seconds."""
+        """Whether the session goes on; it does for another `idle` seconds."""
         self.expire()
         with self._lock:
             if token in self._sessions:
@@ -63,7 +63,7 @@ class Sessions:
             return token in self._sessions
 
     def keep(self, token: str, files: Mapping[str, bytes]) -> bool:
-        """Give a visit its files in place of those it had. False, and nothing is kept, when the visitor has left."""
+        """Give a session its files in place of those it had. False, and nothing is kept, when the visitor has left."""
         if not self.stay(token):
             return False
         with self._lock:
@@ -71,28 +71,28 @@ class Sessions:
                 return False
             kept = self._sessions[token]
             kept.files = dict(files)
-            over = sum(visit.size for visit in self._sessions.values()) - self._max_bytes
-            for visit in sorted(self._sessions.values(), key=lambda visit: visit.seen):
-                if over > 0 and visit is not kept:
-                    over -= visit.size
-                    visit.files = {}
+            over = sum(session.size for session in self._sessions.values()) - self._max_bytes
+            for session in sorted(self._sessions.values(), key=lambda session: session.seen):
+                if over > 0 and session is not kept:
+                    over -= session.size
+                    session.files = {}
             return True
 
     def file(self, token: str, name: str) -> bytes | None:
-        """A file of a visit."""
+        """A file of a session."""
         if not self.stay(token):
             return None
         with self._lock:
-            visit = self._sessions.get(token)
-            return None if visit is None else visit.files.get(name)
+            session = self._sessions.get(token)
+            return None if session is None else session.files.get(name)
 
     def leave(self, token: str) -> None:
-        """Forget a visit and all it had."""
+        """Forget a session and all it had."""
         with self._lock:
             self._sessions.pop(token, None)
 
     def expire(self) -> None:
-        """Forget the visits whose time is over."""
+        """Forget the sessions whose time is over."""
         now = self._clock()
         with self._lock:
             for token in [t for t, v in self._sessions.items()
