@@ -54,6 +54,8 @@ class Reconstruction(NamedTuple):
         from Dataset.io.atomic import all_or_none
         from Dataset.io.marks import mark
         from Network.commands.results import refuse_overwriting, write_result
+        if not isinstance(path, (str, os.PathLike)):
+            raise ValueError(f"path must be a file's path, got {type(path).__name__}")
         path = Path(path)
         refuse_overwriting(path, self.files, overwrite, preview=False)
         single = sum(photo.missing is None for photo in self.photos) == 1
@@ -69,14 +71,16 @@ def reconstruct(photos: Source | Sequence[Source], model: str | os.PathLike[str]
     model     a bundled network's name, a run or weight folder, or a Predictor, which is reset
     progress  called after each photo; what it raises ends the work
     ValueError, one line that names the file and the rule, for what cannot be read; NoFace, a ValueError, where no photo
-    shows a face.
+    shows a face. A Predictor that was given is as it was where `photos` or `model` is of another type.
     """
-    from Dataset.io.inputs import NamedImage
-    predictor = _predictor(model)
+    sources = _sources(photos, "photos")
+    return _reconstruct(sources, _predictor(model), progress)
+
+
+def _reconstruct(sources: list[Source], predictor: Predictor, progress: Callable[[Photo], None] | None
+                 ) -> Reconstruction:
     predictor.reset()
     seen: list[Photo] = []
-    single = isinstance(photos, (str, os.PathLike, NamedImage)) or hasattr(photos, "shape")
-    sources = [photos] if single else list(photos)
     for image in _images(sources):
         seen.append(_add(predictor, image))
         if progress:
@@ -93,17 +97,46 @@ def reconstruct_subjects(subjects: Mapping[str, Source | Sequence[Source]],
                          progress: Callable[[Photo], None] | None = None
                          ) -> Iterator[tuple[str, Reconstruction | ValueError]]:
     """`reconstruct` of many subjects with one network: name, and the result or the error, one after the other. To
-    cancel, stop iterating."""
-    predictor = _predictor(model)
+    cancel, stop iterating. ValueError, at once, where `subjects` is no mapping, or for the model."""
+    if not isinstance(subjects, Mapping):
+        raise ValueError(f"subjects must be a mapping of names to photos, got {type(subjects).__name__}")
+    return _each(subjects, _predictor(model), progress)
+
+
+def _each(subjects: Mapping[str, Source | Sequence[Source]], predictor: Predictor,
+          progress: Callable[[Photo], None] | None) -> Iterator[tuple[str, Reconstruction | ValueError]]:
     for name, photos in subjects.items():
         try:
-            yield name, reconstruct(photos, predictor, progress)
+            yield name, _reconstruct(_sources(photos, f"{name}: photos"), predictor, progress)
         except ValueError as error:
             yield name, error
 
 
 def _predictor(model: str | os.PathLike[str] | Predictor) -> Predictor:
-    return from_run(model) if isinstance(model, (str, os.PathLike)) else model
+    from Network.inference.base import Predictor
+    if isinstance(model, Predictor):
+        return model
+    if not isinstance(model, (str, os.PathLike)):
+        raise ValueError("model must be a bundled network's name, a run or weight folder, or a Predictor, got "
+                         f"{type(model).__name__}")
+    return from_run(model)
+
+
+def _sources(photos: Source | Sequence[Source], what: str) -> list[Source]:
+    """One source, or several, as a list. ValueError, which begins with `what`, for what is none."""
+    import numpy as np
+
+    from Dataset.io.inputs import NamedImage
+    kinds = (str, os.PathLike, NamedImage, np.ndarray)
+    if isinstance(photos, kinds):
+        return [photos]
+    if isinstance(photos, (bytes, bytearray, memoryview, Mapping)) or not isinstance(photos, Iterable):
+        raise ValueError(f"{what} must be a file, a folder, an image, or several of them, got {type(photos).__name__}")
+    sources = list(photos)
+    for number, source in enumerate(sources, 1):
+        if not isinstance(source, kinds):
+            raise ValueError(f"{what} must be files, folders or images, number {number} is {type(source).__name__}")
+    return sources
 
 
 def _images(sources: Iterable[Source]) -> Iterator[NamedImage]:

@@ -1,4 +1,5 @@
 """Dataset/io/atomic.py: the old file or the new one, never half of one; one writer a folder."""
+import contextlib
 import logging
 import os
 import subprocess
@@ -42,6 +43,19 @@ def test_nothing_written_is_an_error(tmp_path):
         with atomic_path(target):
             pass
     assert names(tmp_path) == []
+
+
+def test_a_pipe_is_not_replaced_and_errors_name_the_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "link.txt").symlink_to("pipe.txt")
+    for name in ("pipe.txt", "link.txt"):
+        with pytest.raises(ValueError, match=f"{name}: is there, and is no regular file"):
+            write_text(tmp_path / name, "new")
+    assert (tmp_path / "pipe.txt").is_fifo() and len(list(tmp_path.iterdir())) == 2
+    for together in (contextlib.nullcontext(), all_or_none()):
+        with pytest.raises(OSError) as error, together:
+            write_text(tmp_path / f"{'a' * 245}.txt", "new")        # with the temporary's letters too long
+        assert error.value.filename == str(tmp_path / f"{'a' * 245}.txt") and ".tmp-" not in str(error.value)
 
 
 def test_leftovers_of_a_killed_writer_are_removed(tmp_path):

@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from Dataset.face_model import expressions
+from Dataset.face_model import model as model_module
 from Dataset.face_model.build.face import ASSETS, main, pack_npz, read_landmarks
 from Dataset.face_model.model import BUILT_IN, load_face_model
 from Dataset.geometry.subdivision import subdivision
@@ -225,6 +227,7 @@ def test_arrays_are_read_only(model):
         model.mean[0, 0] = 1
 
 
+@lru_cache
 def _raw():
     with np.load(BUILT_IN, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
@@ -245,6 +248,41 @@ def test_broken_files_are_named(tmp_path):
         np.savez(tmp_path / name, **arrays)
         with pytest.raises(ValueError, match=f"{name}: .*{message}"):
             load_face_model(tmp_path / name)
+
+
+def _of(array, value):
+    return np.full(array.shape, value, array.dtype if array.dtype.kind == "f" else float)
+
+
+@pytest.mark.parametrize("name", model_module._KINDS)
+def test_an_array_of_another_type_is_named(name, tmp_path):
+    """Text, a record, a date, complex numbers, no shape: one ValueError each, with the file and the array."""
+    raw, path = _raw(), tmp_path / "face.npz"
+    records = np.zeros(3, [("x", float)])
+    for bad in (np.array("x"), records, np.zeros(3, "datetime64[s]"), np.zeros(3, complex), np.array(1j)):
+        with pytest.raises(ValueError, match=f"face.npz: {name} must "):
+            model_module._validate(path, raw | {name: bad})
+
+
+@pytest.mark.parametrize("name", [name for name, kinds in model_module._KINDS.items() if "f" in kinds])
+def test_numbers_that_are_not_finite_are_named(name, tmp_path):
+    raw = _raw()
+    for value in (np.nan, np.inf, 1e300):
+        with np.errstate(over="ignore"), pytest.raises(ValueError, match=f"face.npz: (identity|{name}) must be finite"):
+            model_module._validate(tmp_path / "face.npz", raw | {name: _of(raw[name], value)})
+
+
+def test_empty_arrays_and_no_text_are_named(tmp_path):
+    raw, path = _raw(), tmp_path / "face.npz"
+    beyond = np.frombuffer(np.full(84, 0x7fffffff, np.uint32).tobytes(), "U1")
+    with pytest.raises(ValueError, match="face.npz: identity must not be empty"):
+        model_module._validate(path, raw | {"identity": raw["identity"][:0]})
+    np.savez(path, **(raw | {"expression_names": beyond}))
+    with pytest.raises(ValueError, match="face.npz: holds no face model .*names.npy holds text that is none"):
+        load_face_model(path)
+    np.savez(path, **(raw | {"mean": np.array("x")}))
+    with pytest.raises(ValueError, match="face.npz: mean must be an array of numbers, received <U1"):
+        load_face_model(path)
 
 
 def test_repacking_gives_the_same_bytes():

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 
 from Dataset.face_model import expressions
 from Dataset.face_model.adopted import adopted_path, find_adopted, source_hash
@@ -337,6 +338,23 @@ def test_bad_files_are_named(tmp_path, made, capsys):
     (tmp_path / "cut.mat").write_bytes(whole[:len(whole) // 2])
     with pytest.raises(ValueError, match="cut.mat: "):
         read_raw(tmp_path / "cut.mat")
+
+
+def test_sparse_and_empty_arrays_and_loops_of_links_are_named(tmp_path, made):
+    """What has no numbers where they belong, or cannot be opened, is one ValueError."""
+    arrays = scipy.io.loadmat(write_basel_2009(tmp_path / "sparse.mat", made))
+    scipy.io.savemat(tmp_path / "sparse.mat", {**{k: v for k, v in arrays.items() if k[0] != "_"},
+                                               "shapeEV": scipy.sparse.csc_matrix(arrays["shapeEV"])})
+    with h5py.File(write_basel_2017(tmp_path / "empty.h5", made), "a") as file:
+        del file["shape/model/mean"]
+        file["shape/model/mean"] = h5py.Empty("f")
+    kit = write_ict(tmp_path / "kit", made)
+    (kit / "loop.obj").symlink_to("loop.obj")
+    for name in ("sparse.mat", "empty.h5", "kit"):
+        with pytest.raises(ValueError, match=f"{tmp_path / name}.*: "):
+            read_raw(tmp_path / name)
+    with pytest.raises(ValueError, match="loop.obj: cannot be read"):
+        source_hash(kit)
 
 
 def test_an_h5_file_reads_no_other_file(tmp_path, made):

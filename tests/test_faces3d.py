@@ -1,4 +1,5 @@
 """faces3d.py: the API's door, and the console command."""
+import os
 import subprocess
 import sys
 
@@ -84,6 +85,57 @@ def test_it_replaces_no_photo_and_no_file_of_the_users(photo, predictor):
 def test_bad_input(photos, error, predictor):
     with pytest.raises(error):
         faces3d.reconstruct(photos, predictor)
+
+
+NO_PHOTOS = [None, 5, np.nan, b"x", memoryview(b"x"), {}, {"a": "b.jpg"}, [None], [5, "x.jpg"], [["x.jpg"]]]
+
+
+def test_other_types_are_refused_and_change_nothing(photo, predictor):
+    faces3d.reconstruct(photo, predictor)
+    before = predictor.face
+    for bad in NO_PHOTOS:
+        with pytest.raises(ValueError, match="photos must be"):
+            faces3d.reconstruct(bad, predictor)
+        (name, error), = faces3d.reconstruct_subjects({"anna": bad}, predictor)
+        assert name == "anna" and isinstance(error, ValueError) and str(error).startswith("anna: photos must be")
+        assert predictor.face is before and predictor.count == 1
+    for bad in (None, 5, b"x", ["compact"]):
+        with pytest.raises(ValueError, match="model must be"):
+            faces3d.reconstruct(photo, bad)
+        with pytest.raises(ValueError, match="model must be"):
+            faces3d.reconstruct_subjects({}, bad)
+        with pytest.raises(ValueError, match="path must be"):
+            faces3d.from_run(bad)
+        with pytest.raises(ValueError, match="preset must be"):
+            faces3d.from_preset(bad)
+    for bad in (None, 5, [photo], "x"):
+        with pytest.raises(ValueError, match="subjects must be a mapping"):
+            faces3d.reconstruct_subjects(bad, predictor)
+    with pytest.raises(ValueError, match="no such model file or run folder"):
+        faces3d.from_run("a" * 5000)
+
+
+def test_saving_names_the_output(photo, predictor, tmp_path):
+    """What is no path, a place that takes no file, and what is there and no file: a pipe, or a link to one, or to
+    nothing; they stay."""
+    found = faces3d.reconstruct(photo, predictor)
+    for bad in (None, 5, b"x.ply", ["x.ply"]):
+        with pytest.raises(ValueError, match="path must be a file's path"):
+            found.save(bad)
+    with pytest.raises(OSError) as error:
+        found.save("/proc/x.ply")
+    assert error.value.filename == "/proc/x.ply" and ".tmp-" not in str(error.value)
+    os.mkfifo(tmp_path / "pipe.ply")
+    (tmp_path / "link.ply").symlink_to("pipe.ply")
+    (tmp_path / "nowhere.ply").symlink_to("none.ply")
+    os.mkfifo(tmp_path / "side_pose.json")
+    (tmp_path / "folder.ply").mkdir()
+    before = sorted(tmp_path.iterdir())
+    for name in ("pipe.ply", "link.ply", "nowhere.ply", "side.ply", "folder.ply"):
+        for overwrite in (False, True):
+            with pytest.raises(ValueError, match="is there, and is no regular file; name another --output"):
+                found.save(tmp_path / name, overwrite=overwrite)
+    assert sorted(tmp_path.iterdir()) == before and (tmp_path / "pipe.ply").is_fifo()
 
 
 def test_the_console_command(capsys):

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 
+from Network.config.run_config import read_config
 from Network.export.pack import main, pack, rounding_error, surface_moved, trained, uv_moved
 from Network.models import compact
 from Network.engine.loaded import WEIGHTS
@@ -175,6 +176,43 @@ def test_what_the_training_cost(folder, tmp_path):
     later = loaded._replace(config={**loaded.config, "settings": {"warm_start": str(tmp_path / "first")}})
     assert trained(later) == {"samples": 2000, "cpu_hours": 1.0}
     assert trained(loaded._replace(source=tmp_path / "elsewhere.keras")) == {}
+
+
+@pytest.mark.parametrize("text, rule", [
+    ("", "must hold the column samples"), ("samples,cpu_seconds\n", "must hold a row for each epoch"),
+    ("epoch,samples\n1,5\n", "must hold the column cpu_seconds"),
+    ("samples,cpu_seconds\n1\n", "every row must have the header's 2 columns, the last has 1"),
+    ("samples,cpu_seconds\n1,nan\n", "from 0 to"), ("samples,cpu_seconds\n1,inf\n", "from 0 to"),
+    ("samples,cpu_seconds\n-1,2\n", "from 0 to"), ("samples,cpu_seconds\nx,2\n", "invalid literal"),
+    (f"samples,cpu_seconds\n{'1' * 200_000},2\n", "field larger"), ("\0", "column samples|NUL")])
+def test_a_history_that_is_none_is_one_line(text, rule, folder, tmp_path):
+    (tmp_path / "history.csv").write_text(text)
+    with pytest.raises(ValueError, match=f"history.csv: no history of a run that can be read \\(.*({rule})"):
+        trained(folder[0]._replace(source=tmp_path))
+
+
+def test_a_broken_history_ends_the_command_with_one_line(folder, tmp_path, monkeypatch, capsys):
+    from Network.export import pack as module
+    (tmp_path / "history.csv").write_text("epoch,samples,cpu_seconds\n")
+    monkeypatch.setattr(module, "load_model", lambda *_: folder[0]._replace(source=tmp_path))
+    assert main([str(tmp_path), "-o", str(tmp_path / "out")]) == 2 and not (tmp_path / "out").exists()
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"{tmp_path / 'history.csv'}: no history of a run" in error
+
+
+@pytest.mark.parametrize("training", [None, 5, "x", [], {"samples": 1}, {"samples": "1", "cpu_hours": 1},
+                                      {"samples": 1, "cpu_hours": float("nan")}, {"samples": 1.5, "cpu_hours": 1},
+                                      {"samples": -1, "cpu_hours": 1}, {"samples": True, "cpu_hours": 1}])
+def test_what_a_training_cost_is_checked(training, folder, tmp_path):
+    """In the config itself, and in that of the initial weights."""
+    loaded = folder[0]._replace(source=tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**loaded.config, "training": training}))
+    (tmp_path / "history.csv").write_text("samples,cpu_seconds\n1,2\n")
+    started = loaded._replace(config={**loaded.config, "settings": {"warm_start": str(tmp_path)}})
+    for call in (lambda: read_config(tmp_path), lambda: trained(started),
+                 lambda: trained(loaded._replace(config={**loaded.config, "training": training}))):
+        with pytest.raises(ValueError, match="config.json: training must be an object of samples"):
+            call()
 
 
 def test_the_hash_of_weights(folder):

@@ -3,6 +3,7 @@
 A system's capabilities are what works; a photo without a face changes nothing; `reset` forgets.
 """
 import dataclasses
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -236,5 +237,21 @@ def test_what_is_no_image_is_refused_and_changes_nothing(predictors, name):
             with pytest.raises(ValueError) as error:
                 call(bad)
             assert not isinstance(error.value, NoFace) and (predictor.face, predictor.count) == before
+    huge = np.broadcast_to(np.uint8(0), (60000, 60000, 3))
+    for bad in (None, 5, np.nan, np.array(5), Path("x"), "x", b"x", memoryview(crop), crop, [], (), {}, {"a": crop},
+                [huge]):
+        for call in (predictor.subject, predictor.prefixes):
+            with pytest.raises(ValueError, match="crop"):
+                call(bad)
+        assert (predictor.face, predictor.count) == before
+    with pytest.raises(ValueError, match="a crop may have at most 64 megapixels, got 60000x60000"):
+        predictor.photo(huge)
+    for bad in (None, crop, [crop], "x"):
+        with pytest.raises(ValueError, match="photo must be a NamedImage"):
+            predictor.crops(bad)
+    for box in (5, "1,2,3,4", (1, 2, 3), (1.5, 2, 3, 4), np.nan):
+        with pytest.raises(ValueError, match="me: box must be four whole numbers"):
+            predictor.crops(NamedImage("me", crop), box=box)
+    assert (predictor.face, predictor.count) == before
     with pytest.raises(ValueError, match="crop must be"):
         predictor.add(square_crop(crop, predictor.size)._replace(image=crop[..., :2]))

@@ -253,10 +253,27 @@ def test_without_a_public_url_a_proxy_may_only_add_tls(fake):
         assert ask(server, "POST", "/visit", X_Forwarded_For="1.2.3.5")[0] == 503       # the same client
 
 
-@pytest.mark.parametrize("url", ["faces.example", "ftp://a", "https://", "https://a/b", "https://u@a", "https://a?b"])
+@pytest.mark.parametrize("url", ["faces.example", "ftp://a", "https://", "https://a/b", "https://u@a", "https://a?b",
+                                 "http://a:99999", "http://a:x", "http://a:0", "http://a:", "http://[::1", "http://a b",
+                                 "http://a\n", "http://" + 80 * "é", "http://a..b"])
 def test_a_public_url_is_an_address(url):
     with pytest.raises(ValueError, match="public_url must be like https://faces.example"):
         ServeConfig(public_url=url)
+
+
+@pytest.mark.parametrize("host", ["", 80 * "é", 64 * "a", "a..b", "a b", "a\0", "a:b", "[::1]", 300 * "a.", "::1%é", 5])
+def test_a_host_is_an_address_or_a_name(host):
+    with pytest.raises(ValueError, match="host must be an address or a name"):
+        ServeConfig(host)
+
+
+def test_sound_hosts_and_pages_are_taken():
+    for host in ("127.0.0.1", "::1", "fe80::1%eth0", "localhost", "my_machine.local.", "fäces.example"):
+        assert ServeConfig(host).host == host
+    for url in ("http://a:80", "https://[::1]:8443", "HTTPS://Faces.example"):
+        assert ServeConfig(public_url=url).public_url == url
+    with pytest.raises(ValueError, match="port must be"):
+        ServeConfig(port="80")
 
 
 def ending(slow, limits):

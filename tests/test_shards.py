@@ -153,6 +153,14 @@ def test_bad_folders_get_one_clear_line(copy, tmp_path):
         open_shards(write(settings={**info["settings"], "hats": 1}))
     with pytest.raises(ValueError, match="settings are none of this version .*--size must be within"):
         open_shards(write(settings={**info["settings"], "size": 10**9}))
+    for name, value, kind in (("subjects", 2.5, "a whole number"), ("images", True, "a whole number"),
+                              ("yaw", "9", "a number"), ("texture", ["x"], "text"),
+                              ("buffers", "uv", "a list of names"),
+                              ("buffers", [[]], "a list of names"), ("seed", None, "a whole number")):
+        with pytest.raises(ValueError, match=f"shards.json: its settings .*{name} must be {kind}, received"):
+            open_shards(write(settings={**info["settings"], name: value}))
+    with pytest.raises(ValueError, match="shards.json: its settings are none of this version"):
+        open_shards(write(settings=[1]))
     (copy / "shards.json").write_text("{")
     with pytest.raises(ValueError, match="shards.json: is no JSON"):
         open_shards(copy)

@@ -41,15 +41,18 @@ def find_adopted(path: str | Path) -> Path:
 
 def source_hash(path: Path) -> str:
     """SHA-256 (hexadecimal) over the version, the built-in model's file, and the other model's file (or the .obj files
-    of its folder) with its landmark files. ValueError if the file does not exist, or is none."""
+    of its folder) with its landmark files. ValueError if the file does not exist, or one cannot be read."""
     digest = hashlib.sha256(f"{VERSION} ".encode() + BUILT_IN.read_bytes())
     if not path.exists():
         raise ValueError(f"{path}: no such file")
-    for file in (*(sorted(path.glob("[!.]*.obj")) if path.is_dir() else [path]),
-                 *sorted(path.parent.glob(f"{path.name}.landmarks.*"))):
-        check_regular(file)
-        digest.update(f"{file.name} {file.stat().st_size}".encode())
-        with open(file, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+    try:
+        for file in (*(sorted(path.glob("[!.]*.obj")) if path.is_dir() else [path]),
+                     *sorted(path.parent.glob(f"{path.name}.landmarks.*"))):
+            check_regular(file)
+            digest.update(f"{file.name} {file.stat().st_size}".encode())
+            with open(file, "rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+    except OSError as error:        # a loop of links, or no right to read
+        raise ValueError(f"{error.filename or path}: cannot be read ({error.strerror})") from None
     return digest.hexdigest()

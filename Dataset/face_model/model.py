@@ -26,6 +26,13 @@ from Dataset.io.archives.npz import read_npz
 
 #: environment variable: the face model of this process and its child processes, instead of the built-in one
 VARIABLE = "FACES3D_FACE_MODEL"
+_NUMBERS, _INDICES, _NAMES = "fiu", "iu", "U"       # kinds of dtypes
+_WORDS = {_NUMBERS: "numbers", _INDICES: "whole numbers", _NAMES: "names"}
+#: of a file: array -> kinds that it may have
+_KINDS = {"mean": _NUMBERS, "identity": _NUMBERS, "expression": _NUMBERS, "step": _NUMBERS, "expression_names": _NAMES,
+          "quads": _INDICES, "corner_uv": _NUMBERS, "regions": _INDICES, "region_names": _NAMES, "mirror": _INDICES,
+          "landmark_vertices": _INDICES, "landmark_weights": _NUMBERS, "mask_names": _NAMES, "masks": _INDICES,
+          "grid_vertices": _INDICES, "grid_weights": _NUMBERS, "grid_landmarks": _NUMBERS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,13 +206,12 @@ def _load(path: Path, _: int) -> FaceModel:
 def _read(path: Path) -> FaceModel:
     raw = read_npz(path, what="face model")
     _validate(path, raw)
-    names = [str(n) for n in raw["mask_names"]]
-    step = np.float32(raw["step"])
+    names, step = raw["mask_names"].tolist(), np.float32(raw["step"])
     model = FaceModel(
         mean=raw["mean"], identity=raw["identity"] * step, expression=raw["expression"] * step,
-        expression_names=tuple(str(n) for n in raw["expression_names"]), quads=raw["quads"].astype(np.int64),
+        expression_names=tuple(raw["expression_names"].tolist()), quads=raw["quads"].astype(np.int64),
         corner_uv_quads=raw["corner_uv"], regions=np.repeat(raw["regions"], 2),
-        region_names=tuple(str(n) for n in raw["region_names"]), mirror=raw["mirror"].astype(np.int64),
+        region_names=tuple(raw["region_names"].tolist()), mirror=raw["mirror"].astype(np.int64),
         landmark_vertices=raw["landmark_vertices"].astype(np.int64), landmark_weights=raw["landmark_weights"],
         masks=dict(zip(names, raw["masks"])), grid_vertices=raw["grid_vertices"].astype(np.int64),
         grid_weights=raw["grid_weights"], grid_landmarks=raw["grid_landmarks"])
@@ -216,24 +222,47 @@ def _read(path: Path) -> FaceModel:
 
 
 def _validate(path: Path, raw: dict[str, np.ndarray]) -> None:
-    """Shapes must agree and indices must be in range; ValueError names the file, the array and the rule."""
-    needed = ("mean identity expression step expression_names quads corner_uv regions region_names mirror "
-              "landmark_vertices landmark_weights mask_names masks grid_vertices grid_weights grid_landmarks").split()
-    missing = [n for n in needed if n not in raw]
+    """Shapes must agree, numbers be finite in float32, and indices in range; ValueError names the file, the array and
+    the rule."""
+    missing = [n for n in _KINDS if n not in raw]
     if missing:
-        raise ValueError(f"{path}: a face model must hold {', '.join(needed)}; found no {', '.join(missing)}")
-    vertices, quads, masks = len(raw["mean"]), len(raw["quads"]), len(raw["mask_names"])
-    shapes = {"mean": (vertices, 3), "identity": (None, vertices, 3), "quads": (quads, 4), "corner_uv": (quads, 4, 2),
-              "expression": (len(raw["expression_names"]), vertices, 3), "regions": (quads,), "mirror": (vertices,),
-              "landmark_vertices": (68, 3), "landmark_weights": (68, 3), "masks": (masks, None, None),
-              "grid_vertices": (128, 128, 3), "grid_weights": (128, 128, 3), "grid_landmarks": (68, 2), "step": ()}
+        raise ValueError(f"{path}: a face model must hold {', '.join(_KINDS)}; found no {', '.join(missing)}")
+    for name, kinds in _KINDS.items():
+        if raw[name].dtype.kind not in kinds:
+            raise ValueError(f"{path}: {name} must be an array of {_WORDS[kinds]}, received {raw[name].dtype}")
+    vertices, quads, expressions, masks, regions = (
+        raw[name].shape[0] if raw[name].ndim else 0
+        for name in ("mean", "quads", "expression_names", "mask_names", "region_names"))
+    shapes = {"expression_names": (expressions,), "mask_names": (masks,), "region_names": (regions,), "step": (),
+              "mean": (vertices, 3), "identity": (None, vertices, 3), "quads": (quads, 4), "corner_uv": (quads, 4, 2),
+              "expression": (expressions, vertices, 3), "regions": (quads,), "mirror": (vertices,),
+              "landmark_vertices": (68, 3), "landmark_weights": (68, 3), "masks": (masks, 512, 512),
+              "grid_vertices": (128, 128, 3), "grid_weights": (128, 128, 3), "grid_landmarks": (68, 2)}
     for name, shape in shapes.items():
         actual = raw[name].shape
         if len(actual) != len(shape) or any(want not in (None, got) for want, got in zip(shape, actual)):
             raise ValueError(f"{path}: {name} must have shape {shape}, received {actual}")
+    for name in ("mean", "identity", "quads"):
+        if not raw[name].size:
+            raise ValueError(f"{path}: {name} must not be empty, received shape {raw[name].shape}")
+    for name in (name for name, kinds in _KINDS.items() if kinds == _NUMBERS):
+        _check_finite(path, name, raw[name], raw["step"] if name in ("identity", "expression") else 1.0)
+    _check_range(path, raw, "quads", vertices)      # before they are made edges of
     sides = len(edges(raw["quads"]).ends)
-    for name, limit in (("quads", vertices), ("mirror", vertices), ("landmark_vertices", vertices),
-                        ("grid_vertices", vertices + sides + quads), ("regions", len(raw["region_names"]))):
-        if raw[name].min() < 0 or raw[name].max() >= limit:
-            raise ValueError(f"{path}: {name} must lie within 0 to {limit - 1}, "
-                             f"received {raw[name].min()} to {raw[name].max()}")
+    for name, limit in (("mirror", vertices), ("landmark_vertices", vertices),
+                        ("grid_vertices", vertices + sides + quads), ("regions", regions)):
+        _check_range(path, raw, name, limit)
+
+
+def _check_finite(path: Path, name: str, values: np.ndarray, step: np.ndarray | float) -> None:
+    """ValueError unless the values times `step` are finite as float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        ends = np.array([values.min(), values.max()] if values.size else [], np.float32) * np.float32(step)
+    if not np.isfinite(ends).all():         # NaN is the least and the greatest of numbers that have it
+        raise ValueError(f"{path}: {name} must be finite numbers of float32's range, received NaN, infinity or more")
+
+
+def _check_range(path: Path, raw: dict[str, np.ndarray], name: str, limit: int) -> None:
+    low, high = raw[name].min(), raw[name].max()
+    if low < 0 or high >= limit:
+        raise ValueError(f"{path}: {name} must lie within 0 to {limit - 1}, received {low} to {high}")

@@ -10,7 +10,7 @@ import glob
 import logging
 import os
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -32,9 +32,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The folder is created when it is missing. When the body raises (Ctrl-C included) the temporary file is
     removed and `path` is left as it was. When the body writes nothing, OSError: several writers (OpenCV,
-    Open3D) report failure by a return value only.
+    Open3D) report failure by a return value only. An OSError of the temporary file names `path`. ValueError, at
+    once, where `path` is there and is neither a file nor a folder: a pipe or a device is not replaced.
     """
     path = Path(path)
+    refuse_special(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:12]}-{path.name}"
     try:
@@ -47,10 +49,26 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             waiting.append((temporary, path))
             return
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        _take_back(error, temporary, path)
         raise
     _flush(path.parent)
+
+
+def refuse_special(path: Path) -> None:
+    """ValueError where `path` is, or leads to, a pipe, a device or a socket; nothing for a file, a folder, or nothing
+    at all."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"{path}: is there, and is no regular file, but a pipe, a device or the like: it is not "
+                         "replaced")
+
+
+def _take_back(error: BaseException, temporary: Path, path: Path) -> None:
+    """Remove a temporary file after an error; an OSError of it names the file that it was to become."""
+    with suppress(OSError):         # the error that came first is the one to tell
+        temporary.unlink(missing_ok=True)
+    if isinstance(error, OSError) and str(error.filename) == str(temporary):
+        error.filename = str(path)
 
 
 @contextmanager
@@ -77,9 +95,9 @@ def all_or_none(finish: Callable[[Path, Path], None] | None = None) -> Iterator[
             _flush(temporary)
         for temporary, path in waiting:
             os.replace(temporary, path)
-    except BaseException:
-        for temporary, _ in waiting:
-            temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        for temporary, path in waiting:
+            _take_back(error, temporary, path)
         raise
     finally:
         _waiting.reset(token)

@@ -312,10 +312,22 @@ def _read_info(path: Path) -> dict[str, Any] | None:
     return data
 
 
+def _check_types(settings: dict[str, Any]) -> None:
+    """ValueError for a setting of `RenderOptions` that JSON holds as another type."""
+    for field in dataclasses.fields(RenderOptions):
+        value = settings.get(field.name, field.default)
+        kind, word = {int: (int, "a whole number"), float: ((int, float), "a number"), str: (str, "text"),
+                      tuple: ((list, tuple), "a list of names")}[type(field.default)]
+        if not isinstance(value, kind) or isinstance(value, bool) or kind == (list, tuple) \
+                and not all(isinstance(one, str) for one in value):
+            raise ValueError(f"{field.name} must be {word}, received {str(value)[:40]}")
+
+
 def _options(path: Path, data: dict[str, Any]) -> RenderOptions:
     """The settings, checked; ValueError if they are none, or of another face model."""
     try:
         settings = dict(data["settings"])
+        _check_types(settings)
         options = RenderOptions(**{**settings, "buffers": tuple(settings["buffers"])})
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path / INFO}: its settings are none of this version ({error})") from None

@@ -15,6 +15,9 @@ from urllib.parse import urlsplit
 from Evaluation.web.limits import Refused
 
 
+MAX_NAME = 253          # letters of a host's name
+
+
 class Own(NamedTuple):
     """What this machine is called. host: that the server was bound to; public: the page's URL behind a proxy, or ""."""
 
@@ -34,6 +37,32 @@ def address_of(text: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return getattr(found, "ipv4_mapped", None) or found
+
+
+def is_host(text: str) -> bool:
+    """Whether it is an IP address, or a name that IDNA can write in letters, digits, hyphens, underscores and dots."""
+    if not isinstance(text, str) or len(text) > MAX_NAME:       # IDNA's time grows with the square of the length
+        return False
+    try:
+        name = text if address_of(text) else text.encode("idna").decode("ascii")
+    except UnicodeError:        # a label of more than 63 letters, or an empty one
+        return False
+    letters = r"[\w.:%-]+" if address_of(name) else r"[\w.-]+"
+    return len(name) <= MAX_NAME and re.fullmatch(letters, name, re.A) is not None
+
+
+def is_page_url(text: str) -> bool:
+    """Whether it is http:// or https://, a host and, at most, a port: what a browser sends as a page's origin."""
+    if not isinstance(text, str):
+        return False
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:          # no port, or broken brackets
+        return False
+    plain = parts.scheme in ("http", "https") and text.lower() == f"{parts.scheme}://{parts.netloc}".lower()
+    return plain and "@" not in parts.netloc and not parts.netloc.endswith(":") and port != 0 \
+        and is_host(parts.hostname or "")
 
 
 def check_host(host: str, local: str, own: Own) -> None:

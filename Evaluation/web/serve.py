@@ -28,12 +28,11 @@ from dataclasses import dataclass
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping
-from urllib.parse import urlsplit
 
 from Evaluation.web.connections import Connections
 from Evaluation.web.limits import Limits
 from Evaluation.web.requests import PAGE, STOPPED, Handler, Reconstruct
-from Evaluation.web.senders import Own
+from Evaluation.web.senders import Own, is_host, is_page_url
 from Evaluation.web.sessions import Sessions
 from Evaluation.web.quotas import Quota
 
@@ -53,14 +52,14 @@ class ServeConfig:
     public_url: str = ""        # the page's own address where a proxy on this machine serves it: https://faces.example
 
     def __post_init__(self) -> None:
-        if not self.host:
-            raise ValueError("host must be an address or a name, 0.0.0.0 for every one that this machine has, got none")
-        if not 0 <= self.port < 65536:
+        if not is_host(self.host):
+            raise ValueError("host must be an address or a name, 0.0.0.0 for every one that this machine has, got "
+                             f"{ascii(self.host)[:80] if self.host else 'none'}")
+        if not isinstance(self.port, int) or not 0 <= self.port < 65536:
             raise ValueError(f"port must be 0 (any free one) to 65535, got {self.port}")
-        parts = urlsplit(self.public_url)
-        if self.public_url and (parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc
-                                or parts._replace(scheme="", netloc="").geturl()):
-            raise ValueError(f"public_url must be like https://faces.example, without a path, got {self.public_url}")
+        if self.public_url and not is_page_url(self.public_url):
+            raise ValueError("public_url must be like https://faces.example, without a path, or with a port from 1 to "
+                             f"65535, got {ascii(self.public_url)[1:-1][:80]}")
 
 
 class FaceServer(ThreadingHTTPServer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 import math
 from functools import lru_cache
-from os.path import realpath  # Path.resolve raises RuntimeError in a loop of links
+from os.path import lexists, realpath  # Path.resolve raises RuntimeError in a loop of links
 from pathlib import Path
 from typing import Iterable, NamedTuple
 
@@ -89,7 +89,8 @@ def written_files(path: Path, preview: bool = True) -> set[Path]:
 
 def refuse_overwriting(path: Path, inputs: Iterable[str | Path], overwrite: bool = False, preview: bool = True) -> None:
     """ValueError when writing a face to `path`, and its preview, would replace an input, or an image in an input
-    folder; or, without `overwrite`, a file that this program has not written (`Dataset.io.marks`)."""
+    folder; what is there and is no regular file; or, without `overwrite`, a file that this program has not written
+    (`Dataset.io.marks`)."""
     mine = set()
     for name in map(Path, inputs):
         inside = name.iterdir() if name.is_dir() else ()
@@ -99,6 +100,8 @@ def refuse_overwriting(path: Path, inputs: Iterable[str | Path], overwrite: bool
     if clash:
         raise ValueError(f"{path}: would overwrite one of the images, {Path(clash[0]).name}; name another --output")
     for file in sorted(touched):
+        if lexists(file) and not file.is_file():        # or a link that leads to none
+            raise ValueError(f"{file}: is there, and is no regular file; name another --output")
         if not overwrite and file.is_file() and not is_marked(file):
             raise ValueError(f"{file}: is there, and not this program's; name another --output, or add --overwrite")
 

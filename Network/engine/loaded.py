@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from Dataset.io.archives.npz import read_npz
 from Dataset.io.json_files import read_json
-from Network.config.run_config import digest, file_hash, read_config
+from Network.config.run_config import MAX_COST, check_training, digest, file_hash, read_config
 from Network.engine.exported import Exported, open_exported
 from Network.models.registry import NETWORKS
 
@@ -19,6 +20,7 @@ WEIGHTS, ONNX = "weights.npz", "model.onnx"
 #: the bundled weights that demo.py uses by default
 DEFAULT_MODEL = Path(__file__).parents[1] / "weights" / "compact"
 BUNDLED = DEFAULT_MODEL.parent
+MAX_HISTORY = 16 * 2**20        # bytes of a history.csv
 ONNXRUNTIME, KERAS = ENGINES = ("onnxruntime", "keras")
 
 
@@ -54,7 +56,7 @@ def bundled_models() -> dict[str, Path]:
 def model_path(path: str | Path) -> Path:
     """The path itself, or, where it does not exist, the folder of the bundled model of this name."""
     path = Path(path)
-    return path if path.exists() else bundled_models().get(str(path), path)
+    return path if os.path.exists(path) else bundled_models().get(str(path), path)
 
 
 def has_onnx(path: str | Path) -> bool:
@@ -88,17 +90,41 @@ def load_onnx(path: str | Path) -> Loaded:
 
 def trained(loaded: Loaded) -> dict[str, float]:
     """What the weights have cost: samples seen and cpu_hours, of the run (its history.csv) and of the weight folder
-    that it started from; a run that is packed already has them in its config. Empty where neither is known."""
+    that it started from; a run that is packed already has them in its config. Empty where neither is known. ValueError,
+    naming the file, for a history or a config that does not say it."""
+    folder = loaded.source if loaded.source.is_dir() else loaded.source.parent
     if "training" in loaded.config:
-        return loaded.config["training"]
+        return check_training(folder / "config.json", loaded.config["training"])
     total = {"samples": 0, "cpu_hours": 0.0}
     initial = loaded.config.get("settings", {}).get("warm_start", "")
     if initial and (Path(initial) / "config.json").is_file():
-        total.update(read_json(Path(initial) / "config.json").get("training", {}))
-    history = (loaded.source if loaded.source.is_dir() else loaded.source.parent) / "history.csv"
+        before = Path(initial) / "config.json"
+        total.update(check_training(before, read_json(before).get("training", {})))
+    history = folder / "history.csv"
     if not history.is_file():
         return {}
-    with history.open(newline="") as file:
-        last = list(csv.DictReader(file))[-1]
-    return {"samples": total["samples"] + int(last["samples"]),
-            "cpu_hours": round(total["cpu_hours"] + float(last["cpu_seconds"]) / 3600, 2)}
+    samples, seconds = _last_row(history)
+    return {"samples": total["samples"] + samples, "cpu_hours": round(total["cpu_hours"] + seconds / 3600, 2)}
+
+
+def _last_row(history: Path) -> tuple[int, float]:
+    """`samples` and `cpu_seconds` of the last epoch in a history.csv. ValueError, naming it, where it has none."""
+    try:
+        if history.stat().st_size > MAX_HISTORY:
+            raise ValueError(f"may have at most {MAX_HISTORY} bytes")
+        with history.open(newline="", encoding="utf-8") as file:
+            header, *rows = [row for row in csv.reader(file) if row] or [[]]
+        missing = [name for name in ("samples", "cpu_seconds") if name not in header]
+        if missing or not rows:
+            raise ValueError(f"must hold {'the column ' + missing[0] if missing else 'a row for each epoch'}, "
+                             "this has none")
+        if len(rows[-1]) != len(header):
+            raise ValueError(f"every row must have the header's {len(header)} columns, the last has {len(rows[-1])}")
+        last = dict(zip(header, rows[-1]))
+        samples, seconds = int(last["samples"]), float(last["cpu_seconds"])
+        if not (0 <= samples <= MAX_COST and 0 <= seconds <= MAX_COST):
+            raise ValueError(f"samples and cpu_seconds must be from 0 to {MAX_COST:g}, received {samples}, {seconds}")
+    except (ValueError, OSError, csv.Error) as error:       # UnicodeDecodeError is a ValueError
+        text = " ".join(str(getattr(error, "strerror", None) or error).split())[:160]
+        raise ValueError(f"{history}: no history of a run that can be read ({text})") from None
+    return samples, seconds

@@ -48,13 +48,15 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
 
     images  (B, T, S, S, 3) float32 to measure it on; None renders two subjects of the built-in face
     onnx    write model.onnx, too; a network that cannot be exported goes without, with a warning
-    ValueError when `folder` holds a model (unless `overwrite`), the model comes without a config, float16 cannot hold
-    a weight or moves a point by more than MAX_MOVED, or the weights are too large; then nothing is written.
+    ValueError when `folder` holds a model (unless `overwrite`), the model comes without a config or with a history that
+    cannot be read, float16 cannot hold a weight or moves a point by more than MAX_MOVED, or the weights are too large;
+    then nothing is written.
     """
     if not loaded.config:
         raise ValueError(f"{loaded.source}: has no config.json beside it; pack a run folder")
     if not overwrite and any((folder / name).exists() for name in (WEIGHTS, "config.json")):
         raise ValueError(f"{folder}: holds a model already; name another folder with -o, or add --overwrite")
+    training = trained(loaded)
     packed = predictor_class(loaded.config["network"]).packed(loaded)
     with np.errstate(over="ignore"):        # an overflow is found, and named, below
         half = {name: np.asarray(w).astype(np.float16) for name, w in named_weights(packed).items()}
@@ -67,7 +69,7 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
     if error > MAX_MOVED:
         raise ValueError(f"{loaded.source}: float16 moves a point by {error:.2e}, at most {MAX_MOVED:g} is allowed")
     kept = {name: loaded.config[name] for name in KEPT if name in loaded.config}
-    kept["training"] = trained(loaded)
+    kept["training"] = training
     if kept.get("settings", {}).get("warm_start"):      # its name, without the path on this machine
         kept["settings"] = {**kept["settings"], "warm_start": Path(kept["settings"]["warm_start"]).name}
     config = json.dumps(kept, indent=1) + "\n"

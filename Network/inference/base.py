@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Mapping, NamedTuple, 
 import numpy as np
 
 from Dataset.geometry.pose import Pose, pose_numbers, weak_perspective
-from Dataset.io.images import SCALINGS, Box, as_photo, scaled
+from Dataset.io.images import SCALINGS, Box, scaled
 from Dataset.io.inputs import NamedImage
 from Dataset.representations.points import grid_landmarks, mean_face
 from Network.engine.face_detector import BLAZEFACE, make_detect
 from Network.engine.loaded import WEIGHTS, Loaded, count_parameters
 from Network.inference.photos import (FRONTAL, MAX_PREVIEW, Answer, Crop, NoFace, Scored, best_crop,
-                                      crop_faces, square_crop)
+                                      checked_photo, crop_faces, square_crop, square_crops)
 from Network.inference.readings import DepthReading, UVReading
 from Network.inference.texture import TEXTURE, Texture, View, frontal_view, view_of
 from Network.layers.grid import resample
@@ -176,10 +176,9 @@ class Predictor(ABC):
 
     # --- photos ---------------------------------------------------------------------------------------------------
     def crops(self, photo: NamedImage, *, box: Box | None = None, every_face: bool = False) -> list[Crop]:
-        """`photos.crop_faces` as this network wants them. ValueError for an image that is none, as `as_photo`."""
-        photo = photo._replace(image=as_photo(photo.image, photo.name))
-        return crop_faces(photo, self.size, make_detect(self.detector), box=box, every_face=every_face,
-                          margin=self.margin, finest=max(MAX_PREVIEW, self.texture_size))
+        """`photos.crop_faces` as this network wants them. ValueError for what `photos.checked_photo` refuses."""
+        return crop_faces(checked_photo(photo, box), self.size, make_detect(self.detector), box=box,
+                          every_face=every_face, margin=self.margin, finest=max(MAX_PREVIEW, self.texture_size))
 
     def add(self, image: Crop | NamedImage | np.ndarray) -> Face:
         """One more photo of the same subject -> the estimate from all photos so far.
@@ -215,8 +214,8 @@ class Predictor(ABC):
 
     def subject(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Crops (S, S, 3) uint8 BGR of one subject -> the neutral face (N, 3) float32; the mean face where none shows a
-        face. Resets the predictor."""
-        crops = [square_crop(image, self.size) for image in images]
+        face. Resets the predictor. ValueError, and nothing is changed, for no crop and for what is no crop."""
+        crops = square_crops(images, self.size)
         self.reset()
         for crop in crops:
             try:
@@ -226,8 +225,9 @@ class Predictor(ABC):
         return mean_face(self.points) if self.face is None else self.face.points
 
     def prefixes(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Crops of one subject -> the faces after one, two, three ... of them (T, N, 3) float32. Resets."""
-        crops = [square_crop(image, self.size) for image in images]
+        """Crops of one subject -> the faces after one, two, three ... of them (T, N, 3) float32. Resets. ValueError as
+        `subject`."""
+        crops = square_crops(images, self.size)
         self.reset()
         faces = []
         for crop in crops:

@@ -21,7 +21,7 @@ from Network.engine.loaded import Loaded
 from Network.engine.run import run_of
 from Network.inference.base import BATCH, Face, Predictor
 from Network.inference.iterate import FrameByFrame, Iterated, Iterations, NoAnswer
-from Network.inference.photos import MAX_RECROPS, Crop, NoFace, Scored, recrop, square_crop
+from Network.inference.photos import MAX_RECROPS, Crop, NoFace, Scored, recrop, square_crops
 from Network.inference.rendered import face_triangles
 from Network.models.registry import NETWORKS
 from Network.video.video import Cut, FaceAnswer
@@ -70,12 +70,14 @@ class CoarsePredictor(Predictor):
                         feedback=config.feedback)
 
     def subject(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        crops = square_crops(images, self.size)
         self.reset()
-        return self._subject(self._photos(self.inputs([square_crop(image, self.size).image for image in images])))
+        return self._subject(self._photos(self.inputs([crop.image for crop in crops])))
 
     def prefixes(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        crops = square_crops(images, self.size)
         self.reset()
-        faces = self._photos(self.inputs([square_crop(image, self.size).image for image in images]))
+        faces = self._photos(self.inputs([crop.image for crop in crops]))
         return np.stack([self._subject(faces[:t + 1]) for t in range(len(faces))])
 
     def passes(self) -> np.ndarray:

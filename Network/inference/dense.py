@@ -13,7 +13,7 @@ from Dataset.representations.points import mean_face
 from Network.engine.loaded import Loaded
 from Network.engine.run import run_of
 from Network.inference.base import Face, PhotoAnswer, Predictor, in_batches
-from Network.inference.photos import Crop, NoFace, Scored, recropped, square_crop
+from Network.inference.photos import Crop, NoFace, Scored, recropped, square_crops
 
 Reading = TypeVar("Reading")
 MAX_PHOTOS = 16         # that are fitted: the newest
@@ -68,8 +68,9 @@ class DensePredictor(Predictor, Generic[Reading]):
         """As `Predictor.photo`; of one with `photo_surface` without a fit, but for the landmarks."""
         if not self.photo_surface:
             return super().photo(image)
+        crops = square_crops([image], self.size)
         self.reset()
-        output, landmarks = self.answers(self.inputs(_resized([image], self.size)))[0], None
+        output, landmarks = self._outputs(crops)[0], None
         try:
             points = self.own_surface(output)
         except (NoFace, NotFittable):
@@ -85,13 +86,18 @@ class DensePredictor(Predictor, Generic[Reading]):
         return in_batches(self._run, np.asarray(inputs, np.float32))
 
     def subject(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        crops = square_crops(images, self.size)
         self.reset()
-        return self._subject(self.answers(self.inputs(_resized(images, self.size))))
+        return self._subject(self._outputs(crops))
 
     def prefixes(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        crops = square_crops(images, self.size)
         self.reset()
-        outputs = self.answers(self.inputs(_resized(images, self.size)))
+        outputs = self._outputs(crops)
         return np.stack([self._subject(outputs[:t + 1]) for t in range(len(outputs))])
+
+    def _outputs(self, crops: list[Crop]) -> np.ndarray:
+        return self.answers(self.inputs([crop.image for crop in crops]))
 
     def _predict(self, inputs: np.ndarray) -> np.ndarray:
         flat = self.answers(inputs.reshape(-1, *inputs.shape[2:]))
@@ -143,10 +149,6 @@ def mean_identity(identities: Sequence[np.ndarray]) -> np.ndarray:
     that took a cheek in profile for a face has 19 or 27, and would outweigh all the others."""
     plausible = [identity for identity in identities if np.linalg.norm(identity) <= FARTHEST]
     return np.mean(plausible, axis=0) if plausible else np.zeros_like(identities[0])
-
-
-def _resized(images: Sequence[np.ndarray], size: int) -> list[np.ndarray]:
-    return [square_crop(image, size).image for image in images]
 
 
 def _said(error: ValueError) -> str:

@@ -2,14 +2,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from itertools import chain
-from typing import Callable, Generic, Iterable, Iterator, NamedTuple, Sequence, TypeVar
+from typing import Callable, Generic, Iterable, Iterator, Mapping, NamedTuple, Sequence, TypeVar
 
 import numpy as np
 
 from Dataset.detection.cascades import Detection
 from Dataset.detection.upright import Upright, grown, turned_upright
-from Dataset.io.images import Box, crop_resize
+from Dataset.io.images import MAX_PIXELS, Box, as_photo, crop_resize
 from Dataset.io.inputs import NamedImage
 
 log = logging.getLogger(__name__)
@@ -72,14 +73,40 @@ class Scored(NamedTuple, Generic[Answer]):
 
 
 def square_crop(image: np.ndarray, size: int, name: str = "image") -> Crop:
-    """A square image (S, S, 3) uint8 BGR that already is a face's crop. ValueError for another shape or dtype."""
+    """A square image (S, S, 3) uint8 BGR that already is a face's crop. ValueError for another shape or dtype,
+    and for more pixels than a photo may have."""
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[0] != image.shape[1] or image.shape[2] != 3 or image.dtype != np.uint8 \
             or not image.size:
         raise ValueError(f"a crop must be (S, S, 3) uint8 BGR, got {image.shape} {image.dtype}")
+    if len(image) ** 2 > MAX_PIXELS:
+        raise ValueError(f"a crop may have at most {MAX_PIXELS / 1e6:g} megapixels, got {len(image)}x{len(image)}")
     box = (0, 0, len(image), len(image))
     small = image if len(image) == size else crop_resize(image, box, size, "area")
     return Crop(small, image, box, name, BY_HAND)
+
+
+def square_crops(images: Iterable[np.ndarray], size: int) -> list[Crop]:
+    """`square_crop` of the images of one subject. ValueError, too, for none, and for what is no sequence of images."""
+    wrong = isinstance(images, (str, bytes, bytearray, memoryview, Mapping, os.PathLike))
+    if wrong or not isinstance(images, Iterable) or np.ndim(images if isinstance(images, np.ndarray) else [0]) == 0:
+        raise ValueError(f"images must be a sequence of crops (S, S, 3) uint8 BGR, got {type(images).__name__}")
+    crops = [square_crop(image, size) for image in images]
+    if not crops:
+        raise ValueError("images must hold at least one crop (S, S, 3) uint8 BGR, got none")
+    return crops
+
+
+def checked_photo(photo: NamedImage, box: Box | None) -> NamedImage:
+    """A photo, its image as `as_photo` gives it. ValueError for what is no NamedImage, an image that is none, and a box
+    that is no four whole numbers."""
+    if not isinstance(photo, NamedImage):
+        raise ValueError(f"photo must be a NamedImage, a name and an image, got {type(photo).__name__}")
+    whole = isinstance(box, (tuple, list, np.ndarray)) and len(box) == 4 \
+        and all(isinstance(one, (int, np.integer)) for one in box)
+    if box is not None and not whole:
+        raise ValueError(f"{photo.name}: box must be four whole numbers, x, y, width and height, got {str(box)[:40]}")
+    return photo._replace(image=as_photo(photo.image, str(photo.name)))
 
 
 def cut(image: np.ndarray, box: Box, size: int, name: str, pass_name: str, finest: int = MAX_PREVIEW) -> Crop:

@@ -1,6 +1,7 @@
 """Which Predictor a network's name stands for, and predictors by name or path."""
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ BARE = "convlstm"       # the system of a model file without a config beside it
 
 def predictor_class(name: str) -> type[Predictor]:
     """The Predictor of a system. ValueError for an unknown name."""
-    if name not in PREDICTORS:
+    if not isinstance(name, str) or name not in PREDICTORS:
         raise ValueError(f"network must be one of {', '.join(PREDICTORS)}, got {name!r}")
     module, found = PREDICTORS[name]
     return getattr(import_module(module), found)
@@ -44,7 +45,10 @@ def load(path: str | Path, checkpoint: str = "best_validation", engine: str | No
     """
     if engine not in (None, *ENGINES):
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
-    if not model_path(path).exists():       # before Keras is imported, which takes seconds
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"path must be a run folder, a weight folder, a model file or a bundled network's name, got "
+                         f"{type(path).__name__}")
+    if not os.path.exists(model_path(path)):       # before Keras is imported, which takes seconds
         raise ValueError(f"{path}: no such model file or run folder; bundled are {', '.join(bundled_models())}")
     if engine == ONNXRUNTIME or engine is None and has_onnx(path):
         return load_onnx(path)
@@ -70,6 +74,6 @@ def from_run(path: str | Path, checkpoint: str = "best_validation", engine: str 
 def from_preset(name: str = DEFAULT_MODEL.name, **options: Any) -> Predictor:
     """The Predictor of a bundled network. ValueError for an unknown name, or options as `from_run`."""
     bundled = bundled_models()
-    if name not in bundled:
+    if not isinstance(name, str) or name not in bundled:
         raise ValueError(f"preset must be one of {', '.join(bundled)}, got {name!r}")
     return from_run(bundled[name], **options)

@@ -37,8 +37,8 @@ def read_basel_2009(path: str | Path) -> RawModel:
                        False)
     except ValueError as error:
         raise error if str(error).startswith(f"{path}:") else _broken(path, error) from None
-    except (OSError, NotImplementedError, TypeError, KeyError, IndexError, EOFError, MemoryError, RuntimeError,
-            zlib.error) as error:
+    except (OSError, NotImplementedError, AttributeError, TypeError, KeyError, IndexError, EOFError, MemoryError,
+            RuntimeError, zlib.error) as error:
         raise _broken(path, error) from None
     return checked(raw)
 
@@ -72,7 +72,7 @@ def read_basel_2017(path: str | Path) -> RawModel:
                        tuple(f"expression{k:03d}" for k in range(count)), True)
     except ValueError as error:
         raise error if str(error).startswith(f"{path}:") else _broken(path, error) from None
-    except (OSError, KeyError, TypeError, IndexError, RuntimeError, MemoryError) as error:
+    except (OSError, AttributeError, KeyError, TypeError, IndexError, RuntimeError, MemoryError) as error:
         raise _broken(path, error) from None
     return checked(raw)
 

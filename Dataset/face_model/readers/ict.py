@@ -29,8 +29,12 @@ def read_ict(folder: str | Path) -> RawModel:
     """ValueError, naming the file, when the mean or all identities are missing, or a mesh has another number of
     vertices than the mean."""
     folder = Path(folder)
-    files = sorted(folder.glob("[!.]*.obj"))        # ._NAME.obj is macOS's, and no mesh
-    check_size(folder, sum(path.stat().st_size for path in files))
+    try:
+        files = sorted(folder.glob("[!.]*.obj"))        # ._NAME.obj is macOS's, and no mesh
+        size = sum(path.stat().st_size for path in files)
+    except OSError as error:        # a loop of links
+        raise ValueError(f"{error.filename or folder}: cannot be read ({error.strerror})") from None
+    check_size(folder, size)
     mean = folder / MEAN
     if mean not in files:
         raise ValueError(f"{folder}: no face model (an ICT-FaceKit folder holds {MEAN})")

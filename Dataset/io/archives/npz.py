@@ -4,6 +4,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import sys
 import tokenize
 import zipfile
 import zlib
@@ -24,8 +25,8 @@ def read_npz(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES, what: str
     """Name -> array of all arrays in an .npz file, or of those of `names` that it has. No pickles.
 
     what  the file should hold, for the message
-    ValueError, one line that names the file: missing, no .npz, damaged, arrays of objects, or arrays whose headers or
-    archive entries promise more than `max_bytes` together, or more than their entry holds.
+    ValueError, one line that names the file: missing, no .npz, damaged, arrays of objects, text beyond Unicode, or
+    arrays whose headers or archive entries promise more than `max_bytes` together, or more than their entry holds.
     """
     path = Path(path)
     check_regular(path)
@@ -84,4 +85,6 @@ def _array(file: zipfile.ZipExtFile, entry: zipfile.ZipInfo) -> np.ndarray:
     data = file.read(count * dtype.itemsize)
     if len(data) != count * dtype.itemsize:
         raise ValueError(f"{entry.filename} is cut off")
+    if dtype.kind == "U" and np.frombuffer(data, f"{dtype.byteorder}u4").max(initial=0) > sys.maxunicode:
+        raise ValueError(f"{entry.filename} holds text that is none")       # numpy raises SystemError where it is used
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").copy(order="K")
