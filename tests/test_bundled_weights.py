@@ -17,7 +17,7 @@ from Dataset.synthesis.shards import make_shards, open_shards
 from Evaluation.reports.dense import dense_table
 from Evaluation.reports.iterations import iteration_table
 from Network.config.run_config import read_config
-from Network.engine.loaded import WEIGHTS, bundled_models
+from Network.engine.loaded import WEIGHTS, began, bundled_models
 from Network.inference.registry import from_run, predictor_of
 from Network.models.registry import get_network
 from Network.training.checkpoints import model_from_config
@@ -50,7 +50,8 @@ def test_its_card_names_where_it_began(name):
     card = (ROOT / "docs" / "cards" / f"{name}.md").read_text()
     start = config["settings"]["warm_start"]
     assert not start or start == name, "initial weights of another network"
-    assert config["initial_weights"] in card and f"seed {config['settings']['seed']}" in card
+    first = began(config)
+    assert first["initial_weights"] in card and f"seed {first['seed']}" in card
     assert config["preset"] == f"{config['network']}-small" and f"`{config['preset']}`" in card
     assert f"{config['training']['samples']:,}" in card and str(config["training"]["cpu_hours"]) in card
 
@@ -91,7 +92,7 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
 def initial(name: str) -> dict[str, np.ndarray]:
     """The weights that a network's training began with, by its seed."""
     config = read_config(BUNDLED[name])
-    keras.utils.set_random_seed(config["settings"]["seed"])
+    keras.utils.set_random_seed(began(config)["seed"])
     model = get_network(config["network"]).predicting_part(model_from_config(config, training=True))
     return {key: np.asarray(weight) for key, weight in named_weights(model).items()}
 

@@ -8,7 +8,7 @@ import pytest
 from Network.config.run_config import read_config
 from Network.export.pack import main, pack, rounding_error, surface_moved, trained, uv_moved
 from Network.models import compact
-from Network.engine.loaded import WEIGHTS
+from Network.engine.loaded import WEIGHTS, began
 from Network.training.loading import load_model
 from Network.training.named_weights import weights_hash
 from tests.test_compact import TINY
@@ -173,8 +173,13 @@ def test_what_the_training_cost(folder, tmp_path):
     assert trained(loaded) == {"samples": 1000, "cpu_hours": 0.5}
     pack(loaded, tmp_path / "first", IMAGES)
     assert trained(load_model(tmp_path / "first")) == {"samples": 1000, "cpu_hours": 0.5}
-    later = loaded._replace(config={**loaded.config, "settings": {"warm_start": str(tmp_path / "first")}})
+    later = loaded._replace(config={**loaded.config, "settings": {"warm_start": str(tmp_path / "first"), "seed": 7}})
     assert trained(later) == {"samples": 2000, "cpu_hours": 1.0}
+    first = json.loads((tmp_path / "first" / "config.json").read_text())["began"]
+    assert first == {"seed": loaded.config.get("settings", {}).get("seed"),
+                     "initial_weights": loaded.config.get("initial_weights")}
+    assert began({**later.config, "initial_weights": "of the second"}) == first       # the first of the chain
+    assert began({"settings": {"seed": 3}, "initial_weights": "ab"}) == {"seed": 3, "initial_weights": "ab"}
     assert trained(loaded._replace(source=tmp_path / "elsewhere.keras")) == {}
 
 

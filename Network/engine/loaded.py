@@ -107,6 +107,18 @@ def trained(loaded: Loaded) -> dict[str, float]:
     return {"samples": total["samples"] + samples, "cpu_hours": round(total["cpu_hours"] + seconds / 3600, 2)}
 
 
+def began(config: dict[str, Any]) -> dict[str, Any]:
+    """seed and initial_weights (SHA-256) of the new weights that a network's first training began with: of the weight
+    folder that a run started from, where it names one, else the run's own; None where they are not known."""
+    if isinstance(config.get("began"), dict):       # of a weight folder
+        return config["began"]
+    settings = config.get("settings") or {}
+    start = settings.get("warm_start") or ""
+    if start and (Path(start) / "config.json").is_file():
+        return began(read_config(Path(start)))
+    return {"seed": settings.get("seed"), "initial_weights": config.get("initial_weights")}
+
+
 def _last_row(history: Path) -> tuple[int, float]:
     """`samples` and `cpu_seconds` of the last epoch in a history.csv. ValueError, naming it, where it has none."""
     try:

@@ -26,7 +26,7 @@ from Dataset.representations.depth import THRESHOLD
 from Dataset.synthesis.renders import RenderOptions, render_subject
 from Dataset.synthesis.scene import RenderContext
 from Network.config.run_config import digest
-from Network.engine.loaded import ONNX, WEIGHTS, Loaded, trained
+from Network.engine.loaded import ONNX, WEIGHTS, Loaded, began, trained
 from Network.export.onnx_model import model_onnx
 from Network.inference.registry import predictor_class, predictor_of
 from Network.training.checkpoints import CHECKPOINTS, model_from_config
@@ -69,7 +69,7 @@ def pack(loaded: Loaded, folder: Path, images: np.ndarray | None = None, overwri
     if error > MAX_MOVED:
         raise ValueError(f"{loaded.source}: float16 moves a point by {error:.2e}, at most {MAX_MOVED:g} is allowed")
     kept = {name: loaded.config[name] for name in KEPT if name in loaded.config}
-    kept["training"] = training
+    kept["training"], kept["began"] = training, began(loaded.config)
     if kept.get("settings", {}).get("warm_start"):      # its name, without the path on this machine
         kept["settings"] = {**kept["settings"], "warm_start": Path(kept["settings"]["warm_start"]).name}
     config = json.dumps(kept, indent=1) + "\n"
