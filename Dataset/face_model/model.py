@@ -26,6 +26,8 @@ from Dataset.io.archives.npz import read_npz
 
 #: environment variable: the face model of this process and its child processes, instead of the built-in one
 VARIABLE = "FACES3D_FACE_MODEL"
+_NEEDED = ("mean identity expression step expression_names quads corner_uv regions region_names mirror "
+           "landmark_vertices landmark_weights mask_names masks grid_vertices grid_weights grid_landmarks").split()
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +199,7 @@ def _load(path: Path, _: int) -> FaceModel:
 
 
 def _read(path: Path) -> FaceModel:
-    raw = read_npz(path, what="face model")
+    raw = read_npz(path, what="face model", names=_NEEDED)
     _validate(path, raw)
     names = [str(n) for n in raw["mask_names"]]
     step = np.float32(raw["step"])
@@ -217,11 +219,9 @@ def _read(path: Path) -> FaceModel:
 
 def _validate(path: Path, raw: dict[str, np.ndarray]) -> None:
     """Shapes must agree and indices must be in range; ValueError names the file, the array and the rule."""
-    needed = ("mean identity expression step expression_names quads corner_uv regions region_names mirror "
-              "landmark_vertices landmark_weights mask_names masks grid_vertices grid_weights grid_landmarks").split()
-    missing = [n for n in needed if n not in raw]
+    missing = [n for n in _NEEDED if n not in raw]
     if missing:
-        raise ValueError(f"{path}: a face model must hold {', '.join(needed)}; found no {', '.join(missing)}")
+        raise ValueError(f"{path}: a face model must hold {', '.join(_NEEDED)}; found no {', '.join(missing)}")
     vertices, quads, masks = len(raw["mean"]), len(raw["quads"]), len(raw["mask_names"])
     shapes = {"mean": (vertices, 3), "identity": (None, vertices, 3), "quads": (quads, 4), "corner_uv": (quads, 4, 2),
               "expression": (len(raw["expression_names"]), vertices, 3), "regions": (quads,), "mirror": (vertices,),
