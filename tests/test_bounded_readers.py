@@ -8,12 +8,18 @@ import time
 import zipfile
 import zlib
 
+import h5py
 import numpy as np
 import pytest
+import scipy.io
 
+from Dataset.face_model.readers.basel import read_basel_2009, read_basel_2017
+from Dataset.face_model.readers.ict import obj_vertices
 from Dataset.io.archives.npz import read_npz
 from Dataset.io.command import DEBUG, one_line, run_command
 from Dataset.io.json_files import MAX_DEPTH, depth_of, parse_json, read_json
+from tests.face_files import make, write_basel_2009, write_basel_2017
+from tests.memory import clear_peak, peak
 
 
 @pytest.mark.parametrize("text, rule", [
@@ -187,3 +193,54 @@ def test_libraries_are_silent_and_the_line_is_not(capfd):
 def test_some_arrays_of_a_file(tmp_path):
     np.savez(tmp_path / "x.npz", a=np.arange(3), b=np.arange(4))
     assert read_npz(tmp_path / "x.npz", names=("b", "c")).keys() == {"b"}
+
+
+def test_arrays_are_unpacked_into_their_own_memory(tmp_path):
+    np.savez_compressed(tmp_path / "x.npz", a=np.ones(6_000_000))
+    before = clear_peak()
+    found = read_npz(tmp_path / "x.npz")["a"]
+    assert peak() - before < 70 << 20       # 48 MB, and a part
+    assert found.sum() == 6_000_000 and found.flags.writeable
+
+
+@pytest.mark.parametrize("vertices, count, sigmas, rule", [
+    (200_001, 5, 5, r"mean of shape \(600003,\) is too large"), (1000, 501, 501, "(pcaBasis|Variance).* is too large"),
+    (200_000, 500, 500, "too large for a face model, which has at most 1024 MB"),
+    (1000, 5, 6, "must be .3V,., .3V, K. and .K,. of one V")])
+def test_the_shapes_of_a_face_model_are_checked_before_it_is_unpacked(tmp_path, vertices, count, sigmas, rule):
+    """Zeros that gzip packs a thousandfold; here nothing is even written of them."""
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        for name, shape in (("model/mean", (3 * vertices,)), ("model/pcaBasis", (3 * vertices, count)),
+                            ("model/pcaVariance", (sigmas,)), ("representer/cells", (3, 10))):
+            file.create_dataset(f"shape/{name}", shape, "f4", compression="gzip", chunks=shape)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match=f"m.h5: .*{rule}") as error:
+        patch.setattr("Dataset.face_model.readers.basel.check_hdf5", lambda *_, **__: None)
+        read_basel_2017(tmp_path / "m.h5")
+    assert "\n" not in str(error.value)
+
+
+def test_complex_numbers_are_no_face_model(tmp_path):
+    """Their imaginary part was left out without a word."""
+    made = make()
+    found = scipy.io.loadmat(write_basel_2009(tmp_path / "m.mat", made))
+    found["shapePC"] = found["shapePC"] + 1j
+    scipy.io.savemat(tmp_path / "m.mat", {name: found[name] for name in found if name[0] != "_"})
+    with pytest.raises(ValueError, match="m.mat: shapePC must be an array of real numbers, received complex"):
+        read_basel_2009(tmp_path / "m.mat")
+    with h5py.File(write_basel_2017(tmp_path / "m.h5", made), "a") as file:
+        variance = file["shape/model/pcaVariance"][()] + 1j
+        del file["shape/model/pcaVariance"]
+        file["shape/model/pcaVariance"] = variance
+    with pytest.raises(ValueError, match="m.h5: shape/model/pcaVariance must be an array of real numbers, received c"):
+        read_basel_2017(tmp_path / "m.h5")
+
+
+@pytest.mark.parametrize("text, rule", [
+    ("v 0 0 1_0\n", "v must be numbers, received '1_0'"), ("v 0 0 \u0661\n", "v must be numbers"),
+    ("v 0 0 nan\n", "finite"), ("v 0 0\n", "a vertex must have 3 numbers"), ("#\x0cv 1 2 3\n", r"received \(0, 3\)"),
+    ("v 1 2 3\nv 4 5 6\n", r"the mean's 1 vertices, received \(2, 3\)"), ("v " + "1 " * 600_000, "a line may have")])
+def test_a_mesh_of_ict_facekit_has_plain_numbers(tmp_path, text, rule):
+    (tmp_path / "x.obj").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=f"x.obj: .*{rule}") as error:
+        obj_vertices(tmp_path / "x.obj", 1)
+    assert "\n" not in str(error.value)

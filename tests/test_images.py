@@ -1,19 +1,17 @@
 """Dataset/io/images.py: every kind of photo is read, every kind of bad file is refused with one line."""
 import io
-import re
 import struct
-import sys
 import warnings
 import zlib
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from Dataset.io.images import (MAX_SCANS, as_photo, crop, crop_resize, decode_image, image_size, minmax, read_image,
-                               write_image)
+from Dataset.io.images import (MAX_SCANS, as_photo, crop, crop_resize, decode_image, image_header, image_size, minmax,
+                               read_image, write_image)
+from tests.memory import clear_peak, peak
 
 
 @pytest.fixture
@@ -102,21 +100,6 @@ def test_a_40_megapixel_photo_is_read(tmp_path):
     assert image.shape == (5480, 7300, 3) and image[0, 0].tolist() == [77] * 3
 
 
-def peak() -> int:
-    """Bytes that this process has had in memory at most since `clear_peak`."""
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
-
-
-def clear_peak() -> int:
-    """-> `peak` from now on."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pytest.skip("this system does not tell the peak of memory")
-    return peak()
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("kind, mode, size, most", [("PNG", "RGBA", (6000, 4000), 260),
                                                     ("JPEG", "RGB", (8160, 6144), 80)])
 def test_a_large_photo_is_decoded_in_little_memory(kind, mode, size, most):
@@ -325,3 +308,30 @@ def test_other_arrays_are_refused_with_the_rule(image, received):
         as_photo(image, "me")
     with pytest.raises(ValueError, match="me: an image may have at most 1e-05 megapixels, this has 4x3"):
         as_photo(np.zeros((3, 4), np.uint8), "me", 10)
+
+
+@pytest.mark.parametrize("kind, name", [("JPEG2000", "JPEG 2000"), ("WEBP", "WebP"), ("AVIF", "AVIF"), ("PNG", "")])
+def test_formats_that_take_much_memory_have_fewer_pixels(monkeypatch, kind, name):
+    """A file of 1 kB, of 62 megapixels, took 1.4 GB: what its decoder needs for a pixel decides."""
+    header = type("Header", (), {"size": (6400, 6251), "format": kind})
+    monkeypatch.setattr("PIL.Image.open", lambda *_, **__: header)
+    if not name:
+        assert image_header(b"x", "x").size == header.size
+        return
+    with pytest.raises(ValueError, match=f"^x: an image in {name} may have at most 40 megapixels, this has 6400x6251"):
+        image_header(b"x", "x")
+    with pytest.raises(ValueError, match="^x: an image may have at most 25 megapixels"):
+        image_header(b"x", "x", 25e6)
+    header.size = (6400, 6250)
+    assert image_header(b"x", "x").size == header.size
+
+
+def test_floats_become_a_photo_without_whole_copies():
+    image = np.full((1000, 3000, 3), 0.25)
+    image[-1, -1] = 1, 0.5, 0
+    as_photo(image[:2, :2])
+    before = clear_peak()
+    photo = as_photo(image)
+    assert peak() - before < 75 << 20       # 9 MB, and a part of two megapixels as float32, some twice
+    assert photo[0, 0].tolist() == [64] * 3 and photo[-1, -1].tolist() == [255, 128, 0]
+    np.testing.assert_array_equal(photo, np.rint(image.astype(np.float32) * 255))

@@ -9,6 +9,7 @@ import pytest
 from Dataset.geometry.mesh import Mesh
 from Dataset.io.mesh_io import read_mesh, write_mesh
 from Dataset.io.mesh_readers.polygons import fans, uv_per_vertex
+from tests.memory import clear_peak, peak
 from tests.raw_bu4dfe import write_wrl
 
 SECONDS = 5.0
@@ -71,6 +72,22 @@ def test_obj_polygons_and_negative_indices(tmp_path):
     assert np.isnan(found.uv[4]).all()
 
 
+def test_obj_lines_end_as_text_does_and_faces_may_come_first(tmp_path):
+    (tmp_path / "m.obj").write_bytes("g H\xe4nd\x0c\u2028e\rf 1 2 3\r\nv 0 0 0\nv 1 0 0\rv 0 1 0".encode())
+    found = read_mesh(tmp_path / "m.obj")
+    assert found.triangles.tolist() == [[0, 1, 2]] and found.vertices.shape == (3, 3)
+
+
+def test_a_face_of_twenty_million_corners_is_refused_in_little_memory(tmp_path):
+    with open(tmp_path / "m.obj", "w") as file:
+        file.write("v 0 0 0\nf ")
+        file.writelines(["1 " * 10**6] * 20)
+    before, begun = clear_peak(), time.process_time()
+    with pytest.raises(ValueError, match="m.obj: .*a line may have at most"):
+        read_mesh(tmp_path / "m.obj")
+    assert peak() - before < 100 << 20 and time.process_time() - begun < SECONDS
+
+
 def test_no_other_file_is_opened(tmp_path):
     """A FIFO named by mtllib would hang whoever opens it."""
     os.mkfifo(tmp_path / "pipe.mtl")
@@ -126,9 +143,14 @@ def test_damaged_vrml_is_refused(tmp_path, text, rule):
     ("v 0 0 0\nf 1 1 99999999999999999999\n", "received '9999"),
     ("v 0 0 0\nf a b c\n", "received 'a'"),
     ("v 0 0 0\nvt 0 0\nf 1/2 1/1 1/1\n", "texture must be one of 1, received 2"),
-    ("v 0 0 0\nf 1 1 1.5\n", "received '1.5'")])
+    ("v 0 0 0\nf 1 1 1.5\n", "received '1.5'"), ("v 0 0 0\nf \u0661 1 1\n", "must be indices"),
+    ("v 0 0 0\nf 1 1 \uff11\n", "must be indices"), ("v 0 0 0\nvt 0 0\nf 1/\u0661 1/1 1/1\n", "must be indices"),
+    ("v 0 0 0\nf 1_ 1 1\n", "received '1_'"), ("v 0 0 0\nf " + "1 " * 10_001, "at most 10000 corners, received 10001"),
+    ("v 0 0 0\n#" + "1 " * 600_000, "a line may have at most 1048576 characters"),
+    ("v 0 0 0\n#" + "\\\n" * 600_000, "a line may have at most 1048576 characters"),
+    ("# \x0cv 0 0 0\n", "vertices"), ("# \u2028v 0 0 0\n", "vertices"), ("# \x85v 0 0 0\n", "vertices")])
 def test_damaged_obj_is_refused(tmp_path, text, rule):
-    (tmp_path / "m.obj").write_text(text)
+    (tmp_path / "m.obj").write_text(text, encoding="utf-8", newline="")
     with pytest.raises(ValueError, match=f"m.obj: .*{rule}") as error:
         read_mesh(tmp_path / "m.obj")
     assert "\n" not in str(error.value)

@@ -1,5 +1,7 @@
 """Dataset/io/mesh_readers/ply.py: whole files as Open3D reads them, and no damaged one."""
 import itertools
+import os
+import re
 
 import numpy as np
 import open3d as o3d
@@ -7,7 +9,9 @@ import pytest
 
 from Dataset.geometry.mesh import Mesh
 from Dataset.io.mesh_io import read_mesh, write_mesh
+from Dataset.io.mesh_readers import ply
 from Dataset.io.mesh_readers.ply import read_ply, vertex_count
+from tests.memory import clear_peak, peak
 
 XYZ = "property float x\nproperty float y\nproperty float z\n"
 FACES = "property list uchar int vertex_indices\n"
@@ -105,7 +109,13 @@ def test_text_with_polygons_blank_lines_and_float_colours(tmp_path):
     (text(TRIANGLE, properties=XYZ.replace(" z", " w")), "must have vertices with x, y and z, it has no z"),
     (text(TRIANGLE).replace(b"vertex 3", b"vertex -3"), "known types"),
     (text(TRIANGLE).replace(b"vertex 3", b"vertex 3x"), "known types"),
-    (text(TRIANGLE).replace(b"ascii", b"morse"), "known types"), (text("", counts=(0, 0)), "vertices")])
+    (text(TRIANGLE).replace(b"ascii", b"morse"), "known types"), (text("", counts=(0, 0)), "vertices"),
+    (text(TRIANGLE).replace(b"end_header", b"element vertex 1\nproperty float x\nend_header"), "each once"),
+    (text(TRIANGLE).replace(b"comment", b"format ascii 1.0\ncomment"), "one format"),
+    (text(TRIANGLE).replace(b"made", b"made\x0celement vertex 3").replace(b"element vertex 3\np", b"p"), "once"),
+    (text(TRIANGLE).replace(b"end_header", b"comment end_header"), "must have an 'end_header' line"),
+    (text("0 " * 600_000), "a line may have at most 1048576 characters"),
+    (text(TRIANGLE, "10001" + " 0" * 10_001), "at most 10000 corners, received 10001")])
 def test_damaged_text_is_refused(tmp_path, data, rule):
     with pytest.raises(ValueError, match=rf"m.ply: .*{rule}") as error:
         read(tmp_path, data)
@@ -137,3 +147,35 @@ def test_lists_that_promise_more_than_the_file_has(tmp_path):
     for length in (2 ** 31, 2 ** 32 - 1, 3):
         with pytest.raises(ValueError, match="cut off"):
             read(tmp_path, header.encode() + bytes(12) + np.array([length] * 5, "<u4").tobytes())
+
+
+CLOUD = ("ply\nformat binary_little_endian 1.0\nelement vertex 10\n" + XYZ + "end_header\n").encode()
+
+
+def test_what_a_header_does_not_announce_is_refused_unread(tmp_path, monkeypatch):
+    """A sparse file of 3 GB with ten vertices; then one of a size that is allowed; then bytes behind the last face."""
+    path = tmp_path / "m.ply"
+    path.write_bytes(CLOUD + bytes(120))
+    assert len(read_ply(path).vertices) == 10
+    monkeypatch.setattr(ply, "_read_binary", None)
+    os.truncate(path, 3 << 30)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: a .ply file may have at most 1024 MB$"):
+        read_ply(path)
+    os.truncate(path, 1 << 29)
+    with pytest.raises(ValueError, match="m.ply: the .ply header announces at most 120 bytes of data, the file has 5"):
+        read_ply(path)
+    monkeypatch.undo()
+    header = CLOUD.replace(b"end_header", f"element face 1\n{FACES}end_header".encode())
+    face = bytes([3]) + np.array([0, 1, 2], "<i4").tobytes()
+    assert len(read(tmp_path, header + bytes(120) + face).triangles) == 1
+    with pytest.raises(ValueError, match="m.ply: has 1 bytes behind the last row that its header announces"):
+        read(tmp_path, header + bytes(120) + face + b"\n")
+
+
+def test_a_sparse_text_is_refused_in_little_memory(tmp_path):
+    (tmp_path / "m.ply").write_bytes(text(TRIANGLE))
+    os.truncate(tmp_path / "m.ply", 1 << 29)
+    before = clear_peak()
+    with pytest.raises(ValueError, match="a line may have at most"):
+        read_ply(tmp_path / "m.ply")
+    assert peak() - before < 40 << 20

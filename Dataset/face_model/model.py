@@ -204,7 +204,7 @@ def _load(path: Path, _: int) -> FaceModel:
 
 
 def _read(path: Path) -> FaceModel:
-    raw = read_npz(path, what="face model")
+    raw = read_npz(path, what="face model", names=_KINDS)
     _validate(path, raw)
     names, step = raw["mask_names"].tolist(), np.float32(raw["step"])
     model = FaceModel(

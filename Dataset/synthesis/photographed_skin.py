@@ -24,6 +24,7 @@ from Dataset.synthesis.skin import Appearance, Base, melanin_colour, melanin_of
 
 BUILT_IN = Path(__file__).parents[1] / "face_model" / "assets" / "skins.npz"
 MAX_PIXELS, MAX_BYTES = 4 << 20, 16 << 20
+_ARRAYS = ("names", "png", "shape", "window", "age", "female")
 SCALE = 2               # chart texels per texel of the detail: 1.2 mm, the resolution of the images
 _SIDE = np.radians(100)         # beyond it are hair, and ears, which the chart maps elsewhere
 _REACH = 400.0          # mm from the axis, the origin of the rays that unroll the head
@@ -60,8 +61,8 @@ def load_skins(path: str | Path | None = None) -> SkinImages:
     ValueError, naming the file, when it is missing, no npz of this kind, too large, or its arrays do not fit together.
     """
     path = BUILT_IN if path is None else Path(path)
-    raw = read_npz(path, MAX_BYTES, "skins")
-    missing = [name for name in ("names", "png", "shape", "window", "age", "female") if name not in raw]
+    raw = read_npz(path, MAX_BYTES, "skins", _ARRAYS)
+    missing = [name for name in _ARRAYS if name not in raw]
     if missing:
         raise ValueError(f"{path}: skins must hold {', '.join(missing)}, found none")
     images = _decode(path, raw["png"], raw["shape"])

@@ -20,6 +20,9 @@ from Dataset.synthesis.scene import RenderContext, SceneSubject, View, pose_vert
 from Dataset.synthesis.skin import Appearance
 
 VERSION = 3             # 3 renamed arrays; files of other versions are refused
+_ARRAYS = ("version", "identity", "boxes", "box_sources", "landmarks", "model_hash", "seed", "camera", "photographed",
+           "annotations", *(f"view_{name}" for name in View._fields),
+           *(f"appearance_{name}" for name in Appearance._fields))
 
 
 class Sidecar(NamedTuple):
@@ -71,7 +74,7 @@ def load_sidecar(path: str | os.PathLike[str]) -> Sidecar:
     path = path / SIDECAR if path.is_dir() else path
     if not path.is_file():
         raise ValueError(f"{path}: no such sidecar")
-    data = read_npz(path, what="sidecar of a synthetic subject")
+    data = read_npz(path, what="sidecar of a synthetic subject", names=_ARRAYS)
     try:
         version = int(data["version"])
     except (KeyError, ValueError, TypeError) as error:

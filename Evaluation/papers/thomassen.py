@@ -120,7 +120,7 @@ def samples_of(context: Context, part: str) -> list[tuple[str, Path]]:
 def pipeline(context: Context) -> Made:
     """Figure 23 by an example: images, prediction, ground truth, both as they are and after ICP, and the error."""
     name, strip = samples_of(context, "test")[0]
-    numbers = read_npz(strip.with_name(f"{name}_points.npz"))
+    numbers = read_npz(strip.with_name(f"{name}_points.npz"), names=("prediction", "truth"))
     found, truth = (np.asarray(numbers[key], float) for key in ("prediction", "truth"))
     frame, aligned = Frame.around(found, truth), icp(found, truth).transform.apply(found)
     colours = np.repeat(np.uint8([[210, 90, 40], [70, 110, 190]]), [len(found), len(truth)], axis=0)

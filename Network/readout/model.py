@@ -82,7 +82,7 @@ def read_keypoint_model(source: str | Path, face_model: FaceModel | None = None)
     path = (Path(source) if Path(source).is_dir() else Path(source).parent) / FILE
     if not path.is_file():
         raise ValueError(f"{path.parent}: holds no {FILE}; run  python -m Network.readout.fit {path.parent} SHARDS")
-    stored = read_npz(path, MAX_BYTES, "keypoint model")
+    stored = read_npz(path, MAX_BYTES, "keypoint model", ("version", "face", "weights", *shapes_of(0)))
     try:
         version, face, weights = int(stored["version"]), str(stored["face"]), str(stored["weights"])
         found = {name: stored[name] for name in shapes_of(0)}

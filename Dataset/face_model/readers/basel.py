@@ -11,7 +11,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from Dataset.face_model.readers.raw import MAX_UNPACKED, RawModel, basis_of, check_layout, check_size, checked
+from Dataset.face_model.readers.raw import (MAX_UNPACKED, RawModel, basis_of, check_layout, check_numbers, check_size,
+                                            checked)
 from Dataset.io.archives.hdf5 import check_hdf5
 from Dataset.io.mat_files import mat_shapes, read_mat
 
@@ -30,8 +31,9 @@ def read_basel_2009(path: str | Path) -> RawModel:
     try:
         check_layout(path, mat_shapes(path, MAX_UNPACKED), _2009, "Basel 2009")
         found = read_mat(path, _2009)
+        for name in _2009:
+            check_numbers(path, name, found[name].dtype)
         mean, basis, sigma, faces = (found[name] for name in _2009)
-        basis = basis.reshape(mean.size, -1)
         raw = RawModel(path, mean.astype(np.float64).reshape(-1, 3) * MICROMETRE, faces.astype(np.int64) - 1,
                        basis_of(basis, sigma.ravel(), MICROMETRE), np.zeros((0, mean.size // 3, 3), np.float32), (),
                        False)
@@ -59,22 +61,28 @@ def read_basel_2017(path: str | Path) -> RawModel:
             shapes = {name: file[name].shape for name in there}
             names = (*_SHAPE, *_EXPRESSION) if _EXPRESSION[1] in there else _SHAPE
             check_layout(path, shapes, names, "Basel 2017")
-            mean, basis, variance, cells, *rest = (file[name][()] for name in names)
-        mean = mean.astype(np.float64).ravel()
+            for name in names:
+                check_numbers(path, name, file[name].dtype)
+            mean, identity = _part(file, _SHAPE)
+            cells = file[_SHAPE[3]][()]
+            expression = np.zeros((0, len(mean) // 3, 3), np.float32)
+            if _EXPRESSION[1] in there:
+                more, expression = _part(file, _EXPRESSION)
+                mean = mean + more
         faces = cells.T if cells.shape[0] == 3 and cells.shape[1] != 3 else cells
-        expression, count = np.zeros((0, len(mean) // 3, 3), np.float32), 0
-        if rest:
-            mean = mean + rest[0].ravel()
-            expression = basis_of(rest[1], np.sqrt(rest[2].ravel()), 1.0)
-            count = len(expression)
-        raw = RawModel(path, mean.reshape(-1, 3), faces.astype(np.int64),
-                       basis_of(basis, np.sqrt(variance.ravel()), 1.0), expression,
-                       tuple(f"expression{k:03d}" for k in range(count)), True)
+        raw = RawModel(path, mean.reshape(-1, 3), faces.astype(np.int64), identity, expression,
+                       tuple(f"expression{k:03d}" for k in range(len(expression))), True)
     except ValueError as error:
         raise error if str(error).startswith(f"{path}:") else _broken(path, error) from None
     except (OSError, AttributeError, KeyError, TypeError, IndexError, RuntimeError, MemoryError) as error:
         raise _broken(path, error) from None
     return checked(raw)
+
+
+def _part(file: h5py.File, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (3V,) float64 and basis (K, V, 3) float32 of the shape or the expressions, whose arrays are `names`."""
+    mean, basis, variance = (file[name] for name in names[:3])
+    return mean[()].astype(np.float64).ravel(), basis_of(basis, np.sqrt(variance[()].ravel()), 1.0)
 
 
 def _node(file: h5py.File, path: Path, name: str) -> object:

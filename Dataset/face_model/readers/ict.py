@@ -5,13 +5,15 @@
 """
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
 import numpy as np
 
-from Dataset.face_model.readers.raw import MAX_VERTICES, RawModel, check_size, checked
+from Dataset.face_model.readers.raw import MAX_BASIS, MAX_VERTICES, RawModel, check_size, checked
 from Dataset.io.mesh_io import read_mesh
+from Dataset.io.mesh_readers.polygons import lines_of, numbers
 
 CENTIMETRE = 10.0       # mm
 MEAN = "generic_neutral_mesh.obj"
@@ -47,9 +49,16 @@ def read_ict(folder: str | Path) -> RawModel:
     mesh = read_mesh(mean)
     start = mesh.vertices
 
+    for kind, paths in (("identity", identities), ("expression", expressions)):
+        if len(start) > MAX_VERTICES or len(paths) > MAX_BASIS:
+            raise ValueError(f"{folder}: a face model has at most {MAX_VERTICES} vertices and {MAX_BASIS} files of "
+                             f"{kind}, received {len(start)} and {len(paths)}")
+
     def offsets(paths: list[Path]) -> np.ndarray:
-        found = [(obj_vertices(path, len(start)) - start) * CENTIMETRE for path in paths]
-        return np.asarray(found, np.float32).reshape(-1, *start.shape)
+        found = np.empty((len(paths), *start.shape), np.float32)
+        for row, path in zip(found, paths):
+            row[:] = (obj_vertices(path, len(start)) - start) * CENTIMETRE
+        return found
     marks = start[list(LANDMARKS)] * CENTIMETRE if len(start) == VERTICES else None
     return checked(RawModel(folder, start * CENTIMETRE, mesh.triangles, offsets(identities), offsets(expressions),
                             tuple(arkit_name(path.stem) for path in expressions), False, marks))
@@ -62,11 +71,14 @@ def arkit_name(name: str) -> str:
 
 def obj_vertices(path: Path, count: int) -> np.ndarray:
     """The positions (count, 3) float64 of an OBJ file's vertices, in its unit: 20 times as fast as a reader of faces as
-    well. ValueError for another number of vertices."""
+    well. ValueError for another number of vertices, for words that are no plain numbers, and for endless lines."""
     try:
         with open(path, encoding="ascii", errors="replace") as file:
-            rows = [line.split()[1:4] for _, line in zip(range(20 * MAX_VERTICES), file) if line.startswith("v ")]
-        positions = np.array(rows, np.float64)
+            lines = (line for _, line in zip(range(20 * MAX_VERTICES), lines_of(file)) if line.startswith("v "))
+            rows = [line.split()[1:4] for line in itertools.islice(lines, count + 1)]
+        if any(len(row) != 3 for row in rows):
+            raise ValueError("a vertex must have 3 numbers")
+        positions = numbers([word for row in rows for word in row], float, "v").reshape(-1, 3)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: no OBJ file that can be read ({' '.join(str(error).split())[:80]})") from None
     if positions.shape != (count, 3):

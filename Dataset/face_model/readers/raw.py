@@ -1,15 +1,18 @@
 """A face model as read from its file, with its own vertices and triangles, in mm; checks that all formats share."""
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 
 #: of a file, or of all files of a folder together; Basel 2009 has 240 MB, ICT-FaceKit 500 MB
 MAX_BYTES = 1 << 30
-MAX_UNPACKED = 1 << 32         # of one that is compressed
-MAX_VERTICES, MAX_TRIANGLES, MAX_BASIS = 200_000, 400_000, 1000
+MAX_UNPACKED = 1 << 30          # of one that is compressed; Basel's have 300 MB
+MAX_VERTICES, MAX_TRIANGLES, MAX_BASIS = 200_000, 400_000, 500
+_PARTS = 8
 
 
 class RawModel(NamedTuple):
@@ -71,17 +74,42 @@ def check_size(path: Path, count: int | None = None) -> None:
 
 
 def check_layout(path: Path, shapes: dict[str, tuple[int, ...]], needed: tuple[str, ...], kind: str) -> None:
-    """ValueError when a file lacks one of the arrays of its kind, or one of them is too large to be a face model's."""
+    """ValueError, before an array is read, when a file lacks one of those of its kind, or they don't fit together, or
+    one is too large to be a face model's.
+
+    needed  names of a mean, its basis, the basis's deviations, the triangles, and then, if there are more, of another
+            mean, basis, deviations
+    """
     missing = [name for name in needed if name not in shapes]
     if missing:
         raise ValueError(f"{path}: a {kind} file must hold {', '.join(needed)}; found no {', '.join(missing)}")
-    for name in needed:
-        if np.prod(shapes[name], dtype=float) > 3.0 * MAX_VERTICES * MAX_BASIS:
-            raise ValueError(f"{path}: {name} of shape {shapes[name]} is too large for a face model")
+    if sum(4 * math.prod(shapes[name]) for name in needed) > MAX_UNPACKED:       # float32 is what all of them become
+        raise ValueError(f"{path}: its arrays are too large for a face model, which has at most "
+                         f"{MAX_UNPACKED >> 20} MB")
+    numbers = math.prod(shapes[needed[0]])
+    for mean, basis, sigmas in (needed[:3], needed[4:]) if needed[4:] else (needed[:3],):
+        for name, most in ((mean, 3 * MAX_VERTICES), (basis, 3 * MAX_VERTICES * MAX_BASIS), (sigmas, MAX_BASIS),
+                           (needed[3], 3 * MAX_TRIANGLES)):
+            if math.prod(shapes[name]) > most:
+                raise ValueError(f"{path}: {name} of shape {shapes[name]} is too large for a face model")
+        if math.prod(shapes[mean]) != numbers or numbers % 3 \
+                or shapes[basis] != (numbers, math.prod(shapes[sigmas])):
+            raise ValueError(f"{path}: {mean}, {basis} and {sigmas} must be (3V,), (3V, K) and (K,) of one V, received "
+                             f"{shapes[mean]}, {shapes[basis]} and {shapes[sigmas]}")
 
 
-def basis_of(columns: np.ndarray, sigmas: np.ndarray | float, unit: float) -> np.ndarray:
+def check_numbers(path: Path, name: str, kind: np.dtype) -> None:
+    """ValueError for an array of anything but real numbers: complex ones would lose their imaginary part."""
+    if kind.kind not in "fiu":
+        raise ValueError(f"{path}: {name} must be an array of real numbers, received {kind}")
+
+
+def basis_of(columns: np.ndarray | h5py.Dataset, sigmas: np.ndarray | float, unit: float) -> np.ndarray:
     """(3V, K) columns, x y z of each vertex in turn, times their standard deviations (K,) -> (K, V, 3) float32 mm;
-    unit: mm."""
-    scaled = np.asarray(columns, np.float32) * np.asarray(np.asarray(sigmas) * unit, np.float32)
-    return np.ascontiguousarray(scaled.T).reshape(scaled.shape[1], -1, 3)
+    unit: mm. An array that still lies in its file is read in _PARTS parts, so that it is in memory once."""
+    scaled = np.empty(columns.shape[::-1], np.float32)
+    step = -(-columns.shape[0] // _PARTS)
+    for start in range(0, columns.shape[0], step):
+        scaled[:, start:start + step] = columns[start:start + step].T
+    scaled *= np.broadcast_to(np.asarray(np.asarray(sigmas) * unit, np.float32), len(scaled))[:, None]
+    return scaled.reshape(len(scaled), -1, 3)

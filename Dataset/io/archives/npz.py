@@ -17,6 +17,7 @@ from Dataset.io.archives.regular import check_regular
 from Dataset.io.archives.zips import check_zip
 
 MAX_BYTES = 1 << 30
+_STEP = 1 << 20     # bytes that are unpacked at a time
 _LENGTHS = 26       # where an entry's own header says how long its name and its extra field are (APPNOTE.TXT, 4.3.7)
 
 
@@ -24,7 +25,8 @@ def read_npz(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES, what: str
              names: Collection[str] | None = None) -> dict[str, np.ndarray]:
     """Name -> array of all arrays in an .npz file, or of those of `names` that it has. No pickles.
 
-    what  the file should hold, for the message
+    what   the file should hold, for the message
+    names  whoever knows what the file holds names it: nothing else is unpacked
     ValueError, one line that names the file: missing, no .npz, damaged, arrays of objects, text beyond Unicode, or
     arrays whose headers or archive entries promise more than `max_bytes` together, or more than their entry holds.
     """
@@ -82,9 +84,12 @@ def _array(file: zipfile.ZipExtFile, entry: zipfile.ZipInfo) -> np.ndarray:
         count *= int(side)
     if count < 0 or count * dtype.itemsize > entry.file_size:
         raise ValueError(f"{entry.filename} promises {count} numbers, its entry has {entry.file_size} bytes")
-    data = file.read(count * dtype.itemsize)
-    if len(data) != count * dtype.itemsize:
-        raise ValueError(f"{entry.filename} is cut off")
-    if dtype.kind == "U" and np.frombuffer(data, f"{dtype.byteorder}u4").max(initial=0) > sys.maxunicode:
+    data = np.empty(count * dtype.itemsize, np.uint8)        # the array's own memory: no copy is made of it
+    view = memoryview(data)
+    for start in range(0, len(data), _STEP):
+        part = view[start:start + _STEP]
+        if file.readinto(part) != len(part):
+            raise ValueError(f"{entry.filename} is cut off")
+    if dtype.kind == "U" and data.view(f"{dtype.byteorder}u4").max(initial=0) > sys.maxunicode:
         raise ValueError(f"{entry.filename} holds text that is none")       # numpy raises SystemError where it is used
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").copy(order="K")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

@@ -2,18 +2,19 @@
 
 A reader of its own, because the usual ones take a cut or damaged file for a whole one: they give the announced number
 of vertices, and where the file has none, or a word, what was in memory. Here every number is read or the file refused.
-Memory and time are bounded by the file's own size.
+Memory and time are bounded by the file's own size, which is at most MAX_BYTES and fits what the header announces.
 """
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import BinaryIO, Iterator, NamedTuple
 
 import numpy as np
 
 from Dataset.geometry.mesh import Mesh
-from Dataset.io.mesh_readers.polygons import fans
+from Dataset.io.mesh_readers.polygons import MAX_BYTES, fans, lines_of
 
 _TYPES = {"char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
           "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
@@ -23,6 +24,8 @@ _MAX_HEADER = 65536
 _MAX_PROPERTIES = 256           # of an element
 _LINES = 100_000                # of text that are turned into numbers at a time
 _INDICES = ("vertex_indices", "vertex_index")
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_HEADER_END = re.compile(rb"[\r\n]end_header[ \t]*\r?\n")
 
 
 class Property(NamedTuple):
@@ -55,15 +58,19 @@ def read_ply(path: str | os.PathLike[str]) -> Mesh:
 
     Polygons with more than three corners are cut into a fan from their first. Colours are red, green, blue of the
     vertices: uchar as they are, floats in [0, 1] times 255. Other properties and elements are read and left out.
-    ValueError, naming file and rule: no .ply, a broken header, fewer rows or other numbers than it announces,
-    a face of fewer than 3 corners or of corners that there are not.
+    ValueError, naming file and rule: no .ply, a broken header, more than MAX_BYTES, fewer or more rows or other numbers
+    than it announces, a face of fewer than 3 corners, more than MAX_CORNERS, or of corners that there are not.
     """
     path = Path(path)
     header = read_header(path)
-    data = path.read_bytes()[header.size:]
-    _check_size(path, header, len(data))
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"{path}: a .ply file may have at most {MAX_BYTES >> 20} MB")
+    _check_size(path, header, size - header.size)
     try:
-        read = _read_text(header, data) if not header.order else _read_binary(header, data)
+        with open(path, "rb") as file:
+            file.seek(header.size)
+            read = _read_text(header, file) if not header.order else _read_binary(header, file.read())
         return _mesh(read)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from None
@@ -82,17 +89,16 @@ def read_header(path: Path) -> Header:
         head = file.read(_MAX_HEADER)
     if not head.startswith(b"ply"):
         raise ValueError(f"{path}: a .ply file must begin with 'ply', got {head[:8]!r}")
-    end = head.find(b"end_header")
-    newline = head.find(b"\n", end)
-    if end < 0 or newline < 0:
+    end = _HEADER_END.search(head)
+    if end is None:
         raise ValueError(f"{path}: a .ply file must have an 'end_header' line, this has none (cut off?)")
     order, elements = None, []
     try:
-        for line in head[3:end].decode("ascii", "replace").splitlines():
+        for line in _LINE_END.split(head[3:end.start()].decode("ascii", "replace")):
             match line.split():
                 case [] | ["comment" | "obj_info", *_]:
                     continue
-                case ["format", kind, "1.0"]:
+                case ["format", kind, "1.0"] if order is None:
                     order = _FORMATS[kind]
                 case ["element", name, rows] if rows.isascii() and rows.isdigit() and len(rows) < 19:
                     elements.append(Element(name, int(rows), []))
@@ -102,34 +108,42 @@ def read_header(path: Path) -> Header:
                     elements[-1].properties.append(Property(name, _TYPES[kind]))
                 case _:
                     raise ValueError(line)
-        if order is None or any(len({p.name for p in e.properties}) < len(e.properties)
-                                or not 0 < len(e.properties) <= _MAX_PROPERTIES for e in elements):
+        if order is None or len({e.name for e in elements}) < len(elements) \
+                or any(len({p.name for p in e.properties}) < len(e.properties)
+                       or not 0 < len(e.properties) <= _MAX_PROPERTIES for e in elements):
             raise ValueError("format or properties")
     except (KeyError, IndexError, ValueError):
-        raise ValueError(f"{path}: the .ply header must name a format, elements and properties of known types; "
-                         "this one is broken") from None
-    return Header(order, elements, newline + 1)
+        raise ValueError(f"{path}: the .ply header must name one format, and elements and properties of known types, "
+                         "each once; this one is broken") from None
+    return Header(order, elements, end.end())
 
 
 def _check_size(path: Path, header: Header, there: int) -> None:
-    """ValueError when the file is too short for the announced rows, whatever stands in their lists."""
-    needed = 0
+    """ValueError when the file is too short for the announced rows, whatever stands in their lists, or, if it is
+    binary, too long for them."""
+    needed = most = 0
     for element in header.elements:
         if header.order:
             needed += element.rows * sum(np.dtype(p.count or p.kind).itemsize for p in element.properties)
+            most += element.rows * sum(_most(p) for p in element.properties)
         else:                       # a digit and a separator at least
             needed += element.rows * 2 * len(element.properties)
     if there < needed - (not header.order):
         raise ValueError(f"{path}: the .ply header announces at least {needed} bytes of data, the file has {there}"
                          " (cut off?)")
+    if header.order and there > most:
+        raise ValueError(f"{path}: the .ply header announces at most {most} bytes of data, the file has {there}")
+
+
+def _most(p: Property) -> int:
+    """The bytes of a property in a binary row, at most."""
+    size = np.dtype(p.kind).itemsize
+    return np.dtype(p.count).itemsize + int(np.iinfo(p.count).max) * size if p.count else size
 
 
 # --- text ---------------------------------------------------------------------------------------------------------
-def _read_text(header: Header, data: bytes) -> dict[str, dict[str, np.ndarray | list]]:
-    if b"_" in data:        # Python takes 1_0 for a number, nobody else does
-        at = data.index(b"_")
-        raise ValueError(f"must have numbers, received {data[max(0, at - 9):at + 9].decode('ascii', 'replace')!r}")
-    lines = _rows_of(data)
+def _read_text(header: Header, file: BinaryIO) -> dict[str, dict[str, np.ndarray | list]]:
+    lines = _rows_of(file)
     read: dict[str, dict[str, np.ndarray | list]] = {}
     for element in header.elements:
         if any(p.count for p in element.properties):
@@ -152,14 +166,12 @@ def _read_text(header: Header, data: bytes) -> dict[str, dict[str, np.ndarray | 
     return read
 
 
-def _rows_of(data: bytes) -> Iterator[bytes]:
+def _rows_of(file: BinaryIO) -> Iterator[bytes]:
     """Lines that are not blank, one at a time."""
-    start = 0
-    while start < len(data):
-        end = data.find(b"\n", start)
-        end = len(data) if end < 0 else end
-        line = data[start:end].strip()
-        start = end + 1
+    for line in map(bytes.strip, lines_of(file)):
+        at = line.find(b"_")
+        if at >= 0:         # Python takes 1_0 for a number, nobody else does
+            raise ValueError(f"must have numbers, received {line[max(0, at - 9):at + 9].decode('ascii', 'replace')!r}")
         if line:
             yield line
 
@@ -208,6 +220,8 @@ def _read_binary(header: Header, data: bytes) -> dict[str, dict[str, np.ndarray 
     for element in header.elements:
         values, at = _binary_rows(element, header.order, data, at)
         read[element.name] = values
+    if at != len(data):
+        raise ValueError(f"has {len(data) - at} bytes behind the last row that its header announces")
     return read
 
 

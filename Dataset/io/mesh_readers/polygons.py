@@ -1,22 +1,38 @@
-"""What the readers of mesh files share: polygons to triangles, and corners' texture coordinates to vertices."""
+"""What the readers of mesh files share: bounds, lines, polygons to triangles, and corners' texture coordinates to
+vertices."""
 from __future__ import annotations
 
-from typing import Sequence
+from typing import IO, AnyStr, Iterator, Sequence
 
 import numpy as np
+
+MAX_BYTES = 1 << 30             # of a file
+MAX_LINE = 1 << 20              # characters of a line of text, measured before it is cut into words
+MAX_CORNERS = 10_000            # of a face
+
+
+def lines_of(file: IO[AnyStr]) -> Iterator[AnyStr]:
+    """The lines of an open file, with their ends; one at a time is in memory. ValueError for one of more than MAX_LINE
+    characters."""
+    while line := file.readline(MAX_LINE + 1):
+        if len(line) > MAX_LINE:
+            raise ValueError(f"a line may have at most {MAX_LINE} characters")
+        yield line
 
 
 def fans(polygons: Sequence[Sequence[int]] | np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Polygons of vertices 0 to count - 1 -> their fans: triangles (F, 3) int64, and (F, 3) int64 which corner each one
     has in the row of all polygons' corners, one polygon after the other.
 
-    ValueError for fewer than 3 corners, and for corners that there are not.
+    ValueError for fewer than 3 corners, for more than MAX_CORNERS, and for corners that there are not.
     """
     lengths = np.array([len(row) for row in polygons], np.int64)
     if not len(lengths):
         return np.zeros((0, 3), np.int64), np.zeros((0, 3), np.int64)
     if lengths.min() < 3:
         raise ValueError(f"a face must have at least 3 corners, received {lengths.min()}")
+    if lengths.max() > MAX_CORNERS:
+        raise ValueError(f"a face may have at most {MAX_CORNERS} corners, received {lengths.max()}")
     corners = np.asarray(polygons) if isinstance(polygons, np.ndarray) else np.concatenate(
         [np.asarray(row, np.float64) for row in polygons])
     corners = corners.reshape(-1)

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from Dataset.geometry.mesh import Mesh
-from Dataset.io.mesh_readers.polygons import numbers
+from Dataset.io.mesh_readers.polygons import MAX_BYTES, numbers
 
-MAX_BYTES = 1 << 30
 _HEADER, _COUNT = 80, 4
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 

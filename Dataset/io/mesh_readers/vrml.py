@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from Dataset.geometry.mesh import Mesh
-from Dataset.io.mesh_readers.polygons import fans, numbers, uv_per_vertex
+from Dataset.io.mesh_readers.polygons import MAX_BYTES, fans, numbers, uv_per_vertex
 
-MAX_BYTES = 1 << 30
 _LEFT_OUT = re.compile(r"\b(Transform|PROTO|EXTERNPROTO|Inline|USE)\b")
 #: strings and comments; one that is not closed reaches to the end, so that no part is read twice
 _TEXT = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|#[^\n]*', re.DOTALL)
