@@ -13,6 +13,7 @@ import demo
 import evaluate
 import train
 from Dataset.face_model.adopted import source_hash
+from Dataset.face_model.readers.ict import read_ict
 from Dataset.face_model.readers.plain_pickle import Call, Name, array_of, read_plain
 from Dataset.io.archives.npz import read_npz
 from Dataset.io.archives.regular import check_regular
@@ -57,6 +58,16 @@ def test_a_pipe_a_device_and_a_loop_are_no_files(tmp_path, name):
         with pytest.raises(ValueError) as refused:
             READERS[name](path)
         assert path.name in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_pipe_in_a_face_models_folder(tmp_path):
+    for name in ("generic_neutral_mesh.obj", "identity000.obj"):
+        (tmp_path / name).unlink(missing_ok=True)
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(ValueError, match=f"{name}: must be a file, is a named pipe"):
+            read_ict(tmp_path)
+        (tmp_path / name).unlink()
+        (tmp_path / name).write_text("v 0 0 0\n")
 
 
 def test_what_is_no_regular_file_is_named(tmp_path):

@@ -72,6 +72,7 @@ FLAME = ("Dataset.face_model.readers.flame:read_flame", "Dataset.face_models.fla
 BASEL = ("Dataset.face_model.readers.basel:read_basel_2017", "Dataset.face_models.basel:read_basel_2017")
 PHOTO = ("Dataset.sources.aflw2000:read_photo", "Dataset.aflw2000:read_photo")
 VOLUME = ("Dataset.representations.volume:load_volume",)
+JSON = ("Dataset.io.json_files:read_json", "Dataset.json_files:read_json")
 IMAGE = ("Dataset.io.images:read_image", "Dataset.images:read_image")
 SUBJECTS = "Dataset.sources.subjects", "Dataset.subjects"
 MODEL = ("Network.training.loading:load_model", "Network.loading:load_model")
@@ -109,6 +110,43 @@ def meshes(rng: np.random.Generator, count: int, folder: Path) -> Iterator[Case]
             b"element vertex 81", b"element vertex 10000000000000")), ("a.ply", b"ply\ncomment " + b"x" * (1 << 22)),
             ("a.obj", b"v 0 0 0\nf 1 2 3\n"), ("a.obj", b"v 0 0 0\nf -1 -2 9999999999999\n"), ("a.obj", b"f\n" * 9)):
         yield "mesh: crafted", read(MESH, folder, name, lambda d=data: d, sound_mesh, refused=True)
+    sets = b"IndexedFaceSet { coord Coordinate { point [ 0 0 0, 1 0 0, 0 1 0 ] } coordIndex [ 0 1 2 -1 ] }\n" * 50_000
+    yield "mesh: crafted", read(MESH, folder, "a.wrl", lambda: b"#VRML V2.0 utf8\n" + sets, sound_mesh)
+    line = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf " + b"1 " * 10**7 + b"\n"
+    yield "mesh: crafted", read(MESH, folder, "a.obj", lambda: line, sound_mesh, refused=True)
+    surplus = made.ply_binary() + bytes(1000)
+    yield "mesh: crafted", read(MESH, folder, "a.ply", lambda: surplus, sound_mesh, refused=True)
+    readers = {"a.ply": MESH, "a.obj": MESH, "a.wrl": MESH, "a.pts": LANDMARKS, "a.bnd": BND, "a.pkl": FLAME,
+               "a.npz": VOLUME, "a.jpg": IMAGE, "a.json": JSON}
+    for name, reader in readers.items():
+        for what in ("pipe", "device", "loop"):
+            yield f"no file: {what}", _no_file(reader, folder, name, what)
+
+
+def _no_file(readers: tuple[str, ...], folder: Path, name: str, what: str) -> Callable[[], str]:
+    """A case: a named pipe that nobody writes to, a device without end, a loop of links."""
+    number = next(_number)
+
+    def case() -> str:
+        here = folder / f"case{number}"
+        here.mkdir()
+        match what:
+            case "pipe":
+                os.mkfifo(here / name)
+            case "device":
+                (here / name).symlink_to("/dev/zero")
+            case "loop":
+                (here / name).symlink_to(here / name)
+        try:
+            find(*readers)(here / name)
+        except LookupError:
+            return "absent"
+        except ValueError as error:
+            return refusal(error, name)
+        finally:
+            shutil.rmtree(here)
+        return "wrong: was accepted"
+    return case
 
 
 def numbers(rng: np.random.Generator, count: int, folder: Path) -> Iterator[Case]:
@@ -143,8 +181,10 @@ def pickles(rng: np.random.Generator, count: int, folder: Path) -> Iterator[Case
     state = b"(cnumpy\ndtype\n(S'V8'\nI0\nI1\ntR(I3\nS'|'\nNNNI8\nI8\nI63\ntb."
     objects = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I1\ntcnumpy\ndtype\n" \
               b"(S'O8'\nI0\nI1\ntRI00\nS'AAAAAAAA'\ntb."
-    for data in (run, state, objects, b"(" * 10**6, b"]q\x00h\x00a" * 10**5 + b".", b"I" + b"9" * 10**5 + b"\n.",
-                 b"\x8e" + b"\xff" * 8, whole[:-1] + b"0" * 100 + b"."):
+    doubled = b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(60)) + b"U\x01x\x93."
+    expression = b"S'a'" + b"+-" * 10**5 + b"\n."
+    for data in (run, state, objects, doubled, expression, b"(" * 10**6, b"]q\x00h\x00a" * 10**5 + b".",
+                 b"I" + b"9" * 10**5 + b"\n.", b"\x8e" + b"\xff" * 8, whole[:-1] + b"0" * 100 + b"."):
         yield "pickle, crafted", read(FLAME, folder, "a.pkl", lambda d=data: d, lambda _: False, refused=True)
 
 
@@ -159,12 +199,16 @@ def pixels(rng: np.random.Generator, count: int, folder: Path) -> Iterator[Case]
     for data in (eps, dds, b"P6 9 9 255 " + bytes(300), b"", b"GIF89a" + b"\xff" * 20, b"\x00\x00\x01\x00" * 9):
         yield "image, crafted", read(IMAGE, folder, "a.jpg", lambda d=data: d, shaped, refused=True)
     video = made.video(folder)
+    (folder / "beside.avi").write_bytes(video)
 
     def frames(path: Path) -> list:
         reader = find("Dataset.io.inputs:read_inputs", "Dataset.sources:read_inputs", "Dataset.sources:pictures")
         return list(reader([path], frames=10**9))
     for data in [video] + [made.mutant(video, rng) for _ in range(count // 2)]:
         yield "video", read(frames, folder, "a.avi", lambda d=data: d, lambda all: 0 < len(all) < 99)
+    listed = b"ffconcat version 1.0\nfile ../beside.avi\n"
+    for data in (listed, listed[:21] + listed[21:] * 10**5, b"#EXTM3U\n../beside.avi\n", b"\xff\xd8\xff" + bytes(99)):
+        yield "video, crafted", read(frames, folder, "a.mp4", lambda d=data: d, lambda _: False, refused=True)
 
 
 VALUES = (None, "x", -1, 0, 1e308, float("nan"), float("inf"), [], [1] * 1000, {}, 10**9, 10**20, True, "9" * 10**5,
@@ -273,7 +317,7 @@ def _saved(folder: Path, kind: str) -> bytes:
 def cases(seed: int, count: int, folder: Path, wanted: list[str]) -> Iterator[Case]:
     """Every kind whose name contains one of `wanted`, or all: (kind, case)."""
     from tests.bench import hostile_commands
-    makers = {"mesh": meshes, "landmarks volume MATLAB HDF5": numbers, "pickle": pickles, "image video": pixels,
+    makers = {"mesh no": meshes, "landmarks volume MATLAB HDF5": numbers, "pickle": pickles, "image video": pixels,
               "JSON": jsons, "model": models, "flags settings": hostile_commands.flags,
               "output": hostile_commands.outputs, "arguments": hostile_commands.arguments}
     for number, (words, maker) in enumerate(makers.items()):

@@ -211,5 +211,18 @@ def mat_lies() -> list[Callable[[], bytes]]:
         inner = struct.pack("<II", 14, 1 << 30) + bytes(1 << 27)
         packed = zlib.compress(inner)
         return whole[:128] + struct.pack("<II", 15, len(packed)) + packed
-    return [bomb, lambda: whole[:128] + struct.pack("<II", 15, 2**32 - 1) + whole[136:],
+    def nested() -> bytes:
+        """The landmarks' variable as a cell in a cell in a cell ..., 100,000 deep."""
+
+        def element(kind: int, data: bytes) -> bytes:
+            return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
+        head = element(6, struct.pack("<II", 1, 0)) + element(5, struct.pack("<ii", 1, 1))
+        inside, sizes = head + element(1, b""), [0]
+        for _ in range(100_000):
+            sizes.append(sizes[-1] + len(inside) + 8)
+        parts = [struct.pack("<II", 14, size) + inside for size in sizes[-2:0:-1]]
+        body = head + element(1, b"pt3d_68") + b"".join(parts)
+        packed = zlib.compress(struct.pack("<II", 14, len(body)) + body)
+        return whole[:128] + struct.pack("<II", 15, len(packed)) + packed
+    return [bomb, nested, lambda: whole[:128] + struct.pack("<II", 15, 2**32 - 1) + whole[136:],
             lambda: whole[:128] + struct.pack("<II", 14, 2**31), lambda: whole[:130]]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from Dataset.face_model.readers.raw import MAX_BASIS, MAX_VERTICES, RawModel, check_size, checked
+from Dataset.io.archives.regular import check_regular
 from Dataset.io.mesh_io import read_mesh
 from Dataset.io.mesh_readers.polygons import lines_of, numbers
 
@@ -33,6 +34,8 @@ def read_ict(folder: str | Path) -> RawModel:
     folder = Path(folder)
     try:
         files = sorted(folder.glob("[!.]*.obj"))        # ._NAME.obj is macOS's, and no mesh
+        for path in files:
+            check_regular(path)
         size = sum(path.stat().st_size for path in files)
     except OSError as error:        # a loop of links
         raise ValueError(f"{error.filename or folder}: cannot be read ({error.strerror})") from None
