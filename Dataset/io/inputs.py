@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from Dataset.io.images import COMPANION, IMAGE_SUFFIXES, MAX_PIXELS, read_image
-from Dataset.io.video_files import MAX_FRAMES, check_container
+from Dataset.io.video_files import MAX_FRAMES, opened_capture
 
 log = logging.getLogger(__name__)
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
@@ -84,17 +84,8 @@ def example_image() -> NamedImage:
 
 def video_frames(path: Path, frames: int) -> Iterator[NamedImage]:
     """`frames` frames of a video, evenly spaced. ValueError when it cannot be read or its frames are too large."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    check_container(path)
-    capture = cv2.VideoCapture(str(path))
-    try:
+    with opened_capture(path, MAX_PIXELS) as (capture, _, _):
         total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        width, height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        if not capture.isOpened() or width < 1 or height < 1:
-            raise ValueError(f"{path}: is no video that OpenCV can read")
-        if width * height > MAX_PIXELS:
-            raise ValueError(f"{path}: frames of {width}x{height} pixels are more than {MAX_PIXELS / 1e6:g} megapixels")
         frames = min(frames, MAX_FRAMES)
         total = total if 0 < total <= MAX_FRAMES else _count(path)     # some containers state no length
         every = frames >= total
@@ -110,8 +101,6 @@ def video_frames(path: Path, frames: int) -> Iterator[NamedImage]:
                     yield NamedImage(f"{path}#{index}", image)
         if not given:
             raise ValueError(f"{path}: holds no frame that OpenCV can decode")
-    finally:
-        capture.release()
 
 
 def _count(path: Path) -> int:

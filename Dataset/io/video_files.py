@@ -143,9 +143,11 @@ def check_container(path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[cv2.VideoCapture, VideoInfo]]:
+def opened_capture(path: str | os.PathLike[str], largest: float) -> Iterator[tuple[cv2.VideoCapture, int, int]]:
+    """A video's reader, and the width and height of its frames, px. ValueError for a file that is missing or no video,
+    and for frames of more than `largest` pixels."""
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(f"{path}: no such file")
     check_container(path)
     capture = cv2.VideoCapture(str(path))
@@ -153,10 +155,16 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[cv2.VideoCapture, Vi
         width, height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         if not capture.isOpened() or width < 1 or height < 1:
             raise ValueError(f"{path}: is no video that OpenCV can read")
-        if width * height > MAX_FRAME:
-            raise ValueError(f"{path}: frames of {width}x{height} are more than {MAX_FRAME / 1e6:.1f} megapixels")
-        rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        rate = rate if LIKELY[0] <= rate <= LIKELY[1] else _measured_rate(path)
-        yield capture, VideoInfo(width, height, float(rate), int(count) if 0 < count < 1e9 else 0)
+        if width * height > largest:
+            raise ValueError(f"{path}: frames of {width}x{height} pixels are more than {largest / 1e6:.3g} megapixels")
+        yield capture, width, height
     finally:
         capture.release()
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[cv2.VideoCapture, VideoInfo]]:
+    with opened_capture(path, MAX_FRAME) as (capture, width, height):
+        rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        rate = rate if LIKELY[0] <= rate <= LIKELY[1] else _measured_rate(Path(path))
+        yield capture, VideoInfo(width, height, float(rate), int(count) if 0 < count < 1e9 else 0)

@@ -35,6 +35,7 @@ def view_of(points: np.ndarray, keypoints: np.ndarray) -> View:
     fine = resample(keypoints, side)
     few = resample(points, coarse).astype(np.float64)
     known = np.concatenate([few, np.ones((len(few), 1))], axis=1)
+    # an affine camera, not the weak perspective: texels lie where the keypoints do, however a lens has bent the face
     camera = np.linalg.lstsq(known, keypoints * (1.0, -1.0), rcond=None)[0][:3].T        # (2, 3), y up
     toward = np.cross(camera[0], camera[1])
     toward /= max(np.linalg.norm(toward), 1e-12)

@@ -62,7 +62,10 @@ def template_of(keypoints: np.ndarray) -> Template:
 
 def observe(keypoints: np.ndarray, template: Template) -> Observation:
     """keypoints (..., K, 2) float, crop sides, y down -> the photos in canonical coordinates. Keypoints that all lie in
-    one spot give a scale of almost 0 and offsets without meaning."""
+    one spot give a scale of almost 0 and offsets without meaning.
+
+    Not by `fit_weak_perspective`: the template is always the same, so that least squares is one product for all.
+    """
     up = np.asarray(keypoints, np.float64) * [1.0, -1.0]
     centred = up - up.mean(axis=-2, keepdims=True)
     affine = np.swapaxes(centred, -1, -2) @ template.solver                     # (..., 2, 3)

@@ -211,6 +211,7 @@ def mat_lies() -> list[Callable[[], bytes]]:
         inner = struct.pack("<II", 14, 1 << 30) + bytes(1 << 27)
         packed = zlib.compress(inner)
         return whole[:128] + struct.pack("<II", 15, len(packed)) + packed
+
     def nested() -> bytes:
         """The landmarks' variable as a cell in a cell in a cell ..., 100,000 deep."""
 
