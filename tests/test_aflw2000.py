@@ -150,7 +150,7 @@ def test_bad_folders_are_named(tmp_path, made, monkeypatch, caplog):
     for name, values, rule in (("shape", {"pt3d_68": np.zeros((3, 67))}, r"must hold pt3d_68 \(3, 68\)"),
                                ("none", {"pt3d_68": np.full((3, 68), np.nan)}, "landmarks and pose must be finite"),
                                ("line", {"pt3d_68": np.ones((3, 68))}, "landmarks must not lie on one line"),
-                               ("text", {"pt3d_68": "face"}, "pt3d_68 must be an array of numbers, is a char"),
+                               ("text", {"pt3d_68": "face"}, "no MATLAB .*pt3d_68 must be an array of numbers, is"),
                                ("pose", {"Pose_Para": np.zeros((1, 6))}, r"must hold Pose_Para \(1, 7\)")):
         write_mat(tmp_path / f"{name}.mat", marks, 0, **values)
         with pytest.raises(ValueError, match=f"{tmp_path / name}.mat: {rule}"):
