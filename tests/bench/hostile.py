@@ -35,6 +35,7 @@ from typing import Callable, Iterator, NamedTuple
 ENDS = ("clear", "fine", "traceback", "signal", "hang", "wrong")
 BAD, ABSENT = ENDS[2:], "absent"       # of a commit that has no such thing
 SECONDS, WAIT = 20, 900             # of a case: processor time, s; wall-clock time, s, which a busy machine makes long
+IDLE = 30                           # s, of a case that would wait and not work
 MEMORY, PEAK = 8 << 30, 1 << 30     # bytes of address space, bytes in use
 Case = tuple[str, Callable[[], str]]
 # a work tree's own modules alone: the finder of an editable install would add those that only the other tree has
@@ -165,7 +166,7 @@ def main(argv: list[str] | None = None) -> int:
     shown: Counter = Counter()
     with tempfile.TemporaryDirectory() as folder:
         for kind, case in every_case(arguments.seed, arguments.count, Path(folder), arguments.kinds):
-            end = run_case(kind, case)
+            end = run_case(kind, case, IDLE if kind.startswith("no file") else WAIT)
             ends.setdefault(kind, Counter())[end.end] += 1
             words = re.sub(re.escape(folder), "", end.words)
             if end.end in BAD and shown[kind, end.end] < 5:
