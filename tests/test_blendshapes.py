@@ -13,8 +13,11 @@ from Dataset.geometry.transforms import umeyama
 from Dataset.io.marks import is_marked
 from Dataset.io.mesh_files import Morphs
 from Dataset.io.mesh_io import read_mesh, write_mesh
+from Dataset.representations.points import sized_grid
 from Dataset.synthesis.video import VideoOptions, make_video
 from Network.commands.blendshape_table import COLUMNS
+from Network.commands.results import face_morphs, in_millimetres
+from Network.inference.base import Face
 from tests.test_mesh_files import glb
 
 MODEL = load_face_model()
@@ -153,6 +156,23 @@ def test_the_example_as_glb(example):
     assert (example / "a.glb").stat().st_size < 7e6
 
 
+def test_an_open_mouth_closes_at_weight_0():
+    """An open jaw makes the face 15 % longer, and the mesh, which has the mean face's size, that much smaller: so are
+    its morph targets. At weight 0 it is the neutral face, at the mesh's scale."""
+    expression = np.zeros(84)
+    expression[MODEL.expression_names.index("jawOpen")] = 1
+    neutral, photo = (sized_grid(MODEL.shape(expression=weights), MODEL) for weights in (None, expression))
+    face = Face(neutral.points, None, photo.points, radius=neutral.radius, photo_radius=photo.radius,
+                expression=expression)
+    morphs, mesh = face_morphs(face, True), Mesh(in_millimetres(photo.points))
+    assert photo.radius > 1.1 * neutral.radius and morphs.weights[NAMES.index("jawOpen")] == pytest.approx(1)
+    base, wanted = morphs.base(mesh).vertices, in_millimetres(neutral.points) * neutral.radius / photo.radius
+    np.testing.assert_allclose(base - base.mean(0), wanted - wanted.mean(0), atol=0.01)
+    assert not face_morphs(face).weights.any()
+    np.testing.assert_allclose(face_morphs(face).displacements * neutral.radius,
+                               morphs.displacements * photo.radius, rtol=1e-6, atol=1e-6)
+
+
 def test_weights_of_a_photo_beside_its_pose(example):
     found = json.loads((example / "a_pose.json").read_text())["blendshapes"]
     assert list(found) == list(NAMES) and min(found["mouthSmileLeft"], found["mouthSmileRight"]) > 0.15
@@ -181,7 +201,7 @@ def test_a_videos_table(tmp_path, capsys):
 @pytest.mark.parametrize("words, message", [
     (["x.mp4", "-o", "o.mp4", "--blendshapes", "w.txt"], "w.txt: must end in .csv"),
     (["x.mp4", "-o", "o.mp4", "--model", "uvnet-small", "--blendshapes", "w.csv"], "predicts no expressions"),
-    (["x.mp4", "-o", "o.glb", "--blendshapes", "w.csv"], "belongs to an --output of .mp4 or .avi; a .glb holds")])
+    (["x.mp4", "-o", "o.glb", "--blendshapes", "w.csv"], "an --output of .mp4 or .avi; compact's .glb holds")])
 def test_what_is_refused(words, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.mp4").write_bytes(b"x")

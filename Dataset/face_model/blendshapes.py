@@ -39,7 +39,8 @@ class Blendshapes(NamedTuple):
 
 
 def has_blendshapes(model: FaceModel) -> bool:
-    """Whether a model's expressions carry ARKit's names; those of adopted models do not."""
+    """Whether a model's expressions carry ARKit's names; those of adopted models that have expressions
+    of their own do not."""
     return set(NAMES) - {MOUTH_CLOSE, TONGUE_OUT} <= set(model.expression_names)
 
 
@@ -50,7 +51,7 @@ def blendshapes(model: FaceModel) -> Blendshapes:
         raise ValueError("blendshapes are of the built-in face model; the expressions of this one have other names")
     position = {name: i for i, name in enumerate(model.expression_names)}
     displacements = np.zeros((len(NAMES), *model.mean.shape), np.float32)
-    own = np.array([position.get(name, -1) for name in NAMES])
+    own = np.array([-1 if name in (MOUTH_CLOSE, TONGUE_OUT) else position[name] for name in NAMES])
     displacements[own >= 0] = model.expression[own[own >= 0]]
     displacements[NAMES.index(MOUTH_CLOSE)] = _mouth_close(model)
     fitted = np.where((own >= 0)[:, None], displacements.reshape(len(NAMES), -1), 0).astype(np.float64)

@@ -36,7 +36,7 @@ def table_writer(name: str | None, predictor: Predictor) -> Callable[[Mapping[st
     def write(arrays: Mapping[str, np.ndarray]) -> Path:
         shapes, rows = blendshapes(load_face_model()), [",".join(COLUMNS)]
         for time, face, pose, found in zip(arrays["time"], arrays["track"], arrays["pose"], arrays["coefficients"]):
-            known = np.isfinite(found[EXPRESSION]).all()
+            known = found[EXPRESSION].size and np.isfinite(found[EXPRESSION]).all()
             weights = weights_of(shapes, found[EXPRESSION]) if known else np.full(len(NAMES), np.nan)
             rows.append(",".join([f"{time:.4f}", str(face), *(f"{angle:.3f}" for angle in pose[:3]),
                                   *(f"{weight:.4f}" for weight in weights)]))

@@ -135,7 +135,7 @@ def _refusals(arguments: argparse.Namespace, page: dict[str, Any], video: dict[s
     yield (drawn and arguments.view and arguments.view not in VIDEO_VIEWS,
            f"--view {arguments.view} is for a face; into a video --view {', '.join(VIDEO_VIEWS)} can be drawn")
     yield arguments.blendshapes and not drawn, ("--blendshapes belongs to an --output of " + " or ".join(VIDEO_ENDINGS)
-                                                + "; a .glb holds the blendshapes, NAME_pose.json a photo's weights")
+                                                + "; compact's .glb holds the blendshapes, NAME_pose.json a photo's")
     yield drawn and arguments.view and arguments.labels, "--labels are drawn beside the shaded faces, not with --view"
     chosen = "expression" if arguments.expression else "neutral"
     for name in ("each", "box", "iterations", "fusion"):

@@ -140,15 +140,17 @@ def photo_weights(face: Face) -> np.ndarray | None:
 
 def face_morphs(face: Face, expression: bool = False) -> Morphs | None:
     """ARKit's 52 blendshapes of the mesh of `face_mesh`, in its mm, with the weights of the photo's expression, or of a
-    neutral face: zeros. None where the system does not know the expression, or the face model has no such units."""
+    neutral face: zeros. None where the system does not know the expression
+    or the sizes, or the face model has no such units."""
     model = load_face_model()
-    if face.expression is None or face.radius is None or not has_blendshapes(model):
+    shown = expression and face.photo_points is not None
+    radius = face.photo_radius if shown else face.radius        # each mesh is sized by its own
+    if face.expression is None or radius is None or not has_blendshapes(model):
         return None
     shapes, side = blendshapes(model), round(len(face.points) ** 0.5)
     moved = np.stack([encode(one, side, model).reshape(-1, 3) for one in shapes.displacements])
-    shown = expression and face.photo_points is not None
     weights = photo_weights(face) if shown else np.zeros(len(shapes.names))
-    return Morphs(shapes.names, moved * (_radius(model) / face.radius), weights)
+    return Morphs(shapes.names, moved * (_radius(model) / radius), weights)
 
 
 def write_result(path: Path, face: Face, expression: bool = False) -> Written:

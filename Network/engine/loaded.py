@@ -109,12 +109,15 @@ def trained(loaded: Loaded) -> dict[str, float]:
 
 def began(config: dict[str, Any]) -> dict[str, Any]:
     """seed and initial_weights (SHA-256) of the new weights that a network's first training began with: of the weight
-    folder that a run started from, where it names one, else the run's own; None where they are not known."""
+    folder that a run started from, where it names one, else the run's own; None where they are not known, as of layers
+    that were transferred."""
     if isinstance(config.get("began"), dict):       # of a weight folder
         return config["began"]
     settings = config.get("settings") or {}
-    start = settings.get("warm_start") or ""
-    if start and (Path(start) / "config.json").is_file():
+    start = "" if "training" in config else settings.get("warm_start") or ""        # a weight folder has a name alone
+    if start and (settings.get("transfer") or not (Path(start) / "config.json").is_file()):
+        return {"seed": None, "initial_weights": None}
+    if start:
         return began(read_config(Path(start)))
     return {"seed": settings.get("seed"), "initial_weights": config.get("initial_weights")}
 

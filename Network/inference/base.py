@@ -48,6 +48,7 @@ class Face(NamedTuple):
     score         1 or more: the network sees a face in the crop; 0 or less: none. `crop.detected` is the detector's
     typicality    how far the subject's face is from the mean face, 1 for an average subject of the face model
     radius        mm, of the sphere that is the unit sphere of `points`: the subject's size
+    photo_radius  mm, the same of `photo_points`
     expression    (84,) of the face model, in the last photo
     """
 
@@ -61,6 +62,7 @@ class Face(NamedTuple):
     score: float | None = None
     typicality: float | None = None
     radius: float | None = None
+    photo_radius: float | None = None
     expression: np.ndarray | None = None
 
     @property

@@ -93,9 +93,10 @@ class CompactPredictor(Predictor):
         (identity, typicality), model = self._readout.subject(), load_face_model()
         vertices = model.shape(estimate.identity, estimate.expression)
         subject = sized_grid(model.shape(identity), model, self.points)
-        return Face(subject.points, crop, grid_of(vertices, model, self.points), answer.keypoints,
+        photo = sized_grid(vertices, model, self.points)
+        return Face(subject.points, crop, photo.points, answer.keypoints,
                     estimate.landmarks.astype(np.float32), pose_of(estimate), typicality=typicality,
-                    radius=subject.radius, expression=estimate.expression)
+                    radius=subject.radius, photo_radius=photo.radius, expression=estimate.expression)
 
     def _forget(self) -> None:
         self._readout.reset()

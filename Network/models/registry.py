@@ -50,7 +50,8 @@ class Network:
     predicting_part model of `build_training` -> the part of it that predicts, with the same weights
     loss            (config, basis) -> the loss of `build_training`'s outputs (`Network/losses`); None: the network is
                     adversarial. basis: () -> the face model's vertices as a linear function of coefficients
-    set_template    (model, template): initialises a new model with the mean face of the training data
+    set_template    (model, template): initialises a new model with the mean face of the training data, before those of
+                    another run are loaded, whose own template then stays: their kernels were trained with it
                     (`Datagenerator.source.Source.template`)
     data_settings   config -> settings of the data generator that the network cannot be trained without
     adversarial     whether it trains as the layers "generator" and "discriminator" of one model
