@@ -17,6 +17,8 @@ import train
 from Dataset.io.mesh_io import read_mesh
 from Dataset.sources.subjects import subjects_of
 from Dataset.synthesis import subject_folders
+from Network.training.loading import load_model
+from Network.training.named_weights import weights_hash
 from tests import forkserver
 from tests.commands import Done, command
 from tests.forkserver import DEVNULL, PIPE, Popen, run as script
@@ -72,6 +74,14 @@ def run(chain, subjects) -> Path:
 def train_run(words: list[str], epochs: int) -> Path:
     run_command(words, *TINY_RUN, "--epochs", epochs)
     return Path(words[words.index("--run") + 1])
+
+
+def test_a_warm_start_begins_with_the_other_runs_weights(chain, run, tmp_path):
+    """All of them: the shape head's bias, which is a new network's mean face, is the trained one."""
+    run_command(chain[1][:2], "--preset", "quick", *TINY_RUN, "--run", tmp_path / "second", "--warm-start", run,
+                "--epochs", 1, "--max-steps", 1)
+    config = json.loads((tmp_path / "second" / "config.json").read_text())
+    assert config["initial_weights"] == weights_hash(load_model(run).model)
 
 
 def test_run_folder_is_complete(run):

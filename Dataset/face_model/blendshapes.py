@@ -1,6 +1,6 @@
 """The 52 blendshapes of ARKit (Apple, `ARFaceAnchor.BlendShapeLocation`) of a face model, and their weights.
 
-50 of the built-in model's 84 expression units carry these names. `tongueOut` is 0 of every face: no photo's tongue is
+50 of the built-in model's 84 expression units carry these names. `tongueOut` moves nothing: no photo's tongue is
 estimated. `mouthClose` closes the lips of an open jaw; it is derived here, and its weight is always 0, since a mouth
 that a photo shows closed over an open jaw is explained by the other units.
 """
@@ -28,10 +28,10 @@ _LIP_STEPS = 8          # of smoothing the lips' mask along the mesh
 
 
 class Blendshapes(NamedTuple):
-    """names (52,); displacements (52, V, 3) float32 mm at weight 1; own (52,): positions of the units among the model's
-    expressions, -1 without; triangle (52, 52) and projection (84, 52): the least squares of `weights_of`."""
+    """In the order of NAMES. displacements (52, V, 3) float32 mm at weight 1; own (52,): positions of the units among
+    the model's expressions, -1 without; triangle (52, 52) and projection (84, 52): the least squares of `weights_of`.
+    """
 
-    names: tuple[str, ...]
     displacements: np.ndarray
     own: np.ndarray
     triangle: np.ndarray
@@ -39,8 +39,7 @@ class Blendshapes(NamedTuple):
 
 
 def has_blendshapes(model: FaceModel) -> bool:
-    """Whether a model's expressions carry ARKit's names; those of adopted models that have expressions
-    of their own do not."""
+    """Whether a model's expressions carry ARKit's names; those that an adopted model brings do not."""
     return set(NAMES) - {MOUTH_CLOSE, TONGUE_OUT} <= set(model.expression_names)
 
 
@@ -61,7 +60,7 @@ def blendshapes(model: FaceModel) -> Blendshapes:
     chosen = np.zeros((len(model.expression), len(NAMES)))
     chosen[own[own >= 0], np.flatnonzero(own >= 0)] = 1
     moved = model.expression.reshape(len(model.expression), -1).astype(np.float64) @ fitted.T + chosen @ ridge
-    return Blendshapes(NAMES, displacements, own, triangle, np.linalg.solve(triangle.T, moved.T).T)
+    return Blendshapes(displacements, own, triangle, np.linalg.solve(triangle.T, moved.T).T)
 
 
 def weights_of(shapes: Blendshapes, expression: np.ndarray) -> np.ndarray:
@@ -70,7 +69,7 @@ def weights_of(shapes: Blendshapes, expression: np.ndarray) -> np.ndarray:
     The units with ARKit's names keep their weights as far as these are in [0, 1]; what the other units add to the face
     is shared out by bounded least squares over the vertices, with a pull towards the units' own weights.
     """
-    from scipy.optimize import lsq_linear       # a third of a second to import
+    from scipy.optimize import lsq_linear       # imported by those who need it: it takes a while
 
     found = lsq_linear(shapes.triangle, np.asarray(expression, np.float64) @ shapes.projection, (0, 1), method="bvls").x
     return np.where(shapes.own >= 0, np.clip(found, 0, 1), 0.0)

@@ -21,7 +21,7 @@ from Dataset.geometry.normals import vertex_normals
 from Dataset.io.atomic import all_or_none, write_atomic
 
 WRITABLE = (".ply", ".obj", ".glb")
-_LEAST = 1e-6               # of the largest displacement of all morph targets: smaller ones are left out
+_MIN_MOVED = 1e-6               # of the largest displacement of all morph targets: smaller ones are left out
 _FLOAT, _UINT32 = 5126, 5125
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
 MAX_COORDINATE = 1e30       # in any unit: squares and cubes of it are numbers, and float32 holds it
@@ -240,7 +240,7 @@ def with_morphs(data: bytes, morphs: Morphs, scale: float = 1.0) -> bytes:
     mesh, = tree["meshes"]
     primitive, = mesh["primitives"]
     moved = (np.asarray(morphs.displacements, np.float64) * scale).astype("<f4")
-    least = _LEAST * max(float(np.abs(moved).max()), 1e-12)
+    least = _MIN_MOVED * max(float(np.abs(moved).max()), 1e-12)
     parts = [binary]
     mesh["weights"] = [round(float(weight), 5) for weight in morphs.weights]
     mesh["extras"] = {**mesh.get("extras", {}), "targetNames": list(morphs.names)}

@@ -149,8 +149,8 @@ def face_morphs(face: Face, expression: bool = False) -> Morphs | None:
         return None
     shapes, side = blendshapes(model), round(len(face.points) ** 0.5)
     moved = np.stack([encode(one, side, model).reshape(-1, 3) for one in shapes.displacements])
-    weights = photo_weights(face) if shown else np.zeros(len(shapes.names))
-    return Morphs(shapes.names, moved * (_radius(model) / radius), weights)
+    weights = photo_weights(face) if shown else np.zeros(len(NAMES))
+    return Morphs(NAMES, moved * (_radius(model) / radius), weights)
 
 
 def write_result(path: Path, face: Face, expression: bool = False) -> Written:
